@@ -1,0 +1,148 @@
+//! Cookies: found among the octets of a request, built and cleared for a response (RFC 6265bis).
+//!
+//! Names are compared byte for byte; nothing is unquoted, percent-decoded or trimmed beyond space and tab, so
+//! that no other spelling can pass as ours. A value in double quotes is therefore no token.
+
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::config::SameSite;
+
+/// What a request brings under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    Absent,
+    One(&'a str),
+    Several,
+}
+
+/// Looks through all Cookie fields: HTTP/2 clients may send one for each cookie (RFC 9113 §8.2.3).
+pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Lookup<'a> {
+    let mut found = None;
+    for field in headers.get_all(header::COOKIE) {
+        for (pair_name, value) in pairs(field) {
+            if pair_name != name.as_bytes() {
+                continue;
+            }
+            if found.is_some() {
+                return Lookup::Several;
+            }
+            found = Some(value);
+        }
+    }
+    match found.map(std::str::from_utf8) {
+        Some(Ok(value)) => Lookup::One(value),
+        // Octets that are no text are no token of ours either.
+        Some(Err(_)) => Lookup::One(""),
+        None => Lookup::Absent,
+    }
+}
+
+/// The name=value pairs of a Cookie field; a part without `=` has no name.
+pub fn pairs(field: &HeaderValue) -> impl Iterator<Item = (&[u8], &[u8])> {
+    field.as_bytes().split(|b| *b == b';').map(|part| {
+        let part = trim(part);
+        match part.iter().position(|b| *b == b'=') {
+            Some(at) => (trim(&part[..at]), trim(&part[at + 1..])),
+            None => (&b""[..], part),
+        }
+    })
+}
+
+/// Space and tab only; Unicode spaces and vertical tabs are part of a name, and so make it another's.
+fn trim(bytes: &[u8]) -> &[u8] {
+    let blank = |b: &u8| *b == b' ' || *b == b'\t';
+    let start = bytes.iter().position(|b| !blank(b)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|b| !blank(b)).map_or(start, |at| at + 1);
+    &bytes[start..end]
+}
+
+/// A cookie of ours. All are host-only, `Secure` and `HttpOnly`, as the `__Host-` prefix asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct SetCookie<'a> {
+    pub name: &'a str,
+    pub value: &'a str,
+    pub same_site: SameSite,
+    /// Seconds; without it the cookie goes with the browser's session.
+    pub max_age: Option<u64>,
+}
+
+impl SetCookie<'_> {
+    /// Deletes a cookie: the same attributes as it was set with, and an age of zero.
+    pub fn clear(name: &str, same_site: SameSite) -> Option<HeaderValue> {
+        SetCookie { name, value: "", same_site, max_age: Some(0) }.to_header()
+    }
+
+    /// `None` when name or value hold what a header cannot, which our own never do.
+    pub fn to_header(self) -> Option<HeaderValue> {
+        let same_site = match self.same_site {
+            SameSite::Lax => "Lax",
+            SameSite::Strict => "Strict",
+        };
+        let mut text = format!("{}={}; Path=/; Secure; HttpOnly; SameSite={same_site}", self.name, self.value);
+        if let Some(seconds) = self.max_age {
+            text.push_str(&format!("; Max-Age={seconds}"));
+        }
+        HeaderValue::try_from(text).ok()
+    }
+}
+
+/// The largest cookie that browsers keep: name, `=` and value, in bytes (RFC 6265bis §5.6).
+pub const LARGEST: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "__Host-JWTCookie";
+
+    fn look(fields: &[&[u8]]) -> String {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(header::COOKIE, HeaderValue::from_bytes(field).unwrap());
+        }
+        format!("{:?}", find(&headers, NAME))
+    }
+
+    #[test]
+    fn one_cookie_is_found_among_others_and_in_crumbs() {
+        assert_eq!(look(&[b"a=1; __Host-JWTCookie=A; b=2"]), "One(\"A\")");
+        assert_eq!(look(&[b"a=1", b"__Host-JWTCookie=A", b"b=2"]), "One(\"A\")");
+        assert_eq!(look(&[b"a=1;__Host-JWTCookie\t=\tA"]), "One(\"A\")");
+    }
+
+    #[test]
+    fn two_of_our_name_are_several_in_one_field_or_in_two() {
+        assert_eq!(look(&[b"__Host-JWTCookie=A; __Host-JWTCookie=B"]), "Several");
+        assert_eq!(look(&[b"__Host-JWTCookie=A", b"__Host-JWTCookie=A"]), "Several");
+    }
+
+    #[test]
+    fn another_spelling_is_another_cookie() {
+        for field in [
+            &b"__host-jwtcookie=A"[..],
+            b"__HOST-JWTCOOKIE=A",
+            b"\xe2\x80\x80__Host-JWTCookie=A",
+            b"\xc2\xa0__Host-JWTCookie=A",
+            b"=__Host-JWTCookie=A",
+            b"__Host-JWTCookie",
+            b"x__Host-JWTCookie=A",
+            b"",
+        ] {
+            assert_eq!(look(&[field]), "Absent", "{field:?}");
+        }
+    }
+
+    #[test]
+    fn quotes_belong_to_the_value_and_odd_octets_are_survived() {
+        assert_eq!(look(&[b"$Version=1; __Host-JWTCookie=\"A\"; $Path=/"]), "One(\"\\\"A\\\"\")");
+        assert_eq!(look(&[b"__Host-JWTCookie=\xff\xfe"]), "One(\"\")");
+    }
+
+    #[test]
+    fn a_cookie_is_cleared_with_the_attributes_that_it_was_set_with() {
+        let set = SetCookie { name: NAME, value: "v", same_site: SameSite::Lax, max_age: None }.to_header().unwrap();
+        let clear = SetCookie::clear(NAME, SameSite::Lax).unwrap();
+        assert_eq!(set, "__Host-JWTCookie=v; Path=/; Secure; HttpOnly; SameSite=Lax");
+        assert_eq!(clear, "__Host-JWTCookie=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
+}

@@ -1,0 +1,277 @@
+//! Tokens: minted, verified, remembered. A token is a JWT (RFC 7519), signed and readable by anyone.
+//!
+//! Follows RFC 8725: one algorithm for each key, `kid` looked up in a fixed map, an explicit `typ`, no key or URL
+//! taken from a header, no unknown `crit`. What verified once is remembered under the whole token, so that the
+//! signature is not computed again; the moments `exp` and `nbf` are compared on every use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Header, Validation, decode, decode_header, encode};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+
+use super::keys::Keys;
+use crate::clock::UnixTime;
+use crate::metrics::TokenCacheMetrics;
+use crate::sessions::{SessionId, SessionKey};
+
+/// The `typ` of a token that opens a session, and of the short-lived one that an application gets.
+const SESSION_TYPE: &str = "session+jwt";
+const ASSERTION_TYPE: &str = "assertion+jwt";
+
+/// Bytes. Browsers drop a larger cookie, so nothing longer can be ours.
+const LONGEST_TOKEN: usize = 4096;
+
+/// What a token says. Only these claims are read; each must be of its type, or the token is malformed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    pub iss: String,
+    /// User id.
+    pub sub: String,
+    /// User name, as it was registered.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    pub roles: Vec<String>,
+    /// What the user is registered for.
+    pub services: Vec<String>,
+    /// The seeds' TokenID: names the session.
+    pub sid: String,
+    pub jti: String,
+    pub iat: u64,
+    pub nbf: u64,
+    /// The session's absolute end.
+    pub exp: u64,
+    pub aud: String,
+    /// Seconds: the seeds' SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
+    pub idle: u64,
+}
+
+/// A token whose signature, issuer, type and times are right. Not yet: whether its session lives.
+pub struct Verified {
+    token: Box<str>,
+    claims: Claims,
+    session_id: SessionId,
+    session_key: SessionKey,
+}
+
+/// What is wrong with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Malformed,
+    UnknownKey,
+    BadSignature,
+    WrongIssuer,
+    WrongAudience,
+    Expired,
+    NotYetValid,
+}
+
+/// Mints and verifies.
+pub struct Tokens {
+    keys: Arc<Keys>,
+    issuer: String,
+    leeway: Duration,
+    verified: Cache<Box<str>, Arc<Verified>, ByBytes, ahash::RandomState>,
+    metrics: TokenCacheMetrics,
+}
+
+/// A cached token weighs its text twice (key and value), its claims, and what holds them.
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Box<str>, Arc<Verified>> for ByBytes {
+    fn weight(&self, token: &Box<str>, _: &Arc<Verified>) -> u64 {
+        token.len() as u64 * 3 + 512
+    }
+}
+
+/// The signing key failed; nothing was issued.
+#[derive(Debug)]
+pub struct CannotSign(jsonwebtoken::errors::Error);
+
+impl std::fmt::Display for CannotSign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot sign a token: {}", self.0)
+    }
+}
+
+impl std::error::Error for CannotSign {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl Tokens {
+    /// `cache_bytes` bounds the memory of remembered tokens.
+    pub fn new(
+        keys: Arc<Keys>,
+        issuer: String,
+        leeway: Duration,
+        cache_bytes: usize,
+        metrics: TokenCacheMetrics,
+    ) -> Self {
+        let typical = 1536;
+        let verified = Cache::with(
+            cache_bytes / typical,
+            cache_bytes as u64,
+            ByBytes,
+            ahash::RandomState::new(),
+            Default::default(),
+        );
+        Self { keys, issuer, leeway, verified, metrics }
+    }
+
+    /// Verifies everything but the audience, which depends on where the token is shown.
+    pub fn verify(&self, token: &str, now: UnixTime) -> Result<Arc<Verified>, Fault> {
+        let verified = match self.verified.get(token) {
+            Some(verified) => {
+                self.metrics.hit.inc();
+                verified
+            }
+            None => {
+                self.metrics.miss.inc();
+                let verified = Arc::new(self.verify_afresh(token)?);
+                self.verified.insert(token.into(), Arc::clone(&verified));
+                verified
+            }
+        };
+        self.check_times(&verified.claims, now)?;
+        Ok(verified)
+    }
+
+    /// Half-open: a token is good from `nbf` to before `exp`, each with the leeway for clocks that differ.
+    fn check_times(&self, claims: &Claims, now: UnixTime) -> Result<(), Fault> {
+        let leeway = self.leeway.as_secs();
+        if now.seconds() >= claims.exp.saturating_add(leeway) {
+            Err(Fault::Expired)
+        } else if now.seconds().saturating_add(leeway) < claims.nbf {
+            Err(Fault::NotYetValid)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn verify_afresh(&self, token: &str) -> Result<Verified, Fault> {
+        if !is_compact(token) {
+            return Err(Fault::Malformed);
+        }
+        let header = decode_header(token).map_err(|_| Fault::Malformed)?;
+        // RFC 7515 §4.1.11: an extension that must be understood, and is not, refuses the token.
+        let plain = header.typ.as_deref() == Some(SESSION_TYPE) && header.crit.is_none() && !has_b64(&header);
+        if !plain {
+            return Err(Fault::Malformed);
+        }
+        let key = header.kid.as_deref().and_then(|id| self.keys.verifying(id)).ok_or(Fault::UnknownKey)?;
+        let claims = decode::<Claims>(token, &key.key, &signature_and_issuer(key.algorithm, &self.issuer))
+            .map_err(|error| fault(error.kind()))?
+            .claims;
+        let session_id = SessionId::parse(&claims.sid).ok_or(Fault::Malformed)?;
+        let session_key = session_id.key();
+        Ok(Verified { token: token.into(), claims, session_id, session_key })
+    }
+
+    /// Signs a token that opens a session.
+    pub fn mint(&self, claims: &Claims) -> Result<String, CannotSign> {
+        self.sign(SESSION_TYPE, claims)
+    }
+
+    /// Signs who the user is for one application, for a minute.
+    pub fn assertion(&self, claims: &Claims, audience: &str, now: UnixTime) -> Result<String, CannotSign> {
+        let mut claims = Claims { aud: audience.into(), iat: now.seconds(), nbf: now.seconds(), ..claims.clone() };
+        claims.exp = claims.exp.min(now.seconds() + 60);
+        self.sign(ASSERTION_TYPE, &claims)
+    }
+
+    fn sign(&self, typ: &str, claims: &Claims) -> Result<String, CannotSign> {
+        let signing = self.keys.signing();
+        let mut header = Header::new(signing.algorithm);
+        header.typ = Some(typ.into());
+        header.kid = Some(signing.id.clone());
+        encode(&header, claims, &signing.key).map_err(CannotSign)
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+}
+
+/// Three parts of base64url and nothing else (RFC 8725bis: any other character is no JWT).
+fn is_compact(token: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    token.len() <= LONGEST_TOKEN && token.bytes().all(plain) && token.bytes().filter(|b| *b == b'.').count() == 2
+}
+
+/// RFC 7797: an unencoded payload, which we never issue.
+fn has_b64(header: &Header) -> bool {
+    header.extras.get::<serde_json::Value>("b64").map(|value| value.is_some()).unwrap_or(true)
+}
+
+/// Times are left to [`Tokens::check_times`], which has a clock of ours; the audience to the guard.
+fn signature_and_issuer(algorithm: jsonwebtoken::Algorithm, issuer: &str) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.set_required_spec_claims(&["iss"]);
+    validation.set_issuer(&[issuer]);
+    validation
+}
+
+fn fault(kind: &ErrorKind) -> Fault {
+    match kind {
+        ErrorKind::InvalidIssuer => Fault::WrongIssuer,
+        // Another algorithm than the key's is a forgery like any other.
+        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm | ErrorKind::InvalidKeyFormat => Fault::BadSignature,
+        _ => Fault::Malformed,
+    }
+}
+
+impl Verified {
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub fn session_id(&self) -> &SessionId {
+        &self.session_id
+    }
+
+    pub fn session_key(&self) -> &SessionKey {
+        &self.session_key
+    }
+
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.claims.idle)
+    }
+}
+
+/// The token opens a session: it is not printed.
+impl std::fmt::Debug for Verified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verified").field("sub", &self.claims.sub).field("aud", &self.claims.aud).finish_non_exhaustive()
+    }
+}
+
+impl Fault {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownKey => "unknown_key",
+            Self::BadSignature => "bad_signature",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+        }
+    }
+}

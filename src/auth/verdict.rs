@@ -1,0 +1,105 @@
+//! What the guard answers: an [`Identity`], or the [`Reason`] why not. Each reason is a fact of its own, with
+//! its own reply, label and log line.
+
+use std::sync::Arc;
+
+use super::token::{Fault, Verified};
+use crate::sessions::StoreError;
+
+#[derive(Debug)]
+pub enum Verdict {
+    /// Token and session agree, and the route admits this user.
+    Known(Identity),
+    Refused(Reason),
+}
+
+/// Who the request is from. Only the guard makes one, so nothing is forwarded as somebody without a check.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    verified: Arc<Verified>,
+    source: Source,
+}
+
+/// Where the token was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Cookie,
+    Bearer,
+}
+
+impl Identity {
+    pub(super) fn new(verified: Arc<Verified>, source: Source) -> Self {
+        Self { verified, source }
+    }
+
+    pub fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    pub fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// Why a request may not pass. Stays in the house: clients learn the outcome, logs and metrics the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    NoToken,
+    /// More than one cookie of our name.
+    SeveralCookies,
+    Token(Fault),
+    /// The store knows no such session: it ended, idled out, or was never here.
+    NoSession,
+    /// The store gave no answer; whether the session lives is not known.
+    StoreAway(StoreError),
+    OtherBrowser,
+    NotRegistered,
+    MissingRole,
+}
+
+/// The kinds of reply that a refusal leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    LoginRequired,
+    Forbidden,
+    Unavailable,
+}
+
+impl Outcome {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::LoginRequired => "login_required",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl Reason {
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotRegistered | Self::MissingRole => Outcome::Forbidden,
+            Self::StoreAway(_) => Outcome::Unavailable,
+            _ => Outcome::LoginRequired,
+        }
+    }
+
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::SeveralCookies => "several_cookies",
+            Self::Token(fault) => fault.label(),
+            Self::NoSession => "no_session",
+            Self::StoreAway(_) => "store_away",
+            Self::OtherBrowser => "fingerprint",
+            Self::NotRegistered => "not_registered",
+            Self::MissingRole => "missing_role",
+        }
+    }
+
+    /// Whether the cookie that led here can never be good again, so that the browser should forget it.
+    /// Not after a failure of ours, and not when it may be good in the browser that it was made for.
+    pub fn spends_cookie(&self) -> bool {
+        matches!(self, Self::Token(_) | Self::NoSession)
+    }
+}

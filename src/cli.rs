@@ -1,0 +1,100 @@
+//! The command line: one file a command. Prints results on standard output and faults on standard error.
+//!
+//! Exit status: 0 fine, 1 refused or failed, 2 wrong usage. No secret is ever taken from an argument.
+
+mod check;
+mod demo;
+mod key;
+mod run;
+mod token;
+mod user;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// An edge proxy with inline single sign-on.
+#[derive(Parser)]
+#[command(name = "sentry-edge", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve.
+    Run(run::Run),
+    /// Validate everything: file, certificates, keys, names.
+    Check(check::Check),
+    /// Show the whole sign-on flow on this machine, with two small applications.
+    Demo(demo::Demo),
+    /// Look after users.
+    User(user::User),
+    /// Make keys.
+    Key(key::Key),
+    /// Look into tokens.
+    Token(token::Token),
+}
+
+/// Where the configuration is; every command that needs it takes it the same way.
+#[derive(Args)]
+struct ConfigFile {
+    /// The YAML configuration file.
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> Result<&PathBuf, Failure> {
+        self.config.as_ref().ok_or_else(|| Failure::Usage("name the configuration with -c FILE".into()))
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// clap's own message, which may be help that was asked for.
+    Arguments(clap::Error),
+    Usage(String),
+    /// Refused or failed; the text is whole lines.
+    Failed(String),
+}
+
+impl Failure {
+    fn because(cause: impl std::fmt::Display) -> Self {
+        Self::Failed(cause.to_string())
+    }
+
+    /// Prints it and says how the process is to end.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Arguments(error) => {
+                error.print().ok();
+                ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+            }
+            Self::Usage(text) => {
+                eprintln!("{text}");
+                ExitCode::from(2)
+            }
+            Self::Failed(text) => {
+                eprintln!("{}", text.trim_end());
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Carries out the command that the arguments name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+    match Cli::try_parse_from(arguments).map_err(Failure::Arguments)?.command {
+        Command::Run(run) => run.carry_out(),
+        Command::Check(check) => check.carry_out(),
+        Command::Demo(demo) => demo.carry_out(),
+        Command::User(user) => user.carry_out(),
+        Command::Key(key) => key.carry_out(),
+        Command::Token(token) => token.carry_out(),
+    }
+}

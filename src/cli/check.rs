@@ -1,0 +1,60 @@
+//! `check`: everything that can be said of a configuration without serving it.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ConfigFile, Failure};
+use crate::clock::Clock;
+use crate::config::{Config, Sessions};
+use crate::server;
+use crate::sessions::SessionStore;
+use crate::sessions::memcached::{MemcachedStore, Settings};
+
+#[derive(Args)]
+pub struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Also dial the session store and every server of every pool.
+    #[arg(long)]
+    connect: bool,
+}
+
+impl Check {
+    pub fn carry_out(self) -> Result<(), Failure> {
+        let path = self.file.path()?;
+        let (config, _) = server::check(path, &Clock::default()).map_err(Failure::because)?;
+        if self.connect {
+            connect(&config)?;
+        }
+        println!("{}: good", path.display());
+        Ok(())
+    }
+}
+
+/// Names everything that cannot be reached.
+fn connect(config: &Config) -> Result<(), Failure> {
+    let mut unreachable = Vec::new();
+    for pool in &config.pools {
+        for server in &pool.servers {
+            if let Err(error) = TcpStream::connect_timeout(&server.address, pool.timeouts.connect) {
+                unreachable.push(format!("pools.{}: {} cannot be reached: {error}", pool.name, server.name));
+            }
+        }
+    }
+    if let Sessions::Memcached { server, timeout } = &config.sessions
+        && let Err(error) = ping(server, *timeout)
+    {
+        unreachable.push(format!("sessions.memcached: {server}: {error}"));
+    }
+    if unreachable.is_empty() { Ok(()) } else { Err(Failure::Failed(unreachable.join("\n"))) }
+}
+
+fn ping(server: &str, timeout: Duration) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let settings = Settings { server: server.to_owned(), timeout };
+    let store = MemcachedStore::new(&settings).map_err(|error| error.to_string())?;
+    runtime.block_on(store.ping()).map_err(|error| error.to_string())
+}

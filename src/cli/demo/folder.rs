@@ -1,0 +1,156 @@
+//! The demonstration's folder: CA and certificate, signing key, configuration, user and password.
+//!
+//! Made at the first start and kept, so that a browser has to trust the CA only once.
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use crate::auth::keys;
+use crate::clock::Clock;
+use crate::config;
+use crate::sessions::key::random_base64url;
+use crate::users::sqlite::{SqliteDirectory, SqliteError};
+use crate::users::{Email, Grants, NewUser, Password, UserName, password};
+
+const USER: &str = "demo";
+
+pub struct Folder(PathBuf);
+
+/// What the configuration depends on beside the folder.
+pub struct Settings<'a> {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub memcached: Option<&'a str>,
+    pub applications: &'a [(&'static str, SocketAddr)],
+}
+
+impl Folder {
+    /// Creates what is not there yet.
+    pub fn prepare(path: &Path) -> Result<Self, String> {
+        fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let folder = Self(path.to_owned());
+        if !folder.ca().exists() || !folder.at("edge.pem").exists() {
+            folder.make_certificates()?;
+        }
+        if !folder.at("jwt.key").exists() {
+            folder.write("jwt.key", &keys::generate(config::Algorithm::HS256)?)?;
+        }
+        if !folder.at("credentials").exists() {
+            let password = random_base64url::<12>().map_err(|_| "the system's random source failed".to_owned())?;
+            folder.write("credentials", &format!("{USER}\n{password}\n"))?;
+        }
+        Ok(folder)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn ca(&self) -> PathBuf {
+        self.at("ca.pem")
+    }
+
+    pub fn credentials(&self) -> String {
+        fs::read_to_string(self.at("credentials")).unwrap_or_default()
+    }
+
+    /// Writes a file for its owner alone, whole or not at all.
+    fn write(&self, name: &str, text: &str) -> Result<(), String> {
+        let (path, draft) = (self.at(name), self.at(&format!("{name}.new")));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|()| fs::rename(&draft, &path));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn make_certificates(&self) -> Result<(), String> {
+        let failed = |error: rcgen::Error| format!("cannot make a certificate: {error}");
+        let ca_key = KeyPair::generate().map_err(failed)?;
+        let mut ca = CertificateParams::new(Vec::new()).map_err(failed)?;
+        ca.distinguished_name.push(DnType::CommonName, "sentry-edge demonstration CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca_certificate = ca.self_signed(&ca_key).map_err(failed)?;
+        let issuer = Issuer::new(ca, ca_key);
+
+        let hosts = ["sentry.localhost", "iqueue.localhost", "dextor.localhost"].map(str::to_owned);
+        let edge_key = KeyPair::generate().map_err(failed)?;
+        let mut edge = CertificateParams::new(hosts).map_err(failed)?;
+        edge.distinguished_name.push(DnType::CommonName, "sentry-edge demonstration");
+        // Browsers take no certificate that lasts longer than 398 days.
+        let today = std::time::SystemTime::now();
+        edge.not_before = (today - std::time::Duration::from_secs(24 * 3600)).into();
+        edge.not_after = (today + std::time::Duration::from_secs(365 * 24 * 3600)).into();
+        let certificate = edge.signed_by(&edge_key, &issuer).map_err(failed)?;
+
+        self.write("ca.pem", &ca_certificate.pem())?;
+        self.write("edge.key", &edge_key.serialize_pem())?;
+        self.write("edge.pem", &format!("{}{}", certificate.pem(), ca_certificate.pem()))
+    }
+
+    /// Writes the effective configuration and answers where it is.
+    pub fn write_configuration(&self, settings: &Settings<'_>) -> Result<PathBuf, String> {
+        let mut text = format!(
+            "# Written by `sentry-edge demo` at every start.\n\
+             server:\n  listeners:\n    - {{address: \"{}\", protocol: https}}\n  admin: {{address: \"{}\"}}\n  drain: 5s\n\
+             log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
+             tls:\n  certificates:\n    - {{certificate: edge.pem, key: edge.key}}\n\
+             sentry:\n  host: sentry.localhost\n  \
+             keys:\n    - {{id: demo, algorithm: HS256, secret: {{file: jwt.key}}}}\n  \
+             login: {{title: \"Sign in to the demonstration\"}}\n",
+            settings.listen, settings.admin,
+        );
+        match settings.memcached {
+            Some(server) => {
+                writeln!(text, "sessions:\n  store: memcached\n  memcached: {{servers: [\"{server}\"]}}").ok()
+            }
+            None => writeln!(text, "sessions: {{store: memory}}").ok(),
+        };
+        writeln!(text, "users:\n  store: sqlite\n  sqlite: {{path: users.db}}\nservices:").ok();
+        for (name, _) in settings.applications {
+            writeln!(text, "  {name}: {{hosts: [{name}.localhost], idle_timeout: 30m, pool: {name}}}").ok();
+        }
+        writeln!(text, "pools:").ok();
+        for (name, address) in settings.applications {
+            writeln!(text, "  {name}: {{servers: [\"{address}\"]}}").ok();
+        }
+        self.write("edge.yaml", &text)?;
+        Ok(self.at("edge.yaml"))
+    }
+
+    /// Registers the demonstration's user for all services, with the password of the credentials file.
+    pub fn add_user(&self, services: &[&str]) -> Result<(), String> {
+        let path = self.at("users.db");
+        let directory = SqliteDirectory::open_or_create(&path, Clock::default())
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let credentials = self.credentials();
+        let (name, rest) = credentials.split_once('\n').unwrap_or_default();
+        let name = UserName::parse(name).map_err(|error| format!("credentials: {error}"))?;
+        let password = rest.lines().next().unwrap_or_default().to_owned();
+        let password = Password::new(password).map_err(|error| format!("credentials: {error}"))?;
+        let email = Email::parse("demo@localhost").ok();
+        let grants = Grants::parse(services.iter().map(|s| (*s).to_owned()).collect(), vec!["admin".into()])
+            .map_err(|error| error.to_string())?;
+        let hash = password::hash(&password).map_err(|error| error.to_string())?;
+        let new = NewUser { name: name.clone(), email, grants, disabled: false };
+        match directory.add(&new, &hash) {
+            Ok(_) => Ok(()),
+            // There from an earlier start; the credentials file decides which password holds.
+            Err(SqliteError::UserExists(_)) => {
+                directory.set_password_hash(&name, &hash).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `user …`: the user directory, from the command line. A change holds from the user's next login on.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{ConfigFile, Failure};
+use crate::clock::Clock;
+use crate::config::{self, Users};
+use crate::users::import::ImportFile;
+use crate::users::sqlite::{ImportError, SqliteDirectory};
+use crate::users::{self, Email, Grants, NewUser, Password, UserName, password};
+
+#[derive(Args)]
+pub struct User {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Add a user; the password comes from a prompt or from standard input.
+    Add {
+        name: String,
+        #[command(flatten)]
+        grants: GrantArguments,
+        #[arg(long)]
+        email: Option<String>,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// List all users.
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one user.
+    Show {
+        name: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a new password.
+    SetPassword {
+        name: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Let nobody sign in under this name.
+    Disable { name: String },
+    /// Let a disabled user sign in again.
+    Enable { name: String },
+    /// Register a user for services, or give roles.
+    Grant {
+        name: String,
+        #[command(flatten)]
+        grants: GrantArguments,
+    },
+    /// Take services or roles from a user.
+    Revoke {
+        name: String,
+        #[command(flatten)]
+        grants: GrantArguments,
+    },
+    /// Add the users of a JSON-lines file, all of them or none.
+    Import {
+        /// One object a line: name, email, services, roles, and password or `password_hash`.
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct GrantArguments {
+    /// A service, by its name in the configuration.
+    #[arg(long = "service", value_name = "SERVICE", num_args = 1..)]
+    services: Vec<String>,
+    #[arg(long = "role", value_name = "ROLE", num_args = 1..)]
+    roles: Vec<String>,
+}
+
+#[derive(Args)]
+struct PasswordSource {
+    /// Read the password from the first line of standard input.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+impl User {
+    pub fn carry_out(self) -> Result<(), Failure> {
+        let (config, faults) = config::read(self.file.path()?).map_err(Failure::because)?;
+        if !faults.is_empty() {
+            return Err(Failure::because(faults));
+        }
+        let Users::Sqlite { path } = &config.users;
+        let directory = SqliteDirectory::open_or_create(path, Clock::default())
+            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        let known: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
+        self.command.carry_out(&directory, &known)
+    }
+}
+
+impl Command {
+    fn carry_out(self, directory: &SqliteDirectory, known: &[&str]) -> Result<(), Failure> {
+        match self {
+            Self::Add { name, grants, email, password } => {
+                let email = email.as_deref().map(Email::parse).transpose().map_err(Failure::because)?;
+                let new = NewUser { name: parse(&name)?, email, grants: grants.check(known)?, disabled: false };
+                let hash = password::hash(&password.read()?).map_err(Failure::because)?;
+                print(&directory.add(&new, &hash).map_err(Failure::because)?, false);
+            }
+            Self::List { json } => {
+                for user in directory.list().map_err(Failure::because)? {
+                    print(&user, json);
+                }
+            }
+            Self::Show { name, json } => print(&directory.show(&parse(&name)?).map_err(Failure::because)?, json),
+            Self::SetPassword { name, password } => {
+                let name = parse(&name)?;
+                let hash = password::hash(&password.read()?).map_err(Failure::because)?;
+                directory.set_password_hash(&name, &hash).map_err(Failure::because)?;
+            }
+            Self::Disable { name } => directory.set_disabled(&parse(&name)?, true).map_err(Failure::because)?,
+            Self::Enable { name } => directory.set_disabled(&parse(&name)?, false).map_err(Failure::because)?,
+            Self::Grant { name, grants } => {
+                let grants = grants.check(known)?;
+                print(&directory.grant(&parse(&name)?, &grants).map_err(Failure::because)?, false);
+            }
+            // What is taken away may be a service that the configuration has no more.
+            Self::Revoke { name, grants } => {
+                let grants = Grants::parse(grants.services, grants.roles).map_err(Failure::because)?;
+                print(&directory.revoke(&parse(&name)?, &grants).map_err(Failure::because)?, false);
+            }
+            Self::Import { file } => import(directory, &file)?,
+        }
+        Ok(())
+    }
+}
+
+impl GrantArguments {
+    fn check(self, known: &[&str]) -> Result<Grants, Failure> {
+        if let Some(unknown) = self.services.iter().find(|service| !known.contains(&service.as_str())) {
+            let text = format!("there is no service `{unknown}`; the configuration has: {}", known.join(", "));
+            return Err(Failure::Failed(text));
+        }
+        Grants::parse(self.services, self.roles).map_err(Failure::because)
+    }
+}
+
+impl PasswordSource {
+    fn read(&self) -> Result<Password, Failure> {
+        let text = if self.password_stdin {
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line).map_err(Failure::because)?;
+            let line_end = line.trim_end_matches('\n').trim_end_matches('\r').len();
+            line.truncate(line_end);
+            line
+        } else if std::io::stdin().is_terminal() {
+            let first = rpassword::prompt_password("Password: ").map_err(Failure::because)?;
+            let second = rpassword::prompt_password("Again: ").map_err(Failure::because)?;
+            if first != second {
+                return Err(Failure::Failed("the two passwords differ; nothing was changed".into()));
+            }
+            first
+        } else {
+            return Err(Failure::Usage("there is no terminal to ask at; use --password-stdin".into()));
+        };
+        Password::new(text).map_err(Failure::because)
+    }
+}
+
+fn parse(name: &str) -> Result<UserName, Failure> {
+    UserName::parse(name).map_err(Failure::because)
+}
+
+fn import(directory: &SqliteDirectory, file: &PathBuf) -> Result<(), Failure> {
+    let named = |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", file.display()));
+    let input = std::fs::File::open(file).map_err(|error| named(&error))?;
+    let entries = ImportFile::read(std::io::BufReader::new(input)).map_err(|error| named(&error))?;
+    match directory.import(entries) {
+        Ok(count) => {
+            println!("{count} users imported");
+            Ok(())
+        }
+        Err(ImportError::Lines(faults)) => {
+            let lines: Vec<String> = faults.iter().map(|fault| format!("{}:{fault}", file.display())).collect();
+            Err(Failure::Failed(lines.join("\n")))
+        }
+        Err(error) => Err(named(&error)),
+    }
+}
+
+fn print(user: &users::User, json: bool) {
+    if json {
+        println!("{}", as_json(user));
+        return;
+    }
+    let state = if user.disabled { "  (disabled)" } else { "" };
+    println!("{}{state}", user.name.as_str());
+    println!("  id        {}", user.id.as_str());
+    println!("  email     {}", user.email.as_deref().unwrap_or("-"));
+    println!("  services  {}", user.services.join(", "));
+    println!("  roles     {}", user.roles.join(", "));
+    println!("  created   {}", user.created.rfc3339());
+}
+
+fn as_json(user: &users::User) -> Value {
+    json!({
+        "id": user.id.as_str(),
+        "name": user.name.as_str(),
+        "email": user.email,
+        "services": user.services,
+        "roles": user.roles,
+        "disabled": user.disabled,
+        "created": user.created.rfc3339(),
+    })
+}

@@ -1,0 +1,281 @@
+//! The configuration: one YAML file in, checked types out, every fault reported at once.
+//!
+//! [`read`] gives a [`Config`] whose fields cannot be wrong by themselves, and the [`Faults`] found on the way.
+//! Rooms that load files named here (certificates, keys) add theirs to the same list, so that an operator sees
+//! all of them together. This room opens no socket and imports no other room but primitives.
+
+mod check;
+pub mod fault;
+pub mod file;
+mod lines;
+pub mod secret;
+pub mod units;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use crate::host::{Host, HostPattern};
+pub use fault::Faults;
+pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
+pub use secret::{Secret, SecretSource};
+pub use units::Rate;
+
+/// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: Server,
+    pub log: Log,
+    pub tls: Tls,
+    pub sentry: Sentry,
+    pub sessions: Sessions,
+    pub users: Users,
+    pub services: Vec<Service>,
+    pub pools: Vec<Pool>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Request workers; `None` is one for each core.
+    pub threads: Option<usize>,
+    pub listeners: Vec<Listener>,
+    pub admin: SocketAddr,
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long requests in flight may take to finish after SIGTERM.
+    pub drain: Duration,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    pub http2: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    pub header_bytes: usize,
+    pub header_count: usize,
+    pub body_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    pub tls_handshake: Duration,
+    pub keepalive: Duration,
+    pub read: Duration,
+    pub write: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub level: Level,
+    pub access: LogTarget,
+    pub audit: LogTarget,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub min_version: TlsVersion,
+    pub certificates: Vec<Certificate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sentry {
+    pub host: Host,
+    pub token: Token,
+    pub keys: Vec<Key>,
+    pub cookie: Cookie,
+    pub ticket: Ticket,
+    pub fingerprint: Vec<FingerprintProperty>,
+    pub login: Login,
+}
+
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub issuer: String,
+    pub lifetime: Duration,
+    pub leeway: Duration,
+    pub audience: Audience,
+    /// The `id` of the key that signs.
+    pub sign_with: String,
+    /// Bytes of verified tokens to remember.
+    pub cache: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub id: String,
+    pub algorithm: Algorithm,
+    pub material: KeyMaterial,
+    pub allow_weak: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum KeyMaterial {
+    Secret(SecretSource),
+    Private(SecretSource),
+    Public(SecretSource),
+}
+
+#[derive(Clone, Debug)]
+pub struct Cookie {
+    pub name: String,
+    pub state_name: String,
+    pub same_site: SameSite,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub lifetime: Duration,
+    pub parameter: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Login {
+    pub failures_per_account: Rate,
+    pub failures_per_address: Rate,
+    pub title: String,
+    pub text: Option<String>,
+    pub logo: Option<PathBuf>,
+    pub workers: usize,
+    pub queue: usize,
+    pub deadline: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum Sessions {
+    Memory { capacity: usize },
+    Memcached { server: String, timeout: Duration },
+}
+
+#[derive(Clone, Debug)]
+pub enum Users {
+    Sqlite { path: PathBuf },
+}
+
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: Arc<str>,
+    pub hosts: Vec<HostPattern>,
+    pub idle_timeout: Duration,
+    pub forward_token: ForwardToken,
+    pub assertion: bool,
+    pub identity_headers: IdentityHeaders,
+    /// The last one is `/`, which holds what the service says of itself.
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug)]
+pub struct IdentityHeaders {
+    pub user: HeaderName,
+    pub email: HeaderName,
+    pub roles: HeaderName,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Begins with `/`, ends without one unless it is `/` itself.
+    pub path: String,
+    pub access: Access,
+    pub credentials: Credentials,
+    pub counts_as_activity: bool,
+    pub read_timeout: Option<Duration>,
+    pub pool: String,
+}
+
+/// What a route demands of whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    Public,
+    Required,
+    /// Any one of these roles.
+    Roles(Vec<String>),
+}
+
+/// Where a route takes tokens from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub cookie: bool,
+    pub bearer: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub name: String,
+    pub servers: Vec<PoolServer>,
+    pub timeouts: PoolTimeouts,
+    pub retries: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct PoolServer {
+    /// As it is written, for labels.
+    pub name: String,
+    pub address: SocketAddr,
+    pub weight: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct PoolTimeouts {
+    pub connect: Duration,
+    pub read: Duration,
+    pub write: Duration,
+    pub idle: Duration,
+}
+
+/// Reads a file. `Err` when nothing could be made of it (not there, no YAML); else the configuration with
+/// what was wrong in it replaced by defaults, beside the list of those faults.
+pub fn read(path: &Path) -> Result<(Config, Faults), Faults> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(path, &text),
+        Err(error) => {
+            let mut faults = Faults::new(path, "");
+            faults.add("", format!("cannot read the file: {error}"), "name a readable file with -c");
+            Err(faults)
+        }
+    }
+}
+
+/// Like [`read`], with the text at hand. `path` names it in messages and is where relative paths begin.
+pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
+    let mut faults = Faults::new(path, text);
+    let document = match serde_yaml::from_str::<serde_yaml::Value>(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let line = error.location().map(|location| location.line());
+            faults.add_at_line(line, format!("this is not YAML: {error}"), "mend the syntax at that place");
+            return Err(faults);
+        }
+    };
+    let file = lines::deserialize(document, &mut faults);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let config = check::check(file, directory, &mut faults);
+    Ok((config, faults))
+}

@@ -1,0 +1,177 @@
+//! The `sentry` part: host, token, keys, cookies, tickets, login.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Check, seconds, time};
+use crate::config::file::{self, Algorithm};
+use crate::config::units::Rate;
+use crate::config::{Cookie, Key, KeyMaterial, Login, SecretSource, Sentry, Ticket, Token};
+use crate::host::Host;
+
+/// memcached reads an expiry over 30 days as a moment in 1970; nothing that is stored may live longer.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Check<'_> {
+    pub(super) fn sentry(&mut self, sentry: file::Sentry) -> Sentry {
+        let host = self.sentry_host(sentry.host.as_deref());
+        let keys = self.keys(&sentry.keys);
+        Sentry {
+            token: self.token(sentry.token, &host, &keys),
+            cookie: self.cookie(sentry.cookie),
+            ticket: self.ticket(sentry.ticket),
+            fingerprint: sentry.fingerprint.unwrap_or_else(|| vec![file::FingerprintProperty::UserAgent]),
+            login: self.login(sentry.login),
+            host,
+            keys,
+        }
+    }
+
+    fn sentry_host(&mut self, written: Option<&str>) -> Host {
+        let text = written.unwrap_or_default();
+        Host::parse(text).unwrap_or_else(|_| {
+            let what = if text.is_empty() { "missing".into() } else { format!("`{text}` is no host name") };
+            self.fault("sentry.host", what, "write the sign-on host, such as sentry.example.com");
+            Host::placeholder()
+        })
+    }
+
+    fn keys(&mut self, written: &[file::Key]) -> Vec<Key> {
+        let mut keys: Vec<Key> = Vec::new();
+        for (at, key) in written.iter().enumerate() {
+            let place = format!("sentry.keys[{at}]");
+            let Some(id) = key.id.clone().filter(|id| !id.is_empty()) else {
+                self.fault(format!("{place}.id"), "missing", "give the key a name of its own");
+                continue;
+            };
+            if keys.iter().any(|other| other.id == id) {
+                self.fault(format!("{place}.id"), format!("two keys are called `{id}`"), "rename one");
+            }
+            let Some(algorithm) = key.algorithm else {
+                self.fault(format!("{place}.algorithm"), "missing", "write HS256, ES256, EdDSA or RS256");
+                continue;
+            };
+            if let Some(material) = self.material(&place, key, algorithm) {
+                keys.push(Key { id, algorithm, material, allow_weak: key.allow_weak });
+            }
+        }
+        keys
+    }
+
+    fn material(&mut self, place: &str, key: &file::Key, algorithm: Algorithm) -> Option<KeyMaterial> {
+        match (algorithm, &key.secret, &key.private_key, &key.public_key) {
+            (Algorithm::HS256, Some(secret), None, None) => {
+                self.secret(&format!("{place}.secret"), secret).map(KeyMaterial::Secret)
+            }
+            (Algorithm::ES256 | Algorithm::EdDSA | Algorithm::RS256, None, Some(private), None) => {
+                self.secret(&format!("{place}.private_key"), private).map(KeyMaterial::Private)
+            }
+            (Algorithm::ES256 | Algorithm::EdDSA | Algorithm::RS256, None, None, Some(public)) => {
+                self.secret(&format!("{place}.public_key"), public).map(KeyMaterial::Public)
+            }
+            _ => {
+                let write = match algorithm {
+                    Algorithm::HS256 => "HS256 takes `secret` alone",
+                    _ => "write `private_key` to sign and verify, or `public_key` to verify alone",
+                };
+                self.fault(place, "the key has no material, or not the one that its algorithm takes", write);
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, place: &str, written: &file::Secret) -> Option<SecretSource> {
+        match (&written.env, &written.file, &written.value) {
+            (Some(name), None, None) => Some(SecretSource::Env(name.clone())),
+            (None, Some(path), None) => Some(SecretSource::File(self.path(path))),
+            (None, None, Some(value)) => Some(SecretSource::Value(Zeroizing::new(value.clone()))),
+            _ => {
+                self.fault(place, "a secret comes from one place", "write {env: NAME}, {file: PATH} or {value: TEXT}");
+                None
+            }
+        }
+    }
+
+    fn token(&mut self, token: file::Token, host: &Host, keys: &[Key]) -> Token {
+        let sign_with = token.sign_with.or_else(|| keys.first().map(|key| key.id.clone())).unwrap_or_default();
+        match keys.iter().find(|key| key.id == sign_with) {
+            None if keys.is_empty() => self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it"),
+            None => {
+                self.fault("sentry.token.sign_with", format!("no key is called `{sign_with}`"), "name one of sentry.keys");
+            }
+            Some(Key { material: KeyMaterial::Public(_), .. }) => self.fault(
+                "sentry.token.sign_with",
+                format!("`{sign_with}` is a public key and cannot sign"),
+                "name a key with `secret` or `private_key`",
+            ),
+            Some(_) => {}
+        }
+        let lifetime = time(token.lifetime, seconds(12 * 3600));
+        if lifetime > LONGEST {
+            self.fault("sentry.token.lifetime", "longer than 30 days", "write 30days or less");
+        }
+        Token {
+            issuer: token.issuer.unwrap_or_else(|| format!("https://{host}")),
+            lifetime: lifetime.min(LONGEST),
+            leeway: time(token.leeway, seconds(5)),
+            audience: token.audience.unwrap_or(file::Audience::PerService),
+            sign_with,
+            cache: token.cache.map_or(32 << 20, |size| size.0),
+        }
+    }
+
+    fn cookie(&mut self, cookie: file::Cookie) -> Cookie {
+        let checked = Cookie {
+            name: cookie.name.unwrap_or_else(|| "__Host-JWTCookie".into()),
+            state_name: cookie.state_name.unwrap_or_else(|| "__Host-SSOState".into()),
+            same_site: cookie.same_site.unwrap_or(file::SameSite::Lax),
+        };
+        for (key, name) in [("name", &checked.name), ("state_name", &checked.state_name)] {
+            let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            if !token {
+                self.fault(format!("sentry.cookie.{key}"), format!("`{name}` is no cookie name"), "use letters, digits, -, _");
+            } else if !name.starts_with("__Host-") {
+                self.fault(
+                    format!("sentry.cookie.{key}"),
+                    format!("`{name}` could be set by a sibling host"),
+                    "begin the name with __Host-, which browsers keep to one host",
+                );
+            }
+        }
+        if checked.name == checked.state_name {
+            self.fault("sentry.cookie.state_name", "equals sentry.cookie.name", "give each cookie its own name");
+        }
+        checked
+    }
+
+    fn ticket(&mut self, ticket: file::Ticket) -> Ticket {
+        let lifetime = time(ticket.lifetime, seconds(30));
+        if lifetime > seconds(60) {
+            self.fault(
+                "sentry.ticket.lifetime",
+                "a ticket stands in a URL and must be short-lived (OWASP ASVS 10.4.3)",
+                "write 60s or less",
+            );
+        }
+        let parameter = ticket.parameter.unwrap_or_else(|| "requestID".into());
+        if parameter.is_empty() || !parameter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            self.fault("sentry.ticket.parameter", format!("`{parameter}` would need escaping"), "use letters and digits");
+        }
+        Ticket { lifetime, parameter }
+    }
+
+    fn login(&mut self, login: file::Login) -> Login {
+        let bounded = |value: Option<usize>, default: usize, most: usize| value.unwrap_or(default).clamp(1, most);
+        Login {
+            failures_per_account: login.failures_per_account.unwrap_or(Rate { count: 5, per: seconds(900) }),
+            failures_per_address: login.failures_per_address.unwrap_or(Rate { count: 30, per: seconds(900) }),
+            title: login.title.unwrap_or_else(|| "Sign in".into()),
+            text: login.text,
+            logo: login.logo.map(|path| self.path(&path)),
+            workers: bounded(login.workers, 1, 64),
+            queue: bounded(login.queue, 64, 10_000),
+            deadline: time(login.deadline, seconds(10)),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The `services` and `pools` parts: hosts that do not overlap, routes that lead somewhere, servers with addresses.
+
+use std::collections::BTreeMap;
+use std::net::ToSocketAddrs;
+
+use http::HeaderName;
+
+use super::{Check, seconds, time};
+use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
+use crate::config::{
+    Access, Credentials, ForwardToken, IdentityHeaders, Pool, PoolServer, PoolTimeouts, Route, Sentry, Service,
+};
+use crate::host::HostPattern;
+
+impl Check<'_> {
+    pub(super) fn services(
+        &mut self,
+        written: BTreeMap<String, file::Service>,
+        sentry: &Sentry,
+        pools: &[Pool],
+    ) -> Vec<Service> {
+        let mut services: Vec<Service> = Vec::new();
+        for (name, service) in written {
+            let place = format!("services.{name}");
+            self.name(&place, &name);
+            let hosts = self.hosts(&place, &service.hosts, sentry, &services);
+            let routes = self.routes(&place, &service, pools);
+            services.push(Service {
+                name: name.into(),
+                hosts,
+                idle_timeout: time(service.idle_timeout, seconds(1800)).min(sentry.token.lifetime),
+                forward_token: service.forward_token.unwrap_or(ForwardToken::None),
+                assertion: service.assertion.unwrap_or(false),
+                identity_headers: self.identity_headers(&place, &service.identity_headers),
+                routes,
+            });
+        }
+        services
+    }
+
+    /// Names become label values, audiences and parts of log lines.
+    fn name(&mut self, place: &str, name: &str) {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if name.is_empty() || name.len() > 63 || name == "none" || !name.bytes().all(plain) {
+            self.fault(place, format!("`{name}` cannot be a name"), "use a-z, 0-9, - and _, 63 at most, not `none`");
+        }
+    }
+
+    fn hosts(&mut self, place: &str, written: &[String], sentry: &Sentry, before: &[Service]) -> Vec<HostPattern> {
+        if written.is_empty() {
+            self.fault(format!("{place}.hosts"), "no host", "name at least one, such as [app.example.com]");
+        }
+        let mut hosts = Vec::new();
+        for (at, text) in written.iter().enumerate() {
+            let key = format!("{place}.hosts[{at}]");
+            let Ok(pattern) = HostPattern::parse(text) else {
+                self.fault(key, format!("`{text}` is no host name"), "write a name or *.DOMAIN, without scheme or port");
+                continue;
+            };
+            if pattern == HostPattern::Exact(sentry.host.clone()) {
+                self.fault(&key, format!("{pattern} is the sign-on host"), "give the service a host of its own");
+            }
+            if let Some(other) = before.iter().find(|service| service.hosts.contains(&pattern)) {
+                self.fault(&key, format!("{pattern} belongs to service `{}` already", other.name), "remove it from one");
+            }
+            if hosts.contains(&pattern) {
+                self.fault(&key, format!("{pattern} stands here twice"), "remove one");
+            }
+            hosts.push(pattern);
+        }
+        hosts
+    }
+
+    fn routes(&mut self, place: &str, service: &file::Service, pools: &[Pool]) -> Vec<Route> {
+        let pool = self.pool_name(&format!("{place}.pool"), service.pool.as_deref(), pools);
+        let root = Route {
+            path: "/".into(),
+            access: self.access(&format!("{place}.access"), service.access.as_ref()).unwrap_or(Access::Required),
+            credentials: self.credentials(&format!("{place}.credentials"), service.credentials.as_deref()),
+            counts_as_activity: service.counts_as_activity.unwrap_or(true),
+            read_timeout: service.read_timeout.map(|time| time.0),
+            pool,
+        };
+        let mut routes: Vec<Route> = Vec::new();
+        for (at, written) in service.routes.iter().enumerate() {
+            let key = format!("{place}.routes[{at}]");
+            let Some(path) = self.route_path(&format!("{key}.path"), written.path.as_deref()) else { continue };
+            if routes.iter().any(|route| route.path == path) {
+                self.fault(format!("{key}.path"), format!("`{path}` has two routes"), "remove one");
+            }
+            let credentials = match &written.credentials {
+                Some(list) => self.credentials(&format!("{key}.credentials"), Some(list)),
+                None => root.credentials,
+            };
+            let pool = match &written.pool {
+                Some(pool) => self.pool_name(&format!("{key}.pool"), Some(pool), pools),
+                None => root.pool.clone(),
+            };
+            let access = self.access(&format!("{key}.access"), written.access.as_ref());
+            routes.push(Route {
+                path,
+                access: access.unwrap_or_else(|| root.access.clone()),
+                credentials,
+                counts_as_activity: written.counts_as_activity.unwrap_or(root.counts_as_activity),
+                read_timeout: written.read_timeout.map(|time| time.0).or(root.read_timeout),
+                pool,
+            });
+        }
+        if !routes.iter().any(|route| route.path == "/") {
+            routes.push(root);
+        }
+        routes
+    }
+
+    fn pool_name(&mut self, key: &str, written: Option<&str>, pools: &[Pool]) -> String {
+        let name = written.unwrap_or_default();
+        if !pools.iter().any(|pool| pool.name == name) {
+            let what = if name.is_empty() { "missing".into() } else { format!("there is no pool `{name}`") };
+            self.fault(key, what, "name one of `pools`");
+        }
+        name.into()
+    }
+
+    /// Rules are compared with canonical paths, so they must be canonical themselves: see `path`.
+    fn route_path(&mut self, key: &str, written: Option<&str>) -> Option<String> {
+        let text = written.unwrap_or_default();
+        let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
+        let trimmed = text.strip_suffix('/').unwrap_or(text);
+        let canonical = text == "/" || (trimmed.starts_with('/') && trimmed[1..].split('/').all(plain));
+        if !canonical || text.contains(['%', '?', '#', '\\', ';']) {
+            self.fault(key, format!("`{text}` is no path to match"), "write a decoded path such as /admin/");
+            return None;
+        }
+        Some(if trimmed.is_empty() { "/".into() } else { trimmed.into() })
+    }
+
+    fn access(&mut self, key: &str, written: Option<&WrittenAccess>) -> Option<Access> {
+        match written? {
+            WrittenAccess::Word(AccessWord::Public) => Some(Access::Public),
+            WrittenAccess::Word(AccessWord::Required) => Some(Access::Required),
+            WrittenAccess::Roles(roles) if roles.roles.is_empty() => {
+                self.fault(key, "no role would ever do", "name at least one role, or write `required`");
+                Some(Access::Required)
+            }
+            WrittenAccess::Roles(roles) => Some(Access::Roles(roles.roles.clone())),
+        }
+    }
+
+    fn credentials(&mut self, key: &str, written: Option<&[Credential]>) -> Credentials {
+        let Some(list) = written else { return Credentials { cookie: true, bearer: false } };
+        if list.is_empty() {
+            self.fault(key, "nobody could sign in", "write [cookie], [bearer] or both");
+        }
+        Credentials { cookie: list.contains(&Credential::Cookie), bearer: list.contains(&Credential::Bearer) }
+    }
+
+    fn identity_headers(&mut self, place: &str, written: &file::IdentityHeaders) -> IdentityHeaders {
+        let mut header = |key: &str, written: &Option<String>, default: &'static str| {
+            let name = written.as_deref().unwrap_or(default);
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            name.parse().ok().filter(|_| plain).unwrap_or_else(|| {
+                let key = format!("{place}.identity_headers.{key}");
+                self.faults.add(key, format!("`{name}` is no header name"), "use letters, digits and -");
+                HeaderName::from_static("x-forwarded-user")
+            })
+        };
+        IdentityHeaders {
+            user: header("user", &written.user, "X-Forwarded-User"),
+            email: header("email", &written.email, "X-Forwarded-Email"),
+            roles: header("roles", &written.roles, "X-Forwarded-Groups"),
+        }
+    }
+
+    pub(super) fn pools(&mut self, written: BTreeMap<String, file::Pool>) -> Vec<Pool> {
+        let mut pools = Vec::new();
+        for (name, pool) in written {
+            let place = format!("pools.{name}");
+            self.name(&place, &name);
+            let retries = pool.retries.unwrap_or(2);
+            if retries > 10 {
+                self.fault(format!("{place}.retries"), "more attempts only add load to a failing pool", "write 0 to 10");
+            }
+            pools.push(Pool {
+                servers: self.pool_servers(&place, &pool.servers),
+                timeouts: PoolTimeouts {
+                    connect: time(pool.timeouts.connect, seconds(1)),
+                    read: time(pool.timeouts.read, seconds(60)),
+                    write: time(pool.timeouts.write, seconds(60)),
+                    idle: time(pool.timeouts.idle, seconds(50)),
+                },
+                retries: retries.min(10),
+                name,
+            });
+        }
+        pools
+    }
+
+    fn pool_servers(&mut self, place: &str, written: &[file::PoolServer]) -> Vec<PoolServer> {
+        if written.is_empty() {
+            self.fault(format!("{place}.servers"), "no server", "name at least one, such as [\"127.0.0.1:9001\"]");
+        }
+        let mut servers = Vec::new();
+        for (at, server) in written.iter().enumerate() {
+            let key = format!("{place}.servers[{at}]");
+            let (name, weight) = match server {
+                file::PoolServer::Address(address) => (address.clone(), 1),
+                file::PoolServer::Weighted(server) => (server.address.clone(), server.weight.unwrap_or(1)),
+            };
+            if !(1..=256).contains(&weight) {
+                self.fault(format!("{key}.weight"), format!("a weight of {weight}"), "write 1 to 256");
+            }
+            // A name is resolved once, when the configuration is read.
+            match name.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
+                Some(address) => servers.push(PoolServer { name, address, weight: weight.clamp(1, 256) }),
+                None => self.fault(&key, format!("`{name}` leads to no address"), "write IP:PORT or a NAME:PORT that resolves"),
+            }
+        }
+        servers
+    }
+}

@@ -1,0 +1,198 @@
+//! Where each key of the document stands, and the reading of the document into its shapes.
+//!
+//! serde_yaml says the place of a syntax error but forgets places afterwards, so a second, light pass over the
+//! events of a YAML parser remembers the line of every key. Called by `config` alone.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser};
+use serde_path_to_error::{Path, Segment};
+use serde_yaml::Value;
+
+use super::fault::Faults;
+use super::file::File;
+
+/// Key path to line, both as an operator sees them: `pools.a.servers[1]`, counted from 1.
+#[derive(Debug, Default)]
+pub struct Lines(HashMap<String, usize>);
+
+impl Lines {
+    /// Reads what it can; a document that does not parse has no lines here, its error has one of its own.
+    pub fn of(text: &str) -> Self {
+        let mut lines = Self::default();
+        let mut places: Vec<Place> = Vec::new();
+        for event in Parser::new_from_str(text) {
+            let Ok((event, span)) = event else { break };
+            lines.note(&event, span.start.line(), &mut places);
+        }
+        lines
+    }
+
+    fn note(&mut self, event: &Event<'_>, line: usize, places: &mut Vec<Place>) {
+        match event {
+            Event::MappingStart(..) => {
+                let path = self.enter(places, line);
+                places.push(Place { path, kind: Kind::Mapping { key: None } });
+            }
+            Event::SequenceStart(..) => {
+                let path = self.enter(places, line);
+                places.push(Place { path, kind: Kind::Sequence { next: 0 } });
+            }
+            Event::MappingEnd | Event::SequenceEnd => {
+                places.pop();
+            }
+            Event::Scalar(text, ..) => self.scalar(text, line, places),
+            Event::Alias(_) => {
+                self.enter(places, line);
+            }
+            _ => {}
+        }
+    }
+
+    fn scalar(&mut self, text: &str, line: usize, places: &mut [Place]) {
+        if let Some(Place { path, kind: Kind::Mapping { key: key @ None } }) = places.last_mut() {
+            let full = if path.is_empty() { text.to_owned() } else { format!("{path}.{text}") };
+            self.0.insert(full.clone(), line);
+            *key = Some(full);
+        } else {
+            self.enter(places, line);
+        }
+    }
+
+    /// The path of the value that begins now.
+    fn enter(&mut self, places: &mut [Place], line: usize) -> String {
+        let Some(place) = places.last_mut() else { return String::new() };
+        match &mut place.kind {
+            Kind::Mapping { key } => key.take().unwrap_or_default(),
+            Kind::Sequence { next } => {
+                let path = format!("{}[{next}]", place.path);
+                *next += 1;
+                self.0.insert(path.clone(), line);
+                path
+            }
+        }
+    }
+
+    /// The line of `key`, or of its nearest parent in the document.
+    pub fn find(&self, key: &str) -> Option<usize> {
+        let mut key = key;
+        loop {
+            if let Some(line) = self.0.get(key) {
+                return Some(*line);
+            }
+            key = &key[..key.rfind(['.', '['])?];
+        }
+    }
+}
+
+struct Place {
+    path: String,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The key whose value comes next, as a full path.
+    Mapping {
+        key: Option<String>,
+    },
+    Sequence {
+        next: usize,
+    },
+}
+
+/// Reads the document into its shapes. A value of the wrong type is reported and taken out, and the rest is
+/// read again, so that one mistake does not hide the next; unknown keys are reported by the last reading.
+pub fn deserialize(mut document: Value, faults: &mut Faults) -> File {
+    if document.is_null() {
+        return File::default();
+    }
+    loop {
+        let mut unknown = Vec::new();
+        let mut track = serde_path_to_error::Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(document.clone(), &mut track);
+        let result: Result<File, _> = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+        match result {
+            Ok(file) => {
+                for key in unknown {
+                    faults.add(bracketed(&key), "unknown key", "remove it, or see the README for the keys there are");
+                }
+                return file;
+            }
+            Err(error) => {
+                let path = track.path();
+                faults.add(path_text(&path), error.to_string(), "write a value of that kind");
+                if !remove(&mut document, &path) {
+                    return File::default();
+                }
+            }
+        }
+    }
+}
+
+/// `pools.a.servers.1.address` of serde_ignored as `pools.a.servers[1].address`.
+fn bracketed(path: &str) -> String {
+    let mut text = String::new();
+    for part in path.split('.').filter(|part| *part != "?") {
+        if !text.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            text.push_str(if text.is_empty() { "" } else { "." });
+            text.push_str(part);
+        }
+    }
+    text
+}
+
+fn path_text(path: &Path) -> String {
+    let mut text = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
+            Segment::Map { key } => {
+                text.push_str(if text.is_empty() { "" } else { "." });
+                text.push_str(key);
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    text
+}
+
+/// Takes the value at `path` out of the document; false when there is nothing to take.
+fn remove(document: &mut Value, path: &Path) -> bool {
+    let segments: Vec<&Segment> =
+        path.iter().filter(|s| matches!(s, Segment::Seq { .. } | Segment::Map { .. })).collect();
+    let Some((last, parents)) = segments.split_last() else { return false };
+    let mut value = document;
+    for segment in parents {
+        let next = match segment {
+            Segment::Seq { index } => value.get_mut(*index),
+            Segment::Map { key } => value.get_mut(key.as_str()),
+            _ => None,
+        };
+        let Some(next) = next else { return false };
+        value = next;
+    }
+    match (last, value) {
+        (Segment::Map { key }, Value::Mapping(mapping)) => mapping.remove(key.as_str()).is_some(),
+        (Segment::Seq { index }, Value::Sequence(list)) if *index < list.len() => {
+            list.remove(*index);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_knows_its_line() {
+        let lines = Lines::of("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n\"e.f\": 3\n");
+        assert_eq!(lines.find("a.b"), Some(2));
+        assert_eq!(lines.find("a.c[1].d"), Some(5));
+        assert_eq!(lines.find("a.c[1].missing"), Some(5));
+        assert_eq!(lines.find("nowhere"), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! The units that operators write: durations (`250ms`, `30s`, `15m`, `12h`), sizes (`32KiB`, `50MiB`) and
+//! rates (`5 per 15m`). Parsed by serde while the document is read.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+/// A length of time, over zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Duration);
+
+/// A number of bytes, over zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub usize);
+
+/// So many within so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u64,
+    pub per: Duration,
+}
+
+fn parse_time(text: &str) -> Option<Time> {
+    let digits = text.starts_with(|c: char| c.is_ascii_digit());
+    let time = humantime::parse_duration(text).ok().filter(|d| digits && !d.is_zero());
+    time.map(Time)
+}
+
+fn parse_size(text: &str) -> Option<Size> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let unit: usize = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    let bytes = number.parse::<usize>().ok()?.checked_mul(unit)?;
+    (bytes > 0).then_some(Size(bytes))
+}
+
+fn parse_rate(text: &str) -> Option<Rate> {
+    let (count, per) = text.split_once(" per ")?;
+    let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+    Some(Rate { count, per: parse_time(per.trim())?.0 })
+}
+
+/// Reads a string with `parse`, and says what was expected when it is something else.
+macro_rules! from_text {
+    ($type:ty, $parse:path, $expected:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                        $parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                    }
+
+                    fn visit_u64<E: de::Error>(self, number: u64) -> Result<$type, E> {
+                        self.visit_str(&number.to_string())
+                    }
+                }
+                deserializer.deserialize_any(Text)
+            }
+        }
+    };
+}
+
+from_text!(Time, parse_time, "a duration such as 250ms, 30s, 15m or 12h");
+from_text!(Size, parse_size, "a size such as 32KiB or 50MiB");
+from_text!(Rate, parse_rate, "a rate such as `5 per 15m`");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(parse_time("250ms"), Some(Time(Duration::from_millis(250))));
+        assert_eq!(parse_time("12h"), Some(Time(Duration::from_secs(12 * 3600))));
+        for bad in ["", "30", "0s", "-1s", "1 fortnight", "∞"] {
+            assert_eq!(parse_time(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(parse_size("32KiB"), Some(Size(32 * 1024)));
+        assert_eq!(parse_size("50 MiB"), Some(Size(50 << 20)));
+        for bad in ["", "0", "KiB", "1kb", "1MB", "99999999999999999999GiB", "-1"] {
+            assert_eq!(parse_size(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_reads_as_a_sentence() {
+        assert_eq!(parse_rate("5 per 15m"), Some(Rate { count: 5, per: Duration::from_secs(900) }));
+        for bad in ["5", "0 per 1m", "5 / 15m", "five per 15m", "5 per 15"] {
+            assert_eq!(parse_rate(bad), None, "{bad:?}");
+        }
+    }
+}

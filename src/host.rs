@@ -1,0 +1,190 @@
+//! Host names, parsed once: lower-case, no port, no trailing dot. Not DNS resolution and not routing.
+//!
+//! `config` parses what operators write, `proxy` parses what clients send; behind that everything takes a
+//! [`Host`], so no room compares raw strings.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// A DNS name in canonical form: lower-case letters, digits, `-` and `.`; at most 253 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(Box<str>);
+
+/// What a configuration may name: one host, or every host one label below a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// `iqueue.leantaas.com`
+    Exact(Host),
+    /// `*.iqueue.leantaas.com`; holds what follows the `*.`.
+    Wildcard(Host),
+}
+
+/// Values filed under host patterns; an exact host wins over a wildcard.
+#[derive(Clone, Debug)]
+pub struct HostTable<T> {
+    exact: HashMap<Host, T>,
+    wildcard: HashMap<Host, T>,
+}
+
+/// The text is no host name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadHost;
+
+/// The host of a `Host` field or an `:authority`, and the port if one was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    pub host: Host,
+    pub port: Option<u16>,
+}
+
+impl Host {
+    /// Folds case and drops one trailing dot; everything else must be a DNS name as RFC 1123 has it.
+    /// Address literals are no hosts: no certificate of ours covers one and no service is named so.
+    pub fn parse(text: &str) -> Result<Self, BadHost> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        let plausible = !text.is_empty() && text.len() <= 253 && text.split('.').all(is_label);
+        let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        if !plausible || numeric {
+            return Err(BadHost);
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// Stands in for a host that the configuration failed to name, so that the rest of it can be checked.
+    /// `.invalid` never resolves (RFC 6761 §6.4).
+    pub fn placeholder() -> Self {
+        Self("host.invalid".into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name without its first label, for wildcard look-ups; `None` for a single label.
+    pub fn parent(&self) -> Option<&str> {
+        self.0.split_once('.').map(|(_, parent)| parent)
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let bytes = label.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+        && bytes[0] != b'-'
+        && bytes[bytes.len() - 1] != b'-'
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl HostPattern {
+    pub fn parse(text: &str) -> Result<Self, BadHost> {
+        match text.strip_prefix("*.") {
+            Some(domain) => Host::parse(domain).map(Self::Wildcard),
+            None => Host::parse(text).map(Self::Exact),
+        }
+    }
+
+    /// Whether `host` is one that this pattern names.
+    pub fn matches(&self, host: &Host) -> bool {
+        match self {
+            Self::Exact(exact) => exact == host,
+            Self::Wildcard(domain) => host.parent() == Some(domain.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => host.fmt(f),
+            Self::Wildcard(domain) => write!(f, "*.{domain}"),
+        }
+    }
+}
+
+impl<T> Default for HostTable<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), wildcard: HashMap::new() }
+    }
+}
+
+impl<T> HostTable<T> {
+    pub fn insert(&mut self, pattern: HostPattern, value: T) {
+        match pattern {
+            HostPattern::Exact(host) => self.exact.insert(host, value),
+            HostPattern::Wildcard(domain) => self.wildcard.insert(domain, value),
+        };
+    }
+
+    pub fn find(&self, host: &Host) -> Option<&T> {
+        self.exact.get(host).or_else(|| host.parent().and_then(|domain| self.wildcard.get(domain)))
+    }
+}
+
+/// So that a wildcard table can be asked with a part of a name, without making a `Host` of it.
+impl std::borrow::Borrow<str> for Host {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Authority {
+    /// `host` or `host:port`; no user info, no address literal, no empty or malformed port (RFC 9110 §7.2).
+    pub fn parse(text: &str) -> Result<Self, BadHost> {
+        let (host, port) = match text.split_once(':') {
+            None => (text, None),
+            Some((host, digits)) => (host, Some(parse_port(digits)?)),
+        };
+        Ok(Self { host: Host::parse(host)?, port })
+    }
+}
+
+fn parse_port(digits: &str) -> Result<u16, BadHost> {
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if plain { digits.parse().map_err(|_| BadHost) } else { Err(BadHost) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_and_one_trailing_dot_do_not_make_another_host() {
+        let plain = Host::parse("iqueue.leantaas.com").unwrap();
+        assert_eq!(Host::parse("IQUEUE.LeanTaaS.com."), Ok(plain));
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        let long = format!("{}.com", "a".repeat(300));
+        for bad in [
+            "", ".", "..iqueue.com", "iqueue..com", "a b.com", "a_b.com", "-a.com", "a-.com", "user@a.com", "a.com/..",
+            "a.com\0", "127.0.0.1", "[::1]", "[::1", "iqueue.com..", "іqueue.com", "a.com, evil", "*.a.com", &long,
+        ] {
+            assert_eq!(Host::parse(bad), Err(BadHost), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_digits_and_fits() {
+        assert_eq!(Authority::parse("a.com:8443").unwrap().port, Some(8443));
+        assert_eq!(Authority::parse("a.com").unwrap().port, None);
+        for bad in ["a.com:", "a.com:99999", "a.com:80:80", "a.com:1.2", "a.com:+80", "a.com: 80", "[::1]:80"] {
+            assert_eq!(Authority::parse(bad), Err(BadHost), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_exactly_one_label() {
+        let wild = HostPattern::parse("*.iqueue.com").unwrap();
+        let host = |name| Host::parse(name).unwrap();
+        assert!(wild.matches(&host("a.iqueue.com")));
+        assert!(!wild.matches(&host("iqueue.com")));
+        assert!(!wild.matches(&host("a.b.iqueue.com")));
+        assert!(!wild.matches(&host("evil-iqueue.com")));
+    }
+}

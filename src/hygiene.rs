@@ -1,0 +1,220 @@
+//! Request hygiene: whether a request means one thing only, to us and to whoever serves it behind us.
+//!
+//! Pure: takes the parsed head and, for HTTP/1, the bytes it was parsed from, because Pingora mends some things
+//! before a filter sees them (`research` notes in ARCHITECTURE.md). Called by `proxy`, before anything else.
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+
+use crate::config::Limits;
+use crate::host::Authority;
+use crate::path::CanonicalPath;
+
+/// A request that can be read in one way: whom it is for and what it asks.
+#[derive(Debug)]
+pub struct Target {
+    pub authority: Authority,
+    pub path: CanonicalPath,
+}
+
+/// Why a request is refused before anybody looks at what it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    Host,
+    Path,
+    Target,
+    /// Content-Length beside Transfer-Encoding, or a coding other than `chunked` (RFC 9112 §6.3).
+    Framing,
+    Method,
+    HeaderTooLarge,
+    /// A name like `X_Forwarded_User`: some servers read it as the one that only we may set.
+    HeaderName,
+    BodyTooLarge,
+}
+
+impl Malformed {
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// For logs and the `reason` of a metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Path => "path",
+            Self::Target => "target",
+            Self::Framing => "framing",
+            Self::Method => "method",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::HeaderName => "header_name",
+            Self::BodyTooLarge => "body_too_large",
+        }
+    }
+}
+
+/// What is looked at. `raw` is the head as it came over HTTP/1; HTTP/2 has none.
+#[derive(Clone, Copy)]
+pub struct Incoming<'a> {
+    pub method: &'a Method,
+    pub uri: &'a Uri,
+    pub headers: &'a HeaderMap,
+    pub raw: Option<&'a [u8]>,
+}
+
+/// All checks, cheapest first.
+pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malformed> {
+    check_method(request.method)?;
+    check_size(&request, limits)?;
+    check_framing(&request)?;
+    check_body(request.headers, limits)?;
+    if request.raw.is_some_and(has_odd_target) {
+        return Err(Malformed::Target);
+    }
+    let authority = authority(&request)?;
+    let path = CanonicalPath::of(request.uri.path()).map_err(|_| Malformed::Path)?;
+    Ok(Target { authority, path })
+}
+
+/// TRACE echoes cookies, CONNECT tunnels; what we do not know we do not forward (RFC 9110 §9.1).
+fn check_method(method: &Method) -> Result<(), Malformed> {
+    const KNOWN: [Method; 7] =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
+    if KNOWN.contains(method) { Ok(()) } else { Err(Malformed::Method) }
+}
+
+fn check_size(request: &Incoming<'_>, limits: &Limits) -> Result<(), Malformed> {
+    let bytes = match request.raw {
+        Some(raw) => raw.len(),
+        // As HTTP/2 counts a header list (RFC 9113 §6.5.2).
+        None => request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum(),
+    };
+    if bytes > limits.header_bytes || request.headers.len() > limits.header_count {
+        return Err(Malformed::HeaderTooLarge);
+    }
+    Ok(())
+}
+
+/// Pingora drops Content-Length beside Transfer-Encoding before we see the map, so the raw bytes decide.
+fn check_framing(request: &Incoming<'_>) -> Result<(), Malformed> {
+    let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    let chunked_alone = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    let with_length = request.raw.is_some_and(|raw| has_field(raw, b"content-length"));
+    if !chunked_alone || with_length { Err(Malformed::Framing) } else { Ok(()) }
+}
+
+fn has_field(raw: &[u8], name: &[u8]) -> bool {
+    raw.split(|b| *b == b'\n').any(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))
+}
+
+/// A body whose length is told is refused before it is read; others are counted as they come.
+fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limits.body_bytes as u64) { Err(Malformed::BodyTooLarge) } else { Ok(()) }
+}
+
+/// Whether the request line holds what Pingora would cut off (a fragment) or mend by escaping it.
+fn has_odd_target(raw: &[u8]) -> bool {
+    let line = raw.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let spaces = line.iter().filter(|b| **b == b' ').count();
+    spaces != 2 || line.iter().any(|b| *b == b'#' || *b == b'\\' || !(0x20..0x7f).contains(b))
+}
+
+/// `:authority`, or the one Host field. Pingora has refused two of them, and two that differ.
+fn authority(request: &Incoming<'_>) -> Result<Authority, Malformed> {
+    let text = match (request.uri.authority(), request.headers.get(header::HOST)) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => host.to_str().map_err(|_| Malformed::Host)?,
+        (None, None) => return Err(Malformed::Host),
+    };
+    Authority::parse(text).map_err(|_| Malformed::Host)
+}
+
+/// Header names as an application might fold them: case gone, `_` and `.` read as `-`.
+pub fn fold(name: &HeaderName) -> String {
+    name.as_str().chars().map(|c| if c == '_' || c == '.' { '-' } else { c }).collect()
+}
+
+/// Whether a name has a byte that nginx drops by default.
+pub fn is_odd(name: &HeaderName) -> bool {
+    !name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    const LIMITS: Limits = Limits { connections: 1, header_bytes: 1000, header_count: 10, body_bytes: 100 };
+
+    fn inspect_raw(raw: &str) -> Result<Target, Malformed> {
+        let mut lines = raw.split("\r\n");
+        let mut line = lines.next().unwrap().split(' ');
+        let method: Method = line.next().unwrap().parse().unwrap();
+        let target = line.next().unwrap_or("/").split('#').next().unwrap();
+        let uri: Uri = target.parse().unwrap();
+        let mut headers = HeaderMap::new();
+        for field in lines.filter(|line| !line.is_empty()) {
+            let (name, value) = field.split_once(": ").unwrap();
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        inspect(Incoming { method: &method, uri: &uri, headers: &headers, raw: Some(raw.as_bytes()) }, &LIMITS)
+    }
+
+    fn refusal(raw: &str) -> Option<Malformed> {
+        inspect_raw(raw).err()
+    }
+
+    #[test]
+    fn a_plain_request_is_read() {
+        let target = inspect_raw("GET /a?b HTTP/1.1\r\nHost: IQueue.LeanTaaS.com:443\r\n\r\n").unwrap();
+        assert_eq!(target.authority.host.as_str(), "iqueue.leantaas.com");
+        assert_eq!(target.path.as_str(), "/a");
+    }
+
+    #[test]
+    fn what_two_servers_could_read_in_two_ways_is_refused() {
+        for (raw, expected) in [
+            ("GET / HTTP/1.1\r\n\r\n", Malformed::Host),
+            ("GET / HTTP/1.1\r\nHost: a.com, b.com\r\n\r\n", Malformed::Host),
+            ("GET / HTTP/1.1\r\nHost: user@a.com\r\n\r\n", Malformed::Host),
+            ("GET /pub#/../admin HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Target),
+            ("GET /a b HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Target),
+            ("GET /a/../.. HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Path),
+            ("TRACE / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),
+            ("FOO / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),
+            ("POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 101\r\n\r\n", Malformed::BodyTooLarge),
+            ("POST / HTTP/1.1\r\nHost: a.com\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Malformed::Framing),
+            (
+                "POST / HTTP/1.1\r\nHost: a.com\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+                Malformed::Framing,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a.com\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+                Malformed::Framing,
+            ),
+        ] {
+            assert_eq!(refusal(raw), Some(expected), "{raw}");
+        }
+    }
+
+    #[test]
+    fn headers_are_bounded_in_size_and_number() {
+        let many: String = (0..11).map(|n| format!("A{n}: b\r\n")).collect();
+        assert_eq!(refusal(&format!("GET / HTTP/1.1\r\nHost: a.com\r\n{many}\r\n")), Some(Malformed::HeaderTooLarge));
+        let long = "x".repeat(1000);
+        assert_eq!(refusal(&format!("GET / HTTP/1.1\r\nHost: a.com\r\nA: {long}\r\n\r\n")), Some(Malformed::HeaderTooLarge));
+    }
+
+    #[test]
+    fn a_name_is_folded_as_an_application_might() {
+        let name = HeaderName::from_static("x_forwarded.user");
+        assert!(is_odd(&name));
+        assert_eq!(fold(&name), "x-forwarded-user");
+    }
+}

@@ -1,0 +1,25 @@
+//! x
+pub mod access_log;
+pub mod audit_log;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod host;
+pub mod hygiene;
+pub mod log_writer;
+pub mod metrics;
+pub mod pages;
+pub mod path;
+pub mod proxy;
+pub mod reply;
+pub mod request;
+pub mod routes;
+pub mod sentry;
+pub mod server;
+pub mod sessions;
+pub mod snapshot;
+pub mod tls;
+pub mod upstream;
+pub mod users;

@@ -1,0 +1,237 @@
+//! The pages that people see: signing in, signed out, the list of applications, and what went wrong.
+//!
+//! Values in, HTML out. This is not the reply: status, headers and the Content-Security-Policy are written in
+//! `reply`, and which page is due is decided by `sentry` and by `proxy`'s rescue, which call it. Everything put
+//! into a page is escaped by askama. No page has a script or fetches anything, and all of them carry the same
+//! `<style>`, which [`style_hash`] names, so that the policy gets by without `'unsafe-inline'`.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use askama::Template;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
+
+/// How a site presents itself on every page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branding {
+    /// Heading of the sign-in page.
+    pub title: String,
+    /// An image as a `data:` URI; the policy lets a page load no other.
+    pub logo: Option<String>,
+    /// A line under the title of the sign-in page, and in the footer of the others.
+    pub text: Option<String>,
+}
+
+impl Default for Branding {
+    fn default() -> Self {
+        Self { title: "Sign in".to_owned(), logo: None, text: None }
+    }
+}
+
+// askama without its `config` feature looks for a `path` in `templates/` at the top level alone. A template
+// that is extended is looked for from the crate's root, where Cargo runs rustc; hence each page's one-line source.
+
+/// The form. It has no room for a password, so none can be put back.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/login.html" %}"#)]
+pub struct Login<'a> {
+    pub branding: &'a Branding,
+    /// Where the form is posted to.
+    pub action: &'a str,
+    pub csrf: &'a str,
+    /// Empty when there is none.
+    pub redirect_url: &'a str,
+    /// Empty when there is none.
+    pub state: &'a str,
+    /// As it was typed before.
+    pub username: &'a str,
+    /// The host that the user is on the way to.
+    pub destination: Option<&'a str>,
+    pub notice: Option<Notice>,
+    pub request_id: &'a str,
+}
+
+/// What the form says above its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    WrongCredentials,
+    MissingFields,
+    /// Idle too long, or signed out.
+    SessionEnded,
+    FormTooOld,
+    TooManyAttempts {
+        retry_after_s: u64,
+    },
+    /// As many logins as we can check at once are being checked.
+    Busy,
+    StoreAway,
+    /// The browser did not send our cookie back.
+    CookieNotKept,
+    /// The account's services and roles do not fit into a cookie.
+    TooLarge,
+}
+
+/// A refusal or a fault, in the words of whoever made it.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/problem.html" %}"#)]
+pub struct Problem<'a> {
+    pub branding: &'a Branding,
+    pub status: u16,
+    pub title: &'a str,
+    pub text: &'a str,
+    pub request_id: &'a str,
+    /// Address and label of the way on.
+    pub link: Option<(&'a str, &'a str)>,
+}
+
+/// After a logout.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/signed_out.html" %}"#)]
+pub struct SignedOut<'a> {
+    pub branding: &'a Branding,
+    /// Where to sign in again.
+    pub sign_in: Option<&'a str>,
+    pub request_id: &'a str,
+}
+
+/// Asked before a logout that another site may have started.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/confirm_logout.html" %}"#)]
+pub struct ConfirmLogout<'a> {
+    pub branding: &'a Branding,
+    /// Where the one button posts to.
+    pub action: &'a str,
+    pub request_id: &'a str,
+}
+
+/// The sign-on host's own page for someone who is signed in.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/home.html" %}"#)]
+pub struct Home<'a> {
+    pub branding: &'a Branding,
+    pub user: &'a str,
+    /// Name and address of each.
+    pub services: &'a [(String, String)],
+    /// Where the sign-out button posts to.
+    pub logout: &'a str,
+    pub request_id: &'a str,
+}
+
+/// Instead of one more redirect to a browser that never brings the cookie.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/loop.html" %}"#)]
+pub struct Loop<'a> {
+    pub branding: &'a Branding,
+    /// The application's host.
+    pub host: &'a str,
+    /// The address to try again.
+    pub retry: &'a str,
+    pub request_id: &'a str,
+}
+
+macro_rules! render {
+    ($($page:ident)+) => {$(
+        impl $page<'_> {
+            /// The page as HTML in UTF-8.
+            pub fn render(&self) -> String {
+                Template::render(self).unwrap_or_else(|_| FALLBACK.to_owned())
+            }
+        }
+    )+};
+}
+
+render! { Login Problem SignedOut ConfirmLogout Home Loop }
+
+/// Writing into a String does not fail, but askama's signature allows it.
+const FALLBACK: &str = "<!doctype html><html lang=\"en\"><title>Error</title>\
+    <p>Something went wrong on our side. Please try again in a minute.</p></html>\n";
+
+/// The one style of all pages as a CSP source: `sha256-` and the Base64 of its digest (CSP 3, section 2.3.1).
+pub fn style_hash() -> &'static str {
+    static HASH: LazyLock<String> = LazyLock::new(|| {
+        // askama drops the newline at the end of a template.
+        let style = include_str!("pages/style.css").trim_ascii_end();
+        format!("sha256-{}", STANDARD.encode(digest(&SHA256, style.as_bytes())))
+    });
+    &HASH
+}
+
+impl Login<'_> {
+    fn failed(&self) -> bool {
+        self.notice.is_some_and(Notice::is_error)
+    }
+
+    fn doubts_username(&self) -> bool {
+        match self.notice {
+            Some(Notice::WrongCredentials) => true,
+            Some(Notice::MissingFields) => self.username.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Of missing fields the form still knows the username alone: if that is there, the password was missing.
+    fn doubts_password(&self) -> bool {
+        match self.notice {
+            Some(Notice::WrongCredentials) => true,
+            Some(Notice::MissingFields) => !self.username.is_empty(),
+            _ => false,
+        }
+    }
+}
+
+impl Notice {
+    /// Whether an attempt failed (`role="alert"`), or the user is merely told something (`role="status"`).
+    pub fn is_error(self) -> bool {
+        self != Self::SessionEnded
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WrongCredentials => {
+                "The username or the password is not correct. Check that Caps Lock is off, then try again."
+            }
+            Self::MissingFields => "Enter both your username and your password.",
+            Self::SessionEnded => {
+                "Your session has ended, after some time without activity or because you signed out. \
+                 Sign in again to continue."
+            }
+            Self::FormTooOld => "This page was open for too long. It has been renewed; please sign in again.",
+            Self::TooManyAttempts { retry_after_s } => {
+                return write!(f, "There were too many attempts to sign in. Please try again {}.", In(*retry_after_s));
+            }
+            Self::Busy => "Many people are signing in at this moment. Please try again in a few seconds.",
+            Self::StoreAway => {
+                "Signing in is not possible right now. The fault is on our side, not with your password. \
+                 Please try again in a minute."
+            }
+            Self::CookieNotKept => {
+                "Your browser did not keep our cookie. Allow cookies for this site or leave private browsing, \
+                 then sign in again."
+            }
+            Self::TooLarge => {
+                "Your account has more applications and roles than we can sign in at once. \
+                 Please tell your administrator."
+            }
+        })
+    }
+}
+
+/// So many seconds from now in words, rounded up: who comes back then is not too early.
+struct In(u64);
+
+impl fmt::Display for In {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.div_ceil(60), self.0.div_ceil(3600)) {
+            (0 | 1, _) => f.write_str("in a minute"),
+            (minutes @ ..=90, _) => write!(f, "in {minutes} minutes"),
+            (_, hours) => write!(f, "in {hours} hours"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! The path that rules are matched against: decoded once, without dot segments and doubled slashes.
+//!
+//! The proxy must not decide on another path than the application serves. So a path that an application might
+//! read differently (encoded slashes, `;` parameters, backslashes, needless escapes) is matched in its canonical
+//! form for rules that demand something, and never matches a rule that demands nothing: see `is_canonical`.
+
+/// A path as rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CanonicalPath {
+    text: String,
+    exact: bool,
+}
+
+/// The path cannot be read, or climbs above the root; the request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadPath;
+
+impl CanonicalPath {
+    /// Takes the raw path of a request target, which must begin with `/`.
+    pub fn of(raw: &str) -> Result<Self, BadPath> {
+        if !raw.starts_with('/') || !raw.is_ascii() {
+            return Err(BadPath);
+        }
+        let (decoded, mut exact) = decode_once(raw)?;
+        let mut segments: Vec<&str> = Vec::new();
+        for segment in decoded[1..].split('/') {
+            // Some servers cut a segment at `;` before they look for dots.
+            match segment.split(';').next().unwrap_or_default() {
+                "" | "." => {}
+                ".." => {
+                    segments.pop().ok_or(BadPath)?;
+                }
+                _ => segments.push(segment),
+            }
+        }
+        let mut text = String::with_capacity(decoded.len());
+        for segment in &segments {
+            text.push('/');
+            text.push_str(segment);
+        }
+        if text.is_empty() || decoded.ends_with('/') {
+            text.push('/');
+        }
+        exact &= text == decoded && !decoded.contains(['\\', ';']);
+        Ok(Self { text, exact })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether every server must read this path as we do.
+    pub fn is_canonical(&self) -> bool {
+        self.exact
+    }
+
+    /// Whether `rule` (no trailing slash, or `/`) is this path or one of its parents.
+    pub fn is_under(&self, rule: &str) -> bool {
+        rule == "/" || self.text.strip_prefix(rule).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// The decoded text, and whether each escape was one that had to be: of an octet that is neither unreserved nor
+/// a delimiter that servers act on.
+fn decode_once(raw: &str) -> Result<(String, bool), BadPath> {
+    if !raw.contains('%') {
+        return if raw.bytes().any(|b| b.is_ascii_control()) { Err(BadPath) } else { Ok((raw.to_owned(), true)) };
+    }
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut exact = true;
+    let mut rest = raw.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16)).ok_or(BadPath);
+        let octet = (digit()? * 16 + digit()?) as u8;
+        exact &= !octet.is_ascii_alphanumeric() && !b"-._~/\\%;?#".contains(&octet);
+        bytes.push(octet);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| BadPath)?;
+    if text.chars().any(char::is_control) { Err(BadPath) } else { Ok((text, exact)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(raw: &str) -> (String, bool) {
+        let path = CanonicalPath::of(raw).unwrap();
+        (path.as_str().into(), path.is_canonical())
+    }
+
+    #[test]
+    fn plain_paths_are_canonical_as_they_are() {
+        for raw in ["/", "/a", "/a/", "/a/b.html", "/a~b/c_d", "/a:b@c"] {
+            assert_eq!(canonical(raw), (raw.to_owned(), true));
+        }
+        assert_eq!(canonical("/a%20b/%C3%A9"), ("/a b/é".into(), true));
+    }
+
+    #[test]
+    fn what_a_server_might_read_differently_is_not_canonical() {
+        for (raw, seen) in [
+            ("/public/../admin", "/admin"),
+            ("/public/%2e%2e/admin", "/admin"),
+            ("/public/..%2fadmin", "/admin"),
+            ("/public/%2e%2e%2fadmin", "/admin"),
+            ("/public/..;/admin", "/admin"),
+            ("/public%2f..%2fadmin", "/admin"),
+            ("//admin", "/admin"),
+            ("/public/..%5cadmin", "/public/..\\admin"),
+            ("/public/%252e%252e/admin", "/public/%2e%2e/admin"),
+            ("/public;/../admin", "/admin"),
+            ("/%70ublic/x", "/public/x"),
+            ("/public/x;a=b", "/public/x;a=b"),
+        ] {
+            assert_eq!(canonical(raw), (seen.to_owned(), false), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_climbs_out_is_refused() {
+        for raw in [
+            "", "a", "/..", "/a/../..", "/%", "/%4", "/%zz", "/%00", "/public/.%00./admin", "/%c0%ae%c0%ae/admin", "/a\tb",
+            "/é",
+        ] {
+            assert_eq!(CanonicalPath::of(raw), Err(BadPath), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_rule_matches_whole_segments() {
+        let under = |raw: &str, rule: &str| CanonicalPath::of(raw).unwrap().is_under(rule);
+        assert!(under("/admin", "/admin") && under("/admin/", "/admin") && under("/admin/x", "/admin"));
+        assert!(!under("/administrator", "/admin") && !under("/ADMIN", "/admin") && !under("/x/admin", "/admin"));
+        assert!(under("/anything", "/"));
+    }
+}

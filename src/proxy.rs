@@ -1,0 +1,289 @@
+//! The gateway: Pingora's phases, in Pingora's order. Filters ask `decide` and then act; policy is elsewhere.
+//!
+//! Whatever happens to a request, it ends in `logging`, which alone counts it and writes its line.
+
+mod client;
+mod decide;
+mod exchange;
+mod headers;
+mod rescue;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Version, header};
+use pingora::{Error, ErrorType, Result};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::access_log::{self, AccessLog};
+use crate::audit_log::AuditLog;
+use crate::clock::Clock;
+use crate::config::ForwardToken;
+use crate::drain::Drain;
+use crate::metrics::Metrics;
+use crate::reply::Reply;
+use crate::snapshot::Snapshot;
+use crate::upstream::Pool;
+use decide::Decision;
+use exchange::Exchange;
+
+/// One for each listener; what they share stands behind `Arc`s.
+#[derive(Clone)]
+pub struct Gateway {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub access: Arc<AccessLog>,
+    pub audit: Arc<AuditLog>,
+    pub drain: Arc<Drain>,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::begin(self.snapshot.load_full(), self.drain.enter())
+    }
+
+    /// No modules: the default adds a disabled compressor to every request.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
+    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        let timeouts = &exchange.snapshot.timeouts;
+        let keepalive = (!self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
+        let downstream = session.as_downstream_mut();
+        downstream.set_keepalive(keepalive);
+        downstream.set_read_timeout(Some(timeouts.read));
+        downstream.set_write_timeout(Some(timeouts.write));
+        downstream.set_total_drain_timeout(Some(timeouts.read));
+        downstream.set_pipelining_enabled(true);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        identify(session, exchange);
+        match self.decide(session, exchange).await? {
+            Decision::Forward => Ok(false),
+            Decision::Answer(reply) => reply.write(session, &exchange.request_id).await.map(|()| true),
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let (pool, read_timeout) = destination(exchange)?;
+        let server = pool.select(&exchange.tried).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
+        let peer = Box::new(pool.peer(server, read_timeout));
+        exchange.tried.push(server);
+        exchange.upstream_begun = Some(Instant::now());
+        Ok(peer)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let snapshot = &exchange.snapshot;
+        let (odd, ours) = headers::strip(upstream, snapshot);
+        self.metrics.headers_dropped.with_label_values(&["odd_name"]).inc_by(odd);
+        self.metrics.headers_dropped.with_label_values(&["ours"]).inc_by(ours);
+        let keep = exchange
+            .service
+            .as_ref()
+            .filter(|service| service.forward_token == ForwardToken::Cookie)
+            .map(|_| snapshot.guard.cookie_name());
+        headers::join_cookies(upstream, &snapshot.cookie_names, keep)?;
+        let request = session.req_header();
+        let authority = authority(request);
+        let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
+        let peer = peer_address(session);
+        let forwarding = headers::Forwarding {
+            client: exchange.client.unwrap_or(peer),
+            peer,
+            peer_is_trusted: client::is_trusted(peer, &snapshot.trusted_proxies),
+            host,
+            port: port.parse().unwrap_or(443),
+            request_id: &exchange.request_id,
+        };
+        let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
+        headers::set(upstream, &forwarding, request.headers.get("x-forwarded-for"), identity)?;
+        self.assert_identity(upstream, exchange)?;
+        // An HTTP/2 request has no Host field, and the application needs one.
+        if request.version == Version::HTTP_2 {
+            upstream.insert_header(header::HOST, authority)?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.body_bytes += body.as_ref().map_or(0, Bytes::len);
+        if exchange.body_bytes > exchange.snapshot.limits.body_bytes {
+            self.metrics.limits_reached.with_label_values(&["body_too_large"]).inc();
+            return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
+        response.insert_header("X-Request-ID", exchange.request_id.as_str())
+    }
+
+    /// A connection that was never made has harmed nobody: the next server may have the request.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Ok((pool, _)) = destination(exchange) {
+            self.observe_upstream(exchange, pool, false);
+            error.set_retry(exchange.tried.len() <= pool.retries);
+        }
+        exchange.upstream_begun = None;
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        let status = match rescue::rescue(error) {
+            None => {
+                exchange.error = Some("client_gone");
+                0
+            }
+            Some(rescue) => {
+                exchange.error = Some(rescue.label);
+                if session.response_written().is_none() {
+                    let asked = decide::asked(session, exchange);
+                    let reply = Reply::problem(&asked, rescue.status, rescue.title, rescue.text).closing();
+                    reply.write(session, &exchange.request_id).await.ok();
+                }
+                rescue.status.as_u16()
+            }
+        };
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    /// Failures stand in the access log and the metrics; Pingora's own line for each would flood the error log.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        // The client left before there was an answer: nginx's 499.
+        let status = if status == 0 { 499 } else { status };
+        let seconds = exchange.begun.elapsed().as_secs_f64();
+        let service = exchange.service.as_ref().map_or(&exchange.snapshot.nobody, |service| &service.metrics);
+        service.count(status);
+        service.duration.observe(seconds);
+        if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
+            self.observe_upstream(exchange, pool, error.is_none());
+        }
+        if self.access.is_on() {
+            self.write_access_line(session, exchange, status, seconds);
+        }
+    }
+}
+
+impl Gateway {
+    /// Counts the attempt that is under way, once.
+    fn observe_upstream(&self, exchange: &Exchange, pool: &Pool, answered: bool) {
+        let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
+        let metrics = &pool.server(*server).metrics;
+        if answered { metrics.answered.inc() } else { metrics.failed.inc() }
+        metrics.duration.observe(begun.elapsed().as_secs_f64());
+    }
+
+    /// For a service that asked for it: who the user is, signed for that service alone.
+    fn assert_identity(&self, upstream: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+        let (Some(identity), Some(service)) = (&exchange.identity, &exchange.service) else { return Ok(()) };
+        if !service.assertion {
+            return Ok(());
+        }
+        let claims = identity.verified().claims();
+        let assertion = exchange.snapshot.guard.tokens().assertion(claims, &service.name, self.clock.now());
+        let assertion = assertion
+            .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
+        upstream.insert_header("X-Sentry-Assertion", assertion)
+    }
+
+    fn write_access_line(&self, session: &Session, exchange: &Exchange, status: u16, seconds: f64) {
+        let request = session.req_header();
+        let parameter = &exchange.snapshot.ticket_parameter;
+        let redacted = request.uri.query().and_then(|query| access_log::without_tickets(query, parameter));
+        let server = exchange.tried.last().zip(destination(exchange).ok());
+        self.access.write(&access_log::Entry {
+            time: self.clock.now().rfc3339(),
+            request_id: &exchange.request_id,
+            client: exchange.client,
+            method: request.method.as_str(),
+            host: authority(request),
+            path: request.uri.path(),
+            query: redacted.as_deref().or(request.uri.query()),
+            protocol: if request.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
+            status,
+            bytes: session.body_bytes_sent(),
+            duration: seconds,
+            service: exchange.service.as_ref().map_or("none", |service| &service.name),
+            outcome: exchange.outcome,
+            reason: exchange.reason,
+            user: exchange.identity.as_ref().map(|identity| identity.verified().claims().name.as_str()),
+            auth_duration: exchange.auth_seconds,
+            server: server.map(|(server, (pool, _))| pool.server(*server).name.as_str()),
+            upstream_duration: exchange.upstream_begun.map(|begun| begun.elapsed().as_secs_f64()),
+            error: exchange.error,
+        });
+    }
+}
+
+/// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
+fn identify(session: &Session, exchange: &mut Exchange) {
+    let peer = peer_address(session);
+    let headers = &session.req_header().headers;
+    let trusted = &exchange.snapshot.trusted_proxies;
+    exchange.client = Some(client::address(peer, headers, trusted));
+    let plain = |id: &&str| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let theirs = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(plain);
+    exchange.request_id = match theirs.filter(|_| client::is_trusted(peer, trusted)) {
+        Some(id) => id.to_owned(),
+        None => uuid::Uuid::new_v4().hyphenated().to_string(),
+    };
+}
+
+fn peer_address(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip().to_canonical())
+}
+
+fn authority(request: &RequestHeader) -> &str {
+    let host = || request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri.authority().map(|authority| authority.as_str()).or_else(host).unwrap_or_default()
+}
+
+/// Where the request goes, once its route is known.
+fn destination(exchange: &Exchange) -> Result<(&Pool, Option<std::time::Duration>)> {
+    let service = exchange.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let route = service.at(exchange.route);
+    Ok((&exchange.snapshot.pools[route.pool], route.read_timeout))
+}

@@ -1,0 +1,57 @@
+//! Who the client is: the peer of the connection, or whom a trusted proxy says that it stands for.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+/// The nearest address in `X-Forwarded-For` that is no trusted proxy, read from the right: what stands further
+/// left was said by that client itself. Without trust in the peer the header says nothing.
+pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    if !is_trusted(peer, trusted) {
+        return peer;
+    }
+    let fields: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut client = peer;
+    for text in fields.iter().rev().flat_map(|field| field.rsplit(',')) {
+        let Ok(address) = text.trim().parse::<IpAddr>() else { break };
+        client = address;
+        if !is_trusted(address, trusted) {
+            break;
+        }
+    }
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        address(peer.parse().unwrap(), &headers, &["10.0.0.0/8".parse().unwrap()]).to_string()
+    }
+
+    #[test]
+    fn nobody_is_believed_by_default() {
+        assert_eq!(client("192.0.2.1", &["1.2.3.4"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_about_its_own_peer_alone() {
+        assert_eq!(client("10.0.0.1", &["6.6.6.6, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &["6.6.6.6", "192.0.2.7, 10.0.0.9"]), "192.0.2.7");
+        assert_eq!(client("::ffff:10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["unknown"]), "10.0.0.1");
+    }
+}

@@ -1,0 +1,62 @@
+//! One request and its response, as far as the edge has got with it: Pingora's per-request context.
+//!
+//! Each field says which phase writes it. `logging` reads all of them and decides nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::auth::Identity;
+use crate::drain::InFlight;
+use crate::routes::Service;
+use crate::snapshot::Snapshot;
+
+pub struct Exchange {
+    pub begun: Instant,
+    /// Taken once, so that one configuration holds from start to end.
+    pub snapshot: Arc<Snapshot>,
+    pub _in_flight: InFlight,
+    /// `request_filter`: who asks, behind proxies that are trusted.
+    pub client: Option<IpAddr>,
+    /// `request_filter`: ours, or a trusted proxy's.
+    pub request_id: String,
+    /// `request_filter`: the service whose host was asked.
+    pub service: Option<Arc<Service>>,
+    /// `request_filter`: which of its routes.
+    pub route: usize,
+    /// `request_filter`: set when the guard admitted somebody.
+    pub identity: Option<Identity>,
+    /// `request_filter`: how the guard decided, for the log.
+    pub outcome: Option<&'static str>,
+    pub reason: Option<&'static str>,
+    pub auth_seconds: Option<f64>,
+    /// `upstream_peer`: servers of the pool that this request went to, the present one last.
+    pub tried: Vec<usize>,
+    pub upstream_begun: Option<Instant>,
+    /// `request_body_filter`: bytes of the request's body.
+    pub body_bytes: usize,
+    /// `fail_to_proxy`: what went wrong, for the log.
+    pub error: Option<&'static str>,
+}
+
+impl Exchange {
+    pub fn begin(snapshot: Arc<Snapshot>, in_flight: InFlight) -> Self {
+        Self {
+            begun: Instant::now(),
+            snapshot,
+            _in_flight: in_flight,
+            client: None,
+            request_id: String::new(),
+            service: None,
+            route: 0,
+            identity: None,
+            outcome: None,
+            reason: None,
+            auth_seconds: None,
+            tried: Vec::new(),
+            upstream_begun: None,
+            body_bytes: 0,
+            error: None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Failure to reply: the one place that says what a client learns when a request could not be served.
+
+use http::StatusCode;
+use pingora::{Error, ErrorSource, ErrorType};
+
+/// What a failure comes to. The label is for logs; the words are for the public and name no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rescue {
+    pub status: StatusCode,
+    pub label: &'static str,
+    pub title: &'static str,
+    pub text: &'static str,
+}
+
+const TOO_SLOW: Rescue = Rescue {
+    status: StatusCode::GATEWAY_TIMEOUT,
+    label: "upstream_timeout",
+    title: "The application is slow to answer",
+    text: "It did not answer in time. Please try again in a moment.",
+};
+const UNREACHABLE: Rescue = Rescue {
+    status: StatusCode::BAD_GATEWAY,
+    label: "upstream_failed",
+    title: "The application cannot be reached",
+    text: "We are likely at work on it. Please try again in a moment.",
+};
+const NO_SERVER: Rescue = Rescue {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    label: "no_server",
+    title: "The application is not available",
+    text: "Please try again in a moment.",
+};
+const TOO_LARGE: Rescue = Rescue {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    label: "body_too_large",
+    title: "That is too large",
+    text: "What you sent is larger than this application takes.",
+};
+const CLIENT_SLOW: Rescue = Rescue {
+    status: StatusCode::REQUEST_TIMEOUT,
+    label: "client_timeout",
+    title: "That took too long",
+    text: "Your request did not arrive in time. Please try again.",
+};
+const MALFORMED: Rescue = Rescue {
+    status: StatusCode::BAD_REQUEST,
+    label: "malformed",
+    title: "That request cannot be served",
+    text: "It is malformed.",
+};
+const OURS: Rescue = Rescue {
+    status: StatusCode::INTERNAL_SERVER_ERROR,
+    label: "internal",
+    title: "Something went wrong",
+    text: "The fault is ours. Please try again.",
+};
+
+/// `None` when the client has gone and nobody is left to tell.
+pub fn rescue(error: &Error) -> Option<Rescue> {
+    use ErrorType::{
+        ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
+        TLSHandshakeTimedout, WriteError, WriteTimedout,
+    };
+    let rescue = match (error.etype(), error.esource()) {
+        (HTTPStatus(413), _) => TOO_LARGE,
+        (HTTPStatus(503), _) => NO_SERVER,
+        (HTTPStatus(400..=499) | InvalidHTTPHeader, ErrorSource::Downstream) => MALFORMED,
+        (ReadTimedout, ErrorSource::Downstream) => CLIENT_SLOW,
+        (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,
+        (_, ErrorSource::Downstream) => MALFORMED,
+        (ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout, _) => TOO_SLOW,
+        (_, ErrorSource::Upstream) => UNREACHABLE,
+        _ => OURS,
+    };
+    Some(rescue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blame_decides_what_the_client_learns() {
+        let label = |error: Box<Error>| rescue(&error).map(|rescue| rescue.label);
+        assert_eq!(label(Error::new_up(ErrorType::ConnectRefused)), Some("upstream_failed"));
+        assert_eq!(label(Error::new_up(ErrorType::ConnectTimedout)), Some("upstream_timeout"));
+        assert_eq!(label(Error::new_up(ErrorType::ReadTimedout)), Some("upstream_timeout"));
+        assert_eq!(label(Error::new_down(ErrorType::ReadTimedout)), Some("client_timeout"));
+        assert_eq!(label(Error::new_down(ErrorType::WriteError)), None);
+        assert_eq!(label(Error::new(ErrorType::HTTPStatus(413))), Some("body_too_large"));
+        assert_eq!(label(Error::new(ErrorType::InternalError)), Some("internal"));
+    }
+}

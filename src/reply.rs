@@ -1,0 +1,166 @@
+//! Replies that we make ourselves: named constructors that fix status, caching and closing, and the only writer.
+//!
+//! What a reply says is decided by `sentry` and `proxy`. Nothing of ours may be stored by a cache, framed, or
+//! leak a URL by Referer.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use serde_json::{Value, json};
+
+use crate::pages::{self, Branding};
+
+/// Who asked, as far as an error reply needs to know.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub html: bool,
+    pub request_id: &'a str,
+    pub branding: &'a Branding,
+}
+
+/// A whole response.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    status: StatusCode,
+    fields: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+    close: bool,
+}
+
+impl Reply {
+    fn new(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Self {
+        let mut reply = Self { status, fields: Vec::with_capacity(8), body: body.into(), close: false };
+        reply.fields.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        reply.fields.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
+        if let Some(content_type) = content_type {
+            reply.fields.push((header::CONTENT_TYPE, HeaderValue::from_static(content_type)));
+            reply.fields.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+        }
+        reply
+    }
+
+    /// `302`: go there by GET. The location is one that we built.
+    pub fn redirect(location: &str) -> Self {
+        Self::to(StatusCode::FOUND, location)
+    }
+
+    /// `303`: the form was taken, go there by GET, and do not send it again (RFC 9700 §4.12: never 307).
+    pub fn see_other(location: &str) -> Self {
+        Self::to(StatusCode::SEE_OTHER, location)
+    }
+
+    /// `308`: the same request, there, for good.
+    pub fn moved(location: &str) -> Self {
+        Self::to(StatusCode::PERMANENT_REDIRECT, location)
+    }
+
+    fn to(status: StatusCode, location: &str) -> Self {
+        match HeaderValue::try_from(location) {
+            Ok(location) => Self::new(status, None, Bytes::new()).with(header::LOCATION, location),
+            // Our own URLs are ASCII; should one not be, nobody is sent anywhere.
+            Err(_) => Self::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "internal"})),
+        }
+    }
+
+    /// A page under a Content-Security-Policy that allows our inline style and nothing else. `form_targets` are
+    /// origins that a form of the page may lead to: browsers hold redirects after a POST against them.
+    pub fn page(status: StatusCode, html: String, form_targets: &str) -> Self {
+        let style = pages::style_hash();
+        let policy = format!(
+            "default-src 'none'; style-src '{style}'; img-src data:; form-action 'self'{form_targets}; \
+             frame-ancestors 'none'; base-uri 'none'"
+        );
+        let reply = Self::new(status, Some("text/html; charset=utf-8"), html)
+            .with(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"))
+            .with(
+                HeaderName::from_static("cross-origin-opener-policy"),
+                HeaderValue::from_static("same-origin"),
+            );
+        match HeaderValue::try_from(policy) {
+            Ok(policy) => reply.with(header::CONTENT_SECURITY_POLICY, policy),
+            Err(_) => reply,
+        }
+    }
+
+    /// An error, as a page for those who read pages and as JSON for the others. `text` is for the public.
+    pub fn problem(asked: &Asked<'_>, status: StatusCode, title: &str, text: &str) -> Self {
+        if !asked.html {
+            let error = status.canonical_reason().unwrap_or("error").to_ascii_lowercase().replace(' ', "_");
+            return Self::json(status, &json!({"error": error, "reason": text, "request_id": asked.request_id}));
+        }
+        let page = pages::Problem {
+            branding: asked.branding,
+            status: status.as_u16(),
+            title,
+            text,
+            request_id: asked.request_id,
+            link: None,
+        };
+        Self::page(status, page.render(), "")
+    }
+
+    pub fn json(status: StatusCode, value: &Value) -> Self {
+        Self::new(status, Some("application/json"), value.to_string())
+    }
+
+    /// Adds a field.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    /// Adds a cookie; a cookie that could not be built is left out.
+    pub fn with_cookie(self, cookie: Option<HeaderValue>) -> Self {
+        match cookie {
+            Some(cookie) => self.with(header::SET_COOKIE, cookie),
+            None => self,
+        }
+    }
+
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Closes the connection: after a request whose end is in doubt.
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The first value of a field, for tests and logs.
+    pub fn field(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+    }
+
+    pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.fields
+    }
+
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Writes to the client. The connection is kept unless the reply, or Pingora, says otherwise.
+    pub async fn write(self, session: &mut Session, request_id: &str) -> pingora::Result<()> {
+        let bodiless = session.req_header().method == http::Method::HEAD || self.body.is_empty();
+        let mut head = ResponseHeader::build_no_case(self.status, Some(self.fields.len() + 2))?;
+        for (name, value) in self.fields {
+            head.append_header(name, value)?;
+        }
+        head.insert_header("x-request-id", request_id)?;
+        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        if self.close {
+            session.as_downstream_mut().set_keepalive(None);
+        }
+        session.write_response_header(Box::new(head), bodiless).await?;
+        if !bodiless {
+            session.write_response_body(Some(self.body), true).await?;
+        }
+        Ok(())
+    }
+}

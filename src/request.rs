@@ -1,0 +1,111 @@
+//! A request's head as the deciding rooms see it: borrowed, free of Pingora, easy to make in a test.
+//!
+//! `proxy` makes it from a Pingora session; `auth` and `sentry` read it. What kind of request it is (a page that
+//! a person opened, a script's call, a prefetch) is judged here, once.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, header};
+
+use crate::clock::UnixTime;
+use crate::host::Host;
+
+/// The facts of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    pub host: &'a Host,
+    /// The port of the authority when it is not 443: redirects between our hosts keep it.
+    pub port: Option<u16>,
+    /// As it was sent, without the query.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    pub client: IpAddr,
+    pub request_id: &'a str,
+    pub now: UnixTime,
+}
+
+/// Where a browser says that a request comes from (Fetch Metadata).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchSite {
+    SameOrigin,
+    SameSite,
+    CrossSite,
+    /// The person typed it, or followed a bookmark.
+    None,
+    /// The browser did not say.
+    Absent,
+}
+
+impl<'a> Head<'a> {
+    /// A field as text; `None` when absent or not ASCII.
+    pub fn field(&self, name: impl header::AsHeaderName) -> Option<&'a str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether a person opened this as a page, so that a redirect or a form makes sense to whoever asked.
+    pub fn is_navigation(&self) -> bool {
+        let reads = self.method == Method::GET || self.method == Method::HEAD;
+        reads && self.opens_a_page()
+    }
+
+    /// Whether this is a form that a person sent by POST.
+    pub fn is_form_post(&self) -> bool {
+        let form = self
+            .field(header::CONTENT_TYPE)
+            .is_some_and(|t| t.starts_with("application/x-www-form-urlencoded") || t.starts_with("multipart/form-data"));
+        self.method == Method::POST && form && self.opens_a_page()
+    }
+
+    fn opens_a_page(&self) -> bool {
+        match self.field("sec-fetch-mode") {
+            Some(mode) => mode == "navigate",
+            None => self.accepts_html() && !self.headers.contains_key("x-requested-with"),
+        }
+    }
+
+    /// Whether an error is better told as a page than as JSON.
+    pub fn accepts_html(&self) -> bool {
+        self.field(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
+    }
+
+    /// Whether a one-time thing may be spent on this request: a GET that a person made, no look-ahead of a
+    /// browser, no scanner's HEAD, no image that a foreign page embeds.
+    pub fn may_redeem(&self) -> bool {
+        let ahead = ["sec-purpose", "purpose", "x-moz"]
+            .iter()
+            .any(|name| self.field(*name).is_some_and(|value| value.contains("prefetch") || value.contains("prerender")));
+        let embedded = self.field("sec-fetch-dest").is_some_and(|dest| dest != "document");
+        self.method == Method::GET && self.is_navigation() && !ahead && !embedded
+    }
+
+    pub fn fetch_site(&self) -> FetchSite {
+        match self.field("sec-fetch-site") {
+            Some("same-origin") => FetchSite::SameOrigin,
+            Some("same-site") => FetchSite::SameSite,
+            Some("none") => FetchSite::None,
+            Some(_) => FetchSite::CrossSite,
+            None => FetchSite::Absent,
+        }
+    }
+
+    /// `https://host[:port]` of `host`, on the port that this request came by.
+    pub fn origin_of(&self, host: &Host) -> String {
+        match self.port {
+            Some(port) => format!("https://{host}:{port}"),
+            None => format!("https://{host}"),
+        }
+    }
+
+    /// This request's own URL.
+    pub fn url(&self) -> String {
+        let mut url = self.origin_of(self.host);
+        url.push_str(self.path);
+        if let Some(query) = self.query {
+            url.push('?');
+            url.push_str(query);
+        }
+        url
+    }
+}

@@ -1,0 +1,301 @@
+//! Sentry: the single-sign-on service that lives inside the edge. (Not Sentry.io, which collects errors.)
+//!
+//! Turns an SSO request into a [`Reply`]: the hand-off from the sign-on host to a service by a one-time ticket,
+//! login, logout, current user, keys. It decides and answers; `proxy` reads bodies and writes. The only awaits
+//! are the session store's and the login pool's, each with its own deadline.
+
+mod copy_cookie;
+mod csrf;
+mod current_user;
+mod login;
+mod logout;
+mod redeem;
+mod return_url;
+mod start;
+mod state;
+mod ticket;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::audit_log::{self, AuditLog, Event};
+use crate::auth::{Demand, Guard, Reason, Verdict};
+use crate::config::{self, Access, Audience, Credentials};
+use crate::host::{Host, HostPattern};
+use crate::metrics::Metrics;
+use crate::pages::{self, Branding};
+use crate::reply::{Asked, Reply};
+use crate::request::Head;
+use crate::sessions::SessionStore;
+use crate::users::login::LoginPool;
+use return_url::{Parameter, Realm, ReturnUrl};
+
+pub use login::LARGEST_FORM;
+pub use redeem::Redeemed;
+
+/// Everything that the sign-on routes need.
+pub struct Sentry {
+    host: Host,
+    guard: Arc<Guard>,
+    store: Arc<dyn SessionStore>,
+    logins: Arc<LoginPool>,
+    realm: Realm,
+    settings: config::Sentry,
+    /// Idle timeout of every service, by name.
+    idle_timeouts: HashMap<Arc<str>, Duration>,
+    /// Where a form of ours may lead: the hosts of all services.
+    form_targets: Vec<HostPattern>,
+    csrf: csrf::Csrf,
+    branding: Branding,
+    metrics: Arc<Metrics>,
+    audit: Arc<AuditLog>,
+}
+
+/// What [`Sentry`] is built from, beside the configuration.
+pub struct Parts {
+    pub guard: Arc<Guard>,
+    pub store: Arc<dyn SessionStore>,
+    pub logins: Arc<LoginPool>,
+    pub branding: Branding,
+    pub metrics: Arc<Metrics>,
+    pub audit: Arc<AuditLog>,
+    /// Ports that we listen on, which our own URLs may name.
+    pub ports: Vec<u16>,
+}
+
+/// The routes of the sign-on host, and those below `/.sentry/` of a service host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SsoRoute {
+    Landing,
+    NoCookie,
+    CopyCookie,
+    LoginForm,
+    LoginPost,
+    Logout,
+    CurrentUser,
+    Jwks,
+    /// The path is ours, the method is not one it takes; holds the `Allow` field.
+    WrongMethod(&'static str),
+    Unknown,
+}
+
+impl SsoRoute {
+    /// Only a login takes a body.
+    pub fn takes_body(self) -> bool {
+        self == Self::LoginPost
+    }
+
+    fn of_sentry_host(method: &Method, path: &str) -> Self {
+        let get = method == Method::GET || method == Method::HEAD;
+        match path {
+            "/login" if method == Method::POST => Self::LoginPost,
+            "/login" if get => Self::LoginForm,
+            "/login" => Self::WrongMethod("GET, HEAD, POST"),
+            "/logout" => Self::logout(method),
+            "/" | "/noCookie" | "/copyCookie" | "/currentUser" | "/.well-known/jwks.json" if !get => {
+                Self::WrongMethod("GET, HEAD")
+            }
+            "/" => Self::Landing,
+            "/noCookie" => Self::NoCookie,
+            "/copyCookie" => Self::CopyCookie,
+            "/currentUser" => Self::CurrentUser,
+            "/.well-known/jwks.json" => Self::Jwks,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn of_service_host(method: &Method, path: &str) -> Self {
+        match path {
+            "/.sentry/logout" => Self::logout(method),
+            "/.sentry/currentUser" if method == Method::GET || method == Method::HEAD => Self::CurrentUser,
+            "/.sentry/currentUser" => Self::WrongMethod("GET, HEAD"),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// A HEAD must not change anything, so it logs nobody out.
+    fn logout(method: &Method) -> Self {
+        if method == Method::GET || method == Method::POST { Self::Logout } else { Self::WrongMethod("GET, POST") }
+    }
+}
+
+const ANYBODY: Access = Access::Required;
+
+impl Sentry {
+    pub fn new(config: &config::Config, parts: Parts) -> Self {
+        let settings = config.sentry.clone();
+        Self {
+            host: settings.host.clone(),
+            realm: Realm::new(settings.host.clone(), &config.services, parts.ports),
+            idle_timeouts: config.services.iter().map(|s| (Arc::clone(&s.name), s.idle_timeout)).collect(),
+            form_targets: config.services.iter().flat_map(|service| service.hosts.clone()).collect(),
+            csrf: csrf::Csrf::new(parts.guard.tokens().keys().derive("login form")),
+            guard: parts.guard,
+            store: parts.store,
+            logins: parts.logins,
+            branding: parts.branding,
+            metrics: parts.metrics,
+            audit: parts.audit,
+            settings,
+        }
+    }
+
+    /// The `aud` of the sign-on host's own tokens.
+    pub fn audience(settings: &config::Sentry) -> String {
+        settings.host.to_string()
+    }
+
+    /// The `aud` of a service's tokens.
+    pub fn service_audience(settings: &config::Sentry, service: &str) -> String {
+        match settings.token.audience {
+            Audience::PerService => service.into(),
+            Audience::Shared => Self::audience(settings),
+        }
+    }
+
+    /// Every cookie that the edge sets: no application sees them, none may set them.
+    pub fn cookie_names(settings: &config::Sentry) -> Vec<String> {
+        vec![settings.cookie.name.clone(), settings.cookie.state_name.clone(), csrf::COOKIE.into()]
+    }
+
+    pub fn is_sentry_host(&self, host: &Host) -> bool {
+        *host == self.host
+    }
+
+    /// The route of a request to the sign-on host, or to a reserved path of a service host.
+    pub fn route(&self, head: &Head<'_>) -> SsoRoute {
+        if self.is_sentry_host(head.host) {
+            SsoRoute::of_sentry_host(head.method, head.path)
+        } else {
+            SsoRoute::of_service_host(head.method, head.path)
+        }
+    }
+
+    /// Answers a route. `service` is the one whose host was asked, `None` on the sign-on host; `body` is the
+    /// request's, where the route takes one.
+    pub async fn answer(&self, route: SsoRoute, head: &Head<'_>, service: Option<&str>, body: &[u8]) -> Reply {
+        match route {
+            SsoRoute::Landing => self.landing(head).await,
+            SsoRoute::NoCookie => self.no_cookie(head),
+            SsoRoute::CopyCookie => self.copy_cookie(head).await,
+            SsoRoute::LoginForm => self.login_form(head).await,
+            SsoRoute::LoginPost => self.login_post(head, body).await,
+            SsoRoute::Logout => self.logout(head, service).await,
+            SsoRoute::CurrentUser => self.current_user(head, service).await,
+            SsoRoute::Jwks => Reply::json(StatusCode::OK, &self.guard.tokens().keys().jwks()),
+            SsoRoute::WrongMethod(allow) => self.wrong_method(head, allow),
+            SsoRoute::Unknown => {
+                self.problem(head, StatusCode::NOT_FOUND, "Page not found", "There is nothing at this address.")
+            }
+        }
+    }
+
+    /// The sign-on host's own page: who is signed in, and where they may go.
+    async fn landing(&self, head: &Head<'_>) -> Reply {
+        let identity = match self.who(head, None, true).await {
+            Verdict::Known(identity) => identity,
+            Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
+            Verdict::Refused(_) => return Reply::redirect(&format!("{}/login", head.origin_of(&self.host))),
+        };
+        let claims = identity.verified().claims();
+        let registered = |name: &str| claims.services.iter().any(|service| service == name);
+        let doors = self.realm.front_doors().iter().filter(|(name, _)| registered(name));
+        let services: Vec<(String, String)> =
+            doors.map(|(name, host)| (name.to_string(), format!("{}/", head.origin_of(host)))).collect();
+        let page = pages::Home {
+            branding: &self.branding,
+            user: &claims.name,
+            services: &services,
+            logout: "/logout",
+            request_id: head.request_id,
+        };
+        Reply::page(StatusCode::OK, page.render(), "")
+    }
+
+    /// Who asks, judged for the sign-on host or for a service as a whole, whatever its routes demand.
+    async fn who(&self, head: &Head<'_>, service: Option<&str>, counts_as_activity: bool) -> Verdict {
+        let audience = match service {
+            Some(service) => Self::service_audience(&self.settings, service),
+            None => Self::audience(&self.settings),
+        };
+        let demand = Demand {
+            audience: &audience,
+            service: None,
+            access: &ANYBODY,
+            credentials: Credentials { cookie: true, bearer: false },
+            counts_as_activity,
+        };
+        self.guard.check(head.headers, &demand, head.now).await
+    }
+
+    /// The judged `redirectURL` of a query: `Ok(None)` when there is none to speak of.
+    fn return_url(&self, head: &Head<'_>) -> Result<Option<ReturnUrl>, Box<Reply>> {
+        match return_url::parameter(head.query, "redirectURL") {
+            Parameter::Absent | Parameter::Several => Ok(None),
+            Parameter::One(text) => self.judge(head, &text).map(Some),
+        }
+    }
+
+    fn judge(&self, head: &Head<'_>, text: &str) -> Result<ReturnUrl, Box<Reply>> {
+        self.realm.judge(text).map_err(|_| {
+            let text = "The address to return to is not one of ours. Open the application again from a bookmark.";
+            Box::new(self.problem(head, StatusCode::BAD_REQUEST, "Cannot go there", text))
+        })
+    }
+
+    fn audit(&self, head: &Head<'_>, event: Event, user: Option<&str>, host: Option<&str>, reason: Option<&str>) {
+        let entry = audit_log::Entry { event, client: head.client, request_id: head.request_id, user, host, reason };
+        self.audit.write(head.now, entry);
+    }
+
+    pub fn asked<'a>(&'a self, head: &Head<'a>) -> Asked<'a> {
+        Asked { html: head.accepts_html(), request_id: head.request_id, branding: &self.branding }
+    }
+
+    fn problem(&self, head: &Head<'_>, status: StatusCode, title: &str, text: &str) -> Reply {
+        Reply::problem(&self.asked(head), status, title, text)
+    }
+
+    /// The store gave no answer: nobody is logged out for that, the browser keeps its cookie and tries again.
+    pub fn store_away(&self, head: &Head<'_>) -> Reply {
+        let text = "Your sign-in cannot be checked at the moment. You are still signed in; please try again shortly.";
+        self.problem(head, StatusCode::SERVICE_UNAVAILABLE, "One moment, please", text).retry_after(1)
+    }
+
+    fn internal(&self, head: &Head<'_>, cause: &dyn std::fmt::Display) -> Reply {
+        log::error!("request {}: {cause}", head.request_id);
+        let text = "Something went wrong on our side. Please try again.";
+        self.problem(head, StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong", text)
+    }
+
+    fn wrong_method(&self, head: &Head<'_>, allow: &'static str) -> Reply {
+        self.problem(head, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "This address takes other methods.")
+            .with(http::header::ALLOW, http::HeaderValue::from_static(allow))
+    }
+
+    /// The sources that a form of ours may lead to, for its Content-Security-Policy.
+    fn form_sources(&self, head: &Head<'_>) -> String {
+        let port = head.port.map(|port| format!(":{port}")).unwrap_or_default();
+        self.form_targets.iter().map(|pattern| format!(" https://{pattern}{port}")).collect()
+    }
+
+    /// A JSON 401 for whoever cannot follow a redirect.
+    fn unauthorized(&self, head: &Head<'_>, reason: &Reason, login_url: &str) -> Reply {
+        let public = if matches!(reason, Reason::NoToken) { "no_session" } else { "session_ended" };
+        let body = json!({
+            "error": "login_required", "reason": public, "login_url": login_url, "request_id": head.request_id,
+        });
+        Reply::json(StatusCode::UNAUTHORIZED, &body)
+            .with(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer realm=\"sentry-edge\""))
+    }
+
+    /// Known, but not admitted. Never a redirect: signing on again would not help.
+    pub fn forbidden(&self, head: &Head<'_>) -> Reply {
+        let text = "You are signed in, but your account has no access to this. Please ask your administrator.";
+        self.problem(head, StatusCode::FORBIDDEN, "No access", text)
+    }
+}

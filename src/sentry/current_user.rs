@@ -1,0 +1,34 @@
+//! Current user: who is signed in, as JSON for scripts. Asking does not count as activity.
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::Sentry;
+use crate::auth::{Reason, Verdict};
+use crate::clock::UnixTime;
+use crate::reply::Reply;
+use crate::request::Head;
+
+impl Sentry {
+    /// `200` either way: nobody being signed in is an answer. `503` when the store does not say.
+    pub(super) async fn current_user(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
+        let identity = match self.who(head, service, false).await {
+            Verdict::Known(identity) => identity,
+            Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
+            Verdict::Refused(_) => return Reply::json(StatusCode::OK, &json!({ "currentUser": null })),
+        };
+        let claims = identity.verified().claims();
+        let body = json!({ "currentUser": {
+            "id": claims.sub,
+            "name": claims.name,
+            "email": claims.email,
+            "roles": claims.roles,
+            "services": claims.services,
+            "session": {
+                "idle_timeout_s": claims.idle,
+                "expires_at": UnixTime::from_seconds(claims.exp).rfc3339(),
+            },
+        }});
+        Reply::json(StatusCode::OK, &body)
+    }
+}

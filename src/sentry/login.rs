@@ -1,0 +1,238 @@
+//! `/login`: the form, and what happens when it is sent.
+//!
+//! Failures are counted before the password is looked at, so that parallel guesses cannot slip past the limit.
+//! Unknown user, wrong password and disabled account get one message; which it was stands in the audit log.
+
+mod attempt;
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::csrf::Forgery;
+use super::return_url::ReturnUrl;
+use super::state::StateHash;
+use super::{Event, Sentry};
+use crate::auth::cookie::Lookup;
+use crate::auth::{Reason, Verdict};
+use crate::pages::{self, Notice};
+use crate::reply::Reply;
+use crate::request::Head;
+use crate::sessions::{CounterKey, StoreError};
+use crate::users::login::{Login as Authentication, Refusal};
+use crate::users::{Password, UserName};
+use attempt::Attempt;
+
+/// Bytes of a login form.
+pub const LARGEST_FORM: usize = 16 * 1024;
+
+/// What a form is shown with.
+struct Form<'a> {
+    status: StatusCode,
+    notice: Option<Notice>,
+    username: &'a str,
+    url: Option<&'a ReturnUrl>,
+    state: Option<&'a StateHash>,
+}
+
+impl Sentry {
+    /// `GET /login`. Whoever is signed in already needs no form. A cookie whose session has ended is cleared,
+    /// and the form says why it is shown.
+    pub(super) async fn login_form(&self, head: &Head<'_>) -> Reply {
+        let url = match self.return_url(head) {
+            Ok(url) => url,
+            Err(refusal) => return *refusal,
+        };
+        let state = self.state_hash(head);
+        let notice = match self.who(head, None, false).await {
+            Verdict::Known(_) => {
+                return Reply::redirect(&self.sso_url(head, "/copyCookie", url.as_ref(), state.as_ref()));
+            }
+            Verdict::Refused(Reason::StoreAway(_)) => Some(Notice::StoreAway),
+            Verdict::Refused(reason) => reason.spends_cookie().then_some(Notice::SessionEnded),
+        };
+        let status =
+            if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };
+        let reply = self.form(head, &form);
+        let spent = notice == Some(Notice::SessionEnded) && !matches!(self.cookie(head), Lookup::Absent);
+        reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
+    }
+
+    /// `POST /login`.
+    pub(super) async fn login_post(&self, head: &Head<'_>, body: &[u8]) -> Reply {
+        if !is_form(head.headers) {
+            let text = "The sign-in form is sent as application/x-www-form-urlencoded.";
+            return self.problem(head, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Not a form", text);
+        }
+        let Some(attempt) = Attempt::parse(body) else {
+            let text = "The form has a field twice. Open the sign-in page again.";
+            return self.problem(head, StatusCode::BAD_REQUEST, "Not a form of ours", text);
+        };
+        let url = match attempt.redirect_url.as_deref().map(|text| self.judge(head, text)).transpose() {
+            Ok(url) => url,
+            Err(refusal) => return *refusal,
+        };
+        let state = attempt.state.as_deref().and_then(StateHash::parse);
+        let mut form = Form {
+            status: StatusCode::FORBIDDEN,
+            notice: None,
+            username: &attempt.username,
+            url: url.as_ref(),
+            state: state.as_ref(),
+        };
+        if let Err(forgery) = self.csrf.check(head, &attempt.csrf) {
+            self.count_login("forged");
+            form.notice = Some(match forgery {
+                Forgery::NoCookie => Notice::CookieNotKept,
+                Forgery::OtherSite | Forgery::Mismatch => Notice::FormTooOld,
+            });
+            return self.form(head, &form);
+        }
+        match self.sign_in(head, &attempt).await {
+            Ok(token) => {
+                let next = self.sso_url(head, "/copyCookie", url.as_ref(), state.as_ref());
+                Reply::see_other(&next).with_cookie(self.token_cookie(&token))
+            }
+            Err((status, notice)) => {
+                (form.status, form.notice) = (status, Some(notice));
+                let reply = self.form(head, &form);
+                match notice {
+                    Notice::TooManyAttempts { retry_after_s } => reply.retry_after(retry_after_s),
+                    Notice::Busy | Notice::StoreAway => reply.retry_after(2),
+                    _ => reply,
+                }
+            }
+        }
+    }
+
+    /// From user name and password to the sign-on host's token, with its session in the store.
+    async fn sign_in(&self, head: &Head<'_>, attempt: &Attempt) -> Result<String, (StatusCode, Notice)> {
+        if attempt.username.trim().is_empty() || attempt.password.is_empty() {
+            return Err((StatusCode::BAD_REQUEST, Notice::MissingFields));
+        }
+        let name = UserName::parse(&attempt.username);
+        let password = Password::new(attempt.password.to_string());
+        let (Ok(name), Ok(password)) = (name, password) else {
+            // No account can have such a name or password: no hash is spent on it.
+            return Err(self.refuse(head, "malformed"));
+        };
+        self.reserve(head, &name).await?;
+        match self.logins.authenticate(name.clone(), password).await {
+            Authentication::Accepted(user) => {
+                self.release(head, &name, true).await;
+                self.open_session(head, &user).await
+            }
+            Authentication::Refused(refusal) => Err(self.refuse(head, label(refusal))),
+            Authentication::Busy => {
+                self.release(head, &name, false).await;
+                self.count_login("busy");
+                self.metrics.limits_reached.with_label_values(&["login_queue"]).inc();
+                Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
+            }
+            Authentication::Unavailable { cause } => {
+                self.release(head, &name, false).await;
+                self.count_login("unavailable");
+                log::error!("request {}: the user directory failed: {cause}", head.request_id);
+                Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
+            }
+        }
+    }
+
+    fn refuse(&self, head: &Head<'_>, reason: &str) -> (StatusCode, Notice) {
+        self.count_login("refused");
+        self.audit(head, Event::LoginRefused, None, None, Some(reason));
+        (StatusCode::UNAUTHORIZED, Notice::WrongCredentials)
+    }
+
+    pub(super) fn count_login(&self, result: &str) {
+        self.metrics.logins.with_label_values(&[result]).inc();
+    }
+
+    /// Counts this attempt as a failure before it is known to be one; a success takes it back.
+    async fn reserve(&self, head: &Head<'_>, name: &UserName) -> Result<(), (StatusCode, Notice)> {
+        let limits = &self.settings.login;
+        for (key, limit, label) in [
+            (self.address_counter(head), limits.failures_per_address, "failures_per_address"),
+            (account_counter(name), limits.failures_per_account, "failures_per_account"),
+        ] {
+            let count = self.store.add_failure(&key, limit.per).await.map_err(|error| store_away(&error))?;
+            if count > limit.count {
+                self.count_login("limited");
+                self.metrics.limits_reached.with_label_values(&[label]).inc();
+                self.audit(head, Event::LoginRefused, None, None, Some(label));
+                let retry_after_s = limit.per.as_secs().max(1);
+                return Err((StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the reservation back. A failure to do so only leaves a count that ages away.
+    async fn release(&self, head: &Head<'_>, name: &UserName, forget_account: bool) {
+        self.store.take_back_failure(&self.address_counter(head)).await.ok();
+        let account = account_counter(name);
+        if forget_account {
+            self.store.forget_failures(&account).await.ok();
+        } else {
+            self.store.take_back_failure(&account).await.ok();
+        }
+    }
+
+    /// An IPv6 client owns a whole /64, so that is what is counted.
+    fn address_counter(&self, head: &Head<'_>) -> CounterKey {
+        let network = match head.client.to_canonical() {
+            std::net::IpAddr::V4(address) => address.to_string(),
+            std::net::IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+        };
+        CounterKey::new("address", &network)
+    }
+
+    fn form(&self, head: &Head<'_>, form: &Form<'_>) -> Reply {
+        let Ok(token) = self.csrf.token(head) else { return self.internal(head, &"no randomness for a form") };
+        let redirect_url = form.url.map(|url| url.plain(self.parameter())).unwrap_or_default();
+        let page = pages::Login {
+            branding: &self.branding,
+            action: "/login",
+            csrf: &token.field,
+            redirect_url: &redirect_url,
+            state: form.state.map(StateHash::as_str).unwrap_or_default(),
+            username: form.username,
+            destination: form.url.map(|url| url.host.as_str()),
+            notice: form.notice,
+            request_id: head.request_id,
+        };
+        let reply = Reply::page(form.status, page.render(), &self.form_sources(head)).with_cookie(token.cookie);
+        if form.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §11.6.1 asks for a challenge; browsers show no dialog for a scheme that they do not know.
+            reply.with(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Form realm=\"sign-in\""))
+        } else {
+            reply
+        }
+    }
+}
+
+/// For the audit log alone.
+fn label(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::UnknownUser => "unknown_user",
+        Refusal::WrongPassword => "wrong_password",
+        Refusal::Disabled => "disabled",
+    }
+}
+
+fn account_counter(name: &UserName) -> CounterKey {
+    CounterKey::new("account", name.as_str())
+}
+
+pub(super) fn store_away(error: &StoreError) -> (StatusCode, Notice) {
+    log::warn!("a login failed: {error}");
+    (StatusCode::SERVICE_UNAVAILABLE, Notice::StoreAway)
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}

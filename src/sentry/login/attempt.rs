@@ -1,0 +1,126 @@
+//! A login form that was sent, and the session that a good one opens.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use zeroize::Zeroizing;
+
+use super::{Event, store_away};
+use crate::auth::cookie::LARGEST;
+use crate::auth::token::Claims;
+use crate::pages::Notice;
+use crate::request::Head;
+use crate::sentry::Sentry;
+use crate::sessions::{SessionId, SessionRecord};
+use crate::users::User;
+
+/// The fields of the form. The password is wiped when dropped.
+pub struct Attempt {
+    pub username: String,
+    pub password: Zeroizing<String>,
+    pub csrf: String,
+    pub redirect_url: Option<String>,
+    pub state: Option<String>,
+}
+
+impl Attempt {
+    /// `None` when a field stands twice: what the next reader would take is not for us to guess.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let mut fields: [Option<String>; 5] = Default::default();
+        for (name, value) in url::form_urlencoded::parse(body) {
+            let at = match &*name {
+                "username" => 0,
+                "password" => 1,
+                "csrf" => 2,
+                "redirectURL" => 3,
+                "state" => 4,
+                _ => continue,
+            };
+            if fields[at].replace(value.into_owned()).is_some() {
+                return None;
+            }
+        }
+        let [username, password, csrf, redirect_url, state] = fields;
+        Some(Self {
+            username: username.unwrap_or_default(),
+            password: Zeroizing::new(password.unwrap_or_default()),
+            csrf: csrf.unwrap_or_default(),
+            redirect_url: redirect_url.filter(|url| !url.is_empty()),
+            state: state.filter(|state| !state.is_empty()),
+        })
+    }
+}
+
+/// For a user without any service: the default of a service's idle timeout.
+const IDLE_WITHOUT_SERVICES: Duration = Duration::from_secs(1800);
+
+impl Sentry {
+    /// Always under a fresh session id, never one that the browser brought (session fixation).
+    pub(super) async fn open_session(&self, head: &Head<'_>, user: &User) -> Result<String, (StatusCode, Notice)> {
+        let failed = |cause: &dyn std::fmt::Display| {
+            log::error!("request {}: no session could be opened: {cause}", head.request_id);
+            (StatusCode::INTERNAL_SERVER_ERROR, Notice::Busy)
+        };
+        let id = SessionId::random().map_err(|_| failed(&"no randomness"))?;
+        let idle = self.session_time_out(user);
+        let lifetime = self.settings.token.lifetime;
+        let claims = self.claims(head, user, &id, idle);
+        let token = self.guard.tokens().mint(&claims).map_err(|error| failed(&error))?;
+        if self.settings.cookie.name.len() + 1 + token.len() > LARGEST {
+            self.count_login("token_too_large");
+            log::error!("user {}: the token has {} bytes, browsers drop such a cookie", claims.name, token.len());
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, Notice::TooLarge));
+        }
+        let record = SessionRecord {
+            user: claims.sub.clone(),
+            created: head.now,
+            last_accessed: head.now,
+            session_time_out: idle,
+            fingerprint: self.guard.fingerprints().of(head.headers, &id),
+            expires: head.now.plus(lifetime),
+        };
+        self.store.insert(&id.key(), &record, idle.min(lifetime)).await.map_err(|error| store_away(&error))?;
+        self.count_login("accepted");
+        self.audit(head, Event::Login, Some(&claims.name), None, None);
+        Ok(token)
+    }
+
+    /// The least idle timeout of the services that the user is registered for.
+    fn session_time_out(&self, user: &User) -> Duration {
+        let timeouts = user.services.iter().filter_map(|service| self.idle_timeouts.get(service.as_str()));
+        timeouts.min().copied().unwrap_or(IDLE_WITHOUT_SERVICES)
+    }
+
+    fn claims(&self, head: &Head<'_>, user: &User, id: &SessionId, idle: Duration) -> Claims {
+        let now = head.now.seconds();
+        Claims {
+            iss: self.settings.token.issuer.clone(),
+            sub: user.id.as_str().into(),
+            name: user.name.as_str().into(),
+            email: user.email.clone(),
+            roles: user.roles.clone(),
+            services: user.services.clone(),
+            sid: id.as_str().into(),
+            jti: uuid::Uuid::new_v4().to_string(),
+            iat: now,
+            nbf: now,
+            exp: head.now.plus(self.settings.token.lifetime).seconds(),
+            aud: Self::audience(&self.settings),
+            idle: idle.as_secs().max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_taken_exactly_and_a_doubled_one_is_refused() {
+        let attempt = Attempt::parse(b"username=a%20b&password=+p%00w+&csrf=c&state=&other=x").unwrap();
+        assert_eq!((attempt.username.as_str(), attempt.password.as_str()), ("a b", " p\0w "));
+        assert_eq!((attempt.redirect_url, attempt.state), (None, None));
+        assert!(Attempt::parse(b"username=a&username=b&password=x").is_none());
+        assert!(Attempt::parse(b"username=a&password=x&password=y").is_none());
+    }
+}

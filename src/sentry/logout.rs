@@ -1,0 +1,98 @@
+//! Logout: ends the session in the store, which ends it on every host, and clears this host's cookie.
+
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+
+use super::csrf::is_own_form;
+use super::{Event, Sentry};
+use crate::auth::cookie::Lookup;
+use crate::auth::Demand;
+use crate::config::{Access, Credentials};
+use crate::pages;
+use crate::reply::Reply;
+use crate::request::{FetchSite, Head};
+
+impl Sentry {
+    /// A foreign page may neither post here nor make a browser follow a link that ends the session: such a GET
+    /// gets a page with a button, such a POST is refused.
+    pub(super) async fn logout(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
+        if *head.method == Method::POST && !is_own_form(head) {
+            let text = "Sign out with the button on our own page.";
+            return self.problem(head, StatusCode::FORBIDDEN, "Not from here", text);
+        }
+        if *head.method == Method::GET && !self.is_wanted(head) {
+            let page = pages::ConfirmLogout {
+                branding: &self.branding,
+                action: head.path,
+                request_id: head.request_id,
+            };
+            return Reply::page(StatusCode::OK, page.render(), "");
+        }
+        match self.end_session(head, service).await {
+            Ok(()) => self.signed_out(head),
+            Err(reply) => *reply,
+        }
+    }
+
+    /// Whether a GET comes from a person on our own hosts.
+    fn is_wanted(&self, head: &Head<'_>) -> bool {
+        match head.fetch_site() {
+            FetchSite::SameOrigin | FetchSite::SameSite | FetchSite::None => true,
+            FetchSite::CrossSite => false,
+            FetchSite::Absent => match head.field(header::REFERER) {
+                Some(referer) => self.realm.is_ours(referer),
+                None => true,
+            },
+        }
+    }
+
+    async fn end_session(&self, head: &Head<'_>, service: Option<&str>) -> Result<(), Box<Reply>> {
+        let audience = match service {
+            Some(service) => Self::service_audience(&self.settings, service),
+            None => Self::audience(&self.settings),
+        };
+        let demand = Demand {
+            audience: &audience,
+            service: None,
+            access: &Access::Required,
+            credentials: Credentials { cookie: true, bearer: false },
+            counts_as_activity: false,
+        };
+        // The token alone says which session: one that idled out, or whose fingerprint changed, may end too.
+        let Ok((verified, _)) = self.guard.credential(head.headers, &demand, head.now) else { return Ok(()) };
+        match self.store.end(verified.session_key()).await {
+            Ok(_) => {
+                let name = &verified.claims().name;
+                self.audit(head, Event::Logout, Some(name), Some(head.host.as_str()), None);
+                Ok(())
+            }
+            Err(error) => {
+                log::warn!("request {}: a logout could not be carried out: {error}", head.request_id);
+                let text = "You could not be signed out, because our session store is away. Please try again shortly.";
+                let reply = self.problem(head, StatusCode::SERVICE_UNAVAILABLE, "You are still signed in", text);
+                Err(Box::new(reply.retry_after(1)))
+            }
+        }
+    }
+
+    fn signed_out(&self, head: &Head<'_>) -> Reply {
+        let reply = if head.accepts_html() || head.is_navigation() {
+            let sign_in = format!("{}/", head.origin_of(head.host));
+            let page = pages::SignedOut {
+                branding: &self.branding,
+                sign_in: Some(&sign_in),
+                request_id: head.request_id,
+            };
+            Reply::page(StatusCode::OK, page.render(), "")
+        } else {
+            Reply::json(StatusCode::OK, &json!({ "currentUser": null }))
+        };
+        // What this host's pages left in the browser goes too; cookies are cleared by name, because this
+        // header would take those of sibling hosts with them.
+        let reply = reply.with(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
+        match self.cookie(head) {
+            Lookup::Absent => reply,
+            _ => reply.with_cookie(self.clear_token_cookie()),
+        }
+    }
+}

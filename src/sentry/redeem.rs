@@ -1,0 +1,159 @@
+//! Redemption: a service host turns a ticket into its own token cookie, at most once.
+
+use super::return_url::take_ticket;
+use super::state::State;
+use super::ticket::Ticket;
+use super::{Event, Sentry};
+use crate::auth::token::{Claims, Verified};
+use crate::auth::slide;
+use crate::reply::Reply;
+use crate::request::Head;
+use crate::sessions::{Redemption, StoreError};
+
+/// What became of a ticket that a request brought.
+pub enum Redeemed {
+    /// There was none to redeem; the request goes its way unchanged.
+    NotAsked,
+    /// The answer: to the same URL without the ticket, with the cookie. Or the store is away.
+    Answer(Box<Reply>),
+    /// The ticket is no good. `url` is the request's without it, for whoever goes on or starts again.
+    Failed { url: String },
+}
+
+/// Why a ticket was refused, for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Unknown,
+    Replayed,
+    OtherHost,
+    OtherState,
+    OtherBrowser,
+    BadToken,
+    SessionEnded,
+}
+
+enum Failure {
+    Refused(Refusal),
+    StoreAway,
+    Internal(String),
+}
+
+impl From<StoreError> for Failure {
+    /// The store's own log and metrics say what it was.
+    fn from(_: StoreError) -> Self {
+        Self::StoreAway
+    }
+}
+
+impl Sentry {
+    /// Step 6. A request without our state cookie brings no ticket: its parameter is the application's own. A
+    /// HEAD, a prefetch and a sub-resource leave the ticket for the person's own click.
+    pub async fn redeem(&self, head: &Head<'_>, service: &str) -> Redeemed {
+        let Some(state) = self.state(head) else { return Redeemed::NotAsked };
+        let Some((id, rest)) = head.query.and_then(|query| take_ticket(query, self.parameter())) else {
+            return Redeemed::NotAsked;
+        };
+        if !head.may_redeem() {
+            return Redeemed::NotAsked;
+        }
+        let url = Head { query: rest.as_deref(), ..*head }.url();
+        let taken = self.store.redeem_ticket(&id.key(), self.settings.ticket.lifetime).await;
+        let outcome = match taken {
+            Ok(Redemption::Won(bytes)) => self.exchange(head, &state, service, &bytes).await,
+            Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed)),
+            Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown)),
+            Err(error) => Err(error.into()),
+        };
+        self.conclude(head, url, outcome)
+    }
+
+    /// The token that the service gets for a ticket that was just taken. Whatever fails here, the ticket is gone.
+    async fn exchange(
+        &self,
+        head: &Head<'_>,
+        state: &State,
+        service: &str,
+        bytes: &[u8],
+    ) -> Result<(Claims, String), Failure> {
+        let refused = |refusal| Err(Failure::Refused(refusal));
+        let Some(ticket) = Ticket::decode(bytes) else { return refused(Refusal::Unknown) };
+        if ticket.host != *head.host {
+            return refused(Refusal::OtherHost);
+        }
+        if ticket.state != state.hash() {
+            return refused(Refusal::OtherState);
+        }
+        let Ok(verified) = self.guard.tokens().verify(&ticket.token, head.now) else {
+            return refused(Refusal::BadToken);
+        };
+        let fingerprint = self.guard.fingerprints().of(head.headers, verified.session_id());
+        if ticket.fingerprint != fingerprint {
+            return refused(Refusal::OtherBrowser);
+        }
+        let idle = slide(&verified, head.now);
+        if !self.store.record_access(verified.session_key(), head.now, idle).await?
+            && self.store.find(verified.session_key(), Some(idle)).await?.is_none()
+        {
+            return refused(Refusal::SessionEnded);
+        }
+        let claims = self.service_claims(head, &verified, service);
+        let token = self.guard.tokens().mint(&claims).map_err(|error| Failure::Internal(error.to_string()))?;
+        Ok((claims, token))
+    }
+
+    /// The same session, for one service: a cookie stolen from one application opens no other.
+    fn service_claims(&self, head: &Head<'_>, verified: &Verified, service: &str) -> Claims {
+        let now = head.now.seconds();
+        Claims {
+            aud: Self::service_audience(&self.settings, service),
+            jti: uuid::Uuid::new_v4().to_string(),
+            iat: now,
+            nbf: now,
+            ..verified.claims().clone()
+        }
+    }
+
+    fn conclude(&self, head: &Head<'_>, url: String, outcome: Result<(Claims, String), Failure>) -> Redeemed {
+        let host = Some(head.host.as_str());
+        match outcome {
+            Ok((claims, token)) => {
+                self.metrics.tickets.redeemed.inc();
+                self.audit(head, Event::TicketRedeemed, Some(&claims.name), host, None);
+                let reply = Reply::redirect(&url)
+                    .with_cookie(self.token_cookie(&token))
+                    .with_cookie(self.clear_state_cookie());
+                Redeemed::Answer(Box::new(reply))
+            }
+            Err(Failure::Refused(refusal)) => {
+                self.count(refusal);
+                self.audit(head, Event::TicketRefused, None, host, Some(refusal.label()));
+                Redeemed::Failed { url }
+            }
+            Err(Failure::StoreAway) => Redeemed::Answer(Box::new(self.store_away(head))),
+            Err(Failure::Internal(cause)) => Redeemed::Answer(Box::new(self.internal(head, &cause))),
+        }
+    }
+
+    fn count(&self, refusal: Refusal) {
+        let tickets = &self.metrics.tickets;
+        match refusal {
+            Refusal::Replayed => tickets.replayed.inc(),
+            Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded => tickets.expired.inc(),
+            Refusal::OtherHost | Refusal::OtherState | Refusal::OtherBrowser => tickets.mismatched.inc(),
+        }
+    }
+}
+
+impl Refusal {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown_or_expired",
+            Self::Replayed => "replayed",
+            Self::OtherHost => "other_host",
+            Self::OtherState => "other_state",
+            Self::OtherBrowser => "fingerprint",
+            Self::BadToken => "bad_token",
+            Self::SessionEnded => "session_ended",
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Return URLs: the one judge of where a sign-on may send a browser (RFC 9700 §4.11: no open redirector).
+//!
+//! Parsed once by a URL parser and rebuilt from the parts, so that what was judged is what is followed. Hosts are
+//! compared with the configuration exactly, never by suffix.
+
+use std::sync::Arc;
+
+use url::{Position, Url};
+
+use crate::config::Service;
+use crate::host::{Host, HostPattern, HostTable};
+use crate::sessions::TicketId;
+
+/// Bytes.
+pub const LONGEST: usize = 2048;
+
+/// The hosts and ports that a return URL may name.
+pub struct Realm {
+    sentry: Host,
+    services: HostTable<Arc<str>>,
+    /// The first exact host of each service: where a person is sent who asks for the service itself.
+    front_doors: Vec<(Arc<str>, Host)>,
+    /// Ports that we listen on, beside 443.
+    ports: Vec<u16>,
+}
+
+/// A URL of ours that a browser may be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnUrl {
+    pub host: Host,
+    port: Option<u16>,
+    path: String,
+    query: Option<String>,
+    fragment: Option<String>,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A service, by its name.
+    Service(Arc<str>),
+    /// The sign-on host's own landing page.
+    Landing,
+}
+
+/// The URL is not one that we would send anybody to. What is wrong is not told: nobody types these by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadReturnUrl;
+
+impl Realm {
+    pub fn new(sentry: Host, services: &[Service], ports: Vec<u16>) -> Self {
+        let mut table = HostTable::default();
+        for service in services {
+            for pattern in &service.hosts {
+                table.insert(pattern.clone(), Arc::clone(&service.name));
+            }
+        }
+        let front_door = |service: &Service| {
+            service.hosts.iter().find_map(|pattern| match pattern {
+                HostPattern::Exact(host) => Some((Arc::clone(&service.name), host.clone())),
+                HostPattern::Wildcard(_) => None,
+            })
+        };
+        Self { sentry, services: table, front_doors: services.iter().filter_map(front_door).collect(), ports }
+    }
+
+    pub fn front_doors(&self) -> &[(Arc<str>, Host)] {
+        &self.front_doors
+    }
+
+    /// Whether a page at this URL is one of ours, by its host.
+    pub fn is_ours(&self, url: &str) -> bool {
+        let host = Url::parse(url).ok().and_then(|url| Host::parse(url.host_str()?).ok());
+        host.is_some_and(|host| host == self.sentry || self.services.find(&host).is_some())
+    }
+
+    pub fn judge(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
+        if text.len() > LONGEST || !is_plain(text) {
+            return Err(BadReturnUrl);
+        }
+        let url = Url::parse(text).map_err(|_| BadReturnUrl)?;
+        let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or(BadReturnUrl)?;
+        let target = match self.services.find(&host) {
+            _ if host == self.sentry && url.path() == "/" => Target::Landing,
+            Some(service) if host != self.sentry => Target::Service(Arc::clone(service)),
+            _ => return Err(BadReturnUrl),
+        };
+        if url.port().is_some_and(|port| !self.ports.contains(&port)) {
+            return Err(BadReturnUrl);
+        }
+        Ok(ReturnUrl {
+            host,
+            port: url.port(),
+            path: url.path().into(),
+            query: url.query().map(Into::into),
+            fragment: url.fragment().map(|_| url[Position::BeforeFragment..].into()),
+            target,
+        })
+    }
+}
+
+/// What must hold of the text before a lenient parser mends it: visible ASCII, `https://`, and an authority of
+/// name and port alone, so no user info, no escapes, no trailing dot.
+fn is_plain(text: &str) -> bool {
+    let visible = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = authority.split(':').next().unwrap_or_default();
+    visible
+        && scheme.eq_ignore_ascii_case("https")
+        && !name.is_empty()
+        && !name.ends_with('.')
+        && authority.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:".contains(&b))
+}
+
+impl ReturnUrl {
+    /// Without a ticket. Tickets that somebody left in it are gone; other parameters stay byte for byte.
+    pub fn plain(&self, parameter: &str) -> String {
+        self.assemble(self.query.as_deref().and_then(|query| without_tickets(query, parameter)))
+    }
+
+    /// With exactly one ticket, the last parameter before the fragment.
+    pub fn with_ticket(&self, parameter: &str, ticket: &TicketId) -> String {
+        let kept = self.query.as_deref().and_then(|query| without_tickets(query, parameter));
+        let query = match kept.filter(|query| !query.is_empty()) {
+            Some(query) => format!("{query}&{parameter}={ticket}"),
+            None => format!("{parameter}={ticket}"),
+        };
+        self.assemble(Some(query))
+    }
+
+    fn assemble(&self, query: Option<String>) -> String {
+        let mut url = format!("https://{}", self.host);
+        if let Some(port) = self.port {
+            url.push_str(&format!(":{port}"));
+        }
+        url.push_str(&self.path);
+        if let Some(query) = query {
+            url.push('?');
+            url.push_str(&query);
+        }
+        if let Some(fragment) = &self.fragment {
+            url.push('#');
+            url.push_str(fragment);
+        }
+        url
+    }
+}
+
+/// The value of a parameter if this part of a query is one that could be a ticket.
+fn ticket_in(part: &str, parameter: &str) -> Option<TicketId> {
+    let (name, value) = part.split_once('=')?;
+    if name == parameter { TicketId::parse(value) } else { None }
+}
+
+/// The query without tickets; `None` when nothing is left of it because there was nothing else.
+fn without_tickets(query: &str, parameter: &str) -> Option<String> {
+    let kept: Vec<&str> = query.split('&').filter(|part| ticket_in(part, parameter).is_none()).collect();
+    if kept.is_empty() { None } else { Some(kept.join("&")) }
+}
+
+/// The ticket that a service's URL brings, and the query without it: the last parameter of that name, if its
+/// value has the form of a ticket. Anything else is the application's own.
+pub fn take_ticket(query: &str, parameter: &str) -> Option<(TicketId, Option<String>)> {
+    let mut parts: Vec<&str> = query.split('&').collect();
+    let named = |part: &&str| part.split('=').next() == Some(parameter);
+    let last = parts.iter().rposition(|part| named(part))?;
+    let ticket = ticket_in(parts.remove(last), parameter)?;
+    let rest = if parts.is_empty() { None } else { Some(parts.join("&")) };
+    Some((ticket, rest))
+}
+
+/// The value of a parameter that stands exactly once in a query, decoded.
+pub fn parameter(query: Option<&str>, name: &str) -> Parameter {
+    let mut values = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter(|(n, _)| n == name);
+    match (values.next(), values.next()) {
+        (None, _) => Parameter::Absent,
+        (Some((_, value)), None) if value.is_empty() => Parameter::Absent,
+        (Some((_, value)), None) => Parameter::One(value.into_owned()),
+        (Some(_), Some(_)) => Parameter::Several,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    Absent,
+    One(String),
+    Several,
+}
+
+/// `value` as it stands in a query.
+pub fn encode(value: &str) -> String {
+    url::form_urlencoded::byte_serialize(value.as_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn realm() -> Realm {
+        let yaml = "services: {iqueue: {hosts: [iqueue.leantaas.com]}, dextor: {hosts: ['*.dextor.leantaas.com']}}";
+        let (config, _) = crate::config::parse("edge.yaml".as_ref(), yaml).unwrap();
+        Realm::new(Host::parse("sentry.leantaas.com").unwrap(), &config.services, vec![8443])
+    }
+
+    #[test]
+    fn our_services_are_good_with_path_and_query_byte_for_byte() {
+        for url in [
+            "https://iqueue.leantaas.com/",
+            "https://iqueue.leantaas.com/path?q=1&r=%20a+b&&x",
+            "https://iqueue.leantaas.com:8443/a/b;c=d?e#f",
+            "https://a.dextor.leantaas.com/x",
+            "https://sentry.leantaas.com/",
+        ] {
+            assert_eq!(realm().judge(url).unwrap().plain("requestID"), url);
+        }
+    }
+
+    /// Inputs 193 to 199 and 201 of the threat report.
+    #[test]
+    fn nothing_else_is_followed() {
+        let long = format!("https://iqueue.leantaas.com/{}", "a".repeat(LONGEST));
+        for url in [
+            "//evil.com", "///evil.com", "/\\evil.com", "\\\\evil.com", "/\tevil.com", "/\nevil.com", "https:evil.com",
+            "https:/evil.com", "http:///evil.com", "https:///evil.com", "https://iqueue.leantaas.com@evil.com",
+            "https://iqueue.leantaas.com:x@evil.com", "https://a@b@iqueue.leantaas.com", "https://user@iqueue.leantaas.com/",
+            "https://evil.com\\@iqueue.leantaas.com", "https://evil.com%2f@iqueue.leantaas.com",
+            "https://evil.com#@iqueue.leantaas.com", "https://evil.com?iqueue.leantaas.com",
+            "https://iqueue.leantaas.com.evil.com", "https://evil-leantaas.com", "https://iqueue。leantaas。com",
+            "https://ⓘqueue.leantaas.com", "https://iqueue.leantaas.com.", "https://iqueue.leantaas.com:8444",
+            "https://iqueue.leantaas.com:99999", "https://leantaas.com/", "https://other.leantaas.com/",
+            "https://a.b.dextor.leantaas.com/", "http://iqueue.leantaas.com/", "javascript:alert(1)",
+            "data:text/html,x", "JaVaScRiPt://iqueue.leantaas.com/%0aalert(1)", "ftp://iqueue.leantaas.com/", "",
+            "https://sentry.leantaas.com/copyCookie?redirectURL=https://evil.com",
+            "https://sentry.leantaas.com/login?redirectURL=/login", "https://iqueue.leantaas.com/a b", "https://", &long,
+        ] {
+            assert_eq!(realm().judge(url), Err(BadReturnUrl), "{url}");
+        }
+    }
+
+    #[test]
+    fn escapes_in_a_path_stay_escapes() {
+        let url = realm().judge("https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1").unwrap();
+        assert_eq!(url.plain("requestID"), "https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1");
+    }
+
+    #[test]
+    fn exactly_one_ticket_is_carried_and_it_is_ours() {
+        let (planted, ours) = (TicketId::random(), TicketId::random());
+        let text = format!("https://iqueue.leantaas.com/?requestID={planted}&requestID=mine&a=1#b");
+        let url = realm().judge(&text).unwrap();
+        let expected = format!("https://iqueue.leantaas.com/?requestID=mine&a=1&requestID={ours}#b");
+        assert_eq!(url.with_ticket("requestID", &ours), expected);
+    }
+
+    #[test]
+    fn the_last_parameter_is_the_ticket_and_the_rest_stays_as_it_was() {
+        let ticket = TicketId::random();
+        let taken = |query: &str| take_ticket(query, "requestID");
+        assert_eq!(taken(&format!("q=1&requestID={ticket}")), Some((ticket, Some("q=1".into()))));
+        assert_eq!(taken(&format!("requestID={ticket}")), Some((ticket, None)));
+        let own = format!("requestID=own&%20=+&requestID={ticket}");
+        assert_eq!(taken(&own), Some((ticket, Some("requestID=own&%20=+".into()))));
+        for query in [
+            "", "q=1", "requestID", "requestID=", "requestID=own", "requestid=x", "requestID[]=x",
+            &format!("requestID={ticket}&requestID=own"),
+            &format!("requestID={}", ticket.to_string().to_uppercase()),
+            "requestID=x%0d%0aset%20k%200%200%201%0d%0aa",
+        ] {
+            assert_eq!(taken(query), None, "{query}");
+        }
+    }
+}

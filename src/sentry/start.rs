@@ -1,0 +1,112 @@
+//! The beginning of a sign-on: a service host sends a browser without a good session to the sign-on host.
+
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::return_url::{LONGEST, encode};
+use super::state::{LIFETIME_SECONDS, State};
+use super::{Event, Sentry};
+use crate::auth::Reason;
+use crate::auth::cookie::{self, Lookup, SetCookie};
+use crate::pages;
+use crate::reply::Reply;
+use crate::request::Head;
+
+impl Sentry {
+    /// Step 5 of the order of decisions: a navigation is sent to sign on, a form post too but by GET, and
+    /// anything else is told in JSON. A cookie that can never be good again is cleared.
+    pub fn login_required(&self, head: &Head<'_>, reason: &Reason) -> Reply {
+        let reply = if head.is_navigation() {
+            self.start(head, &head.url())
+        } else if head.is_form_post() {
+            self.start(head, &self.referring_page(head))
+        } else {
+            self.unauthorized(head, reason, &self.no_cookie_url(head, &self.referring_page(head), None))
+        };
+        let spent = reason.spends_cookie() && !matches!(self.cookie(head), Lookup::Absent);
+        reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
+    }
+
+    /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie.
+    /// A browser that was sent away too often gets an explanation instead.
+    pub fn start(&self, head: &Head<'_>, url: &str) -> Reply {
+        let state = match self.state(head) {
+            Some(state) => state,
+            None => match State::fresh(head.now) {
+                Ok(state) => state,
+                Err(_) => return self.internal(head, &"no randomness for a state"),
+            },
+        };
+        let Some(state) = state.count_redirect(head.now) else { return self.broken_loop(head) };
+        let location = self.no_cookie_url(head, url, Some(state.hash().as_str()));
+        let reply =
+            if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
+        let value = state.cookie_value();
+        let cookie = SetCookie {
+            name: &self.settings.cookie.state_name,
+            value: &value,
+            // Lax whatever the token cookie is: the browser comes back from the sign-on host by a link.
+            same_site: crate::config::SameSite::Lax,
+            max_age: Some(LIFETIME_SECONDS),
+        };
+        reply.with_cookie(cookie.to_header())
+    }
+
+    fn no_cookie_url(&self, head: &Head<'_>, url: &str, state: Option<&str>) -> String {
+        // A longer URL would be refused on the way; the application's first page is better than an error.
+        let url = if url.len() <= LONGEST { url.to_owned() } else { format!("{}/", head.origin_of(head.host)) };
+        let mut location = format!("{}/noCookie?redirectURL={}", head.origin_of(&self.host), encode(&url));
+        if let Some(state) = state {
+            location.push_str("&state=");
+            location.push_str(state);
+        }
+        location
+    }
+
+    /// The page that a script or form belongs to, if it is this host's; else the host's first page.
+    fn referring_page(&self, head: &Head<'_>) -> String {
+        let own = format!("{}/", head.origin_of(head.host));
+        match head.field(header::REFERER) {
+            Some(referer) if referer.starts_with(&own) => referer.split('#').next().unwrap_or(&own).to_owned(),
+            _ => own,
+        }
+    }
+
+    /// Says what is wrong instead of redirecting once more.
+    pub(super) fn broken_loop(&self, head: &Head<'_>) -> Reply {
+        self.audit(head, Event::LoopBroken, None, Some(head.host.as_str()), None);
+        self.metrics.limits_reached.with_label_values(&["redirects"]).inc();
+        let retry = head.url();
+        let page = pages::Loop {
+            branding: &self.branding,
+            host: head.host.as_str(),
+            retry: &retry,
+            request_id: head.request_id,
+        };
+        Reply::page(StatusCode::BAD_REQUEST, page.render(), "")
+    }
+
+    /// The state that this browser brings; two state cookies are none.
+    pub(super) fn state(&self, head: &Head<'_>) -> Option<State> {
+        match cookie::find(head.headers, &self.settings.cookie.state_name) {
+            Lookup::One(value) => State::parse(value),
+            Lookup::Absent | Lookup::Several => None,
+        }
+    }
+
+    pub(super) fn cookie<'a>(&self, head: &Head<'a>) -> Lookup<'a> {
+        cookie::find(head.headers, &self.settings.cookie.name)
+    }
+
+    pub(super) fn clear_token_cookie(&self) -> Option<HeaderValue> {
+        SetCookie::clear(&self.settings.cookie.name, self.settings.cookie.same_site)
+    }
+
+    pub(super) fn clear_state_cookie(&self) -> Option<HeaderValue> {
+        SetCookie::clear(&self.settings.cookie.state_name, crate::config::SameSite::Lax)
+    }
+
+    pub(super) fn token_cookie(&self, token: &str) -> Option<HeaderValue> {
+        let cookie = &self.settings.cookie;
+        SetCookie { name: &cookie.name, value: token, same_site: cookie.same_site, max_age: None }.to_header()
+    }
+}

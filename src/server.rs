@@ -1,0 +1,293 @@
+//! The composition root: builds every room from a configuration, binds the sockets, runs, reloads, drains.
+//!
+//! One runtime carries listeners, proxying, the admin listener and the store's connections. Pingora's own `Server`
+//! is not used: it would give each service a runtime of its own and sleep through a fixed grace period at the end.
+
+mod admin;
+pub(crate) mod listener;
+mod reload;
+mod start_error;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+
+use crate::access_log::AccessLog;
+use crate::audit_log::AuditLog;
+use crate::clock::Clock;
+use crate::config::{self, Config, Faults, Protocol, Sessions, Users};
+use crate::drain::Drain;
+use crate::log_writer::LogWriter;
+use crate::metrics::Metrics;
+use crate::proxy::Gateway;
+use crate::sessions::SessionStore;
+use crate::sessions::memcached::{self, MemcachedStore};
+use crate::sessions::memory::MemoryStore;
+use crate::sessions::observed::Observed;
+use crate::snapshot::{Lasting, Loaded, Snapshot};
+use crate::tls::{self, Certificates};
+use crate::users::login::{LoginLimits, LoginPool};
+use crate::users::sqlite::SqliteDirectory;
+use listener::{Bound, Service};
+
+pub use start_error::StartError;
+
+/// While it lasts, an idle connection is told to close with its next response rather than cut.
+const LAME_DUCK: Duration = Duration::from_millis(300);
+
+/// Threads for what must block: none of ours does on the request path.
+const BLOCKING_THREADS: usize = 8;
+
+/// A running edge. Dropping it stops everything at once.
+pub struct Edge {
+    file: PathBuf,
+    config: Config,
+    lasting: Lasting,
+    access: Arc<AccessLog>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    certificates: Arc<ArcSwap<Certificates>>,
+    drain: Arc<Drain>,
+    /// Becomes true when the listeners are to close.
+    closing: watch::Sender<bool>,
+    https: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    admin: SocketAddr,
+    /// `None` once it has been shut down.
+    runtime: Option<Runtime>,
+}
+
+/// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
+pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Loaded), Faults> {
+    let (config, mut faults) = config::read(file)?;
+    // A throw-away registry: what a check finds out is not for scraping.
+    let loaded = match Metrics::new(env!("CARGO_PKG_VERSION")) {
+        Ok(metrics) => Loaded::read(&config, clock, &metrics, &mut faults),
+        Err(_) => None,
+    };
+    match (faults.is_empty(), loaded) {
+        (true, Some(loaded)) => Ok((config, loaded)),
+        _ => Err(faults),
+    }
+}
+
+impl Edge {
+    /// Starts an edge from a configuration file.
+    pub fn start(file: &Path, clock: Clock) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
+        let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
+        let loaded = Loaded::read(&config, &clock, &metrics, &mut faults);
+        let (true, Some(loaded)) = (faults.is_empty(), loaded) else { return Err(StartError::Config(faults)) };
+        metrics.started(clock.now().seconds());
+
+        let runtime = runtime(&config).map_err(StartError::Runtime)?;
+        let bound = bind_all(&config, &runtime)?;
+        let log = |target, name: &str| {
+            let dropped = metrics.log_lines_dropped.with_label_values(&[name]);
+            LogWriter::open(target, name, dropped).map_err(StartError::Log)
+        };
+        let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log")?));
+        let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log")?));
+        let lasting = Lasting {
+            store: session_store(&config.sessions, &clock, &metrics)?,
+            logins: Arc::new(login_pool(&config, &clock)?),
+            clock,
+            metrics,
+            audit,
+        };
+        let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
+        let certificates = Arc::new(ArcSwap::from_pointee(Certificates::default()));
+        let mut loaded = loaded;
+        certificates.store(Arc::new(std::mem::take(&mut loaded.certificates)));
+        let snapshot = Snapshot::build(&config, loaded, &lasting, &ports);
+        let mut edge = Self {
+            file: file.to_owned(),
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            certificates,
+            access,
+            drain: Arc::new(Drain::default()),
+            closing: watch::channel(false).0,
+            https: bound.https.iter().map(|(bound, _)| bound.address).collect(),
+            http: bound.http.iter().map(|bound| bound.address).collect(),
+            admin: bound.admin.address,
+            runtime: Some(runtime),
+            lasting,
+            config,
+        };
+        edge.serve(bound)?;
+        Ok(edge)
+    }
+
+    /// Begins to accept on every socket.
+    fn serve(&mut self, bound: AllBound) -> Result<(), StartError> {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        let limits = self.config.server.limits;
+        let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        let proxy = Arc::new(self.proxy());
+        let service = |name: &'static str| Service {
+            name,
+            permits: Arc::clone(&permits),
+            metrics: Arc::clone(&self.lasting.metrics),
+            handshake: self.config.server.timeouts.tls_handshake,
+            closing: self.closing.subscribe(),
+        };
+        for (socket, http2) in bound.https {
+            let settings = tls::server_config(Arc::clone(&self.certificates), self.config.tls.min_version, http2)
+                .map_err(StartError::Tls)?;
+            runtime.spawn(listener::serve(socket, service("https"), Some(Arc::new(settings)), Arc::clone(&proxy)));
+        }
+        for socket in bound.http {
+            runtime.spawn(listener::serve(socket, service("http"), None, Arc::clone(&proxy)));
+        }
+        let admin = Arc::new(admin::Admin {
+            metrics: Arc::clone(&self.lasting.metrics),
+            store: Arc::clone(&self.lasting.store),
+            logins: Arc::clone(&self.lasting.logins),
+            drain: Arc::clone(&self.drain),
+        });
+        // The admin listener has connections of its own to spare: it must answer when clients have taken all.
+        let mut service = service("admin");
+        service.permits = Arc::new(Semaphore::new(admin::CONNECTIONS));
+        runtime.spawn(listener::serve(bound.admin, service, None, admin));
+        Ok(())
+    }
+
+    fn proxy(&self) -> HttpProxy<Gateway> {
+        let threads = worker_threads(&self.config);
+        let conf = Arc::new(ServerConf {
+            threads,
+            // A pool of idle upstream connections for each worker.
+            upstream_keepalive_pool_size: 512,
+            max_retries: 1 + self.config.pools.iter().map(|pool| pool.retries).max().unwrap_or(0),
+            ..ServerConf::default()
+        });
+        let gateway = Gateway {
+            snapshot: Arc::clone(&self.snapshot),
+            clock: self.lasting.clock.clone(),
+            metrics: Arc::clone(&self.lasting.metrics),
+            access: Arc::clone(&self.access),
+            audit: Arc::clone(&self.lasting.audit),
+            drain: Arc::clone(&self.drain),
+        };
+        let mut proxy = http_proxy(&conf, gateway);
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(self.config.server.timeouts.keepalive);
+        proxy.server_options = Some(options);
+        proxy
+    }
+
+    pub fn https_addresses(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.lasting.metrics
+    }
+
+    /// Runs a future on the edge's own runtime, from a thread that is not one of its workers.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.runtime.as_ref().map(|runtime| runtime.block_on(future))
+    }
+
+    /// Ready no more, then no new connections, then until what is in flight has finished or `drain` has passed.
+    /// Blocks. Answers how many requests were cut off.
+    pub fn stop_gently(mut self) -> usize {
+        let deadline = Instant::now() + self.config.server.drain;
+        self.drain.begin();
+        std::thread::sleep(LAME_DUCK.min(self.config.server.drain));
+        self.closing.send_replace(true);
+        while self.drain.in_flight() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let cut = self.drain.in_flight();
+        if let Some(runtime) = self.runtime.take() {
+            // What remains are idle connections and requests whose time is up.
+            runtime.shutdown_timeout(Duration::from_millis(500));
+        }
+        cut
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct AllBound {
+    /// Each with whether it offers HTTP/2.
+    https: Vec<(Bound, bool)>,
+    http: Vec<Bound>,
+    admin: Bound,
+}
+
+/// Binds everything before anything is served, so that a taken port is told at once.
+fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartError> {
+    let _inside = runtime.enter();
+    let (mut https, mut http) = (Vec::new(), Vec::new());
+    for listener in &config.server.listeners {
+        let bound = listener::bind(listener.address)?;
+        match listener.protocol {
+            Protocol::Https => https.push((bound, listener.http2)),
+            Protocol::Http => http.push(bound),
+        }
+    }
+    Ok(AllBound { https, http, admin: listener::bind(config.server.admin)? })
+}
+
+fn worker_threads(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    config.server.threads.unwrap_or_else(cores)
+}
+
+fn runtime(config: &Config) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads(config))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("edge")
+        .enable_all()
+        .build()
+}
+
+fn session_store(
+    sessions: &Sessions,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Arc<dyn SessionStore>, StartError> {
+    Ok(match sessions {
+        Sessions::Memory { capacity } => {
+            Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &metrics.store))
+        }
+        Sessions::Memcached { server, timeout } => {
+            let store = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
+                .map_err(|error| StartError::Store(error.to_string()))?;
+            Arc::new(Observed::new(store, server, &metrics.store))
+        }
+    })
+}
+
+fn login_pool(config: &Config, clock: &Clock) -> Result<LoginPool, StartError> {
+    let Users::Sqlite { path } = &config.users;
+    let directory = SqliteDirectory::open_or_create(path, clock.clone())
+        .map_err(|error| StartError::Users(format!("{}: {error}", path.display())))?;
+    let login = &config.sentry.login;
+    let limits = LoginLimits { workers: login.workers, queue: login.queue, deadline: login.deadline };
+    LoginPool::start(Arc::new(directory), limits).map_err(StartError::Runtime)
+}

@@ -1,0 +1,86 @@
+//! The admin listener: `/livez`, `/readyz`, `/metrics`. Plain HTTP, for operators alone, by default on loopback.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode, header};
+use pingora_core::apps::http_app::ServeHttp;
+use pingora_core::protocols::http::ServerSession;
+use serde_json::json;
+
+use crate::drain::Drain;
+use crate::metrics::Metrics;
+use crate::sessions::SessionStore;
+use crate::users::login::LoginPool;
+
+/// Scrapers and probes; more than this many at once is somebody's mistake.
+pub const CONNECTIONS: usize = 64;
+
+pub struct Admin {
+    pub metrics: Arc<Metrics>,
+    pub store: Arc<dyn SessionStore>,
+    pub logins: Arc<LoginPool>,
+    pub drain: Arc<Drain>,
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "this listener only tells\n");
+        }
+        let mut response = match request.uri.path() {
+            "/livez" => text(StatusCode::OK, "alive\n"),
+            "/readyz" => self.ready().await,
+            "/metrics" => self.scrape(),
+            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz and /metrics are here\n"),
+        };
+        if session.req_header().method == Method::HEAD {
+            response.body_mut().clear();
+        }
+        response
+    }
+}
+
+impl Admin {
+    /// Ready when requests can be decided on: not going away, and the session store answers.
+    async fn ready(&self) -> Response<Vec<u8>> {
+        let draining = self.drain.has_begun();
+        let store = self.store.ping().await;
+        let ready = !draining && store.is_ok();
+        let body = json!({
+            "ready": ready,
+            "draining": draining,
+            "session_store": store.map_or_else(|error| error.to_string(), |()| "ok".into()),
+        });
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        response(status, "application/json", format!("{body}\n").into_bytes())
+    }
+
+    fn scrape(&self) -> Response<Vec<u8>> {
+        self.metrics.login_queue.set(i64::try_from(self.logins.queued()).unwrap_or(i64::MAX));
+        match self.metrics.scrape() {
+            Ok(body) => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
+            Err(error) => {
+                log::error!("metrics cannot be written: {error}");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written; see the log\n")
+            }
+        }
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Vec<u8>> {
+    response(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let length = response.body().len();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    headers.insert(header::CONTENT_LENGTH, header::HeaderValue::from(length));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,164 @@
+//! Sockets: bound by us, accepted from by us, with a limit on connections and a deadline for the handshake.
+//!
+//! Pingora's own listening service has neither, and logs a line for every failed handshake. What is accepted here
+//! is handed to Pingora's HTTP application as a stream.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp;
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream};
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::StartError;
+use crate::metrics::Metrics;
+
+/// Connections that the kernel may hold for us while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// After a failed accept, which is mostly a lack of descriptors: time for some to be given back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket that listens already, and where.
+pub struct Bound {
+    socket: TcpListener,
+    pub address: SocketAddr,
+}
+
+/// What all connections of a listener share.
+#[derive(Clone)]
+pub struct Service {
+    /// For labels.
+    pub name: &'static str,
+    pub permits: Arc<Semaphore>,
+    pub metrics: Arc<Metrics>,
+    pub handshake: Duration,
+    pub closing: watch::Receiver<bool>,
+}
+
+/// Binds and listens. Must be called within a runtime.
+pub fn bind(address: SocketAddr) -> Result<Bound, StartError> {
+    let bound = || -> std::io::Result<Bound> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for old connections to leave TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from_std(socket.into())?;
+        let address = socket.local_addr()?;
+        Ok(Bound { socket, address })
+    };
+    bound().map_err(|cause| StartError::Bind { address, cause })
+}
+
+/// Accepts until the service closes, and then tells idle connections to go.
+pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Arc<ServerConfig>>, app: Arc<A>)
+where
+    A: ServerApp + Send + Sync + 'static,
+{
+    let acceptor = tls.map(|settings| Arc::new(Acceptor::from_server_config(settings)));
+    loop {
+        let accepted = tokio::select! {
+            accepted = bound.socket.accept() => accepted,
+            _ = service.closing.wait_for(|closing| *closing) => break,
+        };
+        match accepted {
+            Ok((socket, peer)) => admit(socket, peer, &service, acceptor.clone(), Arc::clone(&app)),
+            Err(error) => {
+                service.refused("accept");
+                log::warn!("listener {}: cannot accept: {error}", service.name);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(bound);
+    app.cleanup().await;
+}
+
+/// Gives a connection a task of its own, unless there are too many already.
+fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, acceptor: Option<Arc<Acceptor>>, app: Arc<A>)
+where
+    A: ServerApp + Send + Sync + 'static,
+{
+    let Ok(permit) = Arc::clone(&service.permits).try_acquire_owned() else {
+        service.refused("limit");
+        return;
+    };
+    service.metrics.connections_total.with_label_values(&[service.name]).inc();
+    let open = Open::new(service, permit);
+    let service = service.clone();
+    tokio::spawn(async move {
+        let _open = open;
+        let Some(stream) = service.establish(socket, peer, acceptor).await else { return };
+        let mut next = app.process_new(stream, &service.closing).await;
+        while let Some(stream) = next {
+            next = app.process_new(stream, &service.closing).await;
+        }
+    });
+}
+
+/// One open connection: a permit held, a gauge raised.
+struct Open {
+    gauge: prometheus::IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(service: &Service, permit: OwnedSemaphorePermit) -> Self {
+        let gauge = service.metrics.connections.with_label_values(&[service.name]);
+        gauge.inc();
+        Self { gauge, _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+impl Service {
+    fn refused(&self, reason: &str) {
+        self.metrics.connections_refused.with_label_values(&[self.name, reason]).inc();
+    }
+
+    /// From a TCP connection to what Pingora serves: with its addresses known and TLS done in time.
+    async fn establish(&self, socket: TcpStream, peer: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
+        // Fails only on a socket that is gone already; the first read will tell.
+        socket.set_nodelay(true).ok();
+        let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+        digest.peer_addr.set(Some(peer.into())).ok();
+        let mut stream = L4Stream::from(socket);
+        stream.set_socket_digest(digest);
+        let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
+        match tokio::time::timeout(self.handshake, acceptor.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => {
+                let version = stream.ssl_digest().map(|digest| digest.version.clone());
+                self.handshaken(version.as_deref().unwrap_or("unknown"), "ok");
+                Some(Box::new(stream))
+            }
+            // Scanners fail handshakes all day: they are counted, and not logged one by one.
+            Ok(Err(_)) => {
+                self.handshaken("none", "failed");
+                None
+            }
+            Err(_) => {
+                self.handshaken("none", "timeout");
+                None
+            }
+        }
+    }
+
+    /// Pingora's stream does not say whether a session was resumed.
+    fn handshaken(&self, version: &str, result: &str) {
+        self.metrics.tls_handshakes.with_label_values(&[version, "unknown", result]).inc();
+    }
+}

@@ -1,0 +1,63 @@
+//! Reload: the configuration file read again and swapped in whole, or refused whole.
+
+use std::sync::Arc;
+
+use super::Edge;
+use crate::config::{self, Config, Faults};
+use crate::snapshot::{Loaded, Snapshot};
+
+impl Edge {
+    /// What was served before stays in place when the file has any fault. Answers which keys changed that only
+    /// a new process can take up.
+    pub fn reload(&mut self) -> Result<Vec<&'static str>, Faults> {
+        let result = self.try_reload();
+        let metrics = &self.lasting.metrics;
+        let succeeded = result.is_ok();
+        metrics.config_reloads.with_label_values(&[if succeeded { "ok" } else { "refused" }]).inc();
+        metrics.config_last_reload_successful.set(i64::from(succeeded));
+        if succeeded {
+            let now = self.lasting.clock.now().seconds();
+            metrics.config_last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
+        }
+        result
+    }
+
+    fn try_reload(&mut self) -> Result<Vec<&'static str>, Faults> {
+        let (config, mut faults) = config::read(&self.file)?;
+        let loaded = Loaded::read(&config, &self.lasting.clock, &self.lasting.metrics, &mut faults);
+        let (true, Some(mut loaded)) = (faults.is_empty(), loaded) else { return Err(faults) };
+        let certificates = std::mem::take(&mut loaded.certificates);
+        let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
+        let snapshot = Snapshot::build(&config, loaded, &self.lasting, &ports);
+        self.certificates.store(Arc::new(certificates));
+        self.snapshot.store(Arc::new(snapshot));
+        let needs_restart = needs_restart(&self.config, &config);
+        self.config = config;
+        Ok(needs_restart)
+    }
+}
+
+/// Keys whose new value does not take effect in place.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changed = |name: &'static str, old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
+        (format!("{old:?}") != format!("{new:?}")).then_some(name)
+    };
+    [
+        changed("server.listeners", &old.server.listeners, &new.server.listeners),
+        changed("server.admin", &old.server.admin, &new.server.admin),
+        changed("server.threads", &old.server.threads, &new.server.threads),
+        changed("server.limits.connections", &old.server.limits.connections, &new.server.limits.connections),
+        changed(
+            "server.timeouts.tls_handshake",
+            &old.server.timeouts.tls_handshake,
+            &new.server.timeouts.tls_handshake,
+        ),
+        changed("tls.min_version", &old.tls.min_version, &new.tls.min_version),
+        changed("sessions", &old.sessions, &new.sessions),
+        changed("users", &old.users, &new.users),
+        changed("log", &old.log, &new.log),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

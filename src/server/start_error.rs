@@ -1,0 +1,36 @@
+//! Why an edge did not start: always the operator's to mend, so always with what to do.
+
+use std::net::SocketAddr;
+
+use crate::config::Faults;
+
+#[derive(Debug)]
+pub enum StartError {
+    Config(Faults),
+    Bind { address: SocketAddr, cause: std::io::Error },
+    Log(std::io::Error),
+    Users(String),
+    Store(String),
+    Runtime(std::io::Error),
+    Tls(rustls::Error),
+    Metrics(prometheus::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(faults) => write!(f, "{faults}"),
+            Self::Bind { address, cause } => {
+                write!(f, "cannot listen on {address}: {cause}; free the port, or allow this user to bind it")
+            }
+            Self::Log(cause) => write!(f, "cannot open a log: {cause}"),
+            Self::Users(cause) => write!(f, "cannot open the user directory {cause}"),
+            Self::Store(cause) => write!(f, "cannot use the session store: {cause}"),
+            Self::Runtime(cause) => write!(f, "cannot start threads: {cause}"),
+            Self::Tls(cause) => write!(f, "cannot set up TLS: {cause}"),
+            Self::Metrics(cause) => write!(f, "cannot register metrics: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

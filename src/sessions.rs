@@ -1,0 +1,110 @@
+//! Session records, tickets and failure counters behind one small trait, [`SessionStore`].
+//!
+//! A store knows keys, bytes and expiries; whether a session may pass is decided in `auth`, and what a ticket
+//! means in `sentry`. `memory` is the embedded default, `memcached` the shared one, and `observed` counts and
+//! times either of them.
+
+#[cfg(test)]
+mod conformance;
+pub mod key;
+pub mod memcached;
+pub mod memory;
+pub mod observed;
+pub mod record;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixTime;
+pub use key::{CounterKey, SessionId, SessionKey, TicketId, TicketKey};
+pub use record::{Fingerprint, SessionRecord};
+
+/// Where sessions, tickets and failure counters live.
+///
+/// An `Err` never means "not there": absence is an answer, a failure is not. Each call is bounded by the
+/// store's own deadline.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    /// Stores a new session, to be forgotten after `ttl` without a slide.
+    async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError>;
+
+    /// Finds a session; with `slide`, its expiry moves to that long from now in the same round trip.
+    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError>;
+
+    /// Writes `now` as the session's last access and slides its expiry by `ttl`, unless the session has ended
+    /// or changed meanwhile, or already tells of an access as late. Answers whether it was written, which says
+    /// nothing about whether the session lives; never creates a session.
+    async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError>;
+
+    /// Ends a session. Answers whether there was one.
+    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError>;
+
+    /// Stores a ticket for one redemption within `ttl`.
+    async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError>;
+
+    /// Takes a ticket. Of any number of simultaneous calls exactly one is told [`Redemption::Won`].
+    /// A used ticket is remembered as used for `remember`.
+    async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError>;
+
+    /// Adds one to a counter and answers the new count. A counter begins at zero and is forgotten `window`
+    /// after its first addition.
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError>;
+
+    /// Takes one back from a counter, if it still counts.
+    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError>;
+
+    /// Forgets a counter.
+    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError>;
+
+    /// Whether the store answers at all.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What became of a ticket.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Redemption {
+    /// This call took it; here is what was stored.
+    Won(Vec<u8>),
+    /// Another call took it before.
+    Replayed,
+    /// There is no such ticket, or no longer.
+    Unknown,
+}
+
+/// Why a store gave no answer. None of these says anything about whether a session exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// No connection, or it broke; `cause` is for the log.
+    Away { cause: String },
+    /// No answer within the deadline.
+    TimedOut,
+    /// An answer that is not one: another program, or another version's data.
+    Garbled { cause: String },
+    /// The store refused to hold more.
+    Full,
+}
+
+impl std::fmt::Debug for Redemption {
+    /// What was stored is as good as a login, so it is not shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Won(_) => "Won(…)",
+            Self::Replayed => "Replayed",
+            Self::Unknown => "Unknown",
+        })
+    }
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Away { cause } => write!(f, "the session store is away: {cause}"),
+            Self::TimedOut => f.write_str("the session store did not answer in time"),
+            Self::Garbled { cause } => write!(f, "the session store answered with garbage: {cause}"),
+            Self::Full => f.write_str("the session store is full"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

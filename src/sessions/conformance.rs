@@ -1,0 +1,289 @@
+//! What every store does: one suite, run against each of them from its own tests. A new store is one `conformance!`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    CounterKey, Fingerprint, Redemption, SessionId, SessionKey, SessionRecord, SessionStore, TicketId, TicketKey,
+};
+use crate::clock::UnixTime;
+
+pub const LONG: Duration = Duration::from_secs(1800);
+
+/// A store under test.
+pub trait Subject {
+    /// The store as two edges have it.
+    fn edges(&self) -> [Arc<dyn SessionStore>; 2];
+
+    /// Lets `time` pass for the store.
+    fn pass(&self, time: Duration) -> impl Future<Output = ()>;
+}
+
+macro_rules! conformance {
+    ($subject:expr) => {
+        $crate::sessions::conformance::conformance! { @each $subject;
+            a_session_is_found_as_it_was_stored
+            a_session_that_was_never_stored_is_a_miss_and_no_failure
+            an_ended_session_is_a_miss_for_every_edge
+            many_look_ups_at_once_each_get_their_own_session
+            an_access_is_recorded_when_it_is_later_than_the_last
+            recording_an_access_creates_no_session
+            an_ended_session_never_comes_back_from_touches_and_rewrites
+            a_ticket_is_won_once_and_replayed_after
+            a_ticket_holds_any_bytes
+            of_100_redemptions_at_once_exactly_one_wins
+            failures_are_counted_up_and_taken_back
+            taking_back_from_nothing_makes_no_counter
+            no_addition_of_50_at_once_is_lost
+            what_was_not_touched_is_forgotten_in_time
+            a_store_answers_a_ping
+        }
+    };
+    (@each $subject:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::sessions::conformance::$name(&$subject).await
+            }
+        )*
+    };
+}
+pub(crate) use conformance;
+
+pub fn session() -> SessionKey {
+    SessionId::random().unwrap().key()
+}
+
+pub fn ticket() -> TicketKey {
+    TicketId::random().key()
+}
+
+pub fn counter() -> CounterKey {
+    CounterKey::new("test", SessionId::random().unwrap().as_str())
+}
+
+pub fn record(user: &str) -> SessionRecord {
+    SessionRecord {
+        user: user.to_owned(),
+        created: UnixTime::from_millis(1_700_000_000_123),
+        last_accessed: UnixTime::from_millis(1_700_000_360_456),
+        session_time_out: LONG,
+        fingerprint: Fingerprint::new([7; 16]),
+        expires: UnixTime::from_millis(1_700_043_200_123),
+    }
+}
+
+pub async fn a_session_is_found_as_it_was_stored(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let key = session();
+    one.insert(&key, &record("Ada Lovelace"), LONG).await.unwrap();
+    assert_eq!(other.find(&key, None).await.unwrap(), Some(record("Ada Lovelace")));
+    assert_eq!(one.find(&key, Some(LONG)).await.unwrap(), Some(record("Ada Lovelace")));
+    one.insert(&key, &record("eve"), LONG).await.unwrap();
+    assert_eq!(other.find(&key, Some(LONG)).await.unwrap(), Some(record("eve")));
+}
+
+pub async fn a_session_that_was_never_stored_is_a_miss_and_no_failure(subject: &impl Subject) {
+    let [store, _] = subject.edges();
+    assert_eq!(store.find(&session(), None).await, Ok(None));
+    assert_eq!(store.find(&session(), Some(LONG)).await, Ok(None));
+}
+
+pub async fn an_ended_session_is_a_miss_for_every_edge(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let key = session();
+    one.insert(&key, &record("ada"), LONG).await.unwrap();
+    assert_eq!(other.end(&key).await, Ok(true));
+    assert_eq!(one.find(&key, Some(LONG)).await, Ok(None));
+    assert_eq!(other.find(&key, None).await, Ok(None));
+    assert_eq!(one.end(&key).await, Ok(false), "there is none any more");
+}
+
+pub async fn many_look_ups_at_once_each_get_their_own_session(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let keys: Vec<SessionKey> = (0..300).map(|_| session()).collect();
+    for (index, key) in keys.iter().enumerate().filter(|(index, _)| index % 3 != 0) {
+        one.insert(key, &record(&format!("user {index}")), LONG).await.unwrap();
+    }
+    let mut look_ups = tokio::task::JoinSet::new();
+    for (index, key) in keys.iter().enumerate() {
+        // Each key twice, and several slides, so that batches hold duplicates and fall into groups.
+        for (store, slide) in [(&one, Some(LONG)), (&one, (index % 2 == 0).then_some(LONG * 2)), (&other, None)] {
+            let (store, key) = (store.clone(), key.clone());
+            look_ups.spawn(async move { (index, store.find(&key, slide).await) });
+        }
+    }
+    while let Some(found) = look_ups.join_next().await {
+        let (index, found) = found.unwrap();
+        let wanted = (index % 3 != 0).then(|| record(&format!("user {index}")));
+        assert_eq!(found, Ok(wanted), "look-up {index}");
+    }
+}
+
+pub async fn an_access_is_recorded_when_it_is_later_than_the_last(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let (key, stored) = (session(), record("ada"));
+    let later = stored.last_accessed.plus(Duration::from_secs(30));
+    one.insert(&key, &stored, LONG).await.unwrap();
+    assert_eq!(one.record_access(&key, later, LONG).await, Ok(true));
+    assert_eq!(other.record_access(&key, later, LONG).await, Ok(false), "it is there already");
+    assert_eq!(other.record_access(&key, stored.last_accessed, LONG).await, Ok(false), "time does not go back");
+    assert_eq!(other.find(&key, None).await, Ok(Some(SessionRecord { last_accessed: later, ..stored })));
+}
+
+pub async fn recording_an_access_creates_no_session(subject: &impl Subject) {
+    let [store, _] = subject.edges();
+    let key = session();
+    assert_eq!(store.record_access(&key, UnixTime::from_seconds(1_800_000_000), LONG).await, Ok(false));
+    assert_eq!(store.find(&key, None).await, Ok(None));
+}
+
+pub async fn an_ended_session_never_comes_back_from_touches_and_rewrites(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let start = record("ada").last_accessed;
+    for _ in 0..20 {
+        let keys: Vec<SessionKey> = (0..50).map(|_| session()).collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for key in &keys {
+            one.insert(key, &record("ada"), LONG).await.unwrap();
+        }
+        for key in &keys {
+            for (round, store) in [&one, &other, &one, &other].into_iter().enumerate() {
+                let (store, key) = (store.clone(), key.clone());
+                tasks.spawn(async move {
+                    store.find(&key, Some(LONG)).await.unwrap();
+                    let later = start.plus(Duration::from_millis(round as u64 + 1));
+                    store.record_access(&key, later, LONG).await.unwrap();
+                    store.find(&key, Some(LONG * 2)).await.unwrap();
+                });
+            }
+            let (store, key) = (other.clone(), key.clone());
+            tasks.spawn(async move { assert_eq!(store.end(&key).await, Ok(true)) });
+        }
+        while let Some(task) = tasks.join_next().await {
+            task.unwrap();
+        }
+        for key in &keys {
+            assert_eq!(one.find(key, None).await, Ok(None));
+        }
+    }
+}
+
+pub async fn a_ticket_is_won_once_and_replayed_after(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let key = ticket();
+    one.issue_ticket(&key, b"a token", LONG).await.unwrap();
+    assert_eq!(other.redeem_ticket(&key, LONG).await.unwrap(), Redemption::Won(b"a token".to_vec()));
+    assert_eq!(other.redeem_ticket(&key, LONG).await.unwrap(), Redemption::Replayed);
+    assert_eq!(one.redeem_ticket(&key, LONG).await.unwrap(), Redemption::Replayed);
+    assert_eq!(one.redeem_ticket(&ticket(), LONG).await.unwrap(), Redemption::Unknown);
+}
+
+pub async fn a_ticket_holds_any_bytes(subject: &impl Subject) {
+    let [store, _] = subject.edges();
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let long = vec![b'x'; 20_000];
+    for value in [b"" as &[u8], b"used", b"1 used", b"a\r\nEND\r\n", b"HD\r\nMN\r\n", b" ", &every_byte, &long] {
+        let key = ticket();
+        store.issue_ticket(&key, value, LONG).await.unwrap();
+        let redemption = store.redeem_ticket(&key, LONG).await.unwrap();
+        assert!(redemption == Redemption::Won(value.to_vec()), "{value:?}");
+        assert_eq!(store.redeem_ticket(&key, LONG).await.unwrap(), Redemption::Replayed);
+    }
+}
+
+pub async fn of_100_redemptions_at_once_exactly_one_wins(subject: &impl Subject) {
+    let edges = subject.edges();
+    for _ in 0..5 {
+        let key = ticket();
+        edges[0].issue_ticket(&key, b"a token", LONG).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for store in edges.iter().cycle().take(100) {
+            let (store, key) = (store.clone(), key.clone());
+            tasks.spawn(async move { store.redeem_ticket(&key, LONG).await.unwrap() });
+        }
+        let redemptions = tasks.join_all().await;
+        let won = redemptions.iter().filter(|r| **r == Redemption::Won(b"a token".to_vec())).count();
+        let replayed = redemptions.iter().filter(|r| **r == Redemption::Replayed).count();
+        assert_eq!((won, replayed), (1, 99));
+    }
+}
+
+pub async fn failures_are_counted_up_and_taken_back(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let key = counter();
+    for count in 1..=12 {
+        assert_eq!(one.add_failure(&key, LONG).await, Ok(count));
+    }
+    // From two digits to one: a server may keep the width of the number and pad it.
+    for _ in 0..4 {
+        other.take_back_failure(&key).await.unwrap();
+    }
+    assert_eq!(one.add_failure(&key, LONG).await, Ok(9));
+    other.forget_failures(&key).await.unwrap();
+    assert_eq!(one.add_failure(&key, LONG).await, Ok(1));
+    for _ in 0..3 {
+        other.take_back_failure(&key).await.unwrap();
+    }
+    assert_eq!(one.add_failure(&key, LONG).await, Ok(1), "never below zero");
+}
+
+pub async fn taking_back_from_nothing_makes_no_counter(subject: &impl Subject) {
+    let [store, _] = subject.edges();
+    let key = counter();
+    store.take_back_failure(&key).await.unwrap();
+    store.forget_failures(&key).await.unwrap();
+    assert_eq!(store.add_failure(&key, LONG).await, Ok(1));
+}
+
+pub async fn no_addition_of_50_at_once_is_lost(subject: &impl Subject) {
+    let (edges, key) = (subject.edges(), counter());
+    let mut tasks = tokio::task::JoinSet::new();
+    for store in edges.iter().cycle().take(50) {
+        let (store, key) = (store.clone(), key.clone());
+        tasks.spawn(async move { store.add_failure(&key, LONG).await.unwrap() });
+    }
+    let mut counts = tasks.join_all().await;
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=50).collect::<Vec<u64>>());
+}
+
+pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
+    const SHORT: Duration = Duration::from_secs(2);
+    let [store, _] = subject.edges();
+    let (left, looked_at, touched, rewritten) = (session(), session(), session(), session());
+    for key in [&left, &looked_at, &touched, &rewritten] {
+        store.insert(key, &record("ada"), SHORT).await.unwrap();
+    }
+    let (unredeemed, used, remembered) = (ticket(), ticket(), ticket());
+    for key in [&unredeemed, &used, &remembered] {
+        store.issue_ticket(key, b"a token", SHORT).await.unwrap();
+    }
+    let key = counter();
+    store.add_failure(&key, SHORT).await.unwrap();
+
+    store.find(&looked_at, None).await.unwrap();
+    store.find(&touched, Some(LONG)).await.unwrap();
+    let later = record("ada").last_accessed.plus(SHORT);
+    assert_eq!(store.record_access(&rewritten, later, LONG).await, Ok(true));
+    store.redeem_ticket(&used, SHORT).await.unwrap();
+    store.redeem_ticket(&remembered, LONG).await.unwrap();
+    assert_eq!(store.add_failure(&key, LONG).await, Ok(2), "the window is the first addition's");
+
+    // Half a second more than memcached's clock, which ticks once a second, can be behind.
+    subject.pass(SHORT + Duration::from_millis(500)).await;
+    assert_eq!(store.find(&left, Some(LONG)).await, Ok(None));
+    assert_eq!(store.find(&looked_at, Some(LONG)).await, Ok(None), "a look is no touch");
+    assert!(store.find(&touched, None).await.unwrap().is_some());
+    assert!(store.find(&rewritten, None).await.unwrap().is_some());
+    assert_eq!(store.redeem_ticket(&unredeemed, LONG).await.unwrap(), Redemption::Unknown);
+    assert_eq!(store.redeem_ticket(&used, LONG).await.unwrap(), Redemption::Unknown);
+    assert_eq!(store.redeem_ticket(&remembered, LONG).await.unwrap(), Redemption::Replayed);
+    assert_eq!(store.add_failure(&key, LONG).await, Ok(1));
+}
+
+pub async fn a_store_answers_a_ping(subject: &impl Subject) {
+    for store in subject.edges() {
+        assert_eq!(store.ping().await, Ok(()));
+    }
+}

@@ -1,0 +1,160 @@
+//! Names of things in the store. Nothing that a client sent reaches a key as it is: it is hashed first.
+//!
+//! A key is a prefix for its kind and the base64url SHA-256 of the identifier, 45 bytes in all, so that no
+//! identifier can be too long, hold a space, or be read back from a dump of the store.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest;
+use ring::rand::SecureRandom;
+
+/// The seeds' TokenID: names a session; 192 random bits as 32 base64url characters. A bearer of it is not
+/// let in, but whoever knows it could look the session up, so it is not printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SessionId(Box<str>);
+
+/// The seeds' requestID: a random UUID in its one canonical spelling (lower case, with dashes).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TicketId(uuid::Uuid);
+
+macro_rules! key {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            fn of(identifier: &[u8]) -> Self {
+                let hash = digest::digest(&digest::SHA256, identifier);
+                let mut key = String::with_capacity($prefix.len() + 43);
+                key.push_str($prefix);
+                URL_SAFE_NO_PAD.encode_string(hash, &mut key);
+                Self(key.into())
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+key!(
+    /// Where a session record is kept.
+    SessionKey, "s:"
+);
+key!(
+    /// Where a ticket is kept.
+    TicketKey, "t:"
+);
+key!(
+    /// Where a count is kept: failed logins of an account or an address, tickets issued for one page.
+    CounterKey, "c:"
+);
+
+/// The system's random source failed; nothing may be issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRandomness;
+
+/// `N` bytes from the system's random source, as base64url.
+pub fn random_base64url<const N: usize>() -> Result<String, NoRandomness> {
+    let mut bytes = [0u8; N];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+impl SessionId {
+    const RANDOM_BYTES: usize = 24;
+
+    pub fn random() -> Result<Self, NoRandomness> {
+        Ok(Self(random_base64url::<{ Self::RANDOM_BYTES }>()?.into()))
+    }
+
+    /// Takes an identifier out of a verified token; `None` unless it is 22 to 86 base64url characters.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plausible = (22..=86).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        plausible.then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn key(&self) -> SessionKey {
+        SessionKey::of(self.0.as_bytes())
+    }
+}
+
+impl std::fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionId(…)")
+    }
+}
+
+impl TicketId {
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4())
+    }
+
+    /// One spelling only: 36 characters, lower case, with dashes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let canonical = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
+        canonical.then(|| uuid::Uuid::try_parse(text).ok()).flatten().map(Self)
+    }
+
+    pub fn key(&self) -> TicketKey {
+        TicketKey::of(self.0.as_bytes())
+    }
+}
+
+impl std::fmt::Display for TicketId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl std::fmt::Debug for TicketId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TicketId(…)")
+    }
+}
+
+impl CounterKey {
+    /// A counter for `subject` in `space`, e.g. `("account", "ada")`. The space keeps kinds apart.
+    pub fn new(space: &str, subject: &str) -> Self {
+        Self::of(format!("{space}\0{subject}").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_length_whatever_the_user_sent() {
+        for subject in ["", "a b", "a\r\nflush_all", "😀", &"x".repeat(300)] {
+            let key = CounterKey::new("account", subject);
+            assert_eq!(key.as_str().len(), 45);
+            assert!(key.as_str().bytes().all(|b| b.is_ascii_graphic()));
+        }
+    }
+
+    #[test]
+    fn a_ticket_has_one_spelling() {
+        let ticket = TicketId::random().to_string();
+        assert!(TicketId::parse(&ticket).is_some());
+        for bad in [ticket.to_uppercase(), format!("{{{ticket}}}"), ticket.replace('-', ""), String::new()] {
+            assert!(TicketId::parse(&bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn session_ids_differ_and_hide_from_debug() {
+        let (a, b) = (SessionId::random().unwrap(), SessionId::random().unwrap());
+        assert_ne!(a, b);
+        assert_eq!(a.as_str().len(), 32);
+        assert_eq!(SessionId::parse(a.as_str()), Some(a.clone()));
+        assert!(!format!("{a:?}").contains(a.as_str()));
+    }
+}

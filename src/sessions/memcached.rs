@@ -1,0 +1,196 @@
+//! The store that edges share: a memcached server. This file says which commands an operation is; how they get
+//! there and back is below: `link` (queue and owner task), `connection`, `breaker`, `wire`.
+//!
+//! A find is one `mg … v T<ttl>` in a batch with its neighbours. What must not be undone by a latecomer is a
+//! condition on the cas (`ms … C<cas>`), which a server refuses when the key has gone: no touch and no rewrite
+//! brings an ended session back, and a ticket is won once.
+//!
+//! Expiries are as memcached has them: whole seconds of a clock that ticks once a second, so an entry may go
+//! up to a second before its time, and never lives longer.
+
+mod address;
+mod breaker;
+mod command;
+mod connection;
+mod link;
+mod look_up;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use self::address::Address;
+use self::breaker::Breaker;
+use self::link::Link;
+use self::look_up::LookUp;
+use self::wire::{Command, Reply, garbled};
+use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use crate::clock::UnixTime;
+
+/// How long an operation may take when nothing else is said.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// What a redeemed ticket's value becomes.
+const USED: &[u8] = b"used";
+/// Stands before every issued ticket's value, which therefore never equals [`USED`].
+const ISSUED: &[u8] = b"1 ";
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `host:port` (IPv4) or `unix:///path`.
+    pub server: String,
+    /// For an operation as a whole, from the call: queueing, connecting and all its round trips.
+    pub timeout: Duration,
+}
+
+/// A server that cannot be used, found when the configuration is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadServer {
+    server: String,
+    fault: &'static str,
+}
+
+pub struct MemcachedStore {
+    look_ups: Link<LookUp>,
+    commands: Link<Command>,
+    timeout: Duration,
+}
+
+impl MemcachedStore {
+    /// Connects to nothing yet: the first operation does.
+    pub fn new(settings: &Settings) -> Result<Self, BadServer> {
+        let address = Address::parse(&settings.server)?;
+        let timeout = settings.timeout;
+        Ok(Self {
+            look_ups: Link::new(address.clone(), Breaker::new(timeout)),
+            commands: Link::new(address, Breaker::new(timeout)),
+            timeout,
+        })
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    async fn execute(&self, command: Command, deadline: Instant) -> Result<Reply, StoreError> {
+        match self.commands.ask(command, deadline).await? {
+            Reply::Full => Err(StoreError::Full),
+            reply => Ok(reply),
+        }
+    }
+
+    async fn get(&self, key: &str, deadline: Instant) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+        match self.execute(Command::Get { key: key.into() }, deadline).await? {
+            Reply::Item { value, cas } => Ok(Some((value, cas))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn set(&self, key: &str, value: Vec<u8>, ttl: Duration) -> Result<(), StoreError> {
+        let command = Command::Set { key: key.into(), value, ttl: ttl.into(), unchanged_since: None };
+        match self.execute(command, self.deadline()).await? {
+            Reply::Done => Ok(()),
+            _ => Err(garbled("an unconditional set was refused")),
+        }
+    }
+
+    /// Answers whether what was there was still what `cas` stands for.
+    async fn replace(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        ttl: Duration,
+        cas: u64,
+        deadline: Instant,
+    ) -> Result<bool, StoreError> {
+        let command = Command::Set { key: key.into(), value, ttl: ttl.into(), unchanged_since: Some(cas) };
+        Ok(self.execute(command, deadline).await? == Reply::Done)
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemcachedStore {
+    async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        self.set(key.as_str(), record.encode(), ttl).await
+    }
+
+    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+        let look_up = LookUp { key: key.clone(), slide: slide.map(Into::into) };
+        self.look_ups.ask(look_up, self.deadline()).await?.map(|value| decode(&value)).transpose()
+    }
+
+    async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
+        let deadline = self.deadline();
+        let Some((value, cas)) = self.get(key.as_str(), deadline).await? else { return Ok(false) };
+        let mut record = decode(&value)?;
+        if now <= record.last_accessed {
+            return Ok(false);
+        }
+        record.last_accessed = now;
+        self.replace(key.as_str(), record.encode(), ttl, cas, deadline).await
+    }
+
+    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        let command = Command::Delete { key: key.as_str().into() };
+        Ok(self.execute(command, self.deadline()).await? == Reply::Done)
+    }
+
+    async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
+        self.set(key.as_str(), [ISSUED, value].concat(), ttl).await
+    }
+
+    async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError> {
+        let deadline = self.deadline();
+        let Some((value, cas)) = self.get(key.as_str(), deadline).await? else { return Ok(Redemption::Unknown) };
+        if value == USED {
+            return Ok(Redemption::Replayed);
+        }
+        let value = value.strip_prefix(ISSUED).ok_or_else(|| garbled("no ticket's value"))?;
+        // Of all that read this cas, the server lets one through.
+        let won = self.replace(key.as_str(), USED.to_vec(), remember, cas, deadline).await?;
+        Ok(if won { Redemption::Won(value.to_vec()) } else { Redemption::Replayed })
+    }
+
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
+        let command = Command::Increment { key: key.as_str().into(), window: window.into() };
+        let Reply::Item { value, .. } = self.execute(command, self.deadline()).await? else {
+            return Err(garbled("an addition without a sum"));
+        };
+        let sum = std::str::from_utf8(&value).ok().and_then(|sum| sum.parse().ok());
+        sum.ok_or_else(|| garbled("a sum that is no number"))
+    }
+
+    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.execute(Command::Decrement { key: key.as_str().into() }, self.deadline()).await.map(drop)
+    }
+
+    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.execute(Command::Delete { key: key.as_str().into() }, self.deadline()).await.map(drop)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.execute(Command::Version, self.deadline()).await.map(drop)
+    }
+}
+
+impl BadServer {
+    fn new(server: &str, fault: &'static str) -> Self {
+        Self { server: server.to_owned(), fault }
+    }
+}
+
+impl std::fmt::Display for BadServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} cannot be used as a memcached server: {}", self.server, self.fault)
+    }
+}
+
+impl std::error::Error for BadServer {}
+
+fn decode(value: &[u8]) -> Result<SessionRecord, StoreError> {
+    SessionRecord::decode(value).ok_or_else(|| garbled("no session record of this version"))
+}

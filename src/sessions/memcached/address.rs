@@ -1,0 +1,85 @@
+//! Where a memcached server listens, checked when the configuration is read. Resolves nothing.
+
+use super::BadServer;
+
+/// Parsed from `host:port` or `unix:///path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A name or an IPv4 address. Names are resolved at each connection.
+    Tcp { host: String, port: u16 },
+    /// An absolute path.
+    Unix(String),
+}
+
+impl Address {
+    pub fn parse(text: &str) -> Result<Self, BadServer> {
+        match text.strip_prefix("unix://") {
+            Some(path) => Self::unix(text, path),
+            None => Self::tcp(text),
+        }
+    }
+
+    fn unix(text: &str, path: &str) -> Result<Self, BadServer> {
+        if !path.starts_with('/') {
+            return Err(BadServer::new(text, "a socket needs an absolute path: unix:///run/memcached.sock"));
+        }
+        // async-memcached takes the path out of a URL without decoding it, so only what a URL leaves alone arrives.
+        let survives = url::Url::parse(text).is_ok_and(|url| url.path() == path);
+        if !survives {
+            return Err(BadServer::new(text, "the socket's path may hold letters, digits, `/`, `-`, `_` and `.` only"));
+        }
+        Ok(Self::Unix(path.to_owned()))
+    }
+
+    fn tcp(text: &str) -> Result<Self, BadServer> {
+        let wanted = || BadServer::new(text, "write host:port or unix:///path");
+        let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
+        if host.contains(':') {
+            // It opens IPv4 sockets alone (`TcpSocket::new_v4`), whatever the address.
+            return Err(BadServer::new(text, "async-memcached cannot use IPv6; write an IPv4 address or unix:///path"));
+        }
+        let plausible = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        if host.is_empty() || !host.bytes().all(plausible) {
+            return Err(wanted());
+        }
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wanted)?;
+        Ok(Self::Tcp { host: host.to_owned(), port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_host_with_a_port_or_a_socket() {
+        let tcp = |host: &str, port| Ok(Address::Tcp { host: host.to_owned(), port });
+        assert_eq!(Address::parse("10.0.0.1:11211"), tcp("10.0.0.1", 11211));
+        assert_eq!(Address::parse("cache-1.internal:22"), tcp("cache-1.internal", 22));
+        assert_eq!(Address::parse("unix:///run/memcached.sock"), Ok(Address::Unix("/run/memcached.sock".into())));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_reason() {
+        for ipv6 in ["[::1]:11211", "::1", "[2001:db8::1]:11211"] {
+            assert!(Address::parse(ipv6).unwrap_err().to_string().contains("IPv6"), "{ipv6}");
+        }
+        for bad in [
+            "",
+            "10.0.0.1",
+            ":11211",
+            "host:",
+            "host:0",
+            "host:65536",
+            "tcp://host:11211",
+            "a b:1",
+            "unix://run/x",
+            "unix:///run/mem cached",
+            "unix:///run/../x",
+            "unix:///run/é",
+            "host:11211\r\n",
+        ] {
+            assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! When to leave a server alone. The askers of a link look here before they queue, so a dead server costs
+//! them one atomic load; the link's owner reports here how each exchange went.
+//!
+//! The first failure costs no rest: it is mostly one broken connection, and a new one will do. From the second
+//! in a row on, everybody is turned away for 10 ms, 20 ms, … 300 ms; after each rest one asker may try.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const FIRST_REST: Duration = Duration::from_millis(10);
+/// Short enough that service is back within a second of the server, with a failed trial between.
+const LONGEST_REST: Duration = Duration::from_millis(300);
+
+pub struct Breaker {
+    /// What `closed_until` counts from.
+    epoch: Instant,
+    /// How long one asker may try before another may.
+    trial: Duration,
+    /// Microseconds after `epoch` before which nobody may ask; 0 while everybody may.
+    closed_until: AtomicU64,
+    /// Failures since the last success. Only the link's owner writes it.
+    failures: AtomicU32,
+}
+
+impl Breaker {
+    pub fn new(trial: Duration) -> Self {
+        // An epoch in the past, so that no moment that is asked about reads as 0.
+        let now = Instant::now();
+        let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+        Self { epoch, trial, closed_until: AtomicU64::new(0), failures: AtomicU32::new(0) }
+    }
+
+    /// Whether an asker may queue. After a rest the first who asks may, and the others when that trial has
+    /// succeeded; the time of the trial is the next rest, so a trial that got lost blocks nobody for long.
+    pub fn admits(&self, now: Instant) -> bool {
+        let closed_until = self.closed_until.load(Ordering::Relaxed);
+        if closed_until == 0 {
+            return true;
+        }
+        let trial_ends = self.micros(now + self.trial);
+        self.micros(now) >= closed_until
+            && self
+                .closed_until
+                .compare_exchange(closed_until, trial_ends, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    pub fn succeeded(&self) {
+        // Read first: in good times nobody writes to the cache line that every asker reads.
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+        if self.closed_until.load(Ordering::Relaxed) != 0 {
+            self.closed_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub fn failed(&self, now: Instant) {
+        let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
+        self.failures.store(failures, Ordering::Relaxed);
+        if let Some(rest) = rest_after(failures) {
+            self.closed_until.store(self.micros(now + jittered(rest)), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last exchange failed and was not the first to.
+    pub fn is_resting(&self) -> bool {
+        rest_after(self.failures.load(Ordering::Relaxed)).is_some()
+    }
+
+    fn micros(&self, moment: Instant) -> u64 {
+        moment.duration_since(self.epoch).as_micros() as u64
+    }
+}
+
+fn rest_after(failures: u32) -> Option<Duration> {
+    let doublings = failures.checked_sub(2)?;
+    Some(FIRST_REST.saturating_mul(1 << doublings.min(10)).min(LONGEST_REST))
+}
+
+/// Between half of `rest` and the whole, so that edges that lost a server together do not return together.
+fn jittered(rest: Duration) -> Duration {
+    // Each RandomState has other keys; that is random enough to spread, and needs no generator.
+    let random = RandomState::new().hash_one(()) as u32;
+    rest / 2 + (rest / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRIAL: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn one_failure_costs_no_rest_and_the_second_does() {
+        let (breaker, now) = (Breaker::new(TRIAL), Instant::now());
+        breaker.failed(now);
+        assert!(breaker.admits(now) && !breaker.is_resting());
+        breaker.failed(now);
+        assert!(!breaker.admits(now) && breaker.is_resting());
+        breaker.succeeded();
+        assert!(breaker.admits(now) && !breaker.is_resting());
+    }
+
+    #[test]
+    fn after_a_rest_one_may_try_and_after_a_lost_trial_another() {
+        let (breaker, now) = (Breaker::new(TRIAL), Instant::now());
+        breaker.failed(now);
+        breaker.failed(now);
+        let rested = now + FIRST_REST;
+        assert!(breaker.admits(rested));
+        assert!(!breaker.admits(rested));
+        assert!(!breaker.admits(rested + TRIAL - Duration::from_millis(1)));
+        assert!(breaker.admits(rested + TRIAL));
+    }
+
+    #[test]
+    fn rests_double_up_to_the_longest() {
+        let rests = [2, 3, 4, 5, 6, 7, 8, u32::MAX].map(|n| rest_after(n).unwrap().as_millis());
+        assert_eq!(rests, [10, 20, 40, 80, 160, 300, 300, 300]);
+        for _ in 0..1000 {
+            let rest = jittered(LONGEST_REST);
+            assert!(rest >= LONGEST_REST / 2 && rest <= LONGEST_REST);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The way from many askers to one connection: a bounded queue and a task that owns the connection.
+//!
+//! The owner takes all that waits, up to [`BATCH`], and answers it; what arrives meanwhile is the next batch.
+//! So look-ups of concurrent requests share a round trip without anyone waiting for company. An asker that is
+//! gone (its client hung up) takes nothing with it: the exchange is the owner's.
+//!
+//! The owner is spawned on the runtime that asks first. When that runtime ends, the next asker's takes over.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::address::Address;
+use super::breaker::Breaker;
+use super::connection::Connection;
+use crate::sessions::StoreError;
+
+/// Askers answered together at most: some 4 KiB of commands, which is one write.
+const BATCH: usize = 64;
+/// Askers that may wait. A server that is this far behind will not keep their deadlines.
+const QUEUE: usize = 1024;
+
+/// What can be asked over a link.
+pub trait Question: Send + Sized + 'static {
+    type Answer: Send;
+
+    /// Answers every job of `batch` and leaves it empty.
+    fn answer(batch: &mut Vec<Job<Self>>, connection: &mut Connection) -> impl Future<Output = ()> + Send;
+}
+
+/// A question, until when its asker waits, and the way back.
+pub struct Job<Q: Question> {
+    pub question: Q,
+    pub deadline: Instant,
+    reply: oneshot::Sender<Result<Q::Answer, StoreError>>,
+}
+
+pub struct Link<Q: Question> {
+    address: Address,
+    breaker: Arc<Breaker>,
+    /// Its receiver is gone until somebody asks, and again when the owner's runtime has ended.
+    queue: ArcSwap<mpsc::Sender<Job<Q>>>,
+    /// Held by who spawns an owner, so that there is one.
+    spawning: Mutex<()>,
+}
+
+impl<Q: Question> Job<Q> {
+    pub fn reply(self, answer: Result<Q::Answer, StoreError>) {
+        // An error means that nobody waits any longer.
+        let _ = self.reply.send(answer);
+    }
+
+    pub fn is_awaited(&self) -> bool {
+        !self.reply.is_closed()
+    }
+}
+
+impl<Q: Question> Link<Q> {
+    pub fn new(address: Address, breaker: Breaker) -> Self {
+        let (queue, _) = mpsc::channel(1);
+        Self { address, breaker: Arc::new(breaker), queue: ArcSwap::from_pointee(queue), spawning: Mutex::new(()) }
+    }
+
+    /// Answers by `deadline`, whatever the server does.
+    pub async fn ask(&self, question: Q, deadline: Instant) -> Result<Q::Answer, StoreError> {
+        if !self.breaker.admits(Instant::now()) {
+            return Err(resting());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job { question, deadline, reply })?;
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(away("the connection's task has ended")),
+            Err(_) => Err(StoreError::TimedOut),
+        }
+    }
+
+    fn enqueue(&self, job: Job<Q>) -> Result<(), StoreError> {
+        let refused = match self.queue.load().try_send(job) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Closed(job)) => self.spawn()?.try_send(job),
+            Err(full) => Err(full),
+        };
+        refused.map_err(|_| away("too many operations wait for the server"))
+    }
+
+    /// Starts an owner on the runtime that we are on, unless another asker just did.
+    fn spawn(&self) -> Result<Arc<mpsc::Sender<Job<Q>>>, StoreError> {
+        let _one_at_a_time = self.spawning.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.queue.load_full();
+        if !queue.is_closed() {
+            return Ok(queue);
+        }
+        let runtime = Handle::try_current().map_err(|_| away("no runtime to run the connection on"))?;
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let queue = Arc::new(queue);
+        runtime.spawn(own(jobs, Connection::new(self.address.clone(), self.breaker.clone()), self.breaker.clone()));
+        self.queue.store(queue.clone());
+        Ok(queue)
+    }
+}
+
+/// The owner's life: until the link is dropped.
+async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Connection, breaker: Arc<Breaker>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while jobs.recv_many(&mut batch, BATCH).await > 0 {
+        Q::answer(&mut batch, &mut connection).await;
+        if breaker.is_resting() {
+            // Those who queued behind a failure share it, or each would wait for one of their own.
+            while let Ok(job) = jobs.try_recv() {
+                job.reply(Err(resting()));
+            }
+        }
+    }
+}
+
+fn resting() -> StoreError {
+    away("the server did not answer a moment ago")
+}
+
+fn away(cause: &str) -> StoreError {
+    StoreError::Away { cause: cause.to_owned() }
+}

@@ -1,0 +1,140 @@
+//! The shared suite against a real server, and what is memcached's alone. Outages are in `outage`, servers that
+//! lie in `lies`.
+
+mod fake;
+mod lies;
+mod outage;
+mod process;
+
+use std::sync::Arc;
+
+use async_memcached::MetaProtocol;
+
+use self::process::Memcached;
+use super::*;
+use crate::sessions::conformance::{LONG, Subject, conformance, counter, record, session, ticket};
+
+/// So long that no slow machine meets it: for tests that are not about deadlines.
+const PATIENT: Duration = Duration::from_secs(20);
+
+fn store(server: &str, timeout: Duration) -> Arc<MemcachedStore> {
+    Arc::new(MemcachedStore::new(&Settings { server: server.to_owned(), timeout }).unwrap())
+}
+
+impl Subject for Memcached {
+    fn edges(&self) -> [Arc<dyn SessionStore>; 2] {
+        [store(self.server(), PATIENT), store(self.server(), PATIENT)]
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await; // its clock is its own
+    }
+}
+
+conformance!(Memcached::start());
+
+/// Seconds that the entry under `key` has left.
+async fn ttl(memcached: &Memcached, key: &str) -> i64 {
+    let item = memcached.client().await.meta_get(key, false, None, Some(&["t"])).await.unwrap();
+    item.unwrap().ttl_remaining.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_is_reached_over_tcp_and_by_name() {
+    let (memcached, port) = Memcached::start_tcp();
+    for host in ["127.0.0.1", "localhost"] {
+        let store = store(&format!("{host}:{port}"), PATIENT);
+        store.insert(&session(), &record("ada"), LONG).await.unwrap();
+        assert_eq!(store.find(&session(), Some(LONG)).await, Ok(None));
+    }
+    drop(memcached);
+}
+
+#[tokio::test]
+async fn an_unusable_server_is_refused_at_the_start() {
+    let settings = Settings { server: "[::1]:11211".to_owned(), timeout: DEFAULT_TIMEOUT };
+    let refusal = MemcachedStore::new(&settings).err().unwrap().to_string();
+    assert!(refusal.contains("IPv6") && refusal.contains("[::1]:11211"), "{refusal}");
+}
+
+#[tokio::test]
+async fn expiries_reach_the_server_as_they_were_meant() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    let key = session();
+    store.insert(&key, &record("ada"), Duration::from_secs(100)).await.unwrap();
+    assert!((95..=100).contains(&ttl(&memcached, key.as_str()).await));
+    store.find(&key, Some(Duration::from_secs(500))).await.unwrap();
+    assert!((495..=500).contains(&ttl(&memcached, key.as_str()).await));
+    store.find(&key, Some(Duration::from_secs(40 * 24 * 3600))).await.unwrap();
+    let capped = 30 * 24 * 3600;
+    assert!((capped - 5..=capped).contains(&ttl(&memcached, key.as_str()).await), "beyond 30 days is a date");
+    assert!(store.find(&key, None).await.unwrap().is_some());
+
+    let key = counter();
+    store.add_failure(&key, Duration::from_secs(100)).await.unwrap();
+    store.add_failure(&key, Duration::from_secs(5000)).await.unwrap();
+    assert!((95..=100).contains(&ttl(&memcached, key.as_str()).await), "the window is the first addition's");
+}
+
+#[tokio::test]
+async fn what_another_program_left_is_garbled_and_harms_no_neighbour() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    let (odd, empty, sound, odd_ticket, odd_counter) = (session(), session(), session(), ticket(), counter());
+    let mut client = memcached.client().await;
+    for key in [odd.as_str(), odd_ticket.as_str(), odd_counter.as_str()] {
+        client.meta_set(key, "hello", false, None, None).await.unwrap();
+    }
+    client.meta_set(empty.as_str(), "", false, None, None).await.unwrap();
+    store.insert(&sound, &record("ada"), LONG).await.unwrap();
+
+    let (odd_found, empty_found, sound_found) =
+        tokio::join!(store.find(&odd, None), store.find(&empty, None), store.find(&sound, None));
+    assert!(matches!(odd_found, Err(StoreError::Garbled { .. })), "{odd_found:?}");
+    assert!(matches!(empty_found, Err(StoreError::Garbled { .. })), "{empty_found:?}");
+    assert_eq!(sound_found, Ok(Some(record("ada"))));
+    assert!(matches!(store.redeem_ticket(&odd_ticket, LONG).await, Err(StoreError::Garbled { .. })));
+    assert!(matches!(store.add_failure(&odd_counter, LONG).await, Err(StoreError::Garbled { .. })));
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_server_has_no_room_for_is_refused_as_full() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    let beyond_an_item = vec![b'x'; 2 << 20];
+    for _ in 0..3 {
+        assert_eq!(store.issue_ticket(&ticket(), &beyond_an_item, LONG).await, Err(StoreError::Full));
+    }
+    store.issue_ticket(&ticket(), b"a token", LONG).await.unwrap();
+}
+
+#[test]
+fn a_store_outlives_the_runtime_that_it_was_first_used_on() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    let key = session();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime().block_on(async {
+        store.insert(&key, &record("ada"), LONG).await.unwrap();
+        store.find(&key, None).await.unwrap();
+    });
+    for _ in 0..2 {
+        let found = runtime().block_on(store.find(&key, Some(LONG)));
+        assert_eq!(found, Ok(Some(record("ada"))));
+        assert_eq!(runtime().block_on(store.ping()), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_logout_whose_asker_hangs_up_still_happens() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    let key = session();
+    store.insert(&key, &record("ada"), LONG).await.unwrap();
+    // The timeout polls once and drops the operation.
+    let _ = tokio::time::timeout(Duration::ZERO, store.end(&key)).await;
+    let gone = async { while store.find(&key, None).await.unwrap().is_some() {} };
+    tokio::time::timeout(PATIENT, gone).await.expect("the logout is carried out");
+}

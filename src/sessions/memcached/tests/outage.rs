@@ -1,0 +1,136 @@
+//! A server that is killed, restarted, frozen or emptied while edges use it.
+
+use std::time::Instant;
+
+use super::*;
+
+/// A bound that only a hang would break, however busy the machine: many times the deadline in these tests.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// One operation of each link.
+async fn both(store: &MemcachedStore) -> [Result<(), StoreError>; 2] {
+    [store.find(&session(), Some(LONG)).await.map(drop), store.ping().await]
+}
+
+fn is_failure(outcome: &Result<(), StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Away { .. } | StoreError::TimedOut))
+}
+
+/// Asks both links until each has succeeded; answers how long that took.
+async fn until_back(store: &MemcachedStore) -> Duration {
+    let began = Instant::now();
+    let mut back = [false, false];
+    while back != [true, true] {
+        for (back, outcome) in back.iter_mut().zip(both(store).await) {
+            *back |= outcome.is_ok();
+        }
+        assert!(began.elapsed() < PATIENT, "the store did not come back");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn a_killed_server_is_away_at_once_and_back_within_a_second_of_its_return() {
+    let mut memcached = Memcached::start();
+    let store = store(memcached.server(), DEFAULT_TIMEOUT);
+    until_back(&store).await;
+    memcached.kill();
+    let began = Instant::now();
+    for round in 0..200 {
+        let outcomes = both(&store).await;
+        assert!(outcomes.iter().all(is_failure), "round {round}: {outcomes:?}");
+    }
+    assert!(began.elapsed() < 4 * PROMPT, "400 operations took {:?}", began.elapsed());
+    // Long enough away for the rests to have grown to their longest.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let _ = both(&store).await;
+    memcached.restart();
+    assert!(until_back(&store).await < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_server_that_never_was_is_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&format!("unix://{}/nobody.sock", directory.path().display()), DEFAULT_TIMEOUT);
+    for _ in 0..3 {
+        assert!(both(&store).await.iter().all(is_failure));
+    }
+    let names_nobody = super::store("no-such-host.invalid:11211", PATIENT);
+    assert!(is_failure(&names_nobody.ping().await));
+}
+
+#[tokio::test]
+async fn a_frozen_server_costs_one_deadline_then_next_to_nothing_and_thaws() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), DEFAULT_TIMEOUT);
+    let key = session();
+    until_back(&store).await;
+    store.insert(&key, &record("ada"), LONG).await.unwrap();
+
+    memcached.freeze();
+    let began = Instant::now();
+    assert_eq!(store.find(&key, Some(LONG)).await, Err(StoreError::TimedOut));
+    assert_eq!(store.ping().await, Err(StoreError::TimedOut));
+    assert!(began.elapsed() < PROMPT, "two operations took {:?}", began.elapsed());
+
+    let began = Instant::now();
+    let mut times = Vec::new();
+    while began.elapsed() < 5 * DEFAULT_TIMEOUT || times.len() < 1000 {
+        let asked = Instant::now();
+        assert!(both(&store).await.iter().all(is_failure));
+        times.push(asked.elapsed());
+    }
+    times.sort_unstable();
+    let median = times[times.len() / 2];
+    assert!(median < DEFAULT_TIMEOUT / 2, "the median took {median:?}");
+
+    memcached.thaw();
+    assert!(until_back(&store).await < 2 * PROMPT);
+    assert_eq!(store.find(&key, None).await, Ok(Some(record("ada"))), "nobody was logged out");
+}
+
+#[tokio::test]
+async fn many_askers_of_a_frozen_server_all_hear_by_their_deadline() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), DEFAULT_TIMEOUT);
+    until_back(&store).await;
+    memcached.freeze();
+    let began = Instant::now();
+    let mut askers = tokio::task::JoinSet::new();
+    for _ in 0..2000 {
+        let store = store.clone();
+        askers.spawn(async move { assert!(both(&store).await.iter().all(is_failure)) });
+    }
+    askers.join_all().await;
+    assert!(began.elapsed() < 2 * PROMPT, "4,000 operations took {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_emptied_server_has_misses_and_no_failures() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    let (key, counted) = (session(), counter());
+    store.insert(&key, &record("ada"), LONG).await.unwrap();
+    store.add_failure(&counted, LONG).await.unwrap();
+    memcached.client().await.flush_all().await.unwrap();
+    assert_eq!(store.find(&key, Some(LONG)).await, Ok(None));
+    assert_eq!(store.end(&key).await, Ok(false));
+    assert_eq!(store.record_access(&key, UnixTime::from_seconds(1_800_000_000), LONG).await, Ok(false));
+    assert_eq!(store.add_failure(&counted, LONG).await, Ok(1));
+    store.insert(&key, &record("ada"), LONG).await.unwrap();
+    assert_eq!(store.find(&key, Some(LONG)).await, Ok(Some(record("ada"))));
+}
+
+#[tokio::test]
+async fn a_connection_that_slept_through_a_restart_costs_nobody_a_failure() {
+    let mut memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    until_back(&store).await;
+    memcached.kill();
+    memcached.restart();
+    // Past the time for which an idle connection is trusted.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(store.add_failure(&counter(), LONG).await, Ok(1));
+    assert_eq!(store.find(&session(), Some(LONG)).await, Ok(None));
+}

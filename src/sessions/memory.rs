@@ -1,0 +1,135 @@
+//! The store inside the process: the embedded default, for one edge alone. It forgets all at a restart and
+//! shares nothing with other edges; for that there is `memcached`.
+//!
+//! Expiry is exact: an entry is gone in the very millisecond in which its time has passed by the given clock.
+//! Sessions, tickets and counters have a bound each, so a flood of one kind leaves the others alone. When a
+//! bound is met, what has expired makes room; a live entry never does, and the newcomer is refused.
+
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::shelf::{Shelf, Slot};
+use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use crate::clock::{Clock, UnixTime};
+
+pub struct MemoryStore {
+    clock: Clock,
+    sessions: Shelf<SessionKey, SessionRecord>,
+    tickets: Shelf<TicketKey, Ticket>,
+    counters: Shelf<CounterKey, u64>,
+}
+
+/// What lies under a ticket's key.
+enum Ticket {
+    Issued(Vec<u8>),
+    Used,
+}
+
+impl MemoryStore {
+    /// Holds up to `capacity` sessions, as many tickets and as many counters.
+    pub fn new(clock: Clock, capacity: usize) -> Self {
+        Self { clock, sessions: Shelf::new(capacity), tickets: Shelf::new(capacity), counters: Shelf::new(capacity) }
+    }
+
+    /// Sessions held; some may have expired. For a gauge.
+    pub fn sessions_len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Tickets held, used ones that are remembered among them; some may have expired.
+    pub fn tickets_len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Counters held; some may have expired.
+    pub fn counters_len(&self) -> usize {
+        self.counters.len()
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        let now = self.now();
+        let fresh = Slot { value: record.clone(), expires: now.plus(ttl) };
+        self.sessions.put_or(key, fresh, now, |old, fresh| *old = fresh)
+    }
+
+    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+        let now = self.now();
+        Ok(self.sessions.visit(key, now, |slot| {
+            if let Some(ttl) = slide {
+                slot.expires = now.plus(ttl);
+            }
+            slot.value.clone()
+        }))
+    }
+
+    async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
+        let present = self.now();
+        let written = self.sessions.visit(key, present, |slot| {
+            let later = now > slot.value.last_accessed;
+            if later {
+                slot.value.last_accessed = now;
+                slot.expires = present.plus(ttl);
+            }
+            later
+        });
+        Ok(written.unwrap_or(false))
+    }
+
+    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        Ok(self.sessions.remove(key, self.now()).is_some())
+    }
+
+    async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
+        let now = self.now();
+        let fresh = Slot { value: Ticket::Issued(value.to_vec()), expires: now.plus(ttl) };
+        self.tickets.put_or(key, fresh, now, |old, fresh| *old = fresh)
+    }
+
+    async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError> {
+        let now = self.now();
+        let redemption = self.tickets.visit(key, now, |slot| match std::mem::replace(&mut slot.value, Ticket::Used) {
+            Ticket::Issued(value) => {
+                slot.expires = now.plus(remember);
+                Redemption::Won(value)
+            }
+            Ticket::Used => Redemption::Replayed,
+        });
+        Ok(redemption.unwrap_or(Redemption::Unknown))
+    }
+
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
+        let now = self.now();
+        let mut count = 1;
+        self.counters.put_or(key, Slot { value: count, expires: now.plus(window) }, now, |old, _| {
+            old.value = old.value.saturating_add(1);
+            count = old.value;
+        })?;
+        Ok(count)
+    }
+
+    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.counters.visit(key, self.now(), |slot| slot.value = slot.value.saturating_sub(1));
+        Ok(())
+    }
+
+    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.counters.remove(key, self.now());
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! The shared suite, and what is the memory store's alone: exact expiry, bounds.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::sessions::conformance::{LONG, Subject, conformance, counter, record, session, ticket};
+
+struct Memory(Arc<MemoryStore>, Clock);
+
+impl Subject for Memory {
+    fn edges(&self) -> [Arc<dyn SessionStore>; 2] {
+        [self.0.clone(), self.0.clone()]
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.1.advance(time);
+    }
+}
+
+fn memory(capacity: usize) -> Memory {
+    let clock = Clock::default();
+    Memory(Arc::new(MemoryStore::new(clock.clone(), capacity)), clock)
+}
+
+conformance!(memory(10_000));
+
+#[tokio::test]
+async fn a_session_slides_from_now_and_not_from_its_end() {
+    let Memory(store, clock) = memory(10);
+    let key = session();
+    store.insert(&key, &record("ada"), LONG).await.unwrap();
+    clock.advance(LONG / 2);
+    store.find(&key, Some(LONG)).await.unwrap().unwrap();
+    clock.advance(LONG - Duration::from_secs(60));
+    assert!(store.find(&key, None).await.unwrap().is_some());
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(store.find(&key, None).await, Ok(None));
+    assert_eq!(store.end(&key).await, Ok(false), "an expired session is none to end");
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_the_newcomer_and_keeps_the_living() {
+    let Memory(store, clock) = memory(3);
+    let keys = [session(), session(), session()];
+    for key in &keys {
+        store.insert(key, &record("ada"), LONG).await.unwrap();
+    }
+    assert_eq!(store.insert(&session(), &record("eve"), LONG).await, Err(StoreError::Full));
+    for key in &keys {
+        assert!(store.find(key, None).await.unwrap().is_some());
+    }
+    clock.advance(LONG);
+    store.insert(&session(), &record("eve"), LONG).await.expect("the expired ones make room");
+}
+
+#[tokio::test]
+async fn a_flood_of_one_kind_leaves_the_others_alone() {
+    let Memory(store, _) = memory(2);
+    let known = counter();
+    store.add_failure(&known, LONG).await.unwrap();
+    store.add_failure(&counter(), LONG).await.unwrap();
+    assert_eq!(store.add_failure(&counter(), LONG).await, Err(StoreError::Full), "fail closed");
+    assert_eq!(store.add_failure(&known, LONG).await, Ok(2), "what is counted goes on counting");
+    for _ in 0..2 {
+        store.issue_ticket(&ticket(), b"a token", LONG).await.unwrap();
+        store.insert(&session(), &record("ada"), LONG).await.unwrap();
+    }
+    assert_eq!(store.issue_ticket(&ticket(), b"a token", LONG).await, Err(StoreError::Full));
+    assert_eq!((store.sessions_len(), store.tickets_len(), store.counters_len()), (2, 2, 2));
+}

@@ -1,0 +1,253 @@
+//! A store that is watched: counts and times every operation, shows whether the server is up, and says so in
+//! the log once per change. Decides nothing and repeats nothing. Made in `server` around either store.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use crate::clock::UnixTime;
+use crate::metrics::StoreMetrics;
+
+pub struct Observed<S> {
+    store: S,
+    server: String,
+    state: AtomicU8,
+    changing: Mutex<()>,
+    up: IntGauge,
+    insert: Watch,
+    find: Watch,
+    record_access: Watch,
+    end: Watch,
+    issue_ticket: Watch,
+    redeem_ticket: Watch,
+    add_failure: Watch,
+    take_back_failure: Watch,
+    forget_failures: Watch,
+    ping: Watch,
+}
+
+/// The handles of one operation, resolved once.
+struct Watch {
+    duration: Histogram,
+    ok: IntCounter,
+    /// Answered, with "not there".
+    miss: IntCounter,
+    away: IntCounter,
+    timeout: IntCounter,
+    garbled: IntCounter,
+    full: IntCounter,
+}
+
+/// What is known of the server. Nothing at first: a start is no change to log.
+const UNKNOWN: u8 = 0;
+const UP: u8 = 1;
+const AWAY: u8 = 2;
+
+/// What is worth a line in the log.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Lost(String),
+    Back,
+}
+
+impl<S> Observed<S> {
+    /// `server` is the label: a configured name, e.g. `memory` or `10.0.0.1:11211`.
+    pub fn new(store: S, server: &str, metrics: &StoreMetrics) -> Self {
+        let watch = |operation| Watch::new(server, operation, metrics);
+        Self {
+            store,
+            server: server.to_owned(),
+            state: AtomicU8::new(UNKNOWN),
+            changing: Mutex::new(()),
+            up: metrics.up.with_label_values(&[server]),
+            insert: watch("insert"),
+            find: watch("find"),
+            record_access: watch("record_access"),
+            end: watch("end"),
+            issue_ticket: watch("issue_ticket"),
+            redeem_ticket: watch("redeem_ticket"),
+            add_failure: watch("add_failure"),
+            take_back_failure: watch("take_back_failure"),
+            forget_failures: watch("forget_failures"),
+            ping: watch("ping"),
+        }
+    }
+
+    /// Awaits `call` and notes what came of it; `hit` tells an answer that found something from one that did not.
+    async fn watch<T>(
+        &self,
+        watch: &Watch,
+        call: impl Future<Output = Result<T, StoreError>>,
+        hit: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let outcome = call.await;
+        watch.duration.observe(began.elapsed().as_secs_f64());
+        match &outcome {
+            Ok(answer) if hit(answer) => watch.ok.inc(),
+            Ok(_) => watch.miss.inc(),
+            Err(error) => watch.failure(error).inc(),
+        }
+        if let Some(change) = self.note(outcome.as_ref().err()) {
+            change.log(&self.server);
+        }
+        outcome
+    }
+
+    /// A server that is full or tells garbage is there; one that does not answer is not.
+    fn note(&self, error: Option<&StoreError>) -> Option<Change> {
+        let away = error.filter(|error| matches!(error, StoreError::Away { .. } | StoreError::TimedOut));
+        let present = if away.is_some() { AWAY } else { UP };
+        // Read first, so that the usual case writes to nothing that requests share.
+        if self.state.load(Ordering::Relaxed) == present {
+            return None;
+        }
+        // Under a lock, or of two changes at once the gauge could show one and the state the other.
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.state.swap(present, Ordering::Relaxed);
+        self.up.set(i64::from(present == UP));
+        match away {
+            Some(error) if before != AWAY => Some(Change::Lost(error.to_string())),
+            None if before == AWAY => Some(Change::Back),
+            _ => None,
+        }
+    }
+}
+
+impl Change {
+    fn log(&self, server: &str) {
+        match self {
+            Self::Lost(error) => log::warn!("session store {server}: {error}"),
+            Self::Back => log::info!("session store {server}: answers again"),
+        }
+    }
+}
+
+impl Watch {
+    fn new(server: &str, operation: &str, metrics: &StoreMetrics) -> Self {
+        let count = |result| metrics.operations.with_label_values(&[server, operation, result]);
+        Self {
+            duration: metrics.duration.with_label_values(&[operation]),
+            ok: count("ok"),
+            miss: count("miss"),
+            away: count("away"),
+            timeout: count("timeout"),
+            garbled: count("garbled"),
+            full: count("full"),
+        }
+    }
+
+    fn failure(&self, error: &StoreError) -> &IntCounter {
+        match error {
+            StoreError::Away { .. } => &self.away,
+            StoreError::TimedOut => &self.timeout,
+            StoreError::Garbled { .. } => &self.garbled,
+            StoreError::Full => &self.full,
+        }
+    }
+}
+
+/// An answer that cannot be a miss.
+fn always<T>(_: &T) -> bool {
+    true
+}
+
+#[async_trait]
+impl<S: SessionStore> SessionStore for Observed<S> {
+    async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        self.watch(&self.insert, self.store.insert(key, record, ttl), always).await
+    }
+
+    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+        self.watch(&self.find, self.store.find(key, slide), Option::is_some).await
+    }
+
+    async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
+        self.watch(&self.record_access, self.store.record_access(key, now, ttl), |written| *written).await
+    }
+
+    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        self.watch(&self.end, self.store.end(key), |there_was_one| *there_was_one).await
+    }
+
+    async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
+        self.watch(&self.issue_ticket, self.store.issue_ticket(key, value, ttl), always).await
+    }
+
+    async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError> {
+        let won = |redemption: &Redemption| matches!(redemption, Redemption::Won(_));
+        self.watch(&self.redeem_ticket, self.store.redeem_ticket(key, remember), won).await
+    }
+
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
+        self.watch(&self.add_failure, self.store.add_failure(key, window), always).await
+    }
+
+    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.watch(&self.take_back_failure, self.store.take_back_failure(key), always).await
+    }
+
+    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.watch(&self.forget_failures, self.store.forget_failures(key), always).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.watch(&self.ping, self.store.ping(), always).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::metrics::Metrics;
+    use crate::sessions::memory::MemoryStore;
+    use crate::sessions::{CounterKey, SessionId};
+
+    fn observed(metrics: &Metrics, capacity: usize) -> Observed<MemoryStore> {
+        Observed::new(MemoryStore::new(Clock::default(), capacity), "memory", &metrics.store)
+    }
+
+    #[tokio::test]
+    async fn every_operation_is_counted_by_what_came_of_it() {
+        let metrics = Metrics::new("test").unwrap();
+        let store = observed(&metrics, 1);
+        let window = Duration::from_secs(60);
+        store.ping().await.unwrap();
+        store.find(&SessionId::random().unwrap().key(), None).await.unwrap();
+        store.add_failure(&CounterKey::new("account", "ada"), window).await.unwrap();
+        store.add_failure(&CounterKey::new("account", "eve"), window).await.unwrap_err();
+
+        let count =
+            |operation, result| metrics.store.operations.with_label_values(&["memory", operation, result]).get();
+        assert_eq!((count("ping", "ok"), count("ping", "miss")), (1, 0));
+        assert_eq!((count("find", "ok"), count("find", "miss")), (0, 1));
+        assert_eq!((count("add_failure", "ok"), count("add_failure", "full")), (1, 1));
+        assert_eq!(metrics.store.duration.with_label_values(&["add_failure"]).get_sample_count(), 2);
+        assert_eq!(metrics.store.up.with_label_values(&["memory"]).get(), 1);
+    }
+
+    #[test]
+    fn a_change_of_state_is_told_once() {
+        let metrics = Metrics::new("test").unwrap();
+        let store = observed(&metrics, 1);
+        let up = metrics.store.up.with_label_values(&["memory"]);
+        let away = StoreError::Away { cause: "refused".to_owned() };
+        let garbled = StoreError::Garbled { cause: "odd".to_owned() };
+
+        assert_eq!(store.note(None), None, "a start is no change");
+        assert_eq!(up.get(), 1);
+        assert_eq!(store.note(Some(&garbled)), None, "it answers");
+        assert_eq!(store.note(Some(&StoreError::Full)), None, "it answers");
+        assert_eq!(store.note(Some(&away)), Some(Change::Lost(away.to_string())));
+        assert_eq!(store.note(Some(&StoreError::TimedOut)), None, "it was away before");
+        assert_eq!(up.get(), 0);
+        assert_eq!(store.note(None), Some(Change::Back));
+        assert_eq!(store.note(None), None);
+        assert_eq!(up.get(), 1);
+    }
+}

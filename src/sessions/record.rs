@@ -1,0 +1,209 @@
+//! What the store holds for a session, the seeds' `JWTSession`, and its one-line form.
+//!
+//! The line, readable in a debugger, is about 80 bytes and the user's name:
+//!
+//! ```text
+//! 1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada⏎
+//! │ │             │             │       │             │                      └ user
+//! │ │             │             │       │             └ FINGER_PRINT
+//! │ │             │             │       └ absolute end
+//! │ │             │             └ SESSION_TIME_OUT
+//! │ │             └ LAST_ACCESSED_TIME
+//! │ └ created
+//! └ version of this form
+//! ```
+//!
+//! Times and durations are in milliseconds. The line break is part of it: without it a record that lost its
+//! end would still read well, as another user's. Whether a record may pass is decided in `auth`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::clock::UnixTime;
+
+/// Another version's records are unknown to us; a rolling upgrade that changes the form must read both.
+const VERSION: &str = "1";
+
+/// A keyed hash over stable properties of the browser. Compared, never turned back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; Self::BYTES]);
+
+/// A login, from the password to the logout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    pub user: String,
+    pub created: UnixTime,
+    /// The seeds' LAST_ACCESSED_TIME.
+    pub last_accessed: UnixTime,
+    /// The seeds' SESSION_TIME_OUT: the idle timeout, the least over the user's services.
+    pub session_time_out: Duration,
+    /// The seeds' FINGER_PRINT.
+    pub fingerprint: Fingerprint,
+    /// When the session ends however busy it is.
+    pub expires: UnixTime,
+}
+
+impl Fingerprint {
+    pub const BYTES: usize = 16;
+    const TEXT_BYTES: usize = 22;
+
+    pub const fn new(hash: [u8; Self::BYTES]) -> Self {
+        Self(hash)
+    }
+
+    /// 22 characters of base64url.
+    pub fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    pub fn decode(text: &str) -> Option<Self> {
+        if text.len() != Self::TEXT_BYTES {
+            return None;
+        }
+        // The decoder estimates generously and asks for two bytes more than 22 characters can hold.
+        let mut bytes = [0; Self::BYTES + 2];
+        URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        bytes.first_chunk().copied().map(Self)
+    }
+}
+
+impl SessionRecord {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut line = String::with_capacity(96 + self.user.len());
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            line,
+            "{VERSION} {} {} {} {} {} {}",
+            self.created.millis(),
+            self.last_accessed.millis(),
+            self.session_time_out.as_millis(),
+            self.expires.millis(),
+            self.fingerprint.encode(),
+            self.user,
+        );
+        line.into_bytes()
+    }
+
+    /// `None` for anything that [`encode`](Self::encode) of this version did not write.
+    pub fn decode(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+        // The user comes last because a name may hold a space.
+        let mut fields = line.splitn(7, ' ');
+        if fields.next()? != VERSION {
+            return None;
+        }
+        Some(Self {
+            created: UnixTime::from_millis(number(fields.next()?)?),
+            last_accessed: UnixTime::from_millis(number(fields.next()?)?),
+            session_time_out: Duration::from_millis(number(fields.next()?)?),
+            expires: UnixTime::from_millis(number(fields.next()?)?),
+            fingerprint: Fingerprint::decode(fields.next()?)?,
+            user: fields.next().filter(|user| !user.is_empty())?.to_owned(),
+        })
+    }
+}
+
+/// Digits alone: the standard parser would also take a leading `+`.
+fn number(field: &str) -> Option<u64> {
+    if field.starts_with('+') {
+        return None;
+    }
+    field.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(user: &str) -> SessionRecord {
+        SessionRecord {
+            user: user.to_owned(),
+            created: UnixTime::from_millis(1_700_000_000_123),
+            last_accessed: UnixTime::from_millis(1_700_000_360_456),
+            session_time_out: Duration::from_secs(1800),
+            fingerprint: Fingerprint::new([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+            expires: UnixTime::from_millis(1_700_043_200_123),
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_readable_line() {
+        let line = String::from_utf8(record("ada").encode()).unwrap();
+        assert_eq!(line, "1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n");
+    }
+
+    #[test]
+    fn what_was_encoded_decodes_whatever_the_name() {
+        for user in ["ada", "Ada Lovelace", " ", "a\r\nEND\r\n", "é😀", &"x".repeat(300), "1 2 3 4 5 6 7 8"] {
+            assert_eq!(SessionRecord::decode(&record(user).encode()), Some(record(user)), "{user:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_without_its_end_is_no_record() {
+        let line = record("ada lovelace").encode();
+        for length in 0..line.len() {
+            assert_eq!(SessionRecord::decode(&line[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn another_version_or_damage_is_no_record() {
+        for damaged in [
+            "",
+            "\n",
+            "used",
+            "2 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 +700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 -1 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 99999999999999999999 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1  1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0OD ada\n",
+            "1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0OD= ada\n",
+            "1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw \n",
+            "1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw\n",
+        ] {
+            assert_eq!(SessionRecord::decode(damaged.as_bytes()), None, "{damaged:?}");
+        }
+    }
+
+    /// Not a fuzzer, but its poor cousin: bytes of a record changed at random, and bytes without any sense.
+    #[test]
+    fn decoding_never_panics_and_what_it_accepts_encodes_to_a_record_again() {
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = || {
+            // xorshift64: the same bytes at every run.
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        for round in 0..50_000 {
+            let mut bytes = record("ada").encode();
+            if round % 4 == 0 {
+                bytes.iter_mut().for_each(|byte| *byte = next() as u8);
+            }
+            for _ in 0..next() % 4 {
+                let place = next() as usize % bytes.len();
+                bytes[place] = next() as u8;
+            }
+            bytes.truncate(next() as usize % (2 * bytes.len()));
+            if let Some(accepted) = SessionRecord::decode(&bytes) {
+                assert_eq!(SessionRecord::decode(&accepted.encode()), Some(accepted));
+            }
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_has_one_spelling() {
+        let fingerprint = Fingerprint::new([0xFF; 16]);
+        assert_eq!(fingerprint.encode(), "_____________________w");
+        assert_eq!(Fingerprint::decode("_____________________w"), Some(fingerprint));
+        for bad in ["", "_____________________x", "/////////////////////w", "______________________w", "__________w"] {
+            assert_eq!(Fingerprint::decode(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The reloadable state: one immutable value, built from a configuration and swapped whole.
+//!
+//! A request takes it once and sees one configuration from start to end. Building it loads certificates and keys
+//! and adds what is wrong with them to the configuration's faults; a snapshot exists only when there are none.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use ipnet::IpNet;
+
+use crate::audit_log::AuditLog;
+use crate::auth::fingerprint::Fingerprinter;
+use crate::auth::keys::Keys;
+use crate::auth::token::Tokens;
+use crate::auth::{self, Guard};
+use crate::clock::Clock;
+use crate::config::{Config, Faults, Limits, Timeouts};
+use crate::metrics::{Metrics, ServiceMetrics};
+use crate::pages::Branding;
+use crate::routes::Routes;
+use crate::sentry::{Parts, Sentry};
+use crate::sessions::SessionStore;
+use crate::tls::Certificates;
+use crate::upstream::Pool;
+use crate::users::login::LoginPool;
+
+pub struct Snapshot {
+    pub routes: Routes,
+    pub guard: Arc<Guard>,
+    pub sentry: Sentry,
+    pub pools: Vec<Arc<Pool>>,
+    pub branding: Branding,
+    /// Requests that no service was found for.
+    pub nobody: ServiceMetrics,
+    pub trusted_proxies: Vec<IpNet>,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    /// Ports that an authority may name.
+    pub ports: Vec<u16>,
+    /// The port that plain HTTP is redirected to; `None` is 443.
+    pub https_port: Option<u16>,
+    /// Cookies of ours, which no application sees or sets.
+    pub cookie_names: Vec<String>,
+    pub ticket_parameter: String,
+    /// Header names, folded, that only we may say to an application.
+    pub our_headers: Vec<String>,
+}
+
+/// What outlives a snapshot.
+#[derive(Clone)]
+pub struct Lasting {
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub store: Arc<dyn SessionStore>,
+    pub logins: Arc<LoginPool>,
+    pub audit: Arc<AuditLog>,
+}
+
+/// The files that a configuration names, read and found good.
+pub struct Loaded {
+    pub certificates: Certificates,
+    keys: Keys,
+    branding: Branding,
+}
+
+impl Loaded {
+    /// Reads certificates, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
+    pub fn read(config: &Config, clock: &Clock, metrics: &Metrics, faults: &mut Faults) -> Option<Self> {
+        auth::install_crypto();
+        let certificates = Certificates::load(&config.tls, clock.now(), metrics, faults);
+        let keys = Keys::load(&config.sentry, faults);
+        let branding = branding(config, faults);
+        // Where a certificate could not be read, it is no news that its hosts are not covered.
+        if faults.is_empty() {
+            check_cover(config, &certificates, faults);
+        }
+        Some(Self { certificates, keys: keys?, branding })
+    }
+}
+
+fn check_cover(config: &Config, certificates: &Certificates, faults: &mut Faults) {
+    let sentry = crate::host::HostPattern::Exact(config.sentry.host.clone());
+    let services = config.services.iter().flat_map(|service| {
+        let key = move |at: usize| format!("services.{}.hosts[{at}]", service.name);
+        service.hosts.iter().enumerate().map(move |(at, pattern)| (key(at), pattern))
+    });
+    for (key, pattern) in std::iter::once(("sentry.host".to_owned(), &sentry)).chain(services) {
+        if !certificates.cover(pattern) {
+            faults.add(key, format!("no certificate covers {pattern}"), "add one under tls.certificates");
+        }
+    }
+}
+
+fn branding(config: &Config, faults: &mut Faults) -> Branding {
+    let login = &config.sentry.login;
+    let logo = login.logo.as_ref().and_then(|path| {
+        let kind = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("svg") => "svg+xml",
+            Some("png") => "png",
+            Some("jpg" | "jpeg") => "jpeg",
+            _ => {
+                faults.add("sentry.login.logo", "not a kind of picture that is known", "name a .svg, .png or .jpg file");
+                return None;
+            }
+        };
+        match std::fs::read(path) {
+            Ok(bytes) if bytes.len() <= 256 * 1024 => {
+                let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
+                Some(format!("data:image/{kind};base64,{encoded}"))
+            }
+            Ok(_) => {
+                faults.add("sentry.login.logo", "over 256 KiB; it travels in every page", "make it smaller");
+                None
+            }
+            Err(error) => {
+                faults.add("sentry.login.logo", format!("cannot read {}: {error}", path.display()), "name a file");
+                None
+            }
+        }
+    });
+    Branding { title: login.title.clone(), logo, text: login.text.clone() }
+}
+
+impl Snapshot {
+    /// `ports` are those that our HTTPS listeners are bound to.
+    pub fn build(config: &Config, loaded: Loaded, lasting: &Lasting, ports: &[u16]) -> Self {
+        let settings = &config.sentry;
+        let metrics = &lasting.metrics;
+        let tokens = Arc::new(Tokens::new(
+            Arc::new(loaded.keys),
+            settings.token.issuer.clone(),
+            settings.token.leeway,
+            settings.token.cache,
+            metrics.token_cache.clone(),
+        ));
+        let guard = Arc::new(Guard::new(
+            tokens,
+            settings.cookie.name.clone(),
+            Fingerprinter::new(settings.fingerprint.clone()),
+            Arc::clone(&lasting.store),
+            Arc::clone(metrics),
+        ));
+        let pools: Vec<Arc<Pool>> = config.pools.iter().map(|pool| Arc::new(Pool::build(pool, metrics))).collect();
+        let routes = Routes::build(
+            &config.services,
+            |service| Sentry::service_audience(settings, &service.name),
+            |name| pools.iter().position(|pool| pool.name == name),
+            metrics,
+        );
+        let parts = Parts {
+            guard: Arc::clone(&guard),
+            store: Arc::clone(&lasting.store),
+            logins: Arc::clone(&lasting.logins),
+            branding: loaded.branding.clone(),
+            metrics: Arc::clone(metrics),
+            audit: Arc::clone(&lasting.audit),
+            ports: ports.to_vec(),
+        };
+        Self {
+            sentry: Sentry::new(config, parts),
+            routes,
+            guard,
+            pools,
+            branding: loaded.branding,
+            nobody: metrics.service("none"),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            limits: config.server.limits,
+            timeouts: config.server.timeouts,
+            ports: ports.to_vec(),
+            https_port: ports.first().copied().filter(|port| *port != 443 && !ports.contains(&443)),
+            cookie_names: Sentry::cookie_names(settings),
+            ticket_parameter: settings.ticket.parameter.clone(),
+            our_headers: our_headers(config),
+        }
+    }
+}
+
+/// Identity headers of every service: a name that one service trusts is not left to clients of another.
+fn our_headers(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = config
+        .services
+        .iter()
+        .flat_map(|service| {
+            let headers = &service.identity_headers;
+            [&headers.user, &headers.email, &headers.roles].map(crate::hygiene::fold)
+        })
+        .chain(["x-request-id".into(), "x-sentry-assertion".into()])
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,164 @@
+//! Pools of upstream servers: which one gets the next request, and with what timeouts.
+//!
+//! Decides; Pingora connects. Servers take turns by weight, and a server that this request has already failed on
+//! is passed over. Called by `proxy`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora_core::upstreams::peer::HttpPeer;
+
+use crate::config::{self, PoolTimeouts};
+use crate::metrics::{Metrics, UpstreamMetrics};
+
+/// A named set of servers for one application.
+pub struct Pool {
+    pub name: String,
+    servers: Vec<Server>,
+    /// Indices into `servers`, each as often as its weight says, spread evenly.
+    turns: Vec<usize>,
+    next: AtomicUsize,
+    timeouts: PoolTimeouts,
+    /// How many further servers may be tried when a connection fails.
+    pub retries: usize,
+}
+
+pub struct Server {
+    pub name: String,
+    peer: HttpPeer,
+    pub metrics: UpstreamMetrics,
+}
+
+impl Pool {
+    pub fn build(written: &config::Pool, metrics: &Metrics) -> Self {
+        let servers: Vec<Server> = written.servers.iter().map(|s| server(written, s, metrics)).collect();
+        let weights: Vec<usize> = written.servers.iter().map(|server| usize::from(server.weight)).collect();
+        Self {
+            name: written.name.clone(),
+            servers,
+            turns: spread(&weights),
+            next: AtomicUsize::new(0),
+            timeouts: written.timeouts,
+            retries: written.retries,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn empty(name: &str) -> Self {
+        let second = Duration::from_secs(1);
+        let timeouts = PoolTimeouts { connect: second, read: second, write: second, idle: second };
+        Self {
+            name: name.into(),
+            servers: Vec::new(),
+            turns: Vec::new(),
+            next: AtomicUsize::new(0),
+            timeouts,
+            retries: 0,
+        }
+    }
+
+    /// The index of the server whose turn it is, passing over those in `tried`; any of them when all were tried.
+    /// `None` when the pool has no server.
+    pub fn select(&self, tried: &[usize]) -> Option<usize> {
+        if self.turns.is_empty() {
+            return None;
+        }
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let turn = |offset: usize| self.turns[first.wrapping_add(offset) % self.turns.len()];
+        (0..self.turns.len()).map(turn).find(|server| !tried.contains(server)).or_else(|| Some(turn(0)))
+    }
+
+    pub fn server(&self, index: usize) -> &Server {
+        &self.servers[index]
+    }
+
+    /// What Pingora needs to reach a server; `read_timeout` overrides the pool's.
+    pub fn peer(&self, index: usize, read_timeout: Option<Duration>) -> HttpPeer {
+        let mut peer = self.servers[index].peer.clone();
+        peer.options.read_timeout = Some(read_timeout.unwrap_or(self.timeouts.read));
+        peer
+    }
+}
+
+fn server(pool: &config::Pool, written: &config::PoolServer, metrics: &Metrics) -> Server {
+    // An empty SNI keeps all plaintext connections to a server in one group of Pingora's pool.
+    let mut peer = HttpPeer::new(written.address, false, String::new());
+    peer.options.connection_timeout = Some(pool.timeouts.connect);
+    peer.options.total_connection_timeout = Some(pool.timeouts.connect);
+    peer.options.read_timeout = Some(pool.timeouts.read);
+    peer.options.write_timeout = Some(pool.timeouts.write);
+    peer.options.idle_timeout = Some(pool.timeouts.idle);
+    Server { name: written.name.clone(), peer, metrics: metrics.upstream(&pool.name, &written.name) }
+}
+
+/// Smooth weighted round robin, worked out beforehand: weights 3 and 1 give 0 0 1 0, never 0 0 0 1.
+fn spread(weights: &[usize]) -> Vec<usize> {
+    let total: usize = weights.iter().sum();
+    let mut credit = vec![0_isize; weights.len()];
+    let mut turns = Vec::with_capacity(total);
+    for _ in 0..total {
+        for (credit, weight) in credit.iter_mut().zip(weights) {
+            *credit += *weight as isize;
+        }
+        let Some(richest) = (0..credit.len()).rev().max_by_key(|server| credit[*server]) else { break };
+        credit[richest] -= total as isize;
+        turns.push(richest);
+    }
+    turns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(weights: &[u16]) -> Pool {
+        let second = Duration::from_secs(1);
+        let written = config::Pool {
+            name: "p".into(),
+            servers: weights
+                .iter()
+                .enumerate()
+                .map(|(n, weight)| config::PoolServer {
+                    name: format!("s{n}"),
+                    address: ([127, 0, 0, 1], 9000 + n as u16).into(),
+                    weight: *weight,
+                })
+                .collect(),
+            timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },
+            retries: 2,
+        };
+        Pool::build(&written, &Metrics::new("test").unwrap())
+    }
+
+    #[test]
+    fn servers_take_turns_by_weight_and_not_in_bursts() {
+        assert_eq!(spread(&[3, 1]), [0, 0, 1, 0]);
+        assert_eq!(spread(&[1, 1, 1]), [0, 1, 2]);
+        let pool = pool(&[1, 1]);
+        let picked: Vec<_> = (0..4).filter_map(|_| pool.select(&[])).collect();
+        assert_eq!(picked, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_server_that_failed_this_request_is_passed_over() {
+        let pool = pool(&[5, 1]);
+        assert!((0..12).all(|_| pool.select(&[0]) == Some(1)));
+        assert!(pool.select(&[0, 1]).is_some(), "when all were tried, one is tried again");
+        assert_eq!(Pool::empty("none").select(&[]), None);
+    }
+
+    #[test]
+    fn every_timeout_is_set() {
+        let peer = pool(&[1]).peer(0, Some(Duration::from_secs(9)));
+        let options = &peer.options;
+        assert_eq!(options.read_timeout, Some(Duration::from_secs(9)));
+        for timeout in [
+            options.connection_timeout,
+            options.total_connection_timeout,
+            options.write_timeout,
+            options.idle_timeout,
+        ] {
+            assert_eq!(timeout, Some(Duration::from_secs(1)));
+        }
+    }
+}

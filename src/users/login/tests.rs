@@ -1,0 +1,301 @@
+//! Look-ups count hashes: a worker computes one hash for every look-up that succeeds, right after it.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::clock::UnixTime;
+
+const OUTDATED: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
+const RIGHT: &str = "hunter2 päss";
+const FOREVER: Duration = Duration::from_secs(600);
+
+/// Users `bob` and `gone` (disabled); looking up `panic` and `broken` does as they are called.
+struct TestDirectory {
+    users: Mutex<HashMap<UserName, (User, StoredHash)>>,
+    look_ups: AtomicUsize,
+    threads: Mutex<HashSet<String>>,
+    gate: Option<Gate>,
+    replaced: mpsc::Sender<()>,
+    read_only: bool,
+}
+
+/// Look-ups report that they have begun, and wait to be let through until the other end is dropped.
+struct Gate {
+    begun: mpsc::Sender<()>,
+    open: Mutex<mpsc::Receiver<()>>,
+}
+
+impl TestDirectory {
+    fn new() -> (Self, mpsc::Receiver<()>) {
+        let users = ["bob", "gone"].map(|user| {
+            let user = User {
+                id: UserId::from(format!("id of {user}")),
+                name: name(user),
+                email: None,
+                disabled: user == "gone",
+                services: vec![],
+                roles: vec![],
+                created: UnixTime::default(),
+            };
+            (user.name.clone(), (user, StoredHash::parse(OUTDATED).unwrap()))
+        });
+        let (replaced, was_replaced) = mpsc::channel();
+        let directory = Self {
+            users: Mutex::new(users.into()),
+            look_ups: AtomicUsize::new(0),
+            threads: Mutex::default(),
+            gate: None,
+            replaced,
+            read_only: false,
+        };
+        (directory, was_replaced)
+    }
+
+    /// With a gate: a receiver of beginnings, and what to drop to let everything through.
+    fn gated() -> (Self, mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let (begun, has_begun) = mpsc::channel();
+        let (opener, open) = mpsc::channel();
+        let (mut directory, _) = Self::new();
+        directory.gate = Some(Gate { begun, open: Mutex::new(open) });
+        (directory, has_begun, opener)
+    }
+
+    fn look_ups(&self) -> usize {
+        self.look_ups.load(Ordering::SeqCst)
+    }
+}
+
+impl UserDirectory for TestDirectory {
+    fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
+        self.look_ups.fetch_add(1, Ordering::SeqCst);
+        self.threads.lock().unwrap().insert(thread::current().name().unwrap().to_owned());
+        if let Some(gate) = &self.gate {
+            gate.begun.send(()).ok();
+            let _ = gate.open.lock().unwrap().recv();
+        }
+        match name.as_str() {
+            "panic" => panic!("the directory panics, as the test wants it"),
+            "broken" => Err(DirectoryError::new("the disk is gone")),
+            _ => Ok(self.users.lock().unwrap().get(name).cloned()),
+        }
+    }
+
+    fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError> {
+        if self.read_only {
+            return Err(DirectoryError::new("read-only"));
+        }
+        let mut users = self.users.lock().unwrap();
+        let entry = users.values_mut().find(|(user, _)| user.id == *id).unwrap();
+        assert_eq!(entry.1.as_str(), old.as_str());
+        entry.1 = new.clone();
+        self.replaced.send(()).ok();
+        Ok(true)
+    }
+}
+
+fn name(text: &str) -> UserName {
+    UserName::parse(text).unwrap()
+}
+
+fn password(text: &str) -> Password {
+    Password::new(text.to_owned()).unwrap()
+}
+
+fn pool(directory: TestDirectory, workers: usize, queue: usize) -> (LoginPool, Arc<TestDirectory>) {
+    let directory = Arc::new(directory);
+    let limits = LoginLimits { workers, queue, deadline: FOREVER };
+    (LoginPool::start(directory.clone(), limits).unwrap(), directory)
+}
+
+async fn log_in(pool: &LoginPool, user: &str, typed: &str) -> Login {
+    pool.authenticate(name(user), password(typed)).await
+}
+
+/// Each thread holds the directory as long as it lives.
+fn until_the_threads_have_ended(directory: &Arc<TestDirectory>) {
+    while Arc::strong_count(directory) > 1 {
+        thread::yield_now();
+    }
+}
+
+fn poll_once<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test]
+async fn each_login_gets_the_answer_it_deserves() {
+    let (directory, _) = TestDirectory::new();
+    let (pool, directory) = pool(directory, 2, 10);
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(user) if user.name == name("bob")));
+    for (user, typed, why) in [
+        ("bob", "wrong", Refusal::WrongPassword),
+        ("eve", RIGHT, Refusal::UnknownUser),
+        ("gone", RIGHT, Refusal::Disabled),
+        ("gone", "wrong", Refusal::WrongPassword),
+    ] {
+        let login = log_in(&pool, user, typed).await;
+        assert!(matches!(login, Login::Refused(refusal) if refusal == why), "{user}, {typed}: {login:?}");
+    }
+    assert_eq!(directory.look_ups(), 5);
+}
+
+#[tokio::test]
+async fn an_outdated_hash_is_rewritten_at_the_login_and_only_then() {
+    let (directory, was_replaced) = TestDirectory::new();
+    let (pool, directory) = pool(directory, 1, 10);
+    // One worker: an answer says that it has done with the login before.
+    for (user, typed) in [("bob", "wrong"), ("gone", RIGHT), ("eve", RIGHT)] {
+        assert!(matches!(log_in(&pool, user, typed).await, Login::Refused(_)));
+    }
+    assert!(was_replaced.try_recv().is_err());
+
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    was_replaced.recv().unwrap();
+    assert!(directory.users.lock().unwrap()[&name("bob")].1.is_current());
+
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert!(matches!(log_in(&pool, "bob", "wrong").await, Login::Refused(Refusal::WrongPassword)));
+    assert!(was_replaced.try_recv().is_err(), "a current hash stays");
+}
+
+#[tokio::test]
+async fn a_login_stands_though_its_hash_cannot_be_rewritten() {
+    let (mut directory, _) = TestDirectory::new();
+    directory.read_only = true;
+    let (pool, _) = pool(directory, 1, 10);
+    for _ in 0..2 {
+        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_fails_makes_logins_unavailable_and_not_wrong() {
+    let (pool, _) = pool(TestDirectory::new().0, 1, 10);
+    let Login::Unavailable { cause } = log_in(&pool, "broken", RIGHT).await else { panic!("answered") };
+    let directory = cause.source().unwrap();
+    assert_eq!(directory.source().unwrap().to_string(), "the disk is gone");
+}
+
+#[tokio::test]
+async fn a_worker_survives_a_panic() {
+    let (pool, directory) = pool(TestDirectory::new().0, 1, 10);
+    for _ in 0..3 {
+        let login = log_in(&pool, "panic", RIGHT).await;
+        assert!(matches!(login, Login::Unavailable { cause: LoginFault::Panicked }), "{login:?}");
+    }
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert_eq!(*directory.threads.lock().unwrap(), HashSet::from(["login-0".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_full_queue_answers_busy_at_once() {
+    let (directory, has_begun, opener) = TestDirectory::gated();
+    let (pool, directory) = pool(directory, 1, 2);
+    let mut running = pin!(log_in(&pool, "bob", RIGHT));
+    assert!(poll_once(running.as_mut()).is_pending());
+    has_begun.recv().unwrap();
+    assert_eq!(pool.queued(), 0);
+
+    let mut waiting = [(); 2].map(|()| Box::pin(log_in(&pool, "bob", RIGHT)));
+    for login in &mut waiting {
+        assert!(poll_once(login.as_mut()).is_pending());
+    }
+    assert_eq!(pool.queued(), 2);
+    assert!(matches!(poll_once(pin!(log_in(&pool, "bob", RIGHT))), Poll::Ready(Login::Busy)));
+    assert_eq!((pool.queued(), directory.look_ups()), (2, 1));
+
+    drop(opener);
+    assert!(matches!(running.await, Login::Accepted(_)));
+    for login in waiting {
+        assert!(matches!(login.await, Login::Accepted(_)));
+    }
+    assert_eq!(pool.queued(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_computed_for_an_asker_who_has_gone() {
+    let (directory, has_begun, opener) = TestDirectory::gated();
+    let (pool, directory) = pool(directory, 1, 10);
+    let mut running = Box::pin(log_in(&pool, "bob", RIGHT));
+    assert!(poll_once(running.as_mut()).is_pending());
+    has_begun.recv().unwrap();
+    for _ in 0..5 {
+        assert!(poll_once(pin!(log_in(&pool, "bob", RIGHT))).is_pending(), "and dropped");
+    }
+    assert_eq!(pool.queued(), 5);
+    drop(running); // Its hash has begun: it is computed for nobody, and does no harm.
+    drop(opener);
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert_eq!(directory.look_ups(), 2);
+}
+
+#[tokio::test]
+async fn who_has_gone_keeps_no_place_in_the_queue() {
+    let (directory, has_begun, opener) = TestDirectory::gated();
+    let (pool, _) = pool(directory, 1, 1);
+    let mut running = pin!(log_in(&pool, "bob", RIGHT));
+    assert!(poll_once(running.as_mut()).is_pending());
+    has_begun.recv().unwrap();
+    assert!(poll_once(pin!(log_in(&pool, "eve", RIGHT))).is_pending(), "and dropped");
+    let mut waiting = pin!(log_in(&pool, "bob", RIGHT));
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    assert_eq!(pool.queued(), 1);
+    drop(opener);
+    assert!(matches!(waiting.await, Login::Accepted(_)));
+}
+
+#[tokio::test]
+async fn a_login_whose_deadline_passes_in_the_queue_is_busy_and_computes_nothing() {
+    let (directory, has_begun, opener) = TestDirectory::gated();
+    let (mut pool, directory) = pool(directory, 1, 10);
+    assert!(poll_once(pin!(log_in(&pool, "bob", RIGHT))).is_pending());
+    has_begun.recv().unwrap();
+    pool.deadline = Duration::ZERO;
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Busy));
+    assert_eq!(pool.queued(), 1);
+    drop(opener);
+    while pool.queued() > 0 {
+        thread::yield_now();
+    }
+    drop(pool);
+    until_the_threads_have_ended(&directory);
+    assert_eq!(directory.look_ups(), 1);
+}
+
+#[tokio::test]
+async fn of_200_logins_at_once_no_more_are_checked_together_than_there_are_workers() {
+    // Research input 183. A worker checks one password at a time, so its threads are the permits.
+    let (pool, directory) = pool(TestDirectory::new().0, 2, 200);
+    let pool = Arc::new(pool);
+    let logins: Vec<_> = (0..200)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { log_in(&pool, "bob", "wrong").await })
+        })
+        .collect();
+    for login in logins {
+        assert!(matches!(login.await.unwrap(), Login::Refused(Refusal::WrongPassword)));
+    }
+    assert_eq!(directory.look_ups(), 200);
+    let permitted = HashSet::from(["login-0".to_owned(), "login-1".to_owned()]);
+    assert!(directory.threads.lock().unwrap().is_subset(&permitted));
+}
+
+#[tokio::test]
+async fn a_pool_always_has_a_worker_and_a_place() {
+    let (pool, _) = pool(TestDirectory::new().0, 0, 0);
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+}
+
+#[tokio::test]
+async fn dropping_the_pool_ends_its_threads() {
+    let (pool, directory) = pool(TestDirectory::new().0, 4, 10);
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    drop(pool);
+    until_the_threads_have_ended(&directory);
+}

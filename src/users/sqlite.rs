@@ -1,0 +1,185 @@
+//! The embedded user directory: one SQLite file, shared by the edge and the command line.
+//!
+//! Here is what a login needs; the operations of the command line stand in `sqlite/admin.rs`, opening
+//! and migrating in `sqlite/schema.rs`. Knows rows, not policy.
+
+mod admin;
+mod schema;
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::{DirectoryError, StoredHash, User, UserDirectory, UserId, UserName};
+use crate::clock::{Clock, UnixTime};
+pub use admin::ImportError;
+
+/// A user directory in an SQLite file.
+///
+/// One connection behind a lock: a look-up takes microseconds where the password check beside it takes tens of
+/// milliseconds, so login workers do not queue here. A writer in another process holds them up for the busy
+/// timeout (2 s) at most.
+pub struct SqliteDirectory {
+    connection: Mutex<Connection>,
+    clock: Clock,
+}
+
+/// Why an operation on the file did not happen. For the operator and the log.
+#[derive(Debug)]
+pub enum SqliteError {
+    UserExists(UserName),
+    NoSuchUser(UserName),
+    /// There is no file.
+    Missing(PathBuf),
+    /// The file is an SQLite database of something else.
+    Foreign(PathBuf),
+    /// A newer sentry-edge has migrated the file.
+    NewerSchema {
+        path: PathBuf,
+        found: u32,
+        ours: u32,
+    },
+    File {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// `doing` completes "the user database failed at …".
+    Database {
+        doing: &'static str,
+        source: rusqlite::Error,
+    },
+}
+
+impl SqliteDirectory {
+    /// Opens a directory that exists, and migrates it if it is of an older version.
+    pub fn open(path: &Path, clock: Clock) -> Result<Self, SqliteError> {
+        Ok(Self { connection: Mutex::new(schema::open(path)?), clock })
+    }
+
+    /// Opens a directory, or makes an empty one that its owner alone can read (mode 0600).
+    pub fn open_or_create(path: &Path, clock: Clock) -> Result<Self, SqliteError> {
+        schema::create_file(path)?;
+        Self::open(path, clock)
+    }
+
+    /// A panic while it was held leaves at most a transaction that was rolled back, so poison means nothing here.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> i64 {
+        i64::try_from(self.clock.now().seconds()).unwrap_or(i64::MAX)
+    }
+}
+
+impl UserDirectory for SqliteDirectory {
+    fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
+        find(&self.connection(), name).map_err(DirectoryError::new)
+    }
+
+    fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError> {
+        const REPLACE: &str = "UPDATE users SET password_hash = :new, updated_at = :now
+                               WHERE id = :id AND password_hash = :old";
+        let changed = self.connection().execute(
+            REPLACE,
+            named_params! { ":new": new.as_str(), ":now": self.now(), ":id": id.as_str(), ":old": old.as_str() },
+        );
+        changed.map(|rows| rows == 1).map_err(failed("replacing an outdated hash")).map_err(DirectoryError::new)
+    }
+}
+
+/// A user with services and roles in one statement, so that all of it is of one moment.
+const SELECT_USER: &str = "
+    SELECT id, name, email, disabled, created_at, password_hash,
+           (SELECT json_group_array(service ORDER BY service) FROM user_services WHERE user_id = id) AS services,
+           (SELECT json_group_array(role ORDER BY role) FROM user_roles WHERE user_id = id) AS roles
+    FROM users";
+
+fn find(connection: &Connection, name: &UserName) -> Result<Option<(User, StoredHash)>, SqliteError> {
+    let with_hash = |row: &Row<'_>| Ok((user(row)?, row.get("password_hash")?));
+    connection
+        .query_row(&format!("{SELECT_USER} WHERE name = :name"), named_params! { ":name": name.as_str() }, with_hash)
+        .optional()
+        .map_err(failed("looking up a user"))
+}
+
+fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    let Names(services) = row.get("services")?;
+    let Names(roles) = row.get("roles")?;
+    Ok(User {
+        id: UserId::from(row.get::<_, String>("id")?),
+        name: row.get("name")?,
+        email: row.get("email")?,
+        disabled: row.get("disabled")?,
+        services,
+        roles,
+        created: UnixTime::from_seconds(u64::try_from(row.get::<_, i64>("created_at")?).unwrap_or(0)),
+    })
+}
+
+/// A JSON array of texts, as `json_group_array` makes it.
+struct Names(Vec<String>);
+
+impl FromSql for Names {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?).map(Self).map_err(FromSqlError::other)
+    }
+}
+
+// Somebody may have edited the file by hand, so what it holds is parsed like anything else from outside.
+
+impl FromSql for UserName {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::parse(value.as_str()?).map_err(FromSqlError::other)
+    }
+}
+
+impl FromSql for StoredHash {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::parse(value.as_str()?).map_err(FromSqlError::other)
+    }
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> SqliteError {
+    move |source| SqliteError::Database { doing, source }
+}
+
+impl fmt::Display for SqliteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UserExists(name) => write!(f, "there is a user {name} already"),
+            Self::NoSuchUser(name) => write!(f, "there is no user {name}"),
+            Self::Missing(path) => {
+                write!(f, "there is no user directory at {}; make one with `user add`", path.display())
+            }
+            Self::Foreign(path) => {
+                write!(f, "{} is the database of something else; name a file of its own", path.display())
+            }
+            Self::NewerSchema { path, found, ours } => write!(
+                f,
+                "{} has schema version {found} and this sentry-edge knows {ours}; run the newer one that made it",
+                path.display()
+            ),
+            Self::File { path, .. } => write!(f, "cannot make {}", path.display()),
+            Self::Database { doing, .. } => write!(f, "the user database failed at {doing}"),
+        }
+    }
+}
+
+impl Error for SqliteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::File { source, .. } => Some(source),
+            Self::Database { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! Every test has a file of its own; two directories on one file stand for two processes.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::users::import::ImportFile;
+use crate::users::{Email, Grants, NewUser};
+
+const OLD: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
+const NEW: &str = "$2b$04$abcdefghijklmnopqrstuupK.cmRFvC/IBnMAohxQPjjCITVc4r9a";
+
+struct File {
+    folder: TempDir,
+    clock: Clock,
+}
+
+impl File {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), clock: Clock::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("users.db")
+    }
+
+    fn open(&self) -> SqliteDirectory {
+        SqliteDirectory::open_or_create(&self.path(), self.clock.clone()).unwrap()
+    }
+
+    /// The file as somebody else's program sees it.
+    fn raw(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+fn name(text: &str) -> UserName {
+    UserName::parse(text).unwrap()
+}
+
+fn hash(text: &str) -> StoredHash {
+    StoredHash::parse(text).unwrap()
+}
+
+fn grants(services: &[&str], roles: &[&str]) -> Grants {
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    Grants::parse(owned(services), owned(roles)).unwrap()
+}
+
+fn bob() -> NewUser {
+    NewUser {
+        name: name("bob"),
+        email: Some(Email::parse("bob@example.com").unwrap()),
+        grants: grants(&["iqueue", "dextor", "iqueue"], &["admin"]),
+        disabled: false,
+    }
+}
+
+fn hash_of(directory: &SqliteDirectory, user: &str) -> String {
+    directory.find(&name(user)).unwrap().unwrap().1.as_str().to_owned()
+}
+
+#[test]
+fn a_user_who_was_added_is_found_with_everything() {
+    let file = File::new();
+    let directory = file.open();
+    let added = directory.add(&bob(), &hash(OLD)).unwrap();
+    assert_eq!(added.services, ["dextor", "iqueue"]);
+    assert_eq!(added.roles, ["admin"]);
+    assert_eq!(added.email.as_deref(), Some("bob@example.com"));
+    assert_eq!((added.id.as_str().len(), added.disabled), (36, false));
+    assert!(file.clock.now().since(added.created) < Duration::from_secs(60));
+
+    let (found, stored) = directory.find(&name(" BOB ")).unwrap().unwrap();
+    assert_eq!((found, stored.as_str()), (added, OLD));
+    assert!(directory.find(&name("eve")).unwrap().is_none());
+}
+
+#[test]
+fn a_user_without_anything_optional_is_found_too() {
+    let file = File::new();
+    let directory = file.open();
+    let eve = NewUser { name: name("eve"), email: None, grants: Grants::default(), disabled: true };
+    let added = directory.add(&eve, &hash(OLD)).unwrap();
+    assert_eq!((added.email, added.services, added.roles, added.disabled), (None, vec![], vec![], true));
+}
+
+#[test]
+fn a_name_is_taken_once_and_the_first_stays() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    let again = directory.add(&NewUser { email: None, ..bob() }, &hash(NEW));
+    assert!(matches!(again, Err(SqliteError::UserExists(taken)) if taken == name("bob")));
+    assert_eq!(directory.list().unwrap().len(), 1);
+    assert_eq!(hash_of(&directory, "bob"), OLD);
+}
+
+#[test]
+fn a_user_who_is_not_there_cannot_be_shown_or_changed() {
+    let file = File::new();
+    let directory = file.open();
+    let nobody = name("nobody");
+    let some = grants(&["iqueue"], &[]);
+    let answers = [
+        directory.show(&nobody).map(drop),
+        directory.set_password_hash(&nobody, &hash(OLD)),
+        directory.set_disabled(&nobody, true),
+        directory.grant(&nobody, &some).map(drop),
+        directory.revoke(&nobody, &some).map(drop),
+    ];
+    for answer in answers {
+        assert!(matches!(answer, Err(SqliteError::NoSuchUser(name)) if name == nobody));
+    }
+    assert!(directory.list().unwrap().is_empty());
+}
+
+#[test]
+fn users_are_listed_by_name() {
+    let file = File::new();
+    let directory = file.open();
+    for user in ["eve", "bob", "ärger"] {
+        directory.add(&NewUser { name: name(user), ..bob() }, &hash(OLD)).unwrap();
+    }
+    let names: Vec<_> = directory.list().unwrap().into_iter().map(|user| user.name.to_string()).collect();
+    assert_eq!(names, ["bob", "eve", "ärger"]);
+}
+
+#[test]
+fn services_and_roles_are_given_and_taken() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    directory.add(&NewUser { name: name("eve"), ..bob() }, &hash(OLD)).unwrap();
+
+    let more = directory.grant(&name("bob"), &grants(&["iqueue", "third"], &["auditor"])).unwrap();
+    assert_eq!(
+        (more.services, more.roles),
+        (vec!["dextor".into(), "iqueue".into(), "third".into()], vec!["admin".into(), "auditor".into()])
+    );
+    let less = directory.revoke(&name("bob"), &grants(&["dextor", "never had"], &["admin"])).unwrap();
+    assert_eq!((less.services, less.roles), (vec!["iqueue".into(), "third".into()], vec!["auditor".to_owned()]));
+    assert_eq!(directory.show(&name("bob")).unwrap().services, ["iqueue", "third"]);
+    assert_eq!(directory.show(&name("eve")).unwrap().services, ["dextor", "iqueue"], "others keep theirs");
+}
+
+#[test]
+fn a_user_is_disabled_and_enabled() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    for disabled in [true, true, false] {
+        directory.set_disabled(&name("bob"), disabled).unwrap();
+        assert_eq!(directory.find(&name("bob")).unwrap().unwrap().0.disabled, disabled);
+    }
+}
+
+#[test]
+fn a_password_that_was_set_meanwhile_wins_over_the_rewriting_of_the_old() {
+    let file = File::new();
+    let (edge, command_line) = (file.open(), file.open());
+    let id = edge.add(&bob(), &hash(OLD)).unwrap().id;
+
+    command_line.set_password_hash(&name("bob"), &hash(NEW)).unwrap();
+    let rewritten =
+        hash("$pbkdf2-sha256$i=1000,l=32$MDEyMzQ1Njc4OWFiY2RlZg$m4CuPn9XPTj9ZY83fuXSmJmAUe2hCIgAYQLLVUExNS4");
+    assert!(!edge.replace_hash(&id, &hash(OLD), &rewritten).unwrap());
+    assert_eq!(hash_of(&edge, "bob"), NEW);
+
+    assert!(edge.replace_hash(&id, &hash(NEW), &rewritten).unwrap(), "nothing has changed meanwhile");
+    assert_eq!(hash_of(&command_line, "bob"), rewritten.as_str());
+    assert!(!edge.replace_hash(&UserId::from("other".to_owned()), &rewritten, &hash(OLD)).unwrap());
+}
+
+#[test]
+fn what_one_process_writes_another_sees_at_once() {
+    let file = File::new();
+    let (edge, command_line) = (file.open(), file.open());
+    assert!(edge.find(&name("bob")).unwrap().is_none());
+    command_line.add(&bob(), &hash(OLD)).unwrap();
+    assert!(edge.find(&name("bob")).unwrap().is_some());
+    command_line.revoke(&name("bob"), &grants(&["iqueue"], &["admin"])).unwrap();
+    assert_eq!(edge.show(&name("bob")).unwrap().services, ["dextor"]);
+}
+
+#[test]
+fn logins_read_on_while_another_process_writes() {
+    let file = File::new();
+    let edge = file.open();
+    edge.add(&bob(), &hash(OLD)).unwrap();
+    let writer = file.raw();
+    writer.execute_batch("BEGIN IMMEDIATE; UPDATE users SET disabled = 1").unwrap();
+    assert!(!edge.find(&name("bob")).unwrap().unwrap().0.disabled);
+    writer.execute_batch("COMMIT").unwrap();
+    assert!(edge.find(&name("bob")).unwrap().unwrap().0.disabled);
+}
+
+#[test]
+fn many_processes_may_start_on_a_new_file_at_once() {
+    for _ in 0..10 {
+        let file = File::new();
+        let start = Barrier::new(8);
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let (file, start) = (&file, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let directory = file.open();
+                    let user = NewUser { name: name(&format!("user{number}")), ..bob() };
+                    directory.add(&user, &hash(OLD)).unwrap();
+                });
+            }
+        });
+        assert_eq!(file.open().list().unwrap().len(), 8);
+    }
+}
+
+#[test]
+fn a_new_file_can_be_read_by_its_owner_alone() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    let mut files = 0;
+    for entry in std::fs::read_dir(file.folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+        files += 1;
+    }
+    assert_eq!(files, 3, "the database, its log and the log's index");
+}
+
+#[test]
+fn a_file_is_set_up_as_the_code_says() {
+    let file = File::new();
+    let directory = file.open();
+    let pragma = |name: &str| -> String {
+        let connection = directory.connection();
+        let query = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        connection.query_row(&query, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(pragma("journal_mode"), "wal");
+    assert_eq!(pragma("foreign_keys"), "1");
+    assert_eq!(pragma("synchronous"), "1");
+    assert_eq!(pragma("user_version"), schema::VERSION.to_string());
+    let odd = directory.connection().execute("INSERT INTO user_roles VALUES ('nobody', 'admin')", []);
+    assert!(odd.is_err(), "a role needs its user");
+}
+
+#[test]
+fn an_empty_file_becomes_a_directory_and_a_missing_one_only_when_asked() {
+    let file = File::new();
+    let missing = SqliteDirectory::open(&file.path(), Clock::default());
+    assert!(matches!(missing, Err(SqliteError::Missing(path)) if path == file.path()));
+    assert!(!file.path().exists(), "looking makes no file");
+
+    std::fs::write(file.path(), "").unwrap();
+    let directory = SqliteDirectory::open(&file.path(), Clock::default()).unwrap();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    drop(directory);
+    assert_eq!(file.open().list().unwrap().len(), 1, "opening again keeps what is there");
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_as_it_is() {
+    let file = File::new();
+    drop(file.open());
+    file.raw().pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+    let error = SqliteDirectory::open(&file.path(), Clock::default()).map(drop).unwrap_err();
+    assert!(
+        matches!(error, SqliteError::NewerSchema { found, ours, .. } if (found, ours) == (schema::VERSION + 1, schema::VERSION))
+    );
+    assert!(error.to_string().ends_with("run the newer one that made it"), "{error}");
+    let version: u32 = file.raw().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, schema::VERSION + 1);
+}
+
+#[test]
+fn a_file_of_something_else_is_refused_and_left_as_it_is() {
+    let file = File::new();
+    file.raw().execute_batch("CREATE TABLE auth_user (id INTEGER)").unwrap();
+    let foreign = SqliteDirectory::open(&file.path(), Clock::default());
+    assert!(matches!(foreign, Err(SqliteError::Foreign(_))));
+    let tables: u32 = file.raw().query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+    assert_eq!(tables, 1);
+
+    let text = File::new();
+    std::fs::write(text.path(), "name,password\nbob,hunter2\n".repeat(100)).unwrap();
+    let error = SqliteDirectory::open(&text.path(), Clock::default()).map(drop).unwrap_err();
+    assert!(matches!(&error, SqliteError::Database { .. }), "{error}");
+    assert!(error.source().unwrap().to_string().contains("not a database"));
+}
+
+#[test]
+fn a_file_that_cannot_be_made_says_why() {
+    let file = File::new();
+    let path = file.folder.path().join("no/such/folder/users.db");
+    let error = SqliteDirectory::open_or_create(&path, Clock::default()).map(drop).unwrap_err();
+    assert!(matches!(&error, SqliteError::File { source, .. } if source.kind() == io::ErrorKind::NotFound));
+    assert!(error.to_string().contains("users.db"));
+}
+
+#[test]
+fn a_row_edited_into_nonsense_is_a_failure_and_not_an_unknown_user() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    file.raw().execute("UPDATE users SET password_hash = 'hunter2'", []).unwrap();
+    let error = directory.find(&name("bob")).unwrap_err();
+    let whole = format!("{error:?}");
+    assert!(!whole.contains("hunter2"), "{whole}");
+    assert_eq!(directory.list().unwrap().len(), 1, "a bad hash does not hide the user from the operator");
+}
+
+fn import(directory: &SqliteDirectory, text: &str) -> Result<usize, ImportError> {
+    directory.import(ImportFile::read(text.as_bytes()).unwrap())
+}
+
+#[test]
+fn an_import_adds_every_user_with_a_hash_that_verifies() {
+    let file = File::new();
+    let directory = file.open();
+    let lines = format!(
+        "{{\"name\":\"Bob\",\"services\":[\"iqueue\"],\"password_hash\":\"{NEW}\"}}\n\
+         {{\"name\":\"eve\",\"roles\":[\"admin\"],\"password\":\" x\",\"disabled\":true}}\n"
+    );
+    assert_eq!(import(&directory, &lines).unwrap(), 2);
+    assert_eq!(directory.show(&name("bob")).unwrap().services, ["iqueue"]);
+    assert_eq!(hash_of(&directory, "bob"), NEW);
+    let (eve, stored) = directory.find(&name("eve")).unwrap().unwrap();
+    assert!(eve.disabled && eve.roles == ["admin"] && stored.is_current());
+    let password = crate::users::Password::new(" x".into()).unwrap();
+    assert_eq!(crate::users::password::verify(&password, &stored).unwrap(), crate::users::password::Verified::Match);
+    assert_eq!(import(&directory, "").unwrap(), 0);
+}
+
+#[test]
+fn an_import_with_a_bad_line_adds_nobody_and_names_every_bad_line() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    let good = |name: &str| format!("{{\"name\":\"{name}\",\"password_hash\":\"{NEW}\"}}\n");
+    let lines = [good("a"), "{}\n".into(), good("BOB"), good("c"), "x\n".into()].concat();
+    let Err(ImportError::Lines(faults)) = import(&directory, &lines) else { panic!("imported") };
+    assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [2, 3, 5]);
+    assert!(faults[1].what.starts_with("there is a user bob already"), "{}", faults[1]);
+    assert_eq!(directory.list().unwrap().len(), 1);
+    assert_eq!(hash_of(&directory, "bob"), OLD);
+}
+
+#[test]
+fn an_import_that_loses_a_race_for_a_name_adds_nobody() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&NewUser { name: name("b"), ..bob() }, &hash(OLD)).unwrap();
+    let text = ["a", "b"].map(|name| format!("{{\"name\":\"{name}\",\"password_hash\":\"{NEW}\"}}\n")).concat();
+    let parsed = ImportFile::read(text.as_bytes()).unwrap();
+    // As `import` goes on after its first look at the names.
+    let Err(ImportError::Lines(faults)) = directory.insert_all(&parsed.entries, &[hash(NEW), hash(NEW)]) else {
+        panic!("imported")
+    };
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].line, 2);
+    assert_eq!(directory.list().unwrap().len(), 1, "and user a was rolled back");
+}

@@ -1,0 +1,187 @@
+//! Stored password hashes: which formats are understood, and how costly one may be.
+//!
+//! Parsed once, at import and whenever a directory is read, so that a hash which cannot be verified, or would
+//! stall a login worker, is refused at the door. [`super::password`] verifies.
+
+use std::error::Error;
+use std::fmt;
+use std::num::NonZeroU32;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{ARGON2ID_IDENT, Algorithm, Params, Version};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use ring::pbkdf2;
+
+use super::password::{MEMORY_KIB, OUTPUT_BYTES, PASSES, SALT_BYTES};
+
+/// Longer than any hash with a 64-byte salt and a 64-byte output.
+const MAX_TEXT_BYTES: usize = 512;
+
+// The dearest hash of a foreign directory that we verify: about two seconds of one worker.
+const MAX_ARGON2_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_ARGON2_PASSES: u32 = 10;
+const MIN_BCRYPT_COST: u32 = 4;
+const MAX_BCRYPT_COST: u32 = 14;
+const MAX_PBKDF2_ITERATIONS: u32 = 2_000_000;
+
+/// PBKDF2 verifies as many bytes as were stored: with none of them every password would be right.
+const PBKDF2_DERIVED_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// A password hash, in the text in which the directory keeps it.
+///
+/// Understood are Argon2 (PHC strings), bcrypt (`$2a$`, `$2b$`, `$2y$`) and PBKDF2 with SHA-256 or SHA-512: PHC
+/// strings (`$pbkdf2-sha256$i=600000$…`), passlib's (`$pbkdf2-sha256$29000$…`) and Django's (`pbkdf2_sha256$…`).
+#[derive(Clone)]
+pub struct StoredHash {
+    text: String,
+    scheme: Scheme,
+}
+
+#[derive(Clone)]
+pub(super) enum Scheme {
+    Argon2(Box<PasswordHash>),
+    /// The bcrypt crate reads the text itself.
+    Bcrypt,
+    Pbkdf2(Pbkdf2),
+}
+
+#[derive(Clone)]
+pub(super) struct Pbkdf2 {
+    pub prf: pbkdf2::Algorithm,
+    pub iterations: NonZeroU32,
+    pub salt: Vec<u8>,
+    pub derived: Vec<u8>,
+}
+
+/// Why a text is no hash that we verify. Never shows the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHash {
+    Unknown,
+    Malformed { format: &'static str },
+    OutOfBounds { what: &'static str, found: u32, most: u32 },
+}
+
+impl StoredHash {
+    pub fn parse(text: &str) -> Result<Self, BadHash> {
+        let scheme = match text {
+            _ if text.len() > MAX_TEXT_BYTES => return Err(BadHash::Unknown),
+            _ if text.starts_with("$argon2") => Scheme::Argon2(Box::new(parse_argon2(text)?)),
+            _ if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) => {
+                check_bcrypt(text)?;
+                Scheme::Bcrypt
+            }
+            _ => Scheme::Pbkdf2(parse_pbkdf2(text)?),
+        };
+        Ok(Self { text: text.to_owned(), scheme })
+    }
+
+    /// One that we have just made.
+    pub(super) fn ours(phc: PasswordHash) -> Self {
+        Self { text: phc.to_string(), scheme: Scheme::Argon2(Box::new(phc)) }
+    }
+
+    /// The text to store. A secret: it lets its reader try passwords at leisure.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is as strong as a hash that we would make today, or stronger.
+    pub fn is_current(&self) -> bool {
+        let Scheme::Argon2(phc) = &self.scheme else { return false };
+        phc.algorithm == ARGON2ID_IDENT
+            && phc.version == Some(Version::V0x13.into())
+            && Params::try_from(&**phc).is_ok_and(|it| it.m_cost() >= MEMORY_KIB && it.t_cost() >= PASSES)
+            && phc.hash.is_some_and(|hash| hash.len() >= OUTPUT_BYTES)
+            && phc.salt.is_some_and(|salt| salt.len() >= SALT_BYTES)
+    }
+
+    pub(super) fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+}
+
+fn parse_argon2(text: &str) -> Result<PasswordHash, BadHash> {
+    const MALFORMED: BadHash = BadHash::Malformed { format: "an argon2 PHC string" };
+    let mut phc = PasswordHash::new(text).map_err(|_| MALFORMED)?;
+    // The reference implementation left the version out before 1.3; the argon2 crate would take it for 1.3.
+    let version = *phc.version.get_or_insert(Version::V0x10.into());
+    let known = Algorithm::try_from(phc.algorithm.as_str()).is_ok() && Version::try_from(version).is_ok();
+    let params = Params::try_from(&phc).map_err(|_| MALFORMED)?;
+    if !known || phc.salt.is_none() || phc.hash.is_none() {
+        return Err(MALFORMED);
+    }
+    at_most("argon2 memory in KiB", params.m_cost(), MAX_ARGON2_MEMORY_KIB)?;
+    at_most("argon2 passes", params.t_cost(), MAX_ARGON2_PASSES)?;
+    Ok(phc)
+}
+
+fn check_bcrypt(text: &str) -> Result<(), BadHash> {
+    const MALFORMED: BadHash = BadHash::Malformed { format: "a bcrypt hash" };
+    let parts: bcrypt::HashParts = text.parse().map_err(|_| MALFORMED)?;
+    if parts.get_cost() < MIN_BCRYPT_COST {
+        return Err(MALFORMED);
+    }
+    at_most("bcrypt cost", parts.get_cost(), MAX_BCRYPT_COST)
+}
+
+fn parse_pbkdf2(text: &str) -> Result<Pbkdf2, BadHash> {
+    const MALFORMED: BadHash = BadHash::Malformed { format: "a PBKDF2 hash" };
+    let fields: Vec<&str> = text.split('$').collect();
+    let (name, rest) = match fields[..] {
+        ["", name @ ("pbkdf2-sha256" | "pbkdf2-sha512"), ref rest @ ..] => (name, rest),
+        [name @ ("pbkdf2_sha256" | "pbkdf2_sha512"), ref rest @ ..] => (name, rest),
+        _ => return Err(BadHash::Unknown),
+    };
+    let [parameters, salt, derived] = *rest else { return Err(MALFORMED) };
+    let (iterations, salt, derived) = match name.contains('-') {
+        true => (phc_iterations(parameters), decode(salt), decode(derived)),
+        // Django takes the salt's letters as they are.
+        false => (parameters.parse().ok(), Some(salt.as_bytes().to_vec()), STANDARD.decode(derived).ok()),
+    };
+    let (Some(iterations), Some(salt), Some(derived)) = (iterations, salt, derived) else { return Err(MALFORMED) };
+    if salt.is_empty() || !PBKDF2_DERIVED_BYTES.contains(&derived.len()) {
+        return Err(MALFORMED);
+    }
+    at_most("PBKDF2 iterations", iterations.get(), MAX_PBKDF2_ITERATIONS)?;
+    let prf = if name.ends_with("512") { pbkdf2::PBKDF2_HMAC_SHA512 } else { pbkdf2::PBKDF2_HMAC_SHA256 };
+    Ok(Pbkdf2 { prf, iterations, salt, derived })
+}
+
+/// `i=600000`, `i=600000,l=32`, or passlib's bare number. The length says nothing that the hash does not show.
+fn phc_iterations(parameters: &str) -> Option<NonZeroU32> {
+    let first = parameters.split(',').next()?;
+    first.strip_prefix("i=").unwrap_or(first).parse().ok()
+}
+
+/// Base64 without padding, in PHC's alphabet or in passlib's, which writes `.` for `+`.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    STANDARD_NO_PAD.decode(text.replace('.', "+")).ok()
+}
+
+fn at_most(what: &'static str, found: u32, most: u32) -> Result<(), BadHash> {
+    if found > most { Err(BadHash::OutOfBounds { what, found, most }) } else { Ok(()) }
+}
+
+impl fmt::Debug for StoredHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoredHash(hidden)")
+    }
+}
+
+impl fmt::Display for BadHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str(
+                "the password hash is of no known format; write an argon2, bcrypt ($2a$, $2b$, $2y$) or PBKDF2 \
+                 (SHA-256 or SHA-512; PHC, passlib or Django) hash",
+            ),
+            Self::Malformed { format } => write!(f, "the password hash begins like {format} and is not one"),
+            Self::OutOfBounds { what, found, most } => {
+                write!(f, "{what} of the password hash is {found}, at most {most}; set a new password instead")
+            }
+        }
+    }
+}
+
+impl Error for BadHash {}
