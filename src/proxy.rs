@@ -104,13 +104,13 @@ impl ProxyHttp for Gateway {
         headers::join_cookies(upstream, &snapshot.cookie_names, keep)?;
         let request = session.req_header();
         let authority = authority(request);
-        let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
+        let port = authority.split_once(':').map_or("443", |(_, port)| port);
         let peer = peer_address(session);
         let forwarding = headers::Forwarding {
             client: exchange.client.unwrap_or(peer),
             peer,
             peer_is_trusted: client::is_trusted(peer, &snapshot.trusted_proxies),
-            host,
+            host: authority,
             port: port.parse().unwrap_or(443),
             request_id: &exchange.request_id,
         };

@@ -285,7 +285,8 @@ fn session_store(
 
 fn login_pool(config: &Config, clock: &Clock) -> Result<LoginPool, StartError> {
     let Users::Sqlite { path } = &config.users;
-    let directory = SqliteDirectory::open_or_create(path, clock.clone())
+    // A mistyped path must not start an edge at which nobody can sign in.
+    let directory = SqliteDirectory::open(path, clock.clone())
         .map_err(|error| StartError::Users(format!("{}: {error}", path.display())))?;
     let login = &config.sentry.login;
     let limits = LoginLimits { workers: login.workers, queue: login.queue, deadline: login.deadline };

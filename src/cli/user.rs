@@ -96,7 +96,12 @@ impl User {
             return Err(Failure::because(faults));
         }
         let Users::Sqlite { path } = &config.users;
-        let directory = SqliteDirectory::open_or_create(path, Clock::default())
+        // Only a command that adds somebody may begin a directory; the others would hide a mistyped path.
+        let open = match self.command {
+            Command::Add { .. } | Command::Import { .. } => SqliteDirectory::open_or_create,
+            _ => SqliteDirectory::open,
+        };
+        let directory = open(path, Clock::default())
             .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
         let known: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
         self.command.carry_out(&directory, &known)

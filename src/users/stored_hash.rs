@@ -18,7 +18,7 @@ use super::password::{MEMORY_KIB, OUTPUT_BYTES, PASSES, SALT_BYTES};
 /// Longer than any hash with a 64-byte salt and a 64-byte output.
 const MAX_TEXT_BYTES: usize = 512;
 
-// The dearest hash of a foreign directory that we verify: about two seconds of one worker.
+// The dearest foreign hashes that we verify take one to three seconds of a worker, until their first rewriting.
 const MAX_ARGON2_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_ARGON2_PASSES: u32 = 10;
 const MIN_BCRYPT_COST: u32 = 4;
@@ -128,30 +128,32 @@ fn check_bcrypt(text: &str) -> Result<(), BadHash> {
 fn parse_pbkdf2(text: &str) -> Result<Pbkdf2, BadHash> {
     const MALFORMED: BadHash = BadHash::Malformed { format: "a PBKDF2 hash" };
     let fields: Vec<&str> = text.split('$').collect();
-    let (name, rest) = match fields[..] {
-        ["", name @ ("pbkdf2-sha256" | "pbkdf2-sha512"), ref rest @ ..] => (name, rest),
-        [name @ ("pbkdf2_sha256" | "pbkdf2_sha512"), ref rest @ ..] => (name, rest),
+    let (prf, is_phc, rest) = match fields[..] {
+        ["", "pbkdf2-sha256", ref rest @ ..] => (pbkdf2::PBKDF2_HMAC_SHA256, true, rest),
+        ["", "pbkdf2-sha512", ref rest @ ..] => (pbkdf2::PBKDF2_HMAC_SHA512, true, rest),
+        ["pbkdf2_sha256", ref rest @ ..] => (pbkdf2::PBKDF2_HMAC_SHA256, false, rest),
+        ["pbkdf2_sha512", ref rest @ ..] => (pbkdf2::PBKDF2_HMAC_SHA512, false, rest),
         _ => return Err(BadHash::Unknown),
     };
     let [parameters, salt, derived] = *rest else { return Err(MALFORMED) };
-    let (iterations, salt, derived) = match name.contains('-') {
-        true => (phc_iterations(parameters), decode(salt), decode(derived)),
+    let (iterations, salt, derived) = if is_phc {
+        (phc_iterations(parameters), decode(salt), decode(derived))
+    } else {
         // Django takes the salt's letters as they are.
-        false => (parameters.parse().ok(), Some(salt.as_bytes().to_vec()), STANDARD.decode(derived).ok()),
+        (parameters.parse().ok(), Some(salt.as_bytes().to_vec()), STANDARD.decode(derived).ok())
     };
     let (Some(iterations), Some(salt), Some(derived)) = (iterations, salt, derived) else { return Err(MALFORMED) };
     if salt.is_empty() || !PBKDF2_DERIVED_BYTES.contains(&derived.len()) {
         return Err(MALFORMED);
     }
     at_most("PBKDF2 iterations", iterations.get(), MAX_PBKDF2_ITERATIONS)?;
-    let prf = if name.ends_with("512") { pbkdf2::PBKDF2_HMAC_SHA512 } else { pbkdf2::PBKDF2_HMAC_SHA256 };
     Ok(Pbkdf2 { prf, iterations, salt, derived })
 }
 
 /// `i=600000`, `i=600000,l=32`, or passlib's bare number. The length says nothing that the hash does not show.
 fn phc_iterations(parameters: &str) -> Option<NonZeroU32> {
-    let first = parameters.split(',').next()?;
-    first.strip_prefix("i=").unwrap_or(first).parse().ok()
+    let iterations = parameters.split_once(",l=").map_or(parameters, |(iterations, _)| iterations);
+    iterations.strip_prefix("i=").unwrap_or(iterations).parse().ok()
 }
 
 /// Base64 without padding, in PHC's alphabet or in passlib's, which writes `.` for `+`.

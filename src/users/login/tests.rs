@@ -253,8 +253,10 @@ async fn who_has_gone_keeps_no_place_in_the_queue() {
 async fn a_login_whose_deadline_passes_in_the_queue_is_busy_and_computes_nothing() {
     let (directory, has_begun, opener) = TestDirectory::gated();
     let (mut pool, directory) = pool(directory, 1, 10);
-    assert!(poll_once(pin!(log_in(&pool, "bob", RIGHT))).is_pending());
+    let mut running = Box::pin(log_in(&pool, "bob", RIGHT));
+    assert!(poll_once(running.as_mut()).is_pending());
     has_begun.recv().unwrap();
+    drop(running);
     pool.deadline = Duration::ZERO;
     assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Busy));
     assert_eq!(pool.queued(), 1);

@@ -164,6 +164,7 @@ fn a_hash_that_is_cut_or_bent_is_refused() {
         "pbkdf2_sha256$1000$seasalt2$Xg==",
         "pbkdf2_sha256$1000$$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=",
         "$pbkdf2-sha256$i=1000$MDEyMzQ1Njc4OWFiY2RlZg$",
+        "$pbkdf2-sha256$i=1000,k=2$MDEyMzQ1Njc4OWFiY2RlZg$m4CuPn9XPTj9ZY83fuXSmJmAUe2hCIgAYQLLVUExNS4",
         "$pbkdf2-sha256$l=32$MDEyMzQ1Njc4OWFiY2RlZg$m4CuPn9XPTj9ZY83fuXSmJmAUe2hCIgAYQLLVUExNS4",
     ]
     .map(str::to_owned)

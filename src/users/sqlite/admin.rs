@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::{SELECT_USER, SqliteDirectory, SqliteError, failed, find, user};
 use crate::users::import::{Entry, ImportFile, LineFault, Secret};
 use crate::users::password::{self, HashError};
-use crate::users::{Grants, NewUser, StoredHash, User, UserId, UserName};
+use crate::users::{Email, Grants, NewUser, StoredHash, User, UserId, UserName};
 
 /// Why nothing was imported.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewUser, hash: &StoredHash, now: 
     let parameters = named_params! {
         ":id": id.as_str(),
         ":name": new.name.as_str(),
-        ":email": new.email.as_ref().map(|email| email.as_str()),
+        ":email": new.email.as_ref().map(Email::as_str),
         ":hash": hash.as_str(),
         ":disabled": new.disabled,
         ":now": now,

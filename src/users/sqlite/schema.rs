@@ -4,14 +4,17 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{SqliteError, failed};
 
 /// How long to wait for a writer in another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between tries where SQLite does not wait by itself.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// `MIGRATIONS[n]` takes a file from `PRAGMA user_version` n to n + 1. Never edited once released, only added to.
 ///
@@ -63,12 +66,29 @@ pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     Ok(connection)
 }
 
-/// Write-ahead logging lets logins read while the command line writes. With it `NORMAL` loses at most the last
-/// commits when the machine itself fails, and never consistency.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
+    // With write-ahead logging this loses at most the last commits when the machine itself fails, and never
+    // consistency.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+    log_ahead(connection)
+}
+
+/// Write-ahead logging lets logins read while the command line writes. The file stays in this mode.
+///
+/// Two processes that switch a new file at once each hold what the other needs; SQLite sees that and refuses at
+/// once, whatever the busy timeout. So it is tried again, as long as the busy timeout would have waited.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let mut retries = BUSY_TIMEOUT.as_millis() / RETRY_AFTER.as_millis();
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+            Err(error) if retries > 0 && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                retries -= 1;
+                thread::sleep(RETRY_AFTER);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// All steps in one transaction that excludes other writers: of two processes that start at once, the second
@@ -89,7 +109,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteError> 
     if found == 0 && !is_empty(&transaction).map_err(migrating())? {
         return Err(SqliteError::Foreign(path.to_owned()));
     }
-    for step in &MIGRATIONS[found as usize..] {
+    for step in MIGRATIONS.iter().skip(found as usize) {
         transaction.execute_batch(step).map_err(migrating())?;
     }
     transaction.pragma_update(None, "user_version", VERSION).map_err(migrating())?;

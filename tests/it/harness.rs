@@ -1,0 +1,38 @@
+//! What the tests are written with: an edge, origins, users, clients, a memcached, a browser. All real.
+//!
+//! Each part is a builder that reads aloud. Ports are the kernel's choice, files live in a folder of their own, and
+//! everything stops when it is dropped.
+
+pub mod browser;
+pub mod certificates;
+pub mod client;
+pub mod edge;
+pub mod memcached;
+pub mod origin;
+pub mod process;
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub use browser::browser;
+pub use client::{Client, Response, client};
+pub use edge::{Edge, edge};
+pub use memcached::memcached;
+pub use origin::{Origin, origin};
+
+/// The runtime that clients and origins run on; edges have one of their own.
+pub fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    })
+}
+
+/// Asks until it is so. For what another process does in its own time; fails loudly when it never comes true.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

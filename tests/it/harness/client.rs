@@ -1,0 +1,304 @@
+//! A client that says exactly what it is told, keeps cookies as a browser does, and follows nothing by itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use url::Url;
+
+use super::certificates::ca;
+use super::runtime;
+
+/// Header fields that a response through the edge may have; anything else is a leak.
+const ALLOWED: [&str; 26] = [
+    "access-control-allow-origin", "allow", "cache-control", "clear-site-data", "connection", "content-length",
+    "content-security-policy", "content-type", "cross-origin-opener-policy", "date", "location", "referrer-policy",
+    "retry-after", "set-cookie", "transfer-encoding", "upgrade", "www-authenticate", "x-content-type-options",
+    "x-frame-options", "x-from-origin", "x-request-id", "etag", "last-modified", "vary", "trailer", "keep-alive",
+];
+
+#[derive(Clone)]
+pub struct Client {
+    edge: SocketAddr,
+    http2: bool,
+    /// By host, then name.
+    cookies: BTreeMap<(String, String), String>,
+    user_agent: String,
+}
+
+pub struct Response {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+    pub url: String,
+}
+
+/// A client of the edge at `edge`, speaking HTTP/1.1.
+pub fn client(edge: SocketAddr) -> Client {
+    Client { edge, http2: false, cookies: BTreeMap::new(), user_agent: "test/1".into() }
+}
+
+/// A request being put together.
+pub struct Asking<'a> {
+    client: &'a mut Client,
+    method: &'static str,
+    url: Url,
+    fields: Vec<(String, String)>,
+    body: Vec<u8>,
+    without_cookies: bool,
+}
+
+impl Client {
+    pub fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    pub fn user_agent(mut self, agent: &str) -> Self {
+        self.user_agent = agent.into();
+        self
+    }
+
+    pub fn ask(&mut self, method: &'static str, url: &str) -> Asking<'_> {
+        let url = Url::parse(url).unwrap();
+        Asking { client: self, method, url, fields: Vec::new(), body: Vec::new(), without_cookies: false }
+    }
+
+    /// As a script asks.
+    pub fn get(&mut self, url: &str) -> Response {
+        self.ask("GET", url).send()
+    }
+
+    /// As a person opens a page.
+    pub fn open(&mut self, url: &str) -> Response {
+        self.ask("GET", url).accept("text/html").send()
+    }
+
+    /// Opens a page and follows redirects; answers all responses on the way, the last one last.
+    pub fn follow(&mut self, url: &str) -> Vec<Response> {
+        let mut hops = vec![self.open(url)];
+        while let Some(location) = hops.last().and_then(Response::location) {
+            assert!(hops.len() < 20, "redirected round in a circle: {location}");
+            let next = self.open(&location);
+            hops.push(next);
+        }
+        hops
+    }
+
+    pub fn post_form(&mut self, url: &str, fields: &[(&str, &str)]) -> Response {
+        let body: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.ask("POST", url)
+            .accept("text/html")
+            .field("content-type", "application/x-www-form-urlencoded")
+            .body(body)
+            .send()
+    }
+
+    pub fn cookie(&self, host: &str, name: &str) -> Option<&str> {
+        self.cookies.get(&(host.to_owned(), name.to_owned())).map(String::as_str)
+    }
+
+    pub fn set_cookie(&mut self, host: &str, name: &str, value: &str) {
+        self.cookies.insert((host.into(), name.into()), value.into());
+    }
+
+    pub fn forget_cookies(&mut self) {
+        self.cookies.clear();
+    }
+
+    pub fn forget_cookie(&mut self, host: &str, name: &str) {
+        self.cookies.remove(&(host.to_owned(), name.to_owned()));
+    }
+
+    fn keep(&mut self, host: &str, headers: &HeaderMap) {
+        for value in headers.get_all("set-cookie") {
+            let text = value.to_str().unwrap();
+            let (name, rest) = text.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            if text.contains("Max-Age=0") {
+                self.forget_cookie(host, name);
+            } else {
+                self.set_cookie(host, name, value);
+            }
+        }
+    }
+}
+
+impl Asking<'_> {
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn accept(self, value: &str) -> Self {
+        self.field("accept", value)
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn without_cookies(mut self) -> Self {
+        self.without_cookies = true;
+        self
+    }
+
+    pub fn send(self) -> Response {
+        let host = self.url.host_str().unwrap().to_owned();
+        let cookies: Vec<String> = self
+            .client
+            .cookies
+            .iter()
+            .filter(|((of, _), _)| *of == host && !self.without_cookies)
+            .map(|((_, name), value)| format!("{name}={value}"))
+            .collect();
+        let mut fields = self.fields;
+        fields.push(("user-agent".into(), self.client.user_agent.clone()));
+        if !cookies.is_empty() {
+            fields.push(("cookie".into(), cookies.join("; ")));
+        }
+        let (edge, http2) = (self.client.edge, self.client.http2);
+        let response = runtime()
+            .block_on(exchange(edge, http2, self.method, &self.url, &fields, self.body))
+            .unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.url));
+        response.hold_against_the_list();
+        self.client.keep(&host, &response.headers);
+        response
+    }
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub fn location(&self) -> Option<String> {
+        self.header("location").map(str::to_owned)
+    }
+
+    /// A parameter of the Location's query.
+    pub fn location_parameter(&self, name: &str) -> Option<String> {
+        let location = Url::parse(&self.location()?).unwrap();
+        location.query_pairs().find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// Where the Location leads, without its query.
+    pub fn location_path(&self) -> Option<String> {
+        Some(self.location()?.split('?').next().unwrap().to_owned())
+    }
+
+    pub fn set_cookies(&self) -> Vec<&str> {
+        self.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect()
+    }
+
+    pub fn set_cookie(&self, name: &str) -> Option<&str> {
+        self.set_cookies().into_iter().find(|cookie| cookie.starts_with(&format!("{name}=")))
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+
+    /// The value of a hidden field of a form.
+    pub fn form_field(&self, name: &str) -> String {
+        let mark = format!("name=\"{name}\" value=\"");
+        let at = self.body.find(&mark).unwrap_or_else(|| panic!("no field {name} in {}", self.body)) + mark.len();
+        let text = self.body[at..].split('"').next().unwrap();
+        text.replace("&#38;", "&").replace("&amp;", "&").replace("&#34;", "\"")
+    }
+
+    fn hold_against_the_list(&self) {
+        for name in self.headers.keys() {
+            assert!(ALLOWED.contains(&name.as_str()), "{}: a response header that nobody allowed: {name}", self.url);
+        }
+    }
+}
+
+/// TLS to the edge under a server name.
+pub async fn connect(edge: SocketAddr, name: &str, alpn: &[&[u8]]) -> Result<TlsStream<TcpStream>, std::io::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(ca().der.clone())).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    let socket = TcpStream::connect(edge).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name.to_owned()).unwrap(), socket).await
+}
+
+async fn exchange(
+    edge: SocketAddr,
+    http2: bool,
+    method: &str,
+    url: &Url,
+    fields: &[(String, String)],
+    body: Vec<u8>,
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+    let host = url.host_str().unwrap();
+    let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let uri = if http2 { format!("https://{authority}{target}") } else { target.to_owned() };
+    let mut request = Request::builder().method(method).uri(uri);
+    if !http2 {
+        request = request.header("host", &authority);
+    }
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(body)))?;
+    let response = if url.scheme() == "http" {
+        let io = TokioIo::new(TcpStream::connect(edge).await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+        tokio::spawn(connection);
+        sender.send_request(request).await?
+    } else if http2 {
+        let io = TokioIo::new(connect(edge, host, &[b"h2"]).await?);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+        tokio::spawn(connection);
+        sender.send_request(request).await?
+    } else {
+        let io = TokioIo::new(connect(edge, host, &[b"http/1.1"]).await?);
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .preserve_header_case(true)
+            .handshake(io)
+            .await?;
+        tokio::spawn(connection);
+        sender.send_request(request).await?
+    };
+    let (parts, body) = response.into_parts();
+    let body = String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned();
+    Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body, url: url.to_string() })
+}
+
+/// Sends bytes as they are over TLS and answers what came back until the edge closed or fell silent.
+pub fn send_raw(edge: SocketAddr, name: &str, bytes: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    runtime().block_on(async {
+        let mut stream = connect(edge, name, &[b"http/1.1"]).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(Ok(read)) =
+            tokio::time::timeout(std::time::Duration::from_millis(500), stream.read(&mut chunk)).await
+        {
+            if read == 0 {
+                break;
+            }
+            answer.extend_from_slice(&chunk[..read]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    })
+}

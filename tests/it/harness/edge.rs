@@ -1,0 +1,262 @@
+//! An edge in this process, from a configuration file like anybody's.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sentry_edge::clock::Clock;
+use sentry_edge::users::sqlite::SqliteDirectory;
+use sentry_edge::users::{Email, Grants, NewUser, Password, StoredHash, UserName, password};
+
+use super::certificates::ca;
+use super::client::{Client, Response, client};
+use super::origin::Origin;
+
+pub const PASSWORD: &str = "correct horse battery staple";
+pub const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
+pub const TOKEN_COOKIE: &str = "__Host-JWTCookie";
+pub const STATE_COOKIE: &str = "__Host-SSOState";
+
+/// An edge being put together. Two services, iqueue and dextor, unless told otherwise.
+pub struct Builder {
+    domain: String,
+    services: Vec<(String, String)>,
+    pools: Vec<(String, String)>,
+    sentry: String,
+    sessions: String,
+    server: String,
+    keys: String,
+    users: Vec<(String, Vec<String>, Vec<String>)>,
+}
+
+pub struct Edge {
+    pub inner: sentry_edge::server::Edge,
+    pub clock: Clock,
+    pub folder: tempfile::TempDir,
+    domain: String,
+    users: Vec<String>,
+}
+
+/// An edge with Ada, who is registered for iqueue and dextor and an administrator.
+pub fn edge() -> Builder {
+    Builder {
+        domain: "test".into(),
+        services: Vec::new(),
+        pools: Vec::new(),
+        sentry: String::new(),
+        sessions: "{store: memory}".into(),
+        server: String::new(),
+        keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
+        users: Vec::new(),
+    }
+    .user("ada", &["iqueue", "dextor"], &["admin"])
+}
+
+impl Builder {
+    /// Hosts end in this instead of `test`.
+    pub fn domain(mut self, domain: &str) -> Self {
+        self.domain = domain.into();
+        self
+    }
+
+    /// A service on `NAME.DOMAIN`, served by one origin.
+    pub fn service(self, name: &str, origin: &Origin) -> Self {
+        self.service_with(name, origin, "")
+    }
+
+    /// The same, with more keys in YAML's flow style: `idle_timeout: 5m, routes: […]`.
+    pub fn service_with(mut self, name: &str, origin: &Origin, more: &str) -> Self {
+        self.pools.push((name.into(), format!("{{servers: [\"{}\"]}}", origin.address)));
+        self.services.push((name.into(), more.into()));
+        self
+    }
+
+    /// Replaces a service's pool.
+    pub fn pool(mut self, name: &str, yaml: &str) -> Self {
+        self.pools.retain(|(other, _)| other != name);
+        self.pools.push((name.into(), yaml.into()));
+        self
+    }
+
+    /// More keys of `sentry`, in flow style.
+    pub fn sentry(mut self, more: &str) -> Self {
+        self.sentry = format!(", {more}");
+        self
+    }
+
+    pub fn keys(mut self, yaml: &str) -> Self {
+        self.keys = yaml.into();
+        self
+    }
+
+    /// More keys of `server`, in flow style.
+    pub fn server(mut self, more: &str) -> Self {
+        self.server = format!(", {more}");
+        self
+    }
+
+    pub fn memcached(mut self, address: &str) -> Self {
+        self.sessions = format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}");
+        self
+    }
+
+    pub fn user(mut self, name: &str, services: &[&str], roles: &[&str]) -> Self {
+        let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
+        self.users.push((name.into(), owned(services), owned(roles)));
+        self
+    }
+
+    fn yaml(&self) -> String {
+        let mut yaml = format!(
+            "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
+             admin: {{address: \"127.0.0.1:0\"}}, drain: 5s{}}}\n\
+             log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
+             tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}]}}\n\
+             sentry: {{host: sentry.{}, keys: {}{}}}\n\
+             sessions: {}\nusers: {{sqlite: {{path: users.db}}}}\nservices:\n",
+            self.server, self.domain, self.keys, self.sentry, self.sessions,
+        );
+        for (name, more) in &self.services {
+            let comma = if more.is_empty() { "" } else { ", " };
+            let hosts = if more.contains("hosts:") { String::new() } else { format!("hosts: [{name}.{}], ", self.domain) };
+            writeln!(yaml, "  {name}: {{{hosts}pool: {name}{comma}{more}}}").unwrap();
+        }
+        yaml.push_str("pools:\n");
+        for (name, pool) in &self.pools {
+            writeln!(yaml, "  {name}: {pool}").unwrap();
+        }
+        yaml
+    }
+
+    /// Writes the folder that [`start`](Self::start) would start from, and answers its configuration.
+    pub fn write(&self) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let wildcards = format!("*.{}", self.domain);
+        let names = ["sentry", "iqueue", "dextor"].map(|name| format!("{name}.{}", self.domain));
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        // Browsers take no wildcard below a top-level name.
+        if self.domain != "localhost" {
+            names.push(&wildcards);
+        }
+        let certificate = ca().issue(&names);
+        std::fs::write(folder.path().join("edge.pem"), certificate.pem).unwrap();
+        std::fs::write(folder.path().join("edge.key"), certificate.key).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), &ca().pem).unwrap();
+        let file = folder.path().join("edge.yaml");
+        std::fs::write(&file, self.yaml()).unwrap();
+        let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), Clock::default()).unwrap();
+        for (name, services, roles) in &self.users {
+            let new = NewUser {
+                name: UserName::parse(name).unwrap(),
+                email: Email::parse(&format!("{name}@example.com")).ok(),
+                grants: Grants::parse(services.clone(), roles.clone()).unwrap(),
+                disabled: false,
+            };
+            directory.add(&new, stored_hash()).unwrap();
+        }
+        (folder, file)
+    }
+
+    pub fn start(self) -> Edge {
+        let (folder, file) = self.write();
+        let clock = Clock::default();
+        let inner = sentry_edge::server::Edge::start(&file, clock.clone())
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
+        let users = self.users.iter().map(|(name, ..)| name.clone()).collect();
+        Edge { inner, clock, folder, domain: self.domain, users }
+    }
+}
+
+/// Hashed once for the whole run: it is slow on purpose.
+fn stored_hash() -> &'static StoredHash {
+    static HASH: OnceLock<StoredHash> = OnceLock::new();
+    HASH.get_or_init(|| password::hash(&Password::new(PASSWORD.into()).unwrap()).unwrap())
+}
+
+impl Edge {
+    pub fn address(&self) -> SocketAddr {
+        self.inner.https_addresses()[0]
+    }
+
+    pub fn http_address(&self) -> SocketAddr {
+        self.inner.http_addresses()[0]
+    }
+
+    pub fn host(&self, name: &str) -> String {
+        format!("{name}.{}", self.domain)
+    }
+
+    /// `https://NAME.DOMAIN:PORT` with a path.
+    pub fn url(&self, name: &str, path: &str) -> String {
+        format!("https://{}:{}{path}", self.host(name), self.address().port())
+    }
+
+    /// A client over HTTP/1.1 that nobody has signed in.
+    pub fn client(&self) -> Client {
+        client(self.address())
+    }
+
+    /// A client that has signed in at iqueue as the first user and opened its first page.
+    pub fn signed_in(&self) -> Client {
+        let mut client = self.client();
+        self.sign_in(&mut client, "iqueue", &self.users[0].clone());
+        client
+    }
+
+    /// From a service's first page through the login to that page again; answers every response on the way.
+    pub fn sign_in(&self, client: &mut Client, service: &str, user: &str) -> Vec<Response> {
+        let mut hops = client.follow(&self.url(service, "/"));
+        let form = hops.last().unwrap();
+        assert_eq!(form.status, 200, "no login form but {}: {}", form.status, form.body);
+        let sent = self.send_login(client, form, user, PASSWORD);
+        assert_eq!(sent.status, 303, "{}", sent.body);
+        let next = sent.location().unwrap();
+        hops.push(sent);
+        hops.extend(client.follow(&next));
+        assert_eq!(hops.last().unwrap().status, 200, "{}", hops.last().unwrap().body);
+        hops
+    }
+
+    /// Fills in a login form and sends it.
+    pub fn send_login(&self, client: &mut Client, form: &Response, user: &str, password: &str) -> Response {
+        let fields = ["csrf", "redirectURL", "state"].map(|name| (name, form.form_field(name)));
+        let mut sent: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        sent.extend([("username", user), ("password", password)]);
+        client.post_form(&self.url("sentry", "/login"), &sent)
+    }
+
+    /// As if so much time had passed, for everything but memcached's own clock.
+    pub fn let_pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// The value of a metric, 0 when it was never touched. `labels` as in the text format: `a="b",c="d"`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = String::from_utf8(self.inner.metrics().scrape().unwrap()).unwrap();
+        let line = if labels.is_empty() { format!("{name} ") } else { format!("{name}{{{labels}}} ") };
+        text.lines().find_map(|l| l.strip_prefix(&line)).map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The lines of the audit log, once there are at least so many.
+    pub fn audit(&self, at_least: usize) -> Vec<serde_json::Value> {
+        self.log("audit.log", at_least)
+    }
+
+    pub fn access_log(&self, at_least: usize) -> Vec<serde_json::Value> {
+        self.log("access.log", at_least)
+    }
+
+    fn log(&self, name: &str, at_least: usize) -> Vec<serde_json::Value> {
+        let path = self.folder.path().join(name);
+        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        super::eventually("the log has its lines", || read().lines().count() >= at_least);
+        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// GET on the admin listener.
+    pub fn admin(&self, path: &str) -> Response {
+        client(self.inner.admin_address()).get(&format!("http://admin.test{path}"))
+    }
+}

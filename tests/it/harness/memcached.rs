@@ -1,0 +1,90 @@
+//! A real memcached process on a socket of its own, that can be killed, frozen and brought back.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::eventually;
+use super::process::signal;
+
+pub struct Memcached {
+    child: Option<Child>,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+pub fn memcached() -> Memcached {
+    let folder = tempfile::tempdir().unwrap();
+    let mut memcached = Memcached { child: None, socket: folder.path().join("memcached.sock"), _folder: folder };
+    memcached.start();
+    memcached
+}
+
+impl Memcached {
+    /// As the configuration names it.
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    pub fn start(&mut self) {
+        std::fs::remove_file(&self.socket).ok();
+        let child = Command::new("memcached")
+            .args(["-m", "64", "-u", "root", "-s"])
+            .arg(&self.socket)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("memcached is installed: `make deps`");
+        self.child = Some(child);
+        eventually("memcached listens", || std::os::unix::net::UnixStream::connect(&self.socket).is_ok());
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    pub fn freeze(&self) {
+        signal(self.child.as_ref().unwrap(), "STOP");
+    }
+
+    pub fn thaw(&self) {
+        signal(self.child.as_ref().unwrap(), "CONT");
+    }
+
+    /// The values of all session records that it holds.
+    pub fn session_records(&self) -> Vec<String> {
+        use std::io::{BufRead, BufReader, Write};
+        let mut stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
+        let lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END");
+        let keys: Vec<String> = lines
+            .filter_map(|line| line.strip_prefix("key=")?.split(' ').next().map(|key| key.replace("%3A", ":")))
+            .filter(|key| key.starts_with("s:"))
+            .collect();
+        keys.iter().map(|key| self.value(key)).collect()
+    }
+
+    fn value(&self, key: &str) -> String {
+        use std::io::{BufRead, BufReader, Write};
+        let mut stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(format!("get {key}\r\n").as_bytes()).unwrap();
+        BufReader::new(stream).lines().map_while(Result::ok).nth(1).unwrap_or_default()
+    }
+
+    /// Sends one line and answers the reply's first line.
+    pub fn tell(&self, line: &str) -> String {
+        use std::io::{BufRead, BufReader, Write};
+        let mut stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        BufReader::new(stream).read_line(&mut reply).unwrap();
+        reply.trim().to_owned()
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,124 @@
+//! An application behind the edge that remembers every request it got.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request};
+use hyper_util::rt::TokioIo;
+
+use super::runtime;
+
+/// One request, as the origin saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    /// Path and query, byte for byte.
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    /// All values of a field.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        self.headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect()
+    }
+
+    /// The only value of a field; fails when there are several.
+    pub fn one(&self, name: &str) -> Option<String> {
+        let all = self.all(name);
+        assert!(all.len() <= 1, "{name} stands {} times: {all:?}", all.len());
+        all.into_iter().next()
+    }
+}
+
+type Answer = Arc<dyn Fn(&Seen) -> hyper::Response<Full<Bytes>> + Send + Sync>;
+
+pub struct Origin {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// An origin that answers 200 with `hello from NAME`.
+pub fn origin(name: &str) -> Origin {
+    let text = format!("hello from {name}");
+    Origin::answering(move |_| hyper::Response::new(Full::new(Bytes::from(text.clone()))))
+}
+
+impl Origin {
+    /// An origin with answers of its own.
+    pub fn answering(answer: impl Fn(&Seen) -> hyper::Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), Duration::ZERO, Arc::new(answer))
+    }
+
+    /// An origin that thinks before it answers.
+    pub fn slow(delay: Duration) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), delay, Arc::new(|_| hyper::Response::new(Full::new("late".into()))))
+    }
+
+    fn at(address: SocketAddr, delay: Duration, answer: Answer) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let listener = runtime().block_on(tokio::net::TcpListener::bind(address)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let remembered = Arc::clone(&seen);
+        let task = runtime().spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let (seen, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| serve(request, Arc::clone(&seen), delay, Arc::clone(&answer)));
+                    let connection = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(socket), service)
+                        .with_upgrades();
+                    connection.await.ok();
+                });
+            }
+        });
+        Self { address, seen, task }
+    }
+
+    /// Everything that has arrived so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The last request that arrived.
+    pub fn last(&self) -> Seen {
+        self.seen().pop().expect("the origin has seen no request")
+    }
+
+    pub fn count(&self) -> usize {
+        self.seen().len()
+    }
+}
+
+async fn serve(
+    request: Request<Incoming>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    delay: Duration,
+    answer: Answer,
+) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
+    let entry = Seen {
+        method: parts.method.to_string(),
+        target: parts.uri.to_string(),
+        headers: parts.headers,
+        body,
+    };
+    seen.lock().unwrap().push(entry.clone());
+    tokio::time::sleep(delay).await;
+    Ok(answer(&entry))
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

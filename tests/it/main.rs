@@ -1,0 +1,6 @@
+//! All integration tests in one binary: the edge as its users meet it, over TLS, with real processes.
+
+mod harness;
+
+// The sign-on flow, arrow by arrow, header by header.
+mod flow;
