@@ -70,7 +70,7 @@ impl Guard {
     pub async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> Verdict {
         let begun = Instant::now();
         let credential = self.credential(headers, demand, now);
-        self.metrics.token_duration.observe(begun.elapsed().as_secs_f64());
+        self.metrics.sign_on.token_duration.observe(begun.elapsed().as_secs_f64());
         let (verified, source) = match credential {
             Ok(credential) => credential,
             Err(reason) => return Verdict::Refused(reason),
@@ -78,7 +78,7 @@ impl Guard {
         let begun = Instant::now();
         let slide = demand.counts_as_activity.then(|| slide(&verified, now));
         let found = self.store.find(verified.session_key(), slide).await;
-        self.metrics.session_duration.observe(begun.elapsed().as_secs_f64());
+        self.metrics.sign_on.session_duration.observe(begun.elapsed().as_secs_f64());
         let fingerprint = self.fingerprints.of(headers, verified.session_id());
         judge(verified, source, found, fingerprint, demand)
     }

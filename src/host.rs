@@ -162,8 +162,25 @@ mod tests {
     fn what_is_no_name_is_refused() {
         let long = format!("{}.com", "a".repeat(300));
         for bad in [
-            "", ".", "..iqueue.com", "iqueue..com", "a b.com", "a_b.com", "-a.com", "a-.com", "user@a.com", "a.com/..",
-            "a.com\0", "127.0.0.1", "[::1]", "[::1", "iqueue.com..", "іqueue.com", "a.com, evil", "*.a.com", &long,
+            "",
+            ".",
+            "..iqueue.com",
+            "iqueue..com",
+            "a b.com",
+            "a_b.com",
+            "-a.com",
+            "a-.com",
+            "user@a.com",
+            "a.com/..",
+            "a.com\0",
+            "127.0.0.1",
+            "[::1]",
+            "[::1",
+            "iqueue.com..",
+            "іqueue.com",
+            "a.com, evil",
+            "*.a.com",
+            &long,
         ] {
             assert_eq!(Host::parse(bad), Err(BadHost), "{bad:?}");
         }

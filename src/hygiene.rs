@@ -208,7 +208,10 @@ mod tests {
         let many: String = (0..11).map(|n| format!("A{n}: b\r\n")).collect();
         assert_eq!(refusal(&format!("GET / HTTP/1.1\r\nHost: a.com\r\n{many}\r\n")), Some(Malformed::HeaderTooLarge));
         let long = "x".repeat(1000);
-        assert_eq!(refusal(&format!("GET / HTTP/1.1\r\nHost: a.com\r\nA: {long}\r\n\r\n")), Some(Malformed::HeaderTooLarge));
+        assert_eq!(
+            refusal(&format!("GET / HTTP/1.1\r\nHost: a.com\r\nA: {long}\r\n\r\n")),
+            Some(Malformed::HeaderTooLarge)
+        );
     }
 
     #[test]

@@ -123,7 +123,17 @@ mod tests {
     #[test]
     fn what_cannot_be_read_or_climbs_out_is_refused() {
         for raw in [
-            "", "a", "/..", "/a/../..", "/%", "/%4", "/%zz", "/%00", "/public/.%00./admin", "/%c0%ae%c0%ae/admin", "/a\tb",
+            "",
+            "a",
+            "/..",
+            "/a/../..",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/%00",
+            "/public/.%00./admin",
+            "/%c0%ae%c0%ae/admin",
+            "/a\tb",
             "/é",
         ] {
             assert_eq!(CanonicalPath::of(raw), Err(BadPath), "{raw}");

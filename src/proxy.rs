@@ -94,8 +94,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         let snapshot = &exchange.snapshot;
         let (odd, ours) = headers::strip(upstream, snapshot);
-        self.metrics.headers_dropped.with_label_values(&["odd_name"]).inc_by(odd);
-        self.metrics.headers_dropped.with_label_values(&["ours"]).inc_by(ours);
+        self.metrics.traffic.headers_dropped.with_label_values(&["odd_name"]).inc_by(odd);
+        self.metrics.traffic.headers_dropped.with_label_values(&["ours"]).inc_by(ours);
         let keep = exchange
             .service
             .as_ref()
@@ -133,7 +133,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         exchange.body_bytes += body.as_ref().map_or(0, Bytes::len);
         if exchange.body_bytes > exchange.snapshot.limits.body_bytes {
-            self.metrics.limits_reached.with_label_values(&["body_too_large"]).inc();
+            self.metrics.limit_reached("body_too_large");
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
         Ok(())
@@ -211,7 +211,11 @@ impl Gateway {
     fn observe_upstream(&self, exchange: &Exchange, pool: &Pool, answered: bool) {
         let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
         let metrics = &pool.server(*server).metrics;
-        if answered { metrics.answered.inc() } else { metrics.failed.inc() }
+        if answered {
+            metrics.answered.inc()
+        } else {
+            metrics.failed.inc()
+        }
         metrics.duration.observe(begun.elapsed().as_secs_f64());
     }
 

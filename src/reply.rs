@@ -73,10 +73,7 @@ impl Reply {
         );
         let reply = Self::new(status, Some("text/html; charset=utf-8"), html)
             .with(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"))
-            .with(
-                HeaderName::from_static("cross-origin-opener-policy"),
-                HeaderValue::from_static("same-origin"),
-            );
+            .with(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
         match HeaderValue::try_from(policy) {
             Ok(policy) => reply.with(header::CONTENT_SECURITY_POLICY, policy),
             Err(_) => reply,

@@ -52,9 +52,9 @@ impl<'a> Head<'a> {
 
     /// Whether this is a form that a person sent by POST.
     pub fn is_form_post(&self) -> bool {
-        let form = self
-            .field(header::CONTENT_TYPE)
-            .is_some_and(|t| t.starts_with("application/x-www-form-urlencoded") || t.starts_with("multipart/form-data"));
+        let form = self.field(header::CONTENT_TYPE).is_some_and(|t| {
+            t.starts_with("application/x-www-form-urlencoded") || t.starts_with("multipart/form-data")
+        });
         self.method == Method::POST && form && self.opens_a_page()
     }
 
@@ -73,9 +73,9 @@ impl<'a> Head<'a> {
     /// Whether a one-time thing may be spent on this request: a GET that a person made, no look-ahead of a
     /// browser, no scanner's HEAD, no image that a foreign page embeds.
     pub fn may_redeem(&self) -> bool {
-        let ahead = ["sec-purpose", "purpose", "x-moz"]
-            .iter()
-            .any(|name| self.field(*name).is_some_and(|value| value.contains("prefetch") || value.contains("prerender")));
+        let ahead = ["sec-purpose", "purpose", "x-moz"].iter().any(|name| {
+            self.field(*name).is_some_and(|value| value.contains("prefetch") || value.contains("prerender"))
+        });
         let embedded = self.field("sec-fetch-dest").is_some_and(|dest| dest != "document");
         self.method == Method::GET && self.is_navigation() && !ahead && !embedded
     }

@@ -3,7 +3,6 @@
 //! Rules are matched against the canonical path (see `path`), by whole segments, the longest first. The raw
 //! path is what is forwarded, byte for byte. Called by `proxy`.
 
-
 use std::sync::Arc;
 use std::time::Duration;
 

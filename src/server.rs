@@ -85,12 +85,12 @@ impl Edge {
         let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
         let loaded = Loaded::read(&config, &clock, &metrics, &mut faults);
         let (true, Some(loaded)) = (faults.is_empty(), loaded) else { return Err(StartError::Config(faults)) };
-        metrics.started(clock.now().seconds());
+        metrics.operation.started(clock.now().seconds());
 
         let runtime = runtime(&config).map_err(StartError::Runtime)?;
         let bound = bind_all(&config, &runtime)?;
         let log = |target, name: &str| {
-            let dropped = metrics.log_lines_dropped.with_label_values(&[name]);
+            let dropped = metrics.operation.log_lines_dropped.with_label_values(&[name]);
             LogWriter::open(target, name, dropped).map_err(StartError::Log)
         };
         let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log")?));
@@ -266,19 +266,15 @@ fn runtime(config: &Config) -> std::io::Result<Runtime> {
         .build()
 }
 
-fn session_store(
-    sessions: &Sessions,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> Result<Arc<dyn SessionStore>, StartError> {
+fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Result<Arc<dyn SessionStore>, StartError> {
     Ok(match sessions {
         Sessions::Memory { capacity } => {
-            Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &metrics.store))
+            Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &metrics.sign_on.store))
         }
         Sessions::Memcached { server, timeout } => {
             let store = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
                 .map_err(|error| StartError::Store(error.to_string()))?;
-            Arc::new(Observed::new(store, server, &metrics.store))
+            Arc::new(Observed::new(store, server, &metrics.sign_on.store))
         }
     })
 }

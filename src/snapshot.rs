@@ -99,7 +99,11 @@ fn branding(config: &Config, faults: &mut Faults) -> Branding {
             Some("png") => "png",
             Some("jpg" | "jpeg") => "jpeg",
             _ => {
-                faults.add("sentry.login.logo", "not a kind of picture that is known", "name a .svg, .png or .jpg file");
+                faults.add(
+                    "sentry.login.logo",
+                    "not a kind of picture that is known",
+                    "name a .svg, .png or .jpg file",
+                );
                 return None;
             }
         };
@@ -131,7 +135,7 @@ impl Snapshot {
             settings.token.issuer.clone(),
             settings.token.leeway,
             settings.token.cache,
-            metrics.token_cache.clone(),
+            metrics.sign_on.token_cache.clone(),
         ));
         let guard = Arc::new(Guard::new(
             tokens,

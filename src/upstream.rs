@@ -88,7 +88,7 @@ fn server(pool: &config::Pool, written: &config::PoolServer, metrics: &Metrics) 
     peer.options.read_timeout = Some(pool.timeouts.read);
     peer.options.write_timeout = Some(pool.timeouts.write);
     peer.options.idle_timeout = Some(pool.timeouts.idle);
-    Server { name: written.name.clone(), peer, metrics: metrics.upstream(&pool.name, &written.name) }
+    Server { name: written.name.clone(), peer, metrics: metrics.traffic.upstream(&pool.name, &written.name) }
 }
 
 /// Smooth weighted round robin, worked out beforehand: weights 3 and 1 give 0 0 1 0, never 0 0 0 1.
@@ -152,12 +152,9 @@ mod tests {
         let peer = pool(&[1]).peer(0, Some(Duration::from_secs(9)));
         let options = &peer.options;
         assert_eq!(options.read_timeout, Some(Duration::from_secs(9)));
-        for timeout in [
-            options.connection_timeout,
-            options.total_connection_timeout,
-            options.write_timeout,
-            options.idle_timeout,
-        ] {
+        for timeout in
+            [options.connection_timeout, options.total_connection_timeout, options.write_timeout, options.idle_timeout]
+        {
             assert_eq!(timeout, Some(Duration::from_secs(1)));
         }
     }

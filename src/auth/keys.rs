@@ -149,9 +149,8 @@ fn load_private(algorithm: config::Algorithm, pem: Secret) -> Result<Loaded, Loa
         }
         config::Algorithm::RS256 => {
             let key = EncodingKey::from_rsa_pem(bytes).map_err(|_| unusable())?;
-            let pair = RsaKeyPair::from_der(key.as_bytes()).map_err(|error| {
-                (format!("the RSA key cannot be used: {error}"), "make one of 2048 bits or more")
-            })?;
+            let pair = RsaKeyPair::from_der(key.as_bytes())
+                .map_err(|error| (format!("the RSA key cannot be used: {error}"), "make one of 2048 bits or more"))?;
             (key, rs256(pair.public().as_ref()).ok_or_else(unusable)?)
         }
         config::Algorithm::HS256 => return Err(unusable()),
@@ -185,7 +184,9 @@ fn es256(point: &[u8]) -> VerifyingKey {
     VerifyingKey {
         algorithm: Algorithm::ES256,
         key: DecodingKey::from_ec_der(point),
-        jwk: Some(json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": coordinate(1..33), "y": coordinate(33..65)})),
+        jwk: Some(
+            json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": coordinate(1..33), "y": coordinate(33..65)}),
+        ),
     }
 }
 
@@ -224,7 +225,9 @@ pub fn generate(algorithm: config::Algorithm) -> Result<Zeroizing<String>, Strin
             let algorithm = &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
             EcdsaKeyPair::generate_pkcs8(algorithm, &random).map(|der| pem(der.as_ref())).map_err(failed)
         }
-        config::Algorithm::EdDSA => Ed25519KeyPair::generate_pkcs8(&random).map(|der| pem(der.as_ref())).map_err(failed),
+        config::Algorithm::EdDSA => {
+            Ed25519KeyPair::generate_pkcs8(&random).map(|der| pem(der.as_ref())).map_err(failed)
+        }
         config::Algorithm::RS256 => {
             // ring makes no RSA keys. This crate's known weakness (RUSTSEC-2023-0071) is in decryption and
             // signing that can be timed from outside; here it only generates.

@@ -6,9 +6,9 @@
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
+use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::{hmac, rand, signature as ring_signature};
-use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: signer,

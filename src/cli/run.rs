@@ -49,7 +49,8 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&Edge)) -> Result<(), Fail
     }
     log::info!("admin on http://{}", edge.admin_address());
     let signals = edge.block_on(async { Signals::new() });
-    let mut signals = signals.ok_or_else(|| Failure::Failed("the edge is not running".into()))?.map_err(Failure::because)?;
+    let mut signals =
+        signals.ok_or_else(|| Failure::Failed("the edge is not running".into()))?.map_err(Failure::because)?;
     // Without a service manager there is nobody to notify, which is no fault.
     sd_notify::notify(&[NotifyState::Ready]).ok();
     started(&edge);

@@ -101,8 +101,8 @@ impl User {
             Command::Add { .. } | Command::Import { .. } => SqliteDirectory::open_or_create,
             _ => SqliteDirectory::open,
         };
-        let directory = open(path, Clock::default())
-            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        let directory =
+            open(path, Clock::default()).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
         let known: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
         self.command.carry_out(&directory, &known)
     }

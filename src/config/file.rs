@@ -4,11 +4,16 @@
 //! reported together; `check` makes the checked types of it. Unknown keys are collected while reading (see
 //! `config::read`), except inside the few either-or shapes, which refuse them themselves.
 
+mod sentry;
+mod services;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::units::{Rate, Size, Time};
+use super::units::{Size, Time};
+pub use sentry::*;
+pub use services::*;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -135,113 +140,6 @@ pub struct Certificate {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Sentry {
-    pub host: Option<String>,
-    pub token: Token,
-    pub keys: Vec<Key>,
-    pub cookie: Cookie,
-    pub ticket: Ticket,
-    pub fingerprint: Option<Vec<FingerprintProperty>>,
-    pub login: Login,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Token {
-    pub issuer: Option<String>,
-    pub lifetime: Option<Time>,
-    pub leeway: Option<Time>,
-    pub audience: Option<Audience>,
-    pub sign_with: Option<String>,
-    pub cache: Option<Size>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Audience {
-    PerService,
-    Shared,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Key {
-    pub id: Option<String>,
-    pub algorithm: Option<Algorithm>,
-    pub secret: Option<Secret>,
-    pub private_key: Option<Secret>,
-    pub public_key: Option<Secret>,
-    pub allow_weak: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Algorithm {
-    HS256,
-    ES256,
-    EdDSA,
-    RS256,
-}
-
-/// Exactly one of the three is set; `check` sees to that.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Secret {
-    pub env: Option<String>,
-    pub file: Option<String>,
-    pub value: Option<String>,
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.value.as_ref().map(|_| "…");
-        f.debug_struct("Secret").field("env", &self.env).field("file", &self.file).field("value", &value).finish()
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Cookie {
-    pub name: Option<String>,
-    pub state_name: Option<String>,
-    pub same_site: Option<SameSite>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SameSite {
-    Lax,
-    Strict,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Ticket {
-    pub lifetime: Option<Time>,
-    pub parameter: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FingerprintProperty {
-    UserAgent,
-    AcceptLanguage,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Login {
-    pub failures_per_account: Option<Rate>,
-    pub failures_per_address: Option<Rate>,
-    pub title: Option<String>,
-    pub text: Option<String>,
-    pub logo: Option<String>,
-    pub workers: Option<usize>,
-    pub queue: Option<usize>,
-    pub deadline: Option<Time>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct Sessions {
     pub store: Option<SessionStore>,
     pub memory: Memory,
@@ -298,112 +196,4 @@ pub enum UserStore {
 #[serde(default)]
 pub struct Sqlite {
     pub path: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Service {
-    pub hosts: Vec<String>,
-    pub idle_timeout: Option<Time>,
-    pub pool: Option<String>,
-    pub forward_token: Option<ForwardToken>,
-    pub assertion: Option<bool>,
-    pub identity_headers: IdentityHeaders,
-    pub access: Option<Access>,
-    pub credentials: Option<Vec<Credential>>,
-    pub counts_as_activity: Option<bool>,
-    pub read_timeout: Option<Time>,
-    pub routes: Vec<Route>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ForwardToken {
-    None,
-    Cookie,
-    Bearer,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct IdentityHeaders {
-    pub user: Option<String>,
-    pub email: Option<String>,
-    pub roles: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Route {
-    pub path: Option<String>,
-    pub access: Option<Access>,
-    pub credentials: Option<Vec<Credential>>,
-    pub counts_as_activity: Option<bool>,
-    pub read_timeout: Option<Time>,
-    pub pool: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "`public`, `required` or `{roles: [NAME, …]}`")]
-pub enum Access {
-    Word(AccessWord),
-    Roles(Roles),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AccessWord {
-    Public,
-    Required,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Roles {
-    pub roles: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Credential {
-    Cookie,
-    Bearer,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Pool {
-    pub servers: Vec<PoolServer>,
-    pub balance: Option<Balance>,
-    pub timeouts: PoolTimeouts,
-    pub retries: Option<usize>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "`HOST:PORT` or `{address: HOST:PORT, weight: N}`")]
-pub enum PoolServer {
-    Address(String),
-    Weighted(WeightedServer),
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightedServer {
-    pub address: String,
-    pub weight: Option<u16>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    RoundRobin,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PoolTimeouts {
-    pub connect: Option<Time>,
-    pub read: Option<Time>,
-    pub write: Option<Time>,
-    pub idle: Option<Time>,
 }

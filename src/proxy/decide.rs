@@ -108,7 +108,7 @@ impl Gateway {
             return Err(Malformed::Host);
         }
         if headers::has_disguised(&request.headers, &exchange.snapshot) {
-            self.metrics.headers_dropped.with_label_values(&["disguised"]).inc();
+            self.metrics.traffic.headers_dropped.with_label_values(&["disguised"]).inc();
             return Err(Malformed::HeaderName);
         }
         Ok(target)
@@ -116,7 +116,7 @@ impl Gateway {
 
     fn malformed(&self, session: &Session, exchange: &mut Exchange, malformed: Malformed) -> Decision {
         exchange.reason = Some(malformed.label());
-        self.metrics.limits_reached.with_label_values(&[malformed.label()]).inc();
+        self.metrics.limit_reached(malformed.label());
         let asked = asked(session, exchange);
         let reply = Reply::problem(
             &asked,
@@ -159,7 +159,7 @@ impl Gateway {
         let body = match read_form(session, route).await? {
             Ok(body) => body,
             Err(status) => {
-                self.metrics.limits_reached.with_label_values(&["form"]).inc();
+                self.metrics.limit_reached("form");
                 let text = "The form is larger than any of ours, or did not arrive in time.";
                 return Ok(Reply::problem(&asked(session, exchange), status, "Form not taken", text).closing().into());
             }
@@ -193,7 +193,7 @@ impl Gateway {
             (Some(Verdict::Refused(reason)), _) => reason,
         };
         let outcome = reason.outcome();
-        self.metrics.refused(&service.metrics, outcome.label(), reason.label(), seconds);
+        self.metrics.sign_on.refused(&service.metrics, outcome.label(), reason.label(), seconds);
         if *reason != Reason::NoToken && outcome != Outcome::Unavailable {
             let entry = audit_log::Entry {
                 event: Event::AccessRefused,

@@ -20,7 +20,9 @@ impl Sentry {
     /// Step 2: to `/copyCookie` with the same parameters.
     pub(super) fn no_cookie(&self, head: &Head<'_>) -> Reply {
         match self.return_url(head) {
-            Ok(url) => Reply::redirect(&self.sso_url(head, "/copyCookie", url.as_ref(), self.state_hash(head).as_ref())),
+            Ok(url) => {
+                Reply::redirect(&self.sso_url(head, "/copyCookie", url.as_ref(), self.state_hash(head).as_ref()))
+            }
             Err(refusal) => *refusal,
         }
     }
@@ -64,7 +66,7 @@ impl Sentry {
         if self.store.issue_ticket(&id.key(), &ticket.encode(), self.settings.ticket.lifetime).await.is_err() {
             return self.store_away(head);
         }
-        self.metrics.tickets.issued.inc();
+        self.metrics.sign_on.tickets.issued.inc();
         self.audit(head, Event::TicketIssued, Some(&verified.claims().name), Some(url.host.as_str()), None);
         Reply::redirect(&url.with_ticket(self.parameter(), &id))
     }

@@ -49,8 +49,7 @@ impl Sentry {
             Verdict::Refused(Reason::StoreAway(_)) => Some(Notice::StoreAway),
             Verdict::Refused(reason) => reason.spends_cookie().then_some(Notice::SessionEnded),
         };
-        let status =
-            if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let status = if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };
         let reply = self.form(head, &form);
         let spent = notice == Some(Notice::SessionEnded) && !matches!(self.cookie(head), Lookup::Absent);
@@ -125,7 +124,7 @@ impl Sentry {
             Authentication::Busy => {
                 self.release(head, &name, false).await;
                 self.count_login("busy");
-                self.metrics.limits_reached.with_label_values(&["login_queue"]).inc();
+                self.metrics.limit_reached("login_queue");
                 Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
             }
             Authentication::Unavailable { cause } => {
@@ -144,7 +143,7 @@ impl Sentry {
     }
 
     pub(super) fn count_login(&self, result: &str) {
-        self.metrics.logins.with_label_values(&[result]).inc();
+        self.metrics.sign_on.logins.with_label_values(&[result]).inc();
     }
 
     /// Counts this attempt as a failure before it is known to be one; a success takes it back.
@@ -157,7 +156,7 @@ impl Sentry {
             let count = self.store.add_failure(&key, limit.per).await.map_err(|error| store_away(&error))?;
             if count > limit.count {
                 self.count_login("limited");
-                self.metrics.limits_reached.with_label_values(&[label]).inc();
+                self.metrics.limit_reached(label);
                 self.audit(head, Event::LoginRefused, None, None, Some(label));
                 let retry_after_s = limit.per.as_secs().max(1);
                 return Err((StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s }));

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::csrf::is_own_form;
 use super::{Event, Sentry};
-use crate::auth::cookie::Lookup;
 use crate::auth::Demand;
+use crate::auth::cookie::Lookup;
 use crate::config::{Access, Credentials};
 use crate::pages;
 use crate::reply::Reply;
@@ -21,11 +21,8 @@ impl Sentry {
             return self.problem(head, StatusCode::FORBIDDEN, "Not from here", text);
         }
         if *head.method == Method::GET && !self.is_wanted(head) {
-            let page = pages::ConfirmLogout {
-                branding: &self.branding,
-                action: head.path,
-                request_id: head.request_id,
-            };
+            let page =
+                pages::ConfirmLogout { branding: &self.branding, action: head.path, request_id: head.request_id };
             return Reply::page(StatusCode::OK, page.render(), "");
         }
         match self.end_session(head, service).await {
@@ -78,11 +75,8 @@ impl Sentry {
     fn signed_out(&self, head: &Head<'_>) -> Reply {
         let reply = if head.accepts_html() || head.is_navigation() {
             let sign_in = format!("{}/", head.origin_of(head.host));
-            let page = pages::SignedOut {
-                branding: &self.branding,
-                sign_in: Some(&sign_in),
-                request_id: head.request_id,
-            };
+            let page =
+                pages::SignedOut { branding: &self.branding, sign_in: Some(&sign_in), request_id: head.request_id };
             Reply::page(StatusCode::OK, page.render(), "")
         } else {
             Reply::json(StatusCode::OK, &json!({ "currentUser": null }))

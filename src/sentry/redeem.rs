@@ -4,8 +4,8 @@ use super::return_url::take_ticket;
 use super::state::State;
 use super::ticket::Ticket;
 use super::{Event, Sentry};
-use crate::auth::token::{Claims, Verified};
 use crate::auth::slide;
+use crate::auth::token::{Claims, Verified};
 use crate::reply::Reply;
 use crate::request::Head;
 use crate::sessions::{Redemption, StoreError};
@@ -117,11 +117,10 @@ impl Sentry {
         let host = Some(head.host.as_str());
         match outcome {
             Ok((claims, token)) => {
-                self.metrics.tickets.redeemed.inc();
+                self.metrics.sign_on.tickets.redeemed.inc();
                 self.audit(head, Event::TicketRedeemed, Some(&claims.name), host, None);
-                let reply = Reply::redirect(&url)
-                    .with_cookie(self.token_cookie(&token))
-                    .with_cookie(self.clear_state_cookie());
+                let reply =
+                    Reply::redirect(&url).with_cookie(self.token_cookie(&token)).with_cookie(self.clear_state_cookie());
                 Redeemed::Answer(Box::new(reply))
             }
             Err(Failure::Refused(refusal)) => {
@@ -135,7 +134,7 @@ impl Sentry {
     }
 
     fn count(&self, refusal: Refusal) {
-        let tickets = &self.metrics.tickets;
+        let tickets = &self.metrics.sign_on.tickets;
         match refusal {
             Refusal::Replayed => tickets.replayed.inc(),
             Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded => tickets.expired.inc(),

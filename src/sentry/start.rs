@@ -38,8 +38,7 @@ impl Sentry {
         };
         let Some(state) = state.count_redirect(head.now) else { return self.broken_loop(head) };
         let location = self.no_cookie_url(head, url, Some(state.hash().as_str()));
-        let reply =
-            if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
+        let reply = if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
         let value = state.cookie_value();
         let cookie = SetCookie {
             name: &self.settings.cookie.state_name,
@@ -74,7 +73,7 @@ impl Sentry {
     /// Says what is wrong instead of redirecting once more.
     pub(super) fn broken_loop(&self, head: &Head<'_>) -> Reply {
         self.audit(head, Event::LoopBroken, None, Some(head.host.as_str()), None);
-        self.metrics.limits_reached.with_label_values(&["redirects"]).inc();
+        self.metrics.limit_reached("redirects");
         let retry = head.url();
         let page = pages::Loop {
             branding: &self.branding,

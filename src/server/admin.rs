@@ -59,7 +59,7 @@ impl Admin {
     }
 
     fn scrape(&self) -> Response<Vec<u8>> {
-        self.metrics.login_queue.set(i64::try_from(self.logins.queued()).unwrap_or(i64::MAX));
+        self.metrics.sign_on.login_queue.set(i64::try_from(self.logins.queued()).unwrap_or(i64::MAX));
         match self.metrics.scrape() {
             Ok(body) => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
             Err(error) => {

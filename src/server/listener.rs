@@ -92,7 +92,7 @@ where
         service.refused("limit");
         return;
     };
-    service.metrics.connections_total.with_label_values(&[service.name]).inc();
+    service.metrics.traffic.connections_total.with_label_values(&[service.name]).inc();
     let open = Open::new(service, permit);
     let service = service.clone();
     tokio::spawn(async move {
@@ -113,7 +113,7 @@ struct Open {
 
 impl Open {
     fn new(service: &Service, permit: OwnedSemaphorePermit) -> Self {
-        let gauge = service.metrics.connections.with_label_values(&[service.name]);
+        let gauge = service.metrics.traffic.connections.with_label_values(&[service.name]);
         gauge.inc();
         Self { gauge, _permit: permit }
     }
@@ -127,7 +127,7 @@ impl Drop for Open {
 
 impl Service {
     fn refused(&self, reason: &str) {
-        self.metrics.connections_refused.with_label_values(&[self.name, reason]).inc();
+        self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
     }
 
     /// From a TCP connection to what Pingora serves: with its addresses known and TLS done in time.
@@ -159,6 +159,6 @@ impl Service {
 
     /// Pingora's stream does not say whether a session was resumed.
     fn handshaken(&self, version: &str, result: &str) {
-        self.metrics.tls_handshakes.with_label_values(&[version, "unknown", result]).inc();
+        self.metrics.traffic.tls_handshakes.with_label_values(&[version, "unknown", result]).inc();
     }
 }

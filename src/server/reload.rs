@@ -13,11 +13,11 @@ impl Edge {
         let result = self.try_reload();
         let metrics = &self.lasting.metrics;
         let succeeded = result.is_ok();
-        metrics.config_reloads.with_label_values(&[if succeeded { "ok" } else { "refused" }]).inc();
-        metrics.config_last_reload_successful.set(i64::from(succeeded));
+        metrics.operation.config_reloads.with_label_values(&[if succeeded { "ok" } else { "refused" }]).inc();
+        metrics.operation.config_last_reload_successful.set(i64::from(succeeded));
         if succeeded {
             let now = self.lasting.clock.now().seconds();
-            metrics.config_last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
+            metrics.operation.config_last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
         }
         result
     }

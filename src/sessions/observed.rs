@@ -209,7 +209,7 @@ mod tests {
     use crate::sessions::{CounterKey, SessionId};
 
     fn observed(metrics: &Metrics, capacity: usize) -> Observed<MemoryStore> {
-        Observed::new(MemoryStore::new(Clock::default(), capacity), "memory", &metrics.store)
+        Observed::new(MemoryStore::new(Clock::default(), capacity), "memory", &metrics.sign_on.store)
     }
 
     #[tokio::test]
@@ -222,20 +222,21 @@ mod tests {
         store.add_failure(&CounterKey::new("account", "ada"), window).await.unwrap();
         store.add_failure(&CounterKey::new("account", "eve"), window).await.unwrap_err();
 
-        let count =
-            |operation, result| metrics.store.operations.with_label_values(&["memory", operation, result]).get();
+        let count = |operation, result| {
+            metrics.sign_on.store.operations.with_label_values(&["memory", operation, result]).get()
+        };
         assert_eq!((count("ping", "ok"), count("ping", "miss")), (1, 0));
         assert_eq!((count("find", "ok"), count("find", "miss")), (0, 1));
         assert_eq!((count("add_failure", "ok"), count("add_failure", "full")), (1, 1));
-        assert_eq!(metrics.store.duration.with_label_values(&["add_failure"]).get_sample_count(), 2);
-        assert_eq!(metrics.store.up.with_label_values(&["memory"]).get(), 1);
+        assert_eq!(metrics.sign_on.store.duration.with_label_values(&["add_failure"]).get_sample_count(), 2);
+        assert_eq!(metrics.sign_on.store.up.with_label_values(&["memory"]).get(), 1);
     }
 
     #[test]
     fn a_change_of_state_is_told_once() {
         let metrics = Metrics::new("test").unwrap();
         let store = observed(&metrics, 1);
-        let up = metrics.store.up.with_label_values(&["memory"]);
+        let up = metrics.sign_on.store.up.with_label_values(&["memory"]);
         let away = StoreError::Away { cause: "refused".to_owned() };
         let garbled = StoreError::Garbled { cause: "odd".to_owned() };
 

@@ -46,7 +46,7 @@ impl Certificates {
 
     fn file(&mut self, place: &str, loaded: Loaded, metrics: &Metrics, faults: &mut Faults) {
         let label = loaded.names.first().map(HostPattern::to_string).unwrap_or_default();
-        metrics.certificate_expiry.with_label_values(&[&label]).set(loaded.ends.seconds() as f64);
+        metrics.traffic.certificate_expiry.with_label_values(&[&label]).set(loaded.ends.seconds() as f64);
         for name in loaded.names {
             let (map, key) = match &name {
                 HostPattern::Exact(host) => (&mut self.exact, host.as_str()),

@@ -96,9 +96,15 @@ impl Check<'_> {
     fn token(&mut self, token: file::Token, host: &Host, keys: &[Key]) -> Token {
         let sign_with = token.sign_with.or_else(|| keys.first().map(|key| key.id.clone())).unwrap_or_default();
         match keys.iter().find(|key| key.id == sign_with) {
-            None if keys.is_empty() => self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it"),
+            None if keys.is_empty() => {
+                self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it")
+            }
             None => {
-                self.fault("sentry.token.sign_with", format!("no key is called `{sign_with}`"), "name one of sentry.keys");
+                self.fault(
+                    "sentry.token.sign_with",
+                    format!("no key is called `{sign_with}`"),
+                    "name one of sentry.keys",
+                );
             }
             Some(Key { material: KeyMaterial::Public(_), .. }) => self.fault(
                 "sentry.token.sign_with",
@@ -130,7 +136,11 @@ impl Check<'_> {
         for (key, name) in [("name", &checked.name), ("state_name", &checked.state_name)] {
             let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
             if !token {
-                self.fault(format!("sentry.cookie.{key}"), format!("`{name}` is no cookie name"), "use letters, digits, -, _");
+                self.fault(
+                    format!("sentry.cookie.{key}"),
+                    format!("`{name}` is no cookie name"),
+                    "use letters, digits, -, _",
+                );
             } else if !name.starts_with("__Host-") {
                 self.fault(
                     format!("sentry.cookie.{key}"),
@@ -156,7 +166,11 @@ impl Check<'_> {
         }
         let parameter = ticket.parameter.unwrap_or_else(|| "requestID".into());
         if parameter.is_empty() || !parameter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            self.fault("sentry.ticket.parameter", format!("`{parameter}` would need escaping"), "use letters and digits");
+            self.fault(
+                "sentry.ticket.parameter",
+                format!("`{parameter}` would need escaping"),
+                "use letters and digits",
+            );
         }
         Ticket { lifetime, parameter }
     }

@@ -54,14 +54,22 @@ impl Check<'_> {
         for (at, text) in written.iter().enumerate() {
             let key = format!("{place}.hosts[{at}]");
             let Ok(pattern) = HostPattern::parse(text) else {
-                self.fault(key, format!("`{text}` is no host name"), "write a name or *.DOMAIN, without scheme or port");
+                self.fault(
+                    key,
+                    format!("`{text}` is no host name"),
+                    "write a name or *.DOMAIN, without scheme or port",
+                );
                 continue;
             };
             if pattern == HostPattern::Exact(sentry.host.clone()) {
                 self.fault(&key, format!("{pattern} is the sign-on host"), "give the service a host of its own");
             }
             if let Some(other) = before.iter().find(|service| service.hosts.contains(&pattern)) {
-                self.fault(&key, format!("{pattern} belongs to service `{}` already", other.name), "remove it from one");
+                self.fault(
+                    &key,
+                    format!("{pattern} belongs to service `{}` already", other.name),
+                    "remove it from one",
+                );
             }
             if hosts.contains(&pattern) {
                 self.fault(&key, format!("{pattern} stands here twice"), "remove one");
@@ -178,7 +186,11 @@ impl Check<'_> {
             self.name(&place, &name);
             let retries = pool.retries.unwrap_or(2);
             if retries > 10 {
-                self.fault(format!("{place}.retries"), "more attempts only add load to a failing pool", "write 0 to 10");
+                self.fault(
+                    format!("{place}.retries"),
+                    "more attempts only add load to a failing pool",
+                    "write 0 to 10",
+                );
             }
             pools.push(Pool {
                 servers: self.pool_servers(&place, &pool.servers),
@@ -212,7 +224,11 @@ impl Check<'_> {
             // A name is resolved once, when the configuration is read.
             match name.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
                 Some(address) => servers.push(PoolServer { name, address, weight: weight.clamp(1, 256) }),
-                None => self.fault(&key, format!("`{name}` leads to no address"), "write IP:PORT or a NAME:PORT that resolves"),
+                None => self.fault(
+                    &key,
+                    format!("`{name}` leads to no address"),
+                    "write IP:PORT or a NAME:PORT that resolves",
+                ),
             }
         }
         servers

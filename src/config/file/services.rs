@@ -1,0 +1,113 @@
+//! The `services` and `pools` parts of the document.
+
+use serde::Deserialize;
+
+use crate::config::units::Time;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    pub hosts: Vec<String>,
+    pub idle_timeout: Option<Time>,
+    pub pool: Option<String>,
+    pub forward_token: Option<ForwardToken>,
+    pub assertion: Option<bool>,
+    pub identity_headers: IdentityHeaders,
+    pub access: Option<Access>,
+    pub credentials: Option<Vec<Credential>>,
+    pub counts_as_activity: Option<bool>,
+    pub read_timeout: Option<Time>,
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardToken {
+    None,
+    Cookie,
+    Bearer,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct IdentityHeaders {
+    pub user: Option<String>,
+    pub email: Option<String>,
+    pub roles: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Route {
+    pub path: Option<String>,
+    pub access: Option<Access>,
+    pub credentials: Option<Vec<Credential>>,
+    pub counts_as_activity: Option<bool>,
+    pub read_timeout: Option<Time>,
+    pub pool: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "`public`, `required` or `{roles: [NAME, …]}`")]
+pub enum Access {
+    Word(AccessWord),
+    Roles(Roles),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessWord {
+    Public,
+    Required,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Roles {
+    pub roles: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    Cookie,
+    Bearer,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    pub servers: Vec<PoolServer>,
+    pub balance: Option<Balance>,
+    pub timeouts: PoolTimeouts,
+    pub retries: Option<usize>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "`HOST:PORT` or `{address: HOST:PORT, weight: N}`")]
+pub enum PoolServer {
+    Address(String),
+    Weighted(WeightedServer),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedServer {
+    pub address: String,
+    pub weight: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    RoundRobin,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PoolTimeouts {
+    pub connect: Option<Time>,
+    pub read: Option<Time>,
+    pub write: Option<Time>,
+    pub idle: Option<Time>,
+}

@@ -1,0 +1,46 @@
+//! Metrics of the process itself: reloads, limits, logs, version.
+
+use prometheus::{Error, IntCounterVec, IntGauge};
+
+use super::maker::Maker;
+
+pub struct OperationMetrics {
+    /// label `result`
+    pub config_reloads: IntCounterVec,
+    pub config_last_reload_successful: IntGauge,
+    pub config_last_reload_timestamp: IntGauge,
+    /// Log lines given up because the writer was behind; label `log`.
+    pub log_lines_dropped: IntCounterVec,
+    /// The limit that was met; label `limit`.
+    pub(super) limits_reached: IntCounterVec,
+    start_time: IntGauge,
+}
+
+impl OperationMetrics {
+    pub(super) fn register(make: &Maker<'_>, version: &str) -> Result<Self, Error> {
+        make.gauges("build_info", "1, with the version", &["version"])?.with_label_values(&[version]).set(1.0);
+        let metrics = Self {
+            config_reloads: make.counters("config_reloads_total", "Reloads of the configuration", &["result"])?,
+            config_last_reload_successful: make
+                .gauge("config_last_reload_successful", "1 unless the last reload was refused")?,
+            config_last_reload_timestamp: make
+                .gauge("config_last_reload_timestamp_seconds", "When a configuration was last taken up, Unix time")?,
+            log_lines_dropped: make.counters(
+                "log_lines_dropped_total",
+                "Log lines given up because the writer was behind",
+                &["log"],
+            )?,
+            limits_reached: make.counters("limits_reached_total", "Requests that met a limit", &["limit"])?,
+            start_time: make.gauge("start_time_seconds", "When the process began, Unix time")?,
+        };
+        metrics.config_last_reload_successful.set(1);
+        Ok(metrics)
+    }
+
+    /// The process has begun, with its first configuration.
+    pub fn started(&self, at_seconds: u64) {
+        let at = i64::try_from(at_seconds).unwrap_or(i64::MAX);
+        self.start_time.set(at);
+        self.config_last_reload_timestamp.set(at);
+    }
+}

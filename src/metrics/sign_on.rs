@@ -1,0 +1,127 @@
+//! Metrics of the sign-on: decisions, tokens, the session store, tickets, logins.
+
+use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::ServiceMetrics;
+use super::maker::Maker;
+
+/// Seconds. Authentication takes microseconds; a store round trip tens to hundreds of them.
+const BUCKETS: &[f64] =
+    &[1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0];
+
+pub struct SignOnMetrics {
+    /// labels `service`, `outcome`
+    pub(super) auth_duration: HistogramVec,
+    /// labels `service`, `outcome`, `reason`
+    pub(super) auth_decisions: IntCounterVec,
+    /// Time to verify a token, cached or not.
+    pub token_duration: Histogram,
+    /// Time to find and slide a session.
+    pub session_duration: Histogram,
+    pub token_cache: TokenCacheMetrics,
+    pub store: StoreMetrics,
+    pub tickets: TicketMetrics,
+    /// label `result`
+    pub logins: IntCounterVec,
+    /// Logins that wait for a password worker.
+    pub login_queue: IntGauge,
+}
+
+#[derive(Clone)]
+pub struct TokenCacheMetrics {
+    pub hit: IntCounter,
+    pub miss: IntCounter,
+}
+
+#[derive(Clone)]
+pub struct TicketMetrics {
+    pub issued: IntCounter,
+    pub redeemed: IntCounter,
+    pub replayed: IntCounter,
+    pub expired: IntCounter,
+    pub mismatched: IntCounter,
+}
+
+/// What the session store reports.
+#[derive(Clone)]
+pub struct StoreMetrics {
+    /// labels `server`, `operation`, `result`
+    pub operations: IntCounterVec,
+    /// label `operation`
+    pub duration: HistogramVec,
+    /// label `server`; 1 while the last exchange with it succeeded
+    pub up: IntGaugeVec,
+}
+
+impl SignOnMetrics {
+    pub(super) fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let phases =
+            make.histograms("auth_phase_duration_seconds", "Time of one part of authentication", BUCKETS, &["phase"])?;
+        Ok(Self {
+            auth_duration: make.histograms(
+                "auth_duration_seconds",
+                "Time to decide whether a request may pass, the session store included",
+                BUCKETS,
+                &["service", "outcome"],
+            )?,
+            auth_decisions: make.counters(
+                "auth_decisions_total",
+                "Decisions by outcome and reason",
+                &["service", "outcome", "reason"],
+            )?,
+            token_duration: phases.with_label_values(&["token"]),
+            session_duration: phases.with_label_values(&["session"]),
+            token_cache: TokenCacheMetrics::register(make)?,
+            store: StoreMetrics::register(make)?,
+            tickets: TicketMetrics::register(make)?,
+            logins: make.counters("logins_total", "Login attempts", &["result"])?,
+            login_queue: make.gauge("login_queue", "Logins that wait for a worker")?,
+        })
+    }
+
+    /// A refusal: rarer than a pass, so its labels are looked up when it happens.
+    pub fn refused(&self, service: &ServiceMetrics, outcome: &str, reason: &str, seconds: f64) {
+        self.auth_decisions.with_label_values(&[service.service(), outcome, reason]).inc();
+        self.auth_duration.with_label_values(&[service.service(), outcome]).observe(seconds);
+    }
+}
+
+impl TokenCacheMetrics {
+    fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let total = make.counters("token_cache_total", "Look-ups of verified tokens", &["result"])?;
+        Ok(Self { hit: total.with_label_values(&["hit"]), miss: total.with_label_values(&["miss"]) })
+    }
+}
+
+impl TicketMetrics {
+    fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let total = make.counters("tickets_total", "Tickets by what became of them", &["event"])?;
+        let event = |event: &str| total.with_label_values(&[event]);
+        Ok(Self {
+            issued: event("issued"),
+            redeemed: event("redeemed"),
+            replayed: event("replayed"),
+            expired: event("expired"),
+            mismatched: event("mismatched"),
+        })
+    }
+}
+
+impl StoreMetrics {
+    fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            operations: make.counters(
+                "session_store_operations_total",
+                "Operations on the session store",
+                &["server", "operation", "result"],
+            )?,
+            duration: make.histograms(
+                "session_store_duration_seconds",
+                "Time of an operation on the session store",
+                BUCKETS,
+                &["operation"],
+            )?,
+            up: make.int_gauges("session_store_up", "1 while the server answers", &["server"])?,
+        })
+    }
+}

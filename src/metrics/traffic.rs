@@ -1,0 +1,130 @@
+//! Metrics of what passes: connections, requests, upstream servers.
+
+use std::sync::Arc;
+
+use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
+
+use super::SignOnMetrics;
+use super::maker::Maker;
+
+/// Seconds. From a cached page to a slow report.
+const BUCKETS: &[f64] =
+    &[1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+pub struct TrafficMetrics {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    upstream_requests: IntCounterVec,
+    upstream_duration: HistogramVec,
+    /// label `listener`
+    pub connections: IntGaugeVec,
+    /// label `listener`
+    pub connections_total: IntCounterVec,
+    /// labels `listener`, `reason`
+    pub connections_refused: IntCounterVec,
+    /// labels `version`, `resumed`, `result`
+    pub tls_handshakes: IntCounterVec,
+    /// label `name`
+    pub certificate_expiry: GaugeVec,
+    /// Request header fields dropped before forwarding; label `reason`.
+    pub headers_dropped: IntCounterVec,
+}
+
+/// One service's handles, resolved once so that a request pays no label look-up.
+#[derive(Clone)]
+pub struct ServiceMetrics {
+    service: Arc<str>,
+    /// By status class, 1xx to 5xx.
+    requests: [IntCounter; 5],
+    pub duration: Histogram,
+    pub allowed: IntCounter,
+    pub public: IntCounter,
+    pub auth_allowed_duration: Histogram,
+}
+
+/// One upstream server's handles.
+#[derive(Clone)]
+pub struct UpstreamMetrics {
+    pub answered: IntCounter,
+    pub failed: IntCounter,
+    pub duration: Histogram,
+}
+
+impl TrafficMetrics {
+    pub(super) fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            requests: make.counters("requests_total", "Requests answered", &["service", "status"])?,
+            request_duration: make.histograms(
+                "request_duration_seconds",
+                "From the request's head to the end of the response",
+                BUCKETS,
+                &["service"],
+            )?,
+            upstream_requests: make.counters(
+                "upstream_requests_total",
+                "Attempts on an upstream server",
+                &["pool", "server", "result"],
+            )?,
+            upstream_duration: make.histograms(
+                "upstream_duration_seconds",
+                "From choosing a server to the end of its response",
+                BUCKETS,
+                &["pool", "server"],
+            )?,
+            connections: make.int_gauges("connections", "Open client connections", &["listener"])?,
+            connections_total: make.counters("connections_total", "Client connections accepted", &["listener"])?,
+            connections_refused: make.counters(
+                "connections_refused_total",
+                "Client connections closed unserved",
+                &["listener", "reason"],
+            )?,
+            tls_handshakes: make.counters(
+                "tls_handshakes_total",
+                "TLS handshakes with clients",
+                &["version", "resumed", "result"],
+            )?,
+            certificate_expiry: make.gauges(
+                "certificate_expiry_timestamp_seconds",
+                "When a certificate ends, Unix time",
+                &["name"],
+            )?,
+            headers_dropped: make.counters(
+                "headers_dropped_total",
+                "Request header fields dropped before forwarding",
+                &["reason"],
+            )?,
+        })
+    }
+
+    pub fn upstream(&self, pool: &str, server: &str) -> UpstreamMetrics {
+        UpstreamMetrics {
+            answered: self.upstream_requests.with_label_values(&[pool, server, "answered"]),
+            failed: self.upstream_requests.with_label_values(&[pool, server, "failed"]),
+            duration: self.upstream_duration.with_label_values(&[pool, server]),
+        }
+    }
+}
+
+impl ServiceMetrics {
+    pub(super) fn resolve(service: &str, traffic: &TrafficMetrics, sign_on: &SignOnMetrics) -> Self {
+        let class = |class: &str| traffic.requests.with_label_values(&[service, class]);
+        let decision = |outcome: &str| sign_on.auth_decisions.with_label_values(&[service, outcome, "none"]);
+        Self {
+            service: service.into(),
+            requests: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            duration: traffic.request_duration.with_label_values(&[service]),
+            allowed: decision("allowed"),
+            public: decision("public"),
+            auth_allowed_duration: sign_on.auth_duration.with_label_values(&[service, "allowed"]),
+        }
+    }
+
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.requests[class].inc();
+    }
+
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+}
