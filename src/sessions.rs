@@ -5,7 +5,7 @@
 //! times either of them.
 
 #[cfg(test)]
-mod conformance;
+mod tests;
 pub mod key;
 pub mod memcached;
 pub mod memory;

@@ -83,10 +83,9 @@ impl Gateway {
         let demanded = route.demands(&target.path);
         // 4. to 11. Who asks, and whether they may.
         let begun = Instant::now();
-        let verdict = if *demanded == Access::Public && !matches!(ticket, Redeemed::Failed { .. }) {
-            None
-        } else {
-            Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await)
+        let verdict = match demanded {
+            Access::Public => None,
+            _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
         };
         let seconds = begun.elapsed().as_secs_f64();
         let place = Place { sentry: &snapshot.sentry, service: &service };
@@ -179,12 +178,12 @@ impl Gateway {
     ) -> Decision {
         let Place { sentry, service } = asked;
         let reason = match (verdict, ticket) {
+            // The ticket was no good, but nobody asks for one here, or whoever is signed in goes on without it.
+            (None | Some(Verdict::Known(_)), Redeemed::Failed { url }) => return Reply::redirect(url).into(),
             (None, _) => {
                 service.metrics.public.inc();
                 return Decision::Forward;
             }
-            // The ticket was no good, but whoever is signed in here goes on without it.
-            (Some(Verdict::Known(_)), Redeemed::Failed { url }) => return Reply::redirect(url).into(),
             (Some(Verdict::Known(_)), _) => {
                 service.metrics.allowed.inc();
                 service.metrics.auth_allowed_duration.observe(seconds);

@@ -55,6 +55,11 @@ impl Connection {
         }
     }
 
+    /// Whether the server is to be left alone for now.
+    pub fn is_resting(&self) -> bool {
+        self.breaker.is_resting()
+    }
+
     /// The client at hand, if it can be trusted, or a new one.
     async fn client(&mut self) -> Result<Client, StoreError> {
         if let Some(client) = self.client.take() {

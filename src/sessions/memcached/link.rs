@@ -97,18 +97,18 @@ impl<Q: Question> Link<Q> {
         let runtime = Handle::try_current().map_err(|_| away("no runtime to run the connection on"))?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let queue = Arc::new(queue);
-        runtime.spawn(own(jobs, Connection::new(self.address.clone(), self.breaker.clone()), self.breaker.clone()));
+        runtime.spawn(own(jobs, Connection::new(self.address.clone(), self.breaker.clone())));
         self.queue.store(queue.clone());
         Ok(queue)
     }
 }
 
 /// The owner's life: until the link is dropped.
-async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Connection, breaker: Arc<Breaker>) {
+async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Connection) {
     let mut batch = Vec::with_capacity(BATCH);
     while jobs.recv_many(&mut batch, BATCH).await > 0 {
         Q::answer(&mut batch, &mut connection).await;
-        if breaker.is_resting() {
+        if connection.is_resting() {
             // Those who queued behind a failure share it, or each would wait for one of their own.
             while let Ok(job) = jobs.try_recv() {
                 job.reply(Err(resting()));

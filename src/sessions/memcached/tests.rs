@@ -12,7 +12,7 @@ use async_memcached::MetaProtocol;
 
 use self::process::Memcached;
 use super::*;
-use crate::sessions::conformance::{LONG, Subject, conformance, counter, record, session, ticket};
+use crate::sessions::tests::{LONG, Subject, conformance, counter, record, session, ticket};
 
 /// So long that no slow machine meets it: for tests that are not about deadlines.
 const PATIENT: Duration = Duration::from_secs(20);

@@ -21,7 +21,6 @@ const SHARDS: usize = 16;
 const SWEEP: usize = 4;
 
 /// An entry's value and end.
-#[derive(Clone)]
 pub struct Slot<V> {
     pub value: V,
     /// The first moment at which the entry is gone.

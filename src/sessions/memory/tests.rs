@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::sessions::conformance::{LONG, Subject, conformance, counter, record, session, ticket};
+use crate::sessions::tests::{LONG, Subject, conformance, counter, record, session, ticket};
 
 struct Memory(Arc<MemoryStore>, Clock);
 

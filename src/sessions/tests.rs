@@ -21,7 +21,7 @@ pub trait Subject {
 
 macro_rules! conformance {
     ($subject:expr) => {
-        $crate::sessions::conformance::conformance! { @each $subject;
+        $crate::sessions::tests::conformance! { @each $subject;
             a_session_is_found_as_it_was_stored
             a_session_that_was_never_stored_is_a_miss_and_no_failure
             an_ended_session_is_a_miss_for_every_edge
@@ -43,7 +43,7 @@ macro_rules! conformance {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                $crate::sessions::conformance::$name(&$subject).await
+                $crate::sessions::tests::$name(&$subject).await
             }
         )*
     };
