@@ -14,12 +14,13 @@ use crate::auth::keys::Keys;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::clock::Clock;
-use crate::config::{Config, Faults, Limits, Timeouts};
+use crate::config::{Config, Faults, Limits, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
+use crate::sessions::memcached::{self, MemcachedStore};
 use crate::tls::Certificates;
 use crate::upstream::Pool;
 use crate::users::login::LoginPool;
@@ -70,6 +71,15 @@ impl Loaded {
         let certificates = Certificates::load(&config.tls, clock.now(), metrics, faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
+        if let Sessions::Memcached { server, timeout } = &config.sessions
+            && let Err(fault) = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
+        {
+            faults.add(
+                "sessions.memcached.servers[0]",
+                fault.to_string(),
+                "write IPv4:PORT, NAME:PORT or unix:///PATH",
+            );
+        }
         // Where a certificate could not be read, it is no news that its hosts are not covered.
         if faults.is_empty() {
             check_cover(config, &certificates, faults);
