@@ -6,6 +6,8 @@
 pub mod browser;
 pub mod certificates;
 pub mod client;
+pub mod connection;
+pub mod daemon;
 pub mod edge;
 pub mod memcached;
 pub mod origin;
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 
 pub use browser::browser;
 pub use client::{Client, Response, client};
+pub use connection::Connection;
+pub use daemon::{Daemon, Running};
 pub use edge::{Edge, edge};
 pub use memcached::memcached;
 pub use origin::{Origin, origin};
