@@ -4,3 +4,6 @@ mod harness;
 
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
+
+// Configurations with faults: each is named, all at once, with its line.
+mod configuration;
