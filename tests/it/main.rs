@@ -7,3 +7,6 @@ mod flow;
 
 // Configurations with faults: each is named, all at once, with its line.
 mod configuration;
+
+// The binary in operation: start, reload, drain, stop, logs, limits.
+mod operation;

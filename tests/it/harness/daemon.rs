@@ -119,6 +119,10 @@ impl Daemon {
         client(self.address)
     }
 
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// GET on the admin listener.
     pub fn admin(&self, path: &str) -> Response {
         client(self.admin).get(&format!("http://admin.test{path}"))
