@@ -6,6 +6,7 @@
 pub mod cookie;
 pub mod fingerprint;
 pub mod keys;
+pub mod outage;
 mod ring_provider;
 pub mod token;
 mod verdict;
@@ -19,14 +20,15 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, header};
 
 use crate::clock::UnixTime;
-use crate::config::{Access, Credentials};
+use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
-use crate::sessions::{Fingerprint, SessionRecord, SessionStore, StoreError};
+use crate::sessions::{Fingerprint, SessionKey, SessionRecord, SessionStore, StoreError};
 use cookie::Lookup;
 use fingerprint::Fingerprinter;
+use outage::RecentlySeen;
 use token::{Tokens, Verified};
 
-pub use verdict::{Identity, Outcome, Reason, Source, Verdict};
+pub use verdict::{Assurance, Identity, Outcome, Reason, Source, Verdict};
 
 /// Lets the rest of the process use our ring provider for JSON Web Tokens. Harmless when called again.
 pub fn install_crypto() {
@@ -38,8 +40,16 @@ pub struct Guard {
     tokens: Arc<Tokens>,
     cookie_name: String,
     fingerprints: Fingerprinter,
-    store: Arc<dyn SessionStore>,
+    sessions: Sessions,
     metrics: Arc<Metrics>,
+}
+
+/// Where the guard learns whether a session lives.
+pub struct Sessions {
+    pub store: Arc<dyn SessionStore>,
+    /// False with `store: none`: the token alone decides.
+    pub checked: bool,
+    pub seen: Arc<RecentlySeen>,
 }
 
 /// What a route asks of whoever comes.
@@ -53,6 +63,22 @@ pub struct Demand<'a> {
     pub credentials: Credentials,
     /// Whether this request keeps the session from idling out.
     pub counts_as_activity: bool,
+    /// What to do while the store gives no answer.
+    pub on_outage: OutagePolicy,
+}
+
+/// How a session stands.
+#[derive(Debug)]
+enum Standing {
+    Lives(SessionRecord),
+    Gone,
+    /// The store did not say, and no policy says it instead.
+    Unknown(StoreError),
+    /// A policy says it, and with which fingerprint if it knows.
+    Vouched {
+        assurance: Assurance,
+        fingerprint: Option<Fingerprint>,
+    },
 }
 
 impl Guard {
@@ -60,10 +86,10 @@ impl Guard {
         tokens: Arc<Tokens>,
         cookie_name: String,
         fingerprints: Fingerprinter,
-        store: Arc<dyn SessionStore>,
+        sessions: Sessions,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { tokens, cookie_name, fingerprints, store, metrics }
+        Self { tokens, cookie_name, fingerprints, sessions, metrics }
     }
 
     /// The whole chain. Slides the session's expiry in the same round trip that finds it.
@@ -76,11 +102,37 @@ impl Guard {
             Err(reason) => return Verdict::Refused(reason),
         };
         let begun = Instant::now();
-        let slide = demand.counts_as_activity.then(|| slide(&verified, now));
-        let found = self.store.find(verified.session_key(), slide).await;
+        let standing = self.standing(&verified, demand, now).await;
         self.metrics.sign_on.session_duration.observe(begun.elapsed().as_secs_f64());
         let fingerprint = self.fingerprints.of(headers, verified.session_id());
-        judge(verified, source, found, fingerprint, demand)
+        judge(verified, source, standing, fingerprint, demand)
+    }
+
+    async fn standing(&self, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
+        let Sessions { store, checked, seen } = &self.sessions;
+        if !checked {
+            return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
+        }
+        let key = verified.session_key();
+        let slide = demand.counts_as_activity.then(|| slide(verified, now));
+        match store.find(key, slide).await {
+            Ok(Some(record)) => {
+                if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
+                    seen.remember(key, record.fingerprint, now);
+                }
+                Standing::Lives(record)
+            }
+            Ok(None) => {
+                seen.forget(key);
+                Standing::Gone
+            }
+            Err(error) => outage::standing(error, key, seen, demand, now),
+        }
+    }
+
+    /// A session was ended here: no policy may vouch for it any more.
+    pub fn forget(&self, session: &SessionKey) {
+        self.sessions.seen.forget(session);
     }
 
     /// The first half, without a store: a token of this request that verifies and is meant for this place.
@@ -143,26 +195,26 @@ pub fn slide(verified: &Verified, now: UnixTime) -> Duration {
     verified.idle_timeout().min(left).max(Duration::from_secs(1))
 }
 
-/// The second half, once the store has answered. Pure.
+/// The second half, once it is known how the session stands. Pure.
 fn judge(
     verified: Arc<Verified>,
     source: Source,
-    found: Result<Option<SessionRecord>, StoreError>,
+    standing: Standing,
     fingerprint: Fingerprint,
     demand: &Demand<'_>,
 ) -> Verdict {
-    let record = match found {
-        Err(error) => return Verdict::Refused(Reason::StoreAway(error)),
-        Ok(None) => return Verdict::Refused(Reason::NoSession),
-        Ok(Some(record)) => record,
+    let claims = verified.claims();
+    let (assurance, bound_to) = match standing {
+        Standing::Unknown(error) => return Verdict::Refused(Reason::StoreAway(error)),
+        Standing::Gone => return Verdict::Refused(Reason::NoSession),
+        // A session of that id, but another's: as good as none.
+        Standing::Lives(record) if record.user != claims.sub => return Verdict::Refused(Reason::NoSession),
+        Standing::Lives(record) => (Assurance::Session, Some(record.fingerprint)),
+        Standing::Vouched { assurance, fingerprint } => (assurance, fingerprint),
     };
-    if record.user != verified.claims().sub {
-        return Verdict::Refused(Reason::NoSession);
-    }
-    if record.fingerprint != fingerprint {
+    if bound_to.is_some_and(|bound_to| bound_to != fingerprint) {
         return Verdict::Refused(Reason::OtherBrowser);
     }
-    let claims = verified.claims();
     if demand.service.is_some_and(|service| !claims.services.iter().any(|s| s == service)) {
         return Verdict::Refused(Reason::NotRegistered);
     }
@@ -171,5 +223,5 @@ fn judge(
     {
         return Verdict::Refused(Reason::MissingRole);
     }
-    Verdict::Known(Identity::new(verified, source))
+    Verdict::Known(Identity::new(verified, source, assurance))
 }

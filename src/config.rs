@@ -33,6 +33,8 @@ pub struct Config {
     pub tls: Tls,
     pub sentry: Sentry,
     pub sessions: Sessions,
+    /// For services that say nothing else.
+    pub on_outage: OutagePolicy,
     pub users: Users,
     pub services: Vec<Service>,
     pub pools: Vec<Pool>,
@@ -171,8 +173,26 @@ pub struct Login {
 
 #[derive(Clone, Debug)]
 pub enum Sessions {
-    Memory { capacity: usize },
-    Memcached { server: String, timeout: Duration },
+    Memory {
+        capacity: usize,
+    },
+    Memcached {
+        server: String,
+        timeout: Duration,
+    },
+    /// The token alone says who may pass.
+    None,
+}
+
+/// What to do with a good token while the session store gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutagePolicy {
+    /// Nobody passes, and nobody is logged out.
+    Deny,
+    /// Who was seen with a living session no longer ago than this passes.
+    Recent { within: Duration },
+    /// Everybody passes whose token is good.
+    TokenOnly,
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +208,7 @@ pub struct Service {
     pub forward_token: ForwardToken,
     pub assertion: bool,
     pub identity_headers: IdentityHeaders,
+    pub on_outage: OutagePolicy,
     /// The last one is `/`, which holds what the service says of itself.
     pub routes: Vec<Route>,
 }

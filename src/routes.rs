@@ -21,6 +21,7 @@ pub struct Service {
     pub audience: String,
     pub forward_token: ForwardToken,
     pub assertion: bool,
+    pub on_outage: config::OutagePolicy,
     pub identity_headers: config::IdentityHeaders,
     pub metrics: ServiceMetrics,
     /// Longest path first; the last one matches everything.
@@ -55,6 +56,7 @@ impl Routes {
                 audience: audience(written),
                 forward_token: written.forward_token,
                 assertion: written.assertion,
+                on_outage: written.on_outage,
                 identity_headers: written.identity_headers.clone(),
                 metrics: metrics.service(&written.name),
                 routes,
@@ -118,6 +120,7 @@ mod tests {
             idle_timeout: Duration::from_secs(60),
             forward_token: ForwardToken::None,
             assertion: false,
+            on_outage: config::OutagePolicy::Deny,
             identity_headers: config::IdentityHeaders {
                 user: HeaderName::from_static("x-forwarded-user"),
                 email: HeaderName::from_static("x-forwarded-email"),

@@ -32,6 +32,7 @@ use crate::sessions::SessionStore;
 use crate::sessions::memcached::{self, MemcachedStore};
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::observed::Observed;
+use crate::sessions::without::WithoutSessions;
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::users::login::{LoginLimits, LoginPool};
@@ -42,6 +43,9 @@ pub use start_error::StartError;
 
 /// While it lasts, an idle connection is told to close with its next response rather than cut.
 const LAME_DUCK: Duration = Duration::from_millis(300);
+
+/// Tickets, and as many counters, that fit into this process with `store: none`.
+const TICKETS_WITHOUT_STORE: usize = 100_000;
 
 /// Threads for what must block: none of ours does on the request path.
 const BLOCKING_THREADS: usize = 8;
@@ -97,6 +101,7 @@ impl Edge {
         let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log")?));
         let lasting = Lasting {
             store: session_store(&config.sessions, &clock, &metrics)?,
+            seen: Arc::default(),
             logins: Arc::new(login_pool(&config, &clock)?),
             clock,
             metrics,
@@ -151,6 +156,7 @@ impl Edge {
             store: Arc::clone(&self.lasting.store),
             logins: Arc::clone(&self.lasting.logins),
             drain: Arc::clone(&self.drain),
+            snapshot: Arc::clone(&self.snapshot),
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin");
@@ -270,6 +276,11 @@ fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Resul
     Ok(match sessions {
         Sessions::Memory { capacity } => {
             Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &metrics.sign_on.store))
+        }
+        // Tickets and failure counters still need a place; sessions are not kept at all.
+        Sessions::None => {
+            let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
+            Arc::new(Observed::new(WithoutSessions::new(memory), "none", &metrics.sign_on.store))
         }
         Sessions::Memcached { server, timeout } => {
             let store = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })

@@ -11,10 +11,11 @@ use ipnet::IpNet;
 use crate::audit_log::AuditLog;
 use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
+use crate::auth::outage::RecentlySeen;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::clock::Clock;
-use crate::config::{Config, Faults, Limits, Sessions, Timeouts};
+use crate::config::{Config, Faults, Limits, OutagePolicy, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::routes::Routes;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     /// Requests that no service was found for.
     pub nobody: ServiceMetrics,
     pub trusted_proxies: Vec<IpNet>,
+    /// For services that say nothing else.
+    pub on_outage: OutagePolicy,
     pub limits: Limits,
     pub timeouts: Timeouts,
     /// Ports that an authority may name.
@@ -53,6 +56,7 @@ pub struct Lasting {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
+    pub seen: Arc<RecentlySeen>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
 }
@@ -151,7 +155,11 @@ impl Snapshot {
             tokens,
             settings.cookie.name.clone(),
             Fingerprinter::new(settings.fingerprint.clone()),
-            Arc::clone(&lasting.store),
+            auth::Sessions {
+                store: Arc::clone(&lasting.store),
+                checked: !matches!(config.sessions, Sessions::None),
+                seen: Arc::clone(&lasting.seen),
+            },
             Arc::clone(metrics),
         ));
         let pools: Vec<Arc<Pool>> = config.pools.iter().map(|pool| Arc::new(Pool::build(pool, metrics))).collect();
@@ -178,6 +186,7 @@ impl Snapshot {
             branding: loaded.branding,
             nobody: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
+            on_outage: config.on_outage,
             limits: config.server.limits,
             timeouts: config.server.timeouts,
             ports: ports.to_vec(),

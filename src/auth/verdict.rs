@@ -18,6 +18,31 @@ pub enum Verdict {
 pub struct Identity {
     verified: Arc<Verified>,
     source: Source,
+    assurance: Assurance,
+}
+
+/// What stands behind an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assurance {
+    /// The store said that the session lives.
+    Session,
+    /// There is no store (`store: none`).
+    Token,
+    /// The store is away; this process saw the session live a moment ago.
+    OutageRecent,
+    /// The store is away, and the token is good.
+    OutageTokenOnly,
+}
+
+impl Assurance {
+    /// The `reason` of a pass that an outage policy granted; `none` of an ordinary one.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Session | Self::Token => "none",
+            Self::OutageRecent => "outage_recent",
+            Self::OutageTokenOnly => "outage_token_only",
+        }
+    }
 }
 
 /// Where the token was found.
@@ -28,8 +53,12 @@ pub enum Source {
 }
 
 impl Identity {
-    pub(super) fn new(verified: Arc<Verified>, source: Source) -> Self {
-        Self { verified, source }
+    pub(super) fn new(verified: Arc<Verified>, source: Source, assurance: Assurance) -> Self {
+        Self { verified, source, assurance }
+    }
+
+    pub fn assurance(&self) -> Assurance {
+        self.assurance
     }
 
     pub fn verified(&self) -> &Verified {

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::exchange::Exchange;
 use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
-use crate::auth::{Demand, Outcome, Reason, Verdict};
+use crate::auth::{Assurance, Demand, Outcome, Reason, Verdict};
 use crate::config::Access;
 use crate::host::Authority;
 use crate::hygiene::{self, Incoming, Malformed, Target};
@@ -184,8 +184,11 @@ impl Gateway {
                 service.metrics.public.inc();
                 return Decision::Forward;
             }
-            (Some(Verdict::Known(_)), _) => {
-                service.metrics.allowed.inc();
+            (Some(Verdict::Known(identity)), _) => {
+                match identity.assurance() {
+                    Assurance::Session | Assurance::Token => service.metrics.allowed.inc(),
+                    by_policy => self.metrics.sign_on.allowed_by_policy(&service.metrics, by_policy.label()),
+                }
                 service.metrics.auth_allowed_duration.observe(seconds);
                 return Decision::Forward;
             }
@@ -228,6 +231,7 @@ fn note(exchange: &mut Exchange, verdict: Option<Verdict>, route: usize, seconds
         None => exchange.outcome = Some("public"),
         Some(Verdict::Known(identity)) => {
             exchange.outcome = Some("allowed");
+            exchange.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
             exchange.auth_seconds = Some(seconds);
             exchange.identity = Some(identity);
         }
@@ -246,6 +250,7 @@ fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Dem
         access,
         credentials: route.credentials,
         counts_as_activity: route.counts_as_activity,
+        on_outage: service.on_outage,
     }
 }
 

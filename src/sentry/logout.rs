@@ -7,7 +7,7 @@ use super::csrf::is_own_form;
 use super::{Event, Sentry};
 use crate::auth::Demand;
 use crate::auth::cookie::Lookup;
-use crate::config::{Access, Credentials};
+use crate::config::{Access, Credentials, OutagePolicy};
 use crate::pages;
 use crate::reply::Reply;
 use crate::request::{FetchSite, Head};
@@ -54,9 +54,11 @@ impl Sentry {
             access: &Access::Required,
             credentials: Credentials { cookie: true, bearer: false },
             counts_as_activity: false,
+            on_outage: OutagePolicy::Deny,
         };
         // The token alone says which session: one that idled out, or whose fingerprint changed, may end too.
         let Ok((verified, _)) = self.guard.credential(head.headers, &demand, head.now) else { return Ok(()) };
+        self.guard.forget(verified.session_key());
         match self.store.end(verified.session_key()).await {
             Ok(_) => {
                 let name = &verified.claims().name;

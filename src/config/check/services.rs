@@ -8,7 +8,8 @@ use http::HeaderName;
 use super::{Check, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::{
-    Access, Credentials, ForwardToken, IdentityHeaders, Pool, PoolServer, PoolTimeouts, Route, Sentry, Service,
+    Access, Credentials, ForwardToken, IdentityHeaders, OutagePolicy, Pool, PoolServer, PoolTimeouts, Route, Sentry,
+    Service,
 };
 use crate::host::HostPattern;
 
@@ -18,6 +19,7 @@ impl Check<'_> {
         written: BTreeMap<String, file::Service>,
         sentry: &Sentry,
         pools: &[Pool],
+        on_outage: OutagePolicy,
     ) -> Vec<Service> {
         let mut services: Vec<Service> = Vec::new();
         for (name, service) in written {
@@ -32,6 +34,7 @@ impl Check<'_> {
                 forward_token: service.forward_token.unwrap_or(ForwardToken::None),
                 assertion: service.assertion.unwrap_or(false),
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
+                on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),
                 routes,
             });
         }
