@@ -23,6 +23,8 @@ use crate::clock::UnixTime;
 use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
 use crate::sessions::{Fingerprint, SessionKey, SessionRecord, SessionStore, StoreError};
+use crate::users::UserState;
+use crate::users::watch::Watch;
 use cookie::Lookup;
 use fingerprint::Fingerprinter;
 use outage::RecentlySeen;
@@ -50,6 +52,8 @@ pub struct Sessions {
     /// False with `store: none`: the token alone decides.
     pub checked: bool,
     pub seen: Arc<RecentlySeen>,
+    /// What has become of users since their tokens were made.
+    pub users: Arc<Watch>,
 }
 
 /// What a route asks of whoever comes.
@@ -105,11 +109,12 @@ impl Guard {
         let standing = self.standing(&verified, demand, now).await;
         self.metrics.sign_on.session_duration.observe(begun.elapsed().as_secs_f64());
         let fingerprint = self.fingerprints.of(headers, verified.session_id());
-        judge(verified, source, standing, fingerprint, demand)
+        let state = self.sessions.users.state(&verified.claims().sub);
+        judge(Evidence { verified, source, standing, fingerprint, state }, demand)
     }
 
     async fn standing(&self, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
-        let Sessions { store, checked, seen } = &self.sessions;
+        let Sessions { store, checked, seen, .. } = &self.sessions;
         if !checked {
             return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
         }
@@ -195,33 +200,44 @@ pub fn slide(verified: &Verified, now: UnixTime) -> Duration {
     verified.idle_timeout().min(left).max(Duration::from_secs(1))
 }
 
-/// The second half, once it is known how the session stands. Pure.
-fn judge(
+/// Everything that is known of a request's sender.
+struct Evidence {
     verified: Arc<Verified>,
     source: Source,
     standing: Standing,
     fingerprint: Fingerprint,
-    demand: &Demand<'_>,
-) -> Verdict {
+    /// The directory's latest word, where it differs from the token's.
+    state: Option<Arc<UserState>>,
+}
+
+/// The second half, once it is known how the session stands. Pure.
+fn judge(evidence: Evidence, demand: &Demand<'_>) -> Verdict {
+    let Evidence { verified, source, standing, fingerprint, state } = evidence;
     let claims = verified.claims();
-    let (assurance, bound_to) = match standing {
+    let (assurance, bound_to, begun) = match standing {
         Standing::Unknown(error) => return Verdict::Refused(Reason::StoreAway(error)),
         Standing::Gone => return Verdict::Refused(Reason::NoSession),
         // A session of that id, but another's: as good as none.
         Standing::Lives(record) if record.user != claims.sub => return Verdict::Refused(Reason::NoSession),
-        Standing::Lives(record) => (Assurance::Session, Some(record.fingerprint)),
-        Standing::Vouched { assurance, fingerprint } => (assurance, fingerprint),
+        Standing::Lives(record) => (Assurance::Session, Some(record.fingerprint), record.created),
+        Standing::Vouched { assurance, fingerprint } => {
+            (assurance, fingerprint, UnixTime::from_seconds(claims.auth_time))
+        }
     };
+    if state.as_ref().is_some_and(|state| state.disabled || begun <= state.ended_before) {
+        return Verdict::Refused(Reason::Revoked);
+    }
     if bound_to.is_some_and(|bound_to| bound_to != fingerprint) {
         return Verdict::Refused(Reason::OtherBrowser);
     }
-    if demand.service.is_some_and(|service| !claims.services.iter().any(|s| s == service)) {
+    let identity = Identity::new(verified, source, assurance, state);
+    if demand.service.is_some_and(|service| !identity.services().iter().any(|s| s == service)) {
         return Verdict::Refused(Reason::NotRegistered);
     }
     if let Access::Roles(roles) = demand.access
-        && !roles.iter().any(|role| claims.roles.contains(role))
+        && !roles.iter().any(|role| identity.roles().contains(role))
     {
         return Verdict::Refused(Reason::MissingRole);
     }
-    Verdict::Known(Identity::new(verified, source, assurance))
+    Verdict::Known(identity)
 }

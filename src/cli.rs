@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod key;
 mod run;
+mod session;
 mod token;
 mod user;
 
@@ -33,6 +34,8 @@ enum Command {
     Demo(demo::Demo),
     /// Look after users.
     User(user::User),
+    /// Look after the sessions of users who are signed in.
+    Session(session::Session),
     /// Make keys.
     Key(key::Key),
     /// Look into tokens.
@@ -94,6 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::Check(check) => check.carry_out(),
         Command::Demo(demo) => demo.carry_out(),
         Command::User(user) => user.carry_out(),
+        Command::Session(session) => session.carry_out(),
         Command::Key(key) => key.carry_out(),
         Command::Token(token) => token.carry_out(),
     }

@@ -184,6 +184,13 @@ pub enum Sessions {
     None,
 }
 
+impl Users {
+    pub fn refresh(&self) -> Duration {
+        let Self::Sqlite { refresh, .. } = self;
+        *refresh
+    }
+}
+
 /// What to do with a good token while the session store gives no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutagePolicy {
@@ -197,7 +204,11 @@ pub enum OutagePolicy {
 
 #[derive(Clone, Debug)]
 pub enum Users {
-    Sqlite { path: PathBuf },
+    Sqlite {
+        path: PathBuf,
+        /// How often live sessions learn what has become of their users.
+        refresh: Duration,
+    },
 }
 
 #[derive(Clone, Debug)]

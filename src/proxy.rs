@@ -225,8 +225,8 @@ impl Gateway {
         if !service.assertion {
             return Ok(());
         }
-        let claims = identity.verified().claims();
-        let assertion = exchange.snapshot.guard.tokens().assertion(claims, &service.name, self.clock.now());
+        let claims = identity.claims();
+        let assertion = exchange.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
         let assertion = assertion
             .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
         upstream.insert_header("X-Sentry-Assertion", assertion)

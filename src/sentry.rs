@@ -202,7 +202,7 @@ impl Sentry {
             Verdict::Refused(_) => return Reply::redirect(&format!("{}/login", head.origin_of(&self.host))),
         };
         let claims = identity.verified().claims();
-        let registered = |name: &str| claims.services.iter().any(|service| service == name);
+        let registered = |name: &str| identity.services().iter().any(|service| service == name);
         let doors = self.realm.front_doors().iter().filter(|(name, _)| registered(name));
         let services: Vec<(String, String)> =
             doors.map(|(name, host)| (name.to_string(), format!("{}/", head.origin_of(host)))).collect();

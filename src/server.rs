@@ -37,6 +37,7 @@ use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::users::login::{LoginLimits, LoginPool};
 use crate::users::sqlite::SqliteDirectory;
+use crate::users::watch::Watch;
 use listener::{Bound, Service};
 
 pub use start_error::StartError;
@@ -99,10 +100,12 @@ impl Edge {
         };
         let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log")?));
         let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log")?));
+        let directory = open_users(&config, &clock)?;
         let lasting = Lasting {
             store: session_store(&config.sessions, &clock, &metrics)?,
             seen: Arc::default(),
-            logins: Arc::new(login_pool(&config, &clock)?),
+            users: Arc::new(watch_users(&config, Arc::clone(&directory), &clock)?),
+            logins: Arc::new(login_pool(&config, directory)?),
             clock,
             metrics,
             audit,
@@ -290,12 +293,21 @@ fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Resul
     })
 }
 
-fn login_pool(config: &Config, clock: &Clock) -> Result<LoginPool, StartError> {
-    let Users::Sqlite { path } = &config.users;
+fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {
+    let Users::Sqlite { path, .. } = &config.users;
     // A mistyped path must not start an edge at which nobody can sign in.
     let directory = SqliteDirectory::open(path, clock.clone())
         .map_err(|error| StartError::Users(format!("{}: {error}", path.display())))?;
+    Ok(Arc::new(directory))
+}
+
+fn login_pool(config: &Config, directory: Arc<SqliteDirectory>) -> Result<LoginPool, StartError> {
     let login = &config.sentry.login;
     let limits = LoginLimits { workers: login.workers, queue: login.queue, deadline: login.deadline };
-    LoginPool::start(Arc::new(directory), limits).map_err(StartError::Runtime)
+    LoginPool::start(directory, limits).map_err(StartError::Runtime)
+}
+
+fn watch_users(config: &Config, directory: Arc<SqliteDirectory>, clock: &Clock) -> Result<Watch, StartError> {
+    let Users::Sqlite { refresh, .. } = &config.users;
+    Watch::start(directory, clock.clone(), config.sentry.token.lifetime, *refresh).map_err(StartError::Runtime)
 }

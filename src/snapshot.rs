@@ -25,6 +25,7 @@ use crate::sessions::memcached::{self, MemcachedStore};
 use crate::tls::Certificates;
 use crate::upstream::Pool;
 use crate::users::login::LoginPool;
+use crate::users::watch::Watch;
 
 pub struct Snapshot {
     pub routes: Routes,
@@ -57,6 +58,7 @@ pub struct Lasting {
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
     pub seen: Arc<RecentlySeen>,
+    pub users: Arc<Watch>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
 }
@@ -159,6 +161,7 @@ impl Snapshot {
                 store: Arc::clone(&lasting.store),
                 checked: !matches!(config.sessions, Sessions::None),
                 seen: Arc::clone(&lasting.seen),
+                users: Arc::clone(&lasting.users),
             },
             Arc::clone(metrics),
         ));

@@ -41,6 +41,9 @@ pub struct Claims {
     /// The seeds' TokenID: names the session.
     pub sid: String,
     pub jti: String,
+    /// When the password was checked (OpenID Connect Core §2). Absent is long ago.
+    #[serde(default)]
+    pub auth_time: u64,
     pub iat: u64,
     pub nbf: u64,
     /// The session's absolute end.

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::token::{Fault, Verified};
+use super::token::{Claims, Fault, Verified};
 use crate::sessions::StoreError;
+use crate::users::UserState;
 
 #[derive(Debug)]
 pub enum Verdict {
@@ -19,6 +20,8 @@ pub struct Identity {
     verified: Arc<Verified>,
     source: Source,
     assurance: Assurance,
+    /// The directory's word, where it is newer than the token's.
+    state: Option<Arc<UserState>>,
 }
 
 /// What stands behind an identity.
@@ -53,8 +56,28 @@ pub enum Source {
 }
 
 impl Identity {
-    pub(super) fn new(verified: Arc<Verified>, source: Source, assurance: Assurance) -> Self {
-        Self { verified, source, assurance }
+    pub(super) fn new(
+        verified: Arc<Verified>,
+        source: Source,
+        assurance: Assurance,
+        state: Option<Arc<UserState>>,
+    ) -> Self {
+        Self { verified, source, assurance, state }
+    }
+
+    /// What the user is registered for, as of now.
+    pub fn services(&self) -> &[String] {
+        self.state.as_ref().map_or(&self.verified.claims().services, |state| &state.services)
+    }
+
+    /// The user's roles, as of now.
+    pub fn roles(&self) -> &[String] {
+        self.state.as_ref().map_or(&self.verified.claims().roles, |state| &state.roles)
+    }
+
+    /// The token's claims with services and roles as of now.
+    pub fn claims(&self) -> Claims {
+        Claims { services: self.services().to_vec(), roles: self.roles().to_vec(), ..self.verified.claims().clone() }
     }
 
     pub fn assurance(&self) -> Assurance {
@@ -81,6 +104,8 @@ pub enum Reason {
     NoSession,
     /// The store gave no answer; whether the session lives is not known.
     StoreAway(StoreError),
+    /// The user was disabled, or their sessions were ended.
+    Revoked,
     OtherBrowser,
     NotRegistered,
     MissingRole,
@@ -120,6 +145,7 @@ impl Reason {
             Self::Token(fault) => fault.label(),
             Self::NoSession => "no_session",
             Self::StoreAway(_) => "store_away",
+            Self::Revoked => "revoked",
             Self::OtherBrowser => "fingerprint",
             Self::NotRegistered => "not_registered",
             Self::MissingRole => "missing_role",
@@ -129,6 +155,6 @@ impl Reason {
     /// Whether the cookie that led here can never be good again, so that the browser should forget it.
     /// Not after a failure of ours, and not when it may be good in the browser that it was made for.
     pub fn spends_cookie(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::NoSession)
+        matches!(self, Self::Token(_) | Self::NoSession | Self::Revoked)
     }
 }

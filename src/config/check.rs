@@ -244,6 +244,9 @@ impl Check<'_> {
 
     fn users(&mut self, users: file::Users) -> Users {
         let file::UserStore::Sqlite = users.store.unwrap_or(file::UserStore::Sqlite);
-        Users::Sqlite { path: self.path(users.sqlite.path.as_deref().unwrap_or("users.db")) }
+        Users::Sqlite {
+            path: self.path(users.sqlite.path.as_deref().unwrap_or("users.db")),
+            refresh: time(users.refresh, Duration::from_millis(500)),
+        }
     }
 }

@@ -197,6 +197,7 @@ pub enum OutageWord {
 #[serde(default)]
 pub struct Users {
     pub store: Option<UserStore>,
+    pub refresh: Option<Time>,
     pub sqlite: Sqlite,
 }
 

@@ -94,7 +94,7 @@ fn set_identity(upstream: &mut RequestHeader, identity: &Identity, service: &Ser
     if let Some(email) = &claims.email {
         upstream.insert_header(names.email.clone(), text(email))?;
     }
-    upstream.insert_header(names.roles.clone(), text(&claims.roles.join(",")))?;
+    upstream.insert_header(names.roles.clone(), text(&identity.roles().join(",")))?;
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
         upstream.remove_header(&header::AUTHORIZATION);
     }

@@ -4,3 +4,7 @@ mod harness;
 
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
+// What passes while the session store is away, by policy; and without any store.
+mod outage_policy;
+// An administrator's word on live sessions.
+mod revocation;

@@ -102,6 +102,7 @@ impl Sentry {
             services: user.services.clone(),
             sid: id.as_str().into(),
             jti: uuid::Uuid::new_v4().to_string(),
+            auth_time: now,
             iat: now,
             nbf: now,
             exp: head.now.plus(self.settings.token.lifetime).seconds(),

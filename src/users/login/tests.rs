@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::clock::UnixTime;
+use crate::users::UserState;
 
 const OUTDATED: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
 const RIGHT: &str = "hunter2 päss";
@@ -83,6 +84,10 @@ impl UserDirectory for TestDirectory {
             "broken" => Err(DirectoryError::new("the disk is gone")),
             _ => Ok(self.users.lock().unwrap().get(name).cloned()),
         }
+    }
+
+    fn changed_since(&self, _: UnixTime) -> Result<Vec<UserState>, DirectoryError> {
+        Ok(Vec::new())
     }
 
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError> {

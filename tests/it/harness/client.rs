@@ -111,6 +111,11 @@ impl Client {
         self.cookies.insert((host.into(), name.into()), value.into());
     }
 
+    /// The same browser, with the same cookies, now finds the edge elsewhere.
+    pub fn move_to(&mut self, edge: SocketAddr) {
+        self.edge = edge;
+    }
+
     pub fn forget_cookies(&mut self) {
         self.cookies.clear();
     }

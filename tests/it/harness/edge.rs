@@ -102,6 +102,12 @@ impl Builder {
         self
     }
 
+    /// Replaces the whole of `sessions`, in flow style.
+    pub fn sessions(mut self, yaml: &str) -> Self {
+        self.sessions = yaml.into();
+        self
+    }
+
     pub fn user(mut self, name: &str, services: &[&str], roles: &[&str]) -> Self {
         let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
         self.users.push((name.into(), owned(services), owned(roles)));
@@ -115,7 +121,7 @@ impl Builder {
              log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
              tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}]}}\n\
              sentry: {{host: sentry.{}, keys: {}{}}}\n\
-             sessions: {}\nusers: {{sqlite: {{path: users.db}}}}\nservices:\n",
+             sessions: {}\nusers: {{refresh: 20ms, sqlite: {{path: users.db}}}}\nservices:\n",
             self.server, self.domain, self.keys, self.sentry, self.sessions,
         );
         for (name, more) in &self.services {
@@ -193,6 +199,12 @@ impl Edge {
         format!("https://{}:{}{path}", self.host(name), self.address().port())
     }
 
+    /// Stops this edge and starts another from the same folder, on other ports.
+    pub fn restart(&mut self) {
+        let file = self.folder.path().join("edge.yaml");
+        self.inner = sentry_edge::server::Edge::start(&file, self.clock.clone()).unwrap();
+    }
+
     /// A client over HTTP/1.1 that nobody has signed in.
     pub fn client(&self) -> Client {
         client(self.address())
@@ -225,6 +237,11 @@ impl Edge {
         let mut sent: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sent.extend([("username", user), ("password", password)]);
         client.post_form(&self.url("sentry", "/login"), &sent)
+    }
+
+    /// The user directory, as the command line opens it.
+    pub fn directory(&self) -> SqliteDirectory {
+        SqliteDirectory::open(&self.folder.path().join("users.db"), self.clock.clone()).unwrap()
     }
 
     /// As if so much time had passed, for everything but memcached's own clock.
