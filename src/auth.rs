@@ -7,6 +7,7 @@ pub mod cookie;
 pub mod fingerprint;
 pub mod keys;
 pub mod outage;
+pub mod recorder;
 mod ring_provider;
 pub mod token;
 mod verdict;
@@ -28,6 +29,7 @@ use crate::users::watch::Watch;
 use cookie::Lookup;
 use fingerprint::Fingerprinter;
 use outage::RecentlySeen;
+use recorder::Recorder;
 use token::{Tokens, Verified};
 
 pub use verdict::{Assurance, Identity, Outcome, Reason, Source, Verdict};
@@ -52,6 +54,7 @@ pub struct Sessions {
     /// False with `store: none`: the token alone decides.
     pub checked: bool,
     pub seen: Arc<RecentlySeen>,
+    pub recorder: Recorder,
     /// What has become of users since their tokens were made.
     pub users: Arc<Watch>,
 }
@@ -114,7 +117,7 @@ impl Guard {
     }
 
     async fn standing(&self, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
-        let Sessions { store, checked, seen, .. } = &self.sessions;
+        let Sessions { store, checked, seen, recorder, .. } = &self.sessions;
         if !checked {
             return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
         }
@@ -124,6 +127,9 @@ impl Guard {
             Ok(Some(record)) => {
                 if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
                     seen.remember(key, record.fingerprint, now);
+                }
+                if let Some(ttl) = slide {
+                    recorder.note(key, &record, now, ttl);
                 }
                 Standing::Lives(record)
             }

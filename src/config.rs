@@ -33,6 +33,8 @@ pub struct Config {
     pub tls: Tls,
     pub sentry: Sentry,
     pub sessions: Sessions,
+    /// How exact the last access in a session record is.
+    pub record_interval: Duration,
     /// For services that say nothing else.
     pub on_outage: OutagePolicy,
     pub users: Users,

@@ -12,6 +12,7 @@ use crate::audit_log::AuditLog;
 use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
 use crate::auth::outage::RecentlySeen;
+use crate::auth::recorder::Recorder;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::clock::Clock;
@@ -162,6 +163,7 @@ impl Snapshot {
                 checked: !matches!(config.sessions, Sessions::None),
                 seen: Arc::clone(&lasting.seen),
                 users: Arc::clone(&lasting.users),
+                recorder: Recorder::new(Arc::clone(&lasting.store), config.record_interval),
             },
             Arc::clone(metrics),
         ));

@@ -22,6 +22,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let pools = check.pools(file.pools);
     let sentry = check.sentry(file.sentry);
     let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, OutagePolicy::Deny);
+    let record_interval = time(file.sessions.record_interval, seconds(30));
     let services = check.services(file.services, &sentry, &pools, on_outage);
     Config {
         server: check.server(file.server),
@@ -29,6 +30,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         tls: check.tls(file.tls),
         sessions: check.sessions(file.sessions),
         users: check.users(file.users),
+        record_interval,
         on_outage,
         sentry,
         services,

@@ -145,6 +145,7 @@ pub struct Sessions {
     pub memory: Memory,
     pub memcached: Memcached,
     pub on_outage: Option<OnOutage>,
+    pub record_interval: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

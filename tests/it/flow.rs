@@ -141,6 +141,21 @@ fn update_last_accessed_time_for_the_token_id_at_redemption() {
 }
 
 #[test]
+fn last_accessed_time_is_rewritten_no_more_often_than_the_record_interval() {
+    let memcached = memcached();
+    let scene = scene(Some(&memcached.address()));
+    let mut browser = scene.edge.signed_in();
+    let first = memcached.session_records();
+    scene.edge.let_pass(Duration::from_secs(20));
+    browser.open(&scene.edge.url("iqueue", "/"));
+    browser.open(&scene.edge.url("iqueue", "/"));
+    assert_eq!(memcached.session_records(), first, "20 seconds later it is exact enough");
+    scene.edge.let_pass(Duration::from_secs(20));
+    browser.open(&scene.edge.url("iqueue", "/"));
+    crate::harness::eventually("40 seconds later it is rewritten", || memcached.session_records() != first);
+}
+
+#[test]
 fn logout_at_one_place_ends_both() {
     for (logout_host, logout_path) in [("sentry", "/logout"), ("iqueue", "/.sentry/logout"), ("dextor", "/.sentry/logout")] {
         let scene = scene(None);
