@@ -14,7 +14,7 @@ pub mod process;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub use browser::browser;
+pub use browser::{Browser, browser, browser_without_scripts};
 pub use client::{Client, Response, client};
 pub use edge::{Edge, edge};
 pub use memcached::memcached;

@@ -2,5 +2,7 @@
 
 mod harness;
 
+// The sign-on as a person meets it, in a real Chromium.
+mod browser;
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
