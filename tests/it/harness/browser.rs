@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::certificates::ca;
-use super::{eventually, runtime};
+use super::{eventually, eventually_or, runtime};
 
 pub struct Browser {
     pub client: Client,
@@ -25,7 +25,7 @@ pub fn browser() -> Browser {
 
 /// A browser whose owner has switched scripts off.
 pub fn browser_without_scripts() -> Browser {
-    start(json!({ "profile.managed_default_content_settings.javascript": 2 }))
+    start(json!({ "profile.default_content_setting_values.javascript": 2 }))
 }
 
 fn start(preferences: Value) -> Browser {
@@ -90,13 +90,30 @@ impl Browser {
         runtime().block_on(self.client.title()).unwrap()
     }
 
-    /// The text of the page as a person sees it.
-    pub fn text(&self) -> String {
-        self.text_of("body")
+    /// Waits until this address stands in the address bar and its page is there.
+    pub fn lands_on(&self, url: &str) {
+        let arrived = || self.address() == url && self.run("return document.readyState") == "complete";
+        eventually_or(arrived, || format!("at {} and not at {url}:\n{}", self.address(), self.text()));
     }
 
-    pub fn text_of(&self, css: &str) -> String {
-        runtime().block_on(async { self.client.find(Locator::Css(css)).await.unwrap().text().await.unwrap() })
+    /// Waits until a person sees this text.
+    pub fn shows(&self, text: &str) {
+        eventually_or(|| self.text().contains(text), || format!("no {text:?} at {}:\n{}", self.address(), self.text()));
+    }
+
+    /// Waits until there is such an element with this text in it.
+    pub fn shows_in(&self, css: &str, text: &str) {
+        let there = || self.text_of(css).is_some_and(|found| found.contains(text));
+        eventually_or(there, || format!("no {text:?} in {css} at {}:\n{}", self.address(), self.text()));
+    }
+
+    /// The text of the page as a person sees it; none between two pages.
+    pub fn text(&self) -> String {
+        self.text_of("body").unwrap_or_default()
+    }
+
+    fn text_of(&self, css: &str) -> Option<String> {
+        runtime().block_on(async { self.client.find(Locator::Css(css)).await.ok()?.text().await.ok() })
     }
 
     pub fn has(&self, css: &str) -> bool {
