@@ -109,7 +109,8 @@ fn the_cookies_are_as_they_should_be(browser: &Browser, edge: &Edge) {
     assert_eq!(browser.cookie(&edge.host("iqueue"), STATE_COOKIE), None, "the state is spent");
     let csrf = browser.cookie(&edge.host("sentry"), "__Host-SSOLogin").unwrap();
     assert_eq!((&csrf["sameSite"], &csrf["httpOnly"]), (&json!("Strict"), &json!(true)));
-    let wide: Vec<_> = browser.cookies().into_iter().filter(|c| c["domain"].as_str().unwrap().starts_with('.')).collect();
+    let wide: Vec<_> =
+        browser.cookies().into_iter().filter(|c| c["domain"].as_str().unwrap().starts_with('.')).collect();
     assert!(wide.is_empty(), "no cookie for a whole domain: {wide:?}");
 }
 
@@ -271,7 +272,14 @@ fn an_attackers_ticket_or_cookie_signs_nobody_in_as_the_attacker() {
 fn plant_on_the_parent_domain(browser: &Browser, token: &str) -> usize {
     let sibling = evil(|_| String::new());
     browser.open(&format!("http://evil.app.localhost:{}/", sibling.address.port()));
-    for name in ["__Host-JWTCookie", "__HOST-JWTCookie", "__Secure-JWTCookie", "JWTCookie", "=__Host-JWTCookie", " __Host-JWTCookie"] {
+    for name in [
+        "__Host-JWTCookie",
+        "__HOST-JWTCookie",
+        "__Secure-JWTCookie",
+        "JWTCookie",
+        "=__Host-JWTCookie",
+        " __Host-JWTCookie",
+    ] {
         for attributes in ["; Secure", ""] {
             let text = json!(format!("{name}={token}; Domain=app.localhost; Path=/{attributes}"));
             browser.run(&format!("document.cookie = {text}"));

@@ -6,3 +6,5 @@ mod harness;
 mod browser;
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
+// Signing in with user name and password: what is told, counted and refused.
+mod login;

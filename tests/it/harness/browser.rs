@@ -43,8 +43,16 @@ fn start(preferences: Value) -> Browser {
     eventually("chromedriver listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let data = format!("--user-data-dir={}", home.path().join("profile").display());
     let arguments = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", &data,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-dev-shm-usage",
+        &data,
     ];
     let capabilities = json!({
         "goog:chromeOptions": { "args": arguments, "prefs": preferences },

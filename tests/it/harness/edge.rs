@@ -29,6 +29,7 @@ pub struct Builder {
     server: String,
     keys: String,
     users: Vec<(String, Vec<String>, Vec<String>)>,
+    files: Vec<(String, String)>,
 }
 
 pub struct Edge {
@@ -50,6 +51,7 @@ pub fn edge() -> Builder {
         server: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
         users: Vec::new(),
+        files: Vec::new(),
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
 }
@@ -97,14 +99,25 @@ impl Builder {
         self
     }
 
-    pub fn memcached(mut self, address: &str) -> Self {
-        self.sessions = format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}");
+    pub fn memcached(self, address: &str) -> Self {
+        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}"))
+    }
+
+    /// Replaces `sessions`.
+    pub fn sessions(mut self, yaml: &str) -> Self {
+        self.sessions = yaml.into();
         self
     }
 
     pub fn user(mut self, name: &str, services: &[&str], roles: &[&str]) -> Self {
         let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
         self.users.push((name.into(), owned(services), owned(roles)));
+        self
+    }
+
+    /// A file beside the configuration.
+    pub fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.into(), content.into()));
         self
     }
 
@@ -120,7 +133,8 @@ impl Builder {
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
-            let hosts = if more.contains("hosts:") { String::new() } else { format!("hosts: [{name}.{}], ", self.domain) };
+            let hosts =
+                if more.contains("hosts:") { String::new() } else { format!("hosts: [{name}.{}], ", self.domain) };
             writeln!(yaml, "  {name}: {{{hosts}pool: {name}{comma}{more}}}").unwrap();
         }
         yaml.push_str("pools:\n");
@@ -144,6 +158,9 @@ impl Builder {
         std::fs::write(folder.path().join("edge.pem"), certificate.pem).unwrap();
         std::fs::write(folder.path().join("edge.key"), certificate.key).unwrap();
         std::fs::write(folder.path().join("ca.pem"), &ca().pem).unwrap();
+        for (name, content) in &self.files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
         let file = folder.path().join("edge.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
         let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), Clock::default()).unwrap();
@@ -225,6 +242,11 @@ impl Edge {
         let mut sent: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         sent.extend([("username", user), ("password", password)]);
         client.post_form(&self.url("sentry", "/login"), &sent)
+    }
+
+    /// The users, to be changed behind the edge's back as its administrator does.
+    pub fn directory(&self) -> SqliteDirectory {
+        SqliteDirectory::open(&self.folder.path().join("users.db"), self.clock.clone()).unwrap()
     }
 
     /// As if so much time had passed, for everything but memcached's own clock.
