@@ -5,6 +5,7 @@
 mod client;
 mod decide;
 mod exchange;
+mod form;
 mod headers;
 mod rescue;
 
