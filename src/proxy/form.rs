@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, Version, header};
 use pingora_proxy::Session;
 
 use crate::sentry::{LARGEST_FORM, SsoRoute};
@@ -14,6 +14,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Result<Vec<u8>, StatusCode>> {
     if !route.takes_body() {
         return Ok(Ok(Vec::new()));
+    }
+    if declared_bytes(session).is_some_and(|bytes| bytes > LARGEST_FORM) {
+        return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    if waits_for_continue(session) {
+        session.as_downstream_mut().write_continue_response().await?;
     }
     let mut body = Vec::new();
     let read = async {
@@ -31,4 +37,17 @@ pub async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Resul
         Ok(Err(error)) => Err(error),
         Err(_) => Ok(Err(StatusCode::REQUEST_TIMEOUT)),
     }
+}
+
+fn declared_bytes(session: &Session) -> Option<usize> {
+    session.req_header().headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Pingora hands an `Expect` on to upstreams and leaves it to us where there is none (RFC 9110 §10.1.1). Over
+/// HTTP/2 nobody waits for long, and an interim response would be taken for the final one.
+fn waits_for_continue(session: &Session) -> bool {
+    let request = session.req_header();
+    let expects = request.headers.get(header::EXPECT);
+    request.version == Version::HTTP_11
+        && expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
