@@ -1,7 +1,7 @@
 //! The access log: one JSON line for each request, made of an `Exchange` when it ends. Fields are named as the
 //! metrics' labels are.
 //!
-//! The value of a ticket is blacked out; cookies, tokens and bodies are never there. Called by `proxy`, in
+//! Values of tickets and passwords are blacked out; cookies, tokens and bodies are never there. Called by `proxy`, in
 //! Pingora's `logging` phase and nowhere else.
 
 use std::net::IpAddr;
@@ -62,16 +62,18 @@ impl AccessLog {
     }
 }
 
-/// The query with the value of every `parameter` replaced; `None` when there was none to replace.
-pub fn without_tickets(query: &str, parameter: &str) -> Option<String> {
-    let is_ticket = |part: &str| part.split_once('=').is_some_and(|(name, _)| name == parameter);
-    query.split('&').any(is_ticket).then(|| {
-        let parts: Vec<String> = query
-            .split('&')
-            .map(|part| if is_ticket(part) { format!("{parameter}=…") } else { part.to_owned() })
-            .collect();
-        parts.join("&")
-    })
+/// The query with the values of tickets and passwords blacked out; `None` when there was neither. A password has
+/// no business in a URL, but some client will put it there, and a log is kept for years.
+pub fn without_secrets(query: &str, ticket: &str) -> Option<String> {
+    let is_secret = |part: &str| {
+        part.split_once('=').is_some_and(|(name, _)| name == ticket || name.eq_ignore_ascii_case("password"))
+    };
+    let shown = |part: &str| match part.split_once('=') {
+        Some((name, _)) if is_secret(part) => format!("{name}=…"),
+        _ => part.to_owned(),
+    };
+    let has_secret = query.split('&').any(is_secret);
+    has_secret.then(|| query.split('&').map(shown).collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -79,8 +81,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticket_does_not_reach_the_log() {
-        assert_eq!(without_tickets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
-        assert_eq!(without_tickets("a=requestID", "requestID"), None);
+    fn a_ticket_or_password_does_not_reach_the_log() {
+        assert_eq!(without_secrets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
+        assert_eq!(without_secrets("Password=SECRET&user=ada", "requestID").as_deref(), Some("Password=…&user=ada"));
+        assert_eq!(without_secrets("a=requestID&password", "requestID"), None);
     }
 }

@@ -5,6 +5,7 @@
 mod client;
 mod decide;
 mod exchange;
+mod form;
 mod headers;
 mod rescue;
 
@@ -235,7 +236,7 @@ impl Gateway {
     fn write_access_line(&self, session: &Session, exchange: &Exchange, status: u16, seconds: f64) {
         let request = session.req_header();
         let parameter = &exchange.snapshot.ticket_parameter;
-        let redacted = request.uri.query().and_then(|query| access_log::without_tickets(query, parameter));
+        let redacted = request.uri.query().and_then(|query| access_log::without_secrets(query, parameter));
         let server = exchange.tried.last().zip(destination(exchange).ok());
         self.access.write(&access_log::Entry {
             time: self.clock.now().rfc3339(),

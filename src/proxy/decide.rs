@@ -3,12 +3,13 @@
 //! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{StatusCode, header};
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
+use super::form::read_form;
 use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
 use crate::auth::{Assurance, Demand, Outcome, Reason, Verdict};
@@ -18,7 +19,7 @@ use crate::hygiene::{self, Incoming, Malformed, Target};
 use crate::reply::{Asked, Reply};
 use crate::request::Head;
 use crate::routes::{Route, Service};
-use crate::sentry::{LARGEST_FORM, Redeemed, Sentry, SsoRoute};
+use crate::sentry::{Redeemed, Sentry};
 
 /// What to do with a request.
 pub enum Decision {
@@ -34,9 +35,6 @@ impl From<Reply> for Decision {
 
 /// Below this, a service host is ours.
 const RESERVED: &str = "/.sentry";
-
-/// Time for the whole of a login form to arrive.
-const FORM_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Gateway {
     pub(super) async fn decide(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Decision> {
@@ -275,27 +273,4 @@ fn to_https(session: &Session, authority: &Authority, port: Option<u16>) -> Deci
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
     Reply::moved(&format!("https://{}{port}{target}", authority.host)).into()
-}
-
-/// A login's form, within its limits; nothing for routes that take no body.
-async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Result<Vec<u8>, StatusCode>> {
-    if !route.takes_body() {
-        return Ok(Ok(Vec::new()));
-    }
-    let mut body = Vec::new();
-    let read = async {
-        while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
-            if body.len() + chunk.len() > LARGEST_FORM {
-                return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Ok(()))
-    };
-    match tokio::time::timeout(FORM_DEADLINE, read).await {
-        Ok(Ok(Ok(()))) => Ok(Ok(body)),
-        Ok(Ok(Err(status))) => Ok(Err(status)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Ok(Err(StatusCode::REQUEST_TIMEOUT)),
-    }
 }

@@ -14,7 +14,7 @@ pub mod process;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub use browser::browser;
+pub use browser::{Browser, browser, browser_without_scripts};
 pub use client::{Client, Response, client};
 pub use edge::{Edge, edge};
 pub use memcached::memcached;
@@ -29,10 +29,17 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
 }
 
 /// Asks until it is so. For what another process does in its own time; fails loudly when it never comes true.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_or(holds, || what.to_owned());
+}
+
+/// The same, with something to be said only when it never came true.
+pub fn eventually_or(mut holds: impl FnMut() -> bool, what: impl FnOnce() -> String) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never came true: {what}");
+        if begun.elapsed() > Duration::from_secs(20) {
+            panic!("never came true: {}", what());
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
 }

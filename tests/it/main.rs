@@ -2,9 +2,13 @@
 
 mod harness;
 
+// The sign-on as a person meets it, in a real Chromium.
+mod browser;
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
 // What passes while the session store is away, by policy; and without any store.
 mod outage_policy;
 // An administrator's word on live sessions.
 mod revocation;
+// Signing in with user name and password: what is told, counted and refused.
+mod login;

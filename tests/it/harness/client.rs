@@ -20,10 +20,32 @@ use super::runtime;
 
 /// Header fields that a response through the edge may have; anything else is a leak.
 const ALLOWED: [&str; 26] = [
-    "access-control-allow-origin", "allow", "cache-control", "clear-site-data", "connection", "content-length",
-    "content-security-policy", "content-type", "cross-origin-opener-policy", "date", "location", "referrer-policy",
-    "retry-after", "set-cookie", "transfer-encoding", "upgrade", "www-authenticate", "x-content-type-options",
-    "x-frame-options", "x-from-origin", "x-request-id", "etag", "last-modified", "vary", "trailer", "keep-alive",
+    "access-control-allow-origin",
+    "allow",
+    "cache-control",
+    "clear-site-data",
+    "connection",
+    "content-length",
+    "content-security-policy",
+    "content-type",
+    "cross-origin-opener-policy",
+    "date",
+    "location",
+    "referrer-policy",
+    "retry-after",
+    "set-cookie",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-frame-options",
+    "x-from-origin",
+    "x-request-id",
+    "etag",
+    "last-modified",
+    "vary",
+    "trailer",
+    "keep-alive",
 ];
 
 #[derive(Clone)]
@@ -276,10 +298,8 @@ async fn exchange(
         sender.send_request(request).await?
     } else {
         let io = TokioIo::new(connect(edge, host, &[b"http/1.1"]).await?);
-        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .preserve_header_case(true)
-            .handshake(io)
-            .await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::Builder::new().preserve_header_case(true).handshake(io).await?;
         tokio::spawn(connection);
         sender.send_request(request).await?
     };
@@ -306,4 +326,35 @@ pub fn send_raw(edge: SocketAddr, name: &str, bytes: &[u8]) -> String {
         }
         String::from_utf8_lossy(&answer).into_owned()
     })
+}
+
+/// A connection over TLS on which a test says every byte itself, when it wants to.
+pub struct RawConnection(TlsStream<TcpStream>);
+
+pub fn raw_connection(edge: SocketAddr, name: &str) -> RawConnection {
+    RawConnection(runtime().block_on(connect(edge, name, &[b"http/1.1"])).unwrap())
+}
+
+impl RawConnection {
+    /// Answers whether the other side still took it.
+    pub fn say(&mut self, bytes: &str) -> bool {
+        use tokio::io::AsyncWriteExt;
+        runtime().block_on(self.0.write_all(bytes.as_bytes())).is_ok()
+    }
+
+    /// What has come by the time that `mark` has, that the edge closed, or that it was silent for so long.
+    pub fn hear(&mut self, mark: &str, silence: std::time::Duration) -> String {
+        use tokio::io::AsyncReadExt;
+        let mut heard = Vec::new();
+        let mut chunk = [0; 4096];
+        runtime().block_on(async {
+            while !String::from_utf8_lossy(&heard).contains(mark) {
+                match tokio::time::timeout(silence, self.0.read(&mut chunk)).await {
+                    Ok(Ok(read)) if read > 0 => heard.extend_from_slice(&chunk[..read]),
+                    _ => break,
+                }
+            }
+        });
+        String::from_utf8_lossy(&heard).into_owned()
+    }
 }

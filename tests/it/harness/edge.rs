@@ -29,6 +29,7 @@ pub struct Builder {
     server: String,
     keys: String,
     users: Vec<(String, Vec<String>, Vec<String>)>,
+    files: Vec<(String, String)>,
 }
 
 pub struct Edge {
@@ -50,6 +51,7 @@ pub fn edge() -> Builder {
         server: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
         users: Vec::new(),
+        files: Vec::new(),
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
 }
@@ -97,8 +99,13 @@ impl Builder {
         self
     }
 
-    pub fn memcached(mut self, address: &str) -> Self {
-        self.sessions = format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}");
+    pub fn memcached(self, address: &str) -> Self {
+        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}"))
+    }
+
+    /// Replaces `sessions`.
+    pub fn sessions(mut self, yaml: &str) -> Self {
+        self.sessions = yaml.into();
         self
     }
 
@@ -114,6 +121,12 @@ impl Builder {
         self
     }
 
+    /// A file beside the configuration.
+    pub fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.into(), content.into()));
+        self
+    }
+
     fn yaml(&self) -> String {
         let mut yaml = format!(
             "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
@@ -126,7 +139,8 @@ impl Builder {
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
-            let hosts = if more.contains("hosts:") { String::new() } else { format!("hosts: [{name}.{}], ", self.domain) };
+            let hosts =
+                if more.contains("hosts:") { String::new() } else { format!("hosts: [{name}.{}], ", self.domain) };
             writeln!(yaml, "  {name}: {{{hosts}pool: {name}{comma}{more}}}").unwrap();
         }
         yaml.push_str("pools:\n");
@@ -150,6 +164,9 @@ impl Builder {
         std::fs::write(folder.path().join("edge.pem"), certificate.pem).unwrap();
         std::fs::write(folder.path().join("edge.key"), certificate.key).unwrap();
         std::fs::write(folder.path().join("ca.pem"), &ca().pem).unwrap();
+        for (name, content) in &self.files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
         let file = folder.path().join("edge.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
         let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), Clock::default()).unwrap();

@@ -72,7 +72,8 @@ impl Origin {
                 let (socket, _) = listener.accept().await.unwrap();
                 let (seen, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| serve(request, Arc::clone(&seen), delay, Arc::clone(&answer)));
+                    let service =
+                        service_fn(move |request| serve(request, Arc::clone(&seen), delay, Arc::clone(&answer)));
                     let connection = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(socket), service)
                         .with_upgrades();
@@ -106,12 +107,7 @@ async fn serve(
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
-    let entry = Seen {
-        method: parts.method.to_string(),
-        target: parts.uri.to_string(),
-        headers: parts.headers,
-        body,
-    };
+    let entry = Seen { method: parts.method.to_string(), target: parts.uri.to_string(), headers: parts.headers, body };
     seen.lock().unwrap().push(entry.clone());
     tokio::time::sleep(delay).await;
     Ok(answer(&entry))
