@@ -2,6 +2,8 @@
 //!
 //! Exit status: 0 fine, 1 refused or failed, 2 wrong usage. No secret is ever taken from an argument.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command prints is its result")]
+
 mod check;
 mod demo;
 mod key;

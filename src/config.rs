@@ -25,6 +25,9 @@ pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Pr
 pub use secret::{Secret, SecretSource};
 pub use units::Rate;
 
+/// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
+pub const MOST_RETRIES: usize = 10;
+
 /// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -1,7 +1,7 @@
 //! Request hygiene: whether a request means one thing only, to us and to whoever serves it behind us.
 //!
 //! Pure: takes the parsed head and, for HTTP/1, the bytes it was parsed from, because Pingora mends some things
-//! before a filter sees them (`research` notes in ARCHITECTURE.md). Called by `proxy`, before anything else.
+//! before a filter sees them (see ARCHITECTURE.md). Called by `proxy`, before anything else.
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 

@@ -11,13 +11,13 @@ mod rescue;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -25,6 +25,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::access_log::{self, AccessLog};
 use crate::audit_log::AuditLog;
+use crate::auth::Source;
 use crate::clock::Clock;
 use crate::config::ForwardToken;
 use crate::drain::Drain;
@@ -34,6 +35,9 @@ use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 use decide::Decision;
 use exchange::Exchange;
+
+/// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// One for each listener; what they share stands behind `Arc`s.
 #[derive(Clone)]
@@ -65,7 +69,7 @@ impl ProxyHttp for Gateway {
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
         downstream.set_write_timeout(Some(timeouts.write));
-        downstream.set_total_drain_timeout(Some(timeouts.read));
+        downstream.set_total_drain_timeout(Some(DRAIN));
         downstream.set_pipelining_enabled(true);
         Ok(())
     }
@@ -101,6 +105,8 @@ impl ProxyHttp for Gateway {
             .service
             .as_ref()
             .filter(|service| service.forward_token == ForwardToken::Cookie)
+            // Only the one that was verified: on a public route nobody looked at what the client sent.
+            .filter(|_| exchange.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
         headers::join_cookies(upstream, &snapshot.cookie_names, keep)?;
         let request = session.req_header();
@@ -127,11 +133,15 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        // What passes after an upgrade is a conversation and has no size.
+        if session.as_downstream().was_upgraded() {
+            return Ok(());
+        }
         exchange.body_bytes += body.as_ref().map_or(0, Bytes::len);
         if exchange.body_bytes > exchange.snapshot.limits.body_bytes {
             self.metrics.limit_reached("body_too_large");
@@ -199,7 +209,11 @@ impl ProxyHttp for Gateway {
         service.count(status);
         service.duration.observe(seconds);
         if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
-            self.observe_upstream(exchange, pool, error.is_none());
+            // A client that went away, or sent too much, says nothing of the server.
+            let blameless = error.is_some_and(|error| *error.esource() != ErrorSource::Upstream);
+            if !blameless {
+                self.observe_upstream(exchange, pool, error.is_none());
+            }
         }
         if self.access.is_on() {
             self.write_access_line(session, exchange, status, seconds);
@@ -213,9 +227,9 @@ impl Gateway {
         let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
         let metrics = &pool.server(*server).metrics;
         if answered {
-            metrics.answered.inc()
+            metrics.answered.inc();
         } else {
-            metrics.failed.inc()
+            metrics.failed.inc();
         }
         metrics.duration.observe(begun.elapsed().as_secs_f64());
     }
@@ -243,9 +257,9 @@ impl Gateway {
             request_id: &exchange.request_id,
             client: exchange.client,
             method: request.method.as_str(),
-            host: authority(request),
-            path: request.uri.path(),
-            query: redacted.as_deref().or(request.uri.query()),
+            host: access_log::shortened(authority(request)),
+            path: access_log::shortened(request.uri.path()),
+            query: redacted.as_deref().or(request.uri.query()).map(access_log::shortened),
             protocol: if request.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
             status,
             bytes: session.body_bytes_sent(),
@@ -287,7 +301,7 @@ fn authority(request: &RequestHeader) -> &str {
 }
 
 /// Where the request goes, once its route is known.
-fn destination(exchange: &Exchange) -> Result<(&Pool, Option<std::time::Duration>)> {
+fn destination(exchange: &Exchange) -> Result<(&Pool, Option<Duration>)> {
     let service = exchange.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let route = service.at(exchange.route);
     Ok((&exchange.snapshot.pools[route.pool], route.read_timeout))

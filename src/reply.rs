@@ -153,6 +153,10 @@ impl Reply {
         head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
         if self.close {
             session.as_downstream_mut().set_keepalive(None);
+        } else {
+            // A body that nobody wanted is read to its end, within the drain timeout: to close on it would make a
+            // reset of this reply.
+            session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
         }
         session.write_response_header(Box::new(head), bodiless).await?;
         if !bodiless {

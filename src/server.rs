@@ -54,6 +54,8 @@ const BLOCKING_THREADS: usize = 8;
 /// A running edge. Dropping it stops everything at once.
 pub struct Edge {
     file: PathBuf,
+    /// What this process was started with; a reload replaces only what can change in place.
+    started_with: Config,
     config: Config,
     lasting: Lasting,
     access: Arc<AccessLog>,
@@ -72,11 +74,7 @@ pub struct Edge {
 /// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Loaded), Faults> {
     let (config, mut faults) = config::read(file)?;
-    // A throw-away registry: what a check finds out is not for scraping.
-    let loaded = match Metrics::new(env!("CARGO_PKG_VERSION")) {
-        Ok(metrics) => Loaded::read(&config, clock, &metrics, &mut faults),
-        Err(_) => None,
-    };
+    let loaded = Loaded::read(&config, clock, &mut faults);
     match (faults.is_empty(), loaded) {
         (true, Some(loaded)) => Ok((config, loaded)),
         _ => Err(faults),
@@ -88,7 +86,7 @@ impl Edge {
     pub fn start(file: &Path, clock: Clock) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
         let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
-        let loaded = Loaded::read(&config, &clock, &metrics, &mut faults);
+        let loaded = Loaded::read(&config, &clock, &mut faults);
         let (true, Some(loaded)) = (faults.is_empty(), loaded) else { return Err(StartError::Config(faults)) };
         metrics.operation.started(clock.now().seconds());
 
@@ -103,6 +101,7 @@ impl Edge {
         let directory = open_users(&config, &clock)?;
         let lasting = Lasting {
             store: session_store(&config.sessions, &clock, &metrics)?,
+            sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
             users: Arc::new(watch_users(&config, Arc::clone(&directory), &clock)?),
             logins: Arc::new(login_pool(&config, directory)?),
@@ -113,6 +112,7 @@ impl Edge {
         let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
         let certificates = Arc::new(ArcSwap::from_pointee(Certificates::default()));
         let mut loaded = loaded;
+        loaded.certificates.publish(&lasting.metrics);
         certificates.store(Arc::new(std::mem::take(&mut loaded.certificates)));
         let snapshot = Snapshot::build(&config, loaded, &lasting, &ports);
         let mut edge = Self {
@@ -127,6 +127,7 @@ impl Edge {
             admin: bound.admin.address,
             runtime: Some(runtime),
             lasting,
+            started_with: config.clone(),
             config,
         };
         edge.serve(bound)?;
@@ -174,7 +175,8 @@ impl Edge {
             threads,
             // A pool of idle upstream connections for each worker.
             upstream_keepalive_pool_size: 512,
-            max_retries: 1 + self.config.pools.iter().map(|pool| pool.retries).max().unwrap_or(0),
+            // Each pool's own number of retries is held by `proxy`; this is the most that one may have.
+            max_retries: 1 + config::MOST_RETRIES,
             ..ServerConf::default()
         });
         let gateway = Gateway {
@@ -215,6 +217,7 @@ impl Edge {
 
     /// Ready no more, then no new connections, then until what is in flight has finished or `drain` has passed.
     /// Blocks. Answers how many requests were cut off.
+    #[expect(clippy::disallowed_methods, reason = "the main thread serves nobody")]
     pub fn stop_gently(mut self) -> usize {
         let deadline = Instant::now() + self.config.server.drain;
         self.drain.begin();

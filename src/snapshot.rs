@@ -58,6 +58,8 @@ pub struct Lasting {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
+    /// False when that store keeps no sessions: it belongs to the store, which a reload does not change.
+    pub sessions_are_checked: bool,
     pub seen: Arc<RecentlySeen>,
     pub users: Arc<Watch>,
     pub logins: Arc<LoginPool>,
@@ -73,9 +75,9 @@ pub struct Loaded {
 
 impl Loaded {
     /// Reads certificates, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
-    pub fn read(config: &Config, clock: &Clock, metrics: &Metrics, faults: &mut Faults) -> Option<Self> {
+    pub fn read(config: &Config, clock: &Clock, faults: &mut Faults) -> Option<Self> {
         auth::install_crypto();
-        let certificates = Certificates::load(&config.tls, clock.now(), metrics, faults);
+        let certificates = Certificates::load(&config.tls, clock.now(), faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
         if let Sessions::Memcached { server, timeout } = &config.sessions
@@ -160,7 +162,7 @@ impl Snapshot {
             Fingerprinter::new(settings.fingerprint.clone()),
             auth::Sessions {
                 store: Arc::clone(&lasting.store),
-                checked: !matches!(config.sessions, Sessions::None),
+                checked: lasting.sessions_are_checked,
                 seen: Arc::clone(&lasting.seen),
                 users: Arc::clone(&lasting.users),
                 recorder: Recorder::new(Arc::clone(&lasting.store), config.record_interval),

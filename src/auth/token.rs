@@ -38,7 +38,7 @@ pub struct Claims {
     pub roles: Vec<String>,
     /// What the user is registered for.
     pub services: Vec<String>,
-    /// The seeds' TokenID: names the session.
+    /// The specification's TokenID: names the session.
     pub sid: String,
     pub jti: String,
     /// When the password was checked (OpenID Connect Core §2). Absent is long ago.
@@ -49,7 +49,7 @@ pub struct Claims {
     /// The session's absolute end.
     pub exp: u64,
     pub aud: String,
-    /// Seconds: the seeds' SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
+    /// Seconds: the specification's SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
     pub idle: u64,
 }
 

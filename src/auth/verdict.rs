@@ -152,6 +152,15 @@ impl Reason {
         }
     }
 
+    /// Whether a token that we signed led here, so that a user of ours stands behind it.
+    pub fn is_of_a_user(&self) -> bool {
+        match self {
+            Self::NoToken | Self::SeveralCookies | Self::StoreAway(_) => false,
+            Self::Token(fault) => matches!(fault, Fault::WrongAudience | Fault::Expired | Fault::NotYetValid),
+            _ => true,
+        }
+    }
+
     /// Whether the cookie that led here can never be good again, so that the browser should forget it.
     /// Not after a failure of ours, and not when it may be good in the browser that it was made for.
     pub fn spends_cookie(&self) -> bool {

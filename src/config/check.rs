@@ -212,7 +212,13 @@ impl Check<'_> {
     fn sessions(&mut self, sessions: file::Sessions) -> Sessions {
         match sessions.store.unwrap_or(file::SessionStore::Memory) {
             file::SessionStore::None => Sessions::None,
-            file::SessionStore::Memory => Sessions::Memory { capacity: sessions.memory.capacity.unwrap_or(1_000_000) },
+            file::SessionStore::Memory => {
+                let capacity = sessions.memory.capacity.unwrap_or(1_000_000);
+                if capacity == 0 {
+                    self.fault("sessions.memory.capacity", "nobody could sign in", "write 1 or more");
+                }
+                Sessions::Memory { capacity }
+            }
             file::SessionStore::Memcached => {
                 let servers = sessions.memcached.servers;
                 if servers.len() != 1 {

@@ -12,7 +12,7 @@ use super::exchange::Exchange;
 use super::form::read_form;
 use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
-use crate::auth::{Assurance, Demand, Outcome, Reason, Verdict};
+use crate::auth::{Assurance, Demand, Outcome, Verdict};
 use crate::config::Access;
 use crate::host::Authority;
 use crate::hygiene::{self, Incoming, Malformed, Target};
@@ -76,7 +76,9 @@ impl Gateway {
         if let Redeemed::Answer(reply) = ticket {
             return Ok(Decision::Answer(reply));
         }
-        let Some(at) = service.route(&target.path) else { return Ok(misdirected(session, exchange)) };
+        let Some(at) = service.route(&target.path) else {
+            return Ok(self.malformed(session, exchange, Malformed::Path));
+        };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
         // 4. to 11. Who asks, and whether they may.
@@ -100,7 +102,7 @@ impl Gateway {
         let target = hygiene::inspect(incoming, &exchange.snapshot.limits)?;
         // A port that we do not listen on is somebody else's address.
         let port = target.authority.port;
-        let known = |port: &u16| matches!(port, 80 | 443) || exchange.snapshot.ports.contains(port);
+        let known = |port: &u16| *port == 443 || exchange.snapshot.ports.contains(port);
         if is_tls(session) && port.is_some_and(|port| !known(&port)) {
             return Err(Malformed::Host);
         }
@@ -194,7 +196,8 @@ impl Gateway {
         };
         let outcome = reason.outcome();
         self.metrics.sign_on.refused(&service.metrics, outcome.label(), reason.label(), seconds);
-        if *reason != Reason::NoToken && outcome != Outcome::Unavailable {
+        // What anybody can send by the thousand is counted and not audited.
+        if reason.is_of_a_user() {
             let entry = audit_log::Entry {
                 event: Event::AccessRefused,
                 client: head.client,
@@ -208,7 +211,7 @@ impl Gateway {
         match (outcome, ticket) {
             (Outcome::Unavailable, _) => sentry.store_away(head),
             (Outcome::Forbidden, _) => sentry.forbidden(head),
-            (Outcome::LoginRequired, Redeemed::Failed { url }) => sentry.start(head, url),
+            (Outcome::LoginRequired, Redeemed::Failed { url }) => sentry.start_over(head, reason, url),
             (Outcome::LoginRequired, _) => sentry.login_required(head, reason),
         }
         .into()

@@ -145,6 +145,9 @@ pub fn join_cookies(upstream: &mut RequestHeader, ours: &[String], keep: Option<
 pub fn keep_own_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
     let sets_ours = |value: &HeaderValue| {
         let first = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+        // Without a name, old browsers took the value for name and value.
+        let first = first.trim_ascii();
+        let first = first.strip_prefix(b"=").unwrap_or(first);
         let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
         // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3).
         ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name))

@@ -112,7 +112,7 @@ impl Sentry {
         let password = Password::new(attempt.password.to_string());
         let (Ok(name), Ok(password)) = (name, password) else {
             // No account can have such a name or password: no hash is spent on it.
-            return Err(self.refuse(head, "malformed"));
+            return Err(self.refuse(head, None, "malformed"));
         };
         self.reserve(head, &name).await?;
         match self.logins.authenticate(name.clone(), password).await {
@@ -120,7 +120,11 @@ impl Sentry {
                 self.release(head, &name, true).await;
                 self.open_session(head, &user).await
             }
-            Authentication::Refused(refusal) => Err(self.refuse(head, label(refusal))),
+            Authentication::Refused(refusal) => {
+                // A name that nobody has may be a password in the wrong field: it is not written down.
+                let known = (refusal != Refusal::UnknownUser).then_some(name.as_str());
+                Err(self.refuse(head, known, label(refusal)))
+            }
             Authentication::Busy => {
                 self.release(head, &name, false).await;
                 self.count_login("busy");
@@ -136,9 +140,9 @@ impl Sentry {
         }
     }
 
-    fn refuse(&self, head: &Head<'_>, reason: &str) -> (StatusCode, Notice) {
+    fn refuse(&self, head: &Head<'_>, user: Option<&str>, reason: &str) -> (StatusCode, Notice) {
         self.count_login("refused");
-        self.audit(head, Event::LoginRefused, None, None, Some(reason));
+        self.audit(head, Event::LoginRefused, user, None, Some(reason));
         (StatusCode::UNAUTHORIZED, Notice::WrongCredentials)
     }
 

@@ -6,7 +6,7 @@
 //! fails changes nothing: what was known stays. Made in `server`, asked by `auth`.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,13 +16,16 @@ use arc_swap::ArcSwap;
 use super::{UserDirectory, UserState};
 use crate::clock::{Clock, UnixTime};
 
+/// Read again each time, so that a change that was written by a clock behind ours is not missed.
+const OVERLAP: Duration = Duration::from_secs(600);
+
 type States = HashMap<Box<str>, Arc<UserState>>;
 
 /// The latest word on users whose word has changed. Bounded by the number of users.
 pub struct Watch {
     states: Arc<ArcSwap<States>>,
     /// Dropping it ends the thread.
-    stop: Mutex<Option<Sender<()>>>,
+    stop: Mutex<Option<SyncSender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -35,11 +38,11 @@ impl Watch {
         interval: Duration,
     ) -> std::io::Result<Self> {
         let states = Arc::new(ArcSwap::from_pointee(States::new()));
-        let since = UnixTime::from_millis(clock.now().millis().saturating_sub(lifetime.as_millis() as u64));
+        let since = clock.now().minus(lifetime);
         let mut reader = Reader { directory, states: Arc::clone(&states), since, failing: false };
         // Before anybody is let in, so that a restart forgets nothing.
         reader.read();
-        let (stop, stopped) = channel();
+        let (stop, stopped) = sync_channel(0);
         let thread = std::thread::Builder::new().name("user-watch".into()).spawn(move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 reader.read();
@@ -73,7 +76,7 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self) {
-        let changed = match self.directory.changed_since(self.since) {
+        let changed = match self.directory.changed_since(self.since.minus(OVERLAP)) {
             Ok(changed) => changed,
             Err(error) => {
                 if !self.failing {

@@ -1,5 +1,15 @@
 //! All integration tests in one binary: the edge as its users meet it, over TLS, with real processes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that does not get what it expects ends; and it waits for other processes"
+)]
+
 mod harness;
 
 // The sign-on as a person meets it, in a real Chromium.

@@ -61,7 +61,12 @@ fn ended_sessions_stay_ended_and_a_new_login_is_not_one_of_them() {
     eventually("iqueue asks for a login", || status(&edge, &mut browser, "iqueue", "/") == 302);
     let mut again = edge.signed_in();
     assert_eq!(status(&edge, &mut again, "iqueue", "/"), 200);
-    assert!(edge.metric("sentry_edge_auth_decisions_total", "outcome=\"login_required\",reason=\"revoked\",service=\"iqueue\"") >= 1.0);
+    assert!(
+        edge.metric(
+            "sentry_edge_auth_decisions_total",
+            "outcome=\"login_required\",reason=\"revoked\",service=\"iqueue\""
+        ) >= 1.0
+    );
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Check<'_> {
         let sign_with = token.sign_with.or_else(|| keys.first().map(|key| key.id.clone())).unwrap_or_default();
         match keys.iter().find(|key| key.id == sign_with) {
             None if keys.is_empty() => {
-                self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it")
+                self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it");
             }
             None => {
                 self.fault(

@@ -8,8 +8,8 @@ use http::HeaderName;
 use super::{Check, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::{
-    Access, Credentials, ForwardToken, IdentityHeaders, OutagePolicy, Pool, PoolServer, PoolTimeouts, Route, Sentry,
-    Service,
+    Access, Credentials, ForwardToken, IdentityHeaders, MOST_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts,
+    Route, Sentry, Service,
 };
 use crate::host::HostPattern;
 
@@ -188,7 +188,7 @@ impl Check<'_> {
             let place = format!("pools.{name}");
             self.name(&place, &name);
             let retries = pool.retries.unwrap_or(2);
-            if retries > 10 {
+            if retries > MOST_RETRIES {
                 self.fault(
                     format!("{place}.retries"),
                     "more attempts only add load to a failing pool",
@@ -203,7 +203,7 @@ impl Check<'_> {
                     write: time(pool.timeouts.write, seconds(60)),
                     idle: time(pool.timeouts.idle, seconds(50)),
                 },
-                retries: retries.min(10),
+                retries: retries.min(MOST_RETRIES),
                 name,
             });
         }

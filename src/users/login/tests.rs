@@ -1,5 +1,7 @@
 //! Look-ups count hashes: a worker computes one hash for every look-up that succeeds, right after it.
 
+#![expect(clippy::disallowed_methods, reason = "these channels carry a handful of values")]
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::{Pin, pin};

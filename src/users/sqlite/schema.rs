@@ -85,6 +85,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// Two processes that switch a new file at once each hold what the other needs; SQLite sees that and refuses at
 /// once, whatever the busy timeout. So it is tried again, as long as the busy timeout would have waited.
+#[expect(clippy::disallowed_methods, reason = "runs at the start and on the command line, never on a worker")]
 fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let mut retries = BUSY_TIMEOUT.as_millis() / RETRY_AFTER.as_millis();
     loop {
