@@ -28,6 +28,8 @@ pub struct Builder {
     sessions: String,
     server: String,
     keys: String,
+    tls: String,
+    certificates: Vec<Vec<String>>,
     users: Vec<(String, Vec<String>, Vec<String>)>,
 }
 
@@ -49,6 +51,8 @@ pub fn edge() -> Builder {
         sessions: "{store: memory}".into(),
         server: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
+        tls: String::new(),
+        certificates: Vec::new(),
         users: Vec::new(),
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
@@ -97,6 +101,18 @@ impl Builder {
         self
     }
 
+    /// More keys of `tls`, in flow style.
+    pub fn tls(mut self, more: &str) -> Self {
+        self.tls = format!(", {more}");
+        self
+    }
+
+    /// One more certificate, in the edge's folder as `extra0.pem`, then `extra1.pem` and so on.
+    pub fn certificate(mut self, names: &[&str]) -> Self {
+        self.certificates.push(names.iter().map(|name| (*name).to_owned()).collect());
+        self
+    }
+
     pub fn memcached(mut self, address: &str) -> Self {
         self.sessions = format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}");
         self
@@ -109,18 +125,21 @@ impl Builder {
     }
 
     fn yaml(&self) -> String {
+        let extra = |at: usize| format!(", {{certificate: extra{at}.pem, key: extra{at}.key}}");
+        let extra: String = (0..self.certificates.len()).map(extra).collect();
         let mut yaml = format!(
             "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
              admin: {{address: \"127.0.0.1:0\"}}, drain: 5s{}}}\n\
              log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
-             tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}]}}\n\
+             tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\
              sentry: {{host: sentry.{}, keys: {}{}}}\n\
              sessions: {}\nusers: {{sqlite: {{path: users.db}}}}\nservices:\n",
-            self.server, self.domain, self.keys, self.sentry, self.sessions,
+            self.server, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
-            let hosts = if more.contains("hosts:") { String::new() } else { format!("hosts: [{name}.{}], ", self.domain) };
+            let hosts =
+                if more.contains("hosts:") { String::new() } else { format!("hosts: [{name}.{}], ", self.domain) };
             writeln!(yaml, "  {name}: {{{hosts}pool: {name}{comma}{more}}}").unwrap();
         }
         yaml.push_str("pools:\n");
@@ -143,6 +162,12 @@ impl Builder {
         let certificate = ca().issue(&names);
         std::fs::write(folder.path().join("edge.pem"), certificate.pem).unwrap();
         std::fs::write(folder.path().join("edge.key"), certificate.key).unwrap();
+        for (at, names) in self.certificates.iter().enumerate() {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let certificate = ca().issue(&names);
+            std::fs::write(folder.path().join(format!("extra{at}.pem")), certificate.pem).unwrap();
+            std::fs::write(folder.path().join(format!("extra{at}.key")), certificate.key).unwrap();
+        }
         std::fs::write(folder.path().join("ca.pem"), &ca().pem).unwrap();
         let file = folder.path().join("edge.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
