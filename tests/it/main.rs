@@ -4,3 +4,6 @@ mod harness;
 
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
+
+// What an application hears of a request: identity and origin, by the edge alone.
+mod headers;
