@@ -7,3 +7,5 @@ mod flow;
 
 // What an application hears of a request: identity and origin, by the edge alone.
 mod headers;
+// Whom a request is for: host, port, certificate, TLS.
+mod hosts;
