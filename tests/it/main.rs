@@ -9,3 +9,5 @@ mod flow;
 mod headers;
 // Whom a request is for: host, port, certificate, TLS.
 mod hosts;
+// Requests that could be read in two ways, and paths that could.
+mod hygiene;
