@@ -11,3 +11,5 @@ mod headers;
 mod hosts;
 // Requests that could be read in two ways, and paths that could.
 mod hygiene;
+// Where a sign-on may lead, and what its pages repeat.
+mod return_urls;
