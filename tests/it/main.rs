@@ -13,3 +13,5 @@ mod hosts;
 mod hygiene;
 // Where a sign-on may lead, and what its pages repeat.
 mod return_urls;
+// Who gets in, and what the others are told.
+mod access;
