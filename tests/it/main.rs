@@ -15,3 +15,5 @@ mod hygiene;
 mod return_urls;
 // Who gets in, and what the others are told.
 mod access;
+// Servers behind the edge: turns, failures, limits, bodies.
+mod upstream;
