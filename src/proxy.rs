@@ -115,7 +115,7 @@ impl ProxyHttp for Gateway {
             request_id: &exchange.request_id,
         };
         let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
-        headers::set(upstream, &forwarding, request.headers.get("x-forwarded-for"), identity)?;
+        headers::set(upstream, &forwarding, &request.headers, identity)?;
         self.assert_identity(upstream, exchange)?;
         // An HTTP/2 request has no Host field, and the application needs one.
         if request.version == Version::HTTP_2 {
