@@ -51,6 +51,7 @@ fn a_host_that_is_malformed_doubled_or_missing_is_refused() {
         ("112", "/", "Host: iqueue.test, evil\r\n"),
         ("112", "/", "Host: iqueue.test dextor.test\r\n"),
         ("116", "/", "Host: iqueue.test:1\r\n"),
+        ("116", "/", "Host: iqueue.test:80\r\n"),
         ("116", "/", "Host: iqueue.test:99999\r\n"),
         ("116", "/", "Host: iqueue.test:80:80\r\n"),
         ("116", "/", "Host: iqueue.test:1.2\r\n"),
