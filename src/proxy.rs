@@ -101,6 +101,7 @@ impl ProxyHttp for Gateway {
             .as_ref()
             .filter(|service| service.forward_token == ForwardToken::Cookie)
             .map(|_| snapshot.guard.cookie_name());
+        headers::use_origin_form(upstream);
         headers::join_cookies(upstream, &snapshot.cookie_names, keep)?;
         let request = session.req_header();
         let authority = authority(request);

@@ -107,6 +107,15 @@ fn set_identity(upstream: &mut RequestHeader, identity: &Identity, service: &Ser
     Ok(())
 }
 
+/// An absolute target is for proxies: an application gets path and query (RFC 9112 §3.2.1). Its authority agrees
+/// with the Host field, or Pingora would have refused it.
+pub fn use_origin_form(upstream: &mut RequestHeader) {
+    if !upstream.raw_path().starts_with(b"/") {
+        // Forgets the target as it was sent, of which Pingora has kept path and query here.
+        upstream.set_uri(upstream.uri.clone());
+    }
+}
+
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
 /// which an application would see the first. `keep` is the one of ours that a service asked for.
 pub fn join_cookies(upstream: &mut RequestHeader, ours: &[String], keep: Option<&str>) -> pingora::Result<()> {

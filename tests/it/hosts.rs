@@ -148,6 +148,23 @@ fn another_spelling_of_a_host_is_guarded_like_the_first_and_redirects_by_the_can
     assert_eq!(iqueue.count(), 0);
 }
 
+/// Input 127.
+#[test]
+fn an_absolute_target_that_agrees_with_the_host_is_served_and_forwarded_in_origin_form() {
+    let scene = scene();
+    for (target, forwarded) in [
+        ("http://iqueue.test/a?b", "/a?b"),
+        ("https://iqueue.test/a:b%20c?d=%2F//+&&e", "/a:b%20c?d=%2F//+&&e"),
+        ("http://iqueue.test", "/"),
+        ("http://iqueue.test?b", "/?b"),
+    ] {
+        assert_eq!(scene.status(target, "Host: iqueue.test\r\n"), 200, "{target}");
+        let seen = scene.iqueue.last();
+        assert_eq!(seen.target, forwarded, "{target}");
+        assert_eq!(seen.one("host").as_deref(), Some("iqueue.test"), "{target}");
+    }
+}
+
 /// Inputs 129 to 132.
 #[test]
 fn http_2_pseudo_headers_that_do_not_fit_are_refused() {
