@@ -59,8 +59,10 @@ impl ProxyHttp for Gateway {
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         let timeouts = &exchange.snapshot.timeouts;
-        let keepalive = (!self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
         let downstream = session.as_downstream_mut();
+        // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
+        let wanted = downstream.get_keepalive().is_some();
+        let keepalive = (wanted && !self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
         downstream.set_write_timeout(Some(timeouts.write));

@@ -224,6 +224,25 @@ fn a_connection_is_kept_after_a_reply_of_ours_that_leaves_nothing_in_doubt() {
 }
 
 #[test]
+fn a_client_that_wants_the_connection_closed_has_it_closed() {
+    let iqueue = origin("iqueue");
+    let edge = edge().service_with("iqueue", &iqueue, "routes: [{path: /public, access: public}]").start();
+    for (path, status) in [("/public", 200), ("/", 401), ("/.sentry/currentUser", 200)] {
+        for head in [
+            format!("GET {path} HTTP/1.1\r\nHost: iqueue.test\r\nConnection: close\r\n\r\n"),
+            format!("GET {path} HTTP/1.1\r\nHost: iqueue.test\r\nConnection: Close\r\n\r\n"),
+            format!("GET {path} HTTP/1.0\r\nHost: iqueue.test\r\n\r\n"),
+        ] {
+            let mut connection = raw(edge.address(), "iqueue.test");
+            let answer = connection.send(&head).answer().unwrap();
+            assert_eq!(answer.status, status, "{head}");
+            assert_ne!(answer.header("connection"), Some("keep-alive"), "{head}");
+            assert!(connection.rest().is_empty(), "{head}");
+        }
+    }
+}
+
+#[test]
 fn requests_in_one_write_are_answered_in_order_on_one_connection() {
     let iqueue = Origin::answering(|seen| HttpResponse::new(seen.target.clone().into()));
     let edge = edge().service_with("iqueue", &iqueue, PUBLIC).start();
