@@ -289,6 +289,8 @@ fn a_request_line_that_servers_read_differently_is_refused() {
         ("99", "GET \\ HTTP/1.1", &[400]),
         ("107", "GET /\u{e9} HTTP/1.1", &[400]),
         ("107", "GET /\u{1} HTTP/1.1", &[400]),
+        ("60", "GET a HTTP/1.1", &[400]),
+        ("60", "GET ?a HTTP/1.1", &[400]),
     ];
     for (number, line, statuses) in rows {
         scene.is_refused(number, format!("{line}\r\nHost: iqueue.test\r\n\r\n").as_bytes(), statuses);
