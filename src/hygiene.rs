@@ -108,7 +108,9 @@ fn check_framing(request: &Incoming<'_>) -> Result<(), Malformed> {
 }
 
 fn has_field(raw: &[u8], name: &[u8]) -> bool {
-    raw.split(|b| *b == b'\n').any(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))
+    // Pingora has refused a blank before the colon.
+    let is_named = |line: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    raw.split(|b| *b == b'\n').any(|line| is_named(line) && line.get(name.len()) == Some(&b':'))
 }
 
 /// A body whose length is told is refused before it is read; others are counted as they come.

@@ -114,6 +114,14 @@ fn a_length_and_a_coding_with_an_odd_name_are_a_length() {
     assert!(!scene.iqueue.last().headers.contains_key("transfer_encoding"));
 }
 
+#[test]
+fn a_field_whose_name_only_begins_like_a_length_is_none() {
+    let scene = public();
+    let fields = "Transfer-Encoding: chunked\r\nContent-Length-Hint: 5\r\n";
+    assert_eq!(scene.connect().send(request("POST", fields, "1\r\na\r\n0\r\n\r\n")).status(), 200);
+    assert_eq!(scene.iqueue.last().body, b"a");
+}
+
 /// Here the head is good, and may be on its way to the application when the body turns out not to be.
 #[test]
 fn a_broken_chunk_ends_the_connection_and_nothing_behind_it_is_served() {
