@@ -64,8 +64,10 @@ impl ProxyHttp for Gateway {
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         let timeouts = &exchange.snapshot.timeouts;
-        let keepalive = (!self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
         let downstream = session.as_downstream_mut();
+        // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
+        let wanted = downstream.get_keepalive().is_some();
+        let keepalive = (wanted && !self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
         downstream.set_write_timeout(Some(timeouts.write));
@@ -108,6 +110,7 @@ impl ProxyHttp for Gateway {
             // Only the one that was verified: on a public route nobody looked at what the client sent.
             .filter(|_| exchange.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
+        headers::use_origin_form(upstream);
         headers::join_cookies(upstream, &snapshot.cookie_names, keep)?;
         let request = session.req_header();
         let authority = authority(request);
@@ -122,7 +125,7 @@ impl ProxyHttp for Gateway {
             request_id: &exchange.request_id,
         };
         let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
-        headers::set(upstream, &forwarding, request.headers.get("x-forwarded-for"), identity)?;
+        headers::set(upstream, &forwarding, &request.headers, identity)?;
         self.assert_identity(upstream, exchange)?;
         // An HTTP/2 request has no Host field, and the application needs one.
         if request.version == Version::HTTP_2 {

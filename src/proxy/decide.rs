@@ -100,7 +100,7 @@ impl Gateway {
         let incoming =
             Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw: raw.as_deref() };
         let target = hygiene::inspect(incoming, &exchange.snapshot.limits)?;
-        // A port that we do not listen on is somebody else's address.
+        // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
         let port = target.authority.port;
         let known = |port: &u16| *port == 443 || exchange.snapshot.ports.contains(port);
         if is_tls(session) && port.is_some_and(|port| !known(&port)) {

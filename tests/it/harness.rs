@@ -10,6 +10,7 @@ pub mod edge;
 pub mod memcached;
 pub mod origin;
 pub mod process;
+pub mod raw;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub use client::{Client, Response, client};
 pub use edge::{Edge, edge};
 pub use memcached::memcached;
 pub use origin::{Origin, origin};
+pub use raw::raw;
 
 /// The runtime that clients and origins run on; edges have one of their own.
 pub fn runtime() -> &'static tokio::runtime::Runtime {

@@ -22,3 +22,16 @@ mod outage_policy;
 mod revocation;
 // Signing in with user name and password: what is told, counted and refused.
 mod login;
+
+// What an application hears of a request: identity and origin, by the edge alone.
+mod headers;
+// Whom a request is for: host, port, certificate, TLS.
+mod hosts;
+// Requests that could be read in two ways, and paths that could.
+mod hygiene;
+// Where a sign-on may lead, and what its pages repeat.
+mod return_urls;
+// Who gets in, and what the others are told.
+mod access;
+// Servers behind the edge: turns, failures, limits, bodies.
+mod upstream;

@@ -28,6 +28,8 @@ pub struct Builder {
     sessions: String,
     server: String,
     keys: String,
+    tls: String,
+    certificates: Vec<Vec<String>>,
     users: Vec<(String, Vec<String>, Vec<String>)>,
     files: Vec<(String, String)>,
 }
@@ -50,6 +52,8 @@ pub fn edge() -> Builder {
         sessions: "{store: memory}".into(),
         server: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
+        tls: String::new(),
+        certificates: Vec::new(),
         users: Vec::new(),
         files: Vec::new(),
     }
@@ -99,14 +103,20 @@ impl Builder {
         self
     }
 
-    pub fn memcached(self, address: &str) -> Self {
-        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}"))
+    /// More keys of `tls`, in flow style.
+    pub fn tls(mut self, more: &str) -> Self {
+        self.tls = format!(", {more}");
+        self
     }
 
-    /// Replaces `sessions`.
-    pub fn sessions(mut self, yaml: &str) -> Self {
-        self.sessions = yaml.into();
+    /// One more certificate, in the edge's folder as `extra0.pem`, then `extra1.pem` and so on.
+    pub fn certificate(mut self, names: &[&str]) -> Self {
+        self.certificates.push(names.iter().map(|name| (*name).to_owned()).collect());
         self
+    }
+
+    pub fn memcached(self, address: &str) -> Self {
+        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}"))
     }
 
     /// Replaces the whole of `sessions`, in flow style.
@@ -128,14 +138,16 @@ impl Builder {
     }
 
     fn yaml(&self) -> String {
+        let extra = |at: usize| format!(", {{certificate: extra{at}.pem, key: extra{at}.key}}");
+        let extra: String = (0..self.certificates.len()).map(extra).collect();
         let mut yaml = format!(
             "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
              admin: {{address: \"127.0.0.1:0\"}}, drain: 5s{}}}\n\
              log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
-             tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}]}}\n\
+             tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\
              sentry: {{host: sentry.{}, keys: {}{}}}\n\
              sessions: {}\nusers: {{refresh: 20ms, sqlite: {{path: users.db}}}}\nservices:\n",
-            self.server, self.domain, self.keys, self.sentry, self.sessions,
+            self.server, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
@@ -163,6 +175,12 @@ impl Builder {
         let certificate = ca().issue(&names);
         std::fs::write(folder.path().join("edge.pem"), certificate.pem).unwrap();
         std::fs::write(folder.path().join("edge.key"), certificate.key).unwrap();
+        for (at, names) in self.certificates.iter().enumerate() {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let certificate = ca().issue(&names);
+            std::fs::write(folder.path().join(format!("extra{at}.pem")), certificate.pem).unwrap();
+            std::fs::write(folder.path().join(format!("extra{at}.key")), certificate.key).unwrap();
+        }
         std::fs::write(folder.path().join("ca.pem"), &ca().pem).unwrap();
         for (name, content) in &self.files {
             std::fs::write(folder.path().join(name), content).unwrap();
