@@ -24,6 +24,9 @@ use attempt::Attempt;
 /// Bytes of a login form.
 pub const LARGEST_FORM: usize = 16 * 1024;
 
+/// Seconds until a login is worth another try, when the fault is ours.
+const RETRY_AFTER_S: u64 = 2;
+
 /// What a form is shown with.
 struct Form<'a> {
     status: StatusCode,
@@ -49,10 +52,10 @@ impl Sentry {
             Verdict::Refused(Reason::StoreAway(_)) => Some(Notice::StoreAway),
             Verdict::Refused(reason) => reason.spends_cookie().then_some(Notice::SessionEnded),
         };
-        let status =
-            if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let status = if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };
         let reply = self.form(head, &form);
+        let reply = if notice == Some(Notice::StoreAway) { reply.retry_after(RETRY_AFTER_S) } else { reply };
         let spent = notice == Some(Notice::SessionEnded) && !matches!(self.cookie(head), Lookup::Absent);
         reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
     }
@@ -97,7 +100,7 @@ impl Sentry {
                 let reply = self.form(head, &form);
                 match notice {
                     Notice::TooManyAttempts { retry_after_s } => reply.retry_after(retry_after_s),
-                    Notice::Busy | Notice::StoreAway => reply.retry_after(2),
+                    Notice::Busy | Notice::StoreAway => reply.retry_after(RETRY_AFTER_S),
                     _ => reply,
                 }
             }
