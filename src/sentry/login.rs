@@ -146,6 +146,12 @@ impl Sentry {
         (StatusCode::UNAUTHORIZED, Notice::WrongCredentials)
     }
 
+    fn login_without_store(&self, error: &StoreError) -> (StatusCode, Notice) {
+        log::warn!("a login failed: {error}");
+        self.count_login("unavailable");
+        (StatusCode::SERVICE_UNAVAILABLE, Notice::StoreAway)
+    }
+
     pub(super) fn count_login(&self, result: &str) {
         self.metrics.logins.with_label_values(&[result]).inc();
     }
@@ -157,7 +163,8 @@ impl Sentry {
             (self.address_counter(head), limits.failures_per_address, "failures_per_address"),
             (account_counter(name), limits.failures_per_account, "failures_per_account"),
         ] {
-            let count = self.store.add_failure(&key, limit.per).await.map_err(|error| store_away(&error))?;
+            let count =
+                self.store.add_failure(&key, limit.per).await.map_err(|error| self.login_without_store(&error))?;
             if count > limit.count {
                 self.count_login("limited");
                 self.metrics.limits_reached.with_label_values(&[label]).inc();
@@ -227,11 +234,6 @@ fn label(refusal: Refusal) -> &'static str {
 
 fn account_counter(name: &UserName) -> CounterKey {
     CounterKey::new("account", name.as_str())
-}
-
-pub(super) fn store_away(error: &StoreError) -> (StatusCode, Notice) {
-    log::warn!("a login failed: {error}");
-    (StatusCode::SERVICE_UNAVAILABLE, Notice::StoreAway)
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
