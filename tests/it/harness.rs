@@ -7,6 +7,7 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod edge;
+pub mod faulty;
 pub mod memcached;
 pub mod origin;
 pub mod process;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use browser::{Browser, browser, browser_without_scripts};
 pub use client::{Client, Response, client};
 pub use edge::{Edge, edge};
+pub use faulty::{Fault, faulty};
 pub use memcached::memcached;
 pub use origin::{Origin, origin};
 

@@ -8,3 +8,5 @@ mod browser;
 mod flow;
 // Signing in with user name and password: what is told, counted and refused.
 mod login;
+// The session store away, frozen, restarted, emptied, full or lying.
+mod outage;
