@@ -11,7 +11,7 @@ use sentry_edge::users::{Password, StoredHash, UserName, password};
 
 use crate::harness::client::{RawConnection, raw_connection};
 use crate::harness::edge::{Builder, PASSWORD, TOKEN_COOKIE};
-use crate::harness::{Edge, Origin, Response, edge, eventually, memcached, origin};
+use crate::harness::{Client, Edge, Origin, Response, edge, eventually, memcached, origin};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const CSRF_COOKIE: &str = "__Host-SSOLogin";
@@ -616,12 +616,16 @@ fn a_client_that_waits_for_100_continue_is_not_kept_waiting() {
 
 #[test]
 fn when_the_login_pool_is_full_the_rest_are_told_to_come_back() {
-    let Scene { edge, .. } = &scene_with(|builder| builder.sentry("login: {workers: 1, queue: 1}"));
-    // A hash of the dearest kind that is verified at all: one login keeps the only worker busy for long.
-    let dear = StoredHash::parse(&format!("$pbkdf2-sha512$i=2000000${0}${0}", "A".repeat(43))).unwrap();
+    let pool = "login: {workers: 1, queue: 1, deadline: 5m}";
+    let Scene { edge, .. } = &scene_with(|builder| builder.sentry(pool));
+    // A hash of a dear kind: one login keeps the only worker busy for long.
+    let dear = StoredHash::parse(&format!("$pbkdf2-sha512$i=1000000${0}${0}", "A".repeat(43))).unwrap();
     edge.directory().set_password_hash(&UserName::parse("bob").unwrap(), &dear).unwrap();
+    let mut browser = edge.client();
+    let form = &browser.open(&edge.url("sentry", "/login"));
     let answers: Vec<Response> = std::thread::scope(|scope| {
-        let tries: Vec<_> = (0..4).map(|_| scope.spawn(|| attempt(edge, "bob", "x"))).collect();
+        let attempt = |mut browser: Client| move || edge.send_login(&mut browser, form, "bob", "x");
+        let tries: Vec<_> = (0..4).map(|_| scope.spawn(attempt(browser.clone()))).collect();
         tries.into_iter().map(|login| login.join().unwrap()).collect()
     });
     let busy: Vec<&Response> = answers.iter().filter(|answer| answer.status == 503).collect();
