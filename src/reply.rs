@@ -3,6 +3,8 @@
 //! What a reply says is decided by `sentry` and `proxy`. Nothing of ours may be stored by a cache, framed, or
 //! leak a URL by Referer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
@@ -10,6 +12,9 @@ use pingora_proxy::Session;
 use serde_json::{Value, json};
 
 use crate::pages::{self, Branding};
+
+/// How long a client may go on sending after it was answered.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Who asked, as far as an error reply needs to know.
 #[derive(Clone, Copy)]
@@ -156,6 +161,8 @@ impl Reply {
         head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
         if self.close {
             session.as_downstream_mut().set_keepalive(None);
+        } else {
+            linger(session);
         }
         session.write_response_header(Box::new(head), bodiless).await?;
         if !bodiless {
@@ -163,4 +170,16 @@ impl Reply {
         }
         Ok(())
     }
+}
+
+/// Pingora closes when it answers before the request's body is there, and the reset takes the reply with it
+/// (RFC 9112 §9.6). So the rest is read away. Not where the client has asked first whether to send its body: it
+/// may come now or not, and what is read next would be a guess.
+fn linger(session: &mut Session) {
+    if session.req_header().headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let downstream = session.as_downstream_mut();
+    downstream.set_close_on_response_before_downstream_finish(false);
+    downstream.set_total_drain_timeout(Some(LINGER));
 }
