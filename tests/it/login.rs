@@ -594,6 +594,18 @@ fn a_form_that_drips_in_is_ended_by_its_deadline() {
 }
 
 #[test]
+fn whoever_sends_far_too_much_still_gets_to_read_why() {
+    let Scene { edge, .. } = &scene();
+    let (head, _) = raw_form(edge, "content-length: 4000000\r\n");
+    let mut connection = raw_connection(edge.address(), &edge.host("sentry"));
+    connection.say(&head);
+    for piece in 0..400 {
+        assert!(connection.say(&"x".repeat(10_000)), "cut off at piece {piece}");
+    }
+    assert_status(&connection.hear("\r\n\r\n", PATIENCE), 413);
+}
+
+#[test]
 fn a_client_that_waits_for_100_continue_is_not_kept_waiting() {
     let Scene { edge, .. } = &scene();
     let (_, body) = raw_form(edge, "");
