@@ -160,7 +160,10 @@ impl Gateway {
             Err(status) => {
                 self.metrics.limit_reached("form");
                 let text = "The form is larger than any of ours, or did not arrive in time.";
-                return Ok(Reply::problem(&asked(session, exchange), status, "Form not taken", text).closing().into());
+                let reply = Reply::problem(&asked(session, exchange), status, "Form not taken", text);
+                // Of a form that drips, no more is waited for.
+                let closes = status == StatusCode::REQUEST_TIMEOUT;
+                return Ok(if closes { reply.closing() } else { reply }.into());
             }
         };
         let service = exchange.service.as_ref().map(|service| &*service.name);

@@ -11,7 +11,7 @@ use sentry_edge::users::{Password, StoredHash, UserName, password};
 
 use crate::harness::client::{RawConnection, raw_connection};
 use crate::harness::edge::{Builder, PASSWORD, TOKEN_COOKIE};
-use crate::harness::{Edge, Origin, Response, edge, eventually, memcached, origin};
+use crate::harness::{Client, Edge, Origin, Response, edge, eventually, memcached, origin};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const CSRF_COOKIE: &str = "__Host-SSOLogin";
@@ -594,6 +594,18 @@ fn a_form_that_drips_in_is_ended_by_its_deadline() {
 }
 
 #[test]
+fn whoever_sends_far_too_much_still_gets_to_read_why() {
+    let Scene { edge, .. } = &scene();
+    let (head, _) = raw_form(edge, "content-length: 4000000\r\n");
+    let mut connection = raw_connection(edge.address(), &edge.host("sentry"));
+    connection.say(&head);
+    for piece in 0..400 {
+        assert!(connection.say(&"x".repeat(10_000)), "cut off at piece {piece}");
+    }
+    assert_status(&connection.hear("\r\n\r\n", PATIENCE), 413);
+}
+
+#[test]
 fn a_client_that_waits_for_100_continue_is_not_kept_waiting() {
     let Scene { edge, .. } = &scene();
     let (_, body) = raw_form(edge, "");
@@ -611,17 +623,23 @@ fn a_client_that_waits_for_100_continue_is_not_kept_waiting() {
     let (head, _) = raw_form(edge, "content-length: 16385\r\nexpect: 100-continue\r\n");
     let mut connection = raw_connection(edge.address(), &edge.host("sentry"));
     connection.say(&head);
-    assert_status(&connection.hear("\r\n\r\n", PATIENCE), 413);
+    let answer = connection.hear("\r\n\r\n", PATIENCE);
+    assert_status(&answer, 413);
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "the body may still come: {answer}");
 }
 
 #[test]
 fn when_the_login_pool_is_full_the_rest_are_told_to_come_back() {
-    let Scene { edge, .. } = &scene_with(|builder| builder.sentry("login: {workers: 1, queue: 1}"));
-    // A hash of the dearest kind that is verified at all: one login keeps the only worker busy for long.
-    let dear = StoredHash::parse(&format!("$pbkdf2-sha512$i=2000000${0}${0}", "A".repeat(43))).unwrap();
+    let pool = "login: {workers: 1, queue: 1, deadline: 5m}";
+    let Scene { edge, .. } = &scene_with(|builder| builder.sentry(pool));
+    // A hash of a dear kind: one login keeps the only worker busy for long.
+    let dear = StoredHash::parse(&format!("$pbkdf2-sha512$i=1000000${0}${0}", "A".repeat(43))).unwrap();
     edge.directory().set_password_hash(&UserName::parse("bob").unwrap(), &dear).unwrap();
+    let mut browser = edge.client();
+    let form = &browser.open(&edge.url("sentry", "/login"));
     let answers: Vec<Response> = std::thread::scope(|scope| {
-        let tries: Vec<_> = (0..4).map(|_| scope.spawn(|| attempt(edge, "bob", "x"))).collect();
+        let attempt = |mut browser: Client| move || edge.send_login(&mut browser, form, "bob", "x");
+        let tries: Vec<_> = (0..4).map(|_| scope.spawn(attempt(browser.clone()))).collect();
         tries.into_iter().map(|login| login.join().unwrap()).collect()
     });
     let busy: Vec<&Response> = answers.iter().filter(|answer| answer.status == 503).collect();

@@ -35,3 +35,5 @@ mod return_urls;
 mod access;
 // Servers behind the edge: turns, failures, limits, bodies.
 mod upstream;
+// The session store away, frozen, restarted, emptied, full or lying.
+mod outage;
