@@ -1,7 +1,7 @@
 //! The access log: one JSON line for each request, made of an `Exchange` when it ends. Fields are named as the
 //! metrics' labels are.
 //!
-//! The value of a ticket is blacked out; cookies, tokens and bodies are never there. Called by `proxy`, in
+//! Values of tickets and passwords are blacked out; cookies, tokens and bodies are never there. Called by `proxy`, in
 //! Pingora's `logging` phase and nowhere else.
 
 use std::net::IpAddr;
@@ -62,16 +62,42 @@ impl AccessLog {
     }
 }
 
-/// The query with the value of every `parameter` replaced; `None` when there was none to replace.
-pub fn without_tickets(query: &str, parameter: &str) -> Option<String> {
-    let is_ticket = |part: &str| part.split_once('=').is_some_and(|(name, _)| name == parameter);
-    query.split('&').any(is_ticket).then(|| {
-        let parts: Vec<String> = query
-            .split('&')
-            .map(|part| if is_ticket(part) { format!("{parameter}=…") } else { part.to_owned() })
-            .collect();
-        parts.join("&")
+/// The query with the values of tickets and passwords blacked out; `None` when there was neither. A password has
+/// no business in a URL, but some client will put it there, and a log is kept for years.
+pub fn without_secrets(query: &str, ticket: &str) -> Option<String> {
+    let is_secret = |part: &str| {
+        part.split_once('=').is_some_and(|(name, _)| name == ticket || name.eq_ignore_ascii_case("password"))
+    };
+    let shown = |part: &str| match part.split_once('=') {
+        Some((name, _)) if is_secret(part) => format!("{name}=…"),
+        _ => part.to_owned(),
+    };
+    let nested = format!("{ticket}%3D");
+    let has_secret = query.contains(&nested) || query.split('&').any(is_secret);
+    has_secret.then(|| {
+        let query = query.split('&').map(shown).collect::<Vec<_>>().join("&");
+        without_nested(&query, &nested)
     })
+}
+
+/// Blacks out tickets in URLs that are themselves a parameter, as `redirectURL` is.
+fn without_nested(query: &str, mark: &str) -> String {
+    let mut parts = query.split(mark);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let value = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        text.push_str(mark);
+        text.push('…');
+        text.push_str(part.trim_start_matches(value));
+    }
+    text
+}
+
+/// No more of a text than a log line should carry; what a client can make long is cut.
+pub fn shortened(text: &str) -> &str {
+    const LONGEST: usize = 2048;
+    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 #[cfg(test)]
@@ -79,8 +105,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticket_does_not_reach_the_log() {
-        assert_eq!(without_tickets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
-        assert_eq!(without_tickets("a=requestID", "requestID"), None);
+    fn a_ticket_or_password_does_not_reach_the_log() {
+        assert_eq!(without_secrets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
+        assert_eq!(without_secrets("Password=SECRET&user=ada", "requestID").as_deref(), Some("Password=…&user=ada"));
+        assert_eq!(without_secrets("a=requestID&password", "requestID"), None);
+        let nested = "redirectURL=https%3A%2F%2Fa%2F%3Fb%26requestID%3DSECRET-1%26c&state=s";
+        let shown = "redirectURL=https%3A%2F%2Fa%2F%3Fb%26requestID%3D…%26c&state=s";
+        assert_eq!(without_secrets(nested, "requestID").as_deref(), Some(shown));
+    }
+
+    #[test]
+    fn a_line_is_no_longer_than_it_should_be() {
+        assert_eq!(shortened("short"), "short");
+        assert_eq!(shortened(&"é".repeat(3000)).len(), 2048);
     }
 }

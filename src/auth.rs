@@ -6,6 +6,8 @@
 pub mod cookie;
 pub mod fingerprint;
 pub mod keys;
+pub mod outage;
+pub mod recorder;
 mod ring_provider;
 pub mod token;
 mod verdict;
@@ -19,14 +21,18 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, header};
 
 use crate::clock::UnixTime;
-use crate::config::{Access, Credentials};
+use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
-use crate::sessions::{Fingerprint, SessionRecord, SessionStore, StoreError};
+use crate::sessions::{Fingerprint, SessionKey, SessionRecord, SessionStore, StoreError};
+use crate::users::UserState;
+use crate::users::watch::Watch;
 use cookie::Lookup;
 use fingerprint::Fingerprinter;
+use outage::RecentlySeen;
+use recorder::Recorder;
 use token::{Tokens, Verified};
 
-pub use verdict::{Identity, Outcome, Reason, Source, Verdict};
+pub use verdict::{Assurance, Identity, Outcome, Reason, Source, Verdict};
 
 /// Lets the rest of the process use our ring provider for JSON Web Tokens. Harmless when called again.
 pub fn install_crypto() {
@@ -38,8 +44,19 @@ pub struct Guard {
     tokens: Arc<Tokens>,
     cookie_name: String,
     fingerprints: Fingerprinter,
-    store: Arc<dyn SessionStore>,
+    sessions: Sessions,
     metrics: Arc<Metrics>,
+}
+
+/// Where the guard learns whether a session lives.
+pub struct Sessions {
+    pub store: Arc<dyn SessionStore>,
+    /// False with `store: none`: the token alone decides.
+    pub checked: bool,
+    pub seen: Arc<RecentlySeen>,
+    pub recorder: Recorder,
+    /// What has become of users since their tokens were made.
+    pub users: Arc<Watch>,
 }
 
 /// What a route asks of whoever comes.
@@ -53,6 +70,22 @@ pub struct Demand<'a> {
     pub credentials: Credentials,
     /// Whether this request keeps the session from idling out.
     pub counts_as_activity: bool,
+    /// What to do while the store gives no answer.
+    pub on_outage: OutagePolicy,
+}
+
+/// How a session stands.
+#[derive(Debug)]
+enum Standing {
+    Lives(SessionRecord),
+    Gone,
+    /// The store did not say, and no policy says it instead.
+    Unknown(StoreError),
+    /// A policy says it, and with which fingerprint if it knows.
+    Vouched {
+        assurance: Assurance,
+        fingerprint: Option<Fingerprint>,
+    },
 }
 
 impl Guard {
@@ -60,10 +93,10 @@ impl Guard {
         tokens: Arc<Tokens>,
         cookie_name: String,
         fingerprints: Fingerprinter,
-        store: Arc<dyn SessionStore>,
+        sessions: Sessions,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { tokens, cookie_name, fingerprints, store, metrics }
+        Self { tokens, cookie_name, fingerprints, sessions, metrics }
     }
 
     /// The whole chain. Slides the session's expiry in the same round trip that finds it.
@@ -76,11 +109,41 @@ impl Guard {
             Err(reason) => return Verdict::Refused(reason),
         };
         let begun = Instant::now();
-        let slide = demand.counts_as_activity.then(|| slide(&verified, now));
-        let found = self.store.find(verified.session_key(), slide).await;
+        let standing = self.standing(&verified, demand, now).await;
         self.metrics.sign_on.session_duration.observe(begun.elapsed().as_secs_f64());
         let fingerprint = self.fingerprints.of(headers, verified.session_id());
-        judge(verified, source, found, fingerprint, demand)
+        let state = self.sessions.users.state(&verified.claims().sub);
+        judge(Evidence { verified, source, standing, fingerprint, state }, demand)
+    }
+
+    async fn standing(&self, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
+        let Sessions { store, checked, seen, recorder, .. } = &self.sessions;
+        if !checked {
+            return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
+        }
+        let key = verified.session_key();
+        let slide = demand.counts_as_activity.then(|| slide(verified, now));
+        match store.find(key, slide).await {
+            Ok(Some(record)) => {
+                if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
+                    seen.remember(key, record.fingerprint, now);
+                }
+                if let Some(ttl) = slide {
+                    recorder.note(key, &record, now, ttl);
+                }
+                Standing::Lives(record)
+            }
+            Ok(None) => {
+                seen.forget(key);
+                Standing::Gone
+            }
+            Err(error) => outage::standing(error, key, seen, demand, now),
+        }
+    }
+
+    /// A session was ended here: no policy may vouch for it any more.
+    pub fn forget(&self, session: &SessionKey) {
+        self.sessions.seen.forget(session);
     }
 
     /// The first half, without a store: a token of this request that verifies and is meant for this place.
@@ -143,33 +206,44 @@ pub fn slide(verified: &Verified, now: UnixTime) -> Duration {
     verified.idle_timeout().min(left).max(Duration::from_secs(1))
 }
 
-/// The second half, once the store has answered. Pure.
-fn judge(
+/// Everything that is known of a request's sender.
+struct Evidence {
     verified: Arc<Verified>,
     source: Source,
-    found: Result<Option<SessionRecord>, StoreError>,
+    standing: Standing,
     fingerprint: Fingerprint,
-    demand: &Demand<'_>,
-) -> Verdict {
-    let record = match found {
-        Err(error) => return Verdict::Refused(Reason::StoreAway(error)),
-        Ok(None) => return Verdict::Refused(Reason::NoSession),
-        Ok(Some(record)) => record,
+    /// The directory's latest word, where it differs from the token's.
+    state: Option<Arc<UserState>>,
+}
+
+/// The second half, once it is known how the session stands. Pure.
+fn judge(evidence: Evidence, demand: &Demand<'_>) -> Verdict {
+    let Evidence { verified, source, standing, fingerprint, state } = evidence;
+    let claims = verified.claims();
+    let (assurance, bound_to, begun) = match standing {
+        Standing::Unknown(error) => return Verdict::Refused(Reason::StoreAway(error)),
+        Standing::Gone => return Verdict::Refused(Reason::NoSession),
+        // A session of that id, but another's: as good as none.
+        Standing::Lives(record) if record.user != claims.sub => return Verdict::Refused(Reason::NoSession),
+        Standing::Lives(record) => (Assurance::Session, Some(record.fingerprint), record.created),
+        Standing::Vouched { assurance, fingerprint } => {
+            (assurance, fingerprint, UnixTime::from_seconds(claims.auth_time))
+        }
     };
-    if record.user != verified.claims().sub {
-        return Verdict::Refused(Reason::NoSession);
+    if state.as_ref().is_some_and(|state| state.disabled || begun <= state.ended_before) {
+        return Verdict::Refused(Reason::Revoked);
     }
-    if record.fingerprint != fingerprint {
+    if bound_to.is_some_and(|bound_to| bound_to != fingerprint) {
         return Verdict::Refused(Reason::OtherBrowser);
     }
-    let claims = verified.claims();
-    if demand.service.is_some_and(|service| !claims.services.iter().any(|s| s == service)) {
+    let identity = Identity::new(verified, source, assurance, state);
+    if demand.service.is_some_and(|service| !identity.services().iter().any(|s| s == service)) {
         return Verdict::Refused(Reason::NotRegistered);
     }
     if let Access::Roles(roles) = demand.access
-        && !roles.iter().any(|role| claims.roles.contains(role))
+        && !roles.iter().any(|role| identity.roles().contains(role))
     {
         return Verdict::Refused(Reason::MissingRole);
     }
-    Verdict::Known(Identity::new(verified, source))
+    Verdict::Known(identity)
 }

@@ -2,10 +2,13 @@
 //!
 //! Exit status: 0 fine, 1 refused or failed, 2 wrong usage. No secret is ever taken from an argument.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command prints is its result")]
+
 mod check;
 mod demo;
 mod key;
 mod run;
+mod session;
 mod token;
 mod user;
 
@@ -33,6 +36,8 @@ enum Command {
     Demo(demo::Demo),
     /// Look after users.
     User(user::User),
+    /// Look after the sessions of users who are signed in.
+    Session(session::Session),
     /// Make keys.
     Key(key::Key),
     /// Look into tokens.
@@ -94,6 +99,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::Check(check) => check.carry_out(),
         Command::Demo(demo) => demo.carry_out(),
         Command::User(user) => user.carry_out(),
+        Command::Session(session) => session.carry_out(),
         Command::Key(key) => key.carry_out(),
         Command::Token(token) => token.carry_out(),
     }

@@ -19,6 +19,7 @@ pub struct Clock {
 
 impl Clock {
     /// The present moment. A system clock before 1970 reads as 1970.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
     pub fn now(&self) -> UnixTime {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixTime::from_millis(since_epoch.as_millis() as u64 + self.pushed.load(Ordering::Relaxed))
@@ -50,6 +51,11 @@ impl UnixTime {
 
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_millis() as u64))
+    }
+
+    /// The moment that long before; 1970 at the earliest.
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by.as_millis() as u64))
     }
 
     /// How long after `earlier` this is; zero when it is before.

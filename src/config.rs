@@ -25,6 +25,9 @@ pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Pr
 pub use secret::{Secret, SecretSource};
 pub use units::Rate;
 
+/// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
+pub const MOST_RETRIES: usize = 10;
+
 /// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -33,6 +36,10 @@ pub struct Config {
     pub tls: Tls,
     pub sentry: Sentry,
     pub sessions: Sessions,
+    /// How exact the last access in a session record is.
+    pub record_interval: Duration,
+    /// For services that say nothing else.
+    pub on_outage: OutagePolicy,
     pub users: Users,
     pub services: Vec<Service>,
     pub pools: Vec<Pool>,
@@ -175,13 +182,42 @@ pub struct Login {
 
 #[derive(Clone, Debug)]
 pub enum Sessions {
-    Memory { capacity: usize },
-    Memcached { server: String, timeout: Duration },
+    Memory {
+        capacity: usize,
+    },
+    Memcached {
+        server: String,
+        timeout: Duration,
+    },
+    /// The token alone says who may pass.
+    None,
+}
+
+impl Users {
+    pub fn refresh(&self) -> Duration {
+        let Self::Sqlite { refresh, .. } = self;
+        *refresh
+    }
+}
+
+/// What to do with a good token while the session store gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutagePolicy {
+    /// Nobody passes, and nobody is logged out.
+    Deny,
+    /// Who was seen with a living session no longer ago than this passes.
+    Recent { within: Duration },
+    /// Everybody passes whose token is good.
+    TokenOnly,
 }
 
 #[derive(Clone, Debug)]
 pub enum Users {
-    Sqlite { path: PathBuf },
+    Sqlite {
+        path: PathBuf,
+        /// How often live sessions learn what has become of their users.
+        refresh: Duration,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -192,6 +228,7 @@ pub struct Service {
     pub forward_token: ForwardToken,
     pub assertion: bool,
     pub identity_headers: IdentityHeaders,
+    pub on_outage: OutagePolicy,
     /// The last one is `/`, which holds what the service says of itself.
     pub routes: Vec<Route>,
 }

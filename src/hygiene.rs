@@ -1,7 +1,7 @@
 //! Request hygiene: whether a request means one thing only, to us and to whoever serves it behind us.
 //!
 //! Pure: takes the parsed head and, for HTTP/1, the bytes it was parsed from, because Pingora mends some things
-//! before a filter sees them (`research` notes in ARCHITECTURE.md). Called by `proxy`, before anything else.
+//! before a filter sees them (see ARCHITECTURE.md). Called by `proxy`, before anything else.
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
@@ -108,7 +108,9 @@ fn check_framing(request: &Incoming<'_>) -> Result<(), Malformed> {
 }
 
 fn has_field(raw: &[u8], name: &[u8]) -> bool {
-    raw.split(|b| *b == b'\n').any(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))
+    // Pingora has refused a blank before the colon.
+    let is_named = |line: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    raw.split(|b| *b == b'\n').any(|line| is_named(line) && line.get(name.len()) == Some(&b':'))
 }
 
 /// A body whose length is told is refused before it is read; others are counted as they come.
@@ -117,12 +119,20 @@ fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
     if length.is_some_and(|length| length > limits.body_bytes as u64) { Err(Malformed::BodyTooLarge) } else { Ok(()) }
 }
 
-/// Whether the request line holds what Pingora would cut off (a fragment) or mend by escaping it.
+/// Whether the request line holds what Pingora would cut off (a fragment) or mend, by escaping it or by putting
+/// a slash before it.
 fn has_odd_target(raw: &[u8]) -> bool {
     let line = raw.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let spaces = line.iter().filter(|b| **b == b' ').count();
-    spaces != 2 || line.iter().any(|b| *b == b'#' || *b == b'\\' || !(0x20..0x7f).contains(b))
+    let target = line.split(|b| *b == b' ').nth(1).unwrap_or_default();
+    spaces != 2 || !has_form(target) || line.iter().any(|b| *b == b'#' || *b == b'\\' || !(0x20..0x7f).contains(b))
+}
+
+/// Origin form or absolute form (RFC 9112 §3.2): the others are for proxies, or for no resource of ours.
+fn has_form(target: &[u8]) -> bool {
+    let begins = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    target.starts_with(b"/") || begins(b"http://") || begins(b"https://")
 }
 
 /// `:authority`, or the one Host field. Pingora has refused two of them, and two that differ.
@@ -185,6 +195,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: user@a.com\r\n\r\n", Malformed::Host),
             ("GET /pub#/../admin HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Target),
             ("GET /a b HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Target),
+            ("GET a HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Target),
             ("GET /a/../.. HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Path),
             ("TRACE / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),
             ("FOO / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),

@@ -8,6 +8,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath {
     text: String,
+    /// How a server reads it that cuts segments at `;`, takes `\` for `/` or decodes twice, if that is another way.
+    lenient: Option<String>,
     exact: bool,
 }
 
@@ -22,27 +24,10 @@ impl CanonicalPath {
             return Err(BadPath);
         }
         let (decoded, mut exact) = decode_once(raw)?;
-        let mut segments: Vec<&str> = Vec::new();
-        for segment in decoded[1..].split('/') {
-            // Some servers cut a segment at `;` before they look for dots.
-            match segment.split(';').next().unwrap_or_default() {
-                "" | "." => {}
-                ".." => {
-                    segments.pop().ok_or(BadPath)?;
-                }
-                _ => segments.push(segment),
-            }
-        }
-        let mut text = String::with_capacity(decoded.len());
-        for segment in &segments {
-            text.push('/');
-            text.push_str(segment);
-        }
-        if text.is_empty() || decoded.ends_with('/') {
-            text.push('/');
-        }
+        let text = normalize(&decoded)?;
         exact &= text == decoded && !decoded.contains(['\\', ';']);
-        Ok(Self { text, exact })
+        let lenient = if decoded.contains(['\\', ';', '%']) { Some(read_leniently(&decoded)?) } else { None };
+        Ok(Self { lenient: lenient.filter(|lenient| *lenient != text), text, exact })
     }
 
     pub fn as_str(&self) -> &str {
@@ -56,8 +41,48 @@ impl CanonicalPath {
 
     /// Whether `rule` (no trailing slash, or `/`) is this path or one of its parents.
     pub fn is_under(&self, rule: &str) -> bool {
-        rule == "/" || self.text.strip_prefix(rule).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_under(&self.text, rule)
     }
+
+    /// The same of the path as a lenient server reads it.
+    pub fn may_be_under(&self, rule: &str) -> bool {
+        is_under(self.lenient.as_ref().unwrap_or(&self.text), rule)
+    }
+}
+
+fn is_under(path: &str, rule: &str) -> bool {
+    rule == "/" || path.strip_prefix(rule).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Without dot segments and doubled slashes. Some servers cut a segment at `;` before they look for dots.
+fn normalize(decoded: &str) -> Result<String, BadPath> {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => {
+                segments.pop().ok_or(BadPath)?;
+            }
+            _ => segments.push(segment),
+        }
+    }
+    let mut text = String::with_capacity(decoded.len());
+    for segment in &segments {
+        text.push('/');
+        text.push_str(segment);
+    }
+    if text.is_empty() || decoded.ends_with('/') {
+        text.push('/');
+    }
+    Ok(text)
+}
+
+fn read_leniently(decoded: &str) -> Result<String, BadPath> {
+    // What cannot be decoded a second time is left as it is by those who try.
+    let twice = decode_once(decoded).map_or_else(|_| decoded.to_owned(), |(twice, _)| twice);
+    let slashes = twice.replace('\\', "/");
+    let cut: Vec<&str> = slashes.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
+    normalize(&cut.join("/"))
 }
 
 /// The decoded text, and whether each escape was one that had to be: of an octet that is neither unreserved nor
@@ -118,6 +143,16 @@ mod tests {
         ] {
             assert_eq!(canonical(raw), (seen.to_owned(), false), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_lenient_reading_is_known_where_it_differs() {
+        for raw in ["/admin;x/users", "/x%5c..%5cadmin/users", "/%2561dmin/users", "/x;y/..;/admin/users"] {
+            let path = CanonicalPath::of(raw).unwrap();
+            assert!(path.may_be_under("/admin"), "{raw}");
+        }
+        assert!(!CanonicalPath::of("/other;admin/users").unwrap().may_be_under("/admin"));
+        assert!(CanonicalPath::of("/admin/x").unwrap().may_be_under("/admin"));
     }
 
     #[test]

@@ -5,18 +5,19 @@
 mod client;
 mod decide;
 mod exchange;
+mod form;
 mod headers;
 mod rescue;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -24,6 +25,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::access_log::{self, AccessLog};
 use crate::audit_log::AuditLog;
+use crate::auth::Source;
 use crate::clock::Clock;
 use crate::config::ForwardToken;
 use crate::drain::Drain;
@@ -33,6 +35,9 @@ use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 use decide::Decision;
 use exchange::Exchange;
+
+/// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// One for each listener; what they share stands behind `Arc`s.
 #[derive(Clone)]
@@ -59,12 +64,14 @@ impl ProxyHttp for Gateway {
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         let timeouts = &exchange.snapshot.timeouts;
-        let keepalive = (!self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
         let downstream = session.as_downstream_mut();
+        // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
+        let wanted = downstream.get_keepalive().is_some();
+        let keepalive = (wanted && !self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
         downstream.set_write_timeout(Some(timeouts.write));
-        downstream.set_total_drain_timeout(Some(timeouts.read));
+        downstream.set_total_drain_timeout(Some(DRAIN));
         downstream.set_pipelining_enabled(true);
         Ok(())
     }
@@ -100,7 +107,10 @@ impl ProxyHttp for Gateway {
             .service
             .as_ref()
             .filter(|service| service.forward_token == ForwardToken::Cookie)
+            // Only the one that was verified: on a public route nobody looked at what the client sent.
+            .filter(|_| exchange.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
+        headers::use_origin_form(upstream);
         headers::join_cookies(upstream, &snapshot.cookie_names, keep)?;
         let request = session.req_header();
         let authority = authority(request);
@@ -115,7 +125,7 @@ impl ProxyHttp for Gateway {
             request_id: &exchange.request_id,
         };
         let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
-        headers::set(upstream, &forwarding, request.headers.get("x-forwarded-for"), identity)?;
+        headers::set(upstream, &forwarding, &request.headers, identity)?;
         self.assert_identity(upstream, exchange)?;
         // An HTTP/2 request has no Host field, and the application needs one.
         if request.version == Version::HTTP_2 {
@@ -126,11 +136,15 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        // What passes after an upgrade is a conversation and has no size.
+        if session.as_downstream().was_upgraded() {
+            return Ok(());
+        }
         exchange.body_bytes += body.as_ref().map_or(0, Bytes::len);
         if exchange.body_bytes > exchange.snapshot.limits.body_bytes {
             self.metrics.limit_reached("body_too_large");
@@ -198,7 +212,11 @@ impl ProxyHttp for Gateway {
         service.count(status);
         service.duration.observe(seconds);
         if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
-            self.observe_upstream(exchange, pool, error.is_none());
+            // A client that went away, or sent too much, says nothing of the server.
+            let blameless = error.is_some_and(|error| *error.esource() != ErrorSource::Upstream);
+            if !blameless {
+                self.observe_upstream(exchange, pool, error.is_none());
+            }
         }
         if self.access.is_on() {
             self.write_access_line(session, exchange, status, seconds);
@@ -212,9 +230,9 @@ impl Gateway {
         let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
         let metrics = &pool.server(*server).metrics;
         if answered {
-            metrics.answered.inc()
+            metrics.answered.inc();
         } else {
-            metrics.failed.inc()
+            metrics.failed.inc();
         }
         metrics.duration.observe(begun.elapsed().as_secs_f64());
     }
@@ -225,8 +243,8 @@ impl Gateway {
         if !service.assertion {
             return Ok(());
         }
-        let claims = identity.verified().claims();
-        let assertion = exchange.snapshot.guard.tokens().assertion(claims, &service.name, self.clock.now());
+        let claims = identity.claims();
+        let assertion = exchange.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
         let assertion = assertion
             .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
         upstream.insert_header("X-Sentry-Assertion", assertion)
@@ -235,16 +253,16 @@ impl Gateway {
     fn write_access_line(&self, session: &Session, exchange: &Exchange, status: u16, seconds: f64) {
         let request = session.req_header();
         let parameter = &exchange.snapshot.ticket_parameter;
-        let redacted = request.uri.query().and_then(|query| access_log::without_tickets(query, parameter));
+        let redacted = request.uri.query().and_then(|query| access_log::without_secrets(query, parameter));
         let server = exchange.tried.last().zip(destination(exchange).ok());
         self.access.write(&access_log::Entry {
             time: self.clock.now().rfc3339(),
             request_id: &exchange.request_id,
             client: exchange.client,
             method: request.method.as_str(),
-            host: authority(request),
-            path: request.uri.path(),
-            query: redacted.as_deref().or(request.uri.query()),
+            host: access_log::shortened(authority(request)),
+            path: access_log::shortened(request.uri.path()),
+            query: redacted.as_deref().or(request.uri.query()).map(access_log::shortened),
             protocol: if request.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
             status,
             bytes: session.body_bytes_sent(),
@@ -286,7 +304,7 @@ fn authority(request: &RequestHeader) -> &str {
 }
 
 /// Where the request goes, once its route is known.
-fn destination(exchange: &Exchange) -> Result<(&Pool, Option<std::time::Duration>)> {
+fn destination(exchange: &Exchange) -> Result<(&Pool, Option<Duration>)> {
     let service = exchange.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let route = service.at(exchange.route);
     Ok((&exchange.snapshot.pools[route.pool], route.read_timeout))

@@ -3,6 +3,8 @@
 //! What a reply says is decided by `sentry` and `proxy`. Nothing of ours may be stored by a cache, framed, or
 //! leak a URL by Referer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
@@ -153,6 +155,8 @@ impl Reply {
         head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
         if self.close {
             session.as_downstream_mut().set_keepalive(None);
+        } else {
+            linger(session);
         }
         session.write_response_header(Box::new(head), bodiless).await?;
         if !bodiless {
@@ -160,4 +164,15 @@ impl Reply {
         }
         Ok(())
     }
+}
+
+/// Pingora closes when it answers before the request's body is there, and the reset takes the reply with it
+/// (RFC 9112 §9.6). So the rest is read away, within the drain
+/// timeout that `proxy` sets. Not where the client has asked first whether to send its body: it
+/// may come now or not, and what is read next would be a guess.
+fn linger(session: &mut Session) {
+    if session.req_header().headers.contains_key(header::EXPECT) {
+        return;
+    }
+    session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
 }

@@ -73,11 +73,18 @@ impl<'a> Head<'a> {
     /// Whether a one-time thing may be spent on this request: a GET that a person made, no look-ahead of a
     /// browser, no scanner's HEAD, no image that a foreign page embeds.
     pub fn may_redeem(&self) -> bool {
-        let ahead = ["sec-purpose", "purpose", "x-moz"].iter().any(|name| {
-            self.field(*name).is_some_and(|value| value.contains("prefetch") || value.contains("prerender"))
-        });
-        let embedded = self.field("sec-fetch-dest").is_some_and(|dest| dest != "document");
-        self.method == Method::GET && self.is_navigation() && !ahead && !embedded
+        self.method == Method::GET && self.is_navigation() && !self.is_look_ahead() && !self.is_embedded()
+    }
+
+    /// Whether a browser fetches this before anybody has asked for it.
+    pub fn is_look_ahead(&self) -> bool {
+        let ahead = |value: &str| value.contains("prefetch") || value.contains("prerender");
+        ["sec-purpose", "purpose", "x-moz"].iter().any(|name| self.field(*name).is_some_and(ahead))
+    }
+
+    /// Whether this is a part of a page, such as a picture or a frame.
+    pub fn is_embedded(&self) -> bool {
+        self.field("sec-fetch-dest").is_some_and(|dest| dest != "document")
     }
 
     pub fn fetch_site(&self) -> FetchSite {

@@ -24,7 +24,7 @@ use serde_json::json;
 
 use crate::audit_log::{self, AuditLog, Event};
 use crate::auth::{Demand, Guard, Reason, Verdict};
-use crate::config::{self, Access, Audience, Credentials};
+use crate::config::{self, Access, Audience, Credentials, OutagePolicy};
 use crate::host::{Host, HostPattern};
 use crate::metrics::Metrics;
 use crate::pages::{self, Branding};
@@ -202,7 +202,7 @@ impl Sentry {
             Verdict::Refused(_) => return Reply::redirect(&format!("{}/login", head.origin_of(&self.host))),
         };
         let claims = identity.verified().claims();
-        let registered = |name: &str| claims.services.iter().any(|service| service == name);
+        let registered = |name: &str| identity.services().iter().any(|service| service == name);
         let doors = self.realm.front_doors().iter().filter(|(name, _)| registered(name));
         let services: Vec<(String, String)> =
             doors.map(|(name, host)| (name.to_string(), format!("{}/", head.origin_of(host)))).collect();
@@ -228,6 +228,8 @@ impl Sentry {
             access: &ANYBODY,
             credentials: Credentials { cookie: true, bearer: false },
             counts_as_activity,
+            // The sign-on host hands out tickets and needs the store for that anyway.
+            on_outage: OutagePolicy::Deny,
         };
         self.guard.check(head.headers, &demand, head.now).await
     }

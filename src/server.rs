@@ -32,13 +32,18 @@ use crate::sessions::SessionStore;
 use crate::sessions::memcached::{self, MemcachedStore};
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::observed::Observed;
+use crate::sessions::without::WithoutSessions;
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::users::login::{LoginLimits, LoginPool};
 use crate::users::sqlite::SqliteDirectory;
+use crate::users::watch::Watch;
 use listener::{Bound, Service};
 
 pub use start_error::StartError;
+
+/// Tickets, and as many counters, that fit into this process with `store: none`.
+const TICKETS_WITHOUT_STORE: usize = 100_000;
 
 /// Threads for what must block: none of ours does on the request path.
 const BLOCKING_THREADS: usize = 8;
@@ -46,6 +51,8 @@ const BLOCKING_THREADS: usize = 8;
 /// A running edge. Dropping it stops everything at once.
 pub struct Edge {
     file: PathBuf,
+    /// What this process was started with; a reload replaces only what can change in place.
+    started_with: Config,
     config: Config,
     lasting: Lasting,
     access: Arc<AccessLog>,
@@ -66,11 +73,7 @@ pub struct Edge {
 /// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Loaded), Faults> {
     let (config, mut faults) = config::read(file)?;
-    // A throw-away registry: what a check finds out is not for scraping.
-    let loaded = match Metrics::new(env!("CARGO_PKG_VERSION")) {
-        Ok(metrics) => Loaded::read(&config, clock, &metrics, &mut faults),
-        Err(_) => None,
-    };
+    let loaded = Loaded::read(&config, clock, &mut faults);
     match (faults.is_empty(), loaded) {
         (true, Some(loaded)) => Ok((config, loaded)),
         _ => Err(faults),
@@ -82,7 +85,7 @@ impl Edge {
     pub fn start(file: &Path, clock: Clock) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
         let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
-        let loaded = Loaded::read(&config, &clock, &metrics, &mut faults);
+        let loaded = Loaded::read(&config, &clock, &mut faults);
         let (true, Some(loaded)) = (faults.is_empty(), loaded) else { return Err(StartError::Config(faults)) };
         metrics.operation.started(clock.now().seconds());
 
@@ -94,9 +97,13 @@ impl Edge {
         };
         let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log")?));
         let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log")?));
+        let directory = open_users(&config, &clock)?;
         let lasting = Lasting {
             store: session_store(&config.sessions, &clock, &metrics)?,
-            logins: Arc::new(login_pool(&config, &clock)?),
+            sessions_are_checked: !matches!(config.sessions, Sessions::None),
+            seen: Arc::default(),
+            users: Arc::new(watch_users(&config, Arc::clone(&directory), &clock)?),
+            logins: Arc::new(login_pool(&config, directory)?),
             clock,
             metrics,
             audit,
@@ -104,6 +111,7 @@ impl Edge {
         let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
         let certificates = Arc::new(ArcSwap::from_pointee(Certificates::default()));
         let mut loaded = loaded;
+        loaded.certificates.publish(&lasting.metrics);
         certificates.store(Arc::new(std::mem::take(&mut loaded.certificates)));
         let snapshot = Snapshot::build(&config, loaded, &lasting, &ports);
         let mut edge = Self {
@@ -119,6 +127,7 @@ impl Edge {
             admin: bound.admin.address,
             runtime: Some(runtime),
             lasting,
+            started_with: config.clone(),
             config,
         };
         edge.serve(bound)?;
@@ -151,6 +160,7 @@ impl Edge {
             store: Arc::clone(&self.lasting.store),
             logins: Arc::clone(&self.lasting.logins),
             drain: Arc::clone(&self.drain),
+            snapshot: Arc::clone(&self.snapshot),
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin");
@@ -166,7 +176,8 @@ impl Edge {
             threads,
             // A pool of idle upstream connections for each worker.
             upstream_keepalive_pool_size: 512,
-            max_retries: 1 + self.config.pools.iter().map(|pool| pool.retries).max().unwrap_or(0),
+            // Each pool's own number of retries is held by `proxy`; this is the most that one may have.
+            max_retries: 1 + config::MOST_RETRIES,
             ..ServerConf::default()
         });
         let gateway = Gateway {
@@ -254,6 +265,11 @@ fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Resul
         Sessions::Memory { capacity } => {
             Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &metrics.sign_on.store))
         }
+        // Tickets and failure counters still need a place; sessions are not kept at all.
+        Sessions::None => {
+            let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
+            Arc::new(Observed::new(WithoutSessions::new(memory), "none", &metrics.sign_on.store))
+        }
         Sessions::Memcached { server, timeout } => {
             let store = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
                 .map_err(|error| StartError::Store(error.to_string()))?;
@@ -262,12 +278,21 @@ fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Resul
     })
 }
 
-fn login_pool(config: &Config, clock: &Clock) -> Result<LoginPool, StartError> {
-    let Users::Sqlite { path } = &config.users;
+fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {
+    let Users::Sqlite { path, .. } = &config.users;
     // A mistyped path must not start an edge at which nobody can sign in.
     let directory = SqliteDirectory::open(path, clock.clone())
         .map_err(|error| StartError::Users(format!("{}: {error}", path.display())))?;
+    Ok(Arc::new(directory))
+}
+
+fn login_pool(config: &Config, directory: Arc<SqliteDirectory>) -> Result<LoginPool, StartError> {
     let login = &config.sentry.login;
     let limits = LoginLimits { workers: login.workers, queue: login.queue, deadline: login.deadline };
-    LoginPool::start(Arc::new(directory), limits).map_err(StartError::Runtime)
+    LoginPool::start(directory, limits).map_err(StartError::Runtime)
+}
+
+fn watch_users(config: &Config, directory: Arc<SqliteDirectory>, clock: &Clock) -> Result<Watch, StartError> {
+    let Users::Sqlite { refresh, .. } = &config.users;
+    Watch::start(directory, clock.clone(), config.sentry.token.lifetime, *refresh).map_err(StartError::Runtime)
 }

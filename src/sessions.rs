@@ -4,13 +4,14 @@
 //! means in `sentry`. `memory` is the embedded default, `memcached` the shared one, and `observed` counts and
 //! times either of them.
 
-#[cfg(test)]
-mod tests;
 pub mod key;
 pub mod memcached;
 pub mod memory;
 pub mod observed;
 pub mod record;
+#[cfg(test)]
+mod tests;
+pub mod without;
 
 use std::time::Duration;
 

@@ -11,10 +11,12 @@ use ipnet::IpNet;
 use crate::audit_log::AuditLog;
 use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
+use crate::auth::outage::RecentlySeen;
+use crate::auth::recorder::Recorder;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::clock::Clock;
-use crate::config::{Config, Faults, Limits, Sessions, Timeouts};
+use crate::config::{Config, Faults, Limits, OutagePolicy, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::routes::Routes;
@@ -24,6 +26,7 @@ use crate::sessions::memcached::{self, MemcachedStore};
 use crate::tls::Certificates;
 use crate::upstream::Pool;
 use crate::users::login::LoginPool;
+use crate::users::watch::Watch;
 
 pub struct Snapshot {
     pub routes: Routes,
@@ -34,6 +37,8 @@ pub struct Snapshot {
     /// Requests that no service was found for.
     pub nobody: ServiceMetrics,
     pub trusted_proxies: Vec<IpNet>,
+    /// For services that say nothing else.
+    pub on_outage: OutagePolicy,
     pub limits: Limits,
     pub timeouts: Timeouts,
     /// Ports that an authority may name.
@@ -53,6 +58,10 @@ pub struct Lasting {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
+    /// False when that store keeps no sessions: it belongs to the store, which a reload does not change.
+    pub sessions_are_checked: bool,
+    pub seen: Arc<RecentlySeen>,
+    pub users: Arc<Watch>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
 }
@@ -66,9 +75,9 @@ pub struct Loaded {
 
 impl Loaded {
     /// Reads certificates, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
-    pub fn read(config: &Config, clock: &Clock, metrics: &Metrics, faults: &mut Faults) -> Option<Self> {
+    pub fn read(config: &Config, clock: &Clock, faults: &mut Faults) -> Option<Self> {
         auth::install_crypto();
-        let certificates = Certificates::load(&config.tls, clock.now(), metrics, faults);
+        let certificates = Certificates::load(&config.tls, clock.now(), faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
         if let Sessions::Memcached { server, timeout } = &config.sessions
@@ -153,7 +162,13 @@ impl Snapshot {
             tokens,
             settings.cookie.name.clone(),
             Fingerprinter::new(settings.fingerprint.clone()),
-            Arc::clone(&lasting.store),
+            auth::Sessions {
+                store: Arc::clone(&lasting.store),
+                checked: lasting.sessions_are_checked,
+                seen: Arc::clone(&lasting.seen),
+                users: Arc::clone(&lasting.users),
+                recorder: Recorder::new(Arc::clone(&lasting.store), config.record_interval),
+            },
             Arc::clone(metrics),
         ));
         let pools: Vec<Arc<Pool>> = config.pools.iter().map(|pool| Arc::new(Pool::build(pool, metrics))).collect();
@@ -180,6 +195,7 @@ impl Snapshot {
             branding: loaded.branding,
             nobody: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
+            on_outage: config.on_outage,
             limits: config.server.limits,
             timeouts: config.server.timeouts,
             ports: ports.to_vec(),

@@ -11,6 +11,7 @@ mod name;
 pub mod password;
 pub mod sqlite;
 mod stored_hash;
+pub mod watch;
 
 use std::error::Error;
 use std::fmt;
@@ -39,6 +40,19 @@ pub struct User {
     pub created: UnixTime,
 }
 
+/// What has become of a user since tokens were made that may still live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserState {
+    pub id: UserId,
+    pub disabled: bool,
+    pub services: Vec<String>,
+    pub roles: Vec<String>,
+    /// Sessions that began before this moment have ended.
+    pub ended_before: UnixTime,
+    /// When this was written.
+    pub changed: UnixTime,
+}
+
 /// Where users live.
 ///
 /// A trait because SQLite is only the embedded directory: PostgreSQL, MySQL or an HTTP service may stand here
@@ -53,6 +67,9 @@ pub trait UserDirectory: Send + Sync {
     /// Puts `new` in the place of `old`. Answers whether it did: when the stored hash is no longer `old`, somebody
     /// has set another password meanwhile, and that one stays.
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError>;
+
+    /// The users that were written at or after `since`, as they are now.
+    fn changed_since(&self, since: UnixTime) -> Result<Vec<UserState>, DirectoryError>;
 }
 
 /// The directory could not answer. For the log, through its sources; the client is told that logins are

@@ -37,6 +37,14 @@ pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Lookup<'a> {
     }
 }
 
+/// Every value under one name, of which more than one may be good: a logout ends them all.
+pub fn all<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let named = move |(pair_name, value): (&'a [u8], &'a [u8])| {
+        (pair_name == name.as_bytes()).then(|| std::str::from_utf8(value).ok()).flatten()
+    };
+    headers.get_all(header::COOKIE).iter().flat_map(pairs).filter_map(named)
+}
+
 /// The name=value pairs of a Cookie field; a part without `=` has no name.
 pub fn pairs(field: &HeaderValue) -> impl Iterator<Item = (&[u8], &[u8])> {
     field.as_bytes().split(|b| *b == b';').map(|part| {

@@ -1,4 +1,4 @@
-//! The seeds' FINGER_PRINT: a keyed hash over properties of a request that stay the same for one browser.
+//! The specification's FINGER_PRINT: a keyed hash over properties of a request that stay the same for one browser.
 //!
 //! Of User-Agent only family and platform count, so that an update of the browser logs nobody out; the address
 //! never does, because phones change theirs. The session id is the key: a fingerprint can be compared within its

@@ -38,15 +38,18 @@ pub struct Claims {
     pub roles: Vec<String>,
     /// What the user is registered for.
     pub services: Vec<String>,
-    /// The seeds' TokenID: names the session.
+    /// The specification's TokenID: names the session.
     pub sid: String,
     pub jti: String,
+    /// When the password was checked (OpenID Connect Core §2). Absent is long ago.
+    #[serde(default)]
+    pub auth_time: u64,
     pub iat: u64,
     pub nbf: u64,
     /// The session's absolute end.
     pub exp: u64,
     pub aud: String,
-    /// Seconds: the seeds' SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
+    /// Seconds: the specification's SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
     pub idle: u64,
 }
 

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::token::{Fault, Verified};
+use super::token::{Claims, Fault, Verified};
 use crate::sessions::StoreError;
+use crate::users::UserState;
 
 #[derive(Debug)]
 pub enum Verdict {
@@ -18,6 +19,33 @@ pub enum Verdict {
 pub struct Identity {
     verified: Arc<Verified>,
     source: Source,
+    assurance: Assurance,
+    /// The directory's word, where it is newer than the token's.
+    state: Option<Arc<UserState>>,
+}
+
+/// What stands behind an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assurance {
+    /// The store said that the session lives.
+    Session,
+    /// There is no store (`store: none`).
+    Token,
+    /// The store is away; this process saw the session live a moment ago.
+    OutageRecent,
+    /// The store is away, and the token is good.
+    OutageTokenOnly,
+}
+
+impl Assurance {
+    /// The `reason` of a pass that an outage policy granted; `none` of an ordinary one.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Session | Self::Token => "none",
+            Self::OutageRecent => "outage_recent",
+            Self::OutageTokenOnly => "outage_token_only",
+        }
+    }
 }
 
 /// Where the token was found.
@@ -28,8 +56,32 @@ pub enum Source {
 }
 
 impl Identity {
-    pub(super) fn new(verified: Arc<Verified>, source: Source) -> Self {
-        Self { verified, source }
+    pub(super) fn new(
+        verified: Arc<Verified>,
+        source: Source,
+        assurance: Assurance,
+        state: Option<Arc<UserState>>,
+    ) -> Self {
+        Self { verified, source, assurance, state }
+    }
+
+    /// What the user is registered for, as of now.
+    pub fn services(&self) -> &[String] {
+        self.state.as_ref().map_or(&self.verified.claims().services, |state| &state.services)
+    }
+
+    /// The user's roles, as of now.
+    pub fn roles(&self) -> &[String] {
+        self.state.as_ref().map_or(&self.verified.claims().roles, |state| &state.roles)
+    }
+
+    /// The token's claims with services and roles as of now.
+    pub fn claims(&self) -> Claims {
+        Claims { services: self.services().to_vec(), roles: self.roles().to_vec(), ..self.verified.claims().clone() }
+    }
+
+    pub fn assurance(&self) -> Assurance {
+        self.assurance
     }
 
     pub fn verified(&self) -> &Verified {
@@ -52,6 +104,8 @@ pub enum Reason {
     NoSession,
     /// The store gave no answer; whether the session lives is not known.
     StoreAway(StoreError),
+    /// The user was disabled, or their sessions were ended.
+    Revoked,
     OtherBrowser,
     NotRegistered,
     MissingRole,
@@ -91,15 +145,25 @@ impl Reason {
             Self::Token(fault) => fault.label(),
             Self::NoSession => "no_session",
             Self::StoreAway(_) => "store_away",
+            Self::Revoked => "revoked",
             Self::OtherBrowser => "fingerprint",
             Self::NotRegistered => "not_registered",
             Self::MissingRole => "missing_role",
         }
     }
 
+    /// Whether a token that we signed led here, so that a user of ours stands behind it.
+    pub fn is_of_a_user(&self) -> bool {
+        match self {
+            Self::NoToken | Self::SeveralCookies | Self::StoreAway(_) => false,
+            Self::Token(fault) => matches!(fault, Fault::WrongAudience | Fault::Expired | Fault::NotYetValid),
+            _ => true,
+        }
+    }
+
     /// Whether the cookie that led here can never be good again, so that the browser should forget it.
     /// Not after a failure of ours, and not when it may be good in the browser that it was made for.
     pub fn spends_cookie(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::NoSession)
+        matches!(self, Self::Token(_) | Self::NoSession | Self::Revoked)
     }
 }

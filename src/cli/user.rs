@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ConfigFile, Failure};
 use crate::clock::Clock;
-use crate::config::{self, Users};
+use crate::config::{self, Config, Users};
 use crate::users::import::ImportFile;
 use crate::users::sqlite::{ImportError, SqliteDirectory};
 use crate::users::{self, Email, Grants, NewUser, Password, UserName, password};
@@ -91,21 +91,23 @@ struct PasswordSource {
 
 impl User {
     pub fn carry_out(self) -> Result<(), Failure> {
-        let (config, faults) = config::read(self.file.path()?).map_err(Failure::because)?;
-        if !faults.is_empty() {
-            return Err(Failure::because(faults));
-        }
-        let Users::Sqlite { path } = &config.users;
         // Only a command that adds somebody may begin a directory; the others would hide a mistyped path.
-        let open = match self.command {
-            Command::Add { .. } | Command::Import { .. } => SqliteDirectory::open_or_create,
-            _ => SqliteDirectory::open,
-        };
-        let directory =
-            open(path, Clock::default()).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        let may_create = matches!(self.command, Command::Add { .. } | Command::Import { .. });
+        let (directory, config) = open_directory(&self.file, may_create)?;
         let known: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
         self.command.carry_out(&directory, &known)
     }
+}
+
+/// The directory of a configuration, which must be without fault.
+pub(super) fn open_directory(file: &ConfigFile, may_create: bool) -> Result<(SqliteDirectory, Config), Failure> {
+    let (config, faults) = config::read(file.path()?).map_err(Failure::because)?;
+    let config = faults.or(config).map_err(Failure::because)?;
+    let Users::Sqlite { path, .. } = &config.users;
+    let open = if may_create { SqliteDirectory::open_or_create } else { SqliteDirectory::open };
+    let directory =
+        open(path, Clock::default()).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    Ok((directory, config))
 }
 
 impl Command {

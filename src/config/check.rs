@@ -12,7 +12,8 @@ use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
 use super::{
-    Certificate, Config, Limits, Listener, Log, LogTarget, Protocol, Server, Sessions, Timeouts, Tls, TlsVersion, Users,
+    Certificate, Config, Limits, Listener, Log, LogTarget, OutagePolicy, Protocol, Server, Sessions, Timeouts, Tls,
+    TlsVersion, Users,
 };
 
 /// `directory` is where relative paths begin: the configuration file's own.
@@ -20,13 +21,17 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let mut check = Check { directory, faults };
     let pools = check.pools(file.pools);
     let sentry = check.sentry(file.sentry);
-    let services = check.services(file.services, &sentry, &pools);
+    let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, OutagePolicy::Deny);
+    let record_interval = time(file.sessions.record_interval, seconds(30));
+    let services = check.services(file.services, &sentry, &pools, on_outage);
     Config {
         server: check.server(file.server),
         log: check.log(file.log),
         tls: check.tls(file.tls),
         sessions: check.sessions(file.sessions),
         users: check.users(file.users),
+        record_interval,
+        on_outage,
         sentry,
         services,
         pools,
@@ -207,7 +212,14 @@ impl Check<'_> {
 
     fn sessions(&mut self, sessions: file::Sessions) -> Sessions {
         match sessions.store.unwrap_or(file::SessionStore::Memory) {
-            file::SessionStore::Memory => Sessions::Memory { capacity: sessions.memory.capacity.unwrap_or(1_000_000) },
+            file::SessionStore::None => Sessions::None,
+            file::SessionStore::Memory => {
+                let capacity = sessions.memory.capacity.unwrap_or(1_000_000);
+                if capacity == 0 {
+                    self.fault("sessions.memory.capacity", "nobody could sign in", "write 1 or more");
+                }
+                Sessions::Memory { capacity }
+            }
             file::SessionStore::Memcached => {
                 let servers = sessions.memcached.servers;
                 if servers.len() != 1 {
@@ -223,8 +235,27 @@ impl Check<'_> {
         }
     }
 
+    fn on_outage(&mut self, key: &str, written: Option<file::OnOutage>, default: OutagePolicy) -> OutagePolicy {
+        let (word, within) = match written {
+            None => return default,
+            Some(file::OnOutage::Word(word)) => (word, None),
+            Some(file::OnOutage::Policy(policy)) => (policy.policy, policy.within),
+        };
+        if within.is_some() && word != file::OutageWord::Recent {
+            self.fault(key, "`within` goes with `recent` alone", "remove it");
+        }
+        match word {
+            file::OutageWord::Deny => OutagePolicy::Deny,
+            file::OutageWord::TokenOnly => OutagePolicy::TokenOnly,
+            file::OutageWord::Recent => OutagePolicy::Recent { within: time(within, seconds(60)) },
+        }
+    }
+
     fn users(&mut self, users: file::Users) -> Users {
         let file::UserStore::Sqlite = users.store.unwrap_or(file::UserStore::Sqlite);
-        Users::Sqlite { path: self.path(users.sqlite.path.as_deref().unwrap_or("users.db")) }
+        Users::Sqlite {
+            path: self.path(users.sqlite.path.as_deref().unwrap_or("users.db")),
+            refresh: time(users.refresh, Duration::from_millis(500)),
+        }
     }
 }

@@ -144,7 +144,8 @@ pub struct Sessions {
     pub store: Option<SessionStore>,
     pub memory: Memory,
     pub memcached: Memcached,
-    pub on_outage: OnOutage,
+    pub on_outage: Option<OnOutage>,
+    pub record_interval: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -152,6 +153,7 @@ pub struct Sessions {
 pub enum SessionStore {
     Memory,
     Memcached,
+    None,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -167,22 +169,36 @@ pub struct Memcached {
     pub timeout: Option<Time>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct OnOutage {
-    pub policy: Option<OutagePolicy>,
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`deny`, `token_only`, `{policy: recent, within: 60s}`, `{policy: deny}` or `{policy: token_only}`"
+)]
+pub enum OnOutage {
+    Word(OutageWord),
+    Policy(OutagePolicy),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutagePolicy {
+    pub policy: OutageWord,
+    pub within: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OutagePolicy {
+pub enum OutageWord {
     Deny,
+    Recent,
+    TokenOnly,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Users {
     pub store: Option<UserStore>,
+    pub refresh: Option<Time>,
     pub sqlite: Sqlite,
 }
 

@@ -154,7 +154,7 @@ fn bracketed(path: &str) -> String {
 
 fn path_text(path: &Path) -> String {
     let mut text = String::new();
-    for segment in path.iter() {
+    for segment in path {
         match segment {
             Segment::Seq { index } => text.push_str(&format!("[{index}]")),
             Segment::Map { key } => {

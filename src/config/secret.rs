@@ -18,6 +18,7 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 impl SecretSource {
     /// Reads it. One trailing line end is not part of a secret that stands in a file or variable.
     /// The message says what is wrong and never quotes the secret.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads variables")]
     pub fn read(&self) -> Result<Secret, String> {
         let mut bytes = match self {
             Self::Env(name) => std::env::var(name)

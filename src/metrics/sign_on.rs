@@ -79,6 +79,11 @@ impl SignOnMetrics {
         })
     }
 
+    /// A pass that an outage policy granted.
+    pub fn allowed_by_policy(&self, service: &ServiceMetrics, reason: &str) {
+        self.auth_decisions.with_label_values(&[service.service(), "allowed", reason]).inc();
+    }
+
     /// A refusal: rarer than a pass, so its labels are looked up when it happens.
     pub fn refused(&self, service: &ServiceMetrics, outcome: &str, reason: &str, seconds: f64) {
         self.auth_decisions.with_label_values(&[service.service(), outcome, reason]).inc();

@@ -3,22 +3,23 @@
 //! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{StatusCode, header};
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
+use super::form::read_form;
 use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
-use crate::auth::{Demand, Outcome, Reason, Verdict};
+use crate::auth::{Assurance, Demand, Outcome, Verdict};
 use crate::config::Access;
 use crate::host::Authority;
 use crate::hygiene::{self, Incoming, Malformed, Target};
 use crate::reply::{Asked, Reply};
 use crate::request::Head;
 use crate::routes::{Route, Service};
-use crate::sentry::{LARGEST_FORM, Redeemed, Sentry, SsoRoute};
+use crate::sentry::{Redeemed, Sentry};
 
 /// What to do with a request.
 pub enum Decision {
@@ -34,9 +35,6 @@ impl From<Reply> for Decision {
 
 /// Below this, a service host is ours.
 const RESERVED: &str = "/.sentry";
-
-/// Time for the whole of a login form to arrive.
-const FORM_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Gateway {
     pub(super) async fn decide(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Decision> {
@@ -78,7 +76,9 @@ impl Gateway {
         if let Redeemed::Answer(reply) = ticket {
             return Ok(Decision::Answer(reply));
         }
-        let Some(at) = service.route(&target.path) else { return Ok(misdirected(session, exchange)) };
+        let Some(at) = service.route(&target.path) else {
+            return Ok(self.malformed(session, exchange, Malformed::Path));
+        };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
         // 4. to 11. Who asks, and whether they may.
@@ -100,9 +100,9 @@ impl Gateway {
         let incoming =
             Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw: raw.as_deref() };
         let target = hygiene::inspect(incoming, &exchange.snapshot.limits)?;
-        // A port that we do not listen on is somebody else's address.
+        // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
         let port = target.authority.port;
-        let known = |port: &u16| matches!(port, 80 | 443) || exchange.snapshot.ports.contains(port);
+        let known = |port: &u16| *port == 443 || exchange.snapshot.ports.contains(port);
         if is_tls(session) && port.is_some_and(|port| !known(&port)) {
             return Err(Malformed::Host);
         }
@@ -160,7 +160,10 @@ impl Gateway {
             Err(status) => {
                 self.metrics.limit_reached("form");
                 let text = "The form is larger than any of ours, or did not arrive in time.";
-                return Ok(Reply::problem(&asked(session, exchange), status, "Form not taken", text).closing().into());
+                let reply = Reply::problem(&asked(session, exchange), status, "Form not taken", text);
+                // Of a form that drips, no more is waited for.
+                let closes = status == StatusCode::REQUEST_TIMEOUT;
+                return Ok(if closes { reply.closing() } else { reply }.into());
             }
         };
         let service = exchange.service.as_ref().map(|service| &*service.name);
@@ -184,8 +187,11 @@ impl Gateway {
                 service.metrics.public.inc();
                 return Decision::Forward;
             }
-            (Some(Verdict::Known(_)), _) => {
-                service.metrics.allowed.inc();
+            (Some(Verdict::Known(identity)), _) => {
+                match identity.assurance() {
+                    Assurance::Session | Assurance::Token => service.metrics.allowed.inc(),
+                    by_policy => self.metrics.sign_on.allowed_by_policy(&service.metrics, by_policy.label()),
+                }
                 service.metrics.auth_allowed_duration.observe(seconds);
                 return Decision::Forward;
             }
@@ -193,7 +199,8 @@ impl Gateway {
         };
         let outcome = reason.outcome();
         self.metrics.sign_on.refused(&service.metrics, outcome.label(), reason.label(), seconds);
-        if *reason != Reason::NoToken && outcome != Outcome::Unavailable {
+        // What anybody can send by the thousand is counted and not audited.
+        if reason.is_of_a_user() {
             let entry = audit_log::Entry {
                 event: Event::AccessRefused,
                 client: head.client,
@@ -207,7 +214,7 @@ impl Gateway {
         match (outcome, ticket) {
             (Outcome::Unavailable, _) => sentry.store_away(head),
             (Outcome::Forbidden, _) => sentry.forbidden(head),
-            (Outcome::LoginRequired, Redeemed::Failed { url }) => sentry.start(head, url),
+            (Outcome::LoginRequired, Redeemed::Failed { url }) => sentry.start_over(head, reason, url),
             (Outcome::LoginRequired, _) => sentry.login_required(head, reason),
         }
         .into()
@@ -228,6 +235,7 @@ fn note(exchange: &mut Exchange, verdict: Option<Verdict>, route: usize, seconds
         None => exchange.outcome = Some("public"),
         Some(Verdict::Known(identity)) => {
             exchange.outcome = Some("allowed");
+            exchange.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
             exchange.auth_seconds = Some(seconds);
             exchange.identity = Some(identity);
         }
@@ -246,6 +254,7 @@ fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Dem
         access,
         credentials: route.credentials,
         counts_as_activity: route.counts_as_activity,
+        on_outage: service.on_outage,
     }
 }
 
@@ -270,27 +279,4 @@ fn to_https(session: &Session, authority: &Authority, port: Option<u16>) -> Deci
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
     Reply::moved(&format!("https://{}{port}{target}", authority.host)).into()
-}
-
-/// A login's form, within its limits; nothing for routes that take no body.
-async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Result<Vec<u8>, StatusCode>> {
-    if !route.takes_body() {
-        return Ok(Ok(Vec::new()));
-    }
-    let mut body = Vec::new();
-    let read = async {
-        while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
-            if body.len() + chunk.len() > LARGEST_FORM {
-                return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Ok(()))
-    };
-    match tokio::time::timeout(FORM_DEADLINE, read).await {
-        Ok(Ok(Ok(()))) => Ok(Ok(body)),
-        Ok(Ok(Err(status))) => Ok(Err(status)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Ok(Err(StatusCode::REQUEST_TIMEOUT)),
-    }
 }

@@ -65,15 +65,10 @@ pub fn strip(upstream: &mut RequestHeader, snapshot: &Snapshot) -> (u64, u64) {
 pub fn set(
     upstream: &mut RequestHeader,
     forwarding: &Forwarding<'_>,
-    forwarded_for: Option<&HeaderValue>,
+    received: &HeaderMap,
     identity: Option<(&Identity, &Service)>,
 ) -> pingora::Result<()> {
-    let peer = forwarding.peer.to_string();
-    let chain = match forwarded_for.and_then(|value| value.to_str().ok()).filter(|_| forwarding.peer_is_trusted) {
-        Some(chain) => format!("{chain}, {peer}"),
-        None => peer,
-    };
-    upstream.insert_header("X-Forwarded-For", chain)?;
+    upstream.insert_header("X-Forwarded-For", chain(forwarding, received))?;
     upstream.insert_header("X-Real-IP", forwarding.client.to_string())?;
     upstream.insert_header("X-Forwarded-Proto", "https")?;
     upstream.insert_header("X-Forwarded-Host", forwarding.host)?;
@@ -85,6 +80,14 @@ pub fn set(
     Ok(())
 }
 
+/// A trusted proxy's chain and that proxy itself. It may have said it in several fields, which are one list
+/// (RFC 9110 §5.3).
+fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> String {
+    let fields = received.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let said = fields.filter(|_| forwarding.peer_is_trusted).map(str::to_owned);
+    said.chain([forwarding.peer.to_string()]).collect::<Vec<_>>().join(", ")
+}
+
 fn set_identity(upstream: &mut RequestHeader, identity: &Identity, service: &Service) -> pingora::Result<()> {
     let claims = identity.verified().claims();
     let names = &service.identity_headers;
@@ -94,7 +97,7 @@ fn set_identity(upstream: &mut RequestHeader, identity: &Identity, service: &Ser
     if let Some(email) = &claims.email {
         upstream.insert_header(names.email.clone(), text(email))?;
     }
-    upstream.insert_header(names.roles.clone(), text(&claims.roles.join(",")))?;
+    upstream.insert_header(names.roles.clone(), text(&identity.roles().join(",")))?;
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
         upstream.remove_header(&header::AUTHORIZATION);
     }
@@ -102,6 +105,15 @@ fn set_identity(upstream: &mut RequestHeader, identity: &Identity, service: &Ser
         upstream.insert_header(header::AUTHORIZATION, format!("Bearer {}", identity.verified().token()))?;
     }
     Ok(())
+}
+
+/// An absolute target is for proxies: an application gets path and query (RFC 9112 §3.2.1). Its authority agrees
+/// with the Host field, or Pingora would have refused it.
+pub fn use_origin_form(upstream: &mut RequestHeader) {
+    if !upstream.raw_path().starts_with(b"/") {
+        // Forgets the target as it was sent, of which Pingora has kept path and query here.
+        upstream.set_uri(upstream.uri.clone());
+    }
 }
 
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
@@ -145,6 +157,9 @@ pub fn join_cookies(upstream: &mut RequestHeader, ours: &[String], keep: Option<
 pub fn keep_own_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
     let sets_ours = |value: &HeaderValue| {
         let first = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+        // Without a name, old browsers took the value for name and value.
+        let first = first.trim_ascii();
+        let first = first.strip_prefix(b"=").unwrap_or(first);
         let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
         // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3).
         ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name))

@@ -22,8 +22,8 @@ impl Sentry {
             "id": claims.sub,
             "name": claims.name,
             "email": claims.email,
-            "roles": claims.roles,
-            "services": claims.services,
+            "roles": identity.roles(),
+            "services": identity.services(),
             "session": {
                 "idle_timeout_s": claims.idle,
                 "expires_at": UnixTime::from_seconds(claims.exp).rfc3339(),

@@ -24,6 +24,9 @@ use attempt::Attempt;
 /// Bytes of a login form.
 pub const LARGEST_FORM: usize = 16 * 1024;
 
+/// Seconds until a login is worth another try, when the fault is ours.
+const RETRY_AFTER_S: u64 = 2;
+
 /// What a form is shown with.
 struct Form<'a> {
     status: StatusCode,
@@ -52,6 +55,7 @@ impl Sentry {
         let status = if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };
         let reply = self.form(head, &form);
+        let reply = if notice == Some(Notice::StoreAway) { reply.retry_after(RETRY_AFTER_S) } else { reply };
         let spent = notice == Some(Notice::SessionEnded) && !matches!(self.cookie(head), Lookup::Absent);
         reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
     }
@@ -96,7 +100,7 @@ impl Sentry {
                 let reply = self.form(head, &form);
                 match notice {
                     Notice::TooManyAttempts { retry_after_s } => reply.retry_after(retry_after_s),
-                    Notice::Busy | Notice::StoreAway => reply.retry_after(2),
+                    Notice::Busy | Notice::StoreAway => reply.retry_after(RETRY_AFTER_S),
                     _ => reply,
                 }
             }
@@ -112,7 +116,7 @@ impl Sentry {
         let password = Password::new(attempt.password.to_string());
         let (Ok(name), Ok(password)) = (name, password) else {
             // No account can have such a name or password: no hash is spent on it.
-            return Err(self.refuse(head, "malformed"));
+            return Err(self.refuse(head, None, "malformed"));
         };
         self.reserve(head, &name).await?;
         match self.logins.authenticate(name.clone(), password).await {
@@ -120,7 +124,11 @@ impl Sentry {
                 self.release(head, &name, true).await;
                 self.open_session(head, &user).await
             }
-            Authentication::Refused(refusal) => Err(self.refuse(head, label(refusal))),
+            Authentication::Refused(refusal) => {
+                // A name that nobody has may be a password in the wrong field: it is not written down.
+                let known = (refusal != Refusal::UnknownUser).then_some(name.as_str());
+                Err(self.refuse(head, known, label(refusal)))
+            }
             Authentication::Busy => {
                 self.release(head, &name, false).await;
                 self.count_login("busy");
@@ -136,10 +144,16 @@ impl Sentry {
         }
     }
 
-    fn refuse(&self, head: &Head<'_>, reason: &str) -> (StatusCode, Notice) {
+    fn refuse(&self, head: &Head<'_>, user: Option<&str>, reason: &str) -> (StatusCode, Notice) {
         self.count_login("refused");
-        self.audit(head, Event::LoginRefused, None, None, Some(reason));
+        self.audit(head, Event::LoginRefused, user, None, Some(reason));
         (StatusCode::UNAUTHORIZED, Notice::WrongCredentials)
+    }
+
+    fn login_without_store(&self, error: &StoreError) -> (StatusCode, Notice) {
+        log::warn!("a login failed: {error}");
+        self.count_login("unavailable");
+        (StatusCode::SERVICE_UNAVAILABLE, Notice::StoreAway)
     }
 
     pub(super) fn count_login(&self, result: &str) {
@@ -153,7 +167,8 @@ impl Sentry {
             (self.address_counter(head), limits.failures_per_address, "failures_per_address"),
             (account_counter(name), limits.failures_per_account, "failures_per_account"),
         ] {
-            let count = self.store.add_failure(&key, limit.per).await.map_err(|error| store_away(&error))?;
+            let count =
+                self.store.add_failure(&key, limit.per).await.map_err(|error| self.login_without_store(&error))?;
             if count > limit.count {
                 self.count_login("limited");
                 self.metrics.limit_reached(label);
@@ -223,11 +238,6 @@ fn label(refusal: Refusal) -> &'static str {
 
 fn account_counter(name: &UserName) -> CounterKey {
     CounterKey::new("account", name.as_str())
-}
-
-pub(super) fn store_away(error: &StoreError) -> (StatusCode, Notice) {
-    log::warn!("a login failed: {error}");
-    (StatusCode::SERVICE_UNAVAILABLE, Notice::StoreAway)
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -5,12 +5,13 @@ use serde_json::json;
 
 use super::csrf::is_own_form;
 use super::{Event, Sentry};
-use crate::auth::Demand;
-use crate::auth::cookie::Lookup;
-use crate::config::{Access, Credentials};
+use crate::auth::cookie::{self, Lookup};
 use crate::pages;
 use crate::reply::Reply;
 use crate::request::{FetchSite, Head};
+
+/// Cookies of our name that a logout looks at; an honest browser sends one.
+const MOST_COOKIES: usize = 4;
 
 impl Sentry {
     /// A foreign page may neither post here nor make a browser follow a link that ends the session: such a GET
@@ -31,8 +32,11 @@ impl Sentry {
         }
     }
 
-    /// Whether a GET comes from a person on our own hosts.
+    /// Whether a GET comes from a person on our own hosts: no picture that a page embeds, no look-ahead.
     fn is_wanted(&self, head: &Head<'_>) -> bool {
+        if head.is_look_ahead() || head.is_embedded() {
+            return false;
+        }
         match head.fetch_site() {
             FetchSite::SameOrigin | FetchSite::SameSite | FetchSite::None => true,
             FetchSite::CrossSite => false,
@@ -43,33 +47,30 @@ impl Sentry {
         }
     }
 
+    /// Ends the session of every good token that this host's cookies bring, though two of them sign nobody in.
+    /// The token alone says which session: one that idled out, or whose fingerprint changed, may end too.
     async fn end_session(&self, head: &Head<'_>, service: Option<&str>) -> Result<(), Box<Reply>> {
         let audience = match service {
             Some(service) => Self::service_audience(&self.settings, service),
             None => Self::audience(&self.settings),
         };
-        let demand = Demand {
-            audience: &audience,
-            service: None,
-            access: &Access::Required,
-            credentials: Credentials { cookie: true, bearer: false },
-            counts_as_activity: false,
-        };
-        // The token alone says which session: one that idled out, or whose fingerprint changed, may end too.
-        let Ok((verified, _)) = self.guard.credential(head.headers, &demand, head.now) else { return Ok(()) };
-        match self.store.end(verified.session_key()).await {
-            Ok(_) => {
-                let name = &verified.claims().name;
-                self.audit(head, Event::Logout, Some(name), Some(head.host.as_str()), None);
-                Ok(())
+        for token in cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES) {
+            let Ok(verified) = self.guard.tokens().verify(token, head.now) else { continue };
+            if verified.claims().aud != audience {
+                continue;
             }
-            Err(error) => {
+            let ended = self.store.end(verified.session_key()).await;
+            // After the end: a request in between may have seen the session alive.
+            self.guard.forget(verified.session_key());
+            if let Err(error) = ended {
                 log::warn!("request {}: a logout could not be carried out: {error}", head.request_id);
                 let text = "You could not be signed out, because our session store is away. Please try again shortly.";
                 let reply = self.problem(head, StatusCode::SERVICE_UNAVAILABLE, "You are still signed in", text);
-                Err(Box::new(reply.retry_after(1)))
+                return Err(Box::new(reply.retry_after(1)));
             }
+            self.audit(head, Event::Logout, Some(&verified.claims().name), Some(head.host.as_str()), None);
         }
+        Ok(())
     }
 
     fn signed_out(&self, head: &Head<'_>) -> Reply {

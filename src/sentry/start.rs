@@ -2,11 +2,12 @@
 
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::return_url::{LONGEST, encode};
+use super::return_url::{LONGEST, encode, strip_tickets};
 use super::state::{LIFETIME_SECONDS, State};
 use super::{Event, Sentry};
 use crate::auth::Reason;
 use crate::auth::cookie::{self, Lookup, SetCookie};
+use crate::host::Host;
 use crate::pages;
 use crate::reply::Reply;
 use crate::request::Head;
@@ -22,13 +23,22 @@ impl Sentry {
         } else {
             self.unauthorized(head, reason, &self.no_cookie_url(head, &self.referring_page(head), None))
         };
+        self.without_spent_cookie(head, reason, reply)
+    }
+
+    /// Starts again at `url`, after a ticket that was no good.
+    pub fn start_over(&self, head: &Head<'_>, reason: &Reason, url: &str) -> Reply {
+        self.without_spent_cookie(head, reason, self.start(head, url))
+    }
+
+    fn without_spent_cookie(&self, head: &Head<'_>, reason: &Reason, reply: Reply) -> Reply {
         let spent = reason.spends_cookie() && !matches!(self.cookie(head), Lookup::Absent);
         reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
     }
 
     /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie.
     /// A browser that was sent away too often gets an explanation instead.
-    pub fn start(&self, head: &Head<'_>, url: &str) -> Reply {
+    fn start(&self, head: &Head<'_>, url: &str) -> Reply {
         let state = match self.state(head) {
             Some(state) => state,
             None => match State::fresh(head.now) {
@@ -36,7 +46,9 @@ impl Sentry {
                 Err(_) => return self.internal(head, &"no randomness for a state"),
             },
         };
-        let Some(state) = state.count_redirect(head.now) else { return self.broken_loop(head) };
+        let Some(state) = state.count_redirect(head.now) else {
+            return self.broken_loop(head, head.host, url);
+        };
         let location = self.no_cookie_url(head, url, Some(state.hash().as_str()));
         let reply = if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
         let value = state.cookie_value();
@@ -52,7 +64,8 @@ impl Sentry {
 
     fn no_cookie_url(&self, head: &Head<'_>, url: &str, state: Option<&str>) -> String {
         // A longer URL would be refused on the way; the application's first page is better than an error.
-        let url = if url.len() <= LONGEST { url.to_owned() } else { format!("{}/", head.origin_of(head.host)) };
+        let url = strip_tickets(url, self.parameter());
+        let url = if url.len() <= LONGEST { url } else { format!("{}/", head.origin_of(head.host)) };
         let mut location = format!("{}/noCookie?redirectURL={}", head.origin_of(&self.host), encode(&url));
         if let Some(state) = state {
             location.push_str("&state=");
@@ -71,16 +84,10 @@ impl Sentry {
     }
 
     /// Says what is wrong instead of redirecting once more.
-    pub(super) fn broken_loop(&self, head: &Head<'_>) -> Reply {
-        self.audit(head, Event::LoopBroken, None, Some(head.host.as_str()), None);
+    pub(super) fn broken_loop(&self, head: &Head<'_>, host: &Host, retry: &str) -> Reply {
+        self.audit(head, Event::LoopBroken, None, Some(host.as_str()), None);
         self.metrics.limit_reached("redirects");
-        let retry = head.url();
-        let page = pages::Loop {
-            branding: &self.branding,
-            host: head.host.as_str(),
-            retry: &retry,
-            request_id: head.request_id,
-        };
+        let page = pages::Loop { branding: &self.branding, host: host.as_str(), retry, request_id: head.request_id };
         Reply::page(StatusCode::BAD_REQUEST, page.render(), "")
     }
 

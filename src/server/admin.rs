@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde_json::json;
 
+use crate::config::OutagePolicy;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::sessions::SessionStore;
+use crate::snapshot::Snapshot;
 use crate::users::login::LoginPool;
 
 /// Scrapers and probes; more than this many at once is somebody's mistake.
@@ -21,6 +24,7 @@ pub struct Admin {
     pub store: Arc<dyn SessionStore>,
     pub logins: Arc<LoginPool>,
     pub drain: Arc<Drain>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
 #[async_trait]
@@ -44,11 +48,13 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
-    /// Ready when requests can be decided on: not going away, and the session store answers.
+    /// Ready when requests can be decided on: not going away, and the session store answers or its absence is
+    /// provided for.
     async fn ready(&self) -> Response<Vec<u8>> {
         let draining = self.drain.has_begun();
         let store = self.store.ping().await;
-        let ready = !draining && store.is_ok();
+        let provided_for = self.snapshot.load().on_outage != OutagePolicy::Deny;
+        let ready = !draining && (store.is_ok() || provided_for);
         let body = json!({
             "ready": ready,
             "draining": draining,

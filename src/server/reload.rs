@@ -24,14 +24,15 @@ impl Edge {
 
     fn try_reload(&mut self) -> Result<Vec<&'static str>, Faults> {
         let (config, mut faults) = config::read(&self.file)?;
-        let loaded = Loaded::read(&config, &self.lasting.clock, &self.lasting.metrics, &mut faults);
+        let loaded = Loaded::read(&config, &self.lasting.clock, &mut faults);
         let (true, Some(mut loaded)) = (faults.is_empty(), loaded) else { return Err(faults) };
         let certificates = std::mem::take(&mut loaded.certificates);
         let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
         let snapshot = Snapshot::build(&config, loaded, &self.lasting, &ports);
+        certificates.publish(&self.lasting.metrics);
         self.certificates.store(Arc::new(certificates));
         self.snapshot.store(Arc::new(snapshot));
-        let needs_restart = needs_restart(&self.config, &config);
+        let needs_restart = needs_restart(&self.started_with, &config);
         self.config = config;
         Ok(needs_restart)
     }
@@ -52,6 +53,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             &old.server.timeouts.tls_handshake,
             &new.server.timeouts.tls_handshake,
         ),
+        // HTTP/1 takes the new value, HTTP/2 connections are closed by the old one.
+        changed("server.timeouts.keepalive", &old.server.timeouts.keepalive, &new.server.timeouts.keepalive),
+        changed("sentry.login.workers", &old.sentry.login.workers, &new.sentry.login.workers),
+        changed("sentry.login.queue", &old.sentry.login.queue, &new.sentry.login.queue),
+        changed("sentry.login.deadline", &old.sentry.login.deadline, &new.sentry.login.deadline),
         changed("tls.min_version", &old.tls.min_version, &new.tls.min_version),
         changed("sessions", &old.sessions, &new.sessions),
         changed("users", &old.users, &new.users),

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use ring::rand::SecureRandom;
 
-/// The seeds' TokenID: names a session; 192 random bits as 32 base64url characters. A bearer of it is not
+/// The specification's TokenID: names a session; 192 random bits as 32 base64url characters. A bearer of it is not
 /// let in, but whoever knows it could look the session up, so it is not printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(Box<str>);
 
-/// The seeds' requestID: a random UUID in its one canonical spelling (lower case, with dashes).
+/// The specification's requestID: a random UUID in its one canonical spelling (lower case, with dashes).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TicketId(uuid::Uuid);
 

@@ -1,4 +1,4 @@
-//! What the store holds for a session, the seeds' `JWTSession`, and its one-line form.
+//! What the store holds for a session, the specification's `JWTSession`, and its one-line form.
 //!
 //! The line, readable in a debugger, is about 80 bytes and the user's name:
 //!
@@ -36,11 +36,11 @@ pub struct Fingerprint([u8; Self::BYTES]);
 pub struct SessionRecord {
     pub user: String,
     pub created: UnixTime,
-    /// The seeds' LAST_ACCESSED_TIME.
+    /// The specification's LAST_ACCESSED_TIME.
     pub last_accessed: UnixTime,
-    /// The seeds' SESSION_TIME_OUT: the idle timeout, the least over the user's services.
+    /// The specification's SESSION_TIME_OUT: the idle timeout, the least over the user's services.
     pub session_time_out: Duration,
-    /// The seeds' FINGER_PRINT.
+    /// The specification's FINGER_PRINT.
     pub fingerprint: Fingerprint,
     /// When the session ends however busy it is.
     pub expires: UnixTime,

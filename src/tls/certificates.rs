@@ -21,6 +21,8 @@ pub struct Certificates {
     exact: HashMap<Box<str>, Arc<CertifiedKey>>,
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// The first name of each, and when it ends.
+    ends: Vec<(String, UnixTime)>,
 }
 
 /// A certificate that was read and fits its key.
@@ -32,21 +34,21 @@ struct Loaded {
 
 impl Certificates {
     /// Reads all files; adds a fault for each that is missing, unreadable, ended or not its key's.
-    pub fn load(tls: &config::Tls, now: UnixTime, metrics: &Metrics, faults: &mut Faults) -> Self {
+    pub fn load(tls: &config::Tls, now: UnixTime, faults: &mut Faults) -> Self {
         let mut certificates = Self::default();
         for files in &tls.certificates {
             let place = &files.place;
             match load(files, now) {
-                Ok(loaded) => certificates.file(place, loaded, metrics, faults),
+                Ok(loaded) => certificates.file(place, loaded, faults),
                 Err(fault) => faults.add(format!("{place}.{}", fault.key), fault.what, fault.write),
             }
         }
         certificates
     }
 
-    fn file(&mut self, place: &str, loaded: Loaded, metrics: &Metrics, faults: &mut Faults) {
+    fn file(&mut self, place: &str, loaded: Loaded, faults: &mut Faults) {
         let label = loaded.names.first().map(HostPattern::to_string).unwrap_or_default();
-        metrics.traffic.certificate_expiry.with_label_values(&[&label]).set(loaded.ends.seconds() as f64);
+        self.ends.push((label, loaded.ends));
         for name in loaded.names {
             let (map, key) = match &name {
                 HostPattern::Exact(host) => (&mut self.exact, host.as_str()),
@@ -56,6 +58,14 @@ impl Certificates {
                 let what = format!("{name} is covered by another certificate already");
                 faults.add(format!("{place}.certificate"), what, "remove one of them");
             }
+        }
+    }
+
+    /// Shows when the certificates end, once they are those that are served.
+    pub fn publish(&self, metrics: &Metrics) {
+        metrics.traffic.certificate_expiry.reset();
+        for (name, ends) in &self.ends {
+            metrics.traffic.certificate_expiry.with_label_values(&[name]).set(ends.seconds() as f64);
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{DirectoryError, StoredHash, User, UserDirectory, UserId, UserName};
+use super::{DirectoryError, StoredHash, User, UserDirectory, UserId, UserName, UserState};
 use crate::clock::{Clock, UnixTime};
 pub use admin::ImportError;
 
@@ -91,11 +91,21 @@ impl UserDirectory for SqliteDirectory {
         );
         changed.map(|rows| rows == 1).map_err(failed("replacing an outdated hash")).map_err(DirectoryError::new)
     }
+
+    fn changed_since(&self, since: UnixTime) -> Result<Vec<UserState>, DirectoryError> {
+        let since = i64::try_from(since.seconds()).unwrap_or(i64::MAX);
+        let read = || -> rusqlite::Result<Vec<UserState>> {
+            let connection = self.connection();
+            let mut statement = connection.prepare(&format!("{SELECT_USER} WHERE updated_at >= :since"))?;
+            statement.query_map(named_params! { ":since": since }, state)?.collect()
+        };
+        read().map_err(failed("reading what changed")).map_err(DirectoryError::new)
+    }
 }
 
 /// A user with services and roles in one statement, so that all of it is of one moment.
 const SELECT_USER: &str = "
-    SELECT id, name, email, disabled, created_at, password_hash,
+    SELECT id, name, email, disabled, created_at, updated_at, ended_before, password_hash,
            (SELECT json_group_array(service ORDER BY service) FROM user_services WHERE user_id = id) AS services,
            (SELECT json_group_array(role ORDER BY role) FROM user_roles WHERE user_id = id) AS roles
     FROM users";
@@ -119,6 +129,19 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         services,
         roles,
         created: UnixTime::from_seconds(u64::try_from(row.get::<_, i64>("created_at")?).unwrap_or(0)),
+    })
+}
+
+fn state(row: &Row<'_>) -> rusqlite::Result<UserState> {
+    let moment = |column| row.get::<_, i64>(column).map(|time| u64::try_from(time).unwrap_or(0));
+    let user = user(row)?;
+    Ok(UserState {
+        id: user.id,
+        disabled: user.disabled,
+        services: user.services,
+        roles: user.roles,
+        ended_before: UnixTime::from_millis(moment("ended_before")?),
+        changed: UnixTime::from_seconds(moment("updated_at")?),
     })
 }
 

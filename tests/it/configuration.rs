@@ -102,7 +102,7 @@ const ROWS: &[Row] = &[
     row(15, ["connections: 100", "connections: «-1»"], ["server.limits.connections", "expected usize", "write a value of that kind"]),
     row(16, ["header_count: 50", "header_count: «[50]»"], ["server.limits.header_count", "expected usize", "write a value of that kind"]),
     row(17, ["level: warn", "level: «loud»"], ["log.level", "expected one of `error`, `warn`, `info`, `debug`", "write a value of that kind"]),
-    row(18, ["store: memory", "store: «redis»"], ["sessions.store", "expected `memory` or `memcached`", "write a value of that kind"]),
+    row(18, ["store: memory", "store: «redis»"], ["sessions.store", "expected one of `memory`, `memcached`", "write a value of that kind"]),
     row(19, ["[user_agent]", "[«ip»]"], ["sentry.fingerprint[0]", "expected `user_agent` or `accept_language`", "write a value of that kind"]),
     row(20, ["access: public", "access: «sometimes»"], ["services.iqueue.routes[0].access", "`public`, `required` or", "write a value of that kind"]),
     row(21, ["weight: 2", "weight: «heavy»"], ["pools.first.servers[1]", "`HOST:PORT` or `{address: HOST:PORT, weight: N}`", "write a value of that kind"]),

@@ -113,7 +113,10 @@ fn the_whole_sequence(scene: &Scene) {
     arrow!("no login for Dextor: noCookie, copyCookie, requestID, cookie, page", statuses == [302, 302, 302, 302, 200]);
     arrow!("JWTCookie is NOT present for IQ: noCookie", hops[0].location().unwrap().contains("/noCookie?"));
     arrow!("noCookie redirects to copyCookie", hops[1].location().unwrap().contains("/copyCookie?"));
-    arrow!("JWTCookie is present for Sentry: redirect with requestID", hops[2].location().unwrap().contains("?requestID="));
+    arrow!(
+        "JWTCookie is present for Sentry: redirect with requestID",
+        hops[2].location().unwrap().contains("?requestID=")
+    );
     arrow!("commit the cookie for dextor", hops[3].set_cookie(TOKEN_COOKIE).is_some());
     arrow!("redirect to https://dextor", hops[3].location() == Some(edge.url("dextor", "/")));
     assert_eq!(hops[4].body, "hello from dextor");
@@ -141,8 +144,25 @@ fn update_last_accessed_time_for_the_token_id_at_redemption() {
 }
 
 #[test]
+fn last_accessed_time_is_rewritten_no_more_often_than_the_record_interval() {
+    let memcached = memcached();
+    let scene = scene(Some(&memcached.address()));
+    let mut browser = scene.edge.signed_in();
+    let first = memcached.session_records();
+    scene.edge.let_pass(Duration::from_secs(20));
+    browser.open(&scene.edge.url("iqueue", "/"));
+    browser.open(&scene.edge.url("iqueue", "/"));
+    assert_eq!(memcached.session_records(), first, "20 seconds later it is exact enough");
+    scene.edge.let_pass(Duration::from_secs(20));
+    browser.open(&scene.edge.url("iqueue", "/"));
+    crate::harness::eventually("40 seconds later it is rewritten", || memcached.session_records() != first);
+}
+
+#[test]
 fn logout_at_one_place_ends_both() {
-    for (logout_host, logout_path) in [("sentry", "/logout"), ("iqueue", "/.sentry/logout"), ("dextor", "/.sentry/logout")] {
+    for (logout_host, logout_path) in
+        [("sentry", "/logout"), ("iqueue", "/.sentry/logout"), ("dextor", "/.sentry/logout")]
+    {
         let scene = scene(None);
         let edge = &scene.edge;
         let mut browser = edge.signed_in();

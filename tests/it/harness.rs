@@ -9,34 +9,43 @@ pub mod client;
 pub mod connection;
 pub mod daemon;
 pub mod edge;
+pub mod faulty;
 pub mod memcached;
 pub mod origin;
 pub mod process;
+pub mod raw;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub use browser::browser;
+pub use browser::{Browser, browser, browser_without_scripts};
 pub use client::{Client, Response, client};
 pub use connection::Connection;
 pub use daemon::{Daemon, Running};
 pub use edge::{Edge, edge};
+pub use faulty::{Fault, faulty};
 pub use memcached::memcached;
 pub use origin::{Origin, origin};
+pub use raw::raw;
 
 /// The runtime that clients and origins run on; edges have one of their own.
 pub fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-    })
+    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }
 
 /// Asks until it is so. For what another process does in its own time; fails loudly when it never comes true.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_or(holds, || what.to_owned());
+}
+
+/// The same, with something to be said only when it never came true.
+pub fn eventually_or(mut holds: impl FnMut() -> bool, what: impl FnOnce() -> String) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never came true: {what}");
+        if begun.elapsed() > Duration::from_secs(20) {
+            panic!("never came true: {}", what());
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
 }

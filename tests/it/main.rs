@@ -1,9 +1,42 @@
 //! All integration tests in one binary: the edge as its users meet it, over TLS, with real processes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that does not get what it expects ends; and it waits for other processes"
+)]
+
 mod harness;
 
+// The sign-on as a person meets it, in a real Chromium.
+mod browser;
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
+// What passes while the session store is away, by policy; and without any store.
+mod outage_policy;
+// An administrator's word on live sessions.
+mod revocation;
+// Signing in with user name and password: what is told, counted and refused.
+mod login;
+
+// What an application hears of a request: identity and origin, by the edge alone.
+mod headers;
+// Whom a request is for: host, port, certificate, TLS.
+mod hosts;
+// Requests that could be read in two ways, and paths that could.
+mod hygiene;
+// Where a sign-on may lead, and what its pages repeat.
+mod return_urls;
+// Who gets in, and what the others are told.
+mod access;
+// Servers behind the edge: turns, failures, limits, bodies.
+mod upstream;
+// The session store away, frozen, restarted, emptied, full or lying.
+mod outage;
 
 // Configurations with faults: each is named, all at once, with its line.
 mod configuration;

@@ -74,6 +74,7 @@ impl Folder {
         written.map_err(|error| format!("{}: {error}", path.display()))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "rcgen wants the system's own time, and no test moves it here")]
     fn make_certificates(&self) -> Result<(), String> {
         let failed = |error: rcgen::Error| format!("cannot make a certificate: {error}");
         let ca_key = KeyPair::generate().map_err(failed)?;

@@ -100,7 +100,7 @@ impl Check<'_> {
         let said = sign_with.is_empty() || written.iter().any(|key| key.id.as_deref() == Some(&sign_with));
         match keys.iter().find(|key| key.id == sign_with) {
             None if written.is_empty() => {
-                self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it")
+                self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it");
             }
             // It is there, and what is wrong with it has been said.
             None if said => {}

@@ -8,7 +8,8 @@ use http::HeaderName;
 use super::{Check, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::{
-    Access, Credentials, ForwardToken, IdentityHeaders, Pool, PoolServer, PoolTimeouts, Route, Sentry, Service,
+    Access, Credentials, ForwardToken, IdentityHeaders, MOST_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts,
+    Route, Sentry, Service,
 };
 use crate::host::{Host, HostPattern};
 
@@ -18,6 +19,7 @@ impl Check<'_> {
         written: BTreeMap<String, file::Service>,
         sentry: &Sentry,
         pools: &[Pool],
+        on_outage: OutagePolicy,
     ) -> Vec<Service> {
         let mut services: Vec<Service> = Vec::new();
         for (name, service) in written {
@@ -32,6 +34,7 @@ impl Check<'_> {
                 forward_token: service.forward_token.unwrap_or(ForwardToken::None),
                 assertion: service.assertion.unwrap_or(false),
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
+                on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),
                 routes,
             });
         }
@@ -187,7 +190,7 @@ impl Check<'_> {
             let place = format!("pools.{name}");
             self.name(&place, &name);
             let retries = pool.retries.unwrap_or(2);
-            if retries > 10 {
+            if retries > MOST_RETRIES {
                 self.fault(
                     format!("{place}.retries"),
                     "more attempts only add load to a failing pool",
@@ -202,7 +205,7 @@ impl Check<'_> {
                     write: time(pool.timeouts.write, seconds(60)),
                     idle: time(pool.timeouts.idle, seconds(50)),
                 },
-                retries: retries.min(10),
+                retries: retries.min(MOST_RETRIES),
                 name,
             });
         }

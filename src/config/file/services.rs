@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::OnOutage;
 use crate::config::units::Time;
 
 #[derive(Debug, Default, Deserialize)]
@@ -17,6 +18,7 @@ pub struct Service {
     pub credentials: Option<Vec<Credential>>,
     pub counts_as_activity: Option<bool>,
     pub read_timeout: Option<Time>,
+    pub on_outage: Option<OnOutage>,
     pub routes: Vec<Route>,
 }
 

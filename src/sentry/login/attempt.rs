@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use zeroize::Zeroizing;
 
-use super::{Event, store_away};
+use super::Event;
 use crate::auth::cookie::LARGEST;
 use crate::auth::token::Claims;
 use crate::pages::Notice;
@@ -79,7 +79,10 @@ impl Sentry {
             fingerprint: self.guard.fingerprints().of(head.headers, &id),
             expires: head.now.plus(lifetime),
         };
-        self.store.insert(&id.key(), &record, idle.min(lifetime)).await.map_err(|error| store_away(&error))?;
+        self.store
+            .insert(&id.key(), &record, idle.min(lifetime))
+            .await
+            .map_err(|error| self.login_without_store(&error))?;
         self.count_login("accepted");
         self.audit(head, Event::Login, Some(&claims.name), None, None);
         Ok(token)
@@ -102,6 +105,7 @@ impl Sentry {
             services: user.services.clone(),
             sid: id.as_str().into(),
             jti: uuid::Uuid::new_v4().to_string(),
+            auth_time: now,
             iat: now,
             nbf: now,
             exp: head.now.plus(self.settings.token.lifetime).seconds(),

@@ -31,7 +31,7 @@ async fn a_session_slides_from_now_and_not_from_its_end() {
     store.insert(&key, &record("ada"), LONG).await.unwrap();
     clock.advance(LONG / 2);
     store.find(&key, Some(LONG)).await.unwrap().unwrap();
-    clock.advance(LONG - Duration::from_secs(60));
+    clock.advance(LONG.saturating_sub(Duration::from_secs(60)));
     assert!(store.find(&key, None).await.unwrap().is_some());
     clock.advance(Duration::from_secs(60));
     assert_eq!(store.find(&key, None).await, Ok(None));

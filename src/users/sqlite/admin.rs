@@ -44,21 +44,41 @@ impl SqliteDirectory {
         show(&self.connection(), name)
     }
 
+    /// Whoever was signed in with the old password no longer is.
     pub fn set_password_hash(&self, name: &UserName, hash: &StoredHash) -> Result<(), SqliteError> {
-        const SET: &str = "UPDATE users SET password_hash = :hash, updated_at = :now WHERE name = :name";
-        let parameters = named_params! { ":hash": hash.as_str(), ":now": self.now(), ":name": name.as_str() };
+        const SET: &str = "UPDATE users SET password_hash = :hash, updated_at = :now, ended_before = :millis
+                           WHERE name = :name";
+        let parameters = named_params! {
+            ":hash": hash.as_str(), ":now": self.now(), ":millis": self.now_millis(), ":name": name.as_str(),
+        };
         let changed = self.connection().execute(SET, parameters).map_err(failed("setting a password"))?;
         one_user(changed, name)
     }
 
+    /// Disabling ends the user's sessions; enabling does not bring them back.
     pub fn set_disabled(&self, name: &UserName, disabled: bool) -> Result<(), SqliteError> {
-        const SET: &str = "UPDATE users SET disabled = :disabled, updated_at = :now WHERE name = :name";
-        let parameters = named_params! { ":disabled": disabled, ":now": self.now(), ":name": name.as_str() };
+        const SET: &str = "UPDATE users SET disabled = :disabled, updated_at = :now,
+                                  ended_before = iif(:disabled, :millis, ended_before)
+                           WHERE name = :name";
+        let parameters = named_params! {
+            ":disabled": disabled, ":now": self.now(), ":millis": self.now_millis(), ":name": name.as_str(),
+        };
         let changed = self.connection().execute(SET, parameters).map_err(failed("disabling or enabling a user"))?;
         one_user(changed, name)
     }
 
-    /// Gives services and roles; those the user has already stay. Answers the user as changed.
+    /// Ends every session that the user has begun until now.
+    pub fn end_sessions(&self, name: &UserName) -> Result<(), SqliteError> {
+        const END: &str = "UPDATE users SET ended_before = :millis, updated_at = :now WHERE name = :name";
+        let parameters = named_params! { ":millis": self.now_millis(), ":now": self.now(), ":name": name.as_str() };
+        let changed = self.connection().execute(END, parameters).map_err(failed("ending sessions"))?;
+        one_user(changed, name)
+    }
+
+    fn now_millis(&self) -> i64 {
+        i64::try_from(self.clock.now().millis()).unwrap_or(i64::MAX)
+    }
+
     pub fn grant(&self, name: &UserName, grants: &Grants) -> Result<User, SqliteError> {
         self.change_grants(name, grants, give)
     }

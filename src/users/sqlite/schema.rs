@@ -18,8 +18,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// `MIGRATIONS[n]` takes a file from `PRAGMA user_version` n to n + 1. Never edited once released, only added to.
 ///
-/// `name` is canonical ([`super::UserName`]), times are Unix seconds.
-const MIGRATIONS: &[&str] = &["
+/// `name` is canonical ([`super::UserName`]), times are Unix seconds but where it says otherwise.
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE users (
         id            TEXT    NOT NULL PRIMARY KEY,
         name          TEXT    NOT NULL UNIQUE,
@@ -39,7 +40,13 @@ const MIGRATIONS: &[&str] = &["
         role    TEXT NOT NULL,
         PRIMARY KEY (user_id, role)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- Unix milliseconds: sessions that began before have ended.
+    ALTER TABLE users ADD COLUMN ended_before INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX users_by_change ON users (updated_at);
+",
+];
 
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
@@ -78,6 +85,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// Two processes that switch a new file at once each hold what the other needs; SQLite sees that and refuses at
 /// once, whatever the busy timeout. So it is tried again, as long as the busy timeout would have waited.
+#[expect(clippy::disallowed_methods, reason = "runs at the start and on the command line, never on a worker")]
 fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let mut retries = BUSY_TIMEOUT.as_millis() / RETRY_AFTER.as_millis();
     loop {

@@ -21,10 +21,32 @@ use super::runtime;
 
 /// Header fields that a response through the edge may have; anything else is a leak.
 const ALLOWED: [&str; 26] = [
-    "access-control-allow-origin", "allow", "cache-control", "clear-site-data", "connection", "content-length",
-    "content-security-policy", "content-type", "cross-origin-opener-policy", "date", "location", "referrer-policy",
-    "retry-after", "set-cookie", "transfer-encoding", "upgrade", "www-authenticate", "x-content-type-options",
-    "x-frame-options", "x-from-origin", "x-request-id", "etag", "last-modified", "vary", "trailer", "keep-alive",
+    "access-control-allow-origin",
+    "allow",
+    "cache-control",
+    "clear-site-data",
+    "connection",
+    "content-length",
+    "content-security-policy",
+    "content-type",
+    "cross-origin-opener-policy",
+    "date",
+    "location",
+    "referrer-policy",
+    "retry-after",
+    "set-cookie",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-frame-options",
+    "x-from-origin",
+    "x-request-id",
+    "etag",
+    "last-modified",
+    "vary",
+    "trailer",
+    "keep-alive",
 ];
 
 #[derive(Clone)]
@@ -140,6 +162,11 @@ impl Client {
 
     pub fn set_cookie(&mut self, host: &str, name: &str, value: &str) {
         self.cookies.insert((host.into(), name.into()), value.into());
+    }
+
+    /// The same browser, with the same cookies, now finds the edge elsewhere.
+    pub fn move_to(&mut self, edge: SocketAddr) {
+        self.edge = edge;
     }
 
     pub fn forget_cookies(&mut self) {
@@ -339,4 +366,35 @@ pub fn send_raw(edge: SocketAddr, name: &str, bytes: &[u8]) -> String {
         }
         String::from_utf8_lossy(&answer).into_owned()
     })
+}
+
+/// A connection over TLS on which a test says every byte itself, when it wants to.
+pub struct RawConnection(TlsStream<TcpStream>);
+
+pub fn raw_connection(edge: SocketAddr, name: &str) -> RawConnection {
+    RawConnection(runtime().block_on(connect(edge, name, &[b"http/1.1"])).unwrap())
+}
+
+impl RawConnection {
+    /// Answers whether the other side still took it.
+    pub fn say(&mut self, bytes: &str) -> bool {
+        use tokio::io::AsyncWriteExt;
+        runtime().block_on(self.0.write_all(bytes.as_bytes())).is_ok()
+    }
+
+    /// What has come by the time that `mark` has, that the edge closed, or that it was silent for so long.
+    pub fn hear(&mut self, mark: &str, silence: std::time::Duration) -> String {
+        use tokio::io::AsyncReadExt;
+        let mut heard = Vec::new();
+        let mut chunk = [0; 4096];
+        runtime().block_on(async {
+            while !String::from_utf8_lossy(&heard).contains(mark) {
+                match tokio::time::timeout(silence, self.0.read(&mut chunk)).await {
+                    Ok(Ok(read)) if read > 0 => heard.extend_from_slice(&chunk[..read]),
+                    _ => break,
+                }
+            }
+        });
+        String::from_utf8_lossy(&heard).into_owned()
+    }
 }

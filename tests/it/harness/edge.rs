@@ -29,7 +29,10 @@ pub struct Builder {
     server: String,
     keys: String,
     log: String,
+    tls: String,
+    certificates: Vec<Vec<String>>,
     users: Vec<(String, Vec<String>, Vec<String>)>,
+    files: Vec<(String, String)>,
 }
 
 pub struct Edge {
@@ -51,7 +54,10 @@ pub fn edge() -> Builder {
         server: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
         log: "{level: warn, access: {path: access.log}, audit: {path: audit.log}}".into(),
+        tls: String::new(),
+        certificates: Vec::new(),
         users: Vec::new(),
+        files: Vec::new(),
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
 }
@@ -105,8 +111,25 @@ impl Builder {
         self
     }
 
-    pub fn memcached(mut self, address: &str) -> Self {
-        self.sessions = format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}");
+    /// More keys of `tls`, in flow style.
+    pub fn tls(mut self, more: &str) -> Self {
+        self.tls = format!(", {more}");
+        self
+    }
+
+    /// One more certificate, in the edge's folder as `extra0.pem`, then `extra1.pem` and so on.
+    pub fn certificate(mut self, names: &[&str]) -> Self {
+        self.certificates.push(names.iter().map(|name| (*name).to_owned()).collect());
+        self
+    }
+
+    pub fn memcached(self, address: &str) -> Self {
+        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}"))
+    }
+
+    /// Replaces the whole of `sessions`, in flow style.
+    pub fn sessions(mut self, yaml: &str) -> Self {
+        self.sessions = yaml.into();
         self
     }
 
@@ -116,15 +139,23 @@ impl Builder {
         self
     }
 
+    /// A file beside the configuration.
+    pub fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.into(), content.into()));
+        self
+    }
+
     fn yaml(&self) -> String {
+        let extra = |at: usize| format!(", {{certificate: extra{at}.pem, key: extra{at}.key}}");
+        let extra: String = (0..self.certificates.len()).map(extra).collect();
         let mut yaml = format!(
             "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
              admin: {{address: \"127.0.0.1:0\"}}, drain: 5s{}}}\n\
              log: {}\n\
-             tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}]}}\n\
+             tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\
              sentry: {{host: sentry.{}, keys: {}{}}}\n\
-             sessions: {}\nusers: {{sqlite: {{path: users.db}}}}\nservices:\n",
-            self.server, self.log, self.domain, self.keys, self.sentry, self.sessions,
+             sessions: {}\nusers: {{refresh: 20ms, sqlite: {{path: users.db}}}}\nservices:\n",
+            self.server, self.log, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
@@ -152,7 +183,16 @@ impl Builder {
         let certificate = ca().issue(&names);
         std::fs::write(folder.path().join("edge.pem"), certificate.pem).unwrap();
         std::fs::write(folder.path().join("edge.key"), certificate.key).unwrap();
+        for (at, names) in self.certificates.iter().enumerate() {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let certificate = ca().issue(&names);
+            std::fs::write(folder.path().join(format!("extra{at}.pem")), certificate.pem).unwrap();
+            std::fs::write(folder.path().join(format!("extra{at}.key")), certificate.key).unwrap();
+        }
         std::fs::write(folder.path().join("ca.pem"), &ca().pem).unwrap();
+        for (name, content) in &self.files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
         let file = folder.path().join("edge.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
         let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), Clock::default()).unwrap();
@@ -215,6 +255,12 @@ impl Edge {
         format!("https://{}:{}{path}", self.host(name), self.address().port())
     }
 
+    /// Stops this edge and starts another from the same folder, on other ports.
+    pub fn restart(&mut self) {
+        let file = self.folder.path().join("edge.yaml");
+        self.inner = sentry_edge::server::Edge::start(&file, self.clock.clone()).unwrap();
+    }
+
     /// A client over HTTP/1.1 that nobody has signed in.
     pub fn client(&self) -> Client {
         client(self.address())
@@ -237,6 +283,11 @@ impl Edge {
     /// Fills in a login form and sends it.
     pub fn send_login(&self, client: &mut Client, form: &Response, user: &str, password: &str) -> Response {
         client.fill_in(form, user, password)
+    }
+
+    /// The user directory, as the command line opens it.
+    pub fn directory(&self) -> SqliteDirectory {
+        SqliteDirectory::open(&self.folder.path().join("users.db"), self.clock.clone()).unwrap()
     }
 
     /// As if so much time had passed, for everything but memcached's own clock.

@@ -25,6 +25,10 @@ impl Memcached {
         format!("unix://{}", self.socket.display())
     }
 
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
     pub fn start(&mut self) {
         std::fs::remove_file(&self.socket).ok();
         let child = Command::new("memcached")

@@ -1,5 +1,7 @@
 //! A real memcached, on a socket in a directory of its own; killed when dropped.
 
+#![expect(clippy::disallowed_methods, reason = "waits for another process, which tells nobody when it is ready")]
+
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};

@@ -1,0 +1,36 @@
+# Everything that is done with this source; `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test lint docs
+MAKEFLAGS += --no-print-directory
+
+# rustup's folder, for shells that were started before Rust was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install what build and tests need, as far as it is missing
+	@.ci/deps test
+
+build: ## the release binary, target/release/sentry-edge
+	@.ci/deps build
+	@cargo build --locked --release
+
+demo: ## the whole sign-on flow on this machine; ARGS="--listen 127.0.0.1:9443" and so on
+	@.ci/deps build
+	@cargo run --locked -- demo $(ARGS)
+
+test: ## all tests; ARGS="flow" for those with that name
+	@.ci/deps test
+	@cargo test --locked $(ARGS)
+
+lint: ## format, clippy and the documentation's links
+	@.ci/deps build
+	@cargo fmt --check
+	@cargo clippy --locked --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+docs: ## the documentation of the source, target/doc/sentry_edge/index.html
+	@.ci/deps build
+	@cargo doc --locked --no-deps

@@ -1,0 +1,99 @@
+//! What happens while the session store gives no answer: the operator's policy, and the memory that it needs.
+//!
+//! `recent` lets pass whom this process saw with a living session a short while ago. That memory is kept by
+//! session, not by token, so that a logout here takes it from all hosts at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+
+use super::verdict::Assurance;
+use super::{Demand, Standing};
+use crate::clock::UnixTime;
+use crate::config::OutagePolicy;
+use crate::sessions::{Fingerprint, SessionKey, StoreError};
+
+/// Sessions that are remembered; about 100 bytes each. Whoever is forgotten is refused, as under `deny`.
+const REMEMBERED: usize = 100_000;
+
+/// Sessions that lived when the store was last asked.
+pub struct RecentlySeen(Cache<SessionKey, Arc<Seen>, quick_cache::UnitWeighter, ahash::RandomState>);
+
+struct Seen {
+    at_millis: AtomicU64,
+    fingerprint: Fingerprint,
+}
+
+impl Default for RecentlySeen {
+    fn default() -> Self {
+        let (weights, hashes) = (quick_cache::UnitWeighter, ahash::RandomState::new());
+        Self(Cache::with(REMEMBERED, REMEMBERED as u64, weights, hashes, Default::default()))
+    }
+}
+
+impl RecentlySeen {
+    pub fn remember(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
+        match self.0.get(key) {
+            Some(seen) if seen.fingerprint == fingerprint => seen.at_millis.store(now.millis(), Ordering::Relaxed),
+            _ => self.0.insert(key.clone(), Arc::new(Seen { at_millis: now.millis().into(), fingerprint })),
+        }
+    }
+
+    pub fn forget(&self, key: &SessionKey) {
+        self.0.remove(key);
+    }
+
+    /// The fingerprint of a session that lived no longer ago than `within`.
+    fn recall(&self, key: &SessionKey, within: Duration, now: UnixTime) -> Option<Fingerprint> {
+        let seen = self.0.get(key)?;
+        let at = UnixTime::from_millis(seen.at_millis.load(Ordering::Relaxed));
+        (now.since(at) <= within).then_some(seen.fingerprint)
+    }
+}
+
+/// How a session stands that the store said nothing about. A store that answers with garbage is not away: what it
+/// holds may be another's, so nobody passes on its account.
+pub(super) fn standing(
+    error: StoreError,
+    key: &SessionKey,
+    seen: &RecentlySeen,
+    demand: &Demand<'_>,
+    now: UnixTime,
+) -> Standing {
+    if !matches!(error, StoreError::Away { .. } | StoreError::TimedOut) {
+        return Standing::Unknown(error);
+    }
+    match demand.on_outage {
+        OutagePolicy::Deny => Standing::Unknown(error),
+        OutagePolicy::TokenOnly => Standing::Vouched { assurance: Assurance::OutageTokenOnly, fingerprint: None },
+        OutagePolicy::Recent { within } => match seen.recall(key, within, now) {
+            Some(fingerprint) => {
+                Standing::Vouched { assurance: Assurance::OutageRecent, fingerprint: Some(fingerprint) }
+            }
+            None => Standing::Unknown(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::SessionId;
+
+    #[test]
+    fn whoever_was_seen_is_recalled_for_so_long_and_not_after_a_logout() {
+        let (seen, key) = (RecentlySeen::default(), SessionId::random().unwrap().key());
+        let (print, within) = (Fingerprint::new([1; 16]), Duration::from_secs(60));
+        let now = UnixTime::from_seconds(1000);
+        assert_eq!(seen.recall(&key, within, now), None);
+        seen.remember(&key, print, now);
+        assert_eq!(seen.recall(&key, within, now.plus(within)), Some(print));
+        assert_eq!(seen.recall(&key, within, now.plus(within + Duration::from_millis(1))), None);
+        seen.remember(&key, print, now.plus(within));
+        assert_eq!(seen.recall(&key, within, now.plus(within * 2)), Some(print));
+        seen.forget(&key);
+        assert_eq!(seen.recall(&key, within, now.plus(within)), None);
+    }
+}

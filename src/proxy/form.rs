@@ -1,0 +1,53 @@
+//! Reading the body of a sign-on route: bounded in bytes and in time, before anybody looks at what it says.
+
+use std::time::Duration;
+
+use http::{StatusCode, Version, header};
+use pingora_proxy::Session;
+
+use crate::sentry::{LARGEST_FORM, SsoRoute};
+
+/// Time for the whole of a login form to arrive.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A login's form, within its limits; nothing for routes that take no body.
+pub async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Result<Vec<u8>, StatusCode>> {
+    if !route.takes_body() {
+        return Ok(Ok(Vec::new()));
+    }
+    if declared_bytes(session).is_some_and(|bytes| bytes > LARGEST_FORM) {
+        return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    if waits_for_continue(session) {
+        session.as_downstream_mut().write_continue_response().await?;
+    }
+    let mut body = Vec::new();
+    let read = async {
+        while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
+            if body.len() + chunk.len() > LARGEST_FORM {
+                return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Ok(()))
+    };
+    match tokio::time::timeout(DEADLINE, read).await {
+        Ok(Ok(Ok(()))) => Ok(Ok(body)),
+        Ok(Ok(Err(status))) => Ok(Err(status)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(Err(StatusCode::REQUEST_TIMEOUT)),
+    }
+}
+
+fn declared_bytes(session: &Session) -> Option<usize> {
+    session.req_header().headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Pingora hands an `Expect` on to upstreams and leaves it to us where there is none (RFC 9110 §10.1.1). Over
+/// HTTP/2 nobody waits for long, and an interim response would be taken for the final one.
+fn waits_for_continue(session: &Session) -> bool {
+    let request = session.req_header();
+    let expects = request.headers.get(header::EXPECT);
+    request.version == Version::HTTP_11
+        && expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}

@@ -1,0 +1,64 @@
+//! `store: none`: no session is kept anywhere, the token alone says who may pass, as value tokens do.
+//!
+//! What is lost: a logout elsewhere, the idle timeout, an end before the token's own. Tickets and failure counters
+//! live in another store, usually this process's memory, so a hand-off works within one edge.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use crate::clock::UnixTime;
+
+/// Forwards tickets and counters, and forgets sessions.
+pub struct WithoutSessions<S>(S);
+
+impl<S> WithoutSessions<S> {
+    pub fn new(others: S) -> Self {
+        Self(others)
+    }
+}
+
+#[async_trait]
+impl<S: SessionStore> SessionStore for WithoutSessions<S> {
+    async fn insert(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The guard does not ask; whoever does learns that nothing is kept.
+    async fn find(&self, _: &SessionKey, _: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+        Ok(None)
+    }
+
+    async fn record_access(&self, _: &SessionKey, _: UnixTime, _: Duration) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn end(&self, _: &SessionKey) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
+        self.0.issue_ticket(key, value, ttl).await
+    }
+
+    async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError> {
+        self.0.redeem_ticket(key, remember).await
+    }
+
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
+        self.0.add_failure(key, window).await
+    }
+
+    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.0.take_back_failure(key).await
+    }
+
+    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.0.forget_failures(key).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.ping().await
+    }
+}

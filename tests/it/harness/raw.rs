@@ -1,0 +1,211 @@
+//! A client that sends bytes as they are, over HTTP/1.1 or as HTTP/2 frames, and takes the answers apart by itself.
+//!
+//! For what no well-behaved client would send. It waits for answers and for the end of a connection, never for
+//! silence, so that it is as fast as the edge.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::client::connect;
+use super::runtime;
+
+/// Far more than any answer takes; what is not there by then never comes.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+pub struct Raw {
+    stream: Box<dyn Stream>,
+    /// Received, and not yet looked at.
+    received: Vec<u8>,
+}
+
+/// One response over HTTP/1.1.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// A connection over TLS under a server name, for HTTP/1.1.
+pub fn raw(edge: SocketAddr, name: &str) -> Raw {
+    let stream = runtime().block_on(connect(edge, name, &[b"http/1.1"])).unwrap();
+    Raw { stream: Box::new(stream), received: Vec::new() }
+}
+
+/// A connection without TLS.
+pub fn raw_plain(address: SocketAddr) -> Raw {
+    let stream = runtime().block_on(TcpStream::connect(address)).unwrap();
+    Raw { stream: Box::new(stream), received: Vec::new() }
+}
+
+impl Raw {
+    /// The edge may have closed already, having seen enough; then its answer tells.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        runtime().block_on(async {
+            self.stream.write_all(bytes.as_ref()).await.ok();
+            self.stream.flush().await.ok();
+        });
+        self
+    }
+
+    /// The next response; `None` when the connection ends without one.
+    pub fn answer(&mut self) -> Option<Answer> {
+        loop {
+            if let Some((answer, length)) = parse(&self.received) {
+                self.received.drain(..length);
+                return Some(answer);
+            }
+            if !self.read_more() {
+                return None;
+            }
+        }
+    }
+
+    /// The status of the next response, 0 when the connection ends without one.
+    pub fn status(&mut self) -> u16 {
+        self.answer().map_or(0, |answer| answer.status)
+    }
+
+    /// Waits for the end of the connection; answers what came before it and was not yet looked at.
+    pub fn rest(mut self) -> Vec<u8> {
+        while self.read_more() {}
+        self.received
+    }
+
+    fn read_more(&mut self) -> bool {
+        let mut chunk = [0; 16 * 1024];
+        let read = runtime().block_on(async { tokio::time::timeout(LONGEST_WAIT, self.stream.read(&mut chunk)).await });
+        let read = read.expect("the edge neither answered nor closed").unwrap_or(0);
+        self.received.extend_from_slice(&chunk[..read]);
+        read > 0
+    }
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The first value of a field.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        fields.clone().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+}
+
+/// The response that the bytes begin with, and its length; `None` while it is not whole.
+fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
+    let end = find(bytes, b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let mut answer = Answer { status, head, body: Vec::new() };
+    if (100..200).contains(&status) || status == 204 || status == 304 {
+        return Some((answer, end));
+    }
+    if answer.header("transfer-encoding").is_some() {
+        let (body, length) = unchunk(&bytes[end..])?;
+        answer.body = body;
+        return Some((answer, end + length));
+    }
+    let length: usize = answer.header("content-length").unwrap_or("0").parse().unwrap();
+    answer.body = bytes.get(end..end + length)?.to_vec();
+    Some((answer, end + length))
+}
+
+fn unchunk(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let line = find(&bytes[at..], b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[at..at + line]).unwrap(), 16).unwrap();
+        at += line + 2;
+        body.extend_from_slice(bytes.get(at..at + size)?);
+        at += size + 2;
+        if size == 0 {
+            return (at <= bytes.len()).then_some((body, at));
+        }
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// How an HTTP/2 request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A response. Of its status we only tell the ones that HPACK has a number for; 0 is any other.
+    Answered(u16),
+    Reset,
+    Closed,
+}
+
+/// One HTTP/2 request with exactly these fields, pseudo-headers too, each written out in full.
+pub fn http2_request(edge: SocketAddr, name: &str, fields: &[(&str, &str)]) -> Ended {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        // A literal field without indexing, no Huffman coding (RFC 7541 §6.2.2).
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap() & 0x7f);
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(0x4, 0, 0, &[]));
+    // HEADERS with END_STREAM and END_HEADERS.
+    bytes.extend(frame(0x1, 0x5, 1, &block));
+    let stream = runtime().block_on(connect(edge, name, &[b"h2"])).unwrap();
+    let mut raw = Raw { stream: Box::new(stream), received: Vec::new() };
+    raw.send(&bytes);
+    loop {
+        let Some((kind, payload)) = raw.frame() else { return Ended::Closed };
+        match kind {
+            0x1 => return Ended::Answered(status_of(&payload)),
+            0x3 => return Ended::Reset,
+            0x7 => return Ended::Closed,
+            _ => {}
+        }
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![0, length[0], length[1], kind, flags, 0, 0, 0, stream];
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// The status stands first in a block, after changes of the table's size; 8 to 14 are its places in the static table.
+fn status_of(block: &[u8]) -> u16 {
+    let first = block.iter().find(|byte| **byte & 0xe0 != 0x20);
+    first.map_or(0, |byte| match byte {
+        0x88 => 200,
+        0x8c => 400,
+        0x8d => 404,
+        0x8e => 500,
+        _ => 0,
+    })
+}
+
+impl Raw {
+    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if self.received.len() >= 9 {
+                let length = usize::from(self.received[1]) << 8 | usize::from(self.received[2]);
+                if self.received.len() >= 9 + length {
+                    let frame: Vec<u8> = self.received.drain(..9 + length).collect();
+                    return Some((frame[3], frame[9..].to_vec()));
+                }
+            }
+            if !self.read_more() {
+                return None;
+            }
+        }
+    }
+}
