@@ -91,6 +91,11 @@ impl Gateway {
         let place = Place { sentry: &snapshot.sentry, service: &service };
         let decision = self.conclude(&head, place, verdict.as_ref(), &ticket, seconds);
         note(exchange, verdict, at, seconds);
+        if let Some(timeout) = route.read_timeout {
+            // Both ways: a tunnel or an upload may be as quiet as the route allows.
+            let timeout = timeout.max(snapshot.timeouts.read);
+            session.as_downstream_mut().set_read_timeout(Some(timeout));
+        }
         Ok(decision)
     }
 
