@@ -7,6 +7,7 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod edge;
+pub mod forgery;
 pub mod memcached;
 pub mod origin;
 pub mod process;
