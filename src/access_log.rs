@@ -62,16 +62,33 @@ impl AccessLog {
     }
 }
 
-/// The query with the value of every `parameter` replaced; `None` when there was none to replace.
+/// The query with the value of every `parameter` replaced, also inside a URL that the query carries encoded, such
+/// as a return URL with a ticket that is still good. `None` when there was none to replace.
 pub fn without_tickets(query: &str, parameter: &str) -> Option<String> {
-    let is_ticket = |part: &str| part.split_once('=').is_some_and(|(name, _)| name == parameter);
-    query.split('&').any(is_ticket).then(|| {
-        let parts: Vec<String> = query
-            .split('&')
-            .map(|part| if is_ticket(part) { format!("{parameter}=…") } else { part.to_owned() })
-            .collect();
-        parts.join("&")
-    })
+    let mut text = String::new();
+    let mut rest = query;
+    while let Some(at) = rest.find(parameter) {
+        let (before, after) = rest.split_at(at + parameter.len());
+        text.push_str(before);
+        rest = after;
+        if let Some((equals, ends)) = equals_sign(after) {
+            text.push_str(&after[..equals]);
+            text.push('…');
+            rest = after[equals..].find(ends).map_or("", |end| &after[equals + end..]);
+        }
+    }
+    if text.contains('…') { Some(text + rest) } else { None }
+}
+
+/// How long the `=` is that `text` begins with, and what ends the value behind it. Each time that a URL is put
+/// into another, its `=` is encoded once more: `=`, `%3D`, `%253D`.
+fn equals_sign(text: &str) -> Option<(usize, &'static [char])> {
+    if text.starts_with('=') {
+        return Some((1, &['&']));
+    }
+    let encoded = text.strip_prefix('%')?.trim_start_matches("25");
+    let rest = encoded.strip_prefix("3D").or_else(|| encoded.strip_prefix("3d"))?;
+    Some((text.len() - rest.len(), &['&', '%']))
 }
 
 #[cfg(test)]
@@ -82,5 +99,19 @@ mod tests {
     fn a_ticket_does_not_reach_the_log() {
         assert_eq!(without_tickets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
         assert_eq!(without_tickets("a=requestID", "requestID"), None);
+        assert_eq!(without_tickets("requestIDs=1&b=%3D", "requestID"), None);
+    }
+
+    #[test]
+    fn nor_does_one_that_stands_in_a_return_url() {
+        let redacted = |query: &str| without_tickets(query, "requestID");
+        for (query, expected) in [
+            ("redirectURL=https%3A%2F%2Fa%2F%3FrequestID%3DSECRET", "redirectURL=https%3A%2F%2Fa%2F%3FrequestID%3D…"),
+            ("u=%3FrequestID%3dSECRET%26b%3D1&state=x", "u=%3FrequestID%3d…%26b%3D1&state=x"),
+            ("u=requestID%253DSECRET%2526b&requestID=SECRET", "u=requestID%253D…%2526b&requestID=…"),
+            ("requestID=SECRET&requestID=SECRET#", "requestID=…&requestID=…"),
+        ] {
+            assert_eq!(redacted(query).as_deref(), Some(expected));
+        }
     }
 }

@@ -4,3 +4,5 @@ mod harness;
 
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
+// The hand-off's one-time ticket: redeemed once, in time, at its host, by its browser.
+mod tickets;
