@@ -6,3 +6,5 @@ mod harness;
 mod flow;
 // The hand-off's one-time ticket: redeemed once, in time, at its host, by its browser.
 mod tickets;
+// The token: forgeries of every kind, keys and their rotation, audiences, the cache of verified tokens.
+mod tokens;
