@@ -8,3 +8,5 @@ mod flow;
 mod tickets;
 // The token: forgeries of every kind, keys and their rotation, audiences, the cache of verified tokens.
 mod tokens;
+// Cookies and bearer tokens: ours among others, what an application sees of them and may set.
+mod cookies;
