@@ -103,7 +103,10 @@ fn check_size(request: &Incoming<'_>, limits: &Limits) -> Result<(), Malformed> 
         // As HTTP/2 counts a header list (RFC 9113 §6.5.2).
         None => request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum(),
     };
-    if bytes > limits.header_bytes || request.headers.len() > limits.header_count {
+    // HTTP/2 browsers send a field for each cookie; they count as the one that they stand for (RFC 9113 §8.2.3).
+    let crumbs = request.headers.get_all(header::COOKIE).iter().count();
+    let fields = request.headers.len() - crumbs.saturating_sub(1);
+    if bytes > limits.header_bytes || fields > limits.header_count {
         return Err(Malformed::HeaderTooLarge);
     }
     Ok(())
@@ -241,6 +244,26 @@ mod tests {
             refusal(&format!("GET / HTTP/1.1\r\nHost: a.com\r\nA: {long}\r\n\r\n")),
             Some(Malformed::HeaderTooLarge)
         );
+    }
+
+    #[test]
+    fn cookie_crumbs_count_as_one_field() {
+        let crumbs = |number: usize, others: usize| {
+            let mut headers = HeaderMap::new();
+            for _ in 0..number {
+                headers.append(header::COOKIE, HeaderValue::from_static("a"));
+            }
+            for at in 0..others {
+                headers.append(format!("x{at}").parse::<HeaderName>().unwrap(), HeaderValue::from_static("b"));
+            }
+            let uri: Uri = "https://a.com/".parse().unwrap();
+            inspect(Incoming { method: &Method::GET, uri: &uri, headers: &headers, raw: None }, &LIMITS).err()
+        };
+        assert_eq!(crumbs(12, 9), None);
+        assert_eq!(crumbs(0, 10), None);
+        assert_eq!(crumbs(2, 10), Some(Malformed::HeaderTooLarge));
+        assert_eq!(crumbs(0, 11), Some(Malformed::HeaderTooLarge));
+        assert_eq!(crumbs(30, 0), Some(Malformed::HeaderTooLarge), "their bytes count all the same");
     }
 
     #[test]

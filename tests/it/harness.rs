@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod client;
 pub mod edge;
 pub mod faulty;
+pub mod forgery;
 pub mod memcached;
 pub mod origin;
 pub mod process;

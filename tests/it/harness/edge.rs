@@ -19,7 +19,9 @@ pub const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
 pub const TOKEN_COOKIE: &str = "__Host-JWTCookie";
 pub const STATE_COOKIE: &str = "__Host-SSOState";
 
-/// An edge being put together. Two services, iqueue and dextor, unless told otherwise.
+/// An edge being put together. Two services, iqueue and dextor, unless told otherwise. A clone starts another
+/// edge with the same settings.
+#[derive(Clone)]
 pub struct Builder {
     domain: String,
     services: Vec<(String, String)>,
@@ -32,6 +34,7 @@ pub struct Builder {
     certificates: Vec<Vec<String>>,
     users: Vec<(String, Vec<String>, Vec<String>)>,
     files: Vec<(String, String)>,
+    balanced: bool,
 }
 
 pub struct Edge {
@@ -40,6 +43,7 @@ pub struct Edge {
     pub folder: tempfile::TempDir,
     domain: String,
     users: Vec<String>,
+    balanced: bool,
 }
 
 /// An edge with Ada, who is registered for iqueue and dextor and an administrator.
@@ -56,6 +60,7 @@ pub fn edge() -> Builder {
         certificates: Vec::new(),
         users: Vec::new(),
         files: Vec::new(),
+        balanced: false,
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
 }
@@ -116,12 +121,23 @@ impl Builder {
     }
 
     pub fn memcached(self, address: &str) -> Self {
-        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}"))
+        self.memcached_within(address, "100ms")
+    }
+
+    /// The same, with the time that an answer may take.
+    pub fn memcached_within(self, address: &str, timeout: &str) -> Self {
+        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: {timeout}}}}}"))
     }
 
     /// Replaces the whole of `sessions`, in flow style.
     pub fn sessions(mut self, yaml: &str) -> Self {
         self.sessions = yaml.into();
+        self
+    }
+
+    /// Behind something that spreads port 443 over several edges, so that no URL names a port.
+    pub fn balanced(mut self) -> Self {
+        self.balanced = true;
         self
     }
 
@@ -206,7 +222,7 @@ impl Builder {
         let inner = sentry_edge::server::Edge::start(&file, clock.clone())
             .unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
         let users = self.users.iter().map(|(name, ..)| name.clone()).collect();
-        Edge { inner, clock, folder, domain: self.domain, users }
+        Edge { inner, clock, folder, domain: self.domain, users, balanced: self.balanced }
     }
 }
 
@@ -229,8 +245,11 @@ impl Edge {
         format!("{name}.{}", self.domain)
     }
 
-    /// `https://NAME.DOMAIN:PORT` with a path.
+    /// `https://NAME.DOMAIN:PORT` with a path; without the port behind a balancer.
     pub fn url(&self, name: &str, path: &str) -> String {
+        if self.balanced {
+            return format!("https://{}{path}", self.host(name));
+        }
         format!("https://{}:{}{path}", self.host(name), self.address().port())
     }
 
@@ -289,6 +308,21 @@ impl Edge {
         let text = String::from_utf8(self.inner.metrics().scrape().unwrap()).unwrap();
         let line = if labels.is_empty() { format!("{name} ") } else { format!("{name}{{{labels}}} ") };
         text.lines().find_map(|l| l.strip_prefix(&line)).map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The sum of a metric over all its labels.
+    pub fn metric_sum(&self, name: &str) -> f64 {
+        let text = String::from_utf8(self.inner.metrics().scrape().unwrap()).unwrap();
+        let of_this = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        text.lines().filter(of_this).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Rewrites the configuration file and has it read again.
+    pub fn reload_with(&mut self, change: impl FnOnce(String) -> String) {
+        let file = self.folder.path().join("edge.yaml");
+        let yaml = change(std::fs::read_to_string(&file).unwrap());
+        std::fs::write(&file, &yaml).unwrap();
+        self.inner.reload().unwrap_or_else(|faults| panic!("{faults}\n{yaml}"));
     }
 
     /// The lines of the audit log, once there are at least so many.
