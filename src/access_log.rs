@@ -65,32 +65,46 @@ impl AccessLog {
 /// The query with the values of tickets and passwords blacked out; `None` when there was neither. A password has
 /// no business in a URL, but some client will put it there, and a log is kept for years.
 pub fn without_secrets(query: &str, ticket: &str) -> Option<String> {
-    let is_secret = |part: &str| {
-        part.split_once('=').is_some_and(|(name, _)| name == ticket || name.eq_ignore_ascii_case("password"))
-    };
+    let password = |part: &str| part.split_once('=').is_some_and(|(name, _)| name.eq_ignore_ascii_case("password"));
     let shown = |part: &str| match part.split_once('=') {
-        Some((name, _)) if is_secret(part) => format!("{name}=…"),
+        Some((name, _)) if password(part) => format!("{name}=…"),
         _ => part.to_owned(),
     };
-    let nested = format!("{ticket}%3D");
-    let has_secret = query.contains(&nested) || query.split('&').any(is_secret);
-    has_secret.then(|| {
-        let query = query.split('&').map(shown).collect::<Vec<_>>().join("&");
-        without_nested(&query, &nested)
-    })
+    let without_tickets = without_tickets(query, ticket);
+    if !query.split('&').any(password) {
+        return without_tickets;
+    }
+    let query = without_tickets.unwrap_or_else(|| query.to_owned());
+    Some(query.split('&').map(shown).collect::<Vec<_>>().join("&"))
 }
 
-/// Blacks out tickets in URLs that are themselves a parameter, as `redirectURL` is.
-fn without_nested(query: &str, mark: &str) -> String {
-    let mut parts = query.split(mark);
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let value = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        text.push_str(mark);
-        text.push('…');
-        text.push_str(part.trim_start_matches(value));
+/// The query with the value of every `parameter` replaced, also inside a URL that the query carries encoded, such
+/// as a return URL with a ticket that is still good. `None` when there was none to replace.
+fn without_tickets(query: &str, parameter: &str) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = query;
+    while let Some(at) = rest.find(parameter) {
+        let (before, after) = rest.split_at(at + parameter.len());
+        text.push_str(before);
+        rest = after;
+        if let Some((equals, ends)) = equals_sign(after) {
+            text.push_str(&after[..equals]);
+            text.push('…');
+            rest = after[equals..].find(ends).map_or("", |end| &after[equals + end..]);
+        }
     }
-    text
+    if text.contains('…') { Some(text + rest) } else { None }
+}
+
+/// How long the `=` is that `text` begins with, and what ends the value behind it. Each time that a URL is put
+/// into another, its `=` is encoded once more: `=`, `%3D`, `%253D`.
+fn equals_sign(text: &str) -> Option<(usize, &'static [char])> {
+    if text.starts_with('=') {
+        return Some((1, &['&']));
+    }
+    let encoded = text.strip_prefix('%')?.trim_start_matches("25");
+    let rest = encoded.strip_prefix("3D").or_else(|| encoded.strip_prefix("3d"))?;
+    Some((text.len() - rest.len(), &['&', '%']))
 }
 
 /// No more of a text than a log line should carry; what a client can make long is cut.
@@ -109,14 +123,25 @@ mod tests {
         assert_eq!(without_secrets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
         assert_eq!(without_secrets("Password=SECRET&user=ada", "requestID").as_deref(), Some("Password=…&user=ada"));
         assert_eq!(without_secrets("a=requestID&password", "requestID"), None);
-        let nested = "redirectURL=https%3A%2F%2Fa%2F%3Fb%26requestID%3DSECRET-1%26c&state=s";
-        let shown = "redirectURL=https%3A%2F%2Fa%2F%3Fb%26requestID%3D…%26c&state=s";
-        assert_eq!(without_secrets(nested, "requestID").as_deref(), Some(shown));
+        assert_eq!(without_secrets("requestIDs=1&b=%3D", "requestID"), None);
     }
 
     #[test]
     fn a_line_is_no_longer_than_it_should_be() {
         assert_eq!(shortened("short"), "short");
         assert_eq!(shortened(&"é".repeat(3000)).len(), 2048);
+    }
+
+    #[test]
+    fn nor_does_one_that_stands_in_a_return_url() {
+        let redacted = |query: &str| without_tickets(query, "requestID");
+        for (query, expected) in [
+            ("redirectURL=https%3A%2F%2Fa%2F%3FrequestID%3DSECRET", "redirectURL=https%3A%2F%2Fa%2F%3FrequestID%3D…"),
+            ("u=%3FrequestID%3dSECRET%26b%3D1&state=x", "u=%3FrequestID%3d…%26b%3D1&state=x"),
+            ("u=requestID%253DSECRET%2526b&requestID=SECRET", "u=requestID%253D…%2526b&requestID=…"),
+            ("requestID=SECRET&requestID=SECRET#", "requestID=…&requestID=…"),
+        ] {
+            assert_eq!(redacted(query).as_deref(), Some(expected));
+        }
     }
 }

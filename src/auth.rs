@@ -200,6 +200,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }
 
+/// Whether a request is a program's: it brings a bearer token where one is taken, or nothing else is taken there.
+/// Then a refusal is about that token, not about a person's cookie.
+pub fn is_by_bearer(headers: &HeaderMap, credentials: Credentials) -> bool {
+    credentials.bearer && (!credentials.cookie || bearer(headers).is_some())
+}
+
 /// How long the session may idle from now on: its timeout, but never past the token's absolute end.
 pub fn slide(verified: &Verified, now: UnixTime) -> Duration {
     let left = UnixTime::from_seconds(verified.claims().exp).since(now);

@@ -9,20 +9,20 @@ pub mod fault;
 pub mod file;
 mod lines;
 pub mod secret;
+mod services;
 pub mod units;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use ipnet::IpNet;
 
-use crate::host::{Host, HostPattern};
+use crate::host::Host;
 pub use fault::Faults;
 pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
 pub use secret::{Secret, SecretSource};
+pub use services::{Access, Credentials, IdentityHeaders, Pool, PoolServer, PoolTimeouts, Route, Service};
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
@@ -218,77 +218,6 @@ pub enum Users {
         /// How often live sessions learn what has become of their users.
         refresh: Duration,
     },
-}
-
-#[derive(Clone, Debug)]
-pub struct Service {
-    pub name: Arc<str>,
-    pub hosts: Vec<HostPattern>,
-    pub idle_timeout: Duration,
-    pub forward_token: ForwardToken,
-    pub assertion: bool,
-    pub identity_headers: IdentityHeaders,
-    pub on_outage: OutagePolicy,
-    /// The last one is `/`, which holds what the service says of itself.
-    pub routes: Vec<Route>,
-}
-
-#[derive(Clone, Debug)]
-pub struct IdentityHeaders {
-    pub user: HeaderName,
-    pub email: HeaderName,
-    pub roles: HeaderName,
-}
-
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Begins with `/`, ends without one unless it is `/` itself.
-    pub path: String,
-    pub access: Access,
-    pub credentials: Credentials,
-    pub counts_as_activity: bool,
-    pub read_timeout: Option<Duration>,
-    pub pool: String,
-}
-
-/// What a route demands of whoever asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    Public,
-    Required,
-    /// Any one of these roles.
-    Roles(Vec<String>),
-}
-
-/// Where a route takes tokens from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    pub cookie: bool,
-    pub bearer: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct Pool {
-    pub name: String,
-    pub servers: Vec<PoolServer>,
-    pub timeouts: PoolTimeouts,
-    pub retries: usize,
-}
-
-#[derive(Clone, Debug)]
-pub struct PoolServer {
-    /// As it is written, for labels.
-    pub name: String,
-    pub address: SocketAddr,
-    pub weight: u16,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct PoolTimeouts {
-    pub connect: Duration,
-    pub read: Duration,
-    pub write: Duration,
-    pub idle: Duration,
 }
 
 /// Reads a file. `Err` when nothing could be made of it (not there, no YAML); else the configuration with

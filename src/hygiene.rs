@@ -3,6 +3,8 @@
 //! Pure: takes the parsed head and, for HTTP/1, the bytes it was parsed from, because Pingora mends some things
 //! before a filter sees them (see ARCHITECTURE.md). Called by `proxy`, before anything else.
 
+mod upgrade;
+
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
 use crate::config::Limits;
@@ -29,6 +31,10 @@ pub enum Malformed {
     /// A name like `X_Forwarded_User`: some servers read it as the one that only we may set.
     HeaderName,
     BodyTooLarge,
+    /// An `Expect` that we do not know (RFC 9110 §10.1.1).
+    Expectation,
+    /// A WebSocket handshake that is none, or from another site's page.
+    Upgrade,
 }
 
 impl Malformed {
@@ -37,6 +43,7 @@ impl Malformed {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -52,6 +59,8 @@ impl Malformed {
             Self::HeaderTooLarge => "header_too_large",
             Self::HeaderName => "header_name",
             Self::BodyTooLarge => "body_too_large",
+            Self::Expectation => "expectation",
+            Self::Upgrade => "upgrade",
         }
     }
 }
@@ -75,6 +84,8 @@ pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malform
         return Err(Malformed::Target);
     }
     let authority = authority(&request)?;
+    check_expectation(request.headers)?;
+    upgrade::check(request.method, request.headers, &authority.host)?;
     let path = CanonicalPath::of(request.uri.path()).map_err(|_| Malformed::Path)?;
     Ok(Target { authority, path })
 }
@@ -92,7 +103,10 @@ fn check_size(request: &Incoming<'_>, limits: &Limits) -> Result<(), Malformed> 
         // As HTTP/2 counts a header list (RFC 9113 §6.5.2).
         None => request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum(),
     };
-    if bytes > limits.header_bytes || request.headers.len() > limits.header_count {
+    // HTTP/2 browsers send a field for each cookie; they count as the one that they stand for (RFC 9113 §8.2.3).
+    let crumbs = request.headers.get_all(header::COOKIE).iter().count();
+    let fields = request.headers.len() - crumbs.saturating_sub(1);
+    if bytes > limits.header_bytes || fields > limits.header_count {
         return Err(Malformed::HeaderTooLarge);
     }
     Ok(())
@@ -111,6 +125,13 @@ fn has_field(raw: &[u8], name: &[u8]) -> bool {
     // Pingora has refused a blank before the colon.
     let is_named = |line: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     raw.split(|b| *b == b'\n').any(|line| is_named(line) && line.get(name.len()) == Some(&b':'))
+}
+
+fn check_expectation(headers: &HeaderMap) -> Result<(), Malformed> {
+    match headers.get(header::EXPECT) {
+        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Malformed::Expectation),
+        _ => Ok(()),
+    }
 }
 
 /// A body whose length is told is refused before it is read; others are counted as they come.
@@ -223,6 +244,26 @@ mod tests {
             refusal(&format!("GET / HTTP/1.1\r\nHost: a.com\r\nA: {long}\r\n\r\n")),
             Some(Malformed::HeaderTooLarge)
         );
+    }
+
+    #[test]
+    fn cookie_crumbs_count_as_one_field() {
+        let crumbs = |number: usize, others: usize| {
+            let mut headers = HeaderMap::new();
+            for _ in 0..number {
+                headers.append(header::COOKIE, HeaderValue::from_static("a"));
+            }
+            for at in 0..others {
+                headers.append(format!("x{at}").parse::<HeaderName>().unwrap(), HeaderValue::from_static("b"));
+            }
+            let uri: Uri = "https://a.com/".parse().unwrap();
+            inspect(Incoming { method: &Method::GET, uri: &uri, headers: &headers, raw: None }, &LIMITS).err()
+        };
+        assert_eq!(crumbs(12, 9), None);
+        assert_eq!(crumbs(0, 10), None);
+        assert_eq!(crumbs(2, 10), Some(Malformed::HeaderTooLarge));
+        assert_eq!(crumbs(0, 11), Some(Malformed::HeaderTooLarge));
+        assert_eq!(crumbs(30, 0), Some(Malformed::HeaderTooLarge), "their bytes count all the same");
     }
 
     #[test]

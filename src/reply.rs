@@ -3,8 +3,6 @@
 //! What a reply says is decided by `sentry` and `proxy`. Nothing of ours may be stored by a cache, framed, or
 //! leak a URL by Referer.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use serde_json::json;
 
 use crate::audit_log::{self, AuditLog, Event};
 use crate::auth::{Demand, Guard, Reason, Verdict};
@@ -283,16 +282,6 @@ impl Sentry {
     fn form_sources(&self, head: &Head<'_>) -> String {
         let port = head.port.map(|port| format!(":{port}")).unwrap_or_default();
         self.form_targets.iter().map(|pattern| format!(" https://{pattern}{port}")).collect()
-    }
-
-    /// A JSON 401 for whoever cannot follow a redirect.
-    fn unauthorized(&self, head: &Head<'_>, reason: &Reason, login_url: &str) -> Reply {
-        let public = if matches!(reason, Reason::NoToken) { "no_session" } else { "session_ended" };
-        let body = json!({
-            "error": "login_required", "reason": public, "login_url": login_url, "request_id": head.request_id,
-        });
-        Reply::json(StatusCode::UNAUTHORIZED, &body)
-            .with(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer realm=\"sentry-edge\""))
     }
 
     /// Known, but not admitted. Never a redirect: signing on again would not help.

@@ -5,6 +5,7 @@
 
 mod admin;
 pub(crate) mod listener;
+mod outside;
 mod reload;
 mod start_error;
 mod stop;
@@ -23,27 +24,16 @@ use tokio::sync::{Semaphore, watch};
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
 use crate::clock::Clock;
-use crate::config::{self, Config, Faults, Protocol, Sessions, Users};
+use crate::config::{self, Config, Faults, Protocol, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
-use crate::sessions::SessionStore;
-use crate::sessions::memcached::{self, MemcachedStore};
-use crate::sessions::memory::MemoryStore;
-use crate::sessions::observed::Observed;
-use crate::sessions::without::WithoutSessions;
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
-use crate::users::login::{LoginLimits, LoginPool};
-use crate::users::sqlite::SqliteDirectory;
-use crate::users::watch::Watch;
 use listener::{Bound, Service};
 
 pub use start_error::StartError;
-
-/// Tickets, and as many counters, that fit into this process with `store: none`.
-const TICKETS_WITHOUT_STORE: usize = 100_000;
 
 /// Threads for what must block: none of ours does on the request path.
 const BLOCKING_THREADS: usize = 8;
@@ -97,13 +87,13 @@ impl Edge {
         };
         let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log")?));
         let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log")?));
-        let directory = open_users(&config, &clock)?;
+        let directory = outside::open_users(&config, &clock)?;
         let lasting = Lasting {
-            store: session_store(&config.sessions, &clock, &metrics)?,
+            store: outside::session_store(&config.sessions, &clock, &metrics)?,
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
-            users: Arc::new(watch_users(&config, Arc::clone(&directory), &clock)?),
-            logins: Arc::new(login_pool(&config, directory)?),
+            users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock)?),
+            logins: Arc::new(outside::login_pool(&config, directory)?),
             clock,
             metrics,
             audit,
@@ -258,41 +248,4 @@ fn runtime(config: &Config) -> std::io::Result<Runtime> {
         .thread_name("edge")
         .enable_all()
         .build()
-}
-
-fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Result<Arc<dyn SessionStore>, StartError> {
-    Ok(match sessions {
-        Sessions::Memory { capacity } => {
-            Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &metrics.sign_on.store))
-        }
-        // Tickets and failure counters still need a place; sessions are not kept at all.
-        Sessions::None => {
-            let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
-            Arc::new(Observed::new(WithoutSessions::new(memory), "none", &metrics.sign_on.store))
-        }
-        Sessions::Memcached { server, timeout } => {
-            let store = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
-                .map_err(|error| StartError::Store(error.to_string()))?;
-            Arc::new(Observed::new(store, server, &metrics.sign_on.store))
-        }
-    })
-}
-
-fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {
-    let Users::Sqlite { path, .. } = &config.users;
-    // A mistyped path must not start an edge at which nobody can sign in.
-    let directory = SqliteDirectory::open(path, clock.clone())
-        .map_err(|error| StartError::Users(format!("{}: {error}", path.display())))?;
-    Ok(Arc::new(directory))
-}
-
-fn login_pool(config: &Config, directory: Arc<SqliteDirectory>) -> Result<LoginPool, StartError> {
-    let login = &config.sentry.login;
-    let limits = LoginLimits { workers: login.workers, queue: login.queue, deadline: login.deadline };
-    LoginPool::start(directory, limits).map_err(StartError::Runtime)
-}
-
-fn watch_users(config: &Config, directory: Arc<SqliteDirectory>, clock: &Clock) -> Result<Watch, StartError> {
-    let Users::Sqlite { refresh, .. } = &config.users;
-    Watch::start(directory, clock.clone(), config.sentry.token.lifetime, *refresh).map_err(StartError::Runtime)
 }

@@ -45,15 +45,22 @@ pub fn all<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'
     headers.get_all(header::COOKIE).iter().flat_map(pairs).filter_map(named)
 }
 
-/// The name=value pairs of a Cookie field; a part without `=` has no name.
-pub fn pairs(field: &HeaderValue) -> impl Iterator<Item = (&[u8], &[u8])> {
-    field.as_bytes().split(|b| *b == b';').map(|part| {
-        let part = trim(part);
-        match part.iter().position(|b| *b == b'=') {
-            Some(at) => (trim(&part[..at]), trim(&part[at + 1..])),
-            None => (&b""[..], part),
-        }
-    })
+/// The name=value pairs of a Cookie field.
+fn pairs(field: &HeaderValue) -> impl Iterator<Item = (&[u8], &[u8])> {
+    parts(field).map(pair)
+}
+
+/// What stands between the semicolons of a Cookie field, as it was sent.
+pub fn parts(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    field.as_bytes().split(|b| *b == b';').map(trim)
+}
+
+/// Name and value of such a part; one without `=` has no name.
+pub fn pair(part: &[u8]) -> (&[u8], &[u8]) {
+    match part.iter().position(|b| *b == b'=') {
+        Some(at) => (trim(&part[..at]), trim(&part[at + 1..])),
+        None => (b"", part),
+    }
 }
 
 /// Space and tab only; Unicode spaces and vertical tabs are part of a name, and so make it another's.

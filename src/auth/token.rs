@@ -25,6 +25,9 @@ const ASSERTION_TYPE: &str = "assertion+jwt";
 /// Bytes. Browsers drop a larger cookie, so nothing longer can be ours.
 const LONGEST_TOKEN: usize = 4096;
 
+/// Seconds: the end of the year 9999, after which RFC 3339 can write no date. No honest token lives so long.
+const LATEST_EXPIRY: u64 = 253_402_300_799;
+
 /// What a token says. Only these claims are read; each must be of its type, or the token is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
@@ -172,6 +175,9 @@ impl Tokens {
         let claims = decode::<Claims>(token, &key.key, &signature_and_issuer(key.algorithm, &self.issuer))
             .map_err(|error| fault(error.kind()))?
             .claims;
+        if claims.exp > LATEST_EXPIRY {
+            return Err(Fault::Malformed);
+        }
         let session_id = SessionId::parse(&claims.sid).ok_or(Fault::Malformed)?;
         let session_key = session_id.key();
         Ok(Verified { token: token.into(), claims, session_id, session_key })

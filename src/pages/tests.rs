@@ -1,3 +1,5 @@
+//! What every page must hold: one style, no script, nothing unescaped, colours that can be read.
+
 use super::*;
 
 const HOSTILE: &str = "\"'><script>alert(1)</script>";

@@ -12,7 +12,7 @@ use super::exchange::Exchange;
 use super::form::read_form;
 use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
-use crate::auth::{Assurance, Demand, Outcome, Verdict};
+use crate::auth::{self, Assurance, Demand, Outcome, Verdict};
 use crate::config::Access;
 use crate::host::Authority;
 use crate::hygiene::{self, Incoming, Malformed, Target};
@@ -88,9 +88,15 @@ impl Gateway {
             _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
         };
         let seconds = begun.elapsed().as_secs_f64();
-        let place = Place { sentry: &snapshot.sentry, service: &service };
+        let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
+        let place = Place { sentry: &snapshot.sentry, service: &service, by_bearer };
         let decision = self.conclude(&head, place, verdict.as_ref(), &ticket, seconds);
         note(exchange, verdict, at, seconds);
+        if let Some(timeout) = route.read_timeout {
+            // Both ways: a tunnel or an upload may be as quiet as the route allows.
+            let timeout = timeout.max(snapshot.timeouts.read);
+            session.as_downstream_mut().set_read_timeout(Some(timeout));
+        }
         Ok(decision)
     }
 
@@ -179,7 +185,7 @@ impl Gateway {
         ticket: &Redeemed,
         seconds: f64,
     ) -> Decision {
-        let Place { sentry, service } = asked;
+        let Place { sentry, service, by_bearer } = asked;
         let reason = match (verdict, ticket) {
             // The ticket was no good, but nobody asks for one here, or whoever is signed in goes on without it.
             (None | Some(Verdict::Known(_)), Redeemed::Failed { url }) => return Reply::redirect(url).into(),
@@ -214,6 +220,7 @@ impl Gateway {
         match (outcome, ticket) {
             (Outcome::Unavailable, _) => sentry.store_away(head),
             (Outcome::Forbidden, _) => sentry.forbidden(head),
+            (Outcome::LoginRequired, _) if by_bearer => sentry.challenge(head, reason),
             (Outcome::LoginRequired, Redeemed::Failed { url }) => sentry.start_over(head, reason, url),
             (Outcome::LoginRequired, _) => sentry.login_required(head, reason),
         }
@@ -221,11 +228,12 @@ impl Gateway {
     }
 }
 
-/// Where a request went: the service, and the sign-on that guards it.
+/// Where a request went: the service, the sign-on that guards it, and whether a program asked (see `is_by_bearer`).
 #[derive(Clone, Copy)]
 struct Place<'a> {
     sentry: &'a Sentry,
     service: &'a Service,
+    by_bearer: bool,
 }
 
 /// Remembers for the log and for the phases that follow.

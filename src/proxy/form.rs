@@ -19,6 +19,8 @@ pub async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Resul
         return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
     }
     if waits_for_continue(session) {
+        // An interim response is none yet: Pingora would close for having answered before the body was there.
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
         session.as_downstream_mut().write_continue_response().await?;
     }
     let mut body = Vec::new();

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::auth::cookie::pairs;
+use crate::auth::cookie::{pair, parts};
 use crate::auth::{Identity, Source};
 use crate::config::ForwardToken;
 use crate::hygiene::{fold, is_odd};
@@ -117,30 +117,28 @@ pub fn use_origin_form(upstream: &mut RequestHeader) {
 }
 
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
-/// which an application would see the first. `keep` is the one of ours that a service asked for.
+/// which an application would see the first. `keep` is the one of ours that a service asked for. What is left stays
+/// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
 pub fn join_cookies(upstream: &mut RequestHeader, ours: &[String], keep: Option<&str>) -> pingora::Result<()> {
     let fields = upstream.headers.get_all(header::COOKIE);
     let mut joined: Vec<u8> = Vec::new();
     let mut untouched = true;
     for (at, field) in fields.iter().enumerate() {
         untouched &= at == 0;
-        for (name, value) in pairs(field) {
+        for part in parts(field) {
+            let name = pair(part).0;
             let is_ours = ours.iter().any(|our| our.as_bytes() == name) && keep.map(str::as_bytes) != Some(name);
             if is_ours {
                 untouched = false;
                 continue;
             }
-            if name.is_empty() && value.is_empty() {
+            if part.is_empty() {
                 continue;
             }
             if !joined.is_empty() {
                 joined.extend_from_slice(b"; ");
             }
-            joined.extend_from_slice(name);
-            if !name.is_empty() {
-                joined.push(b'=');
-            }
-            joined.extend_from_slice(value);
+            joined.extend_from_slice(part);
         }
     }
     if untouched {
@@ -157,9 +155,9 @@ pub fn join_cookies(upstream: &mut RequestHeader, ours: &[String], keep: Option<
 pub fn keep_own_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
     let sets_ours = |value: &HeaderValue| {
         let first = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
-        // Without a name, old browsers took the value for name and value.
-        let first = first.trim_ascii();
-        let first = first.strip_prefix(b"=").unwrap_or(first);
+        // Older browsers keep `=NAME=x` as a cookie without a name, and send it back as `NAME=x`.
+        let begins = first.iter().position(|b| *b != b'=' && !b.is_ascii_whitespace()).unwrap_or(first.len());
+        let first = &first[begins..];
         let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
         // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3).
         ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name))
@@ -199,6 +197,10 @@ mod tests {
     fn crumbs_are_joined_and_ours_are_left_out() {
         assert_eq!(joined(&["a=1", "__Host-JWTCookie=x", "b=2"], None).as_deref(), Some("a=1; b=2"));
         assert_eq!(joined(&["a=1; __Host-JWTCookie=x; b=2"], None).as_deref(), Some("a=1; b=2"));
+        assert_eq!(
+            joined(&["a = 1;=b; __Host-JWTCookie=x; =__Host-JWTCookie=y"], None).as_deref(),
+            Some("a = 1; =b; =__Host-JWTCookie=y")
+        );
         assert_eq!(joined(&["__Host-JWTCookie=x"], None), None);
         assert_eq!(joined(&[], None), None);
     }
@@ -217,7 +219,9 @@ mod tests {
     #[test]
     fn an_application_cannot_set_our_cookies_in_any_case() {
         let mut response = ResponseHeader::build(200, None).unwrap();
-        for cookie in ["a=1", "__Host-JWTCookie=x; Path=/", "__host-jwtcookie =y", "b=__Host-JWTCookie"] {
+        for cookie in
+            ["a=1", "__Host-JWTCookie=x; Path=/", "__host-jwtcookie =y", "=__Host-JWTCookie=z", "b=__Host-JWTCookie"]
+        {
             response.append_header("Set-Cookie", cookie).unwrap();
         }
         keep_own_cookies(&mut response, &["__Host-JWTCookie".into()]).unwrap();

@@ -5,7 +5,8 @@ use super::state::State;
 use super::ticket::Ticket;
 use super::{Event, Sentry};
 use crate::auth::slide;
-use crate::auth::token::{Claims, Verified};
+use crate::auth::token::{CannotSign, Claims, Verified};
+use crate::config::Audience;
 use crate::reply::Reply;
 use crate::request::Head;
 use crate::sessions::{Redemption, StoreError};
@@ -74,7 +75,7 @@ impl Sentry {
         state: &State,
         service: &str,
         bytes: &[u8],
-    ) -> Result<(Claims, String), Failure> {
+    ) -> Result<(String, String), Failure> {
         let refused = |refusal| Err(Failure::Refused(refusal));
         let Some(ticket) = Ticket::decode(bytes) else { return refused(Refusal::Unknown) };
         if ticket.host != *head.host {
@@ -96,29 +97,34 @@ impl Sentry {
         {
             return refused(Refusal::SessionEnded);
         }
-        let claims = self.service_claims(head, &verified, service);
-        let token = self.guard.tokens().mint(&claims).map_err(|error| Failure::Internal(error.to_string()))?;
-        Ok((claims, token))
+        let token = self.service_token(head, &verified, service);
+        let token = token.map_err(|error| Failure::Internal(error.to_string()))?;
+        Ok((verified.claims().name.clone(), token))
     }
 
-    /// The same session, for one service: a cookie stolen from one application opens no other.
-    fn service_claims(&self, head: &Head<'_>, verified: &Verified, service: &str) -> Claims {
+    /// The same session, for one service: a cookie stolen from one application opens no other. Under a shared
+    /// audience it is the one token itself, as the seeds draw it.
+    fn service_token(&self, head: &Head<'_>, verified: &Verified, service: &str) -> Result<String, CannotSign> {
+        if self.settings.token.audience == Audience::Shared {
+            return Ok(verified.token().to_owned());
+        }
         let now = head.now.seconds();
-        Claims {
+        self.guard.tokens().mint(&Claims {
             aud: Self::service_audience(&self.settings, service),
             jti: uuid::Uuid::new_v4().to_string(),
             iat: now,
             nbf: now,
             ..verified.claims().clone()
-        }
+        })
     }
 
-    fn conclude(&self, head: &Head<'_>, url: String, outcome: Result<(Claims, String), Failure>) -> Redeemed {
+    /// `outcome` is the user's name, for the log, and the token.
+    fn conclude(&self, head: &Head<'_>, url: String, outcome: Result<(String, String), Failure>) -> Redeemed {
         let host = Some(head.host.as_str());
         match outcome {
-            Ok((claims, token)) => {
+            Ok((name, token)) => {
                 self.metrics.sign_on.tickets.redeemed.inc();
-                self.audit(head, Event::TicketRedeemed, Some(&claims.name), host, None);
+                self.audit(head, Event::TicketRedeemed, Some(&name), host, None);
                 let reply =
                     Reply::redirect(&url).with_cookie(self.token_cookie(&token)).with_cookie(self.clear_state_cookie());
                 Redeemed::Answer(Box::new(reply))

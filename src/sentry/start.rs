@@ -1,6 +1,7 @@
 //! The beginning of a sign-on: a service host sends a browser without a good session to the sign-on host.
 
 use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::json;
 
 use super::return_url::{LONGEST, encode, strip_tickets};
 use super::state::{LIFETIME_SECONDS, State};
@@ -21,7 +22,7 @@ impl Sentry {
         } else if head.is_form_post() {
             self.start(head, &self.referring_page(head))
         } else {
-            self.unauthorized(head, reason, &self.no_cookie_url(head, &self.referring_page(head), None))
+            self.unauthorized(head, reason, "Bearer realm=\"sentry-edge\"")
         };
         self.without_spent_cookie(head, reason, reply)
     }
@@ -34,6 +35,26 @@ impl Sentry {
     fn without_spent_cookie(&self, head: &Head<'_>, reason: &Reason, reply: Reply) -> Reply {
         let spent = reason.spends_cookie() && !matches!(self.cookie(head), Lookup::Absent);
         reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
+    }
+
+    /// For a program: its bearer token is no good, or missing where nothing else is taken (RFC 6750 §3). Never a
+    /// redirect, and no cookie is cleared, because none was judged.
+    pub fn challenge(&self, head: &Head<'_>, reason: &Reason) -> Reply {
+        let challenge = match reason {
+            Reason::NoToken => "Bearer realm=\"sentry-edge\"",
+            _ => "Bearer realm=\"sentry-edge\", error=\"invalid_token\"",
+        };
+        self.unauthorized(head, reason, challenge)
+    }
+
+    /// A JSON 401 for whoever cannot follow a redirect.
+    fn unauthorized(&self, head: &Head<'_>, reason: &Reason, challenge: &'static str) -> Reply {
+        let public = if matches!(reason, Reason::NoToken) { "no_session" } else { "session_ended" };
+        let login_url = self.no_cookie_url(head, &self.referring_page(head), None);
+        let body = json!({
+            "error": "login_required", "reason": public, "login_url": login_url, "request_id": head.request_id,
+        });
+        Reply::json(StatusCode::UNAUTHORIZED, &body).with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie.

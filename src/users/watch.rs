@@ -21,7 +21,8 @@ const OVERLAP: Duration = Duration::from_secs(600);
 
 type States = HashMap<Box<str>, Arc<UserState>>;
 
-/// The latest word on users whose word has changed. Bounded by the number of users.
+/// The latest word on users whose word has changed. Bounded by the number of users. The default one asks nobody.
+#[derive(Default)]
 pub struct Watch {
     states: Arc<ArcSwap<States>>,
     /// Dropping it ends the thread.

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod daemon;
 pub mod edge;
 pub mod faulty;
+pub mod forgery;
 pub mod memcached;
 pub mod origin;
 pub mod process;

@@ -37,9 +37,13 @@ mod access;
 mod upstream;
 // The session store away, frozen, restarted, emptied, full or lying.
 mod outage;
-
+// The hand-off's one-time ticket: redeemed once, in time, at its host, by its browser.
+mod tickets;
+// The token: forgeries of every kind, keys and their rotation, audiences, the cache of verified tokens.
+mod tokens;
+// Cookies and bearer tokens: ours among others, what an application sees of them and may set.
+mod cookies;
 // Configurations with faults: each is named, all at once, with its line.
 mod configuration;
-
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;

@@ -99,6 +99,12 @@ impl Client {
         self
     }
 
+    /// From here on through another edge, as a balancer might decide.
+    pub fn through(&mut self, edge: SocketAddr) -> &mut Self {
+        self.edge = edge;
+        self
+    }
+
     pub fn ask(&mut self, method: &'static str, url: &str) -> Asking<'_> {
         let url = Url::parse(url).unwrap();
         Asking { client: self, method, url, fields: Vec::new(), body: Vec::new(), without_cookies: false }
@@ -177,6 +183,12 @@ impl Client {
         self.cookies.remove(&(host.to_owned(), name.to_owned()));
     }
 
+    /// The Cookie field that goes to a host.
+    pub fn cookie_field(&self, host: &str) -> String {
+        let of_host = self.cookies.iter().filter(|((of, _), _)| *of == host);
+        of_host.map(|((_, name), value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+    }
+
     fn keep(&mut self, host: &str, headers: &HeaderMap) {
         for value in headers.get_all("set-cookie") {
             let text = value.to_str().unwrap();
@@ -213,17 +225,11 @@ impl Asking<'_> {
 
     pub fn send(self) -> Response {
         let host = self.url.host_str().unwrap().to_owned();
-        let cookies: Vec<String> = self
-            .client
-            .cookies
-            .iter()
-            .filter(|((of, _), _)| *of == host && !self.without_cookies)
-            .map(|((_, name), value)| format!("{name}={value}"))
-            .collect();
+        let cookies = if self.without_cookies { String::new() } else { self.client.cookie_field(&host) };
         let mut fields = self.fields;
         fields.push(("user-agent".into(), self.client.user_agent.clone()));
         if !cookies.is_empty() {
-            fields.push(("cookie".into(), cookies.join("; ")));
+            fields.push(("cookie".into(), cookies));
         }
         let response = runtime()
             .block_on(exchange(self.client, self.method, &self.url, &fields, self.body))
@@ -397,4 +403,33 @@ impl RawConnection {
         });
         String::from_utf8_lossy(&heard).into_owned()
     }
+}
+
+/// Sends the same bytes over as many connections at the same moment, spread over the edges in turn. All
+/// connections stand before the first byte is sent; answers are whole, for requests that say `Connection: close`.
+pub fn send_at_once(edges: &[SocketAddr], connections: usize, name: &str, bytes: &[u8]) -> Vec<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let all_stand = Arc::new(tokio::sync::Barrier::new(connections));
+    let senders: Vec<_> = (0..connections)
+        .map(|at| {
+            let (edge, name, bytes) = (edges[at % edges.len()], name.to_owned(), bytes.to_vec());
+            let all_stand = Arc::clone(&all_stand);
+            runtime().spawn(async move {
+                let mut stream = connect(edge, &name, &[b"http/1.1"]).await.unwrap();
+                all_stand.wait().await;
+                stream.write_all(&bytes).await.unwrap();
+                let mut answer = Vec::new();
+                // The edge may close without TLS's farewell; what was said counts.
+                stream.read_to_end(&mut answer).await.ok();
+                String::from_utf8_lossy(&answer).into_owned()
+            })
+        })
+        .collect();
+    runtime().block_on(async {
+        let mut answers = Vec::new();
+        for sender in senders {
+            answers.push(sender.await.unwrap());
+        }
+        answers
+    })
 }

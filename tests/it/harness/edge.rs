@@ -19,7 +19,9 @@ pub const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
 pub const TOKEN_COOKIE: &str = "__Host-JWTCookie";
 pub const STATE_COOKIE: &str = "__Host-SSOState";
 
-/// An edge being put together. Two services, iqueue and dextor, unless told otherwise.
+/// An edge being put together. Two services, iqueue and dextor, unless told otherwise. A clone starts another
+/// edge with the same settings.
+#[derive(Clone)]
 pub struct Builder {
     domain: String,
     services: Vec<(String, String)>,
@@ -33,6 +35,7 @@ pub struct Builder {
     certificates: Vec<Vec<String>>,
     users: Vec<(String, Vec<String>, Vec<String>)>,
     files: Vec<(String, String)>,
+    balanced: bool,
 }
 
 pub struct Edge {
@@ -41,6 +44,7 @@ pub struct Edge {
     pub folder: tempfile::TempDir,
     domain: String,
     users: Vec<String>,
+    balanced: bool,
 }
 
 /// An edge with Ada, who is registered for iqueue and dextor and an administrator.
@@ -58,6 +62,7 @@ pub fn edge() -> Builder {
         certificates: Vec::new(),
         users: Vec::new(),
         files: Vec::new(),
+        balanced: false,
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
 }
@@ -124,12 +129,23 @@ impl Builder {
     }
 
     pub fn memcached(self, address: &str) -> Self {
-        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: 100ms}}}}"))
+        self.memcached_within(address, "100ms")
+    }
+
+    /// The same, with the time that an answer may take.
+    pub fn memcached_within(self, address: &str, timeout: &str) -> Self {
+        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: {timeout}}}}}"))
     }
 
     /// Replaces the whole of `sessions`, in flow style.
     pub fn sessions(mut self, yaml: &str) -> Self {
         self.sessions = yaml.into();
+        self
+    }
+
+    /// Behind something that spreads port 443 over several edges, so that no URL names a port.
+    pub fn balanced(mut self) -> Self {
+        self.balanced = true;
         self
     }
 
@@ -214,7 +230,7 @@ impl Builder {
         let inner = sentry_edge::server::Edge::start(&file, clock.clone())
             .unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
         let users = self.users.iter().map(|(name, ..)| name.clone()).collect();
-        Edge { inner, clock, folder, domain: self.domain, users }
+        Edge { inner, clock, folder, domain: self.domain, users, balanced: self.balanced }
     }
 }
 
@@ -250,8 +266,11 @@ impl Edge {
         format!("{name}.{}", self.domain)
     }
 
-    /// `https://NAME.DOMAIN:PORT` with a path.
+    /// `https://NAME.DOMAIN:PORT` with a path; without the port behind a balancer.
     pub fn url(&self, name: &str, path: &str) -> String {
+        if self.balanced {
+            return format!("https://{}{path}", self.host(name));
+        }
         format!("https://{}:{}{path}", self.host(name), self.address().port())
     }
 
@@ -298,6 +317,21 @@ impl Edge {
     /// The value of a metric, 0 when it was never touched. `labels` as in the text format: `a="b",c="d"`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         metric(&String::from_utf8(self.inner.metrics().scrape().unwrap()).unwrap(), name, labels)
+    }
+
+    /// The sum of a metric over all its labels.
+    pub fn metric_sum(&self, name: &str) -> f64 {
+        let text = String::from_utf8(self.inner.metrics().scrape().unwrap()).unwrap();
+        let of_this = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        text.lines().filter(of_this).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Rewrites the configuration file and has it read again.
+    pub fn reload_with(&mut self, change: impl FnOnce(String) -> String) {
+        let file = self.folder.path().join("edge.yaml");
+        let yaml = change(std::fs::read_to_string(&file).unwrap());
+        std::fs::write(&file, &yaml).unwrap();
+        self.inner.reload().unwrap_or_else(|faults| panic!("{faults}\n{yaml}"));
     }
 
     /// The lines of the audit log, once there are at least so many.

@@ -58,22 +58,35 @@ impl Memcached {
 
     /// The values of all session records that it holds.
     pub fn session_records(&self) -> Vec<String> {
-        use std::io::{BufRead, BufReader, Write};
-        let mut stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
-        stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
-        let lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END");
-        let keys: Vec<String> = lines
-            .filter_map(|line| line.strip_prefix("key=")?.split(' ').next().map(|key| key.replace("%3A", ":")))
-            .filter(|key| key.starts_with("s:"))
-            .collect();
-        keys.iter().map(|key| self.value(key)).collect()
+        self.keys("s:").iter().map(|key| self.value(key)).collect()
     }
 
-    fn value(&self, key: &str) -> String {
+    /// The keys that begin with a prefix and have not expired.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let dumped = self.lines("lru_crawler metadump all");
+        let keys = dumped.iter().filter_map(|line| line.strip_prefix("key=")?.split(' ').next());
+        let keys = keys.map(|key| key.replace("%3A", ":")).filter(|key| key.starts_with(prefix));
+        keys.filter(|key| !self.value(key).is_empty()).collect()
+    }
+
+    /// How many commands on keys it has been sent since it started.
+    pub fn commands_on_keys(&self) -> u64 {
+        let counted = ["STAT cmd_get ", "STAT cmd_set ", "STAT cmd_touch ", "STAT cmd_meta ", "STAT cmd_flush "];
+        let count = |line: &String| counted.iter().find_map(|name| line.strip_prefix(name)?.parse::<u64>().ok());
+        self.lines("stats").iter().filter_map(count).sum()
+    }
+
+    /// Sends one line and answers the reply's lines before its `END`.
+    fn lines(&self, command: &str) -> Vec<String> {
         use std::io::{BufRead, BufReader, Write};
         let mut stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
-        stream.write_all(format!("get {key}\r\n").as_bytes()).unwrap();
-        BufReader::new(stream).lines().map_while(Result::ok).nth(1).unwrap_or_default()
+        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END").collect()
+    }
+
+    /// Empty when there is no such key.
+    fn value(&self, key: &str) -> String {
+        self.lines(&format!("get {key}")).into_iter().nth(1).unwrap_or_default()
     }
 
     /// Sends one line and answers the reply's first line.

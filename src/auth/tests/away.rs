@@ -1,0 +1,44 @@
+//! A store that never answers.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixTime;
+use crate::sessions::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+
+pub struct Away;
+
+#[async_trait]
+impl SessionStore for Away {
+    async fn insert(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<(), StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn find(&self, _: &SessionKey, _: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn record_access(&self, _: &SessionKey, _: UnixTime, _: Duration) -> Result<bool, StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn end(&self, _: &SessionKey) -> Result<bool, StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn issue_ticket(&self, _: &TicketKey, _: &[u8], _: Duration) -> Result<(), StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn redeem_ticket(&self, _: &TicketKey, _: Duration) -> Result<Redemption, StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn add_failure(&self, _: &CounterKey, _: Duration) -> Result<u64, StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn take_back_failure(&self, _: &CounterKey) -> Result<(), StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn forget_failures(&self, _: &CounterKey) -> Result<(), StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        Err(StoreError::TimedOut)
+    }
+}
