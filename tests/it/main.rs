@@ -47,3 +47,5 @@ mod cookies;
 mod configuration;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
+// Users, keys and tokens from the command line.
+mod command_line;
