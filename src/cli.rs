@@ -18,6 +18,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::users::sqlite::SqliteError;
+
 /// An edge proxy with inline single sign-on.
 #[derive(Parser)]
 #[command(name = "sentry-edge", version, about, arg_required_else_help = true)]
@@ -89,6 +91,12 @@ impl Failure {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+impl From<SqliteError> for Failure {
+    fn from(error: SqliteError) -> Self {
+        Self::Failed(error.in_full())
     }
 }
 

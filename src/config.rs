@@ -109,6 +109,8 @@ pub enum TlsVersion {
 
 #[derive(Clone, Debug)]
 pub struct Certificate {
+    /// Where it stands in the file, for faults that reading it brings to light.
+    pub place: String,
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
@@ -138,6 +140,8 @@ pub struct Token {
 
 #[derive(Clone, Debug)]
 pub struct Key {
+    /// Where it stands in the file, for faults that reading it brings to light.
+    pub place: String,
     pub id: String,
     pub algorithm: Algorithm,
     pub material: KeyMaterial,
@@ -236,7 +240,7 @@ pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
         Ok(document) => document,
         Err(error) => {
             let line = error.location().map(|location| location.line());
-            faults.add_at_line(line, format!("this is not YAML: {error}"), "mend the syntax at that place");
+            faults.add_at_line(line, describe(&error), "mend the syntax at that place");
             return Err(faults);
         }
     };
@@ -244,4 +248,13 @@ pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
     let directory = path.parent().unwrap_or(Path::new(""));
     let config = check::check(file, directory, &mut faults);
     Ok((config, faults))
+}
+
+/// The parser's message; but it would quote a number that is too large for it, and that may be a secret.
+fn describe(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    if text.contains("invalid type: integer") {
+        return "a number too large to be one; a text of digits stands in quotes".into();
+    }
+    format!("this is not YAML: {text}")
 }

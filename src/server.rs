@@ -8,11 +8,11 @@ pub(crate) mod listener;
 mod outside;
 mod reload;
 mod start_error;
+mod stop;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
@@ -35,9 +35,6 @@ use listener::{Bound, Service};
 
 pub use start_error::StartError;
 
-/// While it lasts, an idle connection is told to close with its next response rather than cut.
-const LAME_DUCK: Duration = Duration::from_millis(300);
-
 /// Threads for what must block: none of ours does on the request path.
 const BLOCKING_THREADS: usize = 8;
 
@@ -54,6 +51,8 @@ pub struct Edge {
     drain: Arc<Drain>,
     /// Becomes true when the listeners are to close.
     closing: watch::Sender<bool>,
+    /// Never becomes true: the admin listener tells of a drain to its end.
+    admin_closing: watch::Sender<bool>,
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     admin: SocketAddr,
@@ -112,6 +111,7 @@ impl Edge {
             access,
             drain: Arc::new(Drain::default()),
             closing: watch::channel(false).0,
+            admin_closing: watch::channel(false).0,
             https: bound.https.iter().map(|(bound, _)| bound.address).collect(),
             http: bound.http.iter().map(|bound| bound.address).collect(),
             admin: bound.admin.address,
@@ -155,6 +155,7 @@ impl Edge {
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin");
         service.permits = Arc::new(Semaphore::new(admin::CONNECTIONS));
+        service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
         Ok(())
     }
@@ -203,25 +204,6 @@ impl Edge {
     /// Runs a future on the edge's own runtime, from a thread that is not one of its workers.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.runtime.as_ref().map(|runtime| runtime.block_on(future))
-    }
-
-    /// Ready no more, then no new connections, then until what is in flight has finished or `drain` has passed.
-    /// Blocks. Answers how many requests were cut off.
-    #[expect(clippy::disallowed_methods, reason = "the main thread serves nobody")]
-    pub fn stop_gently(mut self) -> usize {
-        let deadline = Instant::now() + self.config.server.drain;
-        self.drain.begin();
-        std::thread::sleep(LAME_DUCK.min(self.config.server.drain));
-        self.closing.send_replace(true);
-        while self.drain.in_flight() > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let cut = self.drain.in_flight();
-        if let Some(runtime) = self.runtime.take() {
-            // What remains are idle connections and requests whose time is up.
-            runtime.shutdown_timeout(Duration::from_millis(500));
-        }
-        cut
     }
 }
 

@@ -81,6 +81,7 @@ impl Loaded {
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
         if let Sessions::Memcached { server, timeout } = &config.sessions
+            && !faults.concern("sessions.memcached.servers")
             && let Err(fault) = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
         {
             faults.add(
@@ -90,7 +91,7 @@ impl Loaded {
             );
         }
         // Where a certificate could not be read, it is no news that its hosts are not covered.
-        if faults.is_empty() {
+        if !faults.concern("tls.certificates") {
             check_cover(config, &certificates, faults);
         }
         Some(Self { certificates, keys: keys?, branding })
@@ -104,7 +105,8 @@ fn check_cover(config: &Config, certificates: &Certificates, faults: &mut Faults
         service.hosts.iter().enumerate().map(move |(at, pattern)| (key(at), pattern))
     });
     for (key, pattern) in std::iter::once(("sentry.host".to_owned(), &sentry)).chain(services) {
-        if !certificates.cover(pattern) {
+        // A host that could not be read is not covered either.
+        if !certificates.cover(pattern) && !faults.concern(&key) {
             faults.add(key, format!("no certificate covers {pattern}"), "add one under tls.certificates");
         }
     }

@@ -55,7 +55,7 @@ impl Keys {
     pub fn load(sentry: &config::Sentry, faults: &mut Faults) -> Option<Self> {
         let mut verifying = HashMap::new();
         let mut signer = None;
-        for (at, written) in sentry.keys.iter().enumerate() {
+        for written in &sentry.keys {
             match load(written) {
                 Ok(loaded) => {
                     if let (true, Some((key, secret))) = (written.id == sentry.token.sign_with, loaded.signing) {
@@ -64,7 +64,7 @@ impl Keys {
                     }
                     verifying.insert(written.id.as_str().into(), loaded.verifying);
                 }
-                Err((what, write)) => faults.add(format!("sentry.keys[{at}]"), what, write),
+                Err((what, write)) => faults.add(place(written), what, write),
             }
         }
         let (signing, secret) = signer?;
@@ -97,6 +97,16 @@ impl Keys {
         keys.sort_by_key(|key| key["kid"].to_string());
         json!({ "keys": keys })
     }
+}
+
+/// Where the key's material stands in the configuration.
+fn place(written: &config::Key) -> String {
+    let name = match &written.material {
+        KeyMaterial::Secret(_) => "secret",
+        KeyMaterial::Private(_) => "private_key",
+        KeyMaterial::Public(_) => "public_key",
+    };
+    format!("{}.{name}", written.place)
 }
 
 type LoadFault = (String, &'static str);

@@ -61,7 +61,7 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&Edge)) -> Result<(), Fail
             Wish::StopGently => {
                 log::info!("draining");
                 sd_notify::notify(&[NotifyState::Stopping]).ok();
-                let cut = edge.stop_gently();
+                let cut = edge.stop_gently(signals.hurry());
                 log::info!("stopped; {cut} requests were cut off");
                 return Ok(());
             }
@@ -99,6 +99,11 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Until somebody will not wait for the drain any longer.
+    async fn hurry(&mut self) {
+        while !matches!(self.next().await, Wish::StopNow) {}
     }
 
     async fn next(&mut self) -> Wish {

@@ -28,7 +28,7 @@ impl Session {
         let Command::End { user } = self.command;
         let name = UserName::parse(&user).map_err(Failure::because)?;
         let (directory, config) = open_directory(&self.file, false)?;
-        directory.end_sessions(&name).map_err(Failure::because)?;
+        directory.end_sessions(&name)?;
         println!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh()));
         Ok(())
     }

@@ -105,8 +105,8 @@ pub(super) fn open_directory(file: &ConfigFile, may_create: bool) -> Result<(Sql
     let config = faults.or(config).map_err(Failure::because)?;
     let Users::Sqlite { path, .. } = &config.users;
     let open = if may_create { SqliteDirectory::open_or_create } else { SqliteDirectory::open };
-    let directory =
-        open(path, Clock::default()).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let directory = open(path, Clock::default())
+        .map_err(|error| Failure::Failed(format!("{}: {}", path.display(), error.in_full())))?;
     Ok((directory, config))
 }
 
@@ -117,29 +117,29 @@ impl Command {
                 let email = email.as_deref().map(Email::parse).transpose().map_err(Failure::because)?;
                 let new = NewUser { name: parse(&name)?, email, grants: grants.check(known)?, disabled: false };
                 let hash = password::hash(&password.read()?).map_err(Failure::because)?;
-                print(&directory.add(&new, &hash).map_err(Failure::because)?, false);
+                print(&directory.add(&new, &hash)?, false);
             }
             Self::List { json } => {
-                for user in directory.list().map_err(Failure::because)? {
+                for user in directory.list()? {
                     print(&user, json);
                 }
             }
-            Self::Show { name, json } => print(&directory.show(&parse(&name)?).map_err(Failure::because)?, json),
+            Self::Show { name, json } => print(&directory.show(&parse(&name)?)?, json),
             Self::SetPassword { name, password } => {
                 let name = parse(&name)?;
                 let hash = password::hash(&password.read()?).map_err(Failure::because)?;
-                directory.set_password_hash(&name, &hash).map_err(Failure::because)?;
+                directory.set_password_hash(&name, &hash)?;
             }
-            Self::Disable { name } => directory.set_disabled(&parse(&name)?, true).map_err(Failure::because)?,
-            Self::Enable { name } => directory.set_disabled(&parse(&name)?, false).map_err(Failure::because)?,
+            Self::Disable { name } => directory.set_disabled(&parse(&name)?, true)?,
+            Self::Enable { name } => directory.set_disabled(&parse(&name)?, false)?,
             Self::Grant { name, grants } => {
                 let grants = grants.check(known)?;
-                print(&directory.grant(&parse(&name)?, &grants).map_err(Failure::because)?, false);
+                print(&directory.grant(&parse(&name)?, &grants)?, false);
             }
             // What is taken away may be a service that the configuration has no more.
             Self::Revoke { name, grants } => {
                 let grants = Grants::parse(grants.services, grants.roles).map_err(Failure::because)?;
-                print(&directory.revoke(&parse(&name)?, &grants).map_err(Failure::because)?, false);
+                print(&directory.revoke(&parse(&name)?, &grants)?, false);
             }
             Self::Import { file } => import(directory, &file)?,
         }
@@ -193,9 +193,11 @@ fn import(directory: &SqliteDirectory, file: &PathBuf) -> Result<(), Failure> {
             Ok(())
         }
         Err(ImportError::Lines(faults)) => {
-            let lines: Vec<String> = faults.iter().map(|fault| format!("{}:{fault}", file.display())).collect();
+            let lines: Vec<String> =
+                faults.iter().map(|fault| format!("{}:{}: {}", file.display(), fault.line, fault.what)).collect();
             Err(Failure::Failed(lines.join("\n")))
         }
+        Err(ImportError::Directory(error)) => Err(named(&error.in_full())),
         Err(error) => Err(named(&error)),
     }
 }

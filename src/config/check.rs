@@ -195,15 +195,16 @@ impl Check<'_> {
         }
         let mut certificates = Vec::new();
         for (at, written) in tls.certificates.iter().enumerate() {
+            let place = format!("tls.certificates[{at}]");
             let mut file = |name: &str, path: &Option<String>| {
                 if path.is_none() {
-                    self.faults.add(format!("tls.certificates[{at}].{name}"), "missing", "name a PEM file");
+                    self.faults.add(format!("{place}.{name}"), "missing", "name a PEM file");
                 }
                 path.as_ref().map(|path| self.directory.join(path))
             };
             let (certificate, key) = (file("certificate", &written.certificate), file("key", &written.key));
             if let (Some(certificate), Some(key)) = (certificate, key) {
-                certificates.push(Certificate { certificate, key });
+                certificates.push(Certificate { place, certificate, key });
             }
         }
         Tls { min_version, certificates }

@@ -44,7 +44,7 @@ pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>
     let Users::Sqlite { path, .. } = &config.users;
     // A mistyped path must not start an edge at which nobody can sign in.
     let directory = SqliteDirectory::open(path, clock.clone())
-        .map_err(|error| StartError::Users(format!("{}: {error}", path.display())))?;
+        .map_err(|error| StartError::Users(format!("{}: {}", path.display(), error.in_full())))?;
     Ok(Arc::new(directory))
 }
 

@@ -36,10 +36,10 @@ impl Certificates {
     /// Reads all files; adds a fault for each that is missing, unreadable, ended or not its key's.
     pub fn load(tls: &config::Tls, now: UnixTime, faults: &mut Faults) -> Self {
         let mut certificates = Self::default();
-        for (at, files) in tls.certificates.iter().enumerate() {
-            let place = format!("tls.certificates[{at}]");
+        for files in &tls.certificates {
+            let place = &files.place;
             match load(files, now) {
-                Ok(loaded) => certificates.file(&place, loaded, faults),
+                Ok(loaded) => certificates.file(place, loaded, faults),
                 Err(fault) => faults.add(format!("{place}.{}", fault.key), fault.what, fault.write),
             }
         }

@@ -77,6 +77,16 @@ impl SqliteDirectory {
     }
 }
 
+impl SqliteError {
+    /// With its cause, for an operator.
+    pub fn in_full(&self) -> String {
+        match self.source() {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+}
+
 impl UserDirectory for SqliteDirectory {
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
         find(&self.connection(), name).map_err(DirectoryError::new)

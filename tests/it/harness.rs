@@ -6,6 +6,8 @@
 pub mod browser;
 pub mod certificates;
 pub mod client;
+pub mod connection;
+pub mod daemon;
 pub mod edge;
 pub mod faulty;
 pub mod forgery;
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant};
 
 pub use browser::{Browser, browser, browser_without_scripts};
 pub use client::{Client, Response, client};
+pub use connection::Connection;
+pub use daemon::{Daemon, Running};
 pub use edge::{Edge, edge};
 pub use faulty::{Fault, faulty};
 pub use memcached::memcached;

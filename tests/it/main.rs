@@ -43,3 +43,9 @@ mod tickets;
 mod tokens;
 // Cookies and bearer tokens: ours among others, what an application sees of them and may set.
 mod cookies;
+// Configurations with faults: each is named, all at once, with its line.
+mod configuration;
+// The binary in operation: start, reload, drain, stop, logs, limits.
+mod operation;
+// Users, keys and tokens from the command line.
+mod command_line;

@@ -134,7 +134,7 @@ impl Folder {
     pub fn add_user(&self, services: &[&str]) -> Result<(), String> {
         let path = self.at("users.db");
         let directory = SqliteDirectory::open_or_create(&path, Clock::default())
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+            .map_err(|error| format!("{}: {}", path.display(), error.in_full()))?;
         let credentials = self.credentials();
         let (name, rest) = credentials.split_once('\n').unwrap_or_default();
         let name = UserName::parse(name).map_err(|error| format!("credentials: {error}"))?;
@@ -151,7 +151,7 @@ impl Folder {
             Err(SqliteError::UserExists(_)) => {
                 directory.set_password_hash(&name, &hash).map_err(|error| error.to_string())
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.in_full()),
         }
     }
 }

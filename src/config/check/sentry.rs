@@ -18,7 +18,7 @@ impl Check<'_> {
         let host = self.sentry_host(sentry.host.as_deref());
         let keys = self.keys(&sentry.keys);
         Sentry {
-            token: self.token(sentry.token, &host, &keys),
+            token: self.token(sentry.token, &host, &sentry.keys, &keys),
             cookie: self.cookie(sentry.cookie),
             ticket: self.ticket(sentry.ticket),
             fingerprint: sentry.fingerprint.unwrap_or_else(|| vec![file::FingerprintProperty::UserAgent]),
@@ -53,7 +53,7 @@ impl Check<'_> {
                 continue;
             };
             if let Some(material) = self.material(&place, key, algorithm) {
-                keys.push(Key { id, algorithm, material, allow_weak: key.allow_weak });
+                keys.push(Key { place, id, algorithm, material, allow_weak: key.allow_weak });
             }
         }
         keys
@@ -93,12 +93,17 @@ impl Check<'_> {
         }
     }
 
-    fn token(&mut self, token: file::Token, host: &Host, keys: &[Key]) -> Token {
-        let sign_with = token.sign_with.or_else(|| keys.first().map(|key| key.id.clone())).unwrap_or_default();
+    /// `written` are all keys, `keys` those that have an id, an algorithm and material.
+    fn token(&mut self, token: file::Token, host: &Host, written: &[file::Key], keys: &[Key]) -> Token {
+        let first = || written.first().and_then(|key| key.id.clone());
+        let sign_with = token.sign_with.or_else(first).unwrap_or_default();
+        let said = sign_with.is_empty() || written.iter().any(|key| key.id.as_deref() == Some(&sign_with));
         match keys.iter().find(|key| key.id == sign_with) {
-            None if keys.is_empty() => {
+            None if written.is_empty() => {
                 self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it");
             }
+            // It is there, and what is wrong with it has been said.
+            None if said => {}
             None => {
                 self.fault(
                     "sentry.token.sign_with",

@@ -11,7 +11,7 @@ use crate::config::{
     Access, Credentials, ForwardToken, IdentityHeaders, MOST_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts,
     Route, Sentry, Service,
 };
-use crate::host::HostPattern;
+use crate::host::{Host, HostPattern};
 
 impl Check<'_> {
     pub(super) fn services(
@@ -62,6 +62,8 @@ impl Check<'_> {
                     format!("`{text}` is no host name"),
                     "write a name or *.DOMAIN, without scheme or port",
                 );
+                // Keeps the places of those behind it.
+                hosts.push(HostPattern::Exact(Host::placeholder()));
                 continue;
             };
             if pattern == HostPattern::Exact(sentry.host.clone()) {

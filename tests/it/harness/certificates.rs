@@ -16,6 +16,8 @@ pub struct Certificate {
     pub key: String,
 }
 
+const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
 pub fn ca() -> &'static Ca {
     static CA: OnceLock<Ca> = OnceLock::new();
     CA.get_or_init(|| {
@@ -31,13 +33,21 @@ pub fn ca() -> &'static Ca {
 
 impl Ca {
     pub fn issue(&self, names: &[&str]) -> Certificate {
+        // Browsers take no certificate that lasts longer than 398 days.
+        self.issue_until(names, std::time::SystemTime::now() + 300 * DAY)
+    }
+
+    /// A certificate that ended an hour ago.
+    pub fn issue_ended(&self, names: &[&str]) -> Certificate {
+        self.issue_until(names, std::time::SystemTime::now() - DAY / 24)
+    }
+
+    fn issue_until(&self, names: &[&str], end: std::time::SystemTime) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        // Browsers take no certificate that lasts longer than 398 days.
-        let today = std::time::SystemTime::now();
-        params.not_before = (today - std::time::Duration::from_secs(24 * 3600)).into();
-        params.not_after = (today + std::time::Duration::from_secs(300 * 24 * 3600)).into();
+        params.not_before = (std::time::SystemTime::now() - DAY).into();
+        params.not_after = end.into();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Certificate { pem: certificate.pem(), key: key.serialize_pem() }
     }

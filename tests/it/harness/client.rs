@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
@@ -55,6 +56,8 @@ pub struct Client {
     /// By host, then name.
     cookies: BTreeMap<(String, String), String>,
     user_agent: String,
+    /// The CA that it trusts, in DER.
+    ca: Vec<u8>,
 }
 
 pub struct Response {
@@ -66,7 +69,7 @@ pub struct Response {
 
 /// A client of the edge at `edge`, speaking HTTP/1.1.
 pub fn client(edge: SocketAddr) -> Client {
-    Client { edge, http2: false, cookies: BTreeMap::new(), user_agent: "test/1".into() }
+    Client { edge, http2: false, cookies: BTreeMap::new(), user_agent: "test/1".into(), ca: ca().der.clone() }
 }
 
 /// A request being put together.
@@ -87,6 +90,12 @@ impl Client {
 
     pub fn user_agent(mut self, agent: &str) -> Self {
         self.user_agent = agent.into();
+        self
+    }
+
+    /// Trusts the CA of a PEM file instead of the tests' own.
+    pub fn trusting(mut self, pem: &std::path::Path) -> Self {
+        self.ca = CertificateDer::from_pem_file(pem).unwrap().to_vec();
         self
     }
 
@@ -120,6 +129,28 @@ impl Client {
             hops.push(next);
         }
         hops
+    }
+
+    /// From a service's page through the login to that page again; answers every response on the way.
+    pub fn sign_in(&mut self, url: &str, user: &str, password: &str) -> Vec<Response> {
+        let mut hops = self.follow(url);
+        let form = hops.last().unwrap();
+        assert_eq!(form.status, 200, "no login form but {}: {}", form.status, form.body);
+        let sent = self.fill_in(form, user, password);
+        assert_eq!(sent.status, 303, "{}", sent.body);
+        let next = sent.location().unwrap();
+        hops.push(sent);
+        hops.extend(self.follow(&next));
+        hops
+    }
+
+    /// Fills in a login form and sends it.
+    pub fn fill_in(&mut self, form: &Response, user: &str, password: &str) -> Response {
+        let fields = ["csrf", "redirectURL", "state"].map(|name| (name, form.form_field(name)));
+        let mut sent: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        sent.extend([("username", user), ("password", password)]);
+        let url = Url::parse(&form.url).unwrap().join("/login").unwrap();
+        self.post_form(url.as_str(), &sent)
     }
 
     pub fn post_form(&mut self, url: &str, fields: &[(&str, &str)]) -> Response {
@@ -200,9 +231,8 @@ impl Asking<'_> {
         if !cookies.is_empty() {
             fields.push(("cookie".into(), cookies));
         }
-        let (edge, http2) = (self.client.edge, self.client.http2);
         let response = runtime()
-            .block_on(exchange(edge, http2, self.method, &self.url, &fields, self.body))
+            .block_on(exchange(self.client, self.method, &self.url, &fields, self.body))
             .unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.url));
         response.hold_against_the_list();
         self.client.keep(&host, &response.headers);
@@ -259,8 +289,17 @@ impl Response {
 
 /// TLS to the edge under a server name.
 pub async fn connect(edge: SocketAddr, name: &str, alpn: &[&[u8]]) -> Result<TlsStream<TcpStream>, std::io::Error> {
+    connect_trusting(&ca().der, edge, name, alpn).await
+}
+
+async fn connect_trusting(
+    ca: &[u8],
+    edge: SocketAddr,
+    name: &str,
+    alpn: &[&[u8]],
+) -> Result<TlsStream<TcpStream>, std::io::Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(ca().der.clone())).unwrap();
+    roots.add(CertificateDer::from(ca.to_vec())).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -273,13 +312,14 @@ pub async fn connect(edge: SocketAddr, name: &str, alpn: &[&[u8]]) -> Result<Tls
 }
 
 async fn exchange(
-    edge: SocketAddr,
-    http2: bool,
+    client: &Client,
     method: &str,
     url: &Url,
     fields: &[(String, String)],
     body: Vec<u8>,
 ) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+    let Client { edge, http2, ca, .. } = client;
+    let (edge, http2) = (*edge, *http2);
     let host = url.host_str().unwrap();
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
@@ -298,12 +338,12 @@ async fn exchange(
         tokio::spawn(connection);
         sender.send_request(request).await?
     } else if http2 {
-        let io = TokioIo::new(connect(edge, host, &[b"h2"]).await?);
+        let io = TokioIo::new(connect_trusting(ca, edge, host, &[b"h2"]).await?);
         let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
         tokio::spawn(connection);
         sender.send_request(request).await?
     } else {
-        let io = TokioIo::new(connect(edge, host, &[b"http/1.1"]).await?);
+        let io = TokioIo::new(connect_trusting(ca, edge, host, &[b"http/1.1"]).await?);
         let (mut sender, connection) =
             hyper::client::conn::http1::Builder::new().preserve_header_case(true).handshake(io).await?;
         tokio::spawn(connection);

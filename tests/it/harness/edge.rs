@@ -30,6 +30,7 @@ pub struct Builder {
     sessions: String,
     server: String,
     keys: String,
+    log: String,
     tls: String,
     certificates: Vec<Vec<String>>,
     users: Vec<(String, Vec<String>, Vec<String>)>,
@@ -56,6 +57,7 @@ pub fn edge() -> Builder {
         sessions: "{store: memory}".into(),
         server: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
+        log: "{level: warn, access: {path: access.log}, audit: {path: audit.log}}".into(),
         tls: String::new(),
         certificates: Vec::new(),
         users: Vec::new(),
@@ -105,6 +107,12 @@ impl Builder {
     /// More keys of `server`, in flow style.
     pub fn server(mut self, more: &str) -> Self {
         self.server = format!(", {more}");
+        self
+    }
+
+    /// Replaces the whole of `log`.
+    pub fn log(mut self, yaml: &str) -> Self {
+        self.log = yaml.into();
         self
     }
 
@@ -159,11 +167,11 @@ impl Builder {
         let mut yaml = format!(
             "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
              admin: {{address: \"127.0.0.1:0\"}}, drain: 5s{}}}\n\
-             log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
+             log: {}\n\
              tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\
              sentry: {{host: sentry.{}, keys: {}{}}}\n\
              sessions: {}\nusers: {{refresh: 20ms, sqlite: {{path: users.db}}}}\nservices:\n",
-            self.server, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
+            self.server, self.log, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
@@ -232,6 +240,19 @@ fn stored_hash() -> &'static StoredHash {
     HASH.get_or_init(|| password::hash(&Password::new(PASSWORD.into()).unwrap()).unwrap())
 }
 
+/// The value of a metric in a scrape.
+pub fn metric(scrape: &str, name: &str, labels: &str) -> f64 {
+    let line = if labels.is_empty() { format!("{name} ") } else { format!("{name}{{{labels}}} ") };
+    scrape.lines().find_map(|l| l.strip_prefix(&line)).map_or(0.0, |value| value.parse().unwrap())
+}
+
+/// The lines of a log, once there are at least so many.
+pub fn log_lines(path: &std::path::Path, at_least: usize) -> Vec<serde_json::Value> {
+    let read = || std::fs::read_to_string(path).unwrap_or_default();
+    super::eventually("the log has its lines", || read().lines().count() >= at_least);
+    read().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
 impl Edge {
     pub fn address(&self) -> SocketAddr {
         self.inner.https_addresses()[0]
@@ -273,24 +294,14 @@ impl Edge {
 
     /// From a service's first page through the login to that page again; answers every response on the way.
     pub fn sign_in(&self, client: &mut Client, service: &str, user: &str) -> Vec<Response> {
-        let mut hops = client.follow(&self.url(service, "/"));
-        let form = hops.last().unwrap();
-        assert_eq!(form.status, 200, "no login form but {}: {}", form.status, form.body);
-        let sent = self.send_login(client, form, user, PASSWORD);
-        assert_eq!(sent.status, 303, "{}", sent.body);
-        let next = sent.location().unwrap();
-        hops.push(sent);
-        hops.extend(client.follow(&next));
+        let hops = client.sign_in(&self.url(service, "/"), user, PASSWORD);
         assert_eq!(hops.last().unwrap().status, 200, "{}", hops.last().unwrap().body);
         hops
     }
 
     /// Fills in a login form and sends it.
     pub fn send_login(&self, client: &mut Client, form: &Response, user: &str, password: &str) -> Response {
-        let fields = ["csrf", "redirectURL", "state"].map(|name| (name, form.form_field(name)));
-        let mut sent: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        sent.extend([("username", user), ("password", password)]);
-        client.post_form(&self.url("sentry", "/login"), &sent)
+        client.fill_in(form, user, password)
     }
 
     /// The user directory, as the command line opens it.
@@ -305,9 +316,7 @@ impl Edge {
 
     /// The value of a metric, 0 when it was never touched. `labels` as in the text format: `a="b",c="d"`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
-        let text = String::from_utf8(self.inner.metrics().scrape().unwrap()).unwrap();
-        let line = if labels.is_empty() { format!("{name} ") } else { format!("{name}{{{labels}}} ") };
-        text.lines().find_map(|l| l.strip_prefix(&line)).map_or(0.0, |value| value.parse().unwrap())
+        metric(&String::from_utf8(self.inner.metrics().scrape().unwrap()).unwrap(), name, labels)
     }
 
     /// The sum of a metric over all its labels.
@@ -335,10 +344,7 @@ impl Edge {
     }
 
     fn log(&self, name: &str, at_least: usize) -> Vec<serde_json::Value> {
-        let path = self.folder.path().join(name);
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        super::eventually("the log has its lines", || read().lines().count() >= at_least);
-        read().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        log_lines(&self.folder.path().join(name), at_least)
     }
 
     /// GET on the admin listener.

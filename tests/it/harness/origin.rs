@@ -10,6 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
 
 use super::runtime;
 
@@ -41,6 +42,8 @@ type Answer = Arc<dyn Fn(&Seen) -> hyper::Response<Full<Bytes>> + Send + Sync>;
 
 pub struct Origin {
     pub address: SocketAddr,
+    /// A permit is an answer; there are plenty, unless answers are held back.
+    answers: Arc<Semaphore>,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -54,26 +57,40 @@ pub fn origin(name: &str) -> Origin {
 impl Origin {
     /// An origin with answers of its own.
     pub fn answering(answer: impl Fn(&Seen) -> hyper::Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
-        Self::at("127.0.0.1:0".parse().unwrap(), Duration::ZERO, Arc::new(answer))
+        Self::at("127.0.0.1:0".parse().unwrap(), Duration::ZERO, Semaphore::MAX_PERMITS, Arc::new(answer))
+    }
+
+    /// An origin that takes requests and answers none until [`release`](Self::release).
+    pub fn held() -> Self {
+        let late = |_: &Seen| hyper::Response::new(Full::new("late".into()));
+        Self::at("127.0.0.1:0".parse().unwrap(), Duration::ZERO, 0, Arc::new(late))
+    }
+
+    /// Lets an origin that holds back answer everything, also what is still to come.
+    pub fn release(&self) {
+        self.answers.add_permits(Semaphore::MAX_PERMITS / 2);
     }
 
     /// An origin that thinks before it answers.
     pub fn slow(delay: Duration) -> Self {
-        Self::at("127.0.0.1:0".parse().unwrap(), delay, Arc::new(|_| hyper::Response::new(Full::new("late".into()))))
+        let late = |_: &Seen| hyper::Response::new(Full::new("late".into()));
+        Self::at("127.0.0.1:0".parse().unwrap(), delay, Semaphore::MAX_PERMITS, Arc::new(late))
     }
 
-    fn at(address: SocketAddr, delay: Duration, answer: Answer) -> Self {
+    fn at(address: SocketAddr, delay: Duration, answers: usize, answer: Answer) -> Self {
+        let answers = Arc::new(Semaphore::new(answers));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let listener = runtime().block_on(tokio::net::TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
-        let remembered = Arc::clone(&seen);
+        let (remembered, permits) = (Arc::clone(&seen), Arc::clone(&answers));
         let task = runtime().spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let (seen, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
+                let (seen, permits, answer) = (Arc::clone(&remembered), Arc::clone(&permits), Arc::clone(&answer));
                 tokio::spawn(async move {
-                    let service =
-                        service_fn(move |request| serve(request, Arc::clone(&seen), delay, Arc::clone(&answer)));
+                    let service = service_fn(move |request| {
+                        serve(request, Arc::clone(&seen), delay, Arc::clone(&permits), Arc::clone(&answer))
+                    });
                     let connection = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(socket), service)
                         .with_upgrades();
@@ -81,7 +98,7 @@ impl Origin {
                 });
             }
         });
-        Self { address, seen, task }
+        Self { address, answers, seen, task }
     }
 
     /// Everything that has arrived so far.
@@ -103,6 +120,7 @@ async fn serve(
     request: Request<Incoming>,
     seen: Arc<Mutex<Vec<Seen>>>,
     delay: Duration,
+    permits: Arc<Semaphore>,
     answer: Answer,
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
@@ -110,6 +128,7 @@ async fn serve(
     let entry = Seen { method: parts.method.to_string(), target: parts.uri.to_string(), headers: parts.headers, body };
     seen.lock().unwrap().push(entry.clone());
     tokio::time::sleep(delay).await;
+    let _permit = permits.acquire().await;
     Ok(answer(&entry))
 }
 

@@ -1,0 +1,42 @@
+//! Stopping: requests in flight are finished, as far as there is time, and nothing new is taken.
+
+use std::time::{Duration, Instant};
+
+use super::Edge;
+
+/// While it lasts, an idle connection is told to close with its next response rather than cut.
+const LAME_DUCK: Duration = Duration::from_millis(300);
+
+/// Between two looks at what is still in flight.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// For tasks to end whose time is up.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+
+impl Edge {
+    /// Ready no more, then no new connections, then until what is in flight has finished, `drain` has passed or
+    /// `hurry` says that it is enough. Blocks. Answers how many requests were cut off.
+    pub fn stop_gently(mut self, hurry: impl Future<Output = ()>) -> usize {
+        self.drain.begin();
+        let Some(runtime) = self.runtime.take() else { return 0 };
+        runtime.block_on(async {
+            tokio::select! {
+                () = self.drained() => {}
+                () = hurry => {}
+            }
+        });
+        let cut = self.drain.in_flight();
+        // What remains are idle connections and requests whose time is up.
+        runtime.shutdown_timeout(LAST_BREATH);
+        cut
+    }
+
+    async fn drained(&self) {
+        let deadline = Instant::now() + self.config.server.drain;
+        tokio::time::sleep(LAME_DUCK.min(self.config.server.drain)).await;
+        self.closing.send_replace(true);
+        while self.drain.in_flight() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
