@@ -130,7 +130,7 @@ pub fn deserialize(mut document: Value, faults: &mut Faults) -> File {
                 if !remove(&mut document, &path) {
                     return File::default();
                 }
-                if let Some(Segment::Seq { index }) = path.iter().last() {
+                if let Some(Segment::Seq { index }) = path.iter().next_back() {
                     faults.moved_up(&key[..key.rfind('[').unwrap_or(key.len())], *index);
                 }
             }

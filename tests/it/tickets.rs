@@ -282,7 +282,8 @@ fn looking_ahead_does_not_consume_a_ticket() {
     let edge = &scene.edge;
     let mut browser = edge.signed_in();
     let html = ("accept", "text/html");
-    let rows: [(&str, &'static str, &[(&str, &str)]); 10] = [
+    type Row<'a> = (&'a str, &'static str, &'a [(&'a str, &'a str)]);
+    let rows: [Row<'_>; 10] = [
         ("HEAD, as a link scanner", "HEAD", &[html]),
         ("Sec-Purpose: prefetch", "GET", &[html, ("sec-purpose", "prefetch")]),
         ("Sec-Purpose: prefetch;prerender", "GET", &[html, ("sec-purpose", "prefetch;prerender")]),
