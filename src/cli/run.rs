@@ -44,13 +44,14 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&Edge)) -> Result<(), Fail
     let level = crate::config::read(path).map_or(Level::Info, |(config, _)| config.log.level);
     init_log(level);
     let mut edge = Edge::start(path, Clock::default()).map_err(Failure::because)?;
+    let signals = edge.block_on(async { Signals::new() });
+    let mut signals =
+        signals.ok_or_else(|| Failure::Failed("the edge is not running".into()))?.map_err(Failure::because)?;
+    // Said once signals are heard: whoever reads it may send one.
     for address in edge.https_addresses() {
         log::info!("listening on https://{address}");
     }
     log::info!("admin on http://{}", edge.admin_address());
-    let signals = edge.block_on(async { Signals::new() });
-    let mut signals =
-        signals.ok_or_else(|| Failure::Failed("the edge is not running".into()))?.map_err(Failure::because)?;
     // Without a service manager there is nobody to notify, which is no fault.
     sd_notify::notify(&[NotifyState::Ready]).ok();
     started(&edge);

@@ -10,7 +10,7 @@ use sentry_edge::config;
 use crate::harness::certificates::ca;
 use crate::harness::edge::HMAC_KEY;
 use crate::harness::process::{sentry_edge, text};
-use crate::harness::{edge, memcached, origin};
+use crate::harness::{edge, free_address, memcached, origin};
 
 /// Nothing is wrong with it, and most of what there is stands in it.
 const GOOD: &str = r#"server:
@@ -497,9 +497,7 @@ fn usage_errors_exit_with_2_and_touch_nothing() {
 #[test]
 fn check_with_connect_names_everything_that_cannot_be_reached() {
     let (memcached, iqueue) = (memcached(), origin("iqueue"));
-    // Ports that were just free.
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (first, second) = (free(), free());
+    let (first, second) = (free_address(), free_address());
     let builder = || edge().service("iqueue", &iqueue).service("dextor", &iqueue);
 
     let (_folder, file) = builder().memcached(&memcached.address()).write();

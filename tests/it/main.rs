@@ -49,3 +49,5 @@ mod configuration;
 mod operation;
 // Users, keys and tokens from the command line.
 mod command_line;
+// The demonstration: one command, and the whole flow with what it made on the spot.
+mod demo;

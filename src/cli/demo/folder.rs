@@ -15,8 +15,9 @@ use crate::auth::keys;
 use crate::clock::Clock;
 use crate::config;
 use crate::sessions::key::random_base64url;
+use crate::users::password::{self, Verified};
 use crate::users::sqlite::{SqliteDirectory, SqliteError};
-use crate::users::{Email, Grants, NewUser, Password, UserName, password};
+use crate::users::{Email, Grants, NewUser, Password, UserDirectory, UserName};
 
 const USER: &str = "demo";
 
@@ -143,11 +144,16 @@ impl Folder {
         let email = Email::parse("demo@localhost").ok();
         let grants = Grants::parse(services.iter().map(|s| (*s).to_owned()).collect(), vec!["admin".into()])
             .map_err(|error| error.to_string())?;
+        let found = directory.find(&name).map_err(|error| error.to_string())?;
+        if found.is_some_and(|(_, hash)| matches!(password::verify(&password, &hash), Ok(Verified::Match))) {
+            // There from an earlier start; another hash of the same password would end the user's sessions.
+            return Ok(());
+        }
         let hash = password::hash(&password).map_err(|error| error.to_string())?;
         let new = NewUser { name: name.clone(), email, grants, disabled: false };
         match directory.add(&new, &hash) {
             Ok(_) => Ok(()),
-            // There from an earlier start; the credentials file decides which password holds.
+            // The credentials file decides which password holds.
             Err(SqliteError::UserExists(_)) => {
                 directory.set_password_hash(&name, &hash).map_err(|error| error.to_string())
             }
