@@ -8,6 +8,7 @@ mod check;
 pub mod fault;
 pub mod file;
 mod lines;
+mod reading;
 pub mod secret;
 mod services;
 pub mod units;
@@ -244,7 +245,7 @@ pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
             return Err(faults);
         }
     };
-    let file = lines::deserialize(document, &mut faults);
+    let file = reading::deserialize(document, &mut faults);
     let directory = path.parent().unwrap_or(Path::new(""));
     let config = check::check(file, directory, &mut faults);
     Ok((config, faults))

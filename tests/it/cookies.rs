@@ -184,7 +184,7 @@ fn two_hundred_cookies_arrive_whole_and_in_order() {
     let scene = scene();
     let others: Vec<String> = (0..200).map(|at| format!("c{at}={}", "v".repeat(140))).collect();
     let ours = format!("{TOKEN_COOKIE}={}", scene.token);
-    let all = [&others[..100], &[ours.clone()], &others[100..]].concat().join("; ");
+    let all = [&others[..100], std::slice::from_ref(&ours), &others[100..]].concat().join("; ");
     assert!(all.len() > 28 * 1024, "{}", all.len());
     let answer = scene.open_with(&[all.as_bytes()]);
     assert!(answer.starts_with("HTTP/1.1 200"), "161: {answer}");

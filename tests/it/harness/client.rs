@@ -79,7 +79,6 @@ pub struct Asking<'a> {
     url: Url,
     fields: Vec<(String, String)>,
     body: Vec<u8>,
-    without_cookies: bool,
 }
 
 impl Client {
@@ -107,7 +106,7 @@ impl Client {
 
     pub fn ask(&mut self, method: &'static str, url: &str) -> Asking<'_> {
         let url = Url::parse(url).unwrap();
-        Asking { client: self, method, url, fields: Vec::new(), body: Vec::new(), without_cookies: false }
+        Asking { client: self, method, url, fields: Vec::new(), body: Vec::new() }
     }
 
     /// As a script asks.
@@ -218,14 +217,9 @@ impl Asking<'_> {
         self
     }
 
-    pub fn without_cookies(mut self) -> Self {
-        self.without_cookies = true;
-        self
-    }
-
     pub fn send(self) -> Response {
         let host = self.url.host_str().unwrap().to_owned();
-        let cookies = if self.without_cookies { String::new() } else { self.client.cookie_field(&host) };
+        let cookies = self.client.cookie_field(&host);
         let mut fields = self.fields;
         fields.push(("user-agent".into(), self.client.user_agent.clone()));
         if !cookies.is_empty() {
