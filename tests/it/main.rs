@@ -51,3 +51,5 @@ mod operation;
 mod command_line;
 // The demonstration: one command, and the whole flow with what it made on the spot.
 mod demo;
+// The house rules: floors, lengths, documents in step with the code.
+mod tidy;
