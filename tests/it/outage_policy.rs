@@ -9,7 +9,7 @@ use crate::harness::{edge, memcached, origin};
 fn under_recent_whoever_was_just_seen_passes_and_others_wait() {
     let (origin, mut memcached) = (origin("app"), memcached());
     let sessions = format!(
-        "{{store: memcached, memcached: {{servers: [\"{}\"]}}, on_outage: {{policy: recent, within: 60s}}}}",
+        "{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 500ms}}, on_outage: {{policy: recent, within: 60s}}}}",
         memcached.address()
     );
     let edge = edge().service("iqueue", &origin).service("dextor", &origin).sessions(&sessions).start();
@@ -36,7 +36,7 @@ fn under_recent_whoever_was_just_seen_passes_and_others_wait() {
 fn under_recent_a_logout_here_is_a_logout() {
     let (origin, memcached) = (origin("app"), memcached());
     let sessions = format!(
-        "{{store: memcached, memcached: {{servers: [\"{}\"]}}, on_outage: {{policy: recent, within: 60s}}}}",
+        "{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 500ms}}, on_outage: {{policy: recent, within: 60s}}}}",
         memcached.address()
     );
     let edge = edge().service("iqueue", &origin).service("dextor", &origin).sessions(&sessions).start();

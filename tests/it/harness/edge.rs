@@ -129,7 +129,7 @@ impl Builder {
     }
 
     pub fn memcached(self, address: &str) -> Self {
-        self.memcached_within(address, "100ms")
+        self.memcached_within(address, "1s")
     }
 
     /// The same, with the time that an answer may take.
