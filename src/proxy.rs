@@ -79,9 +79,10 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         identify(session, exchange);
+        let deadline = exchange.snapshot.timeouts.write;
         match self.decide(session, exchange).await? {
             Decision::Forward => Ok(false),
-            Decision::Answer(reply) => reply.write(session, &exchange.request_id).await.map(|()| true),
+            Decision::Answer(reply) => reply.write(session, &exchange.request_id, deadline).await.map(|()| true),
         }
     }
 
@@ -191,7 +192,8 @@ impl ProxyHttp for Gateway {
                 if session.response_written().is_none() {
                     let asked = decide::asked(session, exchange);
                     let reply = Reply::problem(&asked, rescue.status, rescue.title, rescue.text).closing();
-                    reply.write(session, &exchange.request_id).await.ok();
+                    let deadline = exchange.snapshot.timeouts.write;
+                    reply.write(session, &exchange.request_id, deadline).await.ok();
                 }
                 rescue.status.as_u16()
             }

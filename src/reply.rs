@@ -3,6 +3,8 @@
 //! What a reply says is decided by `sentry` and `proxy`. Nothing of ours may be stored by a cache, framed, or
 //! leak a URL by Referer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
@@ -143,7 +145,15 @@ impl Reply {
     }
 
     /// Writes to the client. The connection is kept unless the reply, or Pingora, says otherwise.
-    pub async fn write(self, session: &mut Session, request_id: &str) -> pingora::Result<()> {
+    /// Errors when the client has not taken it within `deadline`: Pingora bounds the writing of bodies, not of heads.
+    pub async fn write(self, session: &mut Session, request_id: &str, deadline: Duration) -> pingora::Result<()> {
+        match tokio::time::timeout(deadline, self.write_all(session, request_id)).await {
+            Ok(written) => written,
+            Err(_) => Err(pingora::Error::new_down(pingora::ErrorType::WriteTimedout)),
+        }
+    }
+
+    async fn write_all(self, session: &mut Session, request_id: &str) -> pingora::Result<()> {
         let bodiless = session.req_header().method == http::Method::HEAD || self.body.is_empty();
         let mut head = ResponseHeader::build_no_case(self.status, Some(self.fields.len() + 2))?;
         for (name, value) in self.fields {

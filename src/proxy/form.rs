@@ -18,13 +18,13 @@ pub async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Resul
     if declared_bytes(session).is_some_and(|bytes| bytes > LARGEST_FORM) {
         return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    if waits_for_continue(session) {
-        // An interim response is none yet: Pingora would close for having answered before the body was there.
-        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
-        session.as_downstream_mut().write_continue_response().await?;
-    }
     let mut body = Vec::new();
     let read = async {
+        if waits_for_continue(session) {
+            // An interim response is none yet: Pingora would close for having answered before the body was there.
+            session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+            session.as_downstream_mut().write_continue_response().await?;
+        }
         while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
             if body.len() + chunk.len() > LARGEST_FORM {
                 return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
