@@ -23,7 +23,7 @@ use http::{HeaderMap, header};
 use crate::clock::UnixTime;
 use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
-use crate::sessions::{Fingerprint, SessionKey, SessionRecord, SessionStore, StoreError};
+use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, StoreError};
 use crate::users::UserState;
 use crate::users::watch::Watch;
 use cookie::Lookup;
@@ -124,7 +124,7 @@ impl Guard {
         let key = verified.session_key();
         let slide = demand.counts_as_activity.then(|| slide(verified, now));
         match store.find(key, slide).await {
-            Ok(Some(record)) => {
+            Ok(Found::Lives(record)) => {
                 if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
                     seen.remember(key, record.fingerprint, now);
                 }
@@ -133,7 +133,7 @@ impl Guard {
                 }
                 Standing::Lives(record)
             }
-            Ok(None) => {
+            Ok(Found::Ended | Found::Missing) => {
                 seen.forget(key);
                 Standing::Gone
             }

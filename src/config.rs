@@ -29,6 +29,11 @@ pub use units::Rate;
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
 pub const MOST_RETRIES: usize = 10;
 
+/// Servers that one cluster may have; each costs every edge two connections.
+pub const MOST_SERVERS: usize = 64;
+/// Copies of a session; each costs every request a look-up.
+pub const MOST_COPIES: usize = 3;
+
 /// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -187,11 +192,20 @@ pub enum Sessions {
         capacity: usize,
     },
     Memcached {
-        server: String,
+        servers: Vec<MemcachedServer>,
+        /// How many of them each session lies on.
+        copies: usize,
         timeout: Duration,
     },
     /// The token alone says who may pass.
     None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemcachedServer {
+    /// As it is written, which also says where on the ring it is.
+    pub address: String,
+    pub weight: u32,
 }
 
 impl Users {

@@ -45,6 +45,7 @@ pub struct Edge {
     started_with: Config,
     config: Config,
     lasting: Lasting,
+    store: outside::Store,
     access: Arc<AccessLog>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     certificates: Arc<ArcSwap<Certificates>>,
@@ -87,9 +88,10 @@ impl Edge {
         };
         let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log")?));
         let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log")?));
+        let store = outside::session_store(&config.sessions, &clock, &metrics)?;
         let directory = outside::open_users(&config, &clock)?;
         let lasting = Lasting {
-            store: outside::session_store(&config.sessions, &clock, &metrics)?,
+            store: Arc::clone(&store.sessions),
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
             users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock)?),
@@ -117,6 +119,7 @@ impl Edge {
             admin: bound.admin.address,
             runtime: Some(runtime),
             lasting,
+            store,
             started_with: config.clone(),
             config,
         };

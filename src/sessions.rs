@@ -2,8 +2,9 @@
 //!
 //! A store knows keys, bytes and expiries; whether a session may pass is decided in `auth`, and what a ticket
 //! means in `sentry`. `memory` is the embedded default, `memcached` the shared one, and `observed` counts and
-//! times either of them.
+//! times either of them. `cluster` makes one store of many servers, `copies` of each session among them.
 
+pub mod cluster;
 pub mod key;
 pub mod memcached;
 pub mod memory;
@@ -11,6 +12,7 @@ pub mod observed;
 pub mod record;
 #[cfg(test)]
 mod tests;
+pub mod tombstone;
 pub mod without;
 
 use std::time::Duration;
@@ -20,6 +22,7 @@ use async_trait::async_trait;
 use crate::clock::UnixTime;
 pub use key::{CounterKey, SessionId, SessionKey, TicketId, TicketKey};
 pub use record::{Fingerprint, SessionRecord};
+pub use tombstone::{Held, Tombstone};
 
 /// Where sessions, tickets and failure counters live.
 ///
@@ -27,19 +30,20 @@ pub use record::{Fingerprint, SessionRecord};
 /// store's own deadline.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Stores a new session, to be forgotten after `ttl` without a slide.
+    /// Stores a session under a key that was never used before, to be forgotten after `ttl` without a slide.
     async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError>;
 
     /// Finds a session; with `slide`, its expiry moves to that long from now in the same round trip.
-    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError>;
+    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError>;
 
     /// Writes `now` as the session's last access and slides its expiry by `ttl`, unless the session has ended
     /// or changed meanwhile, or already tells of an access as late. Answers whether it was written, which says
     /// nothing about whether the session lives; never creates a session.
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError>;
 
-    /// Ends a session. Answers whether there was one.
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError>;
+    /// Ends a session, whether or not there is one. No touch, rewrite or copy brings it back before `until`, by
+    /// when no token names it any more.
+    async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError>;
 
     /// Stores a ticket for one redemption within `ttl`.
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError>;
@@ -60,6 +64,16 @@ pub trait SessionStore: Send + Sync {
 
     /// Whether the store answers at all.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What a store knows of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Lives(SessionRecord),
+    /// It was ended, and that is remembered.
+    Ended,
+    /// There is none: it idled out, was ended and forgotten, or never was.
+    Missing,
 }
 
 /// What became of a ticket.
@@ -85,6 +99,17 @@ pub enum StoreError {
     /// The store refused to hold more.
     Full,
 }
+
+impl StoreError {
+    /// Whether there was no answer at all, so that another server might be asked instead.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::TimedOut)
+    }
+}
+
+/// How often what needs a fresh random key is tried before the store counts as away: another key belongs to
+/// another server, and may find that one alive.
+pub const FRESH_KEYS: usize = 3;
 
 impl std::fmt::Debug for Redemption {
     /// What was stored is as good as a login, so it is not shown.

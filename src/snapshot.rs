@@ -22,7 +22,7 @@ use crate::pages::Branding;
 use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
-use crate::sessions::memcached::{self, MemcachedStore};
+use crate::sessions::memcached;
 use crate::tls::Certificates;
 use crate::upstream::Pool;
 use crate::users::login::LoginPool;
@@ -80,15 +80,13 @@ impl Loaded {
         let certificates = Certificates::load(&config.tls, clock.now(), faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
-        if let Sessions::Memcached { server, timeout } = &config.sessions
-            && !faults.concern("sessions.memcached.servers")
-            && let Err(fault) = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
-        {
-            faults.add(
-                "sessions.memcached.servers[0]",
-                fault.to_string(),
-                "write IPv4:PORT, NAME:PORT or unix:///PATH",
-            );
+        if let Sessions::Memcached { servers, .. } = &config.sessions {
+            for (at, server) in servers.iter().enumerate() {
+                if let Err(fault) = memcached::check(&server.address) {
+                    let key = format!("sessions.memcached.servers[{at}]");
+                    faults.add(key, fault.to_string(), "write IP:PORT, NAME:PORT or unix:///PATH");
+                }
+            }
         }
         // Where a certificate could not be read, it is no news that its hosts are not covered.
         if !faults.concern("tls.certificates") {

@@ -62,7 +62,7 @@ pub(super) fn standing(
     demand: &Demand<'_>,
     now: UnixTime,
 ) -> Standing {
-    if !matches!(error, StoreError::Away { .. } | StoreError::TimedOut) {
+    if !error.is_silence() {
         return Standing::Unknown(error);
     }
     match demand.on_outage {

@@ -8,9 +8,10 @@ use clap::Args;
 use super::{ConfigFile, Failure};
 use crate::clock::Clock;
 use crate::config::{Config, Sessions};
+use crate::metrics::Metrics;
 use crate::server;
-use crate::sessions::SessionStore;
-use crate::sessions::memcached::{MemcachedStore, Settings};
+use crate::sessions::cluster::member::Member;
+use crate::sessions::memcached::{MemcachedServer, Settings};
 
 #[derive(Args)]
 pub struct Check {
@@ -43,10 +44,12 @@ fn connect(config: &Config) -> Result<(), Failure> {
             }
         }
     }
-    if let Sessions::Memcached { server, timeout } = &config.sessions
-        && let Err(error) = ping(server, *timeout)
-    {
-        unreachable.push(format!("sessions.memcached: {server}: {error}"));
+    if let Sessions::Memcached { servers, timeout, .. } = &config.sessions {
+        for server in servers {
+            if let Err(error) = ping(&server.address, *timeout) {
+                unreachable.push(format!("sessions.memcached: {}: {error}", server.address));
+            }
+        }
     }
     if unreachable.is_empty() { Ok(()) } else { Err(Failure::Failed(unreachable.join("\n"))) }
 }
@@ -55,6 +58,7 @@ fn ping(server: &str, timeout: Duration) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let settings = Settings { server: server.to_owned(), timeout };
-    let store = MemcachedStore::new(&settings).map_err(|error| error.to_string())?;
-    runtime.block_on(store.ping()).map_err(|error| error.to_string())
+    let metrics = Metrics::new("check").map_err(|error| error.to_string())?;
+    let server = MemcachedServer::new(&settings, &metrics.sign_on.store).map_err(|error| error.to_string())?;
+    runtime.block_on(server.ping()).map_err(|error| error.to_string())
 }

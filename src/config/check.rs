@@ -12,8 +12,8 @@ use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
 use super::{
-    Certificate, Config, Limits, Listener, Log, LogTarget, OutagePolicy, Protocol, Server, Sessions, Timeouts, Tls,
-    TlsVersion, Users,
+    Certificate, Config, Limits, Listener, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer, OutagePolicy,
+    Protocol, Server, Sessions, Timeouts, Tls, TlsVersion, Users,
 };
 
 /// `directory` is where relative paths begin: the configuration file's own.
@@ -221,18 +221,44 @@ impl Check<'_> {
                 Sessions::Memory { capacity }
             }
             file::SessionStore::Memcached => {
-                let servers = sessions.memcached.servers;
-                if servers.len() != 1 {
+                let servers = self.memcached_servers(&sessions.memcached.servers);
+                let copies = sessions.memcached.copies.unwrap_or(1);
+                if !(1..=MOST_COPIES).contains(&copies) || copies > servers.len().max(1) {
                     self.fault(
-                        "sessions.memcached.servers",
-                        format!("{} servers; this version keeps sessions on one", servers.len()),
-                        "name one, such as [\"127.0.0.1:11211\"] or [\"unix:///run/memcached.sock\"]",
+                        "sessions.memcached.copies",
+                        format!("{copies} copies on {} servers", servers.len()),
+                        format!("write 1 to {MOST_COPIES}, and no more than there are servers"),
                     );
                 }
                 let timeout = time(sessions.memcached.timeout, Duration::from_millis(50));
-                Sessions::Memcached { server: servers.into_iter().next().unwrap_or_default(), timeout }
+                Sessions::Memcached { servers, copies, timeout }
             }
         }
+    }
+
+    /// Where they lead is looked at later, with the other things outside.
+    fn memcached_servers(&mut self, written: &[file::MemcachedServer]) -> Vec<MemcachedServer> {
+        let key = "sessions.memcached.servers";
+        if !(1..=MOST_SERVERS).contains(&written.len()) {
+            let remedy =
+                format!("name 1 to {MOST_SERVERS}, such as [\"127.0.0.1:11211\"] or [\"unix:///run/memcached.sock\"]");
+            self.fault(key, format!("{} servers", written.len()), remedy);
+        }
+        let mut servers: Vec<MemcachedServer> = Vec::new();
+        for (at, server) in written.iter().enumerate() {
+            let (address, weight) = match server {
+                file::MemcachedServer::Address(address) => (address.clone(), 1),
+                file::MemcachedServer::Weighted(server) => (server.address.clone(), server.weight.unwrap_or(1)),
+            };
+            if !(1..=256).contains(&weight) {
+                self.fault(format!("{key}[{at}].weight"), format!("a weight of {weight}"), "write 1 to 256");
+            }
+            if servers.iter().any(|other| other.address == address) {
+                self.fault(format!("{key}[{at}]"), format!("`{address}` is listed twice"), "remove it here or there");
+            }
+            servers.push(MemcachedServer { address, weight: u32::from(weight.clamp(1, 256)) });
+        }
+        servers
     }
 
     fn on_outage(&mut self, key: &str, written: Option<file::OnOutage>, default: OutagePolicy) -> OutagePolicy {

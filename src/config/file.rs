@@ -165,8 +165,16 @@ pub struct Memory {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Memcached {
-    pub servers: Vec<String>,
+    pub servers: Vec<MemcachedServer>,
+    pub copies: Option<usize>,
     pub timeout: Option<Time>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "`HOST:PORT`, `unix:///PATH` or `{address: HOST:PORT, weight: N}`")]
+pub enum MemcachedServer {
+    Address(String),
+    Weighted(WeightedServer),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

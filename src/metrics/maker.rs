@@ -1,7 +1,9 @@
 //! Makes a metric and registers it, so that the lists of metrics read as tables.
 
 use prometheus::core::Collector;
-use prometheus::{Error, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 pub struct Maker<'a>(pub &'a Registry);
 
@@ -25,6 +27,10 @@ impl Maker<'_> {
 
     pub fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
         self.registered(IntGauge::new(name, help)?)
+    }
+
+    pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
+        self.registered(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
     }
 
     pub fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> Result<HistogramVec, Error> {

@@ -9,6 +9,9 @@ use super::maker::Maker;
 const BUCKETS: &[f64] =
     &[1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0];
 
+/// Look-ups in a batch, up to the most that one may have.
+const BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
 pub struct SignOnMetrics {
     /// labels `service`, `outcome`
     pub(super) auth_duration: HistogramVec,
@@ -51,6 +54,12 @@ pub struct StoreMetrics {
     pub duration: HistogramVec,
     /// label `server`; 1 while the last exchange with it succeeded
     pub up: IntGaugeVec,
+    /// label `server`; times that a server was left alone for a while
+    pub rests: IntCounterVec,
+    /// Look-ups that shared a round trip.
+    pub batch_size: Histogram,
+    /// Ended sessions that a server which is away has not heard of.
+    pub tombstones_owed: IntGauge,
 }
 
 impl SignOnMetrics {
@@ -127,6 +136,16 @@ impl StoreMetrics {
                 &["operation"],
             )?,
             up: make.int_gauges("session_store_up", "1 while the server answers", &["server"])?,
+            rests: make.counters(
+                "session_store_rests_total",
+                "Times that a server was left alone after failures in a row",
+                &["server"],
+            )?,
+            batch_size: make.histogram("session_store_batch_size", "Look-ups that shared a round trip", BATCHES)?,
+            tombstones_owed: make.gauge(
+                "session_store_tombstones_owed",
+                "Ended sessions that a server which is away has still to hear of",
+            )?,
         })
     }
 }

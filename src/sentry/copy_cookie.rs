@@ -9,7 +9,7 @@ use super::{Event, Sentry};
 use crate::auth::{Identity, Reason, Verdict};
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sessions::{CounterKey, StoreError, TicketId};
+use crate::sessions::{CounterKey, FRESH_KEYS, StoreError, TicketId};
 
 /// Tickets for one page of one session within a minute, after which the next would only go round in a circle:
 /// the service's cookie does not come back.
@@ -56,19 +56,29 @@ impl Sentry {
             Err(_) => return self.store_away(head),
         }
         let verified = identity.verified();
-        let id = TicketId::random();
         let ticket = Ticket {
             host: url.host.clone(),
             state,
             fingerprint: self.guard.fingerprints().of(head.headers, verified.session_id()),
             token: verified.token().into(),
         };
-        if self.store.issue_ticket(&id.key(), &ticket.encode(), self.settings.ticket.lifetime).await.is_err() {
-            return self.store_away(head);
-        }
+        let Ok(id) = self.issue(&ticket).await else { return self.store_away(head) };
         self.metrics.sign_on.tickets.issued.inc();
         self.audit(head, Event::TicketIssued, Some(&verified.claims().name), Some(url.host.as_str()), None);
         Reply::redirect(&url.with_ticket(self.parameter(), &id))
+    }
+
+    /// A ticket of which it is not known whether it was stored is never given to anybody: so none lies twice.
+    async fn issue(&self, ticket: &Ticket) -> Result<TicketId, StoreError> {
+        let mut attempts = FRESH_KEYS;
+        loop {
+            let id = TicketId::random();
+            match self.store.issue_ticket(&id.key(), &ticket.encode(), self.settings.ticket.lifetime).await {
+                Ok(()) => return Ok(id),
+                Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Whether this session has just been handed to this very page too often.

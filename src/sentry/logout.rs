@@ -1,17 +1,23 @@
 //! Logout: ends the session in the store, which ends it on every host, and clears this host's cookie.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use super::csrf::is_own_form;
 use super::{Event, Sentry};
 use crate::auth::cookie::{self, Lookup};
+use crate::clock::UnixTime;
 use crate::pages;
 use crate::reply::Reply;
 use crate::request::{FetchSite, Head};
 
 /// Cookies of our name that a logout looks at; an honest browser sends one.
 const MOST_COOKIES: usize = 4;
+
+/// A store's clock ticks in seconds, and those of other edges may be behind.
+const MARGIN: Duration = Duration::from_secs(60);
 
 impl Sentry {
     /// A foreign page may neither post here nor make a browser follow a link that ends the session: such a GET
@@ -59,7 +65,9 @@ impl Sentry {
             if verified.claims().aud != audience {
                 continue;
             }
-            let ended = self.store.end(verified.session_key()).await;
+            // For as long as any of the session's tokens could be shown: they all end together.
+            let until = UnixTime::from_seconds(verified.claims().exp).plus(self.settings.token.leeway + MARGIN);
+            let ended = self.store.end(verified.session_key(), until).await;
             // After the end: a request in between may have seen the session alive.
             self.guard.forget(verified.session_key());
             if let Err(error) = ended {

@@ -9,7 +9,7 @@ use crate::auth::token::{CannotSign, Claims, Verified};
 use crate::config::Audience;
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sessions::{Redemption, StoreError};
+use crate::sessions::{Found, Redemption, StoreError};
 
 /// What became of a ticket that a request brought.
 pub enum Redeemed {
@@ -31,6 +31,7 @@ enum Refusal {
     OtherBrowser,
     BadToken,
     SessionEnded,
+    StoreAway,
 }
 
 enum Failure {
@@ -63,6 +64,8 @@ impl Sentry {
             Ok(Redemption::Won(bytes)) => self.exchange(head, &state, service, &bytes).await,
             Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed)),
             Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown)),
+            // The ticket's server is away, the others need not be: another ticket may find one that is there.
+            Err(error) if error.is_silence() => Err(Failure::Refused(Refusal::StoreAway)),
             Err(error) => Err(error.into()),
         };
         self.conclude(head, url, outcome)
@@ -93,7 +96,7 @@ impl Sentry {
         }
         let idle = slide(&verified, head.now);
         if !self.store.record_access(verified.session_key(), head.now, idle).await?
-            && self.store.find(verified.session_key(), Some(idle)).await?.is_none()
+            && !matches!(self.store.find(verified.session_key(), Some(idle)).await?, Found::Lives(_))
         {
             return refused(Refusal::SessionEnded);
         }
@@ -143,7 +146,7 @@ impl Sentry {
         let tickets = &self.metrics.sign_on.tickets;
         match refusal {
             Refusal::Replayed => tickets.replayed.inc(),
-            Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded => tickets.expired.inc(),
+            Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded | Refusal::StoreAway => tickets.expired.inc(),
             Refusal::OtherHost | Refusal::OtherState | Refusal::OtherBrowser => tickets.mismatched.inc(),
         }
     }
@@ -159,6 +162,7 @@ impl Refusal {
             Self::OtherBrowser => "fingerprint",
             Self::BadToken => "bad_token",
             Self::SessionEnded => "session_ended",
+            Self::StoreAway => "store_away",
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What the edge has outside itself: the session store and the user directory, opened as the configuration says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::StartError;
 use crate::clock::Clock;
-use crate::config::{Config, Sessions, Users};
-use crate::metrics::Metrics;
+use crate::config::{Config, MemcachedServer as Listed, Sessions, Users};
+use crate::metrics::{Metrics, StoreMetrics};
 use crate::sessions::SessionStore;
-use crate::sessions::memcached::{self, MemcachedStore};
+use crate::sessions::cluster::{Cluster, Server};
+use crate::sessions::memcached::{BadServer, MemcachedServer, Settings};
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::observed::Observed;
 use crate::sessions::without::WithoutSessions;
@@ -18,26 +20,52 @@ use crate::users::watch::Watch;
 /// Tickets, and as many counters, that fit into this process with `store: none`.
 const TICKETS_WITHOUT_STORE: usize = 100_000;
 
-pub fn session_store(
-    sessions: &Sessions,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> Result<Arc<dyn SessionStore>, StartError> {
+/// The session store and, where it has servers whose list may change, the same once more.
+pub struct Store {
+    pub sessions: Arc<dyn SessionStore>,
+    pub cluster: Option<Arc<Cluster<MemcachedServer>>>,
+}
+
+pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Result<Store, StartError> {
+    let metrics = &metrics.sign_on.store;
+    let alone = |sessions: Arc<dyn SessionStore>| Store { sessions, cluster: None };
     Ok(match sessions {
         Sessions::Memory { capacity } => {
-            Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &metrics.sign_on.store))
+            alone(Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", metrics)))
         }
         // Tickets and failure counters still need a place; sessions are not kept at all.
         Sessions::None => {
             let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
-            Arc::new(Observed::new(WithoutSessions::new(memory), "none", &metrics.sign_on.store))
+            alone(Arc::new(Observed::new(WithoutSessions::new(memory), "none", metrics)))
         }
-        Sessions::Memcached { server, timeout } => {
-            let store = MemcachedStore::new(&memcached::Settings { server: server.clone(), timeout: *timeout })
+        Sessions::Memcached { servers, copies, timeout } => {
+            let connect = |server: &Server| connect(server, *timeout, metrics);
+            let cluster = Cluster::new(&listed(servers), *copies, clock.clone(), metrics, connect)
                 .map_err(|error| StartError::Store(error.to_string()))?;
-            Arc::new(Observed::new(store, server, &metrics.sign_on.store))
+            let cluster = Arc::new(cluster);
+            Store { sessions: Arc::clone(&cluster) as Arc<dyn SessionStore>, cluster: Some(cluster) }
         }
     })
+}
+
+impl Store {
+    /// Takes up another list of servers. Whether sessions are kept on servers at all cannot change in place, nor
+    /// can the timeout of those that stay.
+    pub fn rearrange(&self, sessions: &Sessions, metrics: &Metrics) -> Result<(), BadServer> {
+        let (Some(cluster), Sessions::Memcached { servers, copies, timeout }) = (&self.cluster, sessions) else {
+            return Ok(());
+        };
+        let metrics = &metrics.sign_on.store;
+        cluster.rearrange(&listed(servers), *copies, |server| connect(server, *timeout, metrics))
+    }
+}
+
+fn listed(servers: &[Listed]) -> Vec<Server> {
+    servers.iter().map(|server| Server { name: server.address.clone(), weight: server.weight }).collect()
+}
+
+fn connect(server: &Server, timeout: Duration, metrics: &StoreMetrics) -> Result<MemcachedServer, BadServer> {
+    MemcachedServer::new(&Settings { server: server.name.clone(), timeout }, metrics)
 }
 
 pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Edge;
-use crate::config::{self, Config, Faults};
+use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{Loaded, Snapshot};
 
 impl Edge {
@@ -32,9 +32,23 @@ impl Edge {
         certificates.publish(&self.lasting.metrics);
         self.certificates.store(Arc::new(certificates));
         self.snapshot.store(Arc::new(snapshot));
+        if let Err(error) = self.store.rearrange(&config.sessions, &self.lasting.metrics) {
+            // Its addresses were looked at above, so this cannot be.
+            log::error!("the session store keeps its servers: {error}");
+        }
         let needs_restart = needs_restart(&self.started_with, &config);
         self.config = config;
         Ok(needs_restart)
+    }
+}
+
+/// Of the session store, what cannot change in place: everything but its list of servers.
+fn what_stays(sessions: &Sessions) -> Sessions {
+    match sessions {
+        Sessions::Memcached { timeout, .. } => {
+            Sessions::Memcached { servers: Vec::new(), copies: 1, timeout: *timeout }
+        }
+        others => others.clone(),
     }
 }
 
@@ -59,7 +73,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         changed("sentry.login.queue", &old.sentry.login.queue, &new.sentry.login.queue),
         changed("sentry.login.deadline", &old.sentry.login.deadline, &new.sentry.login.deadline),
         changed("tls.min_version", &old.tls.min_version, &new.tls.min_version),
-        changed("sessions", &old.sessions, &new.sessions),
+        changed("sessions.store", &what_stays(&old.sessions), &what_stays(&new.sessions)),
         changed("users", &old.users, &new.users),
         changed("log", &old.log, &new.log),
     ]

@@ -1,15 +1,17 @@
-//! The store that edges share: a memcached server. This file says which commands an operation is; how they get
-//! there and back is below: `link` (queue and owner task), `connection`, `breaker`, `wire`.
+//! One memcached server, of one or more that edges share (`cluster`). This file says which commands an operation is;
+//! how they get there and back is below: `link` (queue and owner task), `connection`, `breaker`, `wire`.
 //!
-//! A find is one `mg … v T<ttl>` in a batch with its neighbours. What must not be undone by a latecomer is a
-//! condition on the cas (`ms … C<cas>`), which a server refuses when the key has gone: no touch and no rewrite
-//! brings an ended session back, and a ticket is won once.
+//! A look-up is one `mg … v T<ttl>` in a batch with its neighbours. What must not be undone by a latecomer is a
+//! condition on the cas (`ms … C<cas>`), which a server refuses when the value is another or gone: no touch and no
+//! rewrite brings an ended session back, and a ticket is won once. A new session is added (`ms … ME`), so that an
+//! order that was held up on its way does not undo a logout.
 //!
 //! Expiries are as memcached has them: whole seconds of a clock that ticks once a second, so an entry may go
 //! up to a second before its time, and never lives longer.
 
 mod address;
 mod breaker;
+mod bridge;
 mod command;
 mod connection;
 mod link;
@@ -20,16 +22,17 @@ mod wire;
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::address::Address;
 use self::breaker::Breaker;
 use self::link::Link;
 use self::look_up::LookUp;
-use self::wire::{Command, Reply, garbled};
-use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use self::wire::{Cas, Command, Condition, Reply, garbled};
+use super::cluster::member::Member;
+use super::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
 use crate::clock::UnixTime;
+use crate::metrics::StoreMetrics;
 
 /// How long an operation may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
@@ -41,7 +44,7 @@ const ISSUED: &[u8] = b"1 ";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `host:port` (IPv4) or `unix:///path`.
+    /// `host:port`, `[ipv6]:port` or `unix:///path`.
     pub server: String,
     /// For an operation as a whole, from the call: queueing, connecting and all its round trips.
     pub timeout: Duration,
@@ -54,20 +57,26 @@ pub struct BadServer {
     fault: &'static str,
 }
 
-pub struct MemcachedStore {
+/// Whether `server` could be used; nothing is dialled.
+pub fn check(server: &str) -> Result<(), BadServer> {
+    Address::parse(server).map(drop)
+}
+
+pub struct MemcachedServer {
     look_ups: Link<LookUp>,
     commands: Link<Command>,
     timeout: Duration,
 }
 
-impl MemcachedStore {
+impl MemcachedServer {
     /// Connects to nothing yet: the first operation does.
-    pub fn new(settings: &Settings) -> Result<Self, BadServer> {
+    pub fn new(settings: &Settings, metrics: &StoreMetrics) -> Result<Self, BadServer> {
         let address = Address::parse(&settings.server)?;
         let timeout = settings.timeout;
+        let breaker = || Breaker::new(timeout, metrics.rests.with_label_values(&[&settings.server]));
         Ok(Self {
-            look_ups: Link::new(address.clone(), Breaker::new(timeout)),
-            commands: Link::new(address, Breaker::new(timeout)),
+            look_ups: Link::new(address.clone(), breaker(), Some(metrics.batch_size.clone())),
+            commands: Link::new(address, breaker(), None),
             timeout,
         })
     }
@@ -83,64 +92,63 @@ impl MemcachedStore {
         }
     }
 
-    async fn get(&self, key: &str, deadline: Instant) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+    async fn get(&self, key: &str, deadline: Instant) -> Result<Option<(Vec<u8>, Cas)>, StoreError> {
         match self.execute(Command::Get { key: key.into() }, deadline).await? {
             Reply::Item { value, cas } => Ok(Some((value, cas))),
             _ => Ok(None),
         }
     }
 
-    async fn set(&self, key: &str, value: Vec<u8>, ttl: Duration) -> Result<(), StoreError> {
-        let command = Command::Set { key: key.into(), value, ttl: ttl.into(), unchanged_since: None };
-        match self.execute(command, self.deadline()).await? {
-            Reply::Done => Ok(()),
-            _ => Err(garbled("an unconditional set was refused")),
+    /// Whatever is there.
+    async fn put(&self, key: &str, value: Vec<u8>, ttl: Duration) -> Result<(), StoreError> {
+        match self.set(key, value, ttl, Condition::None, self.deadline()).await? {
+            true => Ok(()),
+            false => Err(garbled("an unconditional set was refused")),
         }
     }
 
-    /// Answers whether what was there was still what `cas` stands for.
-    async fn replace(
+    /// Answers whether `condition` held.
+    async fn set(
         &self,
         key: &str,
         value: Vec<u8>,
         ttl: Duration,
-        cas: u64,
+        condition: Condition,
         deadline: Instant,
     ) -> Result<bool, StoreError> {
-        let command = Command::Set { key: key.into(), value, ttl: ttl.into(), unchanged_since: Some(cas) };
+        let command = Command::Set { key: key.into(), value, ttl: ttl.into(), condition };
         Ok(self.execute(command, deadline).await? == Reply::Done)
     }
 }
 
-#[async_trait]
-impl SessionStore for MemcachedStore {
-    async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
-        self.set(key.as_str(), record.encode(), ttl).await
-    }
-
-    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+impl Member for MemcachedServer {
+    async fn look_up(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
         let look_up = LookUp { key: key.clone(), slide: slide.map(Into::into) };
         self.look_ups.ask(look_up, self.deadline()).await?.map(|value| decode(&value)).transpose()
+    }
+
+    async fn add(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError> {
+        self.set(key.as_str(), record.encode(), ttl, Condition::Absent, self.deadline()).await
     }
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
         let deadline = self.deadline();
         let Some((value, cas)) = self.get(key.as_str(), deadline).await? else { return Ok(false) };
-        let mut record = decode(&value)?;
-        if now <= record.last_accessed {
-            return Ok(false);
+        match decode(&value)? {
+            Held::Session(mut record) if record.last_accessed < now => {
+                record.last_accessed = now;
+                self.set(key.as_str(), record.encode(), ttl, Condition::Unchanged(cas), deadline).await
+            }
+            Held::Session(_) | Held::Ended(_) => Ok(false),
         }
-        record.last_accessed = now;
-        self.replace(key.as_str(), record.encode(), ttl, cas, deadline).await
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
-        let command = Command::Delete { key: key.as_str().into() };
-        Ok(self.execute(command, self.deadline()).await? == Reply::Done)
+    async fn bury(&self, key: &SessionKey, tombstone: Tombstone, ttl: Duration) -> Result<(), StoreError> {
+        self.put(key.as_str(), tombstone.encode(), ttl).await
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
-        self.set(key.as_str(), [ISSUED, value].concat(), ttl).await
+        self.put(key.as_str(), [ISSUED, value].concat(), ttl).await
     }
 
     async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError> {
@@ -151,7 +159,7 @@ impl SessionStore for MemcachedStore {
         }
         let value = value.strip_prefix(ISSUED).ok_or_else(|| garbled("no ticket's value"))?;
         // Of all that read this cas, the server lets one through.
-        let won = self.replace(key.as_str(), USED.to_vec(), remember, cas, deadline).await?;
+        let won = self.set(key.as_str(), USED.to_vec(), remember, Condition::Unchanged(cas), deadline).await?;
         Ok(if won { Redemption::Won(value.to_vec()) } else { Redemption::Replayed })
     }
 
@@ -175,6 +183,10 @@ impl SessionStore for MemcachedStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.execute(Command::Version, self.deadline()).await.map(drop)
     }
+
+    fn silent_for(&self) -> Duration {
+        self.look_ups.silent_for()
+    }
 }
 
 impl BadServer {
@@ -191,6 +203,6 @@ impl std::fmt::Display for BadServer {
 
 impl std::error::Error for BadServer {}
 
-fn decode(value: &[u8]) -> Result<SessionRecord, StoreError> {
-    SessionRecord::decode(value).ok_or_else(|| garbled("no session record of this version"))
+fn decode(value: &[u8]) -> Result<Held, StoreError> {
+    Held::decode(value).ok_or_else(|| garbled("no session record of this version"))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::shelf::{Shelf, Slot};
-use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use super::{CounterKey, Found, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
 use crate::clock::{Clock, UnixTime};
 
 pub struct MemoryStore {
@@ -64,14 +64,15 @@ impl SessionStore for MemoryStore {
         self.sessions.put_or(key, fresh, now, |old, fresh| *old = fresh)
     }
 
-    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
         let now = self.now();
-        Ok(self.sessions.visit(key, now, |slot| {
+        let found = self.sessions.visit(key, now, |slot| {
             if let Some(ttl) = slide {
                 slot.expires = now.plus(ttl);
             }
             slot.value.clone()
-        }))
+        });
+        Ok(found.map_or(Found::Missing, Found::Lives))
     }
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
@@ -87,8 +88,10 @@ impl SessionStore for MemoryStore {
         Ok(written.unwrap_or(false))
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
-        Ok(self.sessions.remove(key, self.now()).is_some())
+    /// There is but this one copy, so nothing has to stay in its place.
+    async fn end(&self, key: &SessionKey, _: UnixTime) -> Result<(), StoreError> {
+        self.sessions.remove(key, self.now());
+        Ok(())
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
-//! A store that is watched: counts and times every operation, shows whether the server is up, and says so in
-//! the log once per change. Decides nothing and repeats nothing. Made in `server` around either store.
+//! A store that is watched: every operation is counted and timed, and whether the server is up is shown, and told
+//! in the log once per change. Decides nothing and repeats nothing. [`Observed`] is one store with its watcher;
+//! a `cluster` gives each of its servers one.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,26 +9,40 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use super::{CounterKey, Found, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
 
+/// A store of one place.
 pub struct Observed<S> {
     store: S,
+    watcher: Watcher,
+}
+
+/// What is known of one server, and what is told of it.
+pub struct Watcher {
     server: String,
     state: AtomicU8,
     changing: Mutex<()>,
     up: IntGauge,
-    insert: Watch,
-    find: Watch,
-    record_access: Watch,
-    end: Watch,
-    issue_ticket: Watch,
-    redeem_ticket: Watch,
-    add_failure: Watch,
-    take_back_failure: Watch,
-    forget_failures: Watch,
-    ping: Watch,
+    /// In the order of [`Operation`].
+    watches: [Watch; Operation::ALL.len()],
+}
+
+/// Label `operation`.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    Insert,
+    Find,
+    RecordAccess,
+    Copy,
+    End,
+    IssueTicket,
+    RedeemTicket,
+    AddFailure,
+    TakeBackFailure,
+    ForgetFailures,
+    Ping,
 }
 
 /// The handles of one operation, resolved once.
@@ -54,36 +69,42 @@ enum Change {
     Back,
 }
 
-impl<S> Observed<S> {
+impl Operation {
+    const ALL: [(Self, &'static str); 11] = [
+        (Self::Insert, "insert"),
+        (Self::Find, "find"),
+        (Self::RecordAccess, "record_access"),
+        (Self::Copy, "copy"),
+        (Self::End, "end"),
+        (Self::IssueTicket, "issue_ticket"),
+        (Self::RedeemTicket, "redeem_ticket"),
+        (Self::AddFailure, "add_failure"),
+        (Self::TakeBackFailure, "take_back_failure"),
+        (Self::ForgetFailures, "forget_failures"),
+        (Self::Ping, "ping"),
+    ];
+}
+
+impl Watcher {
     /// `server` is the label: a configured name, e.g. `memory` or `10.0.0.1:11211`.
-    pub fn new(store: S, server: &str, metrics: &StoreMetrics) -> Self {
-        let watch = |operation| Watch::new(server, operation, metrics);
+    pub fn new(server: &str, metrics: &StoreMetrics) -> Self {
         Self {
-            store,
             server: server.to_owned(),
             state: AtomicU8::new(UNKNOWN),
             changing: Mutex::new(()),
             up: metrics.up.with_label_values(&[server]),
-            insert: watch("insert"),
-            find: watch("find"),
-            record_access: watch("record_access"),
-            end: watch("end"),
-            issue_ticket: watch("issue_ticket"),
-            redeem_ticket: watch("redeem_ticket"),
-            add_failure: watch("add_failure"),
-            take_back_failure: watch("take_back_failure"),
-            forget_failures: watch("forget_failures"),
-            ping: watch("ping"),
+            watches: Operation::ALL.map(|(_, label)| Watch::new(server, label, metrics)),
         }
     }
 
     /// Awaits `call` and notes what came of it; `hit` tells an answer that found something from one that did not.
-    async fn watch<T>(
+    pub async fn watch<T>(
         &self,
-        watch: &Watch,
+        operation: Operation,
         call: impl Future<Output = Result<T, StoreError>>,
         hit: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
+        let watch = &self.watches[operation as usize];
         let began = Instant::now();
         let outcome = call.await;
         watch.duration.observe(began.elapsed().as_secs_f64());
@@ -100,7 +121,7 @@ impl<S> Observed<S> {
 
     /// A server that is full or tells garbage is there; one that does not answer is not.
     fn note(&self, error: Option<&StoreError>) -> Option<Change> {
-        let away = error.filter(|error| matches!(error, StoreError::Away { .. } | StoreError::TimedOut));
+        let away = error.filter(|error| error.is_silence());
         let present = if away.is_some() { AWAY } else { UP };
         // Read first, so that the usual case writes to nothing that requests share.
         if self.state.load(Ordering::Relaxed) == present {
@@ -152,51 +173,61 @@ impl Watch {
 }
 
 /// An answer that cannot be a miss.
-fn always<T>(_: &T) -> bool {
+pub fn always<T>(_: &T) -> bool {
     true
+}
+
+impl<S> Observed<S> {
+    pub fn new(store: S, server: &str, metrics: &StoreMetrics) -> Self {
+        Self { store, watcher: Watcher::new(server, metrics) }
+    }
+}
+
+fn lives(found: &Found) -> bool {
+    matches!(found, Found::Lives(_))
 }
 
 #[async_trait]
 impl<S: SessionStore> SessionStore for Observed<S> {
     async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
-        self.watch(&self.insert, self.store.insert(key, record, ttl), always).await
+        self.watcher.watch(Operation::Insert, self.store.insert(key, record, ttl), always).await
     }
 
-    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
-        self.watch(&self.find, self.store.find(key, slide), Option::is_some).await
+    async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
+        self.watcher.watch(Operation::Find, self.store.find(key, slide), lives).await
     }
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
-        self.watch(&self.record_access, self.store.record_access(key, now, ttl), |written| *written).await
+        self.watcher.watch(Operation::RecordAccess, self.store.record_access(key, now, ttl), |written| *written).await
     }
 
-    async fn end(&self, key: &SessionKey) -> Result<bool, StoreError> {
-        self.watch(&self.end, self.store.end(key), |there_was_one| *there_was_one).await
+    async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError> {
+        self.watcher.watch(Operation::End, self.store.end(key, until), always).await
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
-        self.watch(&self.issue_ticket, self.store.issue_ticket(key, value, ttl), always).await
+        self.watcher.watch(Operation::IssueTicket, self.store.issue_ticket(key, value, ttl), always).await
     }
 
     async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError> {
         let won = |redemption: &Redemption| matches!(redemption, Redemption::Won(_));
-        self.watch(&self.redeem_ticket, self.store.redeem_ticket(key, remember), won).await
+        self.watcher.watch(Operation::RedeemTicket, self.store.redeem_ticket(key, remember), won).await
     }
 
     async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
-        self.watch(&self.add_failure, self.store.add_failure(key, window), always).await
+        self.watcher.watch(Operation::AddFailure, self.store.add_failure(key, window), always).await
     }
 
     async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.watch(&self.take_back_failure, self.store.take_back_failure(key), always).await
+        self.watcher.watch(Operation::TakeBackFailure, self.store.take_back_failure(key), always).await
     }
 
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.watch(&self.forget_failures, self.store.forget_failures(key), always).await
+        self.watcher.watch(Operation::ForgetFailures, self.store.forget_failures(key), always).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.watch(&self.ping, self.store.ping(), always).await
+        self.watcher.watch(Operation::Ping, self.store.ping(), always).await
     }
 }
 
@@ -240,15 +271,15 @@ mod tests {
         let away = StoreError::Away { cause: "refused".to_owned() };
         let garbled = StoreError::Garbled { cause: "odd".to_owned() };
 
-        assert_eq!(store.note(None), None, "a start is no change");
+        assert_eq!(store.watcher.note(None), None, "a start is no change");
         assert_eq!(up.get(), 1);
-        assert_eq!(store.note(Some(&garbled)), None, "it answers");
-        assert_eq!(store.note(Some(&StoreError::Full)), None, "it answers");
-        assert_eq!(store.note(Some(&away)), Some(Change::Lost(away.to_string())));
-        assert_eq!(store.note(Some(&StoreError::TimedOut)), None, "it was away before");
+        assert_eq!(store.watcher.note(Some(&garbled)), None, "it answers");
+        assert_eq!(store.watcher.note(Some(&StoreError::Full)), None, "it answers");
+        assert_eq!(store.watcher.note(Some(&away)), Some(Change::Lost(away.to_string())));
+        assert_eq!(store.watcher.note(Some(&StoreError::TimedOut)), None, "it was away before");
         assert_eq!(up.get(), 0);
-        assert_eq!(store.note(None), Some(Change::Back));
-        assert_eq!(store.note(None), None);
+        assert_eq!(store.watcher.note(None), Some(Change::Back));
+        assert_eq!(store.watcher.note(None), None);
         assert_eq!(up.get(), 1);
     }
 }

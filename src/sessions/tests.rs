@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CounterKey, Fingerprint, Redemption, SessionId, SessionKey, SessionRecord, SessionStore, TicketId, TicketKey,
+    CounterKey, Fingerprint, Found, Redemption, SessionId, SessionKey, SessionRecord, SessionStore, TicketId, TicketKey,
 };
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 
 pub const LONG: Duration = Duration::from_secs(1800);
 
@@ -62,6 +62,20 @@ pub fn counter() -> CounterKey {
     CounterKey::new("test", SessionId::random().unwrap().as_str())
 }
 
+/// By when nobody would ask for an ended session any more.
+pub fn until() -> UnixTime {
+    Clock::default().now().plus(LONG)
+}
+
+/// What a store says of a session, without a slide; no failure is expected.
+pub async fn found(store: &Arc<dyn SessionStore>, key: &SessionKey) -> Found {
+    store.find(key, None).await.unwrap()
+}
+
+pub fn lives(found: &Found) -> bool {
+    matches!(found, Found::Lives(_))
+}
+
 pub fn record(user: &str) -> SessionRecord {
     SessionRecord {
         user: user.to_owned(),
@@ -77,26 +91,25 @@ pub async fn a_session_is_found_as_it_was_stored(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = session();
     one.insert(&key, &record("Ada Lovelace"), LONG).await.unwrap();
-    assert_eq!(other.find(&key, None).await.unwrap(), Some(record("Ada Lovelace")));
-    assert_eq!(one.find(&key, Some(LONG)).await.unwrap(), Some(record("Ada Lovelace")));
-    one.insert(&key, &record("eve"), LONG).await.unwrap();
-    assert_eq!(other.find(&key, Some(LONG)).await.unwrap(), Some(record("eve")));
+    assert_eq!(other.find(&key, None).await, Ok(Found::Lives(record("Ada Lovelace"))));
+    assert_eq!(one.find(&key, Some(LONG)).await, Ok(Found::Lives(record("Ada Lovelace"))));
 }
 
 pub async fn a_session_that_was_never_stored_is_a_miss_and_no_failure(subject: &impl Subject) {
     let [store, _] = subject.edges();
-    assert_eq!(store.find(&session(), None).await, Ok(None));
-    assert_eq!(store.find(&session(), Some(LONG)).await, Ok(None));
+    assert_eq!(store.find(&session(), None).await, Ok(Found::Missing));
+    assert_eq!(store.find(&session(), Some(LONG)).await, Ok(Found::Missing));
 }
 
 pub async fn an_ended_session_is_a_miss_for_every_edge(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = session();
     one.insert(&key, &record("ada"), LONG).await.unwrap();
-    assert_eq!(other.end(&key).await, Ok(true));
-    assert_eq!(one.find(&key, Some(LONG)).await, Ok(None));
-    assert_eq!(other.find(&key, None).await, Ok(None));
-    assert_eq!(one.end(&key).await, Ok(false), "there is none any more");
+    other.end(&key, until()).await.unwrap();
+    assert!(!lives(&one.find(&key, Some(LONG)).await.unwrap()));
+    assert!(!lives(&found(&other, &key).await));
+    one.end(&key, until()).await.expect("an end may be said twice");
+    one.end(&session(), until()).await.expect("and of what is not there");
 }
 
 pub async fn many_look_ups_at_once_each_get_their_own_session(subject: &impl Subject) {
@@ -115,7 +128,7 @@ pub async fn many_look_ups_at_once_each_get_their_own_session(subject: &impl Sub
     }
     while let Some(found) = look_ups.join_next().await {
         let (index, found) = found.unwrap();
-        let wanted = (index % 3 != 0).then(|| record(&format!("user {index}")));
+        let wanted = if index % 3 == 0 { Found::Missing } else { Found::Lives(record(&format!("user {index}"))) };
         assert_eq!(found, Ok(wanted), "look-up {index}");
     }
 }
@@ -128,18 +141,19 @@ pub async fn an_access_is_recorded_when_it_is_later_than_the_last(subject: &impl
     assert_eq!(one.record_access(&key, later, LONG).await, Ok(true));
     assert_eq!(other.record_access(&key, later, LONG).await, Ok(false), "it is there already");
     assert_eq!(other.record_access(&key, stored.last_accessed, LONG).await, Ok(false), "time does not go back");
-    assert_eq!(other.find(&key, None).await, Ok(Some(SessionRecord { last_accessed: later, ..stored })));
+    assert_eq!(other.find(&key, None).await, Ok(Found::Lives(SessionRecord { last_accessed: later, ..stored })));
 }
 
 pub async fn recording_an_access_creates_no_session(subject: &impl Subject) {
     let [store, _] = subject.edges();
     let key = session();
     assert_eq!(store.record_access(&key, UnixTime::from_seconds(1_800_000_000), LONG).await, Ok(false));
-    assert_eq!(store.find(&key, None).await, Ok(None));
+    assert_eq!(store.find(&key, None).await, Ok(Found::Missing));
 }
 
 pub async fn an_ended_session_never_comes_back_from_touches_and_rewrites(subject: &impl Subject) {
-    let [one, other] = subject.edges();
+    let edges = subject.edges();
+    let [one, other] = &edges;
     let start = record("ada").last_accessed;
     for _ in 0..20 {
         let keys: Vec<SessionKey> = (0..50).map(|_| session()).collect();
@@ -148,7 +162,7 @@ pub async fn an_ended_session_never_comes_back_from_touches_and_rewrites(subject
             one.insert(key, &record("ada"), LONG).await.unwrap();
         }
         for key in &keys {
-            for (round, store) in [&one, &other, &one, &other].into_iter().enumerate() {
+            for (round, store) in [one, other, one, other].into_iter().enumerate() {
                 let (store, key) = (store.clone(), key.clone());
                 tasks.spawn(async move {
                     store.find(&key, Some(LONG)).await.unwrap();
@@ -158,13 +172,13 @@ pub async fn an_ended_session_never_comes_back_from_touches_and_rewrites(subject
                 });
             }
             let (store, key) = (other.clone(), key.clone());
-            tasks.spawn(async move { assert_eq!(store.end(&key).await, Ok(true)) });
+            tasks.spawn(async move { store.end(&key, until()).await.unwrap() });
         }
         while let Some(task) = tasks.join_next().await {
             task.unwrap();
         }
         for key in &keys {
-            assert_eq!(one.find(key, None).await, Ok(None));
+            assert!(!lives(&found(one, key).await));
         }
     }
 }
@@ -272,10 +286,10 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
 
     // Half a second more than memcached's clock, which ticks once a second, can be behind.
     subject.pass(SHORT + Duration::from_millis(500)).await;
-    assert_eq!(store.find(&left, Some(LONG)).await, Ok(None));
-    assert_eq!(store.find(&looked_at, Some(LONG)).await, Ok(None), "a look is no touch");
-    assert!(store.find(&touched, None).await.unwrap().is_some());
-    assert!(store.find(&rewritten, None).await.unwrap().is_some());
+    assert_eq!(store.find(&left, Some(LONG)).await, Ok(Found::Missing));
+    assert_eq!(store.find(&looked_at, Some(LONG)).await, Ok(Found::Missing), "a look is no touch");
+    assert!(lives(&found(&store, &touched).await));
+    assert!(lives(&found(&store, &rewritten).await));
     assert_eq!(store.redeem_ticket(&unredeemed, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&used, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&remembered, LONG).await.unwrap(), Redemption::Replayed);

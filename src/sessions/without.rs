@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use super::{CounterKey, Found, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
 use crate::clock::UnixTime;
 
 /// Forwards tickets and counters, and forgets sessions.
@@ -26,16 +26,16 @@ impl<S: SessionStore> SessionStore for WithoutSessions<S> {
     }
 
     /// The guard does not ask; whoever does learns that nothing is kept.
-    async fn find(&self, _: &SessionKey, _: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
-        Ok(None)
+    async fn find(&self, _: &SessionKey, _: Option<Duration>) -> Result<Found, StoreError> {
+        Ok(Found::Missing)
     }
 
     async fn record_access(&self, _: &SessionKey, _: UnixTime, _: Duration) -> Result<bool, StoreError> {
         Ok(true)
     }
 
-    async fn end(&self, _: &SessionKey) -> Result<bool, StoreError> {
-        Ok(true)
+    async fn end(&self, _: &SessionKey, _: UnixTime) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

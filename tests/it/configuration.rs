@@ -167,7 +167,7 @@ const ROWS: &[Row] = &[
     row(96, ["name: __Host-JWTCookie", "name: «__Host-SSOState»"], ["sentry.cookie.state_name", "equals sentry.cookie.name", "its own name"]),
     row(97, ["ticket: {lifetime: 30s}", "ticket: {lifetime: 30s, parameter: «a&b»}"], ["sentry.ticket.parameter", "need escaping", "use letters and digits"]),
     row(98, ["failures_per_account: 5 per 15m", "logo: «edge.pem»"], ["sentry.login.logo", "not a kind of picture", "name a .svg"]),
-    row(99, ["store: memory", "store: memcached, memcached: {servers: «[]»}"], ["sessions.memcached.servers", "0 servers", "name one"]),
+    row(99, ["store: memory", "store: memcached, memcached: {servers: «[]»}"], ["sessions.memcached.servers", "0 servers", "name 1 to 64"]),
 ];
 
 /// A folder with all files that a configuration may name, and `text` in it as edge.yaml.

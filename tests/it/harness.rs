@@ -27,7 +27,7 @@ pub use connection::Connection;
 pub use daemon::{Daemon, Running};
 pub use edge::{Edge, edge};
 pub use faulty::{Fault, faulty};
-pub use memcached::memcached;
+pub use memcached::{Memcached, memcached};
 pub use origin::{Origin, origin};
 pub use raw::raw;
 

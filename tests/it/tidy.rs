@@ -382,7 +382,7 @@ fn the_readme_has_every_metric_and_no_other() {
     let mut made = BTreeSet::new();
     for source in sources().iter().filter(|source| source.room() == "metrics") {
         let code = source.code();
-        for method in [".counters(", ".gauges(", ".gauge(", ".int_gauges(", ".histograms("] {
+        for method in [".counters(", ".gauges(", ".gauge(", ".int_gauges(", ".histogram(", ".histograms("] {
             for (place, _) in code.match_indices(method) {
                 let argument = code[place + method.len()..].trim_start();
                 made.extend(argument.strip_prefix('"').map(|text| text.split('"').next().unwrap().to_owned()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::UnixTime;
-use crate::sessions::{CounterKey, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use crate::sessions::{CounterKey, Found, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
 
 pub struct Away;
 
@@ -14,13 +14,13 @@ impl SessionStore for Away {
     async fn insert(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<(), StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn find(&self, _: &SessionKey, _: Option<Duration>) -> Result<Option<SessionRecord>, StoreError> {
+    async fn find(&self, _: &SessionKey, _: Option<Duration>) -> Result<Found, StoreError> {
         Err(StoreError::TimedOut)
     }
     async fn record_access(&self, _: &SessionKey, _: UnixTime, _: Duration) -> Result<bool, StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn end(&self, _: &SessionKey) -> Result<bool, StoreError> {
+    async fn end(&self, _: &SessionKey, _: UnixTime) -> Result<(), StoreError> {
         Err(StoreError::TimedOut)
     }
     async fn issue_ticket(&self, _: &TicketKey, _: &[u8], _: Duration) -> Result<(), StoreError> {

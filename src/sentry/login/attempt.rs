@@ -11,7 +11,7 @@ use crate::auth::token::Claims;
 use crate::pages::Notice;
 use crate::request::Head;
 use crate::sentry::Sentry;
-use crate::sessions::{SessionId, SessionRecord};
+use crate::sessions::{FRESH_KEYS, SessionId, SessionRecord};
 use crate::users::User;
 
 /// The fields of the form. The password is wiped when dropped.
@@ -51,19 +51,42 @@ impl Attempt {
     }
 }
 
+/// A session that is not yet stored.
+struct NewSession {
+    id: SessionId,
+    token: String,
+    record: SessionRecord,
+}
+
 /// For a user without any service: the default of a service's idle timeout.
 const IDLE_WITHOUT_SERVICES: Duration = Duration::from_secs(1800);
 
 impl Sentry {
     /// Always under a fresh session id, never one that the browser brought (session fixation).
     pub(super) async fn open_session(&self, head: &Head<'_>, user: &User) -> Result<String, (StatusCode, Notice)> {
+        let mut attempts = FRESH_KEYS;
+        loop {
+            let NewSession { id, token, record } = self.new_session(head, user)?;
+            let ttl = record.session_time_out.min(self.settings.token.lifetime);
+            match self.store.insert(&id.key(), &record, ttl).await {
+                Ok(()) => {
+                    self.count_login("accepted");
+                    self.audit(head, Event::Login, Some(user.name.as_str()), None, None);
+                    return Ok(token);
+                }
+                Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
+                Err(error) => return Err(self.login_without_store(&error)),
+            }
+        }
+    }
+
+    fn new_session(&self, head: &Head<'_>, user: &User) -> Result<NewSession, (StatusCode, Notice)> {
         let failed = |cause: &dyn std::fmt::Display| {
             log::error!("request {}: no session could be opened: {cause}", head.request_id);
             (StatusCode::INTERNAL_SERVER_ERROR, Notice::Busy)
         };
         let id = SessionId::random().map_err(|_| failed(&"no randomness"))?;
         let idle = self.session_time_out(user);
-        let lifetime = self.settings.token.lifetime;
         let claims = self.claims(head, user, &id, idle);
         let token = self.guard.tokens().mint(&claims).map_err(|error| failed(&error))?;
         if self.settings.cookie.name.len() + 1 + token.len() > LARGEST {
@@ -72,20 +95,14 @@ impl Sentry {
             return Err((StatusCode::INTERNAL_SERVER_ERROR, Notice::TooLarge));
         }
         let record = SessionRecord {
-            user: claims.sub.clone(),
+            user: claims.sub,
             created: head.now,
             last_accessed: head.now,
             session_time_out: idle,
             fingerprint: self.guard.fingerprints().of(head.headers, &id),
-            expires: head.now.plus(lifetime),
+            expires: head.now.plus(self.settings.token.lifetime),
         };
-        self.store
-            .insert(&id.key(), &record, idle.min(lifetime))
-            .await
-            .map_err(|error| self.login_without_store(&error))?;
-        self.count_login("accepted");
-        self.audit(head, Event::Login, Some(&claims.name), None, None);
-        Ok(token)
+        Ok(NewSession { id, token, record })
     }
 
     /// The least idle timeout of the services that the user is registered for.

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio::time::Instant;
 
 const FIRST_REST: Duration = Duration::from_millis(10);
@@ -23,14 +24,19 @@ pub struct Breaker {
     closed_until: AtomicU64,
     /// Failures since the last success. Only the link's owner writes it.
     failures: AtomicU32,
+    /// Microseconds after `epoch` at which the first of them was; 0 while there is none.
+    failing_since: AtomicU64,
+    /// How often everybody was turned away.
+    rests: IntCounter,
 }
 
 impl Breaker {
-    pub fn new(trial: Duration) -> Self {
+    pub fn new(trial: Duration, rests: IntCounter) -> Self {
         // An epoch in the past, so that no moment that is asked about reads as 0.
         let now = Instant::now();
         let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        Self { epoch, trial, closed_until: AtomicU64::new(0), failures: AtomicU32::new(0) }
+        let (closed_until, failing_since) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { epoch, trial, closed_until, failures: AtomicU32::new(0), failing_since, rests }
     }
 
     /// Whether an asker may queue. After a rest the first who asks may, and the others when that trial has
@@ -52,6 +58,7 @@ impl Breaker {
         // Read first: in good times nobody writes to the cache line that every asker reads.
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
+            self.failing_since.store(0, Ordering::Relaxed);
         }
         if self.closed_until.load(Ordering::Relaxed) != 0 {
             self.closed_until.store(0, Ordering::Relaxed);
@@ -61,7 +68,11 @@ impl Breaker {
     pub fn failed(&self, now: Instant) {
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         self.failures.store(failures, Ordering::Relaxed);
+        if failures == 1 {
+            self.failing_since.store(self.micros(now), Ordering::Relaxed);
+        }
         if let Some(rest) = rest_after(failures) {
+            self.rests.inc();
             self.closed_until.store(self.micros(now + jittered(rest)), Ordering::Relaxed);
         }
     }
@@ -69,6 +80,14 @@ impl Breaker {
     /// Whether the last exchange failed and was not the first to.
     pub fn is_resting(&self) -> bool {
         rest_after(self.failures.load(Ordering::Relaxed)).is_some()
+    }
+
+    /// How long every exchange has failed; zero when the last did not.
+    pub fn failing_for(&self, now: Instant) -> Duration {
+        match self.failing_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_micros(self.micros(now).saturating_sub(since)),
+        }
     }
 
     fn micros(&self, moment: Instant) -> u64 {
@@ -94,9 +113,13 @@ mod tests {
 
     const TRIAL: Duration = Duration::from_millis(50);
 
+    fn breaker() -> Breaker {
+        Breaker::new(TRIAL, IntCounter::new("rests", "rests").unwrap())
+    }
+
     #[test]
     fn one_failure_costs_no_rest_and_the_second_does() {
-        let (breaker, now) = (Breaker::new(TRIAL), Instant::now());
+        let (breaker, now) = (breaker(), Instant::now());
         breaker.failed(now);
         assert!(breaker.admits(now) && !breaker.is_resting());
         breaker.failed(now);
@@ -107,7 +130,7 @@ mod tests {
 
     #[test]
     fn after_a_rest_one_may_try_and_after_a_lost_trial_another() {
-        let (breaker, now) = (Breaker::new(TRIAL), Instant::now());
+        let (breaker, now) = (breaker(), Instant::now());
         breaker.failed(now);
         breaker.failed(now);
         let rested = now + FIRST_REST;
@@ -115,6 +138,18 @@ mod tests {
         assert!(!breaker.admits(rested));
         assert!(!breaker.admits(rested + TRIAL - Duration::from_millis(1)));
         assert!(breaker.admits(rested + TRIAL));
+    }
+
+    #[test]
+    fn it_is_known_for_how_long_a_server_has_failed() {
+        let (breaker, now) = (breaker(), Instant::now());
+        assert_eq!(breaker.failing_for(now), Duration::ZERO);
+        breaker.failed(now);
+        breaker.failed(now + TRIAL);
+        assert_eq!(breaker.failing_for(now + 3 * TRIAL), 3 * TRIAL);
+        assert_eq!(breaker.rests.get(), 1, "the first failure is no rest");
+        breaker.succeeded();
+        assert_eq!(breaker.failing_for(now + 4 * TRIAL), Duration::ZERO);
     }
 
     #[test]

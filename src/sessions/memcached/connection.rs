@@ -21,12 +21,14 @@ pub struct Connection {
     /// Taken out for each exchange and put back when it succeeded, so a client whose answer is still on its
     /// way (it timed out, its task was dropped, its answer was garbage) is never used again.
     client: Option<Client>,
+    /// Connections made so far.
+    made: u64,
     last_use: Instant,
 }
 
 impl Connection {
     pub fn new(address: Address, breaker: Arc<Breaker>) -> Self {
-        Self { address, breaker, client: None, last_use: Instant::now() }
+        Self { address, breaker, client: None, made: 0, last_use: Instant::now() }
     }
 
     /// Does `work`, one of [`wire`]'s round trips, and has its answer or a failure by `deadline`.
@@ -70,6 +72,7 @@ impl Connection {
                 return Ok(client);
             }
         }
-        wire::connect(&self.address).await
+        self.made += 1;
+        wire::connect(&self.address, self.made).await
     }
 }

@@ -7,8 +7,10 @@
 //! The owner is spawned on the runtime that asks first. When that runtime ends, the next asker's takes over.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use prometheus::Histogram;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -43,6 +45,8 @@ pub struct Link<Q: Question> {
     breaker: Arc<Breaker>,
     /// Its receiver is gone until somebody asks, and again when the owner's runtime has ended.
     queue: ArcSwap<mpsc::Sender<Job<Q>>>,
+    /// Told how many askers shared an exchange.
+    batch_size: Option<Histogram>,
     /// Held by who spawns an owner, so that there is one.
     spawning: Mutex<()>,
 }
@@ -59,9 +63,15 @@ impl<Q: Question> Job<Q> {
 }
 
 impl<Q: Question> Link<Q> {
-    pub fn new(address: Address, breaker: Breaker) -> Self {
+    pub fn new(address: Address, breaker: Breaker, batch_size: Option<Histogram>) -> Self {
         let (queue, _) = mpsc::channel(1);
-        Self { address, breaker: Arc::new(breaker), queue: ArcSwap::from_pointee(queue), spawning: Mutex::new(()) }
+        let queue = ArcSwap::from_pointee(queue);
+        Self { address, breaker: Arc::new(breaker), queue, batch_size, spawning: Mutex::new(()) }
+    }
+
+    /// How long the server has given no answer over this link; zero while it does.
+    pub fn silent_for(&self) -> Duration {
+        self.breaker.failing_for(Instant::now())
     }
 
     /// Answers by `deadline`, whatever the server does.
@@ -97,16 +107,20 @@ impl<Q: Question> Link<Q> {
         let runtime = Handle::try_current().map_err(|_| away("no runtime to run the connection on"))?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let queue = Arc::new(queue);
-        runtime.spawn(own(jobs, Connection::new(self.address.clone(), self.breaker.clone())));
+        let connection = Connection::new(self.address.clone(), self.breaker.clone());
+        runtime.spawn(own(jobs, connection, self.batch_size.clone()));
         self.queue.store(queue.clone());
         Ok(queue)
     }
 }
 
 /// The owner's life: until the link is dropped.
-async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Connection) {
+async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Connection, batch_size: Option<Histogram>) {
     let mut batch = Vec::with_capacity(BATCH);
     while jobs.recv_many(&mut batch, BATCH).await > 0 {
+        if let Some(batch_size) = &batch_size {
+            batch_size.observe(batch.len() as f64);
+        }
         Q::answer(&mut batch, &mut connection).await;
         if connection.is_resting() {
             // Those who queued behind a failure share it, or each would wait for one of their own.

@@ -5,6 +5,7 @@ mod fake;
 mod lies;
 mod outage;
 mod process;
+mod several;
 
 use std::sync::Arc;
 
@@ -12,13 +13,27 @@ use async_memcached::MetaProtocol;
 
 use self::process::Memcached;
 use super::*;
-use crate::sessions::tests::{LONG, Subject, conformance, counter, record, session, ticket};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::sessions::cluster::{Cluster, Server};
+use crate::sessions::tests::{LONG, Subject, conformance, counter, lives, record, session, ticket, until};
+use crate::sessions::{Found, SessionStore};
 
 /// So long that no slow machine meets it: for tests that are not about deadlines.
 const PATIENT: Duration = Duration::from_secs(20);
 
-fn store(server: &str, timeout: Duration) -> Arc<MemcachedStore> {
-    Arc::new(MemcachedStore::new(&Settings { server: server.to_owned(), timeout }).unwrap())
+/// What an edge has: a cluster, of one server in these tests.
+type Store = Cluster<MemcachedServer>;
+
+fn store(server: &str, timeout: Duration) -> Arc<Store> {
+    cluster(&[server], 1, timeout)
+}
+
+pub fn cluster(servers: &[&str], copies: usize, timeout: Duration) -> Arc<Store> {
+    let metrics = Metrics::new("test").unwrap().sign_on.store;
+    let servers: Vec<Server> = servers.iter().map(|name| Server { name: (*name).to_owned(), weight: 1 }).collect();
+    let connect = |server: &Server| MemcachedServer::new(&Settings { server: server.name.clone(), timeout }, &metrics);
+    Arc::new(Cluster::new(&servers, copies, Clock::default(), &metrics, connect).unwrap())
 }
 
 impl Subject for Memcached {
@@ -45,16 +60,29 @@ async fn a_server_is_reached_over_tcp_and_by_name() {
     for host in ["127.0.0.1", "localhost"] {
         let store = store(&format!("{host}:{port}"), PATIENT);
         store.insert(&session(), &record("ada"), LONG).await.unwrap();
-        assert_eq!(store.find(&session(), Some(LONG)).await, Ok(None));
+        assert_eq!(store.find(&session(), Some(LONG)).await, Ok(Found::Missing));
     }
     drop(memcached);
 }
 
 #[tokio::test]
+async fn a_server_is_reached_over_ipv6_and_its_loss_is_noticed() {
+    let (mut memcached, port) = Memcached::start_tcp_on("::1");
+    let store = store(&format!("[::1]:{port}"), PATIENT);
+    let keys: Vec<_> = (0..200).map(|_| session()).collect();
+    for key in &keys {
+        store.insert(key, &record("ada"), LONG).await.unwrap();
+    }
+    let found = futures_util::future::join_all(keys.iter().map(|key| store.find(key, Some(LONG)))).await;
+    assert!(found.into_iter().all(|found| found == Ok(Found::Lives(record("ada")))));
+    memcached.kill();
+    assert!(matches!(store.find(&keys[0], None).await, Err(StoreError::Away { .. })));
+}
+
+#[tokio::test]
 async fn an_unusable_server_is_refused_at_the_start() {
-    let settings = Settings { server: "[::1]:11211".to_owned(), timeout: DEFAULT_TIMEOUT };
-    let refusal = MemcachedStore::new(&settings).err().unwrap().to_string();
-    assert!(refusal.contains("IPv6") && refusal.contains("[::1]:11211"), "{refusal}");
+    let refusal = check("::1:11211").unwrap_err().to_string();
+    assert!(refusal.contains("[ipv6]:port") && refusal.contains("::1:11211"), "{refusal}");
 }
 
 #[tokio::test]
@@ -69,7 +97,7 @@ async fn expiries_reach_the_server_as_they_were_meant() {
     store.find(&key, Some(Duration::from_secs(40 * 24 * 3600))).await.unwrap();
     let capped = 30 * 24 * 3600;
     assert!((capped - 5..=capped).contains(&ttl(&memcached, key.as_str()).await), "beyond 30 days is a date");
-    assert!(store.find(&key, None).await.unwrap().is_some());
+    assert!(store.find(&key, None).await.is_ok_and(|found| lives(&found)));
 
     let key = counter();
     store.add_failure(&key, Duration::from_secs(100)).await.unwrap();
@@ -93,7 +121,7 @@ async fn what_another_program_left_is_garbled_and_harms_no_neighbour() {
         tokio::join!(store.find(&odd, None), store.find(&empty, None), store.find(&sound, None));
     assert!(matches!(odd_found, Err(StoreError::Garbled { .. })), "{odd_found:?}");
     assert!(matches!(empty_found, Err(StoreError::Garbled { .. })), "{empty_found:?}");
-    assert_eq!(sound_found, Ok(Some(record("ada"))));
+    assert_eq!(sound_found, Ok(Found::Lives(record("ada"))));
     assert!(matches!(store.redeem_ticket(&odd_ticket, LONG).await, Err(StoreError::Garbled { .. })));
     assert!(matches!(store.add_failure(&odd_counter, LONG).await, Err(StoreError::Garbled { .. })));
     store.ping().await.unwrap();
@@ -122,7 +150,7 @@ fn a_store_outlives_the_runtime_that_it_was_first_used_on() {
     });
     for _ in 0..2 {
         let found = runtime().block_on(store.find(&key, Some(LONG)));
-        assert_eq!(found, Ok(Some(record("ada"))));
+        assert_eq!(found, Ok(Found::Lives(record("ada"))));
         assert_eq!(runtime().block_on(store.ping()), Ok(()));
     }
 }
@@ -134,7 +162,7 @@ async fn a_logout_whose_asker_hangs_up_still_happens() {
     let key = session();
     store.insert(&key, &record("ada"), LONG).await.unwrap();
     // The timeout polls once and drops the operation.
-    let _ = tokio::time::timeout(Duration::ZERO, store.end(&key)).await;
-    let gone = async { while store.find(&key, None).await.unwrap().is_some() {} };
+    let _ = tokio::time::timeout(Duration::ZERO, store.end(&key, until())).await;
+    let gone = async { while store.find(&key, None).await.is_ok_and(|found| lives(&found)) {} };
     tokio::time::timeout(PATIENT, gone).await.expect("the logout is carried out");
 }

@@ -7,14 +7,29 @@
 //! ever told what belongs to another.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_memcached::{Error, ErrorKind, MetaProtocol, MetaValue, Status};
 
 use super::address::Address;
+use super::bridge;
 use crate::sessions::StoreError;
 
-pub type Client = async_memcached::Client;
+/// A connection to a server, with a number of its own.
+pub struct Client {
+    inner: async_memcached::Client,
+    number: u64,
+}
+
+/// Which value it was that was read. Good over the same connection alone: a server that was restarted counts from
+/// the beginning, and would take the number of another value for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cas {
+    value: u64,
+    connection: u64,
+}
 
 /// A lifetime as memcached wants it: whole seconds, at least one, at most 30 days, because a larger number
 /// is read as a date, and one in the past at that.
@@ -26,12 +41,11 @@ pub enum Command {
     Get {
         key: Box<str>,
     },
-    /// With `unchanged_since`, only when what is there still has that cas.
     Set {
         key: Box<str>,
         value: Vec<u8>,
         ttl: Ttl,
-        unchanged_since: Option<u64>,
+        condition: Condition,
     },
     Delete {
         key: Box<str>,
@@ -49,13 +63,23 @@ pub enum Command {
     Version,
 }
 
+/// When a value is set.
+#[derive(Clone, Copy, Debug)]
+pub enum Condition {
+    None,
+    /// When there is no other.
+    Absent,
+    /// When what is there is still what was read.
+    Unchanged(Cas),
+}
+
 /// Not `Debug`, as a value may be a ticket's.
 #[derive(PartialEq, Eq)]
 pub enum Reply {
     Done,
     Item {
         value: Vec<u8>,
-        cas: u64,
+        cas: Cas,
     },
     /// Nothing is there, or something else than the command's condition wants.
     Not,
@@ -74,25 +98,35 @@ impl From<Duration> for Ttl {
     }
 }
 
-pub async fn connect(address: &Address) -> Result<Client, StoreError> {
-    match address {
-        Address::Unix(path) => Client::new(format!("unix://{path}")).await.map_err(failure),
-        Address::Tcp { host, port } => connect_tcp(host, *port).await,
-    }
+/// `number` must be another for each connection of a link.
+pub async fn connect(address: &Address, number: u64) -> Result<Client, StoreError> {
+    let inner = match address {
+        Address::Unix(path) => async_memcached::Client::new(format!("unix://{path}")).await.map_err(failure)?,
+        Address::Tcp { host, port } => connect_tcp(host, *port).await?,
+    };
+    Ok(Client { inner, number })
 }
 
 /// Resolves here and not in the crate, which opens IPv4 sockets for IPv6 addresses too and would report that
 /// failure in place of the one that matters.
-async fn connect_tcp(host: &str, port: u16) -> Result<Client, StoreError> {
+async fn connect_tcp(host: &str, port: u16) -> Result<async_memcached::Client, StoreError> {
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(|e| failure(Error::Connect(e)))?;
-    let mut error = StoreError::Away { cause: format!("{host} has no IPv4 address, and IPv6 is not supported") };
-    for address in addresses.filter(|address| address.is_ipv4()) {
-        match Client::new(format!("tcp://{address}")).await {
+    let mut error = StoreError::Away { cause: format!("{host} has no address") };
+    for address in addresses {
+        let connected = match address {
+            SocketAddr::V4(_) => async_memcached::Client::new(format!("tcp://{address}")).await.map_err(failure),
+            SocketAddr::V6(_) => bridge::through(address, open_socket).await.map_err(|e| failure(Error::Connect(e))),
+        };
+        match connected {
             Ok(client) => return Ok(client),
-            Err(e) => error = failure(e),
+            Err(e) => error = e,
         }
     }
     Err(error)
+}
+
+async fn open_socket(path: PathBuf) -> std::io::Result<async_memcached::Client> {
+    async_memcached::Client::new(bridge::url(&path)?).await.map_err(std::io::Error::other)
 }
 
 /// Looks all `keys` up in one round trip and, with `slide`, sets the expiry of those that are there. `keys`
@@ -104,7 +138,7 @@ pub async fn look_up(
 ) -> Result<(Client, Vec<Option<Vec<u8>>>), StoreError> {
     let touch = slide.map(|ttl| format!("T{}", ttl.0));
     let flags: Vec<&str> = std::iter::once("v").chain(touch.as_deref()).collect();
-    let hits = client.meta_get_multi(keys, Some(&flags)).await.map_err(failure)?;
+    let hits = client.inner.meta_get_multi(keys, Some(&flags)).await.map_err(failure)?;
     let mut found = vec![None; keys.len()];
     for hit in hits {
         let key = hit.key.as_deref().unwrap_or_default();
@@ -117,12 +151,22 @@ pub async fn look_up(
     Ok((client, found))
 }
 
-pub async fn execute(mut client: Client, command: &Command) -> Result<(Client, Reply), StoreError> {
+pub async fn execute(client: Client, command: &Command) -> Result<(Client, Reply), StoreError> {
+    let Client { inner: mut client, number } = client;
+    let whole = |client| Client { inner: client, number };
     let (key, answer) = match command {
+        Command::Set { condition: Condition::Unchanged(cas), .. } if cas.connection != number => {
+            return Ok((whole(client), Reply::Not));
+        }
         Command::Get { key } => (key, client.meta_get(&**key, false, None, Some(&["v", "c", "k"])).await),
-        Command::Set { key, value, ttl, unchanged_since } => {
-            let (ttl, cas) = (format!("T{}", ttl.0), unchanged_since.map(|cas| format!("C{cas}")));
-            let flags: Vec<&str> = ["k", &ttl].into_iter().chain(cas.as_deref()).collect();
+        Command::Set { key, value, ttl, condition } => {
+            let ttl = format!("T{}", ttl.0);
+            let condition = match condition {
+                Condition::None => None,
+                Condition::Absent => Some("ME".to_owned()),
+                Condition::Unchanged(cas) => Some(format!("C{}", cas.value)),
+            };
+            let flags: Vec<&str> = ["k", &ttl].into_iter().chain(condition.as_deref()).collect();
             (key, client.meta_set(&**key, value.as_slice(), false, None, Some(&flags)).await)
         }
         Command::Delete { key } => (key, client.meta_delete(&**key, false, None, Some(&["k"])).await),
@@ -134,15 +178,20 @@ pub async fn execute(mut client: Client, command: &Command) -> Result<(Client, R
         Command::Decrement { key } => (key, client.meta_decrement(&**key, false, None, None, Some(&["k"])).await),
         Command::Version => {
             client.version().await.map_err(failure)?;
-            return Ok((client, Reply::Done));
+            return Ok((whole(client), Reply::Done));
         }
     };
-    Ok((client, judge(command, key, answer)?))
+    Ok((whole(client), judge(command, key, answer, number)?))
 }
 
 /// Reads an answer against the question. The crate tells refusals in two ways: as an error where the reply
 /// line was bare, as a value with a status where it bore the key. Which it is depends on the server's version.
-fn judge(command: &Command, key: &str, answer: Result<Option<MetaValue>, Error>) -> Result<Reply, StoreError> {
+fn judge(
+    command: &Command,
+    key: &str,
+    answer: Result<Option<MetaValue>, Error>,
+    connection: u64,
+) -> Result<Reply, StoreError> {
     let answer = match answer {
         Ok(Some(answer)) if answer.key.as_deref() != Some(key.as_bytes()) => return Err(other_key()),
         Ok(Some(answer)) => answer,
@@ -159,7 +208,8 @@ fn judge(command: &Command, key: &str, answer: Result<Option<MetaValue>, Error>)
     let status = answer.status.unwrap_or(Status::NoOp);
     match (command, status) {
         (Command::Get { .. } | Command::Increment { .. }, Status::Value) => {
-            Ok(Reply::Item { value: answer.data.unwrap_or_default(), cas: answer.cas.unwrap_or_default() })
+            let cas = Cas { value: answer.cas.unwrap_or_default(), connection };
+            Ok(Reply::Item { value: answer.data.unwrap_or_default(), cas })
         }
         (Command::Set { .. } | Command::Decrement { .. }, Status::Stored) => Ok(Reply::Done),
         (Command::Delete { .. }, Status::Deleted) => Ok(Reply::Done),

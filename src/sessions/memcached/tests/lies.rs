@@ -38,7 +38,7 @@ async fn an_answer_that_is_cut_is_a_failure_and_its_connection_is_not_used_again
     .await;
     let (store, key) = (store(&server, PATIENT), session());
     assert!(matches!(store.find(&key, None).await, Err(StoreError::Away { .. })));
-    assert_eq!(store.find(&key, None).await, Ok(Some(record(key.as_str()))));
+    assert_eq!(store.find(&key, None).await, Ok(Found::Lives(record(key.as_str()))));
 }
 
 #[tokio::test]
@@ -66,8 +66,8 @@ async fn a_late_answer_reaches_nobody() {
     let (first, second) = (session(), session());
     assert_eq!(store.find(&first, Some(LONG)).await, Err(StoreError::TimedOut));
     answer_now.notify_one();
-    assert_eq!(store.find(&second, Some(LONG)).await, Ok(Some(record(second.as_str()))));
-    assert_eq!(store.find(&first, Some(LONG)).await, Ok(Some(record(first.as_str()))));
+    assert_eq!(store.find(&second, Some(LONG)).await, Ok(Found::Lives(record(second.as_str()))));
+    assert_eq!(store.find(&first, Some(LONG)).await, Ok(Found::Lives(record(first.as_str()))));
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_command_that_is_answered_for_another_key_has_failed() {
     let is_garbled = |error: StoreError| matches!(error, StoreError::Garbled { .. });
     // A store each: after the second failure in a row a store would not even ask.
     assert!(is_garbled(store(&server, PATIENT).redeem_ticket(&ticket(), LONG).await.unwrap_err()));
-    assert!(is_garbled(store(&server, PATIENT).end(&session()).await.unwrap_err()));
+    assert!(is_garbled(store(&server, PATIENT).end(&session(), until()).await.unwrap_err()));
     assert!(is_garbled(store(&server, PATIENT).insert(&session(), &record("ada"), LONG).await.unwrap_err()));
     assert!(is_garbled(store(&server, PATIENT).add_failure(&counter(), LONG).await.unwrap_err()));
 }
@@ -147,7 +147,7 @@ async fn answers_in_any_order_find_their_askers() {
     let (a, b, c) = (session(), session(), session());
     let found = tokio::join!(store.find(&a, None), store.find(&b, None), store.find(&c, None));
     for (key, found) in [(a, found.0), (b, found.1), (c, found.2)] {
-        assert_eq!(found, Ok(Some(record(key.as_str()))));
+        assert_eq!(found, Ok(Found::Lives(record(key.as_str()))));
     }
 }
 
@@ -220,7 +220,8 @@ async fn look_ups_that_wait_go_together_and_each_key_once() {
     let mut look_ups = tokio::task::JoinSet::new();
     let mut ask = |key: &SessionKey, slide| {
         let (store, key) = (store.clone(), key.clone());
-        look_ups.spawn(async move { assert_eq!(store.find(&key, slide).await, Ok(Some(record(key.as_str())))) });
+        look_ups
+            .spawn(async move { assert_eq!(store.find(&key, slide).await, Ok(Found::Lives(record(key.as_str())))) });
     };
     ask(&session(), None);
     while sizes.lock().unwrap().is_empty() {

@@ -8,7 +8,7 @@ use super::*;
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// One operation of each link.
-async fn both(store: &MemcachedStore) -> [Result<(), StoreError>; 2] {
+async fn both(store: &Store) -> [Result<(), StoreError>; 2] {
     [store.find(&session(), Some(LONG)).await.map(drop), store.ping().await]
 }
 
@@ -17,7 +17,7 @@ fn is_failure(outcome: &Result<(), StoreError>) -> bool {
 }
 
 /// Asks both links until each has succeeded; answers how long that took.
-async fn until_back(store: &MemcachedStore) -> Duration {
+async fn until_back(store: &Store) -> Duration {
     let began = Instant::now();
     let mut back = [false, false];
     while back != [true, true] {
@@ -87,7 +87,7 @@ async fn a_frozen_server_costs_one_deadline_then_next_to_nothing_and_thaws() {
 
     memcached.thaw();
     assert!(until_back(&store).await < 2 * PROMPT);
-    assert_eq!(store.find(&key, None).await, Ok(Some(record("ada"))), "nobody was logged out");
+    assert_eq!(store.find(&key, None).await, Ok(Found::Lives(record("ada"))), "nobody was logged out");
 }
 
 #[tokio::test]
@@ -114,12 +114,14 @@ async fn an_emptied_server_has_misses_and_no_failures() {
     store.insert(&key, &record("ada"), LONG).await.unwrap();
     store.add_failure(&counted, LONG).await.unwrap();
     memcached.client().await.flush_all().await.unwrap();
-    assert_eq!(store.find(&key, Some(LONG)).await, Ok(None));
-    assert_eq!(store.end(&key).await, Ok(false));
+    assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Missing));
     assert_eq!(store.record_access(&key, UnixTime::from_seconds(1_800_000_000), LONG).await, Ok(false));
     assert_eq!(store.add_failure(&counted, LONG).await, Ok(1));
     store.insert(&key, &record("ada"), LONG).await.unwrap();
-    assert_eq!(store.find(&key, Some(LONG)).await, Ok(Some(record("ada"))));
+    assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Lives(record("ada"))));
+    memcached.client().await.flush_all().await.unwrap();
+    assert_eq!(store.end(&key, until()).await, Ok(()));
+    assert_eq!(store.find(&key, None).await, Ok(Found::Ended), "ended all the same");
 }
 
 #[tokio::test]
@@ -132,5 +134,5 @@ async fn a_connection_that_slept_through_a_restart_costs_nobody_a_failure() {
     // Past the time for which an idle connection is trusted.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(store.add_failure(&counter(), LONG).await, Ok(1));
-    assert_eq!(store.find(&session(), Some(LONG)).await, Ok(None));
+    assert_eq!(store.find(&session(), Some(LONG)).await, Ok(Found::Missing));
 }

@@ -27,14 +27,18 @@ impl Memcached {
 
     /// On a loopback port too, which is the second value.
     pub fn start_tcp() -> (Self, u16) {
+        Self::start_tcp_on("127.0.0.1")
+    }
+
+    pub fn start_tcp_on(host: &str) -> (Self, u16) {
         // The port is free when it is chosen; if another process takes it first, the next is tried.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = spawn(&["-l", "127.0.0.1", "-p", &port.to_string()]);
+            let port = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
+            let mut child = spawn(&["-l", host, "-p", &port.to_string()]);
             let patience = Instant::now() + Duration::from_secs(10);
             while Instant::now() < patience && child.try_wait().unwrap().is_none() {
-                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    let (server, directory) = (format!("127.0.0.1:{port}"), tempfile::tempdir().unwrap());
+                if std::net::TcpStream::connect((host, port)).is_ok() {
+                    let (server, directory) = (format!("{host}:{port}"), tempfile::tempdir().unwrap());
                     return (Self { child, server, directory }, port);
                 }
                 std::thread::sleep(Duration::from_millis(5));

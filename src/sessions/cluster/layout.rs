@@ -1,0 +1,151 @@
+//! Which servers there are, and which of them a key belongs to. Immutable; a reload puts another in its place.
+//!
+//! After a change of the list the former layout is asked as well, for as long as a session may idle: so whoever
+//! is signed in stays so, and their sessions move as they are used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::member::Member;
+use super::ring::Ring;
+use crate::metrics::StoreMetrics;
+use crate::sessions::observed::Watcher;
+
+/// How long a former layout is asked. Whoever has not been seen for so long has idled out nearly everywhere.
+pub const TRANSITION: Duration = Duration::from_secs(60 * 60);
+
+/// A server as the configuration has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its address as it is written: it also says where on the ring the server is.
+    pub name: String,
+    pub weight: u32,
+}
+
+/// A server with its watcher.
+pub struct Seat<M> {
+    pub name: String,
+    pub member: M,
+    pub watcher: Watcher,
+}
+
+pub struct Layout<M> {
+    pub seats: Vec<Arc<Seat<M>>>,
+    servers: Vec<Server>,
+    ring: Ring,
+    copies: usize,
+    former: Option<Former<M>>,
+}
+
+struct Former<M> {
+    layout: Arc<Layout<M>>,
+    until: Instant,
+}
+
+/// One of the servers that may hold a key.
+pub struct Owner<M> {
+    pub seat: Arc<Seat<M>>,
+    /// False when it is asked only because it held the key in the former layout.
+    pub belongs: bool,
+}
+
+impl<M> Seat<M> {
+    fn new(server: &Server, member: M, metrics: &StoreMetrics) -> Arc<Self> {
+        let name = server.name.clone();
+        Arc::new(Self { watcher: Watcher::new(&name, metrics), name, member })
+    }
+}
+
+impl<M: Member> Layout<M> {
+    pub fn new<E>(
+        servers: &[Server],
+        copies: usize,
+        metrics: &StoreMetrics,
+        mut connect: impl FnMut(&Server) -> Result<M, E>,
+    ) -> Result<Self, E> {
+        let seats = servers.iter().map(|server| Ok(Seat::new(server, connect(server)?, metrics)));
+        Ok(Self::of(servers, copies, seats.collect::<Result<_, E>>()?))
+    }
+
+    fn of(servers: &[Server], copies: usize, seats: Vec<Arc<Seat<M>>>) -> Self {
+        let ring = Ring::new(servers);
+        Self { seats, servers: servers.to_vec(), ring, copies: copies.max(1), former: None }
+    }
+
+    /// The layout that follows this one. Servers that stay keep their connections.
+    pub fn next<E>(
+        self: &Arc<Self>,
+        servers: &[Server],
+        copies: usize,
+        metrics: &StoreMetrics,
+        mut connect: impl FnMut(&Server) -> Result<M, E>,
+        now: Instant,
+    ) -> Result<Self, E> {
+        let seats = servers.iter().map(|server| match self.seats.iter().find(|seat| seat.name == server.name) {
+            Some(seat) => Ok(Arc::clone(seat)),
+            None => Ok(Seat::new(server, connect(server)?, metrics)),
+        });
+        let mut next = Self::of(servers, copies, seats.collect::<Result<_, E>>()?);
+        let moved = self.servers != servers || self.copies > copies;
+        // Of two changes in a row the first is forgotten but for what lies where it lay before both.
+        next.former = if moved {
+            let before = Arc::new(Self::of(&self.servers, self.copies, self.seats.clone()));
+            Some(Former { layout: before, until: now + TRANSITION })
+        } else {
+            self.former.as_ref().map(|former| Former { layout: Arc::clone(&former.layout), until: former.until })
+        };
+        Ok(next)
+    }
+
+    /// The one server that `key` lies on; `None` when there may be several.
+    pub fn only_owner(&self, key: &str) -> Option<&Arc<Seat<M>>> {
+        // The clock is asked only after a change.
+        let may_be_several = self.copies > 1 || (self.former.is_some() && self.former(Instant::now()).is_some());
+        (!may_be_several).then(|| self.first(key))
+    }
+
+    /// The server that alone decides what must happen once.
+    pub fn first(&self, key: &str) -> &Arc<Seat<M>> {
+        match self.seats.as_slice() {
+            [only] => only,
+            seats => &seats[self.ring.first(key)],
+        }
+    }
+
+    /// [`first`](Self::first) and, where it differs, the one before the last change.
+    pub fn first_and_former(&self, key: &str, now: Instant) -> Vec<Arc<Seat<M>>> {
+        let mut seats = vec![Arc::clone(self.first(key))];
+        if let Some(former) = self.former(now) {
+            let before = former.first(key);
+            if before.name != seats[0].name {
+                seats.push(Arc::clone(before));
+            }
+        }
+        seats
+    }
+
+    /// The `count` servers that come first for `key`.
+    pub fn candidates(&self, key: &str, count: usize) -> Vec<Arc<Seat<M>>> {
+        self.ring.owners(key, count).into_iter().map(|index| Arc::clone(&self.seats[index])).collect()
+    }
+
+    /// Everybody who may hold the session under `key`.
+    pub fn owners(&self, key: &str, now: Instant) -> Vec<Owner<M>> {
+        let present = self.candidates(key, self.copies);
+        let mut owners: Vec<Owner<M>> = present.into_iter().map(|seat| Owner { seat, belongs: true }).collect();
+        if let Some(former) = self.former(now) {
+            for seat in former.candidates(key, former.copies) {
+                if owners.iter().all(|owner| owner.seat.name != seat.name) {
+                    owners.push(Owner { seat, belongs: false });
+                }
+            }
+        }
+        owners
+    }
+
+    fn former(&self, now: Instant) -> Option<&Layout<M>> {
+        self.former.as_ref().filter(|former| now < former.until).map(|former| &*former.layout)
+    }
+}

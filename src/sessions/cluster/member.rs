@@ -1,0 +1,66 @@
+//! What a server of a cluster must be able to do. Unlike a [`SessionStore`](crate::sessions::SessionStore) it knows
+//! of copies: it holds tombstones, and takes copies of sessions without undoing what was said to it before.
+
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::sessions::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
+
+/// Each call is bounded by the server's own deadline. Those that write nothing over what is there (`add`) and those
+/// that write on condition (`record_access`, `redeem_ticket`) are atomic at the server.
+pub trait Member: Send + Sync + 'static {
+    /// What lies under `key`; with `slide`, its expiry moves, whatever it is.
+    fn look_up(
+        &self,
+        key: &SessionKey,
+        slide: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
+
+    /// Stores a session unless anything lies under its key. Answers whether it did.
+    fn add(
+        &self,
+        key: &SessionKey,
+        record: &SessionRecord,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// As of a [`SessionStore`](crate::sessions::SessionStore). What is not a session stays as it is.
+    fn record_access(
+        &self,
+        key: &SessionKey,
+        now: UnixTime,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Puts a tombstone in place of whatever lies under `key`.
+    fn bury(
+        &self,
+        key: &SessionKey,
+        tombstone: Tombstone,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    fn issue_ticket(
+        &self,
+        key: &TicketKey,
+        value: &[u8],
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    fn redeem_ticket(
+        &self,
+        key: &TicketKey,
+        remember: Duration,
+    ) -> impl Future<Output = Result<Redemption, StoreError>> + Send;
+
+    fn add_failure(&self, key: &CounterKey, window: Duration) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    fn take_back_failure(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    fn forget_failures(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How long the server has given no answer; zero while it does.
+    fn silent_for(&self) -> Duration;
+}
