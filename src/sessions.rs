@@ -108,8 +108,9 @@ impl StoreError {
 }
 
 /// How often what needs a fresh random key is tried before the store counts as away: another key belongs to
-/// another server, and may find that one alive.
-pub const FRESH_KEYS: usize = 3;
+/// another server, and may find that one alive. With one of two servers dead, one login in 4,096 meets it each
+/// time; from the third trial on the dead one costs no wait.
+pub const FRESH_KEYS: usize = 12;
 
 impl std::fmt::Debug for Redemption {
     /// What was stored is as good as a login, so it is not shown.

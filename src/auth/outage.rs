@@ -18,8 +18,15 @@ use crate::sessions::{Fingerprint, SessionKey, StoreError};
 /// Sessions that are remembered; about 100 bytes each. Whoever is forgotten is refused, as under `deny`.
 const REMEMBERED: usize = 100_000;
 
+/// How often it is told that users pass by a policy.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+
 /// Sessions that lived when the store was last asked.
-pub struct RecentlySeen(Cache<SessionKey, Arc<Seen>, quick_cache::UnitWeighter, ahash::RandomState>);
+pub struct RecentlySeen {
+    sessions: Cache<SessionKey, Arc<Seen>, quick_cache::UnitWeighter, ahash::RandomState>,
+    /// Milliseconds; 0 before the first time.
+    told_at: AtomicU64,
+}
 
 struct Seen {
     at_millis: AtomicU64,
@@ -29,25 +36,35 @@ struct Seen {
 impl Default for RecentlySeen {
     fn default() -> Self {
         let (weights, hashes) = (quick_cache::UnitWeighter, ahash::RandomState::new());
-        Self(Cache::with(REMEMBERED, REMEMBERED as u64, weights, hashes, Default::default()))
+        let sessions = Cache::with(REMEMBERED, REMEMBERED as u64, weights, hashes, Default::default());
+        Self { sessions, told_at: AtomicU64::new(0) }
     }
 }
 
 impl RecentlySeen {
     pub fn remember(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
-        match self.0.get(key) {
+        match self.sessions.get(key) {
             Some(seen) if seen.fingerprint == fingerprint => seen.at_millis.store(now.millis(), Ordering::Relaxed),
-            _ => self.0.insert(key.clone(), Arc::new(Seen { at_millis: now.millis().into(), fingerprint })),
+            _ => self.sessions.insert(key.clone(), Arc::new(Seen { at_millis: now.millis().into(), fingerprint })),
         }
     }
 
     pub fn forget(&self, key: &SessionKey) {
-        self.0.remove(key);
+        self.sessions.remove(key);
+    }
+
+    /// Whether it is time to tell that users pass by a policy: when the first does, and then once a minute. Each
+    /// pass is counted; which server is away, and that it is back, its watcher tells.
+    fn is_to_be_told(&self, now: UnixTime) -> bool {
+        let told_at = self.told_at.load(Ordering::Relaxed);
+        let due = told_at == 0 || now.since(UnixTime::from_millis(told_at)) >= TOLD_AGAIN;
+        let ours = || self.told_at.compare_exchange(told_at, now.millis(), Ordering::Relaxed, Ordering::Relaxed);
+        due && ours().is_ok()
     }
 
     /// The fingerprint of a session that lived no longer ago than `within`.
     fn recall(&self, key: &SessionKey, within: Duration, now: UnixTime) -> Option<Fingerprint> {
-        let seen = self.0.get(key)?;
+        let seen = self.sessions.get(key)?;
         let at = UnixTime::from_millis(seen.at_millis.load(Ordering::Relaxed));
         (now.since(at) <= within).then_some(seen.fingerprint)
     }
@@ -65,22 +82,33 @@ pub(super) fn standing(
     if !error.is_silence() {
         return Standing::Unknown(error);
     }
-    match demand.on_outage {
-        OutagePolicy::Deny => Standing::Unknown(error),
-        OutagePolicy::TokenOnly => Standing::Vouched { assurance: Assurance::OutageTokenOnly, fingerprint: None },
+    let (assurance, fingerprint) = match demand.on_outage {
+        OutagePolicy::Deny => return Standing::Unknown(error),
+        OutagePolicy::TokenOnly => (Assurance::OutageTokenOnly, None),
         OutagePolicy::Recent { within } => match seen.recall(key, within, now) {
-            Some(fingerprint) => {
-                Standing::Vouched { assurance: Assurance::OutageRecent, fingerprint: Some(fingerprint) }
-            }
-            None => Standing::Unknown(error),
+            Some(fingerprint) => (Assurance::OutageRecent, Some(fingerprint)),
+            None => return Standing::Unknown(error),
         },
+    };
+    if seen.is_to_be_told(now) {
+        log::warn!("{error}: users pass by the policy, under reason {}", assurance.label());
     }
+    Standing::Vouched { assurance, fingerprint }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sessions::SessionId;
+
+    #[test]
+    fn that_users_pass_by_a_policy_is_told_at_first_and_then_once_a_minute() {
+        let (seen, now) = (RecentlySeen::default(), UnixTime::from_seconds(1000));
+        assert!(seen.is_to_be_told(now));
+        assert!(!seen.is_to_be_told(now.plus(TOLD_AGAIN.saturating_sub(Duration::from_millis(1)))));
+        assert!(seen.is_to_be_told(now.plus(TOLD_AGAIN)));
+        assert!(!seen.is_to_be_told(now.plus(TOLD_AGAIN)));
+    }
 
     #[test]
     fn whoever_was_seen_is_recalled_for_so_long_and_not_after_a_logout() {

@@ -168,6 +168,11 @@ const ROWS: &[Row] = &[
     row(97, ["ticket: {lifetime: 30s}", "ticket: {lifetime: 30s, parameter: «a&b»}"], ["sentry.ticket.parameter", "need escaping", "use letters and digits"]),
     row(98, ["failures_per_account: 5 per 15m", "logo: «edge.pem»"], ["sentry.login.logo", "not a kind of picture", "name a .svg"]),
     row(99, ["store: memory", "store: memcached, memcached: {servers: «[]»}"], ["sessions.memcached.servers", "0 servers", "name 1 to 64"]),
+    row(100, ["store: memory", "store: memcached, memcached: {servers: [\"10.0.0.1:1\", «\"::1:2\"»]}"], ["sessions.memcached.servers[1]", "cannot be used", "write IP:PORT"]),
+    row(101, ["store: memory", "store: memcached, memcached: {servers: [\"a:1\", «\"a:1\"»]}"], ["sessions.memcached.servers[1]", "listed twice", "remove it"]),
+    row(102, ["store: memory", "store: memcached, memcached: {servers: [{address: \"a:1\", weight: «0»}]}"], ["sessions.memcached.servers[0].weight", "a weight of 0", "write 1 to 256"]),
+    row(103, ["store: memory", "store: memcached, memcached: {servers: [\"a:1\", \"b:1\"], copies: «3»}"], ["sessions.memcached.copies", "3 copies on 2 servers", "no more than there are servers"]),
+    row(104, ["store: memory", "store: memcached, memcached: {servers: [\"a:1\"], copies: «0»}"], ["sessions.memcached.copies", "0 copies", "write 1 to 3"]),
 ];
 
 /// A folder with all files that a configuration may name, and `text` in it as edge.yaml.

@@ -14,6 +14,7 @@ mod harness;
 
 // The sign-on as a person meets it, in a real Chromium.
 mod browser;
+mod cluster;
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
 // What passes while the session store is away, by policy; and without any store.
