@@ -1,9 +1,20 @@
 //! Everything but look-ups: single commands, one after another, on a connection of their own, so that a
 //! slow write never holds up a look-up.
 
-use super::connection::Connection;
+use super::connection::{Connection, Twice};
 use super::link::{Job, Question};
-use super::wire::{self, Command, Reply};
+use super::wire::{self, Command, Condition, Reply};
+
+impl Command {
+    /// A count would be one too many, and a condition would meet what it has itself brought about.
+    fn twice(&self) -> Twice {
+        match self {
+            Self::Get { .. } | Self::Delete { .. } | Self::Version => Twice::Harmless,
+            Self::Set { condition: Condition::None, .. } => Twice::Harmless,
+            Self::Set { .. } | Self::Increment { .. } | Self::Decrement { .. } => Twice::Harmful,
+        }
+    }
+}
 
 impl Question for Command {
     type Answer = Reply;
@@ -12,7 +23,8 @@ impl Question for Command {
     /// is logged out.
     async fn answer(batch: &mut Vec<Job<Self>>, connection: &mut Connection) {
         for job in batch.drain(..) {
-            let reply = connection.exchange(job.deadline, |client| wire::execute(client, &job.question)).await;
+            let twice = job.question.twice();
+            let reply = connection.exchange(job.deadline, twice, |client| wire::execute(client, &job.question)).await;
             job.reply(reply);
         }
     }

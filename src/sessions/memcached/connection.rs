@@ -11,9 +11,18 @@ use super::breaker::Breaker;
 use super::wire::{self, Client, Command};
 use crate::sessions::StoreError;
 
-/// After this long without use a connection is asked for its version before it is trusted with a command: the
-/// server may have been restarted, or a firewall may have forgotten us, and not every command may be repeated.
+/// After this long without use a connection is asked for its version before it is trusted: the server may have
+/// been restarted, or a firewall may have forgotten us.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// The same, for what must not be done twice, and so cannot be tried again when the connection proves dead.
+const TRUSTED_IDLE_BEFORE_HARM: Duration = Duration::from_millis(20);
+
+/// What it does to carry something out a second time, when it is not known whether the first came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Twice {
+    Harmless,
+    Harmful,
+}
 
 pub struct Connection {
     address: Address,
@@ -31,8 +40,14 @@ impl Connection {
         Self { address, breaker, client: None, made: 0, last_use: Instant::now() }
     }
 
-    /// Does `work`, one of [`wire`]'s round trips, and has its answer or a failure by `deadline`.
-    pub async fn exchange<T, F>(&mut self, deadline: Instant, work: impl FnOnce(Client) -> F) -> Result<T, StoreError>
+    /// Does `work`, one of [`wire`]'s round trips, and has its answer or a failure by `deadline`. On a connection
+    /// that proves dead, as all do when a server was restarted, it is done again on a new one if that is harmless.
+    pub async fn exchange<T, F>(
+        &mut self,
+        deadline: Instant,
+        twice: Twice,
+        work: impl Fn(Client) -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<(Client, T), StoreError>>,
     {
@@ -40,7 +55,15 @@ impl Connection {
             // It waited too long in the queue, which says nothing about this connection.
             return Err(StoreError::TimedOut);
         }
-        let attempt = async { work(self.client().await?).await };
+        let attempt = async {
+            if let Some(client) = self.proven(twice).await {
+                match work(client).await {
+                    Err(StoreError::Away { .. }) if twice == Twice::Harmless => {}
+                    outcome => return outcome,
+                }
+            }
+            work(self.connect().await?).await
+        };
         let outcome = timeout_at(deadline, attempt).await.unwrap_or(Err(StoreError::TimedOut));
         let now = Instant::now();
         match outcome {
@@ -62,16 +85,21 @@ impl Connection {
         self.breaker.is_resting()
     }
 
-    /// The client at hand, if it can be trusted, or a new one.
-    async fn client(&mut self) -> Result<Client, StoreError> {
-        if let Some(client) = self.client.take() {
-            if self.last_use.elapsed() < TRUSTED_IDLE {
-                return Ok(client);
-            }
-            if let Ok((client, _)) = wire::execute(client, &Command::Version).await {
-                return Ok(client);
-            }
+    /// The client at hand, if it can be trusted.
+    async fn proven(&mut self, twice: Twice) -> Option<Client> {
+        let client = self.client.take()?;
+        let trusted = match twice {
+            Twice::Harmless => TRUSTED_IDLE,
+            Twice::Harmful => TRUSTED_IDLE_BEFORE_HARM,
+        };
+        if self.last_use.elapsed() < trusted {
+            return Some(client);
         }
+        let probed = wire::execute(client, &Command::Version).await;
+        probed.ok().map(|(client, _)| client)
+    }
+
+    async fn connect(&mut self) -> Result<Client, StoreError> {
         self.made += 1;
         wire::connect(&self.address, self.made).await
     }

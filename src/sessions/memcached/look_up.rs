@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Twice};
 use super::link::{Job, Question};
 use super::wire::{self, Ttl};
 use crate::sessions::SessionKey;
@@ -32,7 +32,7 @@ async fn look_up(mut group: Vec<Job<LookUp>>, slide: Option<Ttl>, connection: &m
     keys.dedup();
     // As long as anyone waits; who waits no longer has gone by itself.
     let deadline = group.iter().map(|job| job.deadline).max().unwrap_or_else(Instant::now);
-    let outcome = connection.exchange(deadline, |client| wire::look_up(client, &keys, slide)).await;
+    let outcome = connection.exchange(deadline, Twice::Harmless, |client| wire::look_up(client, &keys, slide)).await;
     let answers: Vec<_> = match outcome {
         Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
         Ok(found) => {
