@@ -1,6 +1,7 @@
 //! The gateway: Pingora's phases, in Pingora's order. Filters ask `decide` and then act; policy is elsewhere.
 //!
-//! Whatever happens to a request, it ends in `logging`, which alone counts it and writes its line.
+//! Whatever happens to a request, it ends in `logging`, and there in `settle` (in `line`), which alone counts it and
+//! writes its line.
 
 mod client;
 mod decide;
@@ -36,6 +37,7 @@ use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 use decide::Decision;
 use exchange::Exchange;
+use line::RequestLine;
 
 /// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -207,13 +209,6 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        // The client left before there was an answer: nginx's 499.
-        let status = if status == 0 { 499 } else { status };
-        let seconds = exchange.begun.elapsed().as_secs_f64();
-        let service = exchange.service.as_ref().map_or(&exchange.snapshot.nobody, |service| &service.metrics);
-        service.count(status);
-        service.duration.observe(seconds);
         if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
             // A client that went away, or sent too much, says nothing of the server.
             let blameless = error.is_some_and(|error| *error.esource() != ErrorSource::Upstream);
@@ -221,9 +216,8 @@ impl ProxyHttp for Gateway {
                 self.observe_upstream(exchange, pool, error.is_none());
             }
         }
-        if self.access.is_on() {
-            self.write_access_line(session, exchange, status, seconds);
-        }
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        self.settle(exchange, &RequestLine::of(session.req_header()), status, session.body_bytes_sent());
     }
 }
 

@@ -59,4 +59,9 @@ impl Exchange {
             error: None,
         }
     }
+
+    /// The name of whoever was let in.
+    pub fn user(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.verified().claims().name.as_str())
+    }
 }
