@@ -9,6 +9,7 @@ mod outside;
 mod reload;
 mod start_error;
 mod stop;
+mod streams;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
+use crate::auth::streams::Streams;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Protocol, Sessions};
 use crate::drain::Drain;
@@ -92,6 +94,7 @@ impl Edge {
             store: outside::session_store(&config.sessions, &clock, &metrics)?,
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
+            streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
             users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock)?),
             logins: Arc::new(outside::login_pool(&config, directory)?),
             clock,
@@ -157,6 +160,7 @@ impl Edge {
         service.permits = Arc::new(Semaphore::new(admin::CONNECTIONS));
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
+        runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
         Ok(())
     }
 
