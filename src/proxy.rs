@@ -1,15 +1,17 @@
 //! The gateway: Pingora's phases, in Pingora's order. Filters ask `decide` and then act; policy is elsewhere.
 //!
-//! Whatever happens to a request, it ends in `logging`, and there in `settle` (in `line`), which alone counts it and
-//! writes its line.
+//! Whatever happens to a request, it ends in `settle` (in `line`), which alone counts it and writes its line: from
+//! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
 
 mod client;
+mod cut;
 mod decide;
 mod exchange;
 mod form;
 mod headers;
 mod line;
 mod rescue;
+mod stream;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
+pub use cut::Cuttable;
 use decide::Decision;
 use exchange::Exchange;
 use line::RequestLine;
@@ -145,6 +148,7 @@ impl ProxyHttp for Gateway {
         _end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        self.bytes_passed(session, body.as_ref(), exchange)?;
         // What passes after an upgrade is a conversation and has no size.
         if session.as_downstream().was_upgraded() {
             return Ok(());
@@ -159,12 +163,24 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
-        response.insert_header("X-Request-ID", exchange.request_id.as_str())
+        response.insert_header("X-Request-ID", exchange.request_id.as_str())?;
+        self.head_passed(session, response, exchange)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
+        self.bytes_passed(session, body.as_ref(), exchange).map(|()| None)
     }
 
     /// A connection that was never made has harmed nobody: the next server may have the request.
@@ -209,6 +225,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        // It has ended by itself, and nobody is to cut it any more.
+        exchange.watched = None;
         if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
             // A client that went away, or sent too much, says nothing of the server.
             let blameless = error.is_some_and(|error| *error.esource() != ErrorSource::Upstream);

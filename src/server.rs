@@ -30,7 +30,7 @@ use crate::config::{self, Config, Faults, Protocol, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
-use crate::proxy::Gateway;
+use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
 use listener::{Bound, Service};
@@ -132,7 +132,7 @@ impl Edge {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let limits = self.config.server.limits;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let proxy = Arc::new(self.proxy());
+        let proxy = Arc::new(Cuttable::new(self.proxy()));
         let service = |name: &'static str| Service {
             name,
             permits: Arc::clone(&permits),
