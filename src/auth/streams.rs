@@ -137,11 +137,11 @@ impl Streams {
         }
     }
 
-    /// Shows every stream to `look`, one lock's share at a time.
-    pub(super) fn each(&self, mut look: impl FnMut(&Arc<Stream>)) {
+    /// Shows every stream to `look`, and lets others run between one lock's share and the next.
+    pub(super) async fn each(&self, mut look: impl FnMut(&Arc<Stream>)) {
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.values().flatten().for_each(&mut look);
+            shard.lock().unwrap_or_else(PoisonError::into_inner).values().flatten().for_each(&mut look);
+            tokio::task::yield_now().await;
         }
     }
 }

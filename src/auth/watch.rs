@@ -31,17 +31,18 @@ impl Guard {
     }
 
     /// Ends what is over, without asking anybody. Answers the streams whose sessions are to be asked for.
-    pub fn sweep(&self, now: UnixTime) -> Vec<Arc<Stream>> {
+    pub async fn sweep(&self, now: UnixTime) -> Vec<Arc<Stream>> {
         let Sessions { streams, users, checked, stream_interval, .. } = &self.sessions;
         let mut due = Vec::new();
-        streams.each(|stream| {
+        let look = |stream: &Arc<Stream>| {
             let claims = stream.verified.claims();
             if let Some(reason) = stream.is_over(users.state(&claims.sub).as_deref(), now) {
                 stream.end(reason);
             } else if *checked && stream.is_due(interval(*stream_interval, stream.verified.idle_timeout()), now) {
                 due.push(Arc::clone(stream));
             }
-        });
+        };
+        streams.each(look).await;
         due
     }
 

@@ -23,7 +23,7 @@ pub async fn watch(snapshot: Arc<ArcSwap<Snapshot>>, clock: Clock) {
         ticks.tick().await;
         // The latest configuration: a stream may be older than it.
         let guard = Arc::clone(&snapshot.load().guard);
-        let due = guard.sweep(clock.now());
+        let due = guard.sweep(clock.now()).await;
         if !due.is_empty() && round.as_ref().is_none_or(JoinHandle::is_finished) {
             round = Some(tokio::spawn(guard.look_at_all(due, clock.clone())));
         }
