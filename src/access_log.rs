@@ -2,7 +2,7 @@
 //! metrics' labels are.
 //!
 //! Values of tickets and passwords are blacked out; cookies, tokens and bodies are never there. Called by `proxy`, in
-//! Pingora's `logging` phase and nowhere else.
+//! its `settle` and nowhere else.
 
 use std::net::IpAddr;
 

@@ -25,6 +25,7 @@ pub enum Event {
     TicketRefused,
     AccessRefused,
     LoopBroken,
+    StreamClosed,
 }
 
 /// One line. Absent parts are left out.

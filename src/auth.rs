@@ -9,8 +9,10 @@ pub mod keys;
 pub mod outage;
 pub mod recorder;
 mod ring_provider;
+pub mod streams;
 pub mod token;
 mod verdict;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,11 @@ use cookie::Lookup;
 use fingerprint::Fingerprinter;
 use outage::RecentlySeen;
 use recorder::Recorder;
+use streams::Streams;
 use token::{Tokens, Verified};
 
 pub use verdict::{Assurance, Identity, Outcome, Reason, Source, Verdict};
+use verdict::{is_revoked, lacks};
 
 /// Lets the rest of the process use our ring provider for JSON Web Tokens. Harmless when called again.
 pub fn install_crypto() {
@@ -57,6 +61,9 @@ pub struct Sessions {
     pub recorder: Recorder,
     /// What has become of users since their tokens were made.
     pub users: Arc<Watch>,
+    pub streams: Arc<Streams>,
+    /// How often the session of a stream is asked for.
+    pub stream_interval: Duration,
 }
 
 /// What a route asks of whoever comes.
@@ -134,16 +141,17 @@ impl Guard {
                 Standing::Lives(record)
             }
             Ok(Found::Ended | Found::Missing) => {
-                seen.forget(key);
+                self.forget(key);
                 Standing::Gone
             }
             Err(error) => outage::standing(error, key, seen, demand, now),
         }
     }
 
-    /// A session was ended here: no policy may vouch for it any more.
+    /// A session has ended, here or elsewhere: no policy may vouch for it any more, and its streams end.
     pub fn forget(&self, session: &SessionKey) {
         self.sessions.seen.forget(session);
+        self.sessions.streams.end_session(session);
     }
 
     /// The first half, without a store: a token of this request that verifies and is meant for this place.
@@ -236,20 +244,15 @@ fn judge(evidence: Evidence, demand: &Demand<'_>) -> Verdict {
             (assurance, fingerprint, UnixTime::from_seconds(claims.auth_time))
         }
     };
-    if state.as_ref().is_some_and(|state| state.disabled || begun <= state.ended_before) {
+    if state.as_ref().is_some_and(|state| is_revoked(state, begun)) {
         return Verdict::Refused(Reason::Revoked);
     }
     if bound_to.is_some_and(|bound_to| bound_to != fingerprint) {
         return Verdict::Refused(Reason::OtherBrowser);
     }
-    let identity = Identity::new(verified, source, assurance, state);
-    if demand.service.is_some_and(|service| !identity.services().iter().any(|s| s == service)) {
-        return Verdict::Refused(Reason::NotRegistered);
+    let identity = Identity::new(verified, source, assurance, state, begun);
+    match lacks(identity.services(), identity.roles(), demand.service, demand.access) {
+        Some(reason) => Verdict::Refused(reason),
+        None => Verdict::Known(identity),
     }
-    if let Access::Roles(roles) = demand.access
-        && !roles.iter().any(|role| identity.roles().contains(role))
-    {
-        return Verdict::Refused(Reason::MissingRole);
-    }
-    Verdict::Known(identity)
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How exact the last access in a session record is.
     pub record_interval: Duration,
+    /// How often the session of an open stream is asked for.
+    pub stream_interval: Duration,
     /// For services that say nothing else.
     pub on_outage: OutagePolicy,
     pub users: Users,
@@ -77,6 +79,7 @@ pub struct Limits {
     pub header_bytes: usize,
     pub header_count: usize,
     pub body_bytes: usize,
+    pub streams: usize,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,7 @@
 //!           ├ upstream     pool          -> the server whose turn it is
 //!           ├ headers      strip what clients must not say, set what we say
 //!           └ reply        the only writer of responses that we make ourselves
-//!       └ logging phase    one metrics sample, one access-log line, from the Exchange alone
+//!       └ the end          one metrics sample, one access-log line, from the Exchange alone
 //! ```
 //!
 //! Whoever decides writes nothing, and whoever writes decides nothing. The order of decisions is policy and stands in
@@ -30,8 +30,9 @@
 //! # The map, in reading order
 //!
 //! - [`proxy`]: the gateway. `decide` is the order of decisions, `exchange` what a request learns on its way, `headers`
-//!   what applications hear, `rescue` what clients learn of a failure.
-//! - [`auth`]: the guard. `token`, `keys`, `cookie`, `fingerprint`, and `outage` for a store that gives no answer.
+//!   what applications hear, `rescue` what clients learn of a failure, `stream` and `cut` what becomes of those that last.
+//! - [`auth`]: the guard. `token`, `keys`, `cookie`, `fingerprint`, and `outage` for a store that gives no answer;
+//!   `streams` and `watch` for requests that last.
 //! - [`sentry`]: the sign-on routes, one file a route; `return_url` is the one judge of where a browser may be sent.
 //! - [`hygiene`], [`path`], [`host`], [`request`]: what a request says, parsed once.
 //! - [`routes`], [`upstream`]: where it goes.

@@ -1,7 +1,7 @@
 //! Every metric of the process, made once and handed down. Imports nobody; labels come from bounded sets.
 //!
-//! Rooms get the struct that concerns them ([`StoreMetrics`], [`ServiceMetrics`] …). Requests are counted in
-//! Pingora's `logging` phase alone, through handles that were resolved when the snapshot was built.
+//! Rooms get the struct that concerns them ([`StoreMetrics`], [`ServiceMetrics`] …). Requests are counted when they
+//! end, in one place, through handles that were resolved when the snapshot was built.
 
 mod maker;
 mod operation;

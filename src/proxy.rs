@@ -1,14 +1,17 @@
 //! The gateway: Pingora's phases, in Pingora's order. Filters ask `decide` and then act; policy is elsewhere.
 //!
-//! Whatever happens to a request, it ends in `logging`, which alone counts it and writes its line.
+//! Whatever happens to a request, it ends in `settle` (in `line`), which alone counts it and writes its line: from
+//! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
 
 mod client;
+mod cut;
 mod decide;
 mod exchange;
 mod form;
 mod headers;
 mod line;
 mod rescue;
+mod stream;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,8 +37,10 @@ use crate::metrics::Metrics;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
+pub use cut::Cuttable;
 use decide::Decision;
 use exchange::Exchange;
+use line::RequestLine;
 
 /// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -143,6 +148,7 @@ impl ProxyHttp for Gateway {
         _end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        self.bytes_passed(session, body.as_ref(), exchange)?;
         // What passes after an upgrade is a conversation and has no size.
         if session.as_downstream().was_upgraded() {
             return Ok(());
@@ -157,12 +163,24 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
-        response.insert_header("X-Request-ID", exchange.request_id.as_str())
+        response.insert_header("X-Request-ID", exchange.request_id.as_str())?;
+        self.head_passed(session, response, exchange)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
+        self.bytes_passed(session, body.as_ref(), exchange).map(|()| None)
     }
 
     /// A connection that was never made has harmed nobody: the next server may have the request.
@@ -207,13 +225,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        // The client left before there was an answer: nginx's 499.
-        let status = if status == 0 { 499 } else { status };
-        let seconds = exchange.begun.elapsed().as_secs_f64();
-        let service = exchange.service.as_ref().map_or(&exchange.snapshot.nobody, |service| &service.metrics);
-        service.count(status);
-        service.duration.observe(seconds);
+        // It has ended by itself, and nobody is to cut it any more.
+        exchange.watched = None;
         if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
             // A client that went away, or sent too much, says nothing of the server.
             let blameless = error.is_some_and(|error| *error.esource() != ErrorSource::Upstream);
@@ -221,9 +234,8 @@ impl ProxyHttp for Gateway {
                 self.observe_upstream(exchange, pool, error.is_none());
             }
         }
-        if self.access.is_on() {
-            self.write_access_line(session, exchange, status, seconds);
-        }
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        self.settle(exchange, &RequestLine::of(session.req_header()), status, session.body_bytes_sent());
     }
 }
 

@@ -9,6 +9,7 @@ mod outside;
 mod reload;
 mod start_error;
 mod stop;
+mod streams;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,12 +24,13 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
+use crate::auth::streams::Streams;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Protocol, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
-use crate::proxy::Gateway;
+use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
 use listener::{Bound, Service};
@@ -94,6 +96,7 @@ impl Edge {
             store: Arc::clone(&store.sessions),
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
+            streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
             users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock)?),
             logins: Arc::new(outside::login_pool(&config, directory)?),
             clock,
@@ -132,7 +135,7 @@ impl Edge {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let limits = self.config.server.limits;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let proxy = Arc::new(self.proxy());
+        let proxy = Arc::new(Cuttable::new(self.proxy()));
         let service = |name: &'static str| Service {
             name,
             permits: Arc::clone(&permits),
@@ -160,6 +163,7 @@ impl Edge {
         service.permits = Arc::new(Semaphore::new(admin::CONNECTIONS));
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
+        runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
 use crate::auth::outage::RecentlySeen;
 use crate::auth::recorder::Recorder;
+use crate::auth::streams::Streams;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::clock::Clock;
@@ -61,6 +62,7 @@ pub struct Lasting {
     /// False when that store keeps no sessions: it belongs to the store, which a reload does not change.
     pub sessions_are_checked: bool,
     pub seen: Arc<RecentlySeen>,
+    pub streams: Arc<Streams>,
     pub users: Arc<Watch>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
@@ -166,6 +168,8 @@ impl Snapshot {
                 seen: Arc::clone(&lasting.seen),
                 users: Arc::clone(&lasting.users),
                 recorder: Recorder::new(Arc::clone(&lasting.store), config.record_interval),
+                streams: Arc::clone(&lasting.streams),
+                stream_interval: config.stream_interval,
             },
             Arc::clone(metrics),
         ));

@@ -2,6 +2,7 @@
 //! remembered. Forged tokens of every kind are in the integration tests.
 
 mod away;
+mod streams;
 
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ fn bench_with(store: Arc<dyn SessionStore>, clock: Clock) -> Bench {
         seen: Arc::default(),
         users: Arc::default(),
         recorder: Recorder::new(Arc::clone(&store), Duration::from_secs(30)),
+        streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
+        stream_interval: Duration::from_secs(10),
     };
     let guard = Guard::new(tokens, COOKIE.into(), fingerprints, sessions, Arc::clone(&metrics));
     let now = clock.now().seconds();

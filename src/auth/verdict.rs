@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use super::token::{Claims, Fault, Verified};
+use crate::clock::UnixTime;
+use crate::config::Access;
 use crate::sessions::StoreError;
 use crate::users::UserState;
 
@@ -22,6 +24,8 @@ pub struct Identity {
     assurance: Assurance,
     /// The directory's word, where it is newer than the token's.
     state: Option<Arc<UserState>>,
+    /// When the session began, which the directory may have ended since.
+    begun: UnixTime,
 }
 
 /// What stands behind an identity.
@@ -61,8 +65,9 @@ impl Identity {
         source: Source,
         assurance: Assurance,
         state: Option<Arc<UserState>>,
+        begun: UnixTime,
     ) -> Self {
-        Self { verified, source, assurance, state }
+        Self { verified, source, assurance, state, begun }
     }
 
     /// What the user is registered for, as of now.
@@ -88,8 +93,32 @@ impl Identity {
         &self.verified
     }
 
+    pub(super) fn verified_token(&self) -> Arc<Verified> {
+        Arc::clone(&self.verified)
+    }
+
     pub fn source(&self) -> Source {
         self.source
+    }
+
+    pub(super) fn begun(&self) -> UnixTime {
+        self.begun
+    }
+}
+
+/// Whether a session that began then is not to live on, by the directory's word.
+pub(super) fn is_revoked(state: &UserState, begun: UnixTime) -> bool {
+    state.disabled || begun <= state.ended_before
+}
+
+/// What a user is short of, where somebody must be registered and have one of some roles.
+pub(super) fn lacks(services: &[String], roles: &[String], service: Option<&str>, access: &Access) -> Option<Reason> {
+    if service.is_some_and(|service| !services.iter().any(|s| s == service)) {
+        return Some(Reason::NotRegistered);
+    }
+    match access {
+        Access::Roles(wanted) if !wanted.iter().any(|role| roles.contains(role)) => Some(Reason::MissingRole),
+        _ => None,
     }
 }
 
@@ -149,6 +178,15 @@ impl Reason {
             Self::OtherBrowser => "fingerprint",
             Self::NotRegistered => "not_registered",
             Self::MissingRole => "missing_role",
+        }
+    }
+
+    /// The kind of end that a stream came to, for metrics.
+    pub fn of_stream(&self) -> &'static str {
+        match self {
+            Self::NoSession => "session_ended",
+            Self::Token(_) => "expired",
+            _ => "revoked",
         }
     }
 

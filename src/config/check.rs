@@ -23,6 +23,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let sentry = check.sentry(file.sentry);
     let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, OutagePolicy::Deny);
     let record_interval = time(file.sessions.record_interval, seconds(30));
+    let stream_interval = time(file.sessions.stream_interval, seconds(10));
     let services = check.services(file.services, &sentry, &pools, on_outage);
     Config {
         server: check.server(file.server),
@@ -31,6 +32,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         sessions: check.sessions(file.sessions),
         users: check.users(file.users),
         record_interval,
+        stream_interval,
         on_outage,
         sentry,
         services,
@@ -160,6 +162,7 @@ impl Check<'_> {
         Limits {
             connections: positive("connections", written.connections, 20_000),
             header_count: positive("header_count", written.header_count, 100),
+            streams: positive("streams", written.streams, 100_000),
             header_bytes: written.header_bytes.map_or(32 << 10, |size| size.0),
             body_bytes: written.body_bytes.map_or(64 << 20, |size| size.0),
         }

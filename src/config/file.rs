@@ -82,6 +82,7 @@ pub struct Limits {
     pub header_bytes: Option<Size>,
     pub header_count: Option<usize>,
     pub body_bytes: Option<Size>,
+    pub streams: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -146,6 +147,7 @@ pub struct Sessions {
     pub memcached: Memcached,
     pub on_outage: Option<OnOutage>,
     pub record_interval: Option<Time>,
+    pub stream_interval: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::SignOnMetrics;
 use super::maker::Maker;
@@ -28,6 +28,10 @@ pub struct TrafficMetrics {
     pub certificate_expiry: GaugeVec,
     /// Request header fields dropped before forwarding; label `reason`.
     pub headers_dropped: IntCounterVec,
+    /// WebSockets, event streams and long bodies of signed-in users, while they are open.
+    pub streams: IntGauge,
+    /// Cut because they may not go on; label `reason`.
+    pub streams_closed: IntCounterVec,
 }
 
 /// One service's handles, resolved once so that a request pays no label look-up.
@@ -91,6 +95,12 @@ impl TrafficMetrics {
             headers_dropped: make.counters(
                 "headers_dropped_total",
                 "Request header fields dropped before forwarding",
+                &["reason"],
+            )?,
+            streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
+            streams_closed: make.counters(
+                "streams_closed_total",
+                "Streams cut because their session, token or user may not go on",
                 &["reason"],
             )?,
         })

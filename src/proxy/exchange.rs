@@ -1,11 +1,12 @@
 //! One request and its response, as far as the edge has got with it: Pingora's per-request context.
 //!
-//! Each field says which phase writes it. `logging` reads all of them and decides nothing.
+//! Each field says which phase writes it. The end, `line`, reads all of them and decides nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::stream::Watched;
 use crate::auth::Identity;
 use crate::drain::InFlight;
 use crate::routes::Service;
@@ -35,8 +36,14 @@ pub struct Exchange {
     pub upstream_begun: Option<Instant>,
     /// `request_body_filter`: bytes of the request's body.
     pub body_bytes: usize,
+    /// `response_filter`: the status of the application's response, 0 before there is one.
+    pub status: u16,
+    /// `response_body_filter`: bytes of its body.
+    pub bytes_sent: usize,
     /// `fail_to_proxy`: what went wrong, for the log.
     pub error: Option<&'static str>,
+    /// The filters of heads and bodies: set when the request turned out to be a stream. `logging` takes it out.
+    pub watched: Option<Box<Watched>>,
 }
 
 impl Exchange {
@@ -56,7 +63,24 @@ impl Exchange {
             tried: Vec::new(),
             upstream_begun: None,
             body_bytes: 0,
+            status: 0,
+            bytes_sent: 0,
             error: None,
+            watched: None,
+        }
+    }
+
+    /// The name of whoever was let in.
+    pub fn user(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.verified().claims().name.as_str())
+    }
+}
+
+impl Drop for Exchange {
+    /// A stream that was cut does not reach `logging`, and is counted all the same.
+    fn drop(&mut self) {
+        if let Some(watched) = self.watched.take() {
+            watched.settle(self);
         }
     }
 }

@@ -1,34 +1,75 @@
-//! The access-log line of an exchange that has ended.
+//! The end of an exchange: its sample for the metrics and its line in the access log.
 
-use http::Version;
-use pingora_proxy::Session;
+use http::{HeaderValue, Method, Uri, Version, header};
+use pingora_http::RequestHeader;
 
 use super::exchange::Exchange;
-use super::{Gateway, authority, destination};
+use super::{Gateway, destination};
 use crate::access_log;
 
+/// What was asked for, as the log has it. Kept by a stream in case it is cut; its parts are shared, so it costs little.
+pub struct RequestLine {
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    version: Version,
+}
+
+impl RequestLine {
+    pub fn of(request: &RequestHeader) -> Self {
+        Self {
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            host: request.headers.get(header::HOST).cloned(),
+            version: request.version,
+        }
+    }
+
+    /// As the client wrote it.
+    pub fn authority(&self) -> &str {
+        let authority = match (self.uri.authority(), &self.host) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(host)) => host.to_str().unwrap_or_default(),
+            (None, None) => "",
+        };
+        access_log::shortened(authority)
+    }
+}
+
 impl Gateway {
-    pub(super) fn write_access_line(&self, session: &Session, exchange: &Exchange, status: u16, seconds: f64) {
-        let request = session.req_header();
+    /// Counts a request and writes its line, once, when it has ended. `status` is 0 when nothing was answered.
+    pub(super) fn settle(&self, exchange: &Exchange, line: &RequestLine, status: u16, bytes: usize) {
+        // The client left before there was an answer: nginx's 499.
+        let status = if status == 0 { 499 } else { status };
+        let seconds = exchange.begun.elapsed().as_secs_f64();
+        let service = exchange.service.as_ref().map_or(&exchange.snapshot.nobody, |service| &service.metrics);
+        service.count(status);
+        service.duration.observe(seconds);
+        if self.access.is_on() {
+            self.write_access_line(exchange, line, status, bytes, seconds);
+        }
+    }
+
+    fn write_access_line(&self, exchange: &Exchange, line: &RequestLine, status: u16, bytes: usize, seconds: f64) {
         let parameter = &exchange.snapshot.ticket_parameter;
-        let redacted = request.uri.query().and_then(|query| access_log::without_secrets(query, parameter));
+        let redacted = line.uri.query().and_then(|query| access_log::without_secrets(query, parameter));
         let server = exchange.tried.last().zip(destination(exchange).ok());
         self.access.write(&access_log::Entry {
             time: self.clock.now().rfc3339(),
             request_id: &exchange.request_id,
             client: exchange.client,
-            method: request.method.as_str(),
-            host: access_log::shortened(authority(request)),
-            path: access_log::shortened(request.uri.path()),
-            query: redacted.as_deref().or(request.uri.query()).map(access_log::shortened),
-            protocol: if request.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
+            method: line.method.as_str(),
+            host: line.authority(),
+            path: access_log::shortened(line.uri.path()),
+            query: redacted.as_deref().or(line.uri.query()).map(access_log::shortened),
+            protocol: if line.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
             status,
-            bytes: session.body_bytes_sent(),
+            bytes,
             duration: seconds,
             service: exchange.service.as_ref().map_or("none", |service| &service.name),
             outcome: exchange.outcome,
             reason: exchange.reason,
-            user: exchange.identity.as_ref().map(|identity| identity.verified().claims().name.as_str()),
+            user: exchange.user(),
             auth_duration: exchange.auth_seconds,
             server: server.map(|(server, (pool, _))| pool.server(*server).name.as_str()),
             upstream_duration: exchange.upstream_begun.map(|begun| begun.elapsed().as_secs_f64()),

@@ -3,6 +3,9 @@
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 
+/// The kind of error of a stream that cannot be watched.
+pub const TOO_MANY_STREAMS: &str = "too_many_streams";
+
 /// What a failure comes to. The label is for logs; the words are for the public and name no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rescue {
@@ -48,6 +51,12 @@ const MALFORMED: Rescue = Rescue {
     title: "That request cannot be served",
     text: "It is malformed.",
 };
+const CROWDED: Rescue = Rescue {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    label: "too_many_streams",
+    title: "Too much is going on",
+    text: "Please try again in a moment.",
+};
 const OURS: Rescue = Rescue {
     status: StatusCode::INTERNAL_SERVER_ERROR,
     label: "internal",
@@ -58,12 +67,13 @@ const OURS: Rescue = Rescue {
 /// `None` when the client has gone and nobody is left to tell.
 pub fn rescue(error: &Error) -> Option<Rescue> {
     use ErrorType::{
-        ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
+        ConnectTimedout, ConnectionClosed, Custom, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
         TLSHandshakeTimedout, WriteError, WriteTimedout,
     };
     let rescue = match (error.etype(), error.esource()) {
         (HTTPStatus(413), _) => TOO_LARGE,
         (HTTPStatus(503), _) => NO_SERVER,
+        (Custom(TOO_MANY_STREAMS), _) => CROWDED,
         (HTTPStatus(400..=499) | InvalidHTTPHeader, ErrorSource::Downstream) => MALFORMED,
         (ReadTimedout, ErrorSource::Downstream) => CLIENT_SLOW,
         (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,
@@ -88,6 +98,7 @@ mod tests {
         assert_eq!(label(Error::new_down(ErrorType::ReadTimedout)), Some("client_timeout"));
         assert_eq!(label(Error::new_down(ErrorType::WriteError)), None);
         assert_eq!(label(Error::new(ErrorType::HTTPStatus(413))), Some("body_too_large"));
+        assert_eq!(label(Error::new_in(ErrorType::Custom(TOO_MANY_STREAMS))), Some("too_many_streams"));
         assert_eq!(label(Error::new(ErrorType::InternalError)), Some("internal"));
     }
 }

@@ -11,10 +11,12 @@ pub mod daemon;
 pub mod edge;
 pub mod faulty;
 pub mod forgery;
+pub mod http2;
 pub mod memcached;
 pub mod origin;
 pub mod process;
 pub mod raw;
+pub mod streaming;
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -27,9 +29,11 @@ pub use connection::Connection;
 pub use daemon::{Daemon, Running};
 pub use edge::{Edge, edge};
 pub use faulty::{Fault, faulty};
+pub use http2::Http2;
 pub use memcached::{Memcached, memcached};
 pub use origin::{Origin, origin};
-pub use raw::raw;
+pub use raw::{Raw, raw};
+pub use streaming::{Streaming, streaming};
 
 /// The runtime that clients and origins run on; edges have one of their own.
 pub fn runtime() -> &'static tokio::runtime::Runtime {

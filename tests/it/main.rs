@@ -21,6 +21,8 @@ mod flow;
 mod outage_policy;
 // An administrator's word on live sessions.
 mod revocation;
+// Requests that last: what keeps their session, and what ends them.
+mod streams;
 // Signing in with user name and password: what is told, counted and refused.
 mod login;
 

@@ -72,6 +72,17 @@ impl Raw {
         self.answer().map_or(0, |answer| answer.status)
     }
 
+    /// Waits for these words, and leaves what comes after them.
+    pub fn hear(&mut self, words: &str) {
+        loop {
+            if let Some(at) = find(&self.received, words.as_bytes()) {
+                self.received.drain(..at + words.len());
+                return;
+            }
+            assert!(self.read_more(), "the connection ended before {words:?}");
+        }
+    }
+
     /// Waits for the end of the connection; answers what came before it and was not yet looked at.
     pub fn rest(mut self) -> Vec<u8> {
         while self.read_more() {}
