@@ -6,7 +6,7 @@ mod client;
 mod decide;
 mod exchange;
 mod form;
-mod headers;
+pub mod headers;
 mod line;
 mod rescue;
 
