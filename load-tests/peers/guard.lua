@@ -38,7 +38,7 @@ end
 -- 200 when it lives, 401 when it does not, 503 when memcached does not say.
 local function session(id)
     local socket = ngx.socket.tcp()
-    socket:settimeouts(50, 50, 50)
+    socket:settimeouts(1000, 1000, 1000)
     if not socket:connect("127.0.0.1", settings.memcached) then return 503 end
     if not socket:send("mg session:" .. id .. " v T" .. settings.idle .. "\r\n") then return 503 end
     local line = socket:receive("*l")
