@@ -25,13 +25,12 @@ test: ## all tests; ARGS="flow" for those with that name
 	@.ci/deps test
 	@cargo test --locked $(ARGS)
 
-bench: ## what the parts of the hot path cost; ARGS="cookie" for those with that name
+bench: ## what the parts of the hot path cost; ARGS="cookie" for those with that name, PROFILE=fast builds sooner
 	@.ci/deps build
 	@.ci/deps bench
-	@cargo bench --locked --bench hot_path -- $(ARGS)
-	@cargo bench --locked --bench instructions -- $(ARGS)
+	@cargo bench --locked --profile $(or $(PROFILE),release) --bench hot_path --bench instructions -- $(ARGS)
 
-load-test: ## side by side with other proxies; SCENARIO="threads logs" or all, ROUNDS=, SECONDS=, ONLY=
+load-test: ## side by side with other proxies; SCENARIO="threads logs" or all, ROUNDS=, SECONDS=, ONLY=, PROFILE=
 	@.ci/deps build
 	@load-tests/setup
 	@python3 load-tests/run.py $(SCENARIO)

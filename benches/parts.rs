@@ -162,12 +162,8 @@ impl World {
 
     fn inspect(&self) -> Result<hygiene::Target, hygiene::Malformed> {
         let request = black_box(&self.request);
-        let incoming = Incoming {
-            method: &request.method,
-            uri: &request.uri,
-            headers: &request.headers,
-            raw: Some(&self.raw),
-        };
+        let incoming =
+            Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw: Some(&self.raw) };
         hygiene::inspect(incoming, &self.snapshot.limits)
     }
 

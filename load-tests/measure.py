@@ -74,10 +74,15 @@ def wrk(stage, port, token, seconds, connections=CONNECTIONS):
         timeout=seconds + 60,
         preexec_fn=lambda: os.sched_setaffinity(0, stage.load_cores),
     )
-    figures = dict(part.split("=") for line in done.stdout.splitlines() if line.startswith("figures") for part in line.split()[1:])
-    if not figures:
-        raise Failed(f"wrk: {done.stdout}{done.stderr}")
-    return {name: float(value) for name, value in figures.items()}
+    return figures_in(done.stdout + done.stderr)
+
+
+def figures_in(said):
+    """What a client says in its one line for programs: `figures name=value …`."""
+    for line in said.splitlines():
+        if line.startswith("figures "):
+            return {name: float(value) for name, value in (part.split("=") for part in line.split()[1:])}
+    raise Failed(f"no figures: {said[-400:]}")
 
 
 def measured(stage, running, token, seconds, during=wrk):

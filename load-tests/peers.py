@@ -13,7 +13,7 @@ from stage import SECRET, Failed, free_port
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "target" / "load-tests" / "peers" / "bin"
 USER, PASSWORD = "ada", "correct horse battery staple"
-# Go's and Envoy's runtimes are told that they have one core, as the others are by their configuration.
+# Go's runtimes are told that they have one core, as the others are by their configuration or command line.
 ONE_CORE = {"GOMAXPROCS": "1"}
 
 
@@ -31,7 +31,7 @@ class Peer:
     def missing(self):
         """What it needs and what is not there, or nothing."""
         absent = [str(need) for need in self.needs if not (shutil.which(need) or Path(need).exists())]
-        return ", ".join(absent)
+        return ", ".join(absent).replace(f"{ROOT}/", "")
 
 
 @dataclass
@@ -47,16 +47,19 @@ def binary(name):
     return ROOT / "target" / profile / name
 
 
-def bare_binary():
-    """The newest build of the bare proxy; cargo puts a hash into its name."""
-    built = [path for path in binary("deps").glob("bare-*") if not path.suffix and os.access(path, os.X_OK)]
-    return max(built, key=lambda path: path.stat().st_mtime, default=binary("deps") / "bare")
+def helper(name):
+    """The newest build of a program that is declared as a bench; cargo puts a hash into its name."""
+    built = [path for path in binary("deps").glob(f"{name}-*") if not path.suffix and os.access(path, os.X_OK)]
+    return max(built, key=lambda path: path.stat().st_mtime, default=binary("deps") / name)
 
 
 def run(stage, name, command, cores, port, env=None):
     process = stage.start(name, command, cores, port, env)
-    # Without the way to a folder that is gone when somebody reads it.
-    shown = " ".join(str(part) for part in command).replace(f"{stage.folder}/", "").replace(f"{ROOT}/", "")
+    # Without the way to folders that are gone, or elsewhere, when somebody reads it.
+    shown = " ".join(str(part) for part in command)
+    for way in (f"{stage.folder}/", f"{ROOT}/"):
+        shown = shown.replace(way, "")
+    shown = shown.replace(str(stage.folder), ".")
     return Running(process, port, shown)
 
 
@@ -74,7 +77,7 @@ def start_edge(stage, cores, threads=1, access="{format: off}"):
 
 def start_bare(stage, cores, threads=1):
     port = free_port()
-    command = [bare_binary(), f"127.0.0.1:{port}", stage.folder / "cert.pem", stage.folder / "key.pem"]
+    command = [helper("bare"), f"127.0.0.1:{port}", stage.folder / "cert.pem", stage.folder / "key.pem"]
     return run(stage, "bare", command + [f"127.0.0.1:{stage.origin_port}", threads], cores, port)
 
 
@@ -131,7 +134,7 @@ EDGE = Peer(
     start_edge,
     (str(binary("sentry-edge")), "--version"),
 )
-BARE = Peer("bare Pingora", "proxies only", False, [bare_binary()], start_bare, ())
+BARE = Peer("bare Pingora", "proxies only", False, [helper("bare")], start_bare, ())
 NGINX_ALONE = Peer("nginx", "proxies only", False, ["nginx"], nginx("nginx.conf"), NGINX)
 OTHERS = [
     Peer("HAProxy", "proxies only", False, ["haproxy"], haproxy("haproxy.cfg"), HAPROXY),

@@ -2,19 +2,19 @@
 
 import os
 import subprocess
-import sys
 
 import machine
+import measure
 import peers
 import rounds
 import signon
 from opened import checked, measured, opened
-from stage import HERE, Failed
+from stage import Failed
 
 TITLE = "TLS handshakes"
 TEXT = (
-    "A connection, a TLS 1.3 handshake with an ECDSA P-256 certificate, one request, the end of the connection, one after "
-    "the other from one client. Resumed: each connection offers the session of the one before. The request is in the cost; "
+    "A connection, a TLS 1.3 handshake with an ECDSA P-256 certificate, one request, the end of the connection, from eight "
+    "clients. Resumed: each connection offers the session of an earlier one. The request is in the cost; "
     "the scenario of the hot path says how much that is."
 )
 COLUMNS = [
@@ -27,20 +27,18 @@ COLUMNS = [
 
 def connect(stage, running, token, mode):
     def client(seconds):
-        command = [sys.executable, HERE / "handshakes.py", running.port, stage.folder / "cert.pem", seconds, mode]
-        command.append(f"{signon.TOKEN_COOKIE}={token}")
+        command = [peers.helper("handshakes"), running.port, stage.folder / "cert.pem", seconds, mode]
+        command += [f"{signon.TOKEN_COOKIE}={token}", signon.USER_AGENT]
         pin = lambda: os.sched_setaffinity(0, stage.load_cores)
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, preexec_fn=pin)
-        if not done.stdout.startswith("figures"):
-            raise Failed(f"the client: {done.stderr[-400:]}")
-        return {name: int(value) for name, value in (part.split("=") for part in done.stdout.split()[1:])}
+        return measure.figures_in(done.stdout + done.stderr)
 
     client(1)
     before = machine.cpu_seconds(running.process.pid)
     figures = client(rounds.seconds())
     cpu = machine.cpu_seconds(running.process.pid) - before
     if figures["failed"] or not figures["done"] or not cpu:
-        raise Failed(f"{figures['failed']} of {figures['done']} connections got no answer")
+        raise Failed(f"{figures['failed']:.0f} of {figures['done']:.0f} connections got no answer")
     share = figures["resumed"] / figures["done"]
     if mode == "full" and share or mode == "resumed" and share < 0.9:
         raise Failed(f"{share:.0%} of the handshakes were resumed")

@@ -66,13 +66,10 @@ def with_logins(stage, running, token, rate):
         said, _ = client.communicate(timeout=60)
     finally:
         client.kill()
-    lines = [line for line in said.splitlines() if line.startswith("figures")]
-    if not lines:
-        raise Failed(f"wrk: {said}")
-    counted = {name: float(value) for name, value in (part.split("=") for part in lines[0].split()[1:])}
+    counted = measure.figures_in(said)
     each_second = {name: counted[name] / counted["seconds"] for name in ("looked_at", "refused")}
     if not counted["looked_at"] or sum(each_second.values()) < 0.75 * rate:
-        raise Failed(f"not {rate} logins a second: {lines[0]}")
+        raise Failed(f"not {rate} logins a second: {counted}")
     return figures | each_second
 
 
