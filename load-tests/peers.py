@@ -4,7 +4,7 @@ import base64
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import machine
@@ -26,7 +26,6 @@ class Peer:
     needs: list
     start: object
     version: tuple
-    settings: dict = field(default_factory=dict)
 
     def missing(self):
         """What it needs and what is not there, or nothing."""

@@ -34,6 +34,10 @@ def main():
         raise SystemExit(f"missing: {', '.join(lacking)}; `load-tests/setup` installs them")
     for name in wanted:
         scenario = importlib.import_module(f"scenarios.{name.replace('-', '_')}")
+        lacking = [name for name in getattr(scenario, "NEEDS", []) if not shutil.which(name)]
+        if lacking:
+            rounds.say(f"{name}: left out, missing: {', '.join(lacking)}")
+            continue
         rounds.say(f"{scenario.TITLE}: {rounds.rounds()} rounds of {rounds.seconds()} s")
         described = machine.description()
         settings = {"rounds": rounds.rounds(), "seconds each": rounds.seconds(), "build": os.environ.get("PROFILE", "release")}

@@ -24,6 +24,13 @@ pub const COOKIE: &str = "__Host-JWTCookie";
 /// One service has so many hosts.
 const HOSTS_OF_A_SERVICE: usize = 10;
 
+const KEYS: &str = concat!(
+    "sentry: {host: sentry.test, keys: [{id: main, algorithm: HS256, ",
+    "secret: {value: 0123456789abcdef0123456789abcdef}}]}\n",
+);
+
+const POOLS: &str = "pools: {iqueue: {servers: [\"127.0.0.1:9001\"]}}\n";
+
 const HOURS_12: Duration = Duration::from_secs(12 * 3600);
 
 pub struct World {
@@ -41,11 +48,7 @@ pub struct World {
 /// An operator's configuration with so many hosts. Its certificates are missing, which is a fault that a snapshot can
 /// be built without regard to.
 pub fn config(hosts: usize) -> (Config, Faults) {
-    let mut yaml = String::from(
-        "sentry: {host: sentry.test, keys: [{id: main, algorithm: HS256, \
-         secret: {value: 0123456789abcdef0123456789abcdef}}]}\n\
-         pools: {iqueue: {servers: [\"127.0.0.1:9001\"]}}\nservices:\n",
-    );
+    let mut yaml = [KEYS, POOLS, "services:\n"].concat();
     for service in 0..hosts.div_ceil(HOSTS_OF_A_SERVICE) {
         let first = service * HOSTS_OF_A_SERVICE;
         let names: Vec<String> =
