@@ -78,6 +78,9 @@ def description():
         "cores": str(len(cores())),
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
+        "client": version("wrk", "-v").split(" Copyright")[0],
+        "session store": version("memcached", "-V"),
+        "application": version("nginx", "-v").removeprefix("nginx version: "),
         "load average at the start": f"{load():.2f}",
     }
 

@@ -42,7 +42,7 @@ class Running:
 
 def binary(name):
     """What the build left, by the profile that is measured."""
-    profile = os.environ.get("PROFILE", "release")
+    profile = os.environ.get("PROFILE") or "release"
     return ROOT / "target" / profile / name
 
 
@@ -186,4 +186,4 @@ def version(peer):
     if peer is BARE:
         lock = (ROOT / "Cargo.lock").read_text()
         return "pingora-proxy " + lock.split('name = "pingora-proxy"\nversion = "')[1].split('"')[0]
-    return machine.version(*peer.version)
+    return machine.version(*peer.version).replace(f"{TOOLS}/", "")

@@ -40,7 +40,10 @@ def main():
             continue
         rounds.say(f"{scenario.TITLE}: {rounds.rounds()} rounds of {rounds.seconds()} s")
         described = machine.description()
-        settings = {"rounds": rounds.rounds(), "seconds each": rounds.seconds(), "build": os.environ.get("PROFILE", "release")}
+        settings = {"rounds": rounds.rounds(), "seconds each": rounds.seconds()}
+        settings["build"] = os.environ.get("PROFILE") or "release"
+        if os.environ.get("ONLY"):
+            settings["only these rows were asked for, beside the first"] = os.environ["ONLY"]
         result = {"title": scenario.TITLE, "text": scenario.TEXT, "settings": settings, "columns": scenario.COLUMNS}
         result["rows"] = scenario.run()
         path = report.keep(name, result, described)

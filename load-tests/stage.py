@@ -55,7 +55,8 @@ class Stage:
         """One certificate for all, ECDSA on P-256."""
         names = f"subjectAltName=DNS:{HOST},DNS:{SENTRY_HOST}"
         # Not an authority's: some clients take that for no server.
-        request = f"[req]\ndistinguished_name=name\nx509_extensions=more\n[name]\n[more]\n{names}\nbasicConstraints=CA:FALSE\n"
+        request = f"[req]\ndistinguished_name=name\nx509_extensions=more\n[name]\n"
+        request += f"[more]\n{names}\nbasicConstraints=CA:FALSE\n"
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         command += ["-days", "7", "-subj", f"/CN={HOST}", "-config", self.write("certificate.conf", request)]
         command += ["-keyout", self.folder / "key.pem", "-out", self.folder / "cert.pem"]

@@ -7,8 +7,8 @@ from opened import checked, measured, opened
 
 TITLE = "The hot path"
 TEXT = (
-    "Requests over 64 kept TLS connections to a proxy with one thread on a core of its own; wrk, an nginx that answers "
-    "128 bytes and memcached are on the others. Each proxy is started, warmed up for a second, measured and stopped "
+    "Requests over 64 kept TLS connections (`wrk -t1 -c64`) to a proxy with one thread on a core of its own; wrk, an nginx "
+    "that answers 128 bytes and memcached are on the others. Each proxy is started, warmed up for a second, measured and stopped "
     "again, in turn. CPU is user and system time of all of the proxy's processes. A proxy whose core is not busy wakes up "
     "more often for less, which costs it something."
 )
