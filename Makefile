@@ -1,14 +1,14 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test lint docs
+.PHONY: help deps build demo test bench load-test lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install what build and tests need, as far as it is missing
 	@.ci/deps test
@@ -24,6 +24,16 @@ demo: ## the whole sign-on flow on this machine; ARGS="--listen 127.0.0.1:9443" 
 test: ## all tests; ARGS="flow" for those with that name
 	@.ci/deps test
 	@cargo test --locked $(ARGS)
+
+bench: ## what the parts of the hot path cost; ARGS="cookie" for those with that name, PROFILE=fast builds sooner
+	@.ci/deps build
+	@.ci/deps bench
+	@cargo bench --locked --profile $(or $(PROFILE),release) --bench hot_path --bench instructions -- $(ARGS)
+
+load-test: ## side by side with other proxies; SCENARIO="threads logs" or all, ROUNDS=, SECONDS=, ONLY=, PROFILE=
+	@.ci/deps build
+	@load-tests/setup
+	@python3 load-tests/run.py $(SCENARIO)
 
 lint: ## format, clippy and the documentation's links
 	@.ci/deps build

@@ -8,7 +8,7 @@ mod cut;
 mod decide;
 mod exchange;
 mod form;
-mod headers;
+pub mod headers;
 mod line;
 mod rescue;
 mod stream;

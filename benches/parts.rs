@@ -1,0 +1,211 @@
+//! What the hot path is made of, each part as a closure that does it once. Used by `hot_path`, which takes the time, and
+//! by `instructions`, which counts. What it works on is made in `world`.
+
+pub mod world;
+
+use std::future::Future;
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use pingora_http::RequestHeader;
+use sentry_edge::auth::cookie;
+use sentry_edge::auth::keys::Keys;
+use sentry_edge::auth::token::Tokens;
+use sentry_edge::auth::{Demand, Identity, Verdict};
+use sentry_edge::config::{Access, Credentials, OutagePolicy};
+use sentry_edge::host::{Authority, Host};
+use sentry_edge::hygiene::{self, Incoming};
+use sentry_edge::path::CanonicalPath;
+use sentry_edge::proxy::headers::{self, Forwarding};
+use sentry_edge::routes::Service;
+use sentry_edge::sessions::SessionId;
+
+use world::{COOKIE, HOST, World};
+
+/// Does a part once.
+pub type Run = Box<dyn FnMut()>;
+
+/// Makes a part ready to run.
+pub type Prepare = fn() -> Run;
+
+/// Every part by its name, in the order in which a request meets them.
+pub const PARTS: [(&str, Prepare); 13] = [
+    ("hygiene", hygiene),
+    ("route among 10 hosts", || route(10)),
+    ("route among 1,000 hosts", || route(1_000)),
+    ("route among 100,000 hosts", || route(100_000)),
+    ("cookie scan", cookie_scan),
+    ("token, verified afresh", token_cold),
+    ("token, remembered", token_cached),
+    ("fingerprint", fingerprint),
+    ("guard, store in memory", guard),
+    ("head, copied", copy),
+    ("head, copied and stripped", strip),
+    ("head, copied, stripped and set", set),
+    ("all of it", all),
+];
+
+fn hygiene() -> Run {
+    let world = World::new(10);
+    Box::new(move || {
+        black_box(world.inspect()).ok();
+    })
+}
+
+/// From the text of an authority to the route, for a host that is another one each time.
+fn route(hosts: usize) -> Run {
+    let world = World::new(hosts);
+    let names: Vec<String> = (0..hosts).map(|at| format!("h{at}.iqueue.test:443")).collect();
+    let mut at = 0;
+    Box::new(move || {
+        // A stride that visits every host, and none soon after its neighbour in memory.
+        at = (at + 7_919) % hosts;
+        let authority = Authority::parse(black_box(&names[at])).unwrap();
+        let service = world.snapshot.routes.find(&authority.host).unwrap();
+        let path = CanonicalPath::of(black_box("/api/orders/17")).unwrap();
+        black_box(service.route(&path));
+    })
+}
+
+fn cookie_scan() -> Run {
+    let world = World::new(10);
+    Box::new(move || {
+        black_box(cookie::find(black_box(&world.request.headers), COOKIE));
+    })
+}
+
+fn token_cold() -> Run {
+    let world = World::new(10);
+    let (config, mut faults) = world::config(10);
+    let keys = Arc::new(Keys::load(&config.sentry, &mut faults).unwrap());
+    let settings = config.sentry.token;
+    let metrics = world.metrics.sign_on.token_cache.clone();
+    // No byte for remembered tokens: nothing is found again.
+    let tokens = Tokens::new(keys, settings.issuer, settings.leeway, 0, metrics.clone());
+    for _ in 0..3 {
+        tokens.verify(&world.token, world.now).unwrap();
+    }
+    assert_eq!(metrics.hit.get(), 0, "each was verified afresh");
+    Box::new(move || {
+        black_box(tokens.verify(black_box(&world.token), world.now)).ok();
+    })
+}
+
+fn token_cached() -> Run {
+    let world = World::new(10);
+    world.snapshot.guard.tokens().verify(&world.token, world.now).unwrap();
+    Box::new(move || {
+        black_box(world.snapshot.guard.tokens().verify(black_box(&world.token), world.now)).ok();
+    })
+}
+
+fn fingerprint() -> Run {
+    let world = World::new(10);
+    let session = SessionId::parse(&world.claims.sid).unwrap();
+    Box::new(move || {
+        black_box(world.snapshot.guard.fingerprints().of(black_box(&world.request.headers), &session));
+    })
+}
+
+fn guard() -> Run {
+    let world = World::new(10);
+    let service = world.service();
+    Box::new(move || {
+        black_box(world.check(&service));
+    })
+}
+
+fn copy() -> Run {
+    let world = World::new(10);
+    Box::new(move || {
+        black_box(world.request.clone());
+    })
+}
+
+fn strip() -> Run {
+    let world = World::new(10);
+    Box::new(move || {
+        let mut upstream = world.request.clone();
+        headers::strip(&mut upstream, &world.snapshot);
+        black_box(upstream);
+    })
+}
+
+fn set() -> Run {
+    let world = World::new(10);
+    let service = world.service();
+    let identity = world.check(&service);
+    Box::new(move || {
+        black_box(world.upstream_head(&identity, &service));
+    })
+}
+
+/// What a request costs between parsing and forwarding, without input and output.
+fn all() -> Run {
+    let world = World::new(10);
+    Box::new(move || {
+        let target = world.inspect().unwrap();
+        let service = Arc::clone(world.snapshot.routes.find(&target.authority.host).unwrap());
+        black_box(service.route(&target.path));
+        let identity = world.check(&service);
+        black_box(world.upstream_head(&identity, &service));
+    })
+}
+
+impl World {
+    fn service(&self) -> Arc<Service> {
+        Arc::clone(self.snapshot.routes.find(&Host::parse(HOST).unwrap()).unwrap())
+    }
+
+    fn inspect(&self) -> Result<hygiene::Target, hygiene::Malformed> {
+        let request = black_box(&self.request);
+        let incoming =
+            Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw: Some(&self.raw) };
+        hygiene::inspect(incoming, &self.snapshot.limits)
+    }
+
+    fn check(&self, service: &Service) -> Identity {
+        let demand = Demand {
+            audience: &service.audience,
+            service: Some(&service.name),
+            access: &Access::Required,
+            credentials: Credentials { cookie: true, bearer: false },
+            counts_as_activity: true,
+            on_outage: OutagePolicy::Deny,
+        };
+        let checked = self.snapshot.guard.check(black_box(&self.request.headers), &demand, self.now);
+        match at_once(checked) {
+            Verdict::Known(identity) => identity,
+            Verdict::Refused(reason) => panic!("refused: {}", reason.label()),
+        }
+    }
+
+    fn upstream_head(&self, identity: &Identity, service: &Service) -> RequestHeader {
+        let mut upstream = self.request.clone();
+        headers::strip(&mut upstream, &self.snapshot);
+        headers::use_origin_form(&mut upstream);
+        headers::join_cookies(&mut upstream, &self.snapshot.cookie_names, None).unwrap();
+        let client = IpAddr::from([192, 0, 2, 7]);
+        let forwarding = Forwarding {
+            client,
+            peer: client,
+            peer_is_trusted: false,
+            host: HOST,
+            port: 443,
+            request_id: "3e0d9c6a-54a5-4a3e-8d5e-0a4f2ad6f6a4",
+        };
+        headers::set(&mut upstream, &forwarding, &self.request.headers, Some((identity, service))).unwrap();
+        upstream
+    }
+}
+
+/// A store in memory lets nobody wait.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a store in memory answers at once"),
+    }
+}
