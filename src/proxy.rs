@@ -91,10 +91,10 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         let (pool, read_timeout) = destination(exchange)?;
         let server = pool.select(&exchange.tried).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
-        let peer = Box::new(pool.peer(server, read_timeout));
+        let peer = Box::new(pool.peer(server, read_timeout, session.as_downstream().is_upgrade_req()));
         exchange.tried.push(server);
         exchange.upstream_begun = Some(Instant::now());
         Ok(peer)

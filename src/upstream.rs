@@ -3,6 +3,9 @@
 //! Decides; Pingora connects. Servers take turns by weight, and a server that this request has already failed on
 //! is passed over. Called by `proxy`.
 
+mod upgrade;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,6 +13,9 @@ use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::config::{self, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
+
+/// Keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
+const UPGRADES: u64 = 1;
 
 /// A named set of servers for one application.
 pub struct Pool {
@@ -72,10 +78,16 @@ impl Pool {
         &self.servers[index]
     }
 
-    /// What Pingora needs to reach a server; `read_timeout` overrides the pool's.
-    pub fn peer(&self, index: usize, read_timeout: Option<Duration>) -> HttpPeer {
+    /// What Pingora needs to reach a server; `read_timeout` overrides the pool's. For an `upgrade` it is a connection
+    /// of another kind, never one that was used before.
+    pub fn peer(&self, index: usize, read_timeout: Option<Duration>, upgrade: bool) -> HttpPeer {
         let mut peer = self.servers[index].peer.clone();
         peer.options.read_timeout = Some(read_timeout.unwrap_or(self.timeouts.read));
+        if upgrade {
+            peer.options.custom_l4 = Some(Arc::new(upgrade::Connector));
+            peer.group_key = UPGRADES;
+            peer.options.idle_timeout = Some(Duration::from_millis(1));
+        }
         peer
     }
 }
@@ -149,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_timeout_is_set() {
-        let peer = pool(&[1]).peer(0, Some(Duration::from_secs(9)));
+        let peer = pool(&[1]).peer(0, Some(Duration::from_secs(9)), false);
         let options = &peer.options;
         assert_eq!(options.read_timeout, Some(Duration::from_secs(9)));
         for timeout in

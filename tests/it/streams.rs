@@ -137,6 +137,16 @@ fn grants(services: &[&str], roles: &[&str]) -> Grants {
     Grants::parse(owned(services), owned(roles)).unwrap()
 }
 
+#[test]
+fn every_websocket_opens_though_the_application_answers_at_once() {
+    let scene = scene(LAZY);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| echo(&mut scene.websocket("/ws"), "hello")));
+        }
+    });
+}
+
 // What keeps a session.
 
 #[test]

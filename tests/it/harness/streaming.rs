@@ -3,17 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 
 use super::runtime;
-
-/// Before a handshake is answered. Pingora closes a WebSocket whose 101 it reads before it has come to the end of the
-/// handshake's empty body, <https://github.com/cloudflare/pingora/issues/946>; nobody is that fast but a test.
-const THOUGHT: Duration = Duration::from_millis(50);
 
 /// What a `/download` promises.
 const DOWNLOAD_BYTES: usize = 1_000_000;
@@ -78,9 +73,6 @@ async fn serve(mut socket: TcpStream, said: broadcast::Sender<String>, open: Arc
         // Before the head is sent: who has it hears all that is said from then on.
         let said = said.subscribe();
         let head = if head.is_empty() { String::new() } else { format!("HTTP/1.1 {head}") };
-        if word == "ws" {
-            tokio::time::sleep(THOUGHT).await;
-        }
         socket.write_all(head.as_bytes()).await.unwrap();
         if ["ws", "events", "download", "upload"].contains(&word) {
             open.fetch_add(1, Ordering::SeqCst);

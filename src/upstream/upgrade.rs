@@ -1,0 +1,117 @@
+//! Connections for upgrades (WebSockets), which wait a moment before they let an answer be read.
+//!
+//! Pingora 0.9.1 carries the end of an upgrade request's empty body and the application's answer in one `select!`, in
+//! any order. Where the answer is taken first, the end of that body is then taken for the end of the tunnel, and the
+//! WebSocket closes right after its handshake (pingora#946). Both are ready at once when an application answers fast
+//! or the machine is busy. So these connections answer the first reads with "not yet": that gives the loop turns in
+//! which the end of the body alone is ready.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use pingora::{Error, ErrorType, Result};
+use pingora_core::connectors::L4Connect;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// In the first turn the end of the body is sent, in the second it is received; the others are to spare.
+const TURNS: u8 = 4;
+
+/// Makes such connections.
+#[derive(Debug)]
+pub struct Connector;
+
+#[derive(Debug)]
+struct Patient {
+    socket: TcpStream,
+    turns: u8,
+}
+
+#[async_trait]
+impl L4Connect for Connector {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let address =
+            address.as_inet().ok_or_else(|| Error::explain(ErrorType::ConnectError, "no address of the Internet"))?;
+        let socket = TcpStream::connect(address).await.map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+                _ => ErrorType::ConnectError,
+            };
+            Error::because(kind, format!("connecting to {address}"), error)
+        })?;
+        Ok(VirtualSocketStream::new(Box::new(Patient { socket, turns: TURNS })).into())
+    }
+}
+
+impl VirtualSocket for Patient {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match option {
+            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
+            // Pools have no key for keep-alive, nor for what else may come.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.turns > 0 {
+            self.turns -= 1;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_there_already_is_read_after_some_turns_and_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = SocketAddr::Inet(listener.local_addr().unwrap());
+        let (stream, accepted) = tokio::join!(Connector.connect(&address), listener.accept());
+        let (mut stream, (mut application, _)) = (stream.unwrap(), accepted.unwrap());
+        application.write_all(b"HTTP/1.1 101 ").await.unwrap();
+        let mut answer = [0; 13];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 101 ");
+        stream.write_all(b"hello").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut heard = [0; 5];
+        application.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"hello");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_a_refusal() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = SocketAddr::Inet(listener.local_addr().unwrap());
+        drop(listener);
+        assert_eq!(Connector.connect(&address).await.unwrap_err().etype(), &ErrorType::ConnectRefused);
+    }
+}
