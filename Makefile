@@ -29,6 +29,7 @@ bench: ## what the parts of the hot path cost; ARGS="cookie" for those with that
 	@.ci/deps build
 	@.ci/deps bench
 	@cargo bench --locked --profile $(or $(PROFILE),release) --bench hot_path --bench instructions -- $(ARGS)
+	@cargo bench --locked --profile $(or $(PROFILE),release) --bench sessions -- $(ARGS)
 
 load-test: ## side by side with other proxies; SCENARIO="threads logs" or all, ROUNDS=, SECONDS=, ONLY=, PROFILE=
 	@.ci/deps build

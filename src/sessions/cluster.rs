@@ -12,7 +12,7 @@ mod judgement;
 mod layout;
 pub mod member;
 mod mending;
-mod ring;
+pub mod ring;
 #[cfg(test)]
 mod tests;
 
