@@ -1,7 +1,8 @@
-//! The audit log: who signed in and out, which tickets were used, who was refused and why. One JSON line each.
+//! The audit log: who signed in and out, which tickets were used, who was refused and why, and what was asked of the
+//! admin API. One JSON line each.
 //!
-//! No secrets: no password, no token, no ticket value, no session id. Called where the thing happens, by `proxy`
-//! and `sentry`.
+//! No secrets: no password, no token, no ticket value, no session id. Called where the thing happens, by `proxy`,
+//! `sentry` and `server`.
 
 use std::net::IpAddr;
 
@@ -26,6 +27,10 @@ pub enum Event {
     AccessRefused,
     LoopBroken,
     StreamClosed,
+    /// Over the admin API, as the two that follow.
+    SessionsListed,
+    SessionsEnded,
+    ApiRefused,
 }
 
 /// One line. Absent parts are left out.

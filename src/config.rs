@@ -58,12 +58,20 @@ pub struct Server {
     /// Request workers; `None` is one for each core.
     pub threads: Option<usize>,
     pub listeners: Vec<Listener>,
-    pub admin: SocketAddr,
+    pub admin: Admin,
     pub trusted_proxies: Vec<IpNet>,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain: Duration,
     pub limits: Limits,
     pub timeouts: Timeouts,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub address: SocketAddr,
+    /// Opens the admin API; without one there is none.
+    pub token: Option<SecretSource>,
 }
 
 #[derive(Clone, Debug)]

@@ -41,7 +41,7 @@
 //! - [`reply`], [`pages`]: what we answer ourselves. [`access_log`], [`audit_log`], [`log_writer`]: what we write down.
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
-//! - [`server`]: where everything is made and put together; reload, drain, the admin listener.
+//! - [`server`]: where everything is made and put together; reload, drain, the admin listener and its API.
 //! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`]: primitives.
 //!
 //! # Invariants

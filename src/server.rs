@@ -4,9 +4,11 @@
 //! is not used: it would give each service a runtime of its own and sleep through a fixed grace period at the end.
 
 mod admin;
+mod api;
 pub(crate) mod listener;
 mod outside;
 mod reload;
+pub mod signed_in;
 mod start_error;
 mod stop;
 mod streams;
@@ -33,8 +35,11 @@ use crate::metrics::Metrics;
 use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
+use crate::users::clerk::Clerk;
+use api::{Api, Token};
 use listener::{Bound, Service};
 
+pub use outside::session_store;
 pub use start_error::StartError;
 
 /// Threads for what must block: none of ours does on the request path.
@@ -67,6 +72,7 @@ pub struct Edge {
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Loaded), Faults> {
     let (config, mut faults) = config::read(file)?;
     let loaded = Loaded::read(&config, clock, &mut faults);
+    Token::read(&config.server.admin, &mut faults);
     match (faults.is_empty(), loaded) {
         (true, Some(loaded)) => Ok((config, loaded)),
         _ => Err(faults),
@@ -79,6 +85,7 @@ impl Edge {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
         let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
         let loaded = Loaded::read(&config, &clock, &mut faults);
+        let token = Token::read(&config.server.admin, &mut faults);
         let (true, Some(loaded)) = (faults.is_empty(), loaded) else { return Err(StartError::Config(faults)) };
         metrics.operation.started(clock.now().seconds());
 
@@ -126,12 +133,13 @@ impl Edge {
             started_with: config.clone(),
             config,
         };
-        edge.serve(bound)?;
+        let api = token.map(|token| edge.api(token)).transpose()?;
+        edge.serve(bound, api)?;
         Ok(edge)
     }
 
     /// Begins to accept on every socket.
-    fn serve(&mut self, bound: AllBound) -> Result<(), StartError> {
+    fn serve(&mut self, bound: AllBound, api: Option<Api>) -> Result<(), StartError> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let limits = self.config.server.limits;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
@@ -157,6 +165,7 @@ impl Edge {
             logins: Arc::clone(&self.lasting.logins),
             drain: Arc::clone(&self.drain),
             snapshot: Arc::clone(&self.snapshot),
+            api,
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin");
@@ -165,6 +174,13 @@ impl Edge {
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
         runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
         Ok(())
+    }
+
+    fn api(&self, token: Token) -> Result<Api, StartError> {
+        // A connection of its own, so that no login waits for a listing.
+        let directory = outside::open_users(&self.config, &self.lasting.clock)?;
+        let users = Clerk::start(directory).map_err(StartError::Runtime)?;
+        Ok(Api::new(token, &self.config, &self.lasting, users))
     }
 
     fn proxy(&self) -> HttpProxy<Gateway> {
@@ -240,7 +256,7 @@ fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartError> 
             Protocol::Http => http.push(bound),
         }
     }
-    Ok(AllBound { https, http, admin: listener::bind(config.server.admin)? })
+    Ok(AllBound { https, http, admin: listener::bind(config.server.admin.address)? })
 }
 
 fn worker_threads(config: &Config) -> usize {

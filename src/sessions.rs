@@ -2,10 +2,12 @@
 //!
 //! A store knows keys, bytes and expiries; whether a session may pass is decided in `auth`, and what a ticket
 //! means in `sentry`. `memory` is the embedded default, `memcached` the shared one, and `observed` counts and
-//! times either of them. `cluster` makes one store of many servers, `copies` of each session among them.
+//! times either of them. `cluster` makes one store of many servers, `copies` of each session among them. `listing`
+//! is what an operator sees of all that is held.
 
 pub mod cluster;
 pub mod key;
+pub mod listing;
 pub mod memcached;
 pub mod memory;
 pub mod observed;
@@ -21,6 +23,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 pub use key::{CounterKey, SessionId, SessionKey, TicketId, TicketKey};
+pub use listing::{Listed, Listing};
 pub use record::{Fingerprint, SessionRecord};
 pub use tombstone::{Held, Tombstone};
 
@@ -62,6 +65,10 @@ pub trait SessionStore: Send + Sync {
     /// Forgets a counter.
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError>;
 
+    /// Looks through all that is held for sessions that live, of one user (by the record's name for them) or of all,
+    /// and answers up to `limit`. For operators: it may take its time, disturbs no other call, and slides nothing.
+    async fn list(&self, user: Option<&str>, limit: usize) -> Listing;
+
     /// Whether the store answers at all.
     async fn ping(&self) -> Result<(), StoreError>;
 }
@@ -98,6 +105,8 @@ pub enum StoreError {
     Garbled { cause: String },
     /// The store refused to hold more.
     Full,
+    /// It is there, and does the same for somebody else at the moment.
+    Busy,
 }
 
 impl StoreError {
@@ -130,6 +139,7 @@ impl std::fmt::Display for StoreError {
             Self::TimedOut => f.write_str("the session store did not answer in time"),
             Self::Garbled { cause } => write!(f, "the session store answered with garbage: {cause}"),
             Self::Full => f.write_str("the session store is full"),
+            Self::Busy => f.write_str("the session store lists its keys for somebody else; try again in a moment"),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! know HTTP: the login page (`sentry`) calls [`login::LoginPool`], the command line (`cli::user`) calls
 //! [`sqlite::SqliteDirectory`].
 
+pub mod clerk;
 mod entry;
 pub mod import;
 pub mod login;

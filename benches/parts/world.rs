@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pingora_http::RequestHeader;
 use sentry_edge::audit_log::AuditLog;
+use sentry_edge::auth::streams::Streams;
 use sentry_edge::auth::token::Claims;
 use sentry_edge::clock::{Clock, UnixTime};
 use sentry_edge::config::{self, Config, Faults, LogTarget};
@@ -99,6 +100,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         store,
         sessions_are_checked: true,
         seen: Arc::default(),
+        streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),
         audit: Arc::new(AuditLog::new(LogWriter::open(&LogTarget::Off, "audit-log", dropped).unwrap())),

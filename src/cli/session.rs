@@ -1,4 +1,6 @@
-//! `session …`: what an administrator does to the sessions of users who are signed in.
+//! `session …`: what an administrator sees of the sessions of users who are signed in, and does to them.
+
+mod list;
 
 use clap::{Args, Subcommand};
 
@@ -16,6 +18,8 @@ pub struct Session {
 
 #[derive(Subcommand)]
 enum Command {
+    /// List the sessions that live in the shared store. Looking is no activity.
+    List(list::List),
     /// End every session of a user, on every edge that shares the user directory, within moments.
     End {
         #[arg(long, value_name = "NAME")]
@@ -25,11 +29,17 @@ enum Command {
 
 impl Session {
     pub fn carry_out(self) -> Result<(), Failure> {
-        let Command::End { user } = self.command;
-        let name = UserName::parse(&user).map_err(Failure::because)?;
-        let (directory, config) = open_directory(&self.file, false)?;
-        directory.end_sessions(&name)?;
-        println!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh()));
-        Ok(())
+        match self.command {
+            Command::List(list) => list.carry_out(&self.file),
+            Command::End { user } => end(&user, &self.file),
+        }
     }
+}
+
+fn end(user: &str, file: &ConfigFile) -> Result<(), Failure> {
+    let name = UserName::parse(user).map_err(Failure::because)?;
+    let (directory, config) = open_directory(file, false)?;
+    directory.end_sessions(&name)?;
+    println!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh()));
+    Ok(())
 }

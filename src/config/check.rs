@@ -12,8 +12,8 @@ use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
 use super::{
-    Certificate, Config, Limits, Listener, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer, OutagePolicy,
-    Protocol, Server, Sessions, Timeouts, Tls, TlsVersion, Users,
+    Admin, Certificate, Config, Limits, Listener, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer,
+    OutagePolicy, Protocol, Server, Sessions, Timeouts, Tls, TlsVersion, Users,
 };
 
 /// `directory` is where relative paths begin: the configuration file's own.
@@ -83,11 +83,14 @@ impl Check<'_> {
             }
         };
         let listeners = self.listeners(&server.listeners);
-        let admin = server.admin.as_ref().and_then(|admin| admin.address.as_deref());
+        let admin = server.admin.unwrap_or_default();
         Server {
             threads,
             listeners,
-            admin: self.address("server.admin.address", admin, "127.0.0.1:9090"),
+            admin: Admin {
+                address: self.address("server.admin.address", admin.address.as_deref(), "127.0.0.1:9090"),
+                token: admin.token.and_then(|token| self.secret("server.admin.token", &token)),
+            },
             trusted_proxies: self.networks(&server.trusted_proxies),
             drain: time(server.drain, seconds(20)),
             limits: self.limits(&server.limits),

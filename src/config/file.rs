@@ -73,6 +73,7 @@ pub enum Protocol {
 #[serde(default)]
 pub struct Admin {
     pub address: Option<String>,
+    pub token: Option<Secret>,
 }
 
 #[derive(Debug, Default, Deserialize)]

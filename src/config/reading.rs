@@ -74,22 +74,26 @@ fn path_text(path: &Path) -> String {
 }
 
 /// Where the texts stand that must not be printed.
-const KEYS: &str = "sentry.keys";
+const SECRETS: [&str; 2] = ["sentry.keys", "server.admin.token"];
 
-/// The reader's own message, which quotes what it found; but for keys, where that may be a secret in the wrong place.
+fn is_secret(key: &str) -> bool {
+    SECRETS.iter().any(|place| key.starts_with(place))
+}
+
+/// The reader's own message, which quotes what it found; but for secrets, where that may be a secret in the wrong place.
 fn describe(key: &str, error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(", expected ") {
-        Some((_, expected)) if key.starts_with(KEYS) => format!("this is not {expected}"),
-        None if key.starts_with(KEYS) => "this is not what belongs here".into(),
+        Some((_, expected)) if is_secret(key) => format!("this is not {expected}"),
+        None if is_secret(key) => "this is not what belongs here".into(),
         _ => text,
     }
 }
 
-/// What stands below a key's material is cut off: `{correct horse}` is a key without a value to YAML.
+/// What stands below a secret is cut off: `{correct horse}` is a key without a value to YAML.
 fn without_secret(key: &str) -> &str {
-    let material = |name: &&str| key.starts_with(KEYS) && key.contains(*name);
-    let name = [".secret.", ".private_key.", ".public_key."].into_iter().find(material);
+    let material = |name: &&str| is_secret(key) && key.contains(*name);
+    let name = [".secret.", ".private_key.", ".public_key.", ".token."].into_iter().find(material);
     match name.and_then(|name| Some(key.find(name)? + name.len() - 1)) {
         Some(end) => &key[..end],
         None => key,

@@ -11,6 +11,8 @@ pub struct OperationMetrics {
     pub config_last_reload_timestamp: IntGauge,
     /// Log lines given up because the writer was behind; label `log`.
     pub log_lines_dropped: IntCounterVec,
+    /// Calls of the admin API by what came of them; label `result`.
+    pub admin_api_requests: IntCounterVec,
     /// The limit that was met; label `limit`.
     pub(super) limits_reached: IntCounterVec,
     start_time: IntGauge,
@@ -30,6 +32,7 @@ impl OperationMetrics {
                 "Log lines given up because the writer was behind",
                 &["log"],
             )?,
+            admin_api_requests: make.counters("admin_api_requests_total", "Calls of the admin API", &["result"])?,
             limits_reached: make.counters("limits_reached_total", "Requests that met a limit", &["limit"])?,
             start_time: make.gauge("start_time_seconds", "When the process began, Unix time")?,
         };

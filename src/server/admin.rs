@@ -1,5 +1,7 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`. Plain HTTP, for operators alone, by default on loopback.
+//! The admin listener: `/livez`, `/readyz`, `/metrics` and, with a token, the API. Plain HTTP, for operators alone, by
+//! default on loopback.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,6 +11,7 @@ use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde_json::json;
 
+use super::api::{self, Api};
 use crate::config::OutagePolicy;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
@@ -25,14 +28,25 @@ pub struct Admin {
     pub logins: Arc<LoginPool>,
     pub drain: Arc<Drain>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// `None` without a token.
+    pub api: Option<Api>,
 }
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if api::has_body(&session.req_header().headers) {
+            // It would be read to its end for the next request's sake.
+            session.set_keepalive(None);
+        }
+        if api::is_under(session.req_header().uri.path()) {
+            return self.api(session).await;
+        }
         let request = session.req_header();
         if request.method != Method::GET && request.method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "this listener only tells\n");
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this listener only tells\n");
+            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+            return response;
         }
         let mut response = match request.uri.path() {
             "/livez" => text(StatusCode::OK, "alive\n"),
@@ -48,6 +62,19 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
+    async fn api(&self, session: &ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let client = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+        let mut response = match &self.api {
+            Some(api) => api.answer(request, client).await,
+            None => api::off(),
+        };
+        if request.method == Method::HEAD {
+            response.body_mut().clear();
+        }
+        response
+    }
+
     /// Ready when requests can be decided on: not going away, and the session store answers or its absence is
     /// provided for.
     async fn ready(&self) -> Response<Vec<u8>> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Edge;
+use super::api::Token;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{Loaded, Snapshot};
 
@@ -25,6 +26,8 @@ impl Edge {
     fn try_reload(&mut self) -> Result<Vec<&'static str>, Faults> {
         let (config, mut faults) = config::read(&self.file)?;
         let loaded = Loaded::read(&config, &self.lasting.clock, &mut faults);
+        // Taken up by a new process alone, but one with a fault would keep that from starting.
+        Token::read(&config.server.admin, &mut faults);
         let (true, Some(mut loaded)) = (faults.is_empty(), loaded) else { return Err(faults) };
         let certificates = std::mem::take(&mut loaded.certificates);
         let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
@@ -59,7 +62,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     };
     [
         changed("server.listeners", &old.server.listeners, &new.server.listeners),
-        changed("server.admin", &old.server.admin, &new.server.admin),
+        // A secret is not printed, so it is compared itself.
+        (old.server.admin != new.server.admin).then_some("server.admin"),
         changed("server.threads", &old.server.threads, &new.server.threads),
         changed("server.limits.connections", &old.server.limits.connections, &new.server.limits.connections),
         changed(

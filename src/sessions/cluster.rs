@@ -10,6 +10,7 @@
 
 mod judgement;
 mod layout;
+mod listing;
 pub mod member;
 mod mending;
 pub mod ring;
@@ -30,7 +31,8 @@ use self::member::Member;
 use self::mending::{Mending, Pauses};
 use super::observed::{Operation, always};
 use super::{
-    CounterKey, Found, Held, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey, Tombstone,
+    CounterKey, Found, Held, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+    Tombstone,
 };
 use crate::clock::{Clock, UnixTime};
 use crate::metrics::StoreMetrics;
@@ -238,6 +240,10 @@ impl<M: Member> SessionStore for Cluster<M> {
 
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
         self.count(Operation::ForgetFailures, key, async |seat| seat.member.forget_failures(key).await).await
+    }
+
+    async fn list(&self, user: Option<&str>, limit: usize) -> Listing {
+        listing::list(&self.layout.load_full(), user, limit).await
     }
 
     /// Whether any server answers: an edge that has lost some of its sessions still serves the others.

@@ -92,6 +92,16 @@ impl std::fmt::Debug for SessionId {
     }
 }
 
+impl SessionKey {
+    /// A key as it stands in a store; `None` for anything that is no session's. There it may be percent-encoded,
+    /// as memcached lists keys, which of ours concerns the colon alone.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hash = ["s:", "s%3A", "s%3a"].iter().find_map(|prefix| text.strip_prefix(prefix))?;
+        let ours = hash.len() == 43 && hash.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        ours.then(|| Self(format!("s:{hash}").into()))
+    }
+}
+
 impl TicketId {
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4())
@@ -137,6 +147,22 @@ mod tests {
             let key = CounterKey::new("account", subject);
             assert_eq!(key.as_str().len(), 45);
             assert!(key.as_str().bytes().all(|b| b.is_ascii_graphic()));
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_from_a_list_of_keys_and_others_are_not_taken_for_one() {
+        let key = SessionId::random().unwrap().key();
+        let hash = &key.as_str()[2..];
+        for listed in [key.as_str(), &format!("s%3A{hash}"), &format!("s%3a{hash}")] {
+            assert_eq!(SessionKey::parse(listed), Some(key.clone()), "{listed}");
+        }
+        for other in ["", "s:", "s%3A", "s%3", &format!("t%3A{hash}"), &format!("c:{hash}"), &format!("s%3A{hash}x")] {
+            assert_eq!(SessionKey::parse(other), None, "{other}");
+        }
+        for odd in ["%", " ", "é", "=", "+", "/"] {
+            let listed = format!("s:{odd}{}", &hash[odd.len()..]);
+            assert_eq!(SessionKey::parse(&listed), None, "{listed}");
         }
     }
 

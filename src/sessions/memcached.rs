@@ -1,5 +1,6 @@
 //! One memcached server, of one or more that edges share (`cluster`). This file says which commands an operation is;
-//! how they get there and back is below: `link` (queue and owner task), `connection`, `breaker`, `wire`.
+//! how they get there and back is below: `link` (queue and owner task), `connection`, `breaker`, `wire`. `survey` is the
+//! look through all that it holds.
 //!
 //! A look-up is one `mg … v T<ttl>` in a batch with its neighbours. What must not be undone by a latecomer is a
 //! condition on the cas (`ms … C<cas>`), which a server refuses when the value is another or gone: no touch and no
@@ -16,18 +17,21 @@ mod command;
 mod connection;
 mod link;
 mod look_up;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use self::address::Address;
 use self::breaker::Breaker;
 use self::link::Link;
 use self::look_up::LookUp;
+use self::survey::Survey;
 use self::wire::{Cas, Command, Condition, Reply, garbled};
 use super::cluster::member::Member;
 use super::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
@@ -63,9 +67,11 @@ pub fn check(server: &str) -> Result<(), BadServer> {
 }
 
 pub struct MemcachedServer {
+    address: Address,
     look_ups: Link<LookUp>,
     commands: Link<Command>,
     timeout: Duration,
+    rests: IntCounter,
 }
 
 impl MemcachedServer {
@@ -73,11 +79,14 @@ impl MemcachedServer {
     pub fn new(settings: &Settings, metrics: &StoreMetrics) -> Result<Self, BadServer> {
         let address = Address::parse(&settings.server)?;
         let timeout = settings.timeout;
-        let breaker = || Breaker::new(timeout, metrics.rests.with_label_values(&[&settings.server]));
+        let rests = metrics.rests.with_label_values(&[&settings.server]);
+        let breaker = || Breaker::new(timeout, rests.clone());
         Ok(Self {
             look_ups: Link::new(address.clone(), breaker(), Some(metrics.batch_size.clone())),
-            commands: Link::new(address, breaker(), None),
+            commands: Link::new(address.clone(), breaker(), None),
+            address,
             timeout,
+            rests,
         })
     }
 
@@ -122,6 +131,8 @@ impl MemcachedServer {
 }
 
 impl Member for MemcachedServer {
+    type Survey = Survey;
+
     async fn look_up(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
         let look_up = LookUp { key: key.clone(), slide: slide.map(Into::into) };
         self.look_ups.ask(look_up, self.deadline()).await?.map(|value| decode(&value)).transpose()
@@ -186,6 +197,10 @@ impl Member for MemcachedServer {
 
     fn silent_for(&self) -> Duration {
         self.look_ups.silent_for()
+    }
+
+    fn survey(&self) -> Survey {
+        Survey::new(self.address.clone(), self.timeout, self.rests.clone())
     }
 }
 

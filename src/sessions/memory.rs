@@ -13,8 +13,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::shelf::{Shelf, Slot};
-use super::{CounterKey, Found, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use self::shelf::{Shelf, Slot, Walk};
+use super::listing::Gathering;
+use super::{
+    CounterKey, Found, Listed, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+};
 use crate::clock::{Clock, UnixTime};
 
 pub struct MemoryStore {
@@ -130,6 +133,22 @@ impl SessionStore for MemoryStore {
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
         self.counters.remove(key, self.now());
         Ok(())
+    }
+
+    /// In steps, between which others have their turn.
+    async fn list(&self, user: Option<&str>, limit: usize) -> Listing {
+        let mut gathering = Gathering::new(user, limit);
+        let mut walk = Walk::default();
+        while !gathering.is_full() {
+            let step = self.sessions.walk(&mut walk, self.now(), |key, slot| {
+                let (record, idles_until) = (slot.value.clone(), slot.expires);
+                gathering.wants(&record).then(|| Listed { key: key.clone(), record, idles_until, servers: Vec::new() })
+            });
+            let Some(listed) = step else { break };
+            listed.into_iter().for_each(|listed| gathering.add(listed));
+            tokio::task::yield_now().await;
+        }
+        gathering.done()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::{CounterKey, Found, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use super::{CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
 
@@ -42,6 +42,7 @@ pub enum Operation {
     AddFailure,
     TakeBackFailure,
     ForgetFailures,
+    List,
     Ping,
 }
 
@@ -55,6 +56,7 @@ struct Watch {
     timeout: IntCounter,
     garbled: IntCounter,
     full: IntCounter,
+    busy: IntCounter,
 }
 
 /// What is known of the server. Nothing at first: a start is no change to log.
@@ -70,7 +72,7 @@ enum Change {
 }
 
 impl Operation {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::Insert, "insert"),
         (Self::Find, "find"),
         (Self::RecordAccess, "record_access"),
@@ -81,6 +83,7 @@ impl Operation {
         (Self::AddFailure, "add_failure"),
         (Self::TakeBackFailure, "take_back_failure"),
         (Self::ForgetFailures, "forget_failures"),
+        (Self::List, "list"),
         (Self::Ping, "ping"),
     ];
 }
@@ -159,6 +162,7 @@ impl Watch {
             timeout: count("timeout"),
             garbled: count("garbled"),
             full: count("full"),
+            busy: count("busy"),
         }
     }
 
@@ -168,6 +172,7 @@ impl Watch {
             StoreError::TimedOut => &self.timeout,
             StoreError::Garbled { .. } => &self.garbled,
             StoreError::Full => &self.full,
+            StoreError::Busy => &self.busy,
         }
     }
 }
@@ -224,6 +229,13 @@ impl<S: SessionStore> SessionStore for Observed<S> {
 
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
         self.watcher.watch(Operation::ForgetFailures, self.store.forget_failures(key), always).await
+    }
+
+    async fn list(&self, user: Option<&str>, limit: usize) -> Listing {
+        let listed = async { Ok(self.store.list(user, limit).await) };
+        let listing = self.watcher.watch(Operation::List, listed, |listing| !listing.sessions.is_empty()).await;
+        // A store of one place tells its failures in the listing.
+        listing.unwrap_or_default()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -36,6 +36,9 @@ macro_rules! conformance {
             taking_back_from_nothing_makes_no_counter
             no_addition_of_50_at_once_is_lost
             what_was_not_touched_is_forgotten_in_time
+            living_sessions_are_listed_and_nothing_else
+            a_look_through_the_store_is_no_activity
+            a_listing_holds_no_more_than_its_limit
             a_store_answers_a_ping
         }
     };
@@ -294,6 +297,51 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
     assert_eq!(store.redeem_ticket(&used, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&remembered, LONG).await.unwrap(), Redemption::Replayed);
     assert_eq!(store.add_failure(&key, LONG).await, Ok(1));
+}
+
+pub async fn living_sessions_are_listed_and_nothing_else(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let (hers, his, ended) = (session(), session(), session());
+    // Sessions of others may be there as well.
+    let (ada, bob) = (counter(), counter());
+    for (key, user) in [(&hers, &ada), (&his, &bob), (&ended, &ada)] {
+        one.insert(key, &record(user.as_str()), LONG).await.unwrap();
+    }
+    one.issue_ticket(&ticket(), b"a token", LONG).await.unwrap();
+    one.end(&ended, until()).await.unwrap();
+    let listing = other.list(Some(ada.as_str()), 100).await;
+    assert_eq!((listing.unreachable, listing.more), (vec![], false));
+    let [listed] = listing.sessions.as_slice() else { panic!("{:?}", listing.sessions) };
+    assert_eq!((&listed.key, &listed.record), (&hers, &record(ada.as_str())));
+    let left = listed.idles_until.since(Clock::default().now());
+    assert!(left <= LONG + Duration::from_secs(1) && left > LONG / 2, "{left:?}");
+    let all = other.list(None, 10_000).await.sessions;
+    assert!([&hers, &his].iter().all(|key| all.iter().filter(|listed| listed.key == **key).count() == 1));
+    assert!(all.iter().all(|listed| listed.key != ended));
+}
+
+pub async fn a_look_through_the_store_is_no_activity(subject: &impl Subject) {
+    let [store, _] = subject.edges();
+    let (key, user) = (session(), counter());
+    store.insert(&key, &record(user.as_str()), LONG).await.unwrap();
+    let first = store.list(Some(user.as_str()), 100).await.sessions;
+    subject.pass(Duration::from_millis(1500)).await;
+    assert_eq!(store.list(Some(user.as_str()), 100).await.sessions, first);
+    store.find(&key, Some(2 * LONG)).await.unwrap();
+    let touched = store.list(Some(user.as_str()), 100).await.sessions;
+    assert!(touched[0].idles_until > first[0].idles_until.plus(LONG / 2), "a request is");
+}
+
+pub async fn a_listing_holds_no_more_than_its_limit(subject: &impl Subject) {
+    let [store, _] = subject.edges();
+    let user = counter();
+    for _ in 0..200 {
+        store.insert(&session(), &record(user.as_str()), LONG).await.unwrap();
+    }
+    for (limit, length) in [(0, 0), (1, 1), (199, 199), (200, 200), (10_000, 200)] {
+        let listing = store.list(Some(user.as_str()), limit).await;
+        assert_eq!((listing.sessions.len(), listing.more), (length, limit < 200), "limit {limit}");
+    }
 }
 
 pub async fn a_store_answers_a_ping(subject: &impl Subject) {

@@ -48,6 +48,8 @@ pub enum SqliteError {
         path: PathBuf,
         source: io::Error,
     },
+    /// Nobody came to ask it: too many wait, or the question panicked.
+    NoAnswer,
     /// `doing` completes "the user database failed at …".
     Database {
         doing: &'static str,
@@ -199,6 +201,7 @@ impl fmt::Display for SqliteError {
                 path.display()
             ),
             Self::File { path, .. } => write!(f, "cannot make {}", path.display()),
+            Self::NoAnswer => f.write_str("the user database was not asked"),
             Self::Database { doing, .. } => write!(f, "the user database failed at {doing}"),
         }
     }

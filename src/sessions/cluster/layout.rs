@@ -145,6 +145,17 @@ impl<M: Member> Layout<M> {
         owners
     }
 
+    /// Every server that may hold anything.
+    pub fn everybody(&self, now: Instant) -> Vec<Arc<Seat<M>>> {
+        let mut seats = self.seats.clone();
+        for seat in self.former(now).into_iter().flat_map(|former| &former.seats) {
+            if seats.iter().all(|other| other.name != seat.name) {
+                seats.push(Arc::clone(seat));
+            }
+        }
+        seats
+    }
+
     fn former(&self, now: Instant) -> Option<&Layout<M>> {
         self.former.as_ref().filter(|former| now < former.until).map(|former| &*former.layout)
     }

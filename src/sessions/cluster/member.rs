@@ -6,9 +6,14 @@ use std::time::Duration;
 use crate::clock::UnixTime;
 use crate::sessions::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
 
+/// What lies under a key, or nothing; an error is the value's own, such as garbage.
+pub type Lies = Result<Option<Held>, StoreError>;
+
 /// Each call is bounded by the server's own deadline. Those that write nothing over what is there (`add`) and those
 /// that write on condition (`record_access`, `redeem_ticket`) are atomic at the server.
 pub trait Member: Send + Sync + 'static {
+    type Survey: Survey;
+
     /// What lies under `key`; with `slide`, its expiry moves, whatever it is.
     fn look_up(
         &self,
@@ -63,4 +68,18 @@ pub trait Member: Send + Sync + 'static {
 
     /// How long the server has given no answer; zero while it does.
     fn silent_for(&self) -> Duration;
+
+    /// Begins a look through all that the server holds. Asks nothing yet.
+    fn survey(&self) -> Self::Survey;
+}
+
+/// A look through all that a server holds, over connections of its own, so that it holds up nobody. Each call has a
+/// deadline, the whole has none. After an error it is over.
+pub trait Survey: Send {
+    /// The next keys of sessions and tombstones, each with when it is forgotten; `None` at the end. What comes or goes
+    /// meanwhile may be missed, and a key may come twice.
+    fn keys(&mut self) -> impl Future<Output = Result<Option<Vec<(SessionKey, UnixTime)>>, StoreError>> + Send;
+
+    /// What lies under each of `keys`, a page of them at most, in their order. Slides nothing.
+    fn look_up(&mut self, keys: &[SessionKey]) -> impl Future<Output = Result<Vec<Lies>, StoreError>> + Send;
 }

@@ -207,6 +207,68 @@ async fn a_ticket_is_won_at_most_once_whatever_happens_to_the_servers() {
 }
 
 #[tokio::test]
+async fn each_session_is_listed_once_with_the_servers_that_it_lies_on_and_ghosts_are_not() {
+    for seed in 0..200 {
+        let world = World::new(seed, EDGES, SERVERS, 0);
+        let edges = edges(&world, 2);
+        let keys: Vec<SessionKey> = (0..20).map(|_| session()).collect();
+        for key in &keys {
+            edges[0].insert(key, &record("ada"), LONG).await.unwrap();
+        }
+        let away = world.draw(SERVERS);
+        (0..EDGES).for_each(|edge| world.cut(edge, away, true));
+        for key in &keys[10..] {
+            edges[1].end(key, until()).await.unwrap();
+        }
+        // The server is back, and has not heard yet.
+        (0..EDGES).for_each(|edge| world.cut(edge, away, false));
+        let listing = edges[0].list(None, 1000).await;
+        let mut listed: Vec<&SessionKey> = listing.sessions.iter().map(|listed| &listed.key).collect();
+        listed.sort();
+        let mut living: Vec<&SessionKey> = keys[..10].iter().collect();
+        living.sort();
+        assert_eq!(listed, living, "seed {seed}");
+        for session in &listing.sessions {
+            let held = |server: &usize| matches!(world.held(*server, &session.key), Some(Held::Session(_)));
+            let on: Vec<String> = (0..SERVERS).filter(held).map(|server| server.to_string()).collect();
+            assert_eq!(session.servers, on);
+            assert_eq!(on.len(), 2);
+        }
+        assert_eq!((listing.unreachable, listing.more), (vec![], false));
+        world.heal();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_asked_is_named_and_what_the_others_hold_is_listed() {
+    for copies in [1, 2] {
+        let world = World::new(1, EDGES, SERVERS, 0);
+        let edges = edges(&world, copies);
+        let keys: Vec<SessionKey> = (0..60).map(|_| session()).collect();
+        for key in &keys {
+            edges[0].insert(key, &record("ada"), LONG).await.unwrap();
+        }
+        world.cut(0, 1, true);
+        let listing = edges[0].list(None, 1000).await;
+        assert_eq!(listing.unreachable, [("1".to_owned(), StoreError::Away { cause: "cut off".into() })]);
+        let reached = |key: &&SessionKey| [0, 2].iter().any(|server| world.held(*server, key).is_some());
+        assert_eq!(listing.sessions.len(), keys.iter().filter(reached).count());
+        assert_eq!(listing.sessions.len() == keys.len(), copies == 2, "with two copies none is missed");
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_lie_where_they_belonged_before_are_listed_too() {
+    let world = World::new(7, EDGES, 5, 0);
+    let cluster = edge(&world, 0, 3, 1);
+    for _ in 0..50 {
+        cluster.insert(&session(), &record("ada"), LONG).await.unwrap();
+    }
+    cluster.rearrange(&servers(5)[2..], 1, connect(&world, 0)).unwrap();
+    assert_eq!(cluster.list(Some("ada"), 1000).await.sessions.len(), 50);
+}
+
+#[tokio::test]
 async fn a_counter_goes_on_elsewhere_while_its_server_is_away() {
     let world = World::new(1, EDGES, SERVERS, 0);
     let edges = edges(&world, 1);

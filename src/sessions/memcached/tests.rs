@@ -3,6 +3,7 @@
 
 mod fake;
 mod lies;
+mod listing;
 mod outage;
 mod process;
 mod several;

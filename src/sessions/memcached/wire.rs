@@ -1,10 +1,12 @@
-//! The only file that names `async_memcached`: what we ask of a server, what it may answer, and what its
-//! failures are to us. One call here is one round trip; it takes the client and gives it back only when its
+//! The only file, with `dump` below it, that names `async_memcached`: what we ask of a server, what it may answer, and
+//! what its failures are to us. One call here is one round trip; it takes the client and gives it back only when its
 //! answer was read whole. Deadlines and reconnecting, which the crate has not, are
 //! [`Connection`](super::connection::Connection)'s.
 //!
 //! Every command asks for its key back (`k`), and an answer that names another key is garbage: no request is
 //! ever told what belongs to another.
+
+mod dump;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use async_memcached::{Error, ErrorKind, MetaProtocol, MetaValue, Status};
 use super::address::Address;
 use super::bridge;
 use crate::sessions::StoreError;
+
+pub use dump::{Dumped, dump};
 
 /// A connection to a server, with a number of its own.
 pub struct Client {

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,8 @@ const SHARDS: usize = 16;
 /// What an insertion sweeps at most while there is room: more than it adds, so that memory is returned
 /// as fast as it is taken, and few enough that no insertion is slow.
 const SWEEP: usize = 4;
+/// Entries that a walk looks at under one lock: some ten microseconds.
+const STRIDE: usize = 64;
 
 /// An entry's value and end.
 pub struct Slot<V> {
@@ -39,6 +42,18 @@ struct Shard<K, V> {
     entries: HashMap<K, Filed<V>, ahash::RandomState>,
     /// Every entry's key once, under `filed`.
     timeline: BTreeSet<(UnixTime, K)>,
+}
+
+/// How far a walk over all entries has come.
+pub struct Walk<K> {
+    shard: usize,
+    after: Option<(UnixTime, K)>,
+}
+
+impl<K> Default for Walk<K> {
+    fn default() -> Self {
+        Self { shard: 0, after: None }
+    }
 }
 
 struct Filed<V> {
@@ -99,6 +114,30 @@ impl<K: Clone + Eq + Hash + Ord, V> Shelf<K, V> {
         let slot = self.shard(key).remove(key)?;
         self.release(1);
         (slot.expires > now).then_some(slot.value)
+    }
+
+    /// The next step of a walk: shows `look` some live entries and answers what it made of them; `None` at the end.
+    /// What comes or goes during the walk may be missed; what is touched during it may be shown twice.
+    pub fn walk<R>(
+        &self,
+        walk: &mut Walk<K>,
+        now: UnixTime,
+        mut look: impl FnMut(&K, &Slot<V>) -> Option<R>,
+    ) -> Option<Vec<R>> {
+        let shard = lock(self.shards.get(walk.shard)?);
+        let from = walk.after.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut seen = Vec::new();
+        let mut left = STRIDE;
+        for (filed, key) in shard.timeline.range((from, Bound::Unbounded)).take(STRIDE) {
+            left -= 1;
+            let entry = shard.entries.get(key).filter(|entry| entry.slot.expires > now);
+            seen.extend(entry.and_then(|entry| look(key, &entry.slot)));
+            if left == 0 {
+                walk.after = Some((*filed, key.clone()));
+            }
+        }
+        walk.shard += usize::from(left > 0);
+        Some(seen)
     }
 
     /// Entries held; some may have expired.
@@ -277,6 +316,26 @@ mod tests {
         put(&shelf, 1, 1000, 0).unwrap();
         shelf.visit(&1, at(0), |slot| slot.expires = at(10)).unwrap();
         put(&shelf, 2, 1000, 10).unwrap();
+        assert_sound(&shelf);
+    }
+
+    #[test]
+    fn a_walk_meets_every_live_entry_though_others_are_touched_meanwhile() {
+        let shelf = Shelf::new(10_000);
+        for key in 0..5000 {
+            put(&shelf, key, if key % 5 == 0 { 50 } else { 100 + u64::from(key) }, 0).unwrap();
+        }
+        let (mut walk, mut met, mut steps) = (Walk::default(), BTreeSet::new(), 0);
+        while let Some(step) = shelf.walk(&mut walk, at(60), |key, slot| (slot.value == *key).then_some(*key)) {
+            assert!(step.len() <= STRIDE);
+            met.extend(step);
+            steps += 1;
+            for key in (1..5000).step_by(5).skip(steps).take(40) {
+                shelf.visit(&key, at(60), |slot| slot.expires = at(20_000)).unwrap();
+            }
+        }
+        let live: BTreeSet<u32> = (0..5000).filter(|key| key % 5 != 0).collect();
+        assert_eq!(met, live);
         assert_sound(&shelf);
     }
 

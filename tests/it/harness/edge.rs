@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sentry_edge::clock::Clock;
@@ -29,6 +29,7 @@ pub struct Builder {
     sentry: String,
     sessions: String,
     server: String,
+    admin: String,
     keys: String,
     log: String,
     tls: String,
@@ -41,7 +42,8 @@ pub struct Builder {
 pub struct Edge {
     pub inner: sentry_edge::server::Edge,
     pub clock: Clock,
-    pub folder: tempfile::TempDir,
+    /// Shared with its twins.
+    pub folder: Arc<tempfile::TempDir>,
     domain: String,
     users: Vec<String>,
     balanced: bool,
@@ -56,6 +58,7 @@ pub fn edge() -> Builder {
         sentry: String::new(),
         sessions: "{store: memory}".into(),
         server: String::new(),
+        admin: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
         log: "{level: warn, access: {path: access.log}, audit: {path: audit.log}}".into(),
         tls: String::new(),
@@ -107,6 +110,12 @@ impl Builder {
     /// More keys of `server`, in flow style.
     pub fn server(mut self, more: &str) -> Self {
         self.server = format!(", {more}");
+        self
+    }
+
+    /// More keys of `server.admin`, in flow style.
+    pub fn admin(mut self, more: &str) -> Self {
+        self.admin = format!(", {more}");
         self
     }
 
@@ -166,12 +175,12 @@ impl Builder {
         let extra: String = (0..self.certificates.len()).map(extra).collect();
         let mut yaml = format!(
             "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
-             admin: {{address: \"127.0.0.1:0\"}}, drain: 5s{}}}\n\
+             admin: {{address: \"127.0.0.1:0\"{}}}, drain: 5s{}}}\n\
              log: {}\n\
              tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\
              sentry: {{host: sentry.{}, keys: {}{}}}\n\
              sessions: {}\nusers: {{refresh: 20ms, sqlite: {{path: users.db}}}}\nservices:\n",
-            self.server, self.log, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
+            self.admin, self.server, self.log, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
@@ -230,6 +239,7 @@ impl Builder {
         let inner = sentry_edge::server::Edge::start(&file, clock.clone())
             .unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
         let users = self.users.iter().map(|(name, ..)| name.clone()).collect();
+        let folder = Arc::new(folder);
         Edge { inner, clock, folder, domain: self.domain, users, balanced: self.balanced }
     }
 }
@@ -278,6 +288,14 @@ impl Edge {
     pub fn restart(&mut self) {
         let file = self.folder.path().join("edge.yaml");
         self.inner = sentry_edge::server::Edge::start(&file, self.clock.clone()).unwrap();
+    }
+
+    /// Another edge from the same folder, and so with the same users, on other ports.
+    pub fn twin(&self) -> Self {
+        let inner =
+            sentry_edge::server::Edge::start(&self.folder.path().join("edge.yaml"), self.clock.clone()).unwrap();
+        let (clock, folder) = (self.clock.clone(), Arc::clone(&self.folder));
+        Self { inner, clock, folder, domain: self.domain.clone(), users: self.users.clone(), balanced: self.balanced }
     }
 
     /// A client over HTTP/1.1 that nobody has signed in.

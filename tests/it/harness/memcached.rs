@@ -69,6 +69,12 @@ impl Memcached {
         keys.filter(|key| !self.value(key).is_empty()).collect()
     }
 
+    /// One of the server's own figures.
+    pub fn stat(&self, name: &str) -> u64 {
+        let line = format!("STAT {name} ");
+        self.lines("stats").iter().find_map(|stat| stat.strip_prefix(&line)?.parse().ok()).unwrap()
+    }
+
     /// How many commands on keys it has been sent since it started.
     pub fn commands_on_keys(&self) -> u64 {
         let counted = ["STAT cmd_get ", "STAT cmd_set ", "STAT cmd_touch ", "STAT cmd_meta ", "STAT cmd_flush "];

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::member::Member;
+use super::super::member::{self, Lies, Member};
 use crate::clock::UnixTime;
 use crate::sessions::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
 
@@ -38,6 +38,7 @@ struct Item {
 }
 
 /// A server as one edge has it.
+#[derive(Clone)]
 pub struct Simulated {
     world: World,
     edge: usize,
@@ -152,6 +153,8 @@ impl Simulated {
 }
 
 impl Member for Simulated {
+    type Survey = Survey;
+
     async fn look_up(&self, key: &SessionKey, _slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| state.servers[server].items.get(&key).map(|item| item.held.clone())).await
@@ -241,5 +244,41 @@ impl Member for Simulated {
 
     fn silent_for(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn survey(&self) -> Survey {
+        Survey { server: self.clone(), after: String::new() }
+    }
+}
+
+/// Lists keys in their order, three a page.
+pub struct Survey {
+    server: Simulated,
+    after: String,
+}
+
+impl member::Survey for Survey {
+    async fn keys(&mut self) -> Result<Option<Vec<(SessionKey, UnixTime)>>, StoreError> {
+        let after = self.after.clone();
+        let page = self.server.exchange(move |state, server| {
+            let keys = state.servers[server].items.keys().filter(|key| **key > after);
+            let mut keys: Vec<String> = keys.cloned().collect();
+            keys.sort();
+            keys.truncate(3);
+            keys
+        });
+        let page = page.await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after.clone_from(last);
+        Ok(Some(page.iter().filter_map(|key| SessionKey::parse(key)).map(|key| (key, UnixTime::default())).collect()))
+    }
+
+    async fn look_up(&mut self, keys: &[SessionKey]) -> Result<Vec<Lies>, StoreError> {
+        let keys = keys.to_vec();
+        let lies = self.server.exchange(move |state, server| {
+            let held = |key: &SessionKey| state.servers[server].items.get(key.as_str()).map(|item| item.held.clone());
+            keys.iter().map(|key| Ok(held(key))).collect()
+        });
+        lies.await
     }
 }

@@ -1,0 +1,116 @@
+//! Sessions as an operator reads them: what the store lists, with the names that the user directory has for their
+//! users, and with its word on them. For the admin API and the command line.
+//!
+//! Nothing here lets anybody in: a key of the store is a hash, and no token or session id is known to it.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::clock::UnixTime;
+use crate::sessions::{Listed, StoreError};
+use crate::users::sqlite::{SqliteDirectory, SqliteError};
+use crate::users::{UserName, UserState};
+
+/// A session that the store holds.
+pub struct SignedIn {
+    pub session: Listed,
+    /// `None` when the directory does not know the user.
+    pub name: Option<UserName>,
+    /// Set when no request passes on it any more, though the store holds it still.
+    pub ended: Option<Ended>,
+}
+
+/// What an administrator did to a user since the session began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Disabled,
+    /// `session end`, another password, or disabled and enabled again.
+    EndedBefore,
+}
+
+impl Ended {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::EndedBefore => "ended",
+        }
+    }
+
+    /// The directory's word on a session, as the guard takes it.
+    fn by(state: &UserState, begun: UnixTime) -> Option<Self> {
+        match state {
+            UserState { disabled: true, .. } => Some(Self::Disabled),
+            UserState { ended_before, .. } if begun <= *ended_before => Some(Self::EndedBefore),
+            _ => None,
+        }
+    }
+}
+
+/// By user and then by age. Blocks for as long as the directory takes.
+pub fn signed_in(sessions: Vec<Listed>, directory: &SqliteDirectory) -> Result<Vec<SignedIn>, SqliteError> {
+    let mut ids: Vec<&str> = sessions.iter().map(|session| session.record.user.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let known: HashMap<String, (UserName, UserState)> =
+        directory.known(&ids)?.into_iter().map(|(name, state)| (state.id.as_str().to_owned(), (name, state))).collect();
+    let mut signed_in: Vec<SignedIn> = sessions
+        .into_iter()
+        .map(|session| {
+            let user = known.get(&session.record.user);
+            let ended = user.and_then(|(_, state)| Ended::by(state, session.record.created));
+            SignedIn { name: user.map(|(name, _)| name.clone()), ended, session }
+        })
+        .collect();
+    signed_in.sort_by(|a, b| {
+        let order = |it: &SignedIn| (it.name.is_none(), it.name.clone(), it.session.record.created);
+        order(a).cmp(&order(b)).then_with(|| a.session.key.cmp(&b.session.key))
+    });
+    Ok(signed_in)
+}
+
+impl SignedIn {
+    pub fn as_json(&self) -> Value {
+        let Listed { key, record, idles_until, servers } = &self.session;
+        json!({
+            "key": key.as_str(),
+            "user": self.name.as_ref().map(UserName::as_str),
+            "user_id": record.user,
+            "created": record.created.rfc3339(),
+            "last_accessed": record.last_accessed.rfc3339(),
+            "idles_until": idles_until.rfc3339(),
+            "expires": record.expires.rfc3339(),
+            "servers": servers,
+            "ended": self.ended.map(Ended::as_str),
+        })
+    }
+}
+
+/// Servers that could not be asked, for a machine.
+pub fn unreachable_as_json(unreachable: &[(String, StoreError)]) -> Value {
+    unreachable.iter().map(|(server, error)| json!({ "server": server, "error": error.to_string() })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::users::UserId;
+
+    #[test]
+    fn the_directory_ends_what_began_before_its_word_and_nothing_after() {
+        let word = UnixTime::from_seconds(1000);
+        let state = |disabled| UserState {
+            id: UserId::random(),
+            disabled,
+            services: Vec::new(),
+            roles: Vec::new(),
+            ended_before: word,
+            changed: word,
+        };
+        assert_eq!(Ended::by(&state(false), word), Some(Ended::EndedBefore));
+        assert_eq!(Ended::by(&state(false), word.plus(Duration::from_millis(1))), None);
+        assert_eq!(Ended::by(&state(true), word.plus(Duration::from_millis(1))), Some(Ended::Disabled));
+    }
+}
