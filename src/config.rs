@@ -23,7 +23,9 @@ use crate::host::Host;
 pub use fault::Faults;
 pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
 pub use secret::{Secret, SecretSource};
-pub use services::{Access, Credentials, IdentityHeaders, Pool, PoolServer, PoolTimeouts, Route, Service};
+pub use services::{
+    Access, Credentials, IdentityHeaders, Pool, PoolProtocol, PoolServer, PoolTimeouts, Route, Service,
+};
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.

@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use pingora_core::upstreams::peer::HttpPeer;
 
-use crate::config::{self, PoolTimeouts};
+use crate::config::{self, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// Keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
 const UPGRADES: u64 = 1;
+
+/// Requests at once over one HTTP/2 connection to an application; more open another. What most servers allow.
+const STREAMS: usize = 100;
 
 /// A named set of servers for one application.
 pub struct Pool {
@@ -84,6 +87,8 @@ impl Pool {
         let mut peer = self.servers[index].peer.clone();
         peer.options.read_timeout = Some(read_timeout.unwrap_or(self.timeouts.read));
         if upgrade {
+            // HTTP/2 servers that take WebSockets do so over HTTP/1.1.
+            peer.options.set_http_version(1, 1);
             peer.options.custom_l4 = Some(Arc::new(upgrade::Connector));
             peer.group_key = UPGRADES;
             peer.options.idle_timeout = Some(Duration::from_millis(1));
@@ -100,6 +105,10 @@ fn server(pool: &config::Pool, written: &config::PoolServer, metrics: &Metrics) 
     peer.options.read_timeout = Some(pool.timeouts.read);
     peer.options.write_timeout = Some(pool.timeouts.write);
     peer.options.idle_timeout = Some(pool.timeouts.idle);
+    if pool.protocol == PoolProtocol::H2c {
+        peer.options.set_http_version(2, 2);
+        peer.options.max_h2_streams = STREAMS;
+    }
     Server { name: written.name.clone(), peer, metrics: metrics.traffic.upstream(&pool.name, &written.name) }
 }
 
@@ -136,6 +145,7 @@ mod tests {
                     weight: *weight,
                 })
                 .collect(),
+            protocol: PoolProtocol::Http1,
             timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },
             retries: 2,
         };

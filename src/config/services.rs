@@ -60,8 +60,17 @@ pub struct Credentials {
 pub struct Pool {
     pub name: String,
     pub servers: Vec<PoolServer>,
+    pub protocol: PoolProtocol,
     pub timeouts: PoolTimeouts,
     pub retries: usize,
+}
+
+/// How applications are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolProtocol {
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3): what gRPC servers speak.
+    H2c,
 }
 
 #[derive(Clone, Debug)]

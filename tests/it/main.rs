@@ -30,6 +30,8 @@ mod login;
 
 // What an application hears of a request: identity and origin, by the edge alone.
 mod headers;
+// gRPC as it is on the wire: HTTP/2 to the application, messages both ways, trailers.
+mod grpc;
 // Whom a request is for: host, port, certificate, TLS.
 mod hosts;
 // Requests that could be read in two ways, and paths that could.

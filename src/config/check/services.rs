@@ -8,8 +8,8 @@ use http::HeaderName;
 use super::{Check, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::{
-    Access, Credentials, ForwardToken, IdentityHeaders, MOST_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts,
-    Route, Sentry, Service,
+    Access, Credentials, ForwardToken, IdentityHeaders, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer,
+    PoolTimeouts, Route, Sentry, Service,
 };
 use crate::host::{Host, HostPattern};
 
@@ -199,6 +199,10 @@ impl Check<'_> {
             }
             pools.push(Pool {
                 servers: self.pool_servers(&place, &pool.servers),
+                protocol: match pool.protocol {
+                    Some(file::PoolProtocol::H2c) => PoolProtocol::H2c,
+                    Some(file::PoolProtocol::Http1) | None => PoolProtocol::Http1,
+                },
                 timeouts: PoolTimeouts {
                     connect: time(pool.timeouts.connect, seconds(1)),
                     read: time(pool.timeouts.read, seconds(60)),

@@ -81,6 +81,7 @@ pub enum Credential {
 pub struct Pool {
     pub servers: Vec<PoolServer>,
     pub balance: Option<Balance>,
+    pub protocol: Option<PoolProtocol>,
     pub timeouts: PoolTimeouts,
     pub retries: Option<usize>,
 }
@@ -103,6 +104,13 @@ pub struct WeightedServer {
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     RoundRobin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolProtocol {
+    Http1,
+    H2c,
 }
 
 #[derive(Debug, Default, Deserialize)]
