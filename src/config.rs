@@ -78,8 +78,22 @@ pub struct Limits {
     pub connections: usize,
     pub header_bytes: usize,
     pub header_count: usize,
+    /// For the whole of a request's head.
+    pub header_timeout: Duration,
     pub body_bytes: usize,
     pub streams: usize,
+}
+
+impl Limits {
+    /// What holds where nothing is written.
+    pub const DEFAULT: Self = Self {
+        connections: 20_000,
+        header_bytes: 32 << 10,
+        header_count: 100,
+        header_timeout: Duration::from_secs(10),
+        body_bytes: 64 << 20,
+        streams: 100_000,
+    };
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -4,12 +4,15 @@
 //! is not used: it would give each service a runtime of its own and sleep through a fixed grace period at the end.
 
 mod admin;
+mod establish;
 pub(crate) mod listener;
 mod outside;
 mod reload;
 mod start_error;
 mod stop;
+mod stream;
 mod streams;
+mod transport;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -141,6 +144,7 @@ impl Edge {
             permits: Arc::clone(&permits),
             metrics: Arc::clone(&self.lasting.metrics),
             handshake: self.config.server.timeouts.tls_handshake,
+            clients: Some(Arc::clone(&self.snapshot)),
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
@@ -161,6 +165,7 @@ impl Edge {
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin");
         service.permits = Arc::new(Semaphore::new(admin::CONNECTIONS));
+        service.clients = None;
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
         runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));

@@ -81,6 +81,7 @@ pub struct Limits {
     pub connections: Option<usize>,
     pub header_bytes: Option<Size>,
     pub header_count: Option<usize>,
+    pub header_timeout: Option<Time>,
     pub body_bytes: Option<Size>,
     pub streams: Option<usize>,
 }

@@ -1,24 +1,23 @@
-//! Sockets: bound by us, accepted from by us, with a limit on connections and a deadline for the handshake.
+//! Sockets: bound by us, accepted from by us, with a limit on connections.
 //!
-//! Pingora's own listening service has neither, and logs a line for every failed handshake. What is accepted here
-//! is handed to Pingora's HTTP application as a stream.
+//! Pingora's own listening service has none. What is accepted here is made a stream by `establish`, and handed to
+//! Pingora's HTTP application.
 
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::l4::stream::Stream as L4Stream;
-use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream};
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use super::StartError;
 use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
 
 /// Connections that the kernel may hold for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -39,7 +38,10 @@ pub struct Service {
     pub name: &'static str,
     pub permits: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
+    /// For a TLS handshake.
     pub handshake: Duration,
+    /// What clients are held to; operators, on the admin listener, are not.
+    pub clients: Option<Arc<ArcSwap<Snapshot>>>,
     pub closing: watch::Receiver<bool>,
 }
 
@@ -64,7 +66,7 @@ pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Arc<Server
 where
     A: ServerApp + Send + Sync + 'static,
 {
-    let acceptor = tls.map(|settings| Arc::new(Acceptor::from_server_config(settings)));
+    let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
             accepted = bound.socket.accept() => accepted,
@@ -84,7 +86,7 @@ where
 }
 
 /// Gives a connection a task of its own, unless there are too many already.
-fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, acceptor: Option<Arc<Acceptor>>, app: Arc<A>)
+fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, acceptor: Option<TlsAcceptor>, app: Arc<A>)
 where
     A: ServerApp + Send + Sync + 'static,
 {
@@ -126,39 +128,7 @@ impl Drop for Open {
 }
 
 impl Service {
-    fn refused(&self, reason: &str) {
+    pub fn refused(&self, reason: &str) {
         self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
-    }
-
-    /// From a TCP connection to what Pingora serves: with its addresses known and TLS done in time.
-    async fn establish(&self, socket: TcpStream, peer: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
-        // Fails only on a socket that is gone already; the first read will tell.
-        socket.set_nodelay(true).ok();
-        let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
-        digest.peer_addr.set(Some(peer.into())).ok();
-        let mut stream = L4Stream::from(socket);
-        stream.set_socket_digest(digest);
-        let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
-        match tokio::time::timeout(self.handshake, acceptor.tls_handshake(stream)).await {
-            Ok(Ok(stream)) => {
-                let version = stream.ssl_digest().map(|digest| digest.version.clone());
-                self.handshaken(version.as_deref().unwrap_or("unknown"), "ok");
-                Some(Box::new(stream))
-            }
-            // Scanners fail handshakes all day: they are counted, and not logged one by one.
-            Ok(Err(_)) => {
-                self.handshaken("none", "failed");
-                None
-            }
-            Err(_) => {
-                self.handshaken("none", "timeout");
-                None
-            }
-        }
-    }
-
-    /// Pingora's stream does not say whether a session was resumed.
-    fn handshaken(&self, version: &str, result: &str) {
-        self.metrics.traffic.tls_handshakes.with_label_values(&[version, "unknown", result]).inc();
     }
 }
