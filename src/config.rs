@@ -76,6 +76,7 @@ pub struct Listener {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
+    pub connections_per_address: usize,
     pub header_bytes: usize,
     pub header_count: usize,
     /// For the whole of a request's head.
@@ -88,6 +89,7 @@ impl Limits {
     /// What holds where nothing is written.
     pub const DEFAULT: Self = Self {
         connections: 20_000,
+        connections_per_address: 256,
         header_bytes: 32 << 10,
         header_count: 100,
         header_timeout: Duration::from_secs(10),

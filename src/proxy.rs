@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
+pub use client::is_trusted;
 pub use connection::{Connection, Reading};
 pub use cut::Cuttable;
 use decide::Decision;

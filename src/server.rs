@@ -4,6 +4,7 @@
 //! is not used: it would give each service a runtime of its own and sleep through a fixed grace period at the end.
 
 mod admin;
+mod crowd;
 mod establish;
 pub(crate) mod listener;
 mod outside;
@@ -36,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
-use listener::{Bound, Service};
+use listener::{Bound, Clients, Service};
 
 pub use start_error::StartError;
 
@@ -139,12 +140,13 @@ impl Edge {
         let limits = self.config.server.limits;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let proxy = Arc::new(Cuttable::new(self.proxy()));
+        let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default() };
         let service = |name: &'static str| Service {
             name,
             permits: Arc::clone(&permits),
             metrics: Arc::clone(&self.lasting.metrics),
             handshake: self.config.server.timeouts.tls_handshake,
-            clients: Some(Arc::clone(&self.snapshot)),
+            clients: Some(clients.clone()),
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {

@@ -79,6 +79,7 @@ pub struct Admin {
 #[serde(default)]
 pub struct Limits {
     pub connections: Option<usize>,
+    pub connections_per_address: Option<usize>,
     pub header_bytes: Option<Size>,
     pub header_count: Option<usize>,
     pub header_timeout: Option<Time>,

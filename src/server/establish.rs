@@ -37,8 +37,8 @@ impl Service {
                 (Transport::Tls(Box::new(stream)), Some(Arc::new(tls)), http2)
             }
         };
-        let head = self.clients.as_ref().map(|snapshot| {
-            let limit = snapshot.load().limits.header_timeout;
+        let head = self.clients.as_ref().map(|clients| {
+            let limit = clients.snapshot.load().limits.header_timeout;
             let time = HeadTime { limit, exceeded: self.metrics.limit("header_timeout") };
             (time, Arc::new(Connection::default()))
         });

@@ -1,9 +1,10 @@
-//! Sockets: bound by us, accepted from by us, with a limit on connections.
+//! Sockets: bound by us, accepted from by us, with limits on connections, in all and for each client.
 //!
 //! Pingora's own listening service has none. What is accepted here is made a stream by `establish`, and handed to
 //! Pingora's HTTP application.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::StartError;
+use super::crowd::{Crowd, Place};
 use crate::metrics::Metrics;
+use crate::proxy::is_trusted;
 use crate::snapshot::Snapshot;
 
 /// Connections that the kernel may hold for us while we are busy.
@@ -41,8 +44,15 @@ pub struct Service {
     /// For a TLS handshake.
     pub handshake: Duration,
     /// What clients are held to; operators, on the admin listener, are not.
-    pub clients: Option<Arc<ArcSwap<Snapshot>>>,
+    pub clients: Option<Clients>,
     pub closing: watch::Receiver<bool>,
+}
+
+/// What the connections of clients are held to.
+#[derive(Clone)]
+pub struct Clients {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub crowd: Arc<Crowd>,
 }
 
 /// Binds and listens. Must be called within a runtime.
@@ -67,16 +77,24 @@ where
     A: ServerApp + Send + Sync + 'static,
 {
     let acceptor = tls.map(TlsAcceptor::from);
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = bound.socket.accept() => accepted,
             _ = service.closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
-            Ok((socket, peer)) => admit(socket, peer, &service, acceptor.clone(), Arc::clone(&app)),
+            Ok((socket, peer)) => {
+                failing = false;
+                admit(socket, peer, &service, acceptor.clone(), Arc::clone(&app));
+            }
+            // The client was faster in leaving; there may be others.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => service.refused("accept"),
             Err(error) => {
                 service.refused("accept");
-                log::warn!("listener {}: cannot accept: {error}", service.name);
+                if !std::mem::replace(&mut failing, true) {
+                    log::warn!("listener {}: cannot accept, and tries on: {error}", service.name);
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -99,6 +117,7 @@ where
     let service = service.clone();
     tokio::spawn(async move {
         let _open = open;
+        let Ok(_place) = service.place(peer.ip()) else { return service.refused("address") };
         let Some(stream) = service.establish(socket, peer, acceptor).await else { return };
         let mut next = app.process_new(stream, &service.closing).await;
         while let Some(stream) = next {
@@ -127,7 +146,20 @@ impl Drop for Open {
     }
 }
 
+/// The client has as many connections as one may have.
+struct Crowded;
+
 impl Service {
+    /// Trusted proxies stand for many clients, and are not counted.
+    fn place(&self, address: IpAddr) -> Result<Option<Place>, Crowded> {
+        let Some(clients) = &self.clients else { return Ok(None) };
+        let snapshot = clients.snapshot.load();
+        if is_trusted(address, &snapshot.trusted_proxies) {
+            return Ok(None);
+        }
+        clients.crowd.enter(address, snapshot.limits.connections_per_address).map(Some).ok_or(Crowded)
+    }
+
     pub fn refused(&self, reason: &str) {
         self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
     }

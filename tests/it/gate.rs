@@ -1,5 +1,6 @@
 //! What is let in: heads that take their time, and what they may not do to others.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::raw::raw_plain;
@@ -126,4 +127,51 @@ fn requests_sent_in_one_piece_are_answered_in_order() {
     assert_eq!(piped.send(&fourth[20..]).status(), 200);
     let seen: Vec<String> = iqueue.seen().iter().map(|request| request.target.clone()).collect();
     assert_eq!(seen, ["/1", "/2", "/3", "/4"]);
+}
+
+// Connections.
+
+#[test]
+fn one_address_takes_no_more_than_its_share() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {connections_per_address: 3}").start();
+    let mut open: Vec<Connection> = (0..3).map(|_| Connection::open(edge.address(), "iqueue.test").unwrap()).collect();
+    assert!(Connection::open(edge.address(), "iqueue.test").is_err(), "the fourth is closed unserved");
+    assert_eq!(raw_plain(edge.http_address()).rest(), b"", "on any listener");
+    let refused = |listener: &str| {
+        let labels = format!("listener=\"{listener}\",reason=\"address\"");
+        edge.metric("sentry_edge_connections_refused_total", &labels)
+    };
+    assert_eq!((refused("https"), refused("http")), (1.0, 1.0));
+    assert_eq!(open[0].get("iqueue.test", "/").unwrap().0, 200, "those who are in are served");
+    open.pop();
+    eventually("a place is free again", || Connection::open(edge.address(), "iqueue.test").is_ok());
+}
+
+#[test]
+fn a_trusted_proxy_stands_for_many() {
+    let iqueue = origin("iqueue");
+    let settings = "trusted_proxies: [\"127.0.0.1\"], limits: {connections_per_address: 1}";
+    let edge = open_service(&iqueue).server(settings).start();
+    let open: Vec<_> = (0..5).map(|_| Connection::open(edge.address(), "iqueue.test")).collect();
+    assert!(open.iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_process_without_descriptors_serves_those_who_are_in_and_others_later() {
+    let iqueue = origin("iqueue");
+    let daemon = open_service(&iqueue).run_with_descriptors(48);
+    let mut first = Connection::open(daemon.address, "iqueue.test").unwrap();
+    assert_eq!(first.get("iqueue.test", "/").unwrap().0, 200);
+    let crowd: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(daemon.address).unwrap()).collect();
+    eventually("there are none left", || daemon.process.stderr().contains("cannot accept"));
+    assert_eq!(first.get("iqueue.test", "/").unwrap().0, 200, "on its connection and the application's");
+    drop(crowd);
+    eventually("others are served again", || {
+        Connection::open(daemon.address, "iqueue.test").is_ok_and(|mut other| other.get("iqueue.test", "/").is_ok())
+    });
+    let told = daemon.process.stderr().matches("cannot accept").count();
+    assert!(told < 5, "told once in a while, not {told} times");
+    let accept = "listener=\"https\",reason=\"accept\"";
+    assert!(daemon.metric("sentry_edge_connections_refused_total", accept) > 0.0);
 }

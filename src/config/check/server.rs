@@ -94,13 +94,19 @@ impl Check<'_> {
             }
             value => value.unwrap_or(default),
         };
+        let default = Limits::DEFAULT;
         Limits {
-            connections: positive("connections", written.connections, Limits::DEFAULT.connections),
-            header_count: positive("header_count", written.header_count, Limits::DEFAULT.header_count),
-            streams: positive("streams", written.streams, Limits::DEFAULT.streams),
+            connections: positive("connections", written.connections, default.connections),
+            connections_per_address: positive(
+                "connections_per_address",
+                written.connections_per_address,
+                default.connections_per_address,
+            ),
+            header_count: positive("header_count", written.header_count, default.header_count),
+            streams: positive("streams", written.streams, default.streams),
             header_timeout,
-            header_bytes: written.header_bytes.map_or(Limits::DEFAULT.header_bytes, |size| size.0),
-            body_bytes: written.body_bytes.map_or(Limits::DEFAULT.body_bytes, |size| size.0),
+            header_bytes: written.header_bytes.map_or(default.header_bytes, |size| size.0),
+            body_bytes: written.body_bytes.map_or(default.body_bytes, |size| size.0),
         }
     }
 }
