@@ -10,20 +10,21 @@ pub mod file;
 mod lines;
 mod reading;
 pub mod secret;
+mod server;
 mod services;
+mod tls;
 pub mod units;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use crate::host::Host;
 pub use fault::Faults;
 pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
 pub use secret::{Secret, SecretSource};
+pub use server::{Limits, Listener, Server, Timeouts};
 pub use services::{Access, Credentials, IdentityHeaders, Pool, PoolServer, PoolTimeouts, Route, Service};
+pub use tls::{Certificate, Tickets, Tls, TlsVersion};
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
@@ -54,59 +55,6 @@ pub struct Config {
 }
 
 #[derive(Clone, Debug)]
-pub struct Server {
-    /// Request workers; `None` is one for each core.
-    pub threads: Option<usize>,
-    pub listeners: Vec<Listener>,
-    pub admin: SocketAddr,
-    pub trusted_proxies: Vec<IpNet>,
-    /// How long requests in flight may take to finish after SIGTERM.
-    pub drain: Duration,
-    pub limits: Limits,
-    pub timeouts: Timeouts,
-}
-
-#[derive(Clone, Debug)]
-pub struct Listener {
-    pub address: SocketAddr,
-    pub protocol: Protocol,
-    pub http2: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub connections: usize,
-    pub connections_per_address: usize,
-    pub header_bytes: usize,
-    pub header_count: usize,
-    /// For the whole of a request's head.
-    pub header_timeout: Duration,
-    pub body_bytes: usize,
-    pub streams: usize,
-}
-
-impl Limits {
-    /// What holds where nothing is written.
-    pub const DEFAULT: Self = Self {
-        connections: 20_000,
-        connections_per_address: 256,
-        header_bytes: 32 << 10,
-        header_count: 100,
-        header_timeout: Duration::from_secs(10),
-        body_bytes: 64 << 20,
-        streams: 100_000,
-    };
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    pub tls_handshake: Duration,
-    pub keepalive: Duration,
-    pub read: Duration,
-    pub write: Duration,
-}
-
-#[derive(Clone, Debug)]
 pub struct Log {
     pub level: Level,
     pub access: LogTarget,
@@ -118,26 +66,6 @@ pub enum LogTarget {
     Off,
     Stdout,
     File(PathBuf),
-}
-
-#[derive(Clone, Debug)]
-pub struct Tls {
-    pub min_version: TlsVersion,
-    pub certificates: Vec<Certificate>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVersion {
-    V1_2,
-    V1_3,
-}
-
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// Where it stands in the file, for faults that reading it brings to light.
-    pub place: String,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug)]

@@ -36,7 +36,7 @@ use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
-use crate::tls::{self, Certificates};
+use crate::tls;
 use listener::{Bound, Clients, Service};
 
 pub use start_error::StartError;
@@ -54,7 +54,7 @@ pub struct Edge {
     store: outside::Store,
     access: Arc<AccessLog>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    certificates: Arc<ArcSwap<Certificates>>,
+    tls: tls::Live,
     drain: Arc<Drain>,
     /// Becomes true when the listeners are to close.
     closing: watch::Sender<bool>,
@@ -83,7 +83,9 @@ impl Edge {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
         let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
         let loaded = Loaded::read(&config, &clock, &mut faults);
-        let (true, Some(loaded)) = (faults.is_empty(), loaded) else { return Err(StartError::Config(faults)) };
+        let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else {
+            return Err(StartError::Config(faults));
+        };
         metrics.operation.started(clock.now().seconds());
 
         let runtime = runtime(&config).map_err(StartError::Runtime)?;
@@ -108,15 +110,12 @@ impl Edge {
             audit,
         };
         let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
-        let certificates = Arc::new(ArcSwap::from_pointee(Certificates::default()));
-        let mut loaded = loaded;
-        loaded.certificates.publish(&lasting.metrics);
-        certificates.store(Arc::new(std::mem::take(&mut loaded.certificates)));
-        let snapshot = Snapshot::build(&config, loaded, &lasting, &ports);
+        tls.certificates.publish(&lasting.metrics);
+        let snapshot = Snapshot::build(&config, files, &lasting, &ports);
         let mut edge = Self {
             file: file.to_owned(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-            certificates,
+            tls: tls::Live::new(tls, config.tls.tickets.rotation, &lasting.clock),
             access,
             drain: Arc::new(Drain::default()),
             closing: watch::channel(false).0,
@@ -150,8 +149,7 @@ impl Edge {
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
-            let settings = tls::server_config(Arc::clone(&self.certificates), self.config.tls.min_version, http2)
-                .map_err(StartError::Tls)?;
+            let settings = self.tls.server_config(self.config.tls.min_version, http2).map_err(StartError::Tls)?;
             runtime.spawn(listener::serve(socket, service("https"), Some(Arc::new(settings)), Arc::clone(&proxy)));
         }
         for socket in bound.http {

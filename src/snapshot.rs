@@ -24,7 +24,7 @@ use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
-use crate::tls::Certificates;
+use crate::tls::{self, Certificates, TicketRoot};
 use crate::upstream::Pool;
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
@@ -70,16 +70,23 @@ pub struct Lasting {
 
 /// The files that a configuration names, read and found good.
 pub struct Loaded {
-    pub certificates: Certificates,
+    /// For the listeners.
+    pub tls: tls::Material,
+    /// For the snapshot.
+    pub files: Files,
+}
+
+pub struct Files {
     keys: Keys,
     branding: Branding,
 }
 
 impl Loaded {
-    /// Reads certificates, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
+    /// Reads certificates, secrets, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
     pub fn read(config: &Config, clock: &Clock, faults: &mut Faults) -> Option<Self> {
         auth::install_crypto();
         let certificates = Certificates::load(&config.tls, clock.now(), faults);
+        let root = TicketRoot::load(&config.tls.tickets, faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
         if let Sessions::Memcached { servers, .. } = &config.sessions {
@@ -94,7 +101,8 @@ impl Loaded {
         if !faults.concern("tls.certificates") {
             check_cover(config, &certificates, faults);
         }
-        Some(Self { certificates, keys: keys?, branding })
+        let tls = tls::Material { certificates, root: root? };
+        Some(Self { tls, files: Files { keys: keys?, branding } })
     }
 }
 
@@ -148,11 +156,11 @@ fn branding(config: &Config, faults: &mut Faults) -> Branding {
 
 impl Snapshot {
     /// `ports` are those that our HTTPS listeners are bound to.
-    pub fn build(config: &Config, loaded: Loaded, lasting: &Lasting, ports: &[u16]) -> Self {
+    pub fn build(config: &Config, files: Files, lasting: &Lasting, ports: &[u16]) -> Self {
         let settings = &config.sentry;
         let metrics = &lasting.metrics;
         let tokens = Arc::new(Tokens::new(
-            Arc::new(loaded.keys),
+            Arc::new(files.keys),
             settings.token.issuer.clone(),
             settings.token.leeway,
             settings.token.cache,
@@ -184,7 +192,7 @@ impl Snapshot {
             guard: Arc::clone(&guard),
             store: Arc::clone(&lasting.store),
             logins: Arc::clone(&lasting.logins),
-            branding: loaded.branding.clone(),
+            branding: files.branding.clone(),
             metrics: Arc::clone(metrics),
             audit: Arc::clone(&lasting.audit),
             ports: ports.to_vec(),
@@ -194,7 +202,7 @@ impl Snapshot {
             routes,
             guard,
             pools,
-            branding: loaded.branding,
+            branding: files.branding,
             nobody: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
             on_outage: config.on_outage,

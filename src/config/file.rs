@@ -132,6 +132,14 @@ pub enum LogFormat {
 pub struct Tls {
     pub min_version: Option<String>,
     pub certificates: Vec<Certificate>,
+    pub tickets: Tickets,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Tickets {
+    pub secret: Option<Secret>,
+    pub rotation: Option<Time>,
 }
 
 #[derive(Debug, Default, Deserialize)]

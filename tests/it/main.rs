@@ -52,6 +52,8 @@ mod configuration;
 mod operation;
 // Who is let in, how fast they have to be, and how much of them there may be.
 mod gate;
+// TLS with clients that come again.
+mod handshakes;
 // Users, keys and tokens from the command line.
 mod command_line;
 // The demonstration: one command, and the whole flow with what it made on the spot.

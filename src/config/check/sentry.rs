@@ -81,7 +81,7 @@ impl Check<'_> {
         }
     }
 
-    fn secret(&mut self, place: &str, written: &file::Secret) -> Option<SecretSource> {
+    pub(super) fn secret(&mut self, place: &str, written: &file::Secret) -> Option<SecretSource> {
         match (&written.env, &written.file, &written.value) {
             (Some(name), None, None) => Some(SecretSource::Env(name.clone())),
             (None, Some(path), None) => Some(SecretSource::File(self.path(path))),

@@ -1,7 +1,14 @@
 //! `tls`: versions and certificate files. What is in those files is looked at by the room `tls`.
 
-use super::{Check, file};
-use crate::config::{Certificate, Tls, TlsVersion};
+use std::time::Duration;
+
+use super::{Check, file, seconds, time};
+use crate::config::{Certificate, Tickets, Tls, TlsVersion};
+
+const ROTATION: Duration = seconds(12 * 3600);
+const SHORTEST_ROTATION: Duration = seconds(60);
+/// A ticket is good for two periods at most, and for seven days by RFC 8446 §4.6.1.
+const LONGEST_ROTATION: Duration = seconds(3 * 24 * 3600);
 
 impl Check<'_> {
     pub(super) fn tls(&mut self, tls: file::Tls) -> Tls {
@@ -30,6 +37,16 @@ impl Check<'_> {
                 certificates.push(Certificate { place, certificate, key });
             }
         }
-        Tls { min_version, certificates }
+        let tickets = self.tickets(&tls.tickets);
+        Tls { min_version, certificates, tickets }
+    }
+
+    fn tickets(&mut self, written: &file::Tickets) -> Tickets {
+        let secret = written.secret.as_ref().and_then(|secret| self.secret("tls.tickets.secret", secret));
+        let rotation = time(written.rotation, ROTATION);
+        if !(SHORTEST_ROTATION..=LONGEST_ROTATION).contains(&rotation) {
+            self.fault("tls.tickets.rotation", "out of bounds", "write 1m to 3d");
+        }
+        Tickets { secret, rotation }
     }
 }
