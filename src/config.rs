@@ -24,7 +24,7 @@ pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Pr
 pub use secret::{Secret, SecretSource};
 pub use server::{Limits, Listener, Server, Timeouts};
 pub use services::{Access, Credentials, IdentityHeaders, Pool, PoolServer, PoolTimeouts, Route, Service};
-pub use tls::{Certificate, Tickets, Tls, TlsVersion};
+pub use tls::{Certificate, Hsts, Tickets, Tls, TlsVersion};
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.

@@ -3,6 +3,8 @@
 //! Whatever happens to a request, it ends in `settle` (in `line`), which alone counts it and writes its line: from
 //! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
 
+mod address;
+mod answer;
 mod client;
 mod connection;
 mod cut;
@@ -89,10 +91,9 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         client::identify(session, exchange);
-        let deadline = exchange.snapshot.timeouts.write;
         match self.decide(session, exchange).await? {
             Decision::Forward => Ok(false),
-            Decision::Answer(reply) => reply.write(session, &exchange.request_id, deadline).await.map(|()| true),
+            Decision::Answer(reply) => answer::write(*reply, session, exchange).await.map(|()| true),
         }
     }
 
@@ -215,8 +216,7 @@ impl ProxyHttp for Gateway {
                 if session.response_written().is_none() {
                     let asked = decide::asked(session, exchange);
                     let reply = Reply::problem(&asked, rescue.status, rescue.title, rescue.text).closing();
-                    let deadline = exchange.snapshot.timeouts.write;
-                    reply.write(session, &exchange.request_id, deadline).await.ok();
+                    answer::write(reply, session, exchange).await.ok();
                 }
                 rescue.status.as_u16()
             }

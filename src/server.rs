@@ -9,6 +9,7 @@ mod establish;
 pub(crate) mod listener;
 mod outside;
 mod reload;
+mod renewal;
 mod start_error;
 mod stop;
 mod stream;
@@ -37,7 +38,7 @@ use crate::metrics::Metrics;
 use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls;
-use listener::{Bound, Clients, Service};
+use listener::{Bound, Clients, Secured, Service};
 
 pub use start_error::StartError;
 
@@ -49,7 +50,7 @@ pub struct Edge {
     file: PathBuf,
     /// What this process was started with; a reload replaces only what can change in place.
     started_with: Config,
-    config: Config,
+    config: Arc<ArcSwap<Config>>,
     lasting: Lasting,
     store: outside::Store,
     access: Arc<AccessLog>,
@@ -127,7 +128,7 @@ impl Edge {
             lasting,
             store,
             started_with: config.clone(),
-            config,
+            config: Arc::new(ArcSwap::from_pointee(config)),
         };
         edge.serve(bound)?;
         Ok(edge)
@@ -136,7 +137,8 @@ impl Edge {
     /// Begins to accept on every socket.
     fn serve(&mut self, bound: AllBound) -> Result<(), StartError> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
-        let limits = self.config.server.limits;
+        let config = self.config.load();
+        let limits = config.server.limits;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let proxy = Arc::new(Cuttable::new(self.proxy()));
         let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default() };
@@ -144,13 +146,14 @@ impl Edge {
             name,
             permits: Arc::clone(&permits),
             metrics: Arc::clone(&self.lasting.metrics),
-            handshake: self.config.server.timeouts.tls_handshake,
+            handshake: config.server.timeouts.tls_handshake,
             clients: Some(clients.clone()),
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
-            let settings = self.tls.server_config(self.config.tls.min_version, http2).map_err(StartError::Tls)?;
-            runtime.spawn(listener::serve(socket, service("https"), Some(Arc::new(settings)), Arc::clone(&proxy)));
+            let settings = self.tls.server_config(config.tls.min_version, http2).map_err(StartError::Tls)?;
+            let secured = Secured { acceptor: Arc::new(settings).into(), live: self.tls.clone() };
+            runtime.spawn(listener::serve(socket, service("https"), Some(secured), Arc::clone(&proxy)));
         }
         for socket in bound.http {
             runtime.spawn(listener::serve(socket, service("http"), None, Arc::clone(&proxy)));
@@ -168,12 +171,21 @@ impl Edge {
         service.clients = None;
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
+        let renewal = renewal::Renewal {
+            file: self.file.clone(),
+            config: Arc::clone(&self.config),
+            tls: self.tls.clone(),
+            metrics: Arc::clone(&self.lasting.metrics),
+            clock: self.lasting.clock.clone(),
+        };
+        runtime.spawn(renewal.watch());
         runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
         Ok(())
     }
 
     fn proxy(&self) -> HttpProxy<Gateway> {
-        let threads = worker_threads(&self.config);
+        let config = self.config.load();
+        let threads = worker_threads(&config);
         let conf = Arc::new(ServerConf {
             threads,
             // A pool of idle upstream connections for each worker.
@@ -192,7 +204,7 @@ impl Edge {
         };
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(self.config.server.timeouts.keepalive);
+        options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
         proxy
     }

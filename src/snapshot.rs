@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use base64::Engine;
+use http::HeaderValue;
 use ipnet::IpNet;
 
 use crate::audit_log::AuditLog;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub on_outage: OutagePolicy,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    /// What browsers are told about coming back over TLS alone.
+    pub hsts: Option<HeaderValue>,
     /// Ports that an authority may name.
     pub ports: Vec<u16>,
     /// The port that plain HTTP is redirected to; `None` is 443.
@@ -106,7 +109,8 @@ impl Loaded {
     }
 }
 
-fn check_cover(config: &Config, certificates: &Certificates, faults: &mut Faults) {
+/// Adds a fault for each host that no certificate covers.
+pub fn check_cover(config: &Config, certificates: &Certificates, faults: &mut Faults) {
     let sentry = crate::host::HostPattern::Exact(config.sentry.host.clone());
     let services = config.services.iter().flat_map(|service| {
         let key = move |at: usize| format!("services.{}.hosts[{at}]", service.name);
@@ -208,6 +212,7 @@ impl Snapshot {
             on_outage: config.on_outage,
             limits: config.server.limits,
             timeouts: config.server.timeouts,
+            hsts: config.tls.hsts.and_then(|hsts| HeaderValue::try_from(hsts.to_string()).ok()),
             ports: ports.to_vec(),
             https_port: ports.first().copied().filter(|port| *port != 443 && !ports.contains(&443)),
             cookie_names: Sentry::cookie_names(settings),

@@ -57,8 +57,17 @@ impl Live {
 
     /// For the handshakes from now on.
     pub fn renew(&self, material: Material) {
-        self.certificates.store(Arc::new(material.certificates));
+        self.renew_certificates(material.certificates);
         self.tickets.renew(material.root);
+    }
+
+    pub fn renew_certificates(&self, certificates: Certificates) {
+        self.certificates.store(Arc::new(certificates));
+    }
+
+    /// Those of the day.
+    pub fn certificates(&self) -> Arc<Certificates> {
+        self.certificates.load_full()
     }
 
     /// The settings of an HTTPS listener. Errors are rustls' own and mean a defect of this build.

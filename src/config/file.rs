@@ -133,6 +133,29 @@ pub struct Tls {
     pub min_version: Option<String>,
     pub certificates: Vec<Certificate>,
     pub tickets: Tickets,
+    pub refresh: Option<Time>,
+    pub hsts: Option<Hsts>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged, expecting = "`off`, `{max_age: 365d}` or `{max_age: 365d, include_subdomains: true}`")]
+pub enum Hsts {
+    Off(Off),
+    On(HstsSettings),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Off {
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HstsSettings {
+    pub max_age: Time,
+    #[serde(default)]
+    pub include_subdomains: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

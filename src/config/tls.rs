@@ -1,5 +1,6 @@
 //! Checked: `tls`, of which the files are yet to be read.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,23 @@ pub struct Tls {
     pub min_version: TlsVersion,
     pub certificates: Vec<Certificate>,
     pub tickets: Tickets,
+    /// How often the certificates' files are looked at.
+    pub refresh: Duration,
+    pub hsts: Option<Hsts>,
+}
+
+/// `Strict-Transport-Security` (RFC 6797 §6.1), printed as the field's value.
+#[derive(Clone, Copy, Debug)]
+pub struct Hsts {
+    pub max_age: Duration,
+    pub include_subdomains: bool,
+}
+
+impl fmt::Display for Hsts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "max-age={}", self.max_age.as_secs())?;
+        f.write_str(if self.include_subdomains { "; includeSubDomains" } else { "" })
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -13,10 +13,22 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
+use crate::host::{Host, HostPattern};
+
 /// One client connection, shared by its stream and its requests. A new one has its first head due.
 #[derive(Debug, Default)]
 pub struct Connection {
     reading: AtomicU8,
+    /// What the client was shown over TLS.
+    shown: Option<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    /// Which the client asked for, and which the certificate covers therefore.
+    server_name: Box<str>,
+    /// All that the certificate covers.
+    names: Arc<[HostPattern]>,
 }
 
 /// What the next bytes from the client belong to.
@@ -32,6 +44,19 @@ pub enum Reading {
 }
 
 impl Connection {
+    /// One over TLS, whose client asked for this name and was shown a certificate for these.
+    pub fn shown(server_name: &str, names: Option<Arc<[HostPattern]>>) -> Self {
+        let names = names.unwrap_or_default();
+        Self { shown: Some(Shown { server_name: server_name.into(), names }), ..Self::default() }
+    }
+
+    /// Whether the certificate that the client was shown covers a host. Without TLS none was needed.
+    pub fn covers(&self, host: &Host) -> bool {
+        self.shown.as_ref().is_none_or(|shown| {
+            *shown.server_name == *host.as_str() || shown.names.iter().any(|name| name.matches(host))
+        })
+    }
+
     pub fn reading(&self) -> Reading {
         match self.reading.load(Ordering::Relaxed) {
             0 => Reading::Head,
@@ -88,6 +113,16 @@ mod tests {
         assert_eq!(connection.reading(), Reading::Between);
         connection.head_begins();
         assert_eq!(connection.reading(), Reading::Head);
+    }
+
+    #[test]
+    fn a_certificate_covers_what_it_names_and_plain_http_everything() {
+        let names: Arc<[HostPattern]> = [HostPattern::parse("*.a.test").unwrap()].into();
+        let connection = Connection::shown("x.a.test", Some(names));
+        let covers = |host: &str| connection.covers(&Host::parse(host).unwrap());
+        assert!(covers("x.a.test") && covers("y.a.test"));
+        assert!(!covers("a.test") && !covers("b.test") && !covers("z.y.a.test"));
+        assert!(Connection::default().covers(&Host::parse("b.test").unwrap()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::listener::Service;
+use super::listener::{Secured, Service};
 use super::stream::{Facts, HeadTime, Stream};
 use super::transport::Transport;
 use crate::proxy::Connection;
@@ -21,29 +21,33 @@ impl Service {
         &self,
         socket: TcpStream,
         peer: SocketAddr,
-        acceptor: Option<TlsAcceptor>,
+        tls: Option<Secured>,
     ) -> Option<pingora_core::protocols::Stream> {
         // Fails only on a socket that is gone already; the first read will tell.
         socket.set_nodelay(true).ok();
         let descriptor = socket.as_raw_fd();
         let digest = SocketDigest::from_raw_fd(descriptor);
         digest.peer_addr.set(Some(peer.into())).ok();
-        let (transport, tls, http2) = match acceptor {
+        let mut connection = Connection::default();
+        let (transport, tls, http2) = match tls {
             None => (Transport::Plain(socket), None, false),
-            Some(acceptor) => {
+            Some(Secured { acceptor, live }) => {
                 let stream = self.shake_hands(socket, acceptor).await?;
                 let session = stream.get_ref().1;
+                if let Some(name) = session.server_name() {
+                    connection = Connection::shown(name, live.certificates().covered_beside(name));
+                }
                 let (tls, http2) = (ssl_digest(session), session.alpn_protocol() == Some(b"h2"));
                 (Transport::Tls(Box::new(stream)), Some(Arc::new(tls)), http2)
             }
         };
+        let connection = Arc::new(connection);
+        // Errors on no input there is: the response in it is ours.
+        let proxy = connection.digest().ok();
         let head = self.clients.as_ref().map(|clients| {
             let limit = clients.snapshot.load().limits.header_timeout;
-            let time = HeadTime { limit, exceeded: self.metrics.limit("header_timeout") };
-            (time, Arc::new(Connection::default()))
+            (HeadTime { limit, exceeded: self.metrics.limit("header_timeout") }, connection)
         });
-        // Errors on no input there is: the response in it is ours.
-        let proxy = head.as_ref().and_then(|(_, connection)| connection.digest().ok());
         let facts = Facts { socket: Arc::new(digest), tls, proxy, http2, descriptor };
         Some(Box::new(Stream::new(transport, facts, head)))
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::ServerApp;
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -21,6 +20,7 @@ use super::crowd::{Crowd, Place};
 use crate::metrics::Metrics;
 use crate::proxy::is_trusted;
 use crate::snapshot::Snapshot;
+use crate::tls;
 
 /// Connections that the kernel may hold for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -48,6 +48,13 @@ pub struct Service {
     pub closing: watch::Receiver<bool>,
 }
 
+/// A listener's TLS.
+#[derive(Clone)]
+pub struct Secured {
+    pub acceptor: TlsAcceptor,
+    pub live: tls::Live,
+}
+
 /// What the connections of clients are held to.
 #[derive(Clone)]
 pub struct Clients {
@@ -72,11 +79,10 @@ pub fn bind(address: SocketAddr) -> Result<Bound, StartError> {
 }
 
 /// Accepts until the service closes, and then tells idle connections to go.
-pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Arc<ServerConfig>>, app: Arc<A>)
+pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Secured>, app: Arc<A>)
 where
     A: ServerApp + Send + Sync + 'static,
 {
-    let acceptor = tls.map(TlsAcceptor::from);
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -86,7 +92,7 @@ where
         match accepted {
             Ok((socket, peer)) => {
                 failing = false;
-                admit(socket, peer, &service, acceptor.clone(), Arc::clone(&app));
+                admit(socket, peer, &service, tls.clone(), Arc::clone(&app));
             }
             // The client was faster in leaving; there may be others.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => service.refused("accept"),
@@ -104,7 +110,7 @@ where
 }
 
 /// Gives a connection a task of its own, unless there are too many already.
-fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, acceptor: Option<TlsAcceptor>, app: Arc<A>)
+fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, tls: Option<Secured>, app: Arc<A>)
 where
     A: ServerApp + Send + Sync + 'static,
 {
@@ -118,7 +124,7 @@ where
     tokio::spawn(async move {
         let _open = open;
         let Ok(_place) = service.place(peer.ip()) else { return service.refused("address") };
-        let Some(stream) = service.establish(socket, peer, acceptor).await else { return };
+        let Some(stream) = service.establish(socket, peer, tls).await else { return };
         let mut next = app.process_new(stream, &service.closing).await;
         while let Some(stream) = next {
             next = app.process_new(stream, &service.closing).await;

@@ -36,7 +36,7 @@ impl Edge {
             log::error!("the session store keeps its servers: {error}");
         }
         let needs_restart = needs_restart(&self.started_with, &config);
-        self.config = config;
+        self.config.store(Arc::new(config));
         Ok(needs_restart)
     }
 }

@@ -54,6 +54,8 @@ mod operation;
 mod gate;
 // TLS with clients that come again.
 mod handshakes;
+// Certificates while the edge runs.
+mod renewal;
 // Users, keys and tokens from the command line.
 mod command_line;
 // The demonstration: one command, and the whole flow with what it made on the spot.

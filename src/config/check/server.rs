@@ -83,10 +83,6 @@ impl Check<'_> {
     }
 
     fn limits(&mut self, written: &file::Limits) -> Limits {
-        let header_timeout = time(written.header_timeout, Limits::DEFAULT.header_timeout);
-        if header_timeout.is_zero() {
-            self.fault("server.limits.header_timeout", "no head could arrive in no time", "write 1s or more");
-        }
         let mut positive = |key: &str, value: Option<usize>, default: usize| match value {
             Some(0) => {
                 self.faults.add(format!("server.limits.{key}"), "zero would refuse everything", "write 1 or more");
@@ -104,7 +100,7 @@ impl Check<'_> {
             ),
             header_count: positive("header_count", written.header_count, default.header_count),
             streams: positive("streams", written.streams, default.streams),
-            header_timeout,
+            header_timeout: time(written.header_timeout, default.header_timeout),
             header_bytes: written.header_bytes.map_or(default.header_bytes, |size| size.0),
             body_bytes: written.body_bytes.map_or(default.body_bytes, |size| size.0),
         }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{Check, file, seconds, time};
-use crate::config::{Certificate, Tickets, Tls, TlsVersion};
+use crate::config::{Certificate, Hsts, Tickets, Tls, TlsVersion};
 
+const HSTS: Duration = seconds(365 * 24 * 3600);
 const ROTATION: Duration = seconds(12 * 3600);
 const SHORTEST_ROTATION: Duration = seconds(60);
 /// A ticket is good for two periods at most, and for seven days by RFC 8446 §4.6.1.
@@ -38,7 +39,14 @@ impl Check<'_> {
             }
         }
         let tickets = self.tickets(&tls.tickets);
-        Tls { min_version, certificates, tickets }
+        let hsts = match tls.hsts {
+            None => Some(Hsts { max_age: HSTS, include_subdomains: false }),
+            Some(file::Hsts::Off(_)) => None,
+            Some(file::Hsts::On(file::HstsSettings { max_age, include_subdomains })) => {
+                Some(Hsts { max_age: max_age.0, include_subdomains })
+            }
+        };
+        Tls { min_version, certificates, tickets, refresh: time(tls.refresh, seconds(5)), hsts }
     }
 
     fn tickets(&mut self, written: &file::Tickets) -> Tickets {
