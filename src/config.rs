@@ -10,22 +10,23 @@ pub mod file;
 mod lines;
 mod reading;
 pub mod secret;
+mod server;
 mod services;
+mod tls;
 pub mod units;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use crate::host::Host;
 pub use fault::Faults;
 pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
 pub use secret::{Secret, SecretSource};
+pub use server::{Admin, Limits, Listener, Server, Timeouts};
 pub use services::{
     Access, Credentials, IdentityHeaders, Pool, PoolProtocol, PoolServer, PoolTimeouts, Route, Service,
 };
+pub use tls::{Certificate, Hsts, Tickets, Tls, TlsVersion};
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
@@ -56,51 +57,6 @@ pub struct Config {
 }
 
 #[derive(Clone, Debug)]
-pub struct Server {
-    /// Request workers; `None` is one for each core.
-    pub threads: Option<usize>,
-    pub listeners: Vec<Listener>,
-    pub admin: Admin,
-    pub trusted_proxies: Vec<IpNet>,
-    /// How long requests in flight may take to finish after SIGTERM.
-    pub drain: Duration,
-    pub limits: Limits,
-    pub timeouts: Timeouts,
-}
-
-/// The admin listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    pub address: SocketAddr,
-    /// Opens the admin API; without one there is none.
-    pub token: Option<SecretSource>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Listener {
-    pub address: SocketAddr,
-    pub protocol: Protocol,
-    pub http2: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub connections: usize,
-    pub header_bytes: usize,
-    pub header_count: usize,
-    pub body_bytes: usize,
-    pub streams: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    pub tls_handshake: Duration,
-    pub keepalive: Duration,
-    pub read: Duration,
-    pub write: Duration,
-}
-
-#[derive(Clone, Debug)]
 pub struct Log {
     pub level: Level,
     pub access: LogTarget,
@@ -112,26 +68,6 @@ pub enum LogTarget {
     Off,
     Stdout,
     File(PathBuf),
-}
-
-#[derive(Clone, Debug)]
-pub struct Tls {
-    pub min_version: TlsVersion,
-    pub certificates: Vec<Certificate>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVersion {
-    V1_2,
-    V1_3,
-}
-
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// Where it stands in the file, for faults that reading it brings to light.
-    pub place: String,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug)]

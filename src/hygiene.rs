@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    const LIMITS: Limits = Limits { connections: 1, header_bytes: 1000, header_count: 10, body_bytes: 100, streams: 1 };
+    const LIMITS: Limits = Limits { header_bytes: 1000, header_count: 10, body_bytes: 100, ..Limits::DEFAULT };
 
     fn inspect_raw(raw: &str) -> Result<Target, Malformed> {
         let mut lines = raw.split("\r\n");

@@ -51,7 +51,12 @@ impl Metrics {
 
     /// A limit was met; `limit` is one of the configuration's.
     pub fn limit_reached(&self, limit: &str) {
-        self.operation.limits_reached.with_label_values(&[limit]).inc();
+        self.limit(limit).inc();
+    }
+
+    /// The counter of a limit, for those who meet it where no metrics are at hand.
+    pub fn limit(&self, limit: &str) -> prometheus::IntCounter {
+        self.operation.limits_reached.with_label_values(&[limit])
     }
 
     /// Prometheus' text format, with the process metrics.

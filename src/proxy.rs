@@ -3,7 +3,10 @@
 //! Whatever happens to a request, it ends in `settle` (in `line`), which alone counts it and writes its line: from
 //! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
 
+mod address;
+mod answer;
 mod client;
+mod connection;
 mod cut;
 mod decide;
 mod exchange;
@@ -13,7 +16,6 @@ mod line;
 mod rescue;
 mod stream;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,8 @@ use crate::metrics::Metrics;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
+pub use client::is_trusted;
+pub use connection::{Connection, Reading};
 pub use cut::Cuttable;
 use decide::Decision;
 use exchange::Exchange;
@@ -69,6 +73,9 @@ impl ProxyHttp for Gateway {
 
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        if let Some(connection) = Connection::of(session.as_downstream()) {
+            connection.head_read();
+        }
         let timeouts = &exchange.snapshot.timeouts;
         let downstream = session.as_downstream_mut();
         // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
@@ -83,11 +90,10 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        identify(session, exchange);
-        let deadline = exchange.snapshot.timeouts.write;
+        client::identify(session, exchange);
         match self.decide(session, exchange).await? {
             Decision::Forward => Ok(false),
-            Decision::Answer(reply) => reply.write(session, &exchange.request_id, deadline).await.map(|()| true),
+            Decision::Answer(reply) => answer::write(*reply, session, exchange).await.map(|()| true),
         }
     }
 
@@ -122,7 +128,7 @@ impl ProxyHttp for Gateway {
         let request = session.req_header();
         let authority = authority(request);
         let port = authority.split_once(':').map_or("443", |(_, port)| port);
-        let peer = peer_address(session);
+        let peer = client::peer_address(session);
         let forwarding = headers::Forwarding {
             client: exchange.client.unwrap_or(peer),
             peer,
@@ -210,8 +216,7 @@ impl ProxyHttp for Gateway {
                 if session.response_written().is_none() {
                     let asked = decide::asked(session, exchange);
                     let reply = Reply::problem(&asked, rescue.status, rescue.title, rescue.text).closing();
-                    let deadline = exchange.snapshot.timeouts.write;
-                    reply.write(session, &exchange.request_id, deadline).await.ok();
+                    answer::write(reply, session, exchange).await.ok();
                 }
                 rescue.status.as_u16()
             }
@@ -264,25 +269,6 @@ impl Gateway {
             .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
         upstream.insert_header("X-Sentry-Assertion", assertion)
     }
-}
-
-/// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
-fn identify(session: &Session, exchange: &mut Exchange) {
-    let peer = peer_address(session);
-    let headers = &session.req_header().headers;
-    let trusted = &exchange.snapshot.trusted_proxies;
-    exchange.client = Some(client::address(peer, headers, trusted));
-    let plain = |id: &&str| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let theirs = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(plain);
-    exchange.request_id = match theirs.filter(|_| client::is_trusted(peer, trusted)) {
-        Some(id) => id.to_owned(),
-        None => uuid::Uuid::new_v4().hyphenated().to_string(),
-    };
-}
-
-fn peer_address(session: &Session) -> IpAddr {
-    let address = session.client_addr().and_then(|address| address.as_inet());
-    address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip().to_canonical())
 }
 
 fn authority(request: &RequestHeader) -> &str {

@@ -5,13 +5,18 @@
 
 mod admin;
 mod api;
+mod crowd;
+mod establish;
 pub(crate) mod listener;
 mod outside;
 mod reload;
+mod renewal;
 pub mod signed_in;
 mod start_error;
 mod stop;
+mod stream;
 mod streams;
+mod transport;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,10 +39,10 @@ use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
-use crate::tls::{self, Certificates};
+use crate::tls;
 use crate::users::clerk::Clerk;
 use api::{Api, Token};
-use listener::{Bound, Service};
+use listener::{Bound, Clients, Secured, Service};
 
 pub use outside::session_store;
 pub use start_error::StartError;
@@ -50,12 +55,12 @@ pub struct Edge {
     file: PathBuf,
     /// What this process was started with; a reload replaces only what can change in place.
     started_with: Config,
-    config: Config,
+    config: Arc<ArcSwap<Config>>,
     lasting: Lasting,
     store: outside::Store,
     access: Arc<AccessLog>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    certificates: Arc<ArcSwap<Certificates>>,
+    tls: tls::Live,
     drain: Arc<Drain>,
     /// Becomes true when the listeners are to close.
     closing: watch::Sender<bool>,
@@ -86,7 +91,9 @@ impl Edge {
         let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
         let loaded = Loaded::read(&config, &clock, &mut faults);
         let token = Token::read(&config.server.admin, &mut faults);
-        let (true, Some(loaded)) = (faults.is_empty(), loaded) else { return Err(StartError::Config(faults)) };
+        let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else {
+            return Err(StartError::Config(faults));
+        };
         metrics.operation.started(clock.now().seconds());
 
         let runtime = runtime(&config).map_err(StartError::Runtime)?;
@@ -111,15 +118,12 @@ impl Edge {
             audit,
         };
         let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
-        let certificates = Arc::new(ArcSwap::from_pointee(Certificates::default()));
-        let mut loaded = loaded;
-        loaded.certificates.publish(&lasting.metrics);
-        certificates.store(Arc::new(std::mem::take(&mut loaded.certificates)));
-        let snapshot = Snapshot::build(&config, loaded, &lasting, &ports);
+        tls.certificates.publish(&lasting.metrics);
+        let snapshot = Snapshot::build(&config, files, &lasting, &ports);
         let mut edge = Self {
             file: file.to_owned(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-            certificates,
+            tls: tls::Live::new(tls, config.tls.tickets.rotation, &lasting.clock),
             access,
             drain: Arc::new(Drain::default()),
             closing: watch::channel(false).0,
@@ -131,7 +135,7 @@ impl Edge {
             lasting,
             store,
             started_with: config.clone(),
-            config,
+            config: Arc::new(ArcSwap::from_pointee(config)),
         };
         let api = token.map(|token| edge.api(token)).transpose()?;
         edge.serve(bound, api)?;
@@ -141,20 +145,23 @@ impl Edge {
     /// Begins to accept on every socket.
     fn serve(&mut self, bound: AllBound, api: Option<Api>) -> Result<(), StartError> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
-        let limits = self.config.server.limits;
+        let config = self.config.load();
+        let limits = config.server.limits;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let proxy = Arc::new(Cuttable::new(self.proxy()));
+        let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default() };
         let service = |name: &'static str| Service {
             name,
             permits: Arc::clone(&permits),
             metrics: Arc::clone(&self.lasting.metrics),
-            handshake: self.config.server.timeouts.tls_handshake,
+            handshake: config.server.timeouts.tls_handshake,
+            clients: Some(clients.clone()),
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
-            let settings = tls::server_config(Arc::clone(&self.certificates), self.config.tls.min_version, http2)
-                .map_err(StartError::Tls)?;
-            runtime.spawn(listener::serve(socket, service("https"), Some(Arc::new(settings)), Arc::clone(&proxy)));
+            let settings = self.tls.server_config(config.tls.min_version, http2).map_err(StartError::Tls)?;
+            let secured = Secured { acceptor: Arc::new(settings).into(), live: self.tls.clone() };
+            runtime.spawn(listener::serve(socket, service("https"), Some(secured), Arc::clone(&proxy)));
         }
         for socket in bound.http {
             runtime.spawn(listener::serve(socket, service("http"), None, Arc::clone(&proxy)));
@@ -170,21 +177,32 @@ impl Edge {
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin");
         service.permits = Arc::new(Semaphore::new(admin::CONNECTIONS));
+        service.clients = None;
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
+        let renewal = renewal::Renewal {
+            file: self.file.clone(),
+            config: Arc::clone(&self.config),
+            tls: self.tls.clone(),
+            metrics: Arc::clone(&self.lasting.metrics),
+            clock: self.lasting.clock.clone(),
+        };
+        runtime.spawn(renewal.watch());
         runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
         Ok(())
     }
 
     fn api(&self, token: Token) -> Result<Api, StartError> {
         // A connection of its own, so that no login waits for a listing.
-        let directory = outside::open_users(&self.config, &self.lasting.clock)?;
+        let config = self.config.load();
+        let directory = outside::open_users(&config, &self.lasting.clock)?;
         let users = Clerk::start(directory).map_err(StartError::Runtime)?;
-        Ok(Api::new(token, &self.config, &self.lasting, users))
+        Ok(Api::new(token, &config, &self.lasting, users))
     }
 
     fn proxy(&self) -> HttpProxy<Gateway> {
-        let threads = worker_threads(&self.config);
+        let config = self.config.load();
+        let threads = worker_threads(&config);
         let conf = Arc::new(ServerConf {
             threads,
             // A pool of idle upstream connections for each worker.
@@ -203,7 +221,7 @@ impl Edge {
         };
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(self.config.server.timeouts.keepalive);
+        options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
         proxy
     }

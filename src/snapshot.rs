@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use base64::Engine;
+use http::HeaderValue;
 use ipnet::IpNet;
 
 use crate::audit_log::AuditLog;
@@ -24,7 +25,7 @@ use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
-use crate::tls::Certificates;
+use crate::tls::{self, Certificates, TicketRoot};
 use crate::upstream::Pool;
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub on_outage: OutagePolicy,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    /// What browsers are told about coming back over TLS alone.
+    pub hsts: Option<HeaderValue>,
     /// Ports that an authority may name.
     pub ports: Vec<u16>,
     /// The port that plain HTTP is redirected to; `None` is 443.
@@ -70,16 +73,23 @@ pub struct Lasting {
 
 /// The files that a configuration names, read and found good.
 pub struct Loaded {
-    pub certificates: Certificates,
+    /// For the listeners.
+    pub tls: tls::Material,
+    /// For the snapshot.
+    pub files: Files,
+}
+
+pub struct Files {
     keys: Keys,
     branding: Branding,
 }
 
 impl Loaded {
-    /// Reads certificates, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
+    /// Reads certificates, secrets, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
     pub fn read(config: &Config, clock: &Clock, faults: &mut Faults) -> Option<Self> {
         auth::install_crypto();
         let certificates = Certificates::load(&config.tls, clock.now(), faults);
+        let root = TicketRoot::load(&config.tls.tickets, faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
         if let Sessions::Memcached { servers, .. } = &config.sessions {
@@ -94,11 +104,13 @@ impl Loaded {
         if !faults.concern("tls.certificates") {
             check_cover(config, &certificates, faults);
         }
-        Some(Self { certificates, keys: keys?, branding })
+        let tls = tls::Material { certificates, root: root? };
+        Some(Self { tls, files: Files { keys: keys?, branding } })
     }
 }
 
-fn check_cover(config: &Config, certificates: &Certificates, faults: &mut Faults) {
+/// Adds a fault for each host that no certificate covers.
+pub fn check_cover(config: &Config, certificates: &Certificates, faults: &mut Faults) {
     let sentry = crate::host::HostPattern::Exact(config.sentry.host.clone());
     let services = config.services.iter().flat_map(|service| {
         let key = move |at: usize| format!("services.{}.hosts[{at}]", service.name);
@@ -148,11 +160,11 @@ fn branding(config: &Config, faults: &mut Faults) -> Branding {
 
 impl Snapshot {
     /// `ports` are those that our HTTPS listeners are bound to.
-    pub fn build(config: &Config, loaded: Loaded, lasting: &Lasting, ports: &[u16]) -> Self {
+    pub fn build(config: &Config, files: Files, lasting: &Lasting, ports: &[u16]) -> Self {
         let settings = &config.sentry;
         let metrics = &lasting.metrics;
         let tokens = Arc::new(Tokens::new(
-            Arc::new(loaded.keys),
+            Arc::new(files.keys),
             settings.token.issuer.clone(),
             settings.token.leeway,
             settings.token.cache,
@@ -184,7 +196,7 @@ impl Snapshot {
             guard: Arc::clone(&guard),
             store: Arc::clone(&lasting.store),
             logins: Arc::clone(&lasting.logins),
-            branding: loaded.branding.clone(),
+            branding: files.branding.clone(),
             metrics: Arc::clone(metrics),
             audit: Arc::clone(&lasting.audit),
             ports: ports.to_vec(),
@@ -194,12 +206,13 @@ impl Snapshot {
             routes,
             guard,
             pools,
-            branding: loaded.branding,
+            branding: files.branding,
             nobody: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
             on_outage: config.on_outage,
             limits: config.server.limits,
             timeouts: config.server.timeouts,
+            hsts: config.tls.hsts.and_then(|hsts| HeaderValue::try_from(hsts.to_string()).ok()),
             ports: ports.to_vec(),
             https_port: ports.first().copied().filter(|port| *port != 443 && !ports.contains(&443)),
             cookie_names: Sentry::cookie_names(settings),

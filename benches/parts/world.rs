@@ -68,7 +68,7 @@ impl World {
         let metrics = Arc::new(Metrics::new("bench").unwrap());
         let store = Arc::new(MemoryStore::new(clock.clone(), 1_000));
         let lasting = lasting(&clock, &metrics, Arc::clone(&store) as _);
-        let snapshot = Snapshot::build(&config, loaded, &lasting, &[443]);
+        let snapshot = Snapshot::build(&config, loaded.files, &lasting, &[443]);
         let now = clock.now();
         let claims = claims(snapshot.guard.tokens().issuer(), now);
         let token = snapshot.guard.tokens().mint(&claims).unwrap();

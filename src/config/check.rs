@@ -2,7 +2,9 @@
 //! the first. A faulty part is replaced by a default, so that what depends on it can still be looked at.
 
 mod sentry;
+mod server;
 mod services;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,10 +13,7 @@ use std::time::Duration;
 use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
-use super::{
-    Admin, Certificate, Config, Limits, Listener, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer,
-    OutagePolicy, Protocol, Server, Sessions, Timeouts, Tls, TlsVersion, Users,
-};
+use super::{Config, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users};
 
 /// `directory` is where relative paths begin: the configuration file's own.
 pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
@@ -73,104 +72,6 @@ impl Check<'_> {
         })
     }
 
-    fn server(&mut self, server: file::Server) -> Server {
-        let threads = match server.threads {
-            None | Some(file::Threads::Auto(_)) => None,
-            Some(file::Threads::Count(count @ 1..=1024)) => Some(usize::from(count)),
-            Some(file::Threads::Count(count)) => {
-                self.fault("server.threads", format!("{count} threads"), "write `auto` or 1 to 1024");
-                None
-            }
-        };
-        let listeners = self.listeners(&server.listeners);
-        let admin = server.admin.unwrap_or_default();
-        Server {
-            threads,
-            listeners,
-            admin: Admin {
-                address: self.address("server.admin.address", admin.address.as_deref(), "127.0.0.1:9090"),
-                token: admin.token.and_then(|token| self.secret("server.admin.token", &token)),
-            },
-            trusted_proxies: self.networks(&server.trusted_proxies),
-            drain: time(server.drain, seconds(20)),
-            limits: self.limits(&server.limits),
-            timeouts: Timeouts {
-                tls_handshake: time(server.timeouts.tls_handshake, seconds(5)),
-                keepalive: time(server.timeouts.keepalive, seconds(75)),
-                read: time(server.timeouts.read, seconds(60)),
-                write: time(server.timeouts.write, seconds(60)),
-            },
-        }
-    }
-
-    fn listeners(&mut self, written: &[file::Listener]) -> Vec<Listener> {
-        if !written.iter().any(|listener| listener.protocol != Some(Protocol::Http)) {
-            self.fault(
-                "server.listeners",
-                "no listener speaks https",
-                "add one, such as {address: \"0.0.0.0:443\", protocol: https}",
-            );
-        }
-        let mut listeners: Vec<Listener> = Vec::new();
-        for (at, listener) in written.iter().enumerate() {
-            let key = |name: &str| format!("server.listeners[{at}].{name}");
-            let protocol = listener.protocol.unwrap_or(Protocol::Https);
-            let address = match &listener.address {
-                Some(address) => self.address(&key("address"), Some(address), ""),
-                None => {
-                    self.fault(key("address"), "missing", "write IP:PORT, such as 0.0.0.0:443");
-                    continue;
-                }
-            };
-            if protocol == Protocol::Http && listener.redirect_to_https == Some(false) {
-                self.fault(
-                    key("redirect_to_https"),
-                    "plain HTTP is not served: the token cookie travels over TLS alone",
-                    "write `true`, or remove the listener",
-                );
-            }
-            if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
-                self.fault(key("address"), format!("{address} is listened on twice"), "give each listener its own");
-            }
-            let http2 = listener.http2.unwrap_or(true) && protocol == Protocol::Https;
-            listeners.push(Listener { address, protocol, http2 });
-        }
-        listeners
-    }
-
-    fn networks(&mut self, written: &[String]) -> Vec<ipnet::IpNet> {
-        let mut networks = Vec::new();
-        for (at, text) in written.iter().enumerate() {
-            let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-            match text.parse().or(address) {
-                Ok(network) => networks.push(network),
-                Err(_) => self.fault(
-                    format!("server.trusted_proxies[{at}]"),
-                    format!("`{text}` is no network"),
-                    "write a CIDR, such as 10.0.0.0/8",
-                ),
-            }
-        }
-        networks
-    }
-
-    fn limits(&mut self, written: &file::Limits) -> Limits {
-        let mut positive = |key: &str, value: Option<usize>, default: usize| match value {
-            Some(0) => {
-                self.faults.add(format!("server.limits.{key}"), "zero would refuse everything", "write 1 or more");
-                default
-            }
-            value => value.unwrap_or(default),
-        };
-        Limits {
-            connections: positive("connections", written.connections, 20_000),
-            header_count: positive("header_count", written.header_count, 100),
-            streams: positive("streams", written.streams, 100_000),
-            header_bytes: written.header_bytes.map_or(32 << 10, |size| size.0),
-            body_bytes: written.body_bytes.map_or(64 << 20, |size| size.0),
-        }
-    }
-
     fn log(&mut self, log: file::Log) -> Log {
         Log {
             level: log.level.unwrap_or(file::Level::Info),
@@ -185,35 +86,6 @@ impl Check<'_> {
             (_, None | Some("stdout")) => LogTarget::Stdout,
             (_, Some(path)) => LogTarget::File(self.path(path)),
         }
-    }
-
-    fn tls(&mut self, tls: file::Tls) -> Tls {
-        let min_version = match tls.min_version.as_deref() {
-            None | Some("1.2") => TlsVersion::V1_2,
-            Some("1.3") => TlsVersion::V1_3,
-            Some(other) => {
-                self.fault("tls.min_version", format!("`{other}` is not offered"), "write \"1.2\" or \"1.3\"");
-                TlsVersion::V1_2
-            }
-        };
-        if tls.certificates.is_empty() {
-            self.fault("tls.certificates", "no certificate", "add {certificate: FILE, key: FILE}");
-        }
-        let mut certificates = Vec::new();
-        for (at, written) in tls.certificates.iter().enumerate() {
-            let place = format!("tls.certificates[{at}]");
-            let mut file = |name: &str, path: &Option<String>| {
-                if path.is_none() {
-                    self.faults.add(format!("{place}.{name}"), "missing", "name a PEM file");
-                }
-                path.as_ref().map(|path| self.directory.join(path))
-            };
-            let (certificate, key) = (file("certificate", &written.certificate), file("key", &written.key));
-            if let (Some(certificate), Some(key)) = (certificate, key) {
-                certificates.push(Certificate { place, certificate, key });
-            }
-        }
-        Tls { min_version, certificates }
     }
 
     fn sessions(&mut self, sessions: file::Sessions) -> Sessions {

@@ -80,8 +80,10 @@ pub struct Admin {
 #[serde(default)]
 pub struct Limits {
     pub connections: Option<usize>,
+    pub connections_per_address: Option<usize>,
     pub header_bytes: Option<Size>,
     pub header_count: Option<usize>,
+    pub header_timeout: Option<Time>,
     pub body_bytes: Option<Size>,
     pub streams: Option<usize>,
 }
@@ -131,6 +133,37 @@ pub enum LogFormat {
 pub struct Tls {
     pub min_version: Option<String>,
     pub certificates: Vec<Certificate>,
+    pub tickets: Tickets,
+    pub refresh: Option<Time>,
+    pub hsts: Option<Hsts>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged, expecting = "`off`, `{max_age: 365d}` or `{max_age: 365d, include_subdomains: true}`")]
+pub enum Hsts {
+    Off(Off),
+    On(HstsSettings),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Off {
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HstsSettings {
+    pub max_age: Time,
+    #[serde(default)]
+    pub include_subdomains: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Tickets {
+    pub secret: Option<Secret>,
+    pub rotation: Option<Time>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,6 +7,8 @@ use super::maker::Maker;
 pub struct OperationMetrics {
     /// label `result`
     pub config_reloads: IntCounterVec,
+    /// Certificate files that changed; label `result`.
+    pub certificate_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_timestamp: IntGauge,
     /// Log lines given up because the writer was behind; label `log`.
@@ -23,6 +25,11 @@ impl OperationMetrics {
         make.gauges("build_info", "1, with the version", &["version"])?.with_label_values(&[version]).set(1.0);
         let metrics = Self {
             config_reloads: make.counters("config_reloads_total", "Reloads of the configuration", &["result"])?,
+            certificate_reloads: make.counters(
+                "certificate_reloads_total",
+                "Times that certificate files had changed",
+                &["result"],
+            )?,
             config_last_reload_successful: make
                 .gauge("config_last_reload_successful", "1 unless the last reload was refused")?,
             config_last_reload_timestamp: make

@@ -4,6 +4,28 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use ipnet::IpNet;
+use pingora_proxy::Session;
+
+use super::exchange::Exchange;
+
+/// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
+pub fn identify(session: &Session, exchange: &mut Exchange) {
+    let peer = peer_address(session);
+    let headers = &session.req_header().headers;
+    let trusted = &exchange.snapshot.trusted_proxies;
+    exchange.client = Some(address(peer, headers, trusted));
+    let plain = |id: &&str| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let theirs = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(plain);
+    exchange.request_id = match theirs.filter(|_| is_trusted(peer, trusted)) {
+        Some(id) => id.to_owned(),
+        None => uuid::Uuid::new_v4().hyphenated().to_string(),
+    };
+}
+
+pub fn peer_address(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip().to_canonical())
+}
 
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     let address = address.to_canonical();

@@ -19,6 +19,8 @@ use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::oneshot;
 
+use super::connection::Connection;
+
 tokio::task_local! {
     /// The signal that the request being polled may be cut by, if it has one. It lives in that request's own future
     /// and goes with it, so that it cannot hit the next request of the connection; nothing is shared.
@@ -41,6 +43,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        // HTTP/2 has many requests on their way at once, and Pingora a timeout for when there is none.
+        if let Some(connection) = session.as_http1().and_then(|_| Connection::of(&session)) {
+            connection.head_may_come();
+        }
         SIGNAL.scope(RefCell::default(), until_cut(self.0.process_new_http(session, shutdown))).await
     }
 

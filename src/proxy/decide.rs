@@ -8,6 +8,7 @@ use std::time::Instant;
 use http::{StatusCode, header};
 use pingora_proxy::Session;
 
+use super::address::{elsewhere, is_covered, is_tls, misdirected, to_https};
 use super::exchange::Exchange;
 use super::form::read_form;
 use super::{Gateway, headers};
@@ -54,6 +55,9 @@ impl Gateway {
         }
         if !is_tls(session) {
             return Ok(to_https(session, &target.authority, snapshot.https_port));
+        }
+        if !is_covered(session, host) {
+            return Ok(elsewhere(session, exchange));
         }
         let request = session.req_header();
         let head = Head {
@@ -270,21 +274,4 @@ pub(super) fn asked<'a>(session: &Session, exchange: &'a Exchange) -> Asked<'a> 
     let accept = session.req_header().headers.get(header::ACCEPT);
     let html = accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
     Asked { html, request_id: &exchange.request_id, branding: &exchange.snapshot.branding }
-}
-
-/// `421`: not for us. Says nothing of what is.
-fn misdirected(session: &Session, exchange: &Exchange) -> Decision {
-    let text = "Nothing is served under this name here.";
-    Reply::problem(&asked(session, exchange), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
-}
-
-fn is_tls(session: &Session) -> bool {
-    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
-}
-
-/// Plain HTTP is only ever sent to the same place over TLS.
-fn to_https(session: &Session, authority: &Authority, port: Option<u16>) -> Decision {
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
-    Reply::moved(&format!("https://{}{port}{target}", authority.host)).into()
 }

@@ -13,6 +13,7 @@ use super::state::StateHash;
 use super::{Event, Sentry};
 use crate::auth::cookie::Lookup;
 use crate::auth::{Reason, Verdict};
+use crate::network::Network;
 use crate::pages::{self, Notice};
 use crate::reply::Reply;
 use crate::request::Head;
@@ -191,16 +192,8 @@ impl Sentry {
         }
     }
 
-    /// An IPv6 client owns a whole /64, so that is what is counted.
     fn address_counter(&self, head: &Head<'_>) -> CounterKey {
-        let network = match head.client.to_canonical() {
-            std::net::IpAddr::V4(address) => address.to_string(),
-            std::net::IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
-        };
-        CounterKey::new("address", &network)
+        CounterKey::new("address", &Network::of(head.client).to_string())
     }
 
     fn form(&self, head: &Head<'_>, form: &Form<'_>) -> Reply {

@@ -1,24 +1,26 @@
-//! Sockets: bound by us, accepted from by us, with a limit on connections and a deadline for the handshake.
+//! Sockets: bound by us, accepted from by us, with limits on connections, in all and for each client.
 //!
-//! Pingora's own listening service has neither, and logs a line for every failed handshake. What is accepted here
-//! is handed to Pingora's HTTP application as a stream.
+//! Pingora's own listening service has none. What is accepted here is made a stream by `establish`, and handed to
+//! Pingora's HTTP application.
 
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::l4::stream::Stream as L4Stream;
-use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream};
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use super::StartError;
+use super::crowd::{Crowd, Place};
 use crate::metrics::Metrics;
+use crate::proxy::is_trusted;
+use crate::snapshot::Snapshot;
+use crate::tls;
 
 /// Connections that the kernel may hold for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -39,8 +41,25 @@ pub struct Service {
     pub name: &'static str,
     pub permits: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
+    /// For a TLS handshake.
     pub handshake: Duration,
+    /// What clients are held to; operators, on the admin listener, are not.
+    pub clients: Option<Clients>,
     pub closing: watch::Receiver<bool>,
+}
+
+/// A listener's TLS.
+#[derive(Clone)]
+pub struct Secured {
+    pub acceptor: TlsAcceptor,
+    pub live: tls::Live,
+}
+
+/// What the connections of clients are held to.
+#[derive(Clone)]
+pub struct Clients {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub crowd: Arc<Crowd>,
 }
 
 /// Binds and listens. Must be called within a runtime.
@@ -60,21 +79,28 @@ pub fn bind(address: SocketAddr) -> Result<Bound, StartError> {
 }
 
 /// Accepts until the service closes, and then tells idle connections to go.
-pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Arc<ServerConfig>>, app: Arc<A>)
+pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Secured>, app: Arc<A>)
 where
     A: ServerApp + Send + Sync + 'static,
 {
-    let acceptor = tls.map(|settings| Arc::new(Acceptor::from_server_config(settings)));
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = bound.socket.accept() => accepted,
             _ = service.closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
-            Ok((socket, peer)) => admit(socket, peer, &service, acceptor.clone(), Arc::clone(&app)),
+            Ok((socket, peer)) => {
+                failing = false;
+                admit(socket, peer, &service, tls.clone(), Arc::clone(&app));
+            }
+            // The client was faster in leaving; there may be others.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => service.refused("accept"),
             Err(error) => {
                 service.refused("accept");
-                log::warn!("listener {}: cannot accept: {error}", service.name);
+                if !std::mem::replace(&mut failing, true) {
+                    log::warn!("listener {}: cannot accept, and tries on: {error}", service.name);
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -84,7 +110,7 @@ where
 }
 
 /// Gives a connection a task of its own, unless there are too many already.
-fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, acceptor: Option<Arc<Acceptor>>, app: Arc<A>)
+fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, tls: Option<Secured>, app: Arc<A>)
 where
     A: ServerApp + Send + Sync + 'static,
 {
@@ -97,7 +123,8 @@ where
     let service = service.clone();
     tokio::spawn(async move {
         let _open = open;
-        let Some(stream) = service.establish(socket, peer, acceptor).await else { return };
+        let Ok(_place) = service.place(peer.ip()) else { return service.refused("address") };
+        let Some(stream) = service.establish(socket, peer, tls).await else { return };
         let mut next = app.process_new(stream, &service.closing).await;
         while let Some(stream) = next {
             next = app.process_new(stream, &service.closing).await;
@@ -125,40 +152,21 @@ impl Drop for Open {
     }
 }
 
+/// The client has as many connections as one may have.
+struct Crowded;
+
 impl Service {
-    fn refused(&self, reason: &str) {
-        self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
-    }
-
-    /// From a TCP connection to what Pingora serves: with its addresses known and TLS done in time.
-    async fn establish(&self, socket: TcpStream, peer: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
-        // Fails only on a socket that is gone already; the first read will tell.
-        socket.set_nodelay(true).ok();
-        let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
-        digest.peer_addr.set(Some(peer.into())).ok();
-        let mut stream = L4Stream::from(socket);
-        stream.set_socket_digest(digest);
-        let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
-        match tokio::time::timeout(self.handshake, acceptor.tls_handshake(stream)).await {
-            Ok(Ok(stream)) => {
-                let version = stream.ssl_digest().map(|digest| digest.version.clone());
-                self.handshaken(version.as_deref().unwrap_or("unknown"), "ok");
-                Some(Box::new(stream))
-            }
-            // Scanners fail handshakes all day: they are counted, and not logged one by one.
-            Ok(Err(_)) => {
-                self.handshaken("none", "failed");
-                None
-            }
-            Err(_) => {
-                self.handshaken("none", "timeout");
-                None
-            }
+    /// Trusted proxies stand for many clients, and are not counted.
+    fn place(&self, address: IpAddr) -> Result<Option<Place>, Crowded> {
+        let Some(clients) = &self.clients else { return Ok(None) };
+        let snapshot = clients.snapshot.load();
+        if is_trusted(address, &snapshot.trusted_proxies) {
+            return Ok(None);
         }
+        clients.crowd.enter(address, snapshot.limits.connections_per_address).map(Some).ok_or(Crowded)
     }
 
-    /// Pingora's stream does not say whether a session was resumed.
-    fn handshaken(&self, version: &str, result: &str) {
-        self.metrics.traffic.tls_handshakes.with_label_values(&[version, "unknown", result]).inc();
+    pub fn refused(&self, reason: &str) {
+        self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
     }
 }

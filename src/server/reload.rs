@@ -28,19 +28,18 @@ impl Edge {
         let loaded = Loaded::read(&config, &self.lasting.clock, &mut faults);
         // Taken up by a new process alone, but one with a fault would keep that from starting.
         Token::read(&config.server.admin, &mut faults);
-        let (true, Some(mut loaded)) = (faults.is_empty(), loaded) else { return Err(faults) };
-        let certificates = std::mem::take(&mut loaded.certificates);
+        let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else { return Err(faults) };
         let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
-        let snapshot = Snapshot::build(&config, loaded, &self.lasting, &ports);
-        certificates.publish(&self.lasting.metrics);
-        self.certificates.store(Arc::new(certificates));
+        let snapshot = Snapshot::build(&config, files, &self.lasting, &ports);
+        tls.certificates.publish(&self.lasting.metrics);
+        self.tls.renew(tls);
         self.snapshot.store(Arc::new(snapshot));
         if let Err(error) = self.store.rearrange(&config.sessions, &self.lasting.metrics) {
             // Its addresses were looked at above, so this cannot be.
             log::error!("the session store keeps its servers: {error}");
         }
         let needs_restart = needs_restart(&self.started_with, &config);
-        self.config = config;
+        self.config.store(Arc::new(config));
         Ok(needs_restart)
     }
 }
@@ -77,6 +76,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         changed("sentry.login.queue", &old.sentry.login.queue, &new.sentry.login.queue),
         changed("sentry.login.deadline", &old.sentry.login.deadline, &new.sentry.login.deadline),
         changed("tls.min_version", &old.tls.min_version, &new.tls.min_version),
+        changed("tls.tickets.rotation", &old.tls.tickets.rotation, &new.tls.tickets.rotation),
         changed("sessions.store", &what_stays(&old.sessions), &what_stays(&new.sessions)),
         changed("users", &old.users, &new.users),
         changed("log", &old.log, &new.log),

@@ -32,8 +32,9 @@ impl Edge {
     }
 
     async fn drained(&self) {
-        let deadline = Instant::now() + self.config.server.drain;
-        tokio::time::sleep(LAME_DUCK.min(self.config.server.drain)).await;
+        let drain = self.config.load().server.drain;
+        let deadline = Instant::now() + drain;
+        tokio::time::sleep(LAME_DUCK.min(drain)).await;
         self.closing.send_replace(true);
         while self.drain.in_flight() > 0 && Instant::now() < deadline {
             tokio::time::sleep(PAUSE).await;

@@ -18,11 +18,18 @@ use crate::metrics::Metrics;
 /// Certificates by name; exact names win over wildcards.
 #[derive(Debug, Default)]
 pub struct Certificates {
-    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    exact: HashMap<Box<str>, Shown>,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    wildcard: HashMap<Box<str>, Shown>,
     /// The first name of each, and when it ends.
     ends: Vec<(String, UnixTime)>,
+}
+
+/// A certificate, and what it covers.
+#[derive(Clone, Debug)]
+struct Shown {
+    certified: Arc<CertifiedKey>,
+    names: Arc<[HostPattern]>,
 }
 
 /// A certificate that was read and fits its key.
@@ -49,12 +56,13 @@ impl Certificates {
     fn file(&mut self, place: &str, loaded: Loaded, faults: &mut Faults) {
         let label = loaded.names.first().map(HostPattern::to_string).unwrap_or_default();
         self.ends.push((label, loaded.ends));
-        for name in loaded.names {
-            let (map, key) = match &name {
+        let shown = Shown { certified: loaded.certified, names: loaded.names.into() };
+        for name in shown.names.iter() {
+            let (map, key) = match name {
                 HostPattern::Exact(host) => (&mut self.exact, host.as_str()),
                 HostPattern::Wildcard(domain) => (&mut self.wildcard, domain.as_str()),
             };
-            if map.insert(key.into(), Arc::clone(&loaded.certified)).is_some() {
+            if map.insert(key.into(), shown.clone()).is_some() {
                 let what = format!("{name} is covered by another certificate already");
                 faults.add(format!("{place}.certificate"), what, "remove one of them");
             }
@@ -69,15 +77,29 @@ impl Certificates {
         }
     }
 
+    /// The first name of each, and when it ends.
+    pub fn ends(&self) -> &[(String, UnixTime)] {
+        &self.ends
+    }
+
     pub fn for_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        self.shown(name).map(|shown| Arc::clone(&shown.certified))
+    }
+
+    /// All that the certificate covers which a client is shown under this name.
+    pub fn covered_beside(&self, name: &str) -> Option<Arc<[HostPattern]>> {
+        self.shown(name).map(|shown| Arc::clone(&shown.names))
+    }
+
+    fn shown(&self, name: &str) -> Option<&Shown> {
         let wildcard = || name.split_once('.').and_then(|(_, domain)| self.wildcard.get(domain));
-        self.exact.get(name).or_else(wildcard).cloned()
+        self.exact.get(name).or_else(wildcard)
     }
 
     /// Whether a client that asks for a host that `pattern` names can be shown a certificate.
     pub fn cover(&self, pattern: &HostPattern) -> bool {
         match pattern {
-            HostPattern::Exact(host) => self.for_name(host.as_str()).is_some(),
+            HostPattern::Exact(host) => self.shown(host.as_str()).is_some(),
             HostPattern::Wildcard(domain) => self.wildcard.contains_key(domain.as_str()),
         }
     }

@@ -54,6 +54,12 @@ mod cookies;
 mod configuration;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
+// Who is let in, how fast they have to be, and how much of them there may be.
+mod gate;
+// TLS with clients that come again.
+mod handshakes;
+// Certificates while the edge runs.
+mod renewal;
 // Users, keys and tokens from the command line.
 mod command_line;
 // The demonstration: one command, and the whole flow with what it made on the spot.

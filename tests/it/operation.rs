@@ -550,7 +550,7 @@ fn a_connection_that_never_shakes_hands_is_closed() {
         let read = silent.read(&mut [0; 64]);
         assert!(!matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock), "{number}: still open");
     }
-    let timeouts = "version=\"none\",resumed=\"unknown\",result=\"timeout\"";
+    let timeouts = "version=\"none\",resumed=\"false\",result=\"timeout\"";
     let counted = |daemon: &Daemon| {
         let body = daemon.admin("/metrics").body;
         body.lines().any(|line| line.contains("result=\"timeout\"") && line.ends_with(" 3"))

@@ -420,6 +420,10 @@ fn sample() -> (tempfile::TempDir, PathBuf, String) {
         write(&files.certificate, &certificate.pem);
         write(&files.key, &certificate.key);
     }
+    let Some(config::SecretSource::File(secret)) = &config.tls.tickets.secret else {
+        panic!("the sample's secret is a file");
+    };
+    write(secret, &keys::generate(Algorithm::HS256).unwrap());
     for key in &config.sentry.keys {
         let (config::KeyMaterial::Secret(source) | config::KeyMaterial::Private(source)) = &key.material else {
             panic!("the sample's keys sign");

@@ -46,6 +46,7 @@ impl Applications {
                 permits: Arc::new(Semaphore::new(1024)),
                 metrics: Arc::clone(&metrics),
                 handshake: Duration::from_secs(5),
+                clients: None,
                 closing: closed.clone(),
             };
             runtime.spawn(listener::serve(bound, service, None, Arc::new(Application { name })));

@@ -42,7 +42,7 @@ impl Ca {
         self.issue_until(names, std::time::SystemTime::now() - DAY / 24)
     }
 
-    fn issue_until(&self, names: &[&str], end: std::time::SystemTime) -> Certificate {
+    pub fn issue_until(&self, names: &[&str], end: std::time::SystemTime) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();

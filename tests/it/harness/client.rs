@@ -20,7 +20,7 @@ use super::certificates::ca;
 use super::runtime;
 
 /// Header fields that a response through the edge may have; anything else is a leak.
-const ALLOWED: [&str; 26] = [
+const ALLOWED: [&str; 27] = [
     "access-control-allow-origin",
     "allow",
     "cache-control",
@@ -44,6 +44,7 @@ const ALLOWED: [&str; 26] = [
     "x-request-id",
     "etag",
     "last-modified",
+    "strict-transport-security",
     "vary",
     "trailer",
     "keep-alive",

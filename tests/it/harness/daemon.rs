@@ -28,7 +28,10 @@ pub struct Daemon {
 
 impl Running {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = process::start(arguments);
+        Self::watch(process::start(arguments))
+    }
+
+    fn watch(mut child: Child) -> Self {
         let stdout = gather(child.stdout.take().unwrap());
         let stderr = gather(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
@@ -98,11 +101,35 @@ impl Builder {
 
     /// The same, from a configuration that was edited.
     pub fn run_with(self, edit: impl FnOnce(String) -> String) -> Daemon {
+        self.run_as(|yaml, _| edit(yaml), process::start)
+    }
+
+    /// Serves from a folder that was edited.
+    pub fn run_in(self, edit: impl FnOnce(&std::path::Path)) -> Daemon {
+        self.run_as(
+            |yaml, folder| {
+                edit(folder);
+                yaml
+            },
+            process::start,
+        )
+    }
+
+    /// Serves in a process that may have so many descriptors.
+    pub fn run_with_descriptors(self, most: usize) -> Daemon {
+        self.run_as(|yaml, _| yaml, |arguments| process::start_with_descriptors(most, arguments))
+    }
+
+    fn run_as(
+        self,
+        edit: impl FnOnce(String, &std::path::Path) -> String,
+        start: impl FnOnce(&[&str]) -> Child,
+    ) -> Daemon {
         let (folder, file) = self.write();
         // It says on which ports it listens at this level.
         let yaml = std::fs::read_to_string(&file).unwrap().replace("level: warn", "level: info");
-        std::fs::write(&file, edit(yaml)).unwrap();
-        let mut process = Running::start(&["run", "-c", file.to_str().unwrap()]);
+        std::fs::write(&file, edit(yaml, folder.path())).unwrap();
+        let mut process = Running::watch(start(&["run", "-c", file.to_str().unwrap()]));
         let address = process.told("listening on https://").parse().unwrap();
         let admin = process.told("admin on http://").parse().unwrap();
         Daemon { process, address, folder, file, admin }

@@ -32,6 +32,19 @@ pub fn start(arguments: &[&str]) -> Child {
         .unwrap()
 }
 
+/// The same, with so many descriptors at most.
+pub fn start_with_descriptors(most: usize, arguments: &[&str]) -> Child {
+    Command::new("sh")
+        .args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &most.to_string()])
+        .arg(env!("CARGO_BIN_EXE_sentry-edge"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 /// Sends a signal to a process that we started, by its id.
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();

@@ -45,6 +45,22 @@ pub fn raw_plain(address: SocketAddr) -> Raw {
 }
 
 impl Raw {
+    /// A connection over TLS that has agreed on HTTP/2.
+    pub fn http2(edge: SocketAddr, name: &str) -> Self {
+        let stream = runtime().block_on(connect(edge, name, &[b"h2"])).unwrap();
+        Self { stream: Box::new(stream), received: Vec::new() }
+    }
+
+    /// Listens for so long whether the connection ends; what comes meanwhile is kept.
+    pub fn has_ended(&mut self, within: Duration) -> bool {
+        let mut chunk = [0; 16 * 1024];
+        let read = runtime().block_on(async { tokio::time::timeout(within, self.stream.read(&mut chunk)).await });
+        let Ok(read) = read else { return false };
+        let read = read.unwrap_or(0);
+        self.received.extend_from_slice(&chunk[..read]);
+        read == 0
+    }
+
     /// The edge may have closed already, having seen enough; then its answer tells.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         runtime().block_on(async {

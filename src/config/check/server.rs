@@ -1,0 +1,111 @@
+//! `server`: listeners, the proxies before them, limits and timeouts.
+
+use super::{Check, file, seconds, time};
+use crate::config::{Admin, Limits, Listener, Protocol, Server, Timeouts};
+
+impl Check<'_> {
+    pub(super) fn server(&mut self, server: file::Server) -> Server {
+        let threads = match server.threads {
+            None | Some(file::Threads::Auto(_)) => None,
+            Some(file::Threads::Count(count @ 1..=1024)) => Some(usize::from(count)),
+            Some(file::Threads::Count(count)) => {
+                self.fault("server.threads", format!("{count} threads"), "write `auto` or 1 to 1024");
+                None
+            }
+        };
+        let listeners = self.listeners(&server.listeners);
+        let admin = server.admin.unwrap_or_default();
+        Server {
+            threads,
+            listeners,
+            admin: Admin {
+                address: self.address("server.admin.address", admin.address.as_deref(), "127.0.0.1:9090"),
+                token: admin.token.and_then(|token| self.secret("server.admin.token", &token)),
+            },
+            trusted_proxies: self.networks(&server.trusted_proxies),
+            drain: time(server.drain, seconds(20)),
+            limits: self.limits(&server.limits),
+            timeouts: Timeouts {
+                tls_handshake: time(server.timeouts.tls_handshake, seconds(5)),
+                keepalive: time(server.timeouts.keepalive, seconds(75)),
+                read: time(server.timeouts.read, seconds(60)),
+                write: time(server.timeouts.write, seconds(60)),
+            },
+        }
+    }
+
+    fn listeners(&mut self, written: &[file::Listener]) -> Vec<Listener> {
+        if !written.iter().any(|listener| listener.protocol != Some(Protocol::Http)) {
+            self.fault(
+                "server.listeners",
+                "no listener speaks https",
+                "add one, such as {address: \"0.0.0.0:443\", protocol: https}",
+            );
+        }
+        let mut listeners: Vec<Listener> = Vec::new();
+        for (at, listener) in written.iter().enumerate() {
+            let key = |name: &str| format!("server.listeners[{at}].{name}");
+            let protocol = listener.protocol.unwrap_or(Protocol::Https);
+            let address = match &listener.address {
+                Some(address) => self.address(&key("address"), Some(address), ""),
+                None => {
+                    self.fault(key("address"), "missing", "write IP:PORT, such as 0.0.0.0:443");
+                    continue;
+                }
+            };
+            if protocol == Protocol::Http && listener.redirect_to_https == Some(false) {
+                self.fault(
+                    key("redirect_to_https"),
+                    "plain HTTP is not served: the token cookie travels over TLS alone",
+                    "write `true`, or remove the listener",
+                );
+            }
+            if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
+                self.fault(key("address"), format!("{address} is listened on twice"), "give each listener its own");
+            }
+            let http2 = listener.http2.unwrap_or(true) && protocol == Protocol::Https;
+            listeners.push(Listener { address, protocol, http2 });
+        }
+        listeners
+    }
+
+    fn networks(&mut self, written: &[String]) -> Vec<ipnet::IpNet> {
+        let mut networks = Vec::new();
+        for (at, text) in written.iter().enumerate() {
+            let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+            match text.parse().or(address) {
+                Ok(network) => networks.push(network),
+                Err(_) => self.fault(
+                    format!("server.trusted_proxies[{at}]"),
+                    format!("`{text}` is no network"),
+                    "write a CIDR, such as 10.0.0.0/8",
+                ),
+            }
+        }
+        networks
+    }
+
+    fn limits(&mut self, written: &file::Limits) -> Limits {
+        let mut positive = |key: &str, value: Option<usize>, default: usize| match value {
+            Some(0) => {
+                self.faults.add(format!("server.limits.{key}"), "zero would refuse everything", "write 1 or more");
+                default
+            }
+            value => value.unwrap_or(default),
+        };
+        let default = Limits::DEFAULT;
+        Limits {
+            connections: positive("connections", written.connections, default.connections),
+            connections_per_address: positive(
+                "connections_per_address",
+                written.connections_per_address,
+                default.connections_per_address,
+            ),
+            header_count: positive("header_count", written.header_count, default.header_count),
+            streams: positive("streams", written.streams, default.streams),
+            header_timeout: time(written.header_timeout, default.header_timeout),
+            header_bytes: written.header_bytes.map_or(default.header_bytes, |size| size.0),
+            body_bytes: written.body_bytes.map_or(default.body_bytes, |size| size.0),
+        }
+    }
+}

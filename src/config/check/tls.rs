@@ -1,0 +1,60 @@
+//! `tls`: versions and certificate files. What is in those files is looked at by the room `tls`.
+
+use std::time::Duration;
+
+use super::{Check, file, seconds, time};
+use crate::config::{Certificate, Hsts, Tickets, Tls, TlsVersion};
+
+const HSTS: Duration = seconds(365 * 24 * 3600);
+const ROTATION: Duration = seconds(12 * 3600);
+const SHORTEST_ROTATION: Duration = seconds(60);
+/// A ticket is good for two periods at most, and for seven days by RFC 8446 §4.6.1.
+const LONGEST_ROTATION: Duration = seconds(3 * 24 * 3600);
+
+impl Check<'_> {
+    pub(super) fn tls(&mut self, tls: file::Tls) -> Tls {
+        let min_version = match tls.min_version.as_deref() {
+            None | Some("1.2") => TlsVersion::V1_2,
+            Some("1.3") => TlsVersion::V1_3,
+            Some(other) => {
+                self.fault("tls.min_version", format!("`{other}` is not offered"), "write \"1.2\" or \"1.3\"");
+                TlsVersion::V1_2
+            }
+        };
+        if tls.certificates.is_empty() {
+            self.fault("tls.certificates", "no certificate", "add {certificate: FILE, key: FILE}");
+        }
+        let mut certificates = Vec::new();
+        for (at, written) in tls.certificates.iter().enumerate() {
+            let place = format!("tls.certificates[{at}]");
+            let mut file = |name: &str, path: &Option<String>| {
+                if path.is_none() {
+                    self.faults.add(format!("{place}.{name}"), "missing", "name a PEM file");
+                }
+                path.as_ref().map(|path| self.directory.join(path))
+            };
+            let (certificate, key) = (file("certificate", &written.certificate), file("key", &written.key));
+            if let (Some(certificate), Some(key)) = (certificate, key) {
+                certificates.push(Certificate { place, certificate, key });
+            }
+        }
+        let tickets = self.tickets(&tls.tickets);
+        let hsts = match tls.hsts {
+            None => Some(Hsts { max_age: HSTS, include_subdomains: false }),
+            Some(file::Hsts::Off(_)) => None,
+            Some(file::Hsts::On(file::HstsSettings { max_age, include_subdomains })) => {
+                Some(Hsts { max_age: max_age.0, include_subdomains })
+            }
+        };
+        Tls { min_version, certificates, tickets, refresh: time(tls.refresh, seconds(5)), hsts }
+    }
+
+    fn tickets(&mut self, written: &file::Tickets) -> Tickets {
+        let secret = written.secret.as_ref().and_then(|secret| self.secret("tls.tickets.secret", secret));
+        let rotation = time(written.rotation, ROTATION);
+        if !(SHORTEST_ROTATION..=LONGEST_ROTATION).contains(&rotation) {
+            self.fault("tls.tickets.rotation", "out of bounds", "write 1m to 3d");
+        }
+        Tickets { secret, rotation }
+    }
+}

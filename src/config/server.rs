@@ -1,0 +1,69 @@
+//! Checked: `server`, where it listens and what it bears.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{Protocol, SecretSource};
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Request workers; `None` is one for each core.
+    pub threads: Option<usize>,
+    pub listeners: Vec<Listener>,
+    pub admin: Admin,
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long requests in flight may take to finish after SIGTERM.
+    pub drain: Duration,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub address: SocketAddr,
+    /// Opens the admin API; without one there is none.
+    pub token: Option<SecretSource>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    pub http2: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_address: usize,
+    pub header_bytes: usize,
+    pub header_count: usize,
+    /// For the whole of a request's head.
+    pub header_timeout: Duration,
+    pub body_bytes: usize,
+    pub streams: usize,
+}
+
+impl Limits {
+    /// What holds where nothing is written.
+    pub const DEFAULT: Self = Self {
+        connections: 20_000,
+        connections_per_address: 256,
+        header_bytes: 32 << 10,
+        header_count: 100,
+        header_timeout: Duration::from_secs(10),
+        body_bytes: 64 << 20,
+        streams: 100_000,
+    };
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    pub tls_handshake: Duration,
+    pub keepalive: Duration,
+    pub read: Duration,
+    pub write: Duration,
+}

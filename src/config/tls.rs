@@ -1,0 +1,53 @@
+//! Checked: `tls`, of which the files are yet to be read.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::SecretSource;
+
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub min_version: TlsVersion,
+    pub certificates: Vec<Certificate>,
+    pub tickets: Tickets,
+    /// How often the certificates' files are looked at.
+    pub refresh: Duration,
+    pub hsts: Option<Hsts>,
+}
+
+/// `Strict-Transport-Security` (RFC 6797 §6.1), printed as the field's value.
+#[derive(Clone, Copy, Debug)]
+pub struct Hsts {
+    pub max_age: Duration,
+    pub include_subdomains: bool,
+}
+
+impl fmt::Display for Hsts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "max-age={}", self.max_age.as_secs())?;
+        f.write_str(if self.include_subdomains { "; includeSubDomains" } else { "" })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Tickets {
+    /// `None`: one is made when the process starts.
+    pub secret: Option<SecretSource>,
+    /// How long a key is in use.
+    pub rotation: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Where it stands in the file, for faults that reading it brings to light.
+    pub place: String,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}

@@ -1,0 +1,20 @@
+//! How replies of ours go out: in time, and over TLS with the word that it is to stay so.
+
+use http::header::STRICT_TRANSPORT_SECURITY;
+use pingora::Result;
+use pingora_proxy::Session;
+
+use super::address::is_tls;
+use super::exchange::Exchange;
+use crate::reply::Reply;
+
+/// Errors when the client is gone or has not taken the reply in time.
+pub async fn write(reply: Reply, session: &mut Session, exchange: &Exchange) -> Result<()> {
+    let snapshot = &exchange.snapshot;
+    // Over plain HTTP anybody could say it (RFC 6797 §7.2), and browsers do not listen.
+    let reply = match &snapshot.hsts {
+        Some(hsts) if is_tls(session) => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),
+        _ => reply,
+    };
+    reply.write(session, &exchange.request_id, snapshot.timeouts.write).await
+}

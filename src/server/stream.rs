@@ -1,0 +1,272 @@
+//! What Pingora reads a client from and writes to: the transport, with a buffer for writes and a deadline for heads.
+//!
+//! **Writes** are held back until they are flushed, do not fit, or the connection is read from and there is nothing:
+//! a head and a short body travel as one TLS record, and nothing is held back while somebody waits.
+//! **Reads** are not buffered: Pingora, h2 and rustls read into buffers of their own. While a head is due (see
+//! [`Connection`]) they end at its deadline, however many bytes still drip.
+
+use std::future::Future;
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+};
+use prometheus::IntCounter;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::transport::Transport;
+use crate::proxy::{Connection, Reading};
+
+/// What is held back at most. A head and a short body fit; what is longer goes out beside it, uncopied.
+const HELD_BACK: usize = 4096;
+
+/// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// How long a head may take.
+#[derive(Clone, Debug)]
+pub struct HeadTime {
+    pub limit: Duration,
+    /// Counts connections that did not keep it.
+    pub exceeded: IntCounter,
+}
+
+/// What Pingora may ask of a connection.
+#[derive(Debug)]
+pub struct Facts {
+    pub socket: Arc<SocketDigest>,
+    pub tls: Option<Arc<SslDigest>>,
+    pub proxy: Option<Arc<ProxyDigest>>,
+    pub http2: bool,
+    pub descriptor: i32,
+}
+
+#[derive(Debug)]
+pub struct Stream {
+    transport: Transport,
+    facts: Facts,
+    /// Written to us and not yet to the transport.
+    held_back: Vec<u8>,
+    deadline: Option<Deadline>,
+    /// Given up on: nothing more is read or written.
+    over: bool,
+}
+
+/// The deadline of the head that is due, or of the next one.
+#[derive(Debug)]
+struct Deadline {
+    time: HeadTime,
+    connection: Arc<Connection>,
+    /// When the present head has to be there, once that was asked.
+    at: Option<Instant>,
+    /// Wakes us then; made when a head does not come in one piece.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether there is anything of the present head.
+    begun: bool,
+}
+
+impl Stream {
+    /// `head`: the deadline of heads, and who says where they begin and end. The first one is due now.
+    pub fn new(transport: Transport, facts: Facts, head: Option<(HeadTime, Arc<Connection>)>) -> Self {
+        let deadline = head.map(|(time, connection)| {
+            let at = Some(Instant::now() + time.limit);
+            Deadline { time, connection, at, timer: None, begun: false }
+        });
+        Self { transport, facts, held_back: Vec::new(), deadline, over: false }
+    }
+
+    /// Hands over what is held back, without waiting for it to arrive.
+    fn poll_let_go(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        while !self.held_back.is_empty() {
+            let written = ready!(Pin::new(&mut self.transport).poll_write(context, &self.held_back))?;
+            if written == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            self.held_back.drain(..written);
+        }
+        // An idle connection holds no memory for what it may be sent one day.
+        self.held_back = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// The head did not come in time. Whoever sent a part of one is told, where that can be said.
+    fn give_up(&mut self, context: &mut Context<'_>) -> Error {
+        let begun = self.deadline.as_ref().is_some_and(|deadline| deadline.begun);
+        if let Some(deadline) = self.deadline.as_ref().filter(|_| begun) {
+            deadline.time.exceeded.inc();
+        }
+        if begun && !self.facts.http2 && self.held_back.is_empty() {
+            // Best effort: a client that takes nothing in either is not waited for.
+            let mut transport = Pin::new(&mut self.transport);
+            if transport.as_mut().poll_write(context, TOO_SLOW).is_ready() {
+                let _ = transport.poll_flush(context);
+            }
+        }
+        self.over = true;
+        ErrorKind::TimedOut.into()
+    }
+}
+
+impl Deadline {
+    /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
+    fn is_over(&mut self) -> bool {
+        if self.connection.reading() != Reading::Head {
+            return false;
+        }
+        let limit = self.time.limit;
+        Instant::now() >= *self.at.get_or_insert_with(|| Instant::now() + limit)
+    }
+
+    /// After a read that brought something.
+    fn bytes_came(&mut self) {
+        match self.connection.reading() {
+            Reading::Past => {}
+            Reading::Head => self.begun = true,
+            Reading::Between => {
+                self.connection.head_begins();
+                self.begun = true;
+                // Asked for before the next read, if there is one before the head is whole.
+                self.at = None;
+            }
+        }
+    }
+
+    /// After a read that brought nothing: ready when the time is up.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (Reading::Head, Some(at)) = (self.connection.reading(), self.at) else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(context)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
+        if this.deadline.as_mut().is_some_and(Deadline::is_over) {
+            return Poll::Ready(Err(this.give_up(context)));
+        }
+        let before = into.filled().len();
+        let read = Pin::new(&mut this.transport).poll_read(context, into);
+        if read.is_ready() {
+            if let Some(deadline) = this.deadline.as_mut().filter(|_| into.filled().len() > before) {
+                deadline.bytes_came();
+            }
+            return read;
+        }
+        // Whoever waits for the client must not keep it waiting. Errors show at the next write.
+        if !this.held_back.is_empty() && this.poll_let_go(context).is_ready() {
+            let _ = Pin::new(&mut this.transport).poll_flush(context);
+        }
+        if this.deadline.as_mut().is_some_and(|deadline| deadline.poll_timer(context).is_ready()) {
+            return Poll::Ready(Err(this.give_up(context)));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        }
+        if this.held_back.len() + bytes.len() <= HELD_BACK {
+            if this.held_back.capacity() == 0 {
+                this.held_back.reserve_exact(HELD_BACK);
+            }
+            this.held_back.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        while !this.held_back.is_empty() {
+            let parts = [IoSlice::new(&this.held_back), IoSlice::new(bytes)];
+            let written = ready!(Pin::new(&mut this.transport).poll_write_vectored(context, &parts))?;
+            if written == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            let of_bytes = written.saturating_sub(this.held_back.len());
+            this.held_back.drain(..written.min(this.held_back.len()));
+            if of_bytes > 0 {
+                return Poll::Ready(Ok(of_bytes));
+            }
+        }
+        Pin::new(&mut this.transport).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_let_go(context))?;
+        Pin::new(&mut self.transport).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_let_go(context))?;
+        Pin::new(&mut self.transport).poll_shutdown(context)
+    }
+}
+
+impl Drop for Stream {
+    /// What was written and not flushed goes out as far as the kernel takes it: Pingora drops a stream so when a
+    /// response breaks off.
+    fn drop(&mut self) {
+        if !self.held_back.is_empty() {
+            let _ = Pin::new(self).poll_flush(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for Stream {
+    async fn shutdown(&mut self) {
+        // A client that is gone already needs no farewell.
+        AsyncWriteExt::shutdown(self).await.ok();
+    }
+}
+
+impl UniqueID for Stream {
+    fn id(&self) -> i32 {
+        self.facts.descriptor
+    }
+}
+
+impl Ssl for Stream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.facts.tls.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.facts.tls.as_ref().map(|_| if self.facts.http2 { ALPN::H2 } else { ALPN::H1 })
+    }
+}
+
+impl GetTimingDigest for Stream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Stream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.facts.proxy.clone()
+    }
+}
+
+impl GetSocketDigest for Stream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.facts.socket))
+    }
+}
+
+impl Peek for Stream {}

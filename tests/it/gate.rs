@@ -1,0 +1,177 @@
+//! What is let in: heads that take their time, and what they may not do to others.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::raw::raw_plain;
+use crate::harness::{Connection, Edge, Origin, Raw, edge, eventually, origin, raw};
+
+/// A public service, so that nobody has to sign in.
+fn open_service(origin: &Origin) -> crate::harness::edge::Builder {
+    edge().service_with("iqueue", origin, "access: public")
+}
+
+fn limits_reached(edge: &Edge, limit: &str) -> f64 {
+    edge.metric("sentry_edge_limits_reached_total", &format!("limit=\"{limit}\""))
+}
+
+/// Sends bytes one by one, each after a while, until the edge has had enough; answers what it said.
+fn drip(connection: &mut Raw, bytes: &[u8]) -> (u16, Duration) {
+    let begun = Instant::now();
+    let stop = begun + Duration::from_secs(15);
+    for byte in bytes.iter().cycle() {
+        connection.send([*byte]);
+        if connection.has_ended(Duration::from_millis(40)) {
+            break;
+        }
+        assert!(Instant::now() < stop, "it may drip for ever");
+    }
+    (connection.status(), begun.elapsed())
+}
+
+fn get(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+// Heads.
+
+#[test]
+fn a_head_that_drips_is_refused_in_time_and_bystanders_are_served() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 400ms}").start();
+    let mut bystander = Connection::open(edge.address(), "iqueue.test").unwrap();
+    assert_eq!(bystander.get("iqueue.test", "/").unwrap().0, 200);
+    let mut slow = raw(edge.address(), "iqueue.test");
+    slow.send("GET / HTTP/1.1\r\nX-Slow: ");
+    let (status, took) = drip(&mut slow, b"a");
+    assert_eq!(status, 408, "after {took:?}");
+    assert_eq!(bystander.get("iqueue.test", "/").unwrap().0, 200);
+    assert_eq!(limits_reached(&edge, "header_timeout"), 1.0);
+}
+
+#[test]
+fn a_later_head_of_a_connection_has_the_same_deadline() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 400ms}").start();
+    let mut slow = raw(edge.address(), "iqueue.test");
+    assert_eq!(slow.send(get("iqueue.test", "/")).status(), 200);
+    slow.send("GET / HTTP/1.1\r\nX-Slow: ");
+    assert_eq!(drip(&mut slow, b"a").0, 408);
+    // On plain HTTP as well.
+    let mut slow = raw_plain(edge.http_address());
+    assert_eq!(slow.send(get("iqueue.test", "/")).status(), 308);
+    assert_eq!(drip(&mut slow, b"GET / HTTP/1.1\r\nX-Slow: abcdefghijklmnopqrstuvwxyz0123456789").0, 408);
+    assert_eq!(limits_reached(&edge, "header_timeout"), 2.0);
+}
+
+#[test]
+fn a_connection_that_asks_for_nothing_is_closed_and_is_nobodys_fault() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 300ms}").start();
+    assert_eq!(raw(edge.address(), "iqueue.test").rest(), b"");
+    assert_eq!(raw_plain(edge.http_address()).rest(), b"");
+    assert_eq!(limits_reached(&edge, "header_timeout"), 0.0);
+}
+
+#[test]
+fn an_http2_connection_that_sends_no_request_is_closed() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 400ms}").start();
+    // Nothing at all; a preface that drips; a preface and settings, and no request.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let open = || Raw::http2(edge.address(), "iqueue.test");
+    open().rest();
+    drip(&mut open(), preface);
+    let mut settled = open();
+    settled.send([&preface[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat());
+    settled.rest();
+    eventually("none is open", || edge.metric("sentry_edge_connections", "listener=\"https\"") == 0.0);
+    assert_eq!(limits_reached(&edge, "header_timeout"), 2.0);
+}
+
+#[test]
+fn an_idle_connection_may_be_idle_longer_than_a_head_may_take() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 200ms}, timeouts: {keepalive: 60s}").start();
+    let mut kept = raw(edge.address(), "iqueue.test");
+    assert_eq!(kept.send(get("iqueue.test", "/")).status(), 200);
+    assert!(!kept.has_ended(Duration::from_millis(600)), "the connection is idle, and kept");
+    assert_eq!(kept.send(get("iqueue.test", "/")).status(), 200);
+    assert_eq!(limits_reached(&edge, "header_timeout"), 0.0);
+}
+
+#[test]
+fn a_body_may_take_longer_than_a_head() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 200ms}").start();
+    let mut upload = raw(edge.address(), "iqueue.test");
+    upload.send("POST / HTTP/1.1\r\nHost: iqueue.test\r\nContent-Length: 20\r\n\r\n");
+    for _ in 0..20 {
+        upload.send("x");
+        assert!(!upload.has_ended(Duration::from_millis(30)));
+    }
+    assert_eq!(upload.status(), 200);
+    assert_eq!(iqueue.seen().last().unwrap().body.len(), 20);
+}
+
+#[test]
+fn requests_sent_in_one_piece_are_answered_in_order() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 400ms}").start();
+    let mut piped = raw(edge.address(), "iqueue.test");
+    let three: String = ["/1", "/2", "/3"].iter().map(|path| get("iqueue.test", path)).collect();
+    // The fourth is cut in two, the second half follows in time.
+    let fourth = get("iqueue.test", "/4");
+    piped.send(three + &fourth[..20]);
+    assert_eq!([piped.status(), piped.status(), piped.status()], [200; 3]);
+    assert_eq!(piped.send(&fourth[20..]).status(), 200);
+    let seen: Vec<String> = iqueue.seen().iter().map(|request| request.target.clone()).collect();
+    assert_eq!(seen, ["/1", "/2", "/3", "/4"]);
+}
+
+// Connections.
+
+#[test]
+fn one_address_takes_no_more_than_its_share() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {connections_per_address: 3}").start();
+    let mut open: Vec<Connection> = (0..3).map(|_| Connection::open(edge.address(), "iqueue.test").unwrap()).collect();
+    assert!(Connection::open(edge.address(), "iqueue.test").is_err(), "the fourth is closed unserved");
+    assert_eq!(raw_plain(edge.http_address()).rest(), b"", "on any listener");
+    let refused = |listener: &str| {
+        let labels = format!("listener=\"{listener}\",reason=\"address\"");
+        edge.metric("sentry_edge_connections_refused_total", &labels)
+    };
+    assert_eq!((refused("https"), refused("http")), (1.0, 1.0));
+    assert_eq!(open[0].get("iqueue.test", "/").unwrap().0, 200, "those who are in are served");
+    open.pop();
+    eventually("a place is free again", || Connection::open(edge.address(), "iqueue.test").is_ok());
+}
+
+#[test]
+fn a_trusted_proxy_stands_for_many() {
+    let iqueue = origin("iqueue");
+    let settings = "trusted_proxies: [\"127.0.0.1\"], limits: {connections_per_address: 1}";
+    let edge = open_service(&iqueue).server(settings).start();
+    let open: Vec<_> = (0..5).map(|_| Connection::open(edge.address(), "iqueue.test")).collect();
+    assert!(open.iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_process_without_descriptors_serves_those_who_are_in_and_others_later() {
+    let iqueue = origin("iqueue");
+    let daemon = open_service(&iqueue).run_with_descriptors(48);
+    let mut first = Connection::open(daemon.address, "iqueue.test").unwrap();
+    assert_eq!(first.get("iqueue.test", "/").unwrap().0, 200);
+    let crowd: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(daemon.address).unwrap()).collect();
+    eventually("there are none left", || daemon.process.stderr().contains("cannot accept"));
+    assert_eq!(first.get("iqueue.test", "/").unwrap().0, 200, "on its connection and the application's");
+    drop(crowd);
+    eventually("others are served again", || {
+        Connection::open(daemon.address, "iqueue.test").is_ok_and(|mut other| other.get("iqueue.test", "/").is_ok())
+    });
+    let told = daemon.process.stderr().matches("cannot accept").count();
+    assert!(told < 5, "told once in a while, not {told} times");
+    let accept = "listener=\"https\",reason=\"accept\"";
+    assert!(daemon.metric("sentry_edge_connections_refused_total", accept) > 0.0);
+}
