@@ -129,7 +129,7 @@ impl Guard {
             return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
         }
         let key = verified.session_key();
-        let slide = demand.counts_as_activity.then(|| slide(verified, now));
+        let slide = demand.counts_as_activity.then(|| slide(verified));
         match store.find(key, slide).await {
             Ok(Found::Lives(record)) => {
                 if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
@@ -214,10 +214,10 @@ pub fn is_by_bearer(headers: &HeaderMap, credentials: Credentials) -> bool {
     credentials.bearer && (!credentials.cookie || bearer(headers).is_some())
 }
 
-/// How long the session may idle from now on: its timeout, but never past the token's absolute end.
-pub fn slide(verified: &Verified, now: UnixTime) -> Duration {
-    let left = UnixTime::from_seconds(verified.claims().exp).since(now);
-    verified.idle_timeout().min(left).max(Duration::from_secs(1))
+/// How long the session may idle from now on. Not cut to what is left until the token's end, which is looked at on
+/// every use anyway: then each session would slide by a time of its own, and no two could share a round trip.
+pub fn slide(verified: &Verified) -> Duration {
+    verified.idle_timeout().max(Duration::from_secs(1))
 }
 
 /// Everything that is known of a request's sender.

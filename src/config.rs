@@ -32,7 +32,7 @@ pub use units::Rate;
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
 pub const MOST_RETRIES: usize = 10;
 
-/// Servers that one cluster may have; each costs every edge two connections.
+/// Servers that one cluster may have; each costs every edge five connections.
 pub const MOST_SERVERS: usize = 64;
 /// Copies of a session; each costs every request a look-up.
 pub const MOST_COPIES: usize = 3;

@@ -164,7 +164,8 @@ impl Stream {
     /// Whether its session is to be asked for again.
     pub(super) fn is_due(&self, interval: Duration, now: UnixTime) -> bool {
         let last = UnixTime::from_millis(self.looked_at.load(Ordering::Relaxed));
-        now.since(last) >= interval
+        // A clock that was set back must not put the next look off.
+        now < last || now.since(last) >= interval
     }
 
     pub(super) fn looked_at(&self, now: UnixTime) {

@@ -64,7 +64,7 @@ impl Guard {
 
     pub(super) async fn look_at(&self, stream: &Stream, now: UnixTime) {
         let (verified, key) = (&stream.verified, stream.verified.session_key());
-        let slide = stream.take_activity().then(|| slide(verified, now));
+        let slide = stream.take_activity().then(|| slide(verified));
         match self.sessions.store.find(key, slide).await {
             Ok(Found::Lives(record)) if record.user == verified.claims().sub => {
                 stream.looked_at(now);

@@ -94,7 +94,7 @@ impl Sentry {
         if ticket.fingerprint != fingerprint {
             return refused(Refusal::OtherBrowser);
         }
-        let idle = slide(&verified, head.now);
+        let idle = slide(&verified);
         if !self.store.record_access(verified.session_key(), head.now, idle).await?
             && !matches!(self.store.find(verified.session_key(), Some(idle)).await?, Found::Lives(_))
         {

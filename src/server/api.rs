@@ -39,6 +39,11 @@ pub use self::token::Token;
 const GUESSES: usize = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Calls at once; more are turned away, so that probes and scrapers always find the listener free.
+const CALLS: usize = 4;
+/// For a look through the store, waiting for another one's included.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// Sessions of a user that are looked up before they are ended.
 const ENDED_AT_ONCE: usize = 1000;
 /// Of those, the orders that are under way together: requests have the same queue.
@@ -60,6 +65,7 @@ pub struct Api {
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     guesses: Semaphore,
+    calls: Semaphore,
     /// One look through the store at a time: each holds up to [`call::MOST_SESSIONS`] in memory.
     listing: Mutex<()>,
 }
@@ -77,13 +83,17 @@ impl Api {
             audit: Arc::clone(&lasting.audit),
             metrics: Arc::clone(&lasting.metrics),
             guesses: Semaphore::new(GUESSES),
+            calls: Semaphore::new(CALLS),
             listing: Mutex::new(()),
         }
     }
 
     pub async fn answer(&self, request: &Parts, client: Option<IpAddr>) -> Response<Vec<u8>> {
         let answer = match self.admit(request).await {
-            Ok(call) => self.carry_out(call).await,
+            Ok(call) => match self.calls.try_acquire() {
+                Ok(_place) => self.carry_out(call).await,
+                Err(_) => Answer::too_many_calls(),
+            },
             Err(refusal) => refusal,
         };
         self.metrics.operation.admin_api_requests.with_label_values(&[answer.result]).inc();
@@ -141,8 +151,7 @@ impl Api {
                 }
             }
         };
-        let _one_at_a_time = self.listing.lock().await;
-        let listing = self.store.list(id.as_ref().map(|id| id.as_str()), limit).await;
+        let listing = self.look(id.as_ref().map(|id| id.as_str()), limit).await;
         let (more, unreachable) = (listing.more, listing.unreachable);
         // Thousands of sessions take some milliseconds to write down.
         let written = move |directory: &SqliteDirectory| {
@@ -154,6 +163,19 @@ impl Api {
             Ok((body, whole)) => Answer::listed(user, body, whole),
             Err(error) => Answer::directory(user, &error),
         }
+    }
+
+    /// One look at a time, and none for ever.
+    async fn look(&self, user: Option<&str>, limit: usize) -> Listing {
+        let look = async {
+            let _one_at_a_time = self.listing.lock().await;
+            self.store.list(user, limit).await
+        };
+        tokio::time::timeout(LOOK, look).await.unwrap_or_else(|_| Listing {
+            sessions: Vec::new(),
+            unreachable: vec![("session store".into(), StoreError::TimedOut)],
+            more: false,
+        })
     }
 
     /// The directory's word comes first: it holds on every edge, whatever becomes of the store.
@@ -181,9 +203,8 @@ impl Api {
     /// be reached.
     async fn end_in_store(&self, user: &UserState) -> (usize, Vec<(String, StoreError)>) {
         let (mut ended, mut failures) = (0, Vec::new());
-        let _one_at_a_time = self.listing.lock().await;
         loop {
-            let Listing { sessions, unreachable, more } = self.store.list(Some(user.id.as_str()), ENDED_AT_ONCE).await;
+            let Listing { sessions, unreachable, more } = self.look(Some(user.id.as_str()), ENDED_AT_ONCE).await;
             failures.extend(unreachable);
             let over = sessions.into_iter().filter(|session| session.record.created <= user.ended_before);
             let orders = over.map(|session| async move {

@@ -17,6 +17,10 @@ use crate::users::login::{LoginLimits, LoginPool};
 use crate::users::sqlite::SqliteDirectory;
 use crate::users::watch::Watch;
 
+/// After a change of the servers, how long the former places are asked at least: whoever asks longer than a session
+/// may idle harms nobody.
+const SHORTEST_KEEP: Duration = Duration::from_secs(60 * 60);
+
 /// Tickets, and as many counters, that fit into this process with `store: none`.
 const TICKETS_WITHOUT_STORE: usize = 100_000;
 
@@ -51,12 +55,16 @@ pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> R
 impl Store {
     /// Takes up another list of servers. Whether sessions are kept on servers at all cannot change in place, nor
     /// can the timeout of those that stay.
-    pub fn rearrange(&self, sessions: &Sessions, metrics: &Metrics) -> Result<(), BadServer> {
-        let (Some(cluster), Sessions::Memcached { servers, copies, timeout }) = (&self.cluster, sessions) else {
+    pub fn rearrange(&self, config: &Config, metrics: &Metrics) -> Result<(), BadServer> {
+        let (Some(cluster), Sessions::Memcached { servers, copies, timeout }) = (&self.cluster, &config.sessions)
+        else {
             return Ok(());
         };
         let metrics = &metrics.sign_on.store;
-        cluster.rearrange(&listed(servers), *copies, |server| connect(server, *timeout, metrics))
+        let longest_idle = config.services.iter().map(|service| service.idle_timeout).max().unwrap_or_default();
+        cluster.rearrange(&listed(servers), *copies, longest_idle.max(SHORTEST_KEEP), |server| {
+            connect(server, *timeout, metrics)
+        })
     }
 }
 

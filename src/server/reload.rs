@@ -34,7 +34,7 @@ impl Edge {
         tls.certificates.publish(&self.lasting.metrics);
         self.tls.renew(tls);
         self.snapshot.store(Arc::new(snapshot));
-        if let Err(error) = self.store.rearrange(&config.sessions, &self.lasting.metrics) {
+        if let Err(error) = self.store.rearrange(&config, &self.lasting.metrics) {
             // Its addresses were looked at above, so this cannot be.
             log::error!("the session store keeps its servers: {error}");
         }

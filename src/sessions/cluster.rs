@@ -68,14 +68,15 @@ impl<M: Member> Cluster<M> {
     }
 
     /// Takes up another list of servers. Those that stay keep their connections; what lies where it belonged
-    /// before is found there for an hour.
+    /// before is found there for `keep`, the longest that a session may idle.
     pub fn rearrange<E>(
         &self,
         servers: &[Server],
         copies: usize,
+        keep: Duration,
         connect: impl FnMut(&Server) -> Result<M, E>,
     ) -> Result<(), E> {
-        let next = self.layout.load_full().next(servers, copies, &self.metrics, connect, Instant::now())?;
+        let next = self.layout.load_full().next(servers, copies, &self.metrics, connect, Instant::now(), keep)?;
         self.layout.store(Arc::new(next));
         Ok(())
     }
@@ -93,7 +94,7 @@ impl<M: Member> Cluster<M> {
     async fn confer(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
         let owners = self.owners(key.as_str());
         let words = join_all(owners.iter().map(async |owner| {
-            let said = Self::look_up(&owner.seat, key, slide).await;
+            let said = Self::look_up(&owner.seat, key, slide.filter(|_| owner.belongs)).await;
             let silent_for = if said.is_ok() { Duration::ZERO } else { owner.seat.member.silent_for() };
             Word { said, silent_for, belongs: owner.belongs }
         }));
@@ -204,12 +205,15 @@ impl<M: Member> SessionStore for Cluster<M> {
             seat.watcher.watch(Operation::End, seat.member.bury(key, tombstone, ttl), always).await
         }));
         let buried = buried.await;
-        if buried.iter().any(Result::is_ok) {
+        // One that is only asked for a while is no witness: it is told, and does not count.
+        let present = owners.iter().zip(&buried).filter(|(owner, _)| owner.belongs);
+        let outcome = one_of(present.map(|(_, outcome)| outcome.clone().map(|()| true)).collect()).map(drop);
+        if outcome.is_ok() {
             for (owner, _) in owners.iter().zip(&buried).filter(|(_, outcome)| outcome.is_err()) {
                 self.mending.owe(Arc::clone(&owner.seat), key, tombstone);
             }
         }
-        one_of(buried.into_iter().map(|outcome| outcome.map(|()| true)).collect()).map(drop)
+        outcome
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

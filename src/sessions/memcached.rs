@@ -41,6 +41,10 @@ use crate::metrics::StoreMetrics;
 /// How long an operation may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// Connections for what is not a look-up. Over each goes one command at a time, so this bounds how many a round trip
+/// carries out.
+const COMMAND_LINKS: usize = 4;
+
 /// What a redeemed ticket's value becomes.
 const USED: &[u8] = b"used";
 /// Stands before every issued ticket's value, which therefore never equals [`USED`].
@@ -69,7 +73,8 @@ pub fn check(server: &str) -> Result<(), BadServer> {
 pub struct MemcachedServer {
     address: Address,
     look_ups: Link<LookUp>,
-    commands: Link<Command>,
+    /// A key has one of them, so that what is ordered for it is carried out in that order.
+    commands: [Link<Command>; COMMAND_LINKS],
     timeout: Duration,
     rests: IntCounter,
 }
@@ -83,7 +88,7 @@ impl MemcachedServer {
         let breaker = || Breaker::new(timeout, rests.clone());
         Ok(Self {
             look_ups: Link::new(address.clone(), breaker(), Some(metrics.batch_size.clone())),
-            commands: Link::new(address.clone(), breaker(), None),
+            commands: std::array::from_fn(|_| Link::new(address.clone(), breaker(), None)),
             address,
             timeout,
             rests,
@@ -95,8 +100,9 @@ impl MemcachedServer {
     }
 
     async fn execute(&self, command: Command, deadline: Instant) -> Result<Reply, StoreError> {
-        match self.commands.ask(command, deadline).await? {
+        match self.commands[link_of(&command)].ask(command, deadline).await? {
             Reply::Full => Err(StoreError::Full),
+            Reply::NotAsked => Err(StoreError::Away { cause: "the connection was lost half-way".into() }),
             reply => Ok(reply),
         }
     }
@@ -202,6 +208,11 @@ impl Member for MemcachedServer {
     fn survey(&self) -> Survey {
         Survey::new(self.address.clone(), self.timeout, self.rests.clone())
     }
+}
+
+/// Any byte of a hash will do, but for the last ones, of which base64 uses some bits alone.
+fn link_of(command: &Command) -> usize {
+    command.key().as_bytes().get(8).map_or(0, |byte| usize::from(*byte)) % COMMAND_LINKS
 }
 
 impl BadServer {

@@ -65,6 +65,11 @@ impl Answer {
         refused.with(header::RETRY_AFTER, "1")
     }
 
+    pub fn too_many_calls() -> Self {
+        let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, "too_many_calls", "others are being carried out");
+        refused.with(header::RETRY_AFTER, "5")
+    }
+
     pub fn bad_request(message: &str) -> Self {
         Self::refused(StatusCode::BAD_REQUEST, "bad_request", message)
     }

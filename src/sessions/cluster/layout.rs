@@ -1,7 +1,8 @@
 //! Which servers there are, and which of them a key belongs to. Immutable; a reload puts another in its place.
 //!
-//! After a change of the list the former layout is asked as well, for as long as a session may idle: so whoever
-//! is signed in stays so, and their sessions move as they are used.
+//! After a change of the list the former layouts are asked as well, for as long as a session may idle: so whoever
+//! is signed in stays so, and their sessions move as they are used. What lies there is not slid, so that no copy
+//! outlives the time for which it is asked for and told of an end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use super::ring::Ring;
 use crate::metrics::StoreMetrics;
 use crate::sessions::observed::Watcher;
 
-/// How long a former layout is asked. Whoever has not been seen for so long has idled out nearly everywhere.
-pub const TRANSITION: Duration = Duration::from_secs(60 * 60);
+/// Former layouts that are asked; a change of the list beyond that forgets the oldest.
+const MOST_FORMER: usize = 8;
 
 /// A server as the configuration has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,8 @@ pub struct Layout<M> {
     servers: Vec<Server>,
     ring: Ring,
     copies: usize,
-    former: Option<Former<M>>,
+    /// The last one first. They have no former ones themselves.
+    former: Vec<Former<M>>,
 }
 
 struct Former<M> {
@@ -44,10 +46,16 @@ struct Former<M> {
     until: Instant,
 }
 
+impl<M> Clone for Former<M> {
+    fn clone(&self) -> Self {
+        Self { layout: Arc::clone(&self.layout), until: self.until }
+    }
+}
+
 /// One of the servers that may hold a key.
 pub struct Owner<M> {
     pub seat: Arc<Seat<M>>,
-    /// False when it is asked only because it held the key in the former layout.
+    /// False when it is asked only because it held the key in a former layout.
     pub belongs: bool,
 }
 
@@ -71,10 +79,11 @@ impl<M: Member> Layout<M> {
 
     fn of(servers: &[Server], copies: usize, seats: Vec<Arc<Seat<M>>>) -> Self {
         let ring = Ring::new(servers);
-        Self { seats, servers: servers.to_vec(), ring, copies: copies.max(1), former: None }
+        Self { seats, servers: servers.to_vec(), ring, copies: copies.max(1), former: Vec::new() }
     }
 
-    /// The layout that follows this one. Servers that stay keep their connections.
+    /// The layout that follows this one. Servers that stay, or come back, keep their connections. What lies where it
+    /// belonged before is asked for there for `keep`.
     pub fn next<E>(
         self: &Arc<Self>,
         servers: &[Server],
@@ -82,27 +91,28 @@ impl<M: Member> Layout<M> {
         metrics: &StoreMetrics,
         mut connect: impl FnMut(&Server) -> Result<M, E>,
         now: Instant,
+        keep: Duration,
     ) -> Result<Self, E> {
-        let seats = servers.iter().map(|server| match self.seats.iter().find(|seat| seat.name == server.name) {
+        let known = self.everybody(now);
+        let seats = servers.iter().map(|server| match known.iter().find(|seat| seat.name == server.name) {
             Some(seat) => Ok(Arc::clone(seat)),
             None => Ok(Seat::new(server, connect(server)?, metrics)),
         });
         let mut next = Self::of(servers, copies, seats.collect::<Result<_, E>>()?);
-        let moved = self.servers != servers || self.copies > copies;
-        // Of two changes in a row the first is forgotten but for what lies where it lay before both.
-        next.former = if moved {
-            let before = Arc::new(Self::of(&self.servers, self.copies, self.seats.clone()));
-            Some(Former { layout: before, until: now + TRANSITION })
-        } else {
-            self.former.as_ref().map(|former| Former { layout: Arc::clone(&former.layout), until: former.until })
-        };
+        if sorted(&self.servers) != sorted(servers) || self.copies > copies {
+            let layout = Arc::new(Self::of(&self.servers, self.copies, self.seats.clone()));
+            next.former.push(Former { layout, until: now + keep });
+        }
+        next.former.extend(self.former.iter().filter(|former| now < former.until).cloned());
+        next.former.truncate(MOST_FORMER);
         Ok(next)
     }
 
     /// The one server that `key` lies on; `None` when there may be several.
     pub fn only_owner(&self, key: &str) -> Option<&Arc<Seat<M>>> {
         // The clock is asked only after a change.
-        let may_be_several = self.copies > 1 || (self.former.is_some() && self.former(Instant::now()).is_some());
+        let may_be_several =
+            self.copies > 1 || (!self.former.is_empty() && self.former(Instant::now()).next().is_some());
         (!may_be_several).then(|| self.first(key))
     }
 
@@ -114,12 +124,12 @@ impl<M: Member> Layout<M> {
         }
     }
 
-    /// [`first`](Self::first) and, where it differs, the one before the last change.
+    /// [`first`](Self::first) and, where they differ, those before the last changes.
     pub fn first_and_former(&self, key: &str, now: Instant) -> Vec<Arc<Seat<M>>> {
         let mut seats = vec![Arc::clone(self.first(key))];
-        if let Some(former) = self.former(now) {
+        for former in self.former(now) {
             let before = former.first(key);
-            if before.name != seats[0].name {
+            if seats.iter().all(|seat| seat.name != before.name) {
                 seats.push(Arc::clone(before));
             }
         }
@@ -135,7 +145,7 @@ impl<M: Member> Layout<M> {
     pub fn owners(&self, key: &str, now: Instant) -> Vec<Owner<M>> {
         let present = self.candidates(key, self.copies);
         let mut owners: Vec<Owner<M>> = present.into_iter().map(|seat| Owner { seat, belongs: true }).collect();
-        if let Some(former) = self.former(now) {
+        for former in self.former(now) {
             for seat in former.candidates(key, former.copies) {
                 if owners.iter().all(|owner| owner.seat.name != seat.name) {
                     owners.push(Owner { seat, belongs: false });
@@ -148,7 +158,7 @@ impl<M: Member> Layout<M> {
     /// Every server that may hold anything.
     pub fn everybody(&self, now: Instant) -> Vec<Arc<Seat<M>>> {
         let mut seats = self.seats.clone();
-        for seat in self.former(now).into_iter().flat_map(|former| &former.seats) {
+        for seat in self.former(now).flat_map(|former| &former.seats) {
             if seats.iter().all(|other| other.name != seat.name) {
                 seats.push(Arc::clone(seat));
             }
@@ -156,7 +166,14 @@ impl<M: Member> Layout<M> {
         seats
     }
 
-    fn former(&self, now: Instant) -> Option<&Layout<M>> {
-        self.former.as_ref().filter(|former| now < former.until).map(|former| &*former.layout)
+    fn former(&self, now: Instant) -> impl Iterator<Item = &Layout<M>> {
+        self.former.iter().filter(move |former| now < former.until).map(|former| &*former.layout)
     }
+}
+
+/// The order in which servers are listed says nothing.
+fn sorted(servers: &[Server]) -> Vec<Server> {
+    let mut servers = servers.to_vec();
+    servers.sort_by(|a, b| a.name.cmp(&b.name));
+    servers
 }

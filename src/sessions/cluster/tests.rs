@@ -264,7 +264,7 @@ async fn sessions_that_lie_where_they_belonged_before_are_listed_too() {
     for _ in 0..50 {
         cluster.insert(&session(), &record("ada"), LONG).await.unwrap();
     }
-    cluster.rearrange(&servers(5)[2..], 1, connect(&world, 0)).unwrap();
+    cluster.rearrange(&servers(5)[2..], 1, LONG, connect(&world, 0)).unwrap();
     assert_eq!(cluster.list(Some("ada"), 1000).await.sessions.len(), 50);
 }
 
@@ -294,7 +294,7 @@ async fn whoever_is_signed_in_stays_so_when_servers_come_and_go() {
         for key in &keys {
             cluster.insert(key, &record("ada"), LONG).await.unwrap();
         }
-        cluster.rearrange(&servers(5), copies, connect(&world, 0)).unwrap();
+        cluster.rearrange(&servers(5), copies, LONG, connect(&world, 0)).unwrap();
         for key in &keys {
             let found = cluster.find(key, Some(LONG)).await;
             assert_eq!(found, Ok(Found::Lives(record("ada"))), "after two came");
@@ -303,11 +303,55 @@ async fn whoever_is_signed_in_stays_so_when_servers_come_and_go() {
         let moved = keys.iter().filter(|key| (3..5).any(|server| world.held(server, key).is_some())).count();
         assert!((60..=240).contains(&moved), "{moved} of 300 sessions came to lie on the new servers");
         cluster.end(&keys[0], until()).await.unwrap();
-        cluster.rearrange(&servers(5)[1..], copies, connect(&world, 0)).unwrap();
+        cluster.rearrange(&servers(5)[1..], copies, LONG, connect(&world, 0)).unwrap();
         for key in &keys[1..] {
             assert_eq!(cluster.find(key, Some(LONG)).await, Ok(Found::Lives(record("ada"))), "after one went");
         }
         assert_eq!(cluster.find(&keys[0], None).await, Ok(Found::Ended), "whoever left is not let in again");
+    }
+}
+
+#[tokio::test]
+async fn several_changes_in_a_row_log_nobody_out_who_did_nothing_in_between() {
+    for copies in [1, 2] {
+        let world = World::new(7, EDGES, 6, 0);
+        let cluster = edge(&world, 0, 3, copies);
+        let keys: Vec<SessionKey> = (0..300).map(|_| session()).collect();
+        for key in &keys {
+            cluster.insert(key, &record("ada"), LONG).await.unwrap();
+        }
+        let all = servers(6);
+        for list in [&all[..4], &all[1..4], &all[1..5], &all[1..6]] {
+            cluster.rearrange(list, copies, LONG, connect(&world, 0)).unwrap();
+        }
+        for key in &keys {
+            assert_eq!(cluster.find(key, Some(LONG)).await, Ok(Found::Lives(record("ada"))), "{copies} copies");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_servers_in_another_order_are_no_change() {
+    let world = World::new(7, EDGES, 3, 0);
+    let cluster = edge(&world, 0, 3, 1);
+    let mut list = servers(3);
+    list.reverse();
+    cluster.rearrange(&list, 1, LONG, connect(&world, 0)).unwrap();
+    assert!(cluster.layout.load().only_owner("s:1").is_some(), "no former layout is asked");
+}
+
+#[tokio::test]
+async fn an_end_that_only_a_former_server_took_is_none() {
+    let world = World::new(7, EDGES, 6, 0);
+    let cluster = edge(&world, 0, 3, 1);
+    let keys: Vec<SessionKey> = (0..50).map(|_| session()).collect();
+    for key in &keys {
+        cluster.insert(key, &record("ada"), LONG).await.unwrap();
+    }
+    cluster.rearrange(&servers(6)[3..], 1, LONG, connect(&world, 0)).unwrap();
+    (3..6).for_each(|server| world.cut(0, server, true));
+    for key in &keys {
+        assert!(cluster.end(key, until()).await.is_err(), "those who stay have not heard of it");
     }
 }
 
@@ -319,7 +363,7 @@ async fn a_ticket_that_was_issued_before_the_servers_changed_is_good_after() {
     for key in &keys {
         cluster.issue_ticket(key, b"a token", LONG).await.unwrap();
     }
-    cluster.rearrange(&servers(5), 1, connect(&world, 0)).unwrap();
+    cluster.rearrange(&servers(5), 1, LONG, connect(&world, 0)).unwrap();
     for key in &keys {
         assert!(cluster.redeem_ticket(key, LONG).await.unwrap() == Redemption::Won(b"a token".to_vec()));
         assert!(cluster.redeem_ticket(key, LONG).await.unwrap() == Redemption::Replayed);

@@ -15,6 +15,9 @@ const FIRST_REST: Duration = Duration::from_millis(10);
 /// Short enough that service is back within a second of the server, with a failed trial between.
 const LONGEST_REST: Duration = Duration::from_millis(300);
 
+/// Failures further apart than this are two outages, as far as anybody can tell: nobody asked in between.
+const LONGEST_GAP: Duration = Duration::from_secs(30);
+
 pub struct Breaker {
     /// What `closed_until` counts from.
     epoch: Instant,
@@ -26,6 +29,8 @@ pub struct Breaker {
     failures: AtomicU32,
     /// Microseconds after `epoch` at which the first of them was; 0 while there is none.
     failing_since: AtomicU64,
+    /// The same of the last of them.
+    failed_at: AtomicU64,
     /// How often everybody was turned away.
     rests: IntCounter,
 }
@@ -35,8 +40,8 @@ impl Breaker {
         // An epoch in the past, so that no moment that is asked about reads as 0.
         let now = Instant::now();
         let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        let (closed_until, failing_since) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { epoch, trial, closed_until, failures: AtomicU32::new(0), failing_since, rests }
+        let (closed_until, failing_since, failed_at) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { epoch, trial, closed_until, failures: AtomicU32::new(0), failing_since, failed_at, rests }
     }
 
     /// Whether an asker may queue. After a rest the first who asks may, and the others when that trial has
@@ -68,8 +73,10 @@ impl Breaker {
     pub fn failed(&self, now: Instant) {
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         self.failures.store(failures, Ordering::Relaxed);
-        if failures == 1 {
-            self.failing_since.store(self.micros(now), Ordering::Relaxed);
+        let micros = self.micros(now);
+        let before = self.failed_at.swap(micros, Ordering::Relaxed);
+        if failures == 1 || micros.saturating_sub(before) > LONGEST_GAP.as_micros() as u64 {
+            self.failing_since.store(micros, Ordering::Relaxed);
         }
         if let Some(rest) = rest_after(failures) {
             self.rests.inc();
@@ -80,6 +87,11 @@ impl Breaker {
     /// Whether the last exchange failed and was not the first to.
     pub fn is_resting(&self) -> bool {
         rest_after(self.failures.load(Ordering::Relaxed)).is_some()
+    }
+
+    /// How long an exchange may take.
+    pub fn trial(&self) -> Duration {
+        self.trial
     }
 
     /// How long every exchange has failed; zero when the last did not.
@@ -148,8 +160,11 @@ mod tests {
         breaker.failed(now + TRIAL);
         assert_eq!(breaker.failing_for(now + 3 * TRIAL), 3 * TRIAL);
         assert_eq!(breaker.rests.get(), 1, "the first failure is no rest");
+        let much_later = now + TRIAL + LONGEST_GAP + TRIAL;
+        breaker.failed(much_later);
+        assert_eq!(breaker.failing_for(much_later + TRIAL), TRIAL, "of the time between nothing is known");
         breaker.succeeded();
-        assert_eq!(breaker.failing_for(now + 4 * TRIAL), Duration::ZERO);
+        assert_eq!(breaker.failing_for(much_later + TRIAL), Duration::ZERO);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpStream, UnixListener};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 
 use crate::sessions::key::random_base64url;
 
@@ -36,16 +36,25 @@ pub async fn through<T, F>(server: SocketAddr, open: impl FnOnce(PathBuf) -> F) 
 where
     F: Future<Output = io::Result<T>>,
 {
-    let mut outside = TcpStream::connect(server).await?;
+    let outside = TcpStream::connect(server).await?;
     outside.set_nodelay(true)?;
     let folder = Folder::new()?;
     let path = folder.0.join("memcached.sock");
     let listener = UnixListener::bind(&path)?;
     let (opened, accepted) = tokio::try_join!(open(path), listener.accept())?;
-    let (mut inside, _) = accepted;
-    // Ends with either side, and so with the client that was opened.
-    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut inside, &mut outside).await });
+    let (inside, _) = accepted;
+    tokio::spawn(carry(inside, outside));
     Ok(opened)
+}
+
+/// Until either side has ended, whether or not the other would: a server that is frozen never does.
+async fn carry(inside: UnixStream, outside: TcpStream) {
+    let (mut from_inside, mut to_inside) = inside.into_split();
+    let (mut from_outside, mut to_outside) = outside.into_split();
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_inside, &mut to_outside) => {}
+        _ = tokio::io::copy(&mut from_outside, &mut to_inside) => {}
+    }
 }
 
 /// As a URL has it. The path is ours, but where temporary files lie is not.

@@ -2,7 +2,7 @@
 //! slow write never holds up a look-up.
 
 use super::connection::{Connection, Twice};
-use super::link::{Job, Question};
+use super::link::{self, Job, Question};
 use super::wire::{self, Command, Condition, Reply};
 
 impl Command {
@@ -22,9 +22,16 @@ impl Question for Command {
     /// A command is carried out even when its asker has gone: a user who closes the window during a logout
     /// is logged out.
     async fn answer(batch: &mut Vec<Job<Self>>, connection: &mut Connection) {
+        let mut failed = false;
         for job in batch.drain(..) {
+            // Those behind a failure share it; whoever comes first is the trial.
+            if failed && connection.is_resting() {
+                job.reply(Err(link::resting()));
+                continue;
+            }
             let twice = job.question.twice();
             let reply = connection.exchange(job.deadline, twice, |client| wire::execute(client, &job.question)).await;
+            failed |= reply.is_err();
             job.reply(reply);
         }
     }

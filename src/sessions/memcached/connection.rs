@@ -51,8 +51,9 @@ impl Connection {
     where
         F: Future<Output = Result<(Client, T), StoreError>>,
     {
-        if Instant::now() >= deadline {
-            // It waited too long in the queue, which says nothing about this connection.
+        if Instant::now() + self.breaker.trial() / 4 >= deadline {
+            // It waited too long in the queue, which says nothing about this connection. Nor would a failure to do
+            // in the little that is left what has most of the time to be done in.
             return Err(StoreError::TimedOut);
         }
         let attempt = async {

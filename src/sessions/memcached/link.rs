@@ -131,7 +131,7 @@ async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Conn
     }
 }
 
-fn resting() -> StoreError {
+pub fn resting() -> StoreError {
     away("the server did not answer a moment ago")
 }
 

@@ -67,6 +67,20 @@ pub enum Command {
     Version,
 }
 
+impl Command {
+    /// Empty for what concerns none.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Get { key }
+            | Self::Set { key, .. }
+            | Self::Delete { key }
+            | Self::Increment { key, .. }
+            | Self::Decrement { key } => key,
+            Self::Version => "",
+        }
+    }
+}
+
 /// When a value is set.
 #[derive(Clone, Copy, Debug)]
 pub enum Condition {
@@ -87,6 +101,8 @@ pub enum Reply {
     },
     /// Nothing is there, or something else than the command's condition wants.
     Not,
+    /// The connection on which it was read has gone, and whether it is still so was not asked.
+    NotAsked,
     /// The server has no room for it. An answer like others: the connection is as good as before.
     Full,
 }
@@ -160,7 +176,7 @@ pub async fn execute(client: Client, command: &Command) -> Result<(Client, Reply
     let whole = |client| Client { inner: client, number };
     let (key, answer) = match command {
         Command::Set { condition: Condition::Unchanged(cas), .. } if cas.connection != number => {
-            return Ok((whole(client), Reply::Not));
+            return Ok((whole(client), Reply::NotAsked));
         }
         Command::Get { key } => (key, client.meta_get(&**key, false, None, Some(&["v", "c", "k"])).await),
         Command::Set { key, value, ttl, condition } => {

@@ -170,7 +170,7 @@ async fn a_server_out_of_memory_is_full_and_keeps_its_connection() {
         assert_eq!(store.issue_ticket(&ticket(), b"a token", LONG).await, Err(StoreError::Full));
         assert_eq!(store.add_failure(&counter(), LONG).await, Err(StoreError::Full));
     }
-    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    assert!(connections.load(Ordering::Relaxed) <= COMMAND_LINKS, "one for each link");
 }
 
 #[tokio::test]
