@@ -4,10 +4,12 @@
 //! is not used: it would give each service a runtime of its own and sleep through a fixed grace period at the end.
 
 mod admin;
+mod caller;
 mod crowd;
 mod establish;
 pub(crate) mod listener;
 mod outside;
+mod proxy_protocol;
 mod reload;
 mod renewal;
 mod start_error;
@@ -251,13 +253,13 @@ fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartError> 
     let _inside = runtime.enter();
     let (mut https, mut http) = (Vec::new(), Vec::new());
     for listener in &config.server.listeners {
-        let bound = listener::bind(listener.address)?;
+        let bound = listener::bind(listener.address, listener.proxy_protocol)?;
         match listener.protocol {
             Protocol::Https => https.push((bound, listener.http2)),
             Protocol::Http => http.push(bound),
         }
     }
-    Ok(AllBound { https, http, admin: listener::bind(config.server.admin)? })
+    Ok(AllBound { https, http, admin: listener::bind(config.server.admin, false)? })
 }
 
 fn worker_threads(config: &Config) -> usize {

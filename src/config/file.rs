@@ -60,6 +60,7 @@ pub struct Listener {
     pub protocol: Option<Protocol>,
     pub http2: Option<bool>,
     pub redirect_to_https: Option<bool>,
+    pub proxy_protocol: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -25,6 +25,8 @@ pub struct Listener {
     pub address: SocketAddr,
     pub protocol: Protocol,
     pub http2: bool,
+    /// Connections begin with a header that says for whom a trusted proxy stands.
+    pub proxy_protocol: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

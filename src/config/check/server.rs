@@ -13,7 +13,7 @@ impl Check<'_> {
                 None
             }
         };
-        let listeners = self.listeners(&server.listeners);
+        let listeners = self.listeners(&server.listeners, !server.trusted_proxies.is_empty());
         let admin = server.admin.as_ref().and_then(|admin| admin.address.as_deref());
         Server {
             threads,
@@ -31,7 +31,7 @@ impl Check<'_> {
         }
     }
 
-    fn listeners(&mut self, written: &[file::Listener]) -> Vec<Listener> {
+    fn listeners(&mut self, written: &[file::Listener], has_proxies: bool) -> Vec<Listener> {
         if !written.iter().any(|listener| listener.protocol != Some(Protocol::Http)) {
             self.fault(
                 "server.listeners",
@@ -61,7 +61,12 @@ impl Check<'_> {
                 self.fault(key("address"), format!("{address} is listened on twice"), "give each listener its own");
             }
             let http2 = listener.http2.unwrap_or(true) && protocol == Protocol::Https;
-            listeners.push(Listener { address, protocol, http2 });
+            let proxy_protocol = listener.proxy_protocol.unwrap_or(false);
+            if proxy_protocol && !has_proxies {
+                let write = "name the addresses of the balancers under server.trusted_proxies";
+                self.fault(key("proxy_protocol"), "nobody is trusted to speak it", write);
+            }
+            listeners.push(Listener { address, protocol, http2, proxy_protocol });
         }
         listeners
     }

@@ -29,6 +29,7 @@ pub struct Builder {
     sentry: String,
     sessions: String,
     server: String,
+    listeners: String,
     keys: String,
     log: String,
     tls: String,
@@ -56,6 +57,7 @@ pub fn edge() -> Builder {
         sentry: String::new(),
         sessions: "{store: memory}".into(),
         server: String::new(),
+        listeners: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
         log: "{level: warn, access: {path: access.log}, audit: {path: audit.log}}".into(),
         tls: String::new(),
@@ -107,6 +109,12 @@ impl Builder {
     /// More keys of `server`, in flow style.
     pub fn server(mut self, more: &str) -> Self {
         self.server = format!(", {more}");
+        self
+    }
+
+    /// More keys of both listeners, in flow style.
+    pub fn listeners(mut self, more: &str) -> Self {
+        self.listeners = format!(", {more}");
         self
     }
 
@@ -164,8 +172,9 @@ impl Builder {
     fn yaml(&self) -> String {
         let extra = |at: usize| format!(", {{certificate: extra{at}.pem, key: extra{at}.key}}");
         let extra: String = (0..self.certificates.len()).map(extra).collect();
+        let listeners = &self.listeners;
         let mut yaml = format!(
-            "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
+            "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https{listeners}}}, {{address: \"127.0.0.1:0\", protocol: http{listeners}}}], \
              admin: {{address: \"127.0.0.1:0\"}}, drain: 5s{}}}\n\
              log: {}\n\
              tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\
