@@ -13,6 +13,7 @@ mod exchange;
 mod form;
 mod headers;
 mod line;
+mod pace;
 mod rescue;
 mod stream;
 

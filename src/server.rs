@@ -106,6 +106,7 @@ impl Edge {
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
             streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
+            rates: Arc::default(),
             users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock)?),
             logins: Arc::new(outside::login_pool(&config, directory)?),
             clock,

@@ -39,6 +39,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     pub body_bytes: usize,
     pub streams: usize,
+    /// Of each client.
+    pub requests_per_second: Option<u32>,
 }
 
 impl Limits {
@@ -51,6 +53,7 @@ impl Limits {
         header_timeout: Duration::from_secs(10),
         body_bytes: 64 << 20,
         streams: 100_000,
+        requests_per_second: None,
     };
 }
 
