@@ -38,7 +38,7 @@
 //! - [`routes`], [`upstream`]: where it goes.
 //! - [`sessions`]: records, tickets and counters behind one small trait.
 //! - [`users`]: the directory, passwords, and the pool of threads that checks them.
-//! - [`reply`], [`pages`]: what we answer ourselves. [`access_log`], [`audit_log`], [`log_writer`]: what we write down.
+//! - [`reply`], [`pages`]: what we answer ourselves. [`access_log`], [`audit_log`], [`log_writer`]: what we write down. [`rates`]: how fast each client asks.
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - [`server`]: where everything is made and put together; reload, drain, the admin listener and its API.
@@ -73,6 +73,7 @@ pub mod network;
 pub mod pages;
 pub mod path;
 pub mod proxy;
+pub mod rates;
 pub mod reply;
 pub mod request;
 pub mod routes;

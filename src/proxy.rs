@@ -13,6 +13,7 @@ mod exchange;
 mod form;
 pub mod headers;
 mod line;
+mod pace;
 mod rescue;
 mod stream;
 
@@ -132,7 +133,7 @@ impl ProxyHttp for Gateway {
         let forwarding = headers::Forwarding {
             client: exchange.client.unwrap_or(peer),
             peer,
-            peer_is_trusted: client::is_trusted(peer, &snapshot.trusted_proxies),
+            peer_is_trusted: client::is_believed(session, &snapshot.trusted_proxies),
             host: authority,
             port: port.parse().unwrap_or(443),
             request_id: &exchange.request_id,

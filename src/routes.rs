@@ -20,6 +20,8 @@ pub struct Service {
     /// The `aud` of tokens that open this service.
     pub audience: String,
     pub forward_token: ForwardToken,
+    /// Of each client.
+    pub requests_per_second: Option<u32>,
     pub assertion: bool,
     pub on_outage: config::OutagePolicy,
     pub identity_headers: config::IdentityHeaders,
@@ -55,6 +57,7 @@ impl Routes {
                 name: Arc::clone(&written.name),
                 audience: audience(written),
                 forward_token: written.forward_token,
+                requests_per_second: written.requests_per_second,
                 assertion: written.assertion,
                 on_outage: written.on_outage,
                 identity_headers: written.identity_headers.clone(),
@@ -122,6 +125,7 @@ mod tests {
             hosts: vec![crate::host::HostPattern::parse("iqueue.example.com").unwrap()],
             idle_timeout: Duration::from_secs(60),
             forward_token: ForwardToken::None,
+            requests_per_second: None,
             assertion: false,
             on_outage: config::OutagePolicy::Deny,
             identity_headers: config::IdentityHeaders {

@@ -5,10 +5,12 @@
 
 mod admin;
 mod api;
+mod caller;
 mod crowd;
 mod establish;
 pub(crate) mod listener;
 mod outside;
+mod proxy_protocol;
 mod reload;
 mod renewal;
 pub mod signed_in;
@@ -111,6 +113,7 @@ impl Edge {
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
             streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
+            rates: Arc::default(),
             users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock)?),
             logins: Arc::new(outside::login_pool(&config, directory)?),
             clock,
@@ -268,13 +271,13 @@ fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartError> 
     let _inside = runtime.enter();
     let (mut https, mut http) = (Vec::new(), Vec::new());
     for listener in &config.server.listeners {
-        let bound = listener::bind(listener.address)?;
+        let bound = listener::bind(listener.address, listener.proxy_protocol)?;
         match listener.protocol {
             Protocol::Https => https.push((bound, listener.http2)),
             Protocol::Http => http.push(bound),
         }
     }
-    Ok(AllBound { https, http, admin: listener::bind(config.server.admin.address)? })
+    Ok(AllBound { https, http, admin: listener::bind(config.server.admin.address, false)? })
 }
 
 fn worker_threads(config: &Config) -> usize {

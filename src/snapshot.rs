@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Faults, Limits, OutagePolicy, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
+use crate::rates::Rates;
 use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
@@ -42,6 +43,7 @@ pub struct Snapshot {
     /// For services that say nothing else.
     pub on_outage: OutagePolicy,
     pub limits: Limits,
+    pub rates: Arc<Rates>,
     pub timeouts: Timeouts,
     /// What browsers are told about coming back over TLS alone.
     pub hsts: Option<HeaderValue>,
@@ -66,6 +68,7 @@ pub struct Lasting {
     pub sessions_are_checked: bool,
     pub seen: Arc<RecentlySeen>,
     pub streams: Arc<Streams>,
+    pub rates: Arc<Rates>,
     pub users: Arc<Watch>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
@@ -211,6 +214,7 @@ impl Snapshot {
             trusted_proxies: config.server.trusted_proxies.clone(),
             on_outage: config.on_outage,
             limits: config.server.limits,
+            rates: Arc::clone(&lasting.rates),
             timeouts: config.server.timeouts,
             hsts: config.tls.hsts.and_then(|hsts| HeaderValue::try_from(hsts.to_string()).ok()),
             ports: ports.to_vec(),

@@ -99,6 +99,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         metrics: Arc::clone(metrics),
         store,
         sessions_are_checked: true,
+        rates: Arc::default(),
         seen: Arc::default(),
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),

@@ -60,6 +60,7 @@ pub struct Listener {
     pub protocol: Option<Protocol>,
     pub http2: Option<bool>,
     pub redirect_to_https: Option<bool>,
+    pub proxy_protocol: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -86,6 +87,7 @@ pub struct Limits {
     pub header_timeout: Option<Time>,
     pub body_bytes: Option<Size>,
     pub streams: Option<usize>,
+    pub requests_per_second: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -33,6 +33,8 @@ pub struct Listener {
     pub address: SocketAddr,
     pub protocol: Protocol,
     pub http2: bool,
+    /// Connections begin with a header that says for whom a trusted proxy stands.
+    pub proxy_protocol: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     pub body_bytes: usize,
     pub streams: usize,
+    /// Of each client.
+    pub requests_per_second: Option<u32>,
 }
 
 impl Limits {
@@ -57,6 +61,7 @@ impl Limits {
         header_timeout: Duration::from_secs(10),
         body_bytes: 64 << 20,
         streams: 100_000,
+        requests_per_second: None,
     };
 }
 

@@ -15,6 +15,8 @@ pub struct Service {
     pub hosts: Vec<HostPattern>,
     pub idle_timeout: Duration,
     pub forward_token: ForwardToken,
+    /// Of each client.
+    pub requests_per_second: Option<u32>,
     pub assertion: bool,
     pub identity_headers: IdentityHeaders,
     pub on_outage: OutagePolicy,

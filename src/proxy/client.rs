@@ -6,6 +6,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use pingora_proxy::Session;
 
+use super::connection::Connection;
 use super::exchange::Exchange;
 
 /// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
@@ -13,10 +14,11 @@ pub fn identify(session: &Session, exchange: &mut Exchange) {
     let peer = peer_address(session);
     let headers = &session.req_header().headers;
     let trusted = &exchange.snapshot.trusted_proxies;
-    exchange.client = Some(address(peer, headers, trusted));
+    let believed = is_believed(session, trusted);
+    exchange.client = Some(if believed { address(peer, headers, trusted) } else { peer });
     let plain = |id: &&str| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let theirs = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(plain);
-    exchange.request_id = match theirs.filter(|_| is_trusted(peer, trusted)) {
+    exchange.request_id = match theirs.filter(|_| believed) {
         Some(id) => id.to_owned(),
         None => uuid::Uuid::new_v4().hyphenated().to_string(),
     };
@@ -25,6 +27,13 @@ pub fn identify(session: &Session, exchange: &mut Exchange) {
 pub fn peer_address(session: &Session) -> IpAddr {
     let address = session.client_addr().and_then(|address| address.as_inet());
     address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip().to_canonical())
+}
+
+/// Whether a request's own word on where it comes from counts: it was sent by a trusted proxy, and not through one
+/// that passes on whatever it gets.
+pub fn is_believed(session: &Session, trusted: &[IpNet]) -> bool {
+    let is_anonymous = Connection::of(session.as_downstream()).is_some_and(|connection| connection.is_anonymous);
+    !is_anonymous && is_trusted(peer_address(session), trusted)
 }
 
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

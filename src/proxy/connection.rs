@@ -21,6 +21,8 @@ pub struct Connection {
     reading: AtomicU8,
     /// What the client was shown over TLS.
     shown: Option<Shown>,
+    /// From a balancer that did not say for whom: nothing that is said on it of its origin is believed.
+    pub is_anonymous: bool,
 }
 
 #[derive(Debug)]

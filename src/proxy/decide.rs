@@ -8,7 +8,7 @@ use std::time::Instant;
 use http::{StatusCode, header};
 use pingora_proxy::Session;
 
-use super::address::{elsewhere, is_covered, is_tls, misdirected, to_https};
+use super::address::{is_tls, misdirected};
 use super::exchange::Exchange;
 use super::form::read_form;
 use super::{Gateway, headers};
@@ -46,18 +46,16 @@ impl Gateway {
             Ok(target) => target,
             Err(malformed) => return Ok(self.malformed(session, exchange, malformed)),
         };
-        // 2. A host that is not ours.
-        let Authority { host, port } = &target.authority;
+        if let Some(refusal) = self.too_fast(session, exchange) {
+            return Ok(refusal);
+        }
+        // 2. A host that is not ours, or that is not asked for in this way.
+        let host = &target.authority.host;
+        let port = &target.authority.port;
         let sentry = snapshot.sentry.is_sentry_host(host);
         exchange.service = snapshot.routes.find(host).filter(|_| !sentry).cloned();
-        if !sentry && exchange.service.is_none() {
-            return Ok(misdirected(session, exchange));
-        }
-        if !is_tls(session) {
-            return Ok(to_https(session, &target.authority, snapshot.https_port));
-        }
-        if !is_covered(session, host) {
-            return Ok(elsewhere(session, exchange));
+        if let Some(refusal) = self.misaddressed(session, exchange, &target.authority, sentry) {
+            return Ok(refusal);
         }
         let request = session.req_header();
         let head = Head {

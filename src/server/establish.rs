@@ -1,6 +1,5 @@
 //! From a TCP connection to a stream that Pingora serves: TLS done in time, and what is to be known of it.
 
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::caller::Caller;
 use super::listener::{Secured, Service};
 use super::stream::{Facts, HeadTime, Stream};
 use super::transport::Transport;
@@ -20,14 +20,14 @@ impl Service {
     pub async fn establish(
         &self,
         socket: TcpStream,
-        peer: SocketAddr,
+        caller: Caller,
         tls: Option<Secured>,
     ) -> Option<pingora_core::protocols::Stream> {
         // Fails only on a socket that is gone already; the first read will tell.
         socket.set_nodelay(true).ok();
         let descriptor = socket.as_raw_fd();
         let digest = SocketDigest::from_raw_fd(descriptor);
-        digest.peer_addr.set(Some(peer.into())).ok();
+        digest.peer_addr.set(Some(caller.address.into())).ok();
         let mut connection = Connection::default();
         let (transport, tls, http2) = match tls {
             None => (Transport::Plain(socket), None, false),
@@ -41,6 +41,7 @@ impl Service {
                 (Transport::Tls(Box::new(stream)), Some(Arc::new(tls)), http2)
             }
         };
+        connection.is_anonymous = caller.is_anonymous;
         let connection = Arc::new(connection);
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::StartError;
+use super::caller::Caller;
 use super::crowd::{Crowd, Place};
 use crate::metrics::Metrics;
 use crate::proxy::is_trusted;
@@ -32,6 +33,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Bound {
     socket: TcpListener,
     pub address: SocketAddr,
+    /// Whether connections begin with a header of the PROXY protocol.
+    proxy_protocol: bool,
 }
 
 /// What all connections of a listener share.
@@ -63,7 +66,7 @@ pub struct Clients {
 }
 
 /// Binds and listens. Must be called within a runtime.
-pub fn bind(address: SocketAddr) -> Result<Bound, StartError> {
+pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<Bound, StartError> {
     let bound = || -> std::io::Result<Bound> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for old connections to leave TIME_WAIT.
@@ -73,7 +76,7 @@ pub fn bind(address: SocketAddr) -> Result<Bound, StartError> {
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(Bound { socket, address })
+        Ok(Bound { socket, address, proxy_protocol })
     };
     bound().map_err(|cause| StartError::Bind { address, cause })
 }
@@ -92,6 +95,7 @@ where
         match accepted {
             Ok((socket, peer)) => {
                 failing = false;
+                let peer = Peer { address: peer, introduces: bound.proxy_protocol };
                 admit(socket, peer, &service, tls.clone(), Arc::clone(&app));
             }
             // The client was faster in leaving; there may be others.
@@ -110,7 +114,7 @@ where
 }
 
 /// Gives a connection a task of its own, unless there are too many already.
-fn admit<A>(socket: TcpStream, peer: SocketAddr, service: &Service, tls: Option<Secured>, app: Arc<A>)
+fn admit<A>(mut socket: TcpStream, peer: Peer, service: &Service, tls: Option<Secured>, app: Arc<A>)
 where
     A: ServerApp + Send + Sync + 'static,
 {
@@ -123,13 +127,29 @@ where
     let service = service.clone();
     tokio::spawn(async move {
         let _open = open;
-        let Ok(_place) = service.place(peer.ip()) else { return service.refused("address") };
-        let Some(stream) = service.establish(socket, peer, tls).await else { return };
+        let caller = match peer.introduces {
+            false => Ok(Caller::direct(peer.address)),
+            true => service.introduced(&mut socket, peer.address).await,
+        };
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(reason) => return service.refused(reason),
+        };
+        let Ok(_place) = service.place(caller.address.ip()) else { return service.refused("address") };
+        let Some(stream) = service.establish(socket, caller, tls).await else { return };
         let mut next = app.process_new(stream, &service.closing).await;
         while let Some(stream) = next {
             next = app.process_new(stream, &service.closing).await;
         }
     });
+}
+
+/// The other end of an accepted socket.
+#[derive(Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    /// Whether it says first for whom it stands.
+    introduces: bool,
 }
 
 /// One open connection: a permit held, a gauge raised.

@@ -175,3 +175,51 @@ fn a_process_without_descriptors_serves_those_who_are_in_and_others_later() {
     let accept = "listener=\"https\",reason=\"accept\"";
     assert!(daemon.metric("sentry_edge_connections_refused_total", accept) > 0.0);
 }
+
+// Requests.
+
+#[test]
+fn a_client_that_asks_too_fast_is_told_to_wait_and_others_are_served() {
+    let iqueue = origin("iqueue");
+    let settings = "trusted_proxies: [\"127.0.0.1\"], limits: {requests_per_second: 3}";
+    let edge = open_service(&iqueue).server(settings).start();
+    let url = edge.url("iqueue", "/");
+    let ask = |client: &str| edge.client().ask("GET", &url).field("x-forwarded-for", client).send();
+    // So many that the real clock does not come in between.
+    let answers: Vec<u16> = (0..30).map(|_| ask("2001:db8::1").status).collect();
+    assert_eq!(answers[..3], [200; 3], "a second's worth at once");
+    assert!(answers.contains(&429), "{answers:?}");
+    let one_too_many = (0..10).map(|_| ask("2001:db8::2")).find(|answer| answer.status == 429).expect("one /64");
+    assert_eq!(one_too_many.header("retry-after"), Some("1"));
+    assert_eq!(one_too_many.json()["error"], "too_many_requests");
+    assert_eq!(ask("192.0.2.7").status, 200);
+    assert!(limits_reached(&edge, "requests_per_second") > 0.0);
+    edge.let_pass(Duration::from_secs(1));
+    assert_eq!(ask("2001:db8::1").status, 200, "later");
+    assert!((0..20).all(|_| edge.client().get(&url).status == 200), "the proxy itself is not counted");
+}
+
+#[test]
+fn a_service_may_have_a_rate_of_its_own() {
+    let (iqueue, dextor) = (origin("iqueue"), origin("dextor"));
+    let edge = edge()
+        .service_with("iqueue", &iqueue, "access: public, requests_per_second: 1")
+        .service_with("dextor", &dextor, "access: public")
+        .start();
+    let ask = |service: &str| edge.client().get(&edge.url(service, "/")).status;
+    let answers: Vec<u16> = (0..10).map(|_| ask("iqueue")).collect();
+    assert!(answers[0] == 200 && answers.contains(&429), "{answers:?}");
+    assert!((0..10).all(|_| ask("dextor") == 200));
+    assert_eq!(iqueue.seen().len(), answers.iter().filter(|status| **status == 200).count());
+}
+
+#[test]
+fn a_rate_of_nothing_is_a_fault() {
+    let iqueue = origin("iqueue");
+    let builder = edge().service_with("iqueue", &iqueue, "requests_per_second: 0");
+    let (_folder, file) = builder.server("limits: {requests_per_second: 1000001}").write();
+    let faults = sentry_edge::server::check(&file, &Default::default()).err().unwrap().to_string();
+    for key in ["server.limits", "services.iqueue"] {
+        assert!(faults.contains(&format!("{key}.requests_per_second: out of bounds; write 1 to")), "{faults}");
+    }
+}

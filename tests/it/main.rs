@@ -56,6 +56,8 @@ mod configuration;
 mod operation;
 // Who is let in, how fast they have to be, and how much of them there may be.
 mod gate;
+// Behind a balancer that speaks the PROXY protocol.
+mod balancer;
 // TLS with clients that come again.
 mod handshakes;
 // Certificates while the edge runs.

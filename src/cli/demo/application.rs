@@ -39,7 +39,7 @@ impl Applications {
         let mut addresses = Vec::new();
         for name in names {
             let _inside = runtime.enter();
-            let bound = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+            let bound = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), false)?;
             addresses.push((*name, bound.address));
             let service = Service {
                 name: "application",

@@ -3,6 +3,9 @@
 use super::{Check, file, seconds, time};
 use crate::config::{Admin, Limits, Listener, Protocol, Server, Timeouts};
 
+/// A request a microsecond.
+const MOST_PER_SECOND: u32 = 1_000_000;
+
 impl Check<'_> {
     pub(super) fn server(&mut self, server: file::Server) -> Server {
         let threads = match server.threads {
@@ -13,7 +16,7 @@ impl Check<'_> {
                 None
             }
         };
-        let listeners = self.listeners(&server.listeners);
+        let listeners = self.listeners(&server.listeners, !server.trusted_proxies.is_empty());
         let admin = server.admin.unwrap_or_default();
         Server {
             threads,
@@ -34,7 +37,7 @@ impl Check<'_> {
         }
     }
 
-    fn listeners(&mut self, written: &[file::Listener]) -> Vec<Listener> {
+    fn listeners(&mut self, written: &[file::Listener], has_proxies: bool) -> Vec<Listener> {
         if !written.iter().any(|listener| listener.protocol != Some(Protocol::Http)) {
             self.fault(
                 "server.listeners",
@@ -64,7 +67,12 @@ impl Check<'_> {
                 self.fault(key("address"), format!("{address} is listened on twice"), "give each listener its own");
             }
             let http2 = listener.http2.unwrap_or(true) && protocol == Protocol::Https;
-            listeners.push(Listener { address, protocol, http2 });
+            let proxy_protocol = listener.proxy_protocol.unwrap_or(false);
+            if proxy_protocol && !has_proxies {
+                let write = "name the addresses of the balancers under server.trusted_proxies";
+                self.fault(key("proxy_protocol"), "nobody is trusted to speak it", write);
+            }
+            listeners.push(Listener { address, protocol, http2, proxy_protocol });
         }
         listeners
     }
@@ -85,7 +93,16 @@ impl Check<'_> {
         networks
     }
 
+    /// So many requests of one client in a second.
+    pub(super) fn per_second(&mut self, key: &str, written: Option<u32>) -> Option<u32> {
+        if written.is_some_and(|count| !(1..=MOST_PER_SECOND).contains(&count)) {
+            self.fault(key, "out of bounds", "write 1 to 1000000, or `null` for no limit");
+        }
+        written
+    }
+
     fn limits(&mut self, written: &file::Limits) -> Limits {
+        let requests_per_second = self.per_second("server.limits.requests_per_second", written.requests_per_second);
         let mut positive = |key: &str, value: Option<usize>, default: usize| match value {
             Some(0) => {
                 self.faults.add(format!("server.limits.{key}"), "zero would refuse everything", "write 1 or more");
@@ -103,6 +120,7 @@ impl Check<'_> {
             ),
             header_count: positive("header_count", written.header_count, default.header_count),
             streams: positive("streams", written.streams, default.streams),
+            requests_per_second,
             header_timeout: time(written.header_timeout, default.header_timeout),
             header_bytes: written.header_bytes.map_or(default.header_bytes, |size| size.0),
             body_bytes: written.body_bytes.map_or(default.body_bytes, |size| size.0),

@@ -32,6 +32,8 @@ impl Check<'_> {
                 hosts,
                 idle_timeout: time(service.idle_timeout, seconds(1800)).min(sentry.token.lifetime),
                 forward_token: service.forward_token.unwrap_or(ForwardToken::None),
+                requests_per_second: self
+                    .per_second(&format!("{place}.requests_per_second"), service.requests_per_second),
                 assertion: service.assertion.unwrap_or(false),
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
                 on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),

@@ -12,6 +12,7 @@ pub struct Service {
     pub idle_timeout: Option<Time>,
     pub pool: Option<String>,
     pub forward_token: Option<ForwardToken>,
+    pub requests_per_second: Option<u32>,
     pub assertion: Option<bool>,
     pub identity_headers: IdentityHeaders,
     pub access: Option<Access>,

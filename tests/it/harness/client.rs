@@ -287,12 +287,26 @@ pub async fn connect(edge: SocketAddr, name: &str, alpn: &[&[u8]]) -> Result<Tls
     connect_trusting(&ca().der, edge, name, alpn).await
 }
 
+/// The same, with bytes before the handshake, as a balancer sends them.
+pub async fn connect_after(bytes: &[u8], edge: SocketAddr, name: &str) -> Result<TlsStream<TcpStream>, std::io::Error> {
+    let mut socket = TcpStream::connect(edge).await?;
+    tokio::io::AsyncWriteExt::write_all(&mut socket, bytes).await?;
+    let config = trusting(&ca().der, &[b"http/1.1"]);
+    TlsConnector::from(config).connect(ServerName::try_from(name.to_owned()).unwrap(), socket).await
+}
+
 async fn connect_trusting(
     ca: &[u8],
     edge: SocketAddr,
     name: &str,
     alpn: &[&[u8]],
 ) -> Result<TlsStream<TcpStream>, std::io::Error> {
+    let config = trusting(ca, alpn);
+    let socket = TcpStream::connect(edge).await?;
+    TlsConnector::from(config).connect(ServerName::try_from(name.to_owned()).unwrap(), socket).await
+}
+
+fn trusting(ca: &[u8], alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(ca.to_vec())).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
@@ -302,8 +316,7 @@ async fn connect_trusting(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    let socket = TcpStream::connect(edge).await?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name.to_owned()).unwrap(), socket).await
+    Arc::new(config)
 }
 
 async fn exchange(

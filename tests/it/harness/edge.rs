@@ -30,6 +30,7 @@ pub struct Builder {
     sessions: String,
     server: String,
     admin: String,
+    listeners: String,
     keys: String,
     log: String,
     tls: String,
@@ -59,6 +60,7 @@ pub fn edge() -> Builder {
         sessions: "{store: memory}".into(),
         server: String::new(),
         admin: String::new(),
+        listeners: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
         log: "{level: warn, access: {path: access.log}, audit: {path: audit.log}}".into(),
         tls: String::new(),
@@ -119,6 +121,12 @@ impl Builder {
         self
     }
 
+    /// More keys of both listeners, in flow style.
+    pub fn listeners(mut self, more: &str) -> Self {
+        self.listeners = format!(", {more}");
+        self
+    }
+
     /// Replaces the whole of `log`.
     pub fn log(mut self, yaml: &str) -> Self {
         self.log = yaml.into();
@@ -173,8 +181,9 @@ impl Builder {
     fn yaml(&self) -> String {
         let extra = |at: usize| format!(", {{certificate: extra{at}.pem, key: extra{at}.key}}");
         let extra: String = (0..self.certificates.len()).map(extra).collect();
+        let listeners = &self.listeners;
         let mut yaml = format!(
-            "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https}}, {{address: \"127.0.0.1:0\", protocol: http}}], \
+            "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https{listeners}}}, {{address: \"127.0.0.1:0\", protocol: http{listeners}}}], \
              admin: {{address: \"127.0.0.1:0\"{}}}, drain: 5s{}}}\n\
              log: {}\n\
              tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\

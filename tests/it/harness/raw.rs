@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::client::connect;
+use super::client::{connect, connect_after};
 use super::runtime;
 
 /// Far more than any answer takes; what is not there by then never comes.
@@ -45,6 +45,12 @@ pub fn raw_plain(address: SocketAddr) -> Raw {
 }
 
 impl Raw {
+    /// A connection over TLS for HTTP/1.1 that a balancer announces with these bytes.
+    pub fn announced(header: &[u8], edge: SocketAddr, name: &str) -> std::io::Result<Self> {
+        let stream = runtime().block_on(connect_after(header, edge, name))?;
+        Ok(Self { stream: Box::new(stream), received: Vec::new() })
+    }
+
     /// A connection over TLS that has agreed on HTTP/2.
     pub fn http2(edge: SocketAddr, name: &str) -> Self {
         let stream = runtime().block_on(connect(edge, name, &[b"h2"])).unwrap();

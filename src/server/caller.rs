@@ -1,0 +1,60 @@
+//! Who has connected: the peer of the socket or, on a listener that speaks the PROXY protocol, whom it stands for.
+
+use std::net::SocketAddr;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use super::listener::Service;
+use super::proxy_protocol::{Malformed, Parsed, Source, parse};
+use crate::proxy::is_trusted;
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub address: SocketAddr,
+    /// A balancer that did not say for whom it came. It passes on bytes, so what the requests on the connection say
+    /// of their origin is some client's word, however much the balancer is trusted.
+    pub is_anonymous: bool,
+}
+
+impl Caller {
+    pub fn direct(address: SocketAddr) -> Self {
+        Self { address, is_anonymous: false }
+    }
+}
+
+impl Service {
+    /// Reads the header that comes before everything else; within the deadline of a handshake, and from trusted
+    /// proxies alone, as anybody could say anything there. Answers why not, for the metric.
+    pub async fn introduced(&self, socket: &mut TcpStream, peer: SocketAddr) -> Result<Caller, &'static str> {
+        let trusts =
+            |clients: &super::listener::Clients| is_trusted(peer.ip(), &clients.snapshot.load().trusted_proxies);
+        if !self.clients.as_ref().is_some_and(trusts) {
+            return Err("untrusted_proxy");
+        }
+        match tokio::time::timeout(self.handshake, read_header(socket)).await {
+            Ok(Ok(Source::Client(address))) => Ok(Caller::direct(address)),
+            Ok(Ok(Source::Unsaid)) => Ok(Caller { address: peer, is_anonymous: true }),
+            Ok(Err(Malformed)) | Err(_) => Err("proxy_header"),
+        }
+    }
+}
+
+/// Takes the header from the socket and nothing that follows it.
+async fn read_header(socket: &mut TcpStream) -> Result<Source, Malformed> {
+    let mut header = Vec::with_capacity(128);
+    loop {
+        let more = match parse(&header)? {
+            Parsed::Whole(source) => return Ok(source),
+            Parsed::Needs(more) => more,
+        };
+        let had = header.len();
+        header.resize(had + more, 0);
+        let read = socket.read(&mut header[had..]).await.map_err(|_| Malformed)?;
+        if read == 0 {
+            return Err(Malformed);
+        }
+        header.truncate(had + read);
+    }
+}
