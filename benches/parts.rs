@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use http::header;
 use pingora_http::RequestHeader;
 use sentry_edge::auth::cookie;
 use sentry_edge::auth::keys::Keys;
@@ -129,7 +130,7 @@ fn strip() -> Run {
     let world = World::new(10);
     Box::new(move || {
         let mut upstream = world.request.clone();
-        headers::strip(&mut upstream, &world.snapshot);
+        headers::rewrite(&mut upstream, |fields| headers::strip(fields, &world.snapshot));
         black_box(upstream);
     })
 }
@@ -185,19 +186,20 @@ impl World {
 
     fn upstream_head(&self, identity: &Identity, service: &Service) -> RequestHeader {
         let mut upstream = self.request.clone();
-        headers::strip(&mut upstream, &self.snapshot);
-        headers::use_origin_form(&mut upstream);
-        headers::join_cookies(&mut upstream, &self.snapshot.cookie_names, None).unwrap();
         let client = IpAddr::from([192, 0, 2, 7]);
         let forwarding = Forwarding {
             client,
             peer: client,
             peer_is_trusted: false,
-            host: HOST,
+            host: &self.request.headers[header::HOST],
             port: 443,
-            request_id: "3e0d9c6a-54a5-4a3e-8d5e-0a4f2ad6f6a4",
+            request_id: &self.request_id,
         };
-        headers::set(&mut upstream, &forwarding, &self.request.headers, Some((identity, service))).unwrap();
+        headers::rewrite(&mut upstream, |fields| {
+            headers::strip(fields, &self.snapshot);
+            headers::join_cookies(fields, &self.snapshot.cookie_names, None);
+            headers::set(fields, &forwarding, &self.request.headers, Some((identity, service))).unwrap();
+        });
         upstream
     }
 }

@@ -11,6 +11,7 @@ pub mod recorder;
 mod ring_provider;
 pub mod streams;
 pub mod token;
+mod told;
 mod verdict;
 mod watch;
 
@@ -118,7 +119,7 @@ impl Guard {
         let begun = Instant::now();
         let standing = self.standing(&verified, demand, now).await;
         self.metrics.sign_on.session_duration.observe(begun.elapsed().as_secs_f64());
-        let fingerprint = self.fingerprints.of(headers, verified.session_id());
+        let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
         let state = self.sessions.users.state(&verified.claims().sub);
         judge(Evidence { verified, source, standing, fingerprint, state }, demand)
     }

@@ -143,11 +143,13 @@ fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
 /// Whether the request line holds what Pingora would cut off (a fragment) or mend, by escaping it or by putting
 /// a slash before it.
 fn has_odd_target(raw: &[u8]) -> bool {
-    let line = raw.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = &raw[..memchr::memchr(b'\n', raw).unwrap_or(raw.len())];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let spaces = line.iter().filter(|b| **b == b' ').count();
-    let target = line.split(|b| *b == b' ').nth(1).unwrap_or_default();
-    spaces != 2 || !has_form(target) || line.iter().any(|b| *b == b'#' || *b == b'\\' || !(0x20..0x7f).contains(b))
+    let mut words = line.split(|b| *b == b' ');
+    let (Some(_), Some(target), Some(_), None) = (words.next(), words.next(), words.next(), words.next()) else {
+        return true;
+    };
+    !has_form(target) || line.iter().any(|b| *b == b'#' || *b == b'\\' || !(0x20..0x7f).contains(b))
 }
 
 /// Origin form or absolute form (RFC 9112 §3.2): the others are for proxies, or for no resource of ours.

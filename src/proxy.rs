@@ -12,6 +12,7 @@ mod decide;
 mod exchange;
 mod form;
 pub mod headers;
+mod introduction;
 mod line;
 mod pace;
 mod rescue;
@@ -23,7 +24,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -32,9 +32,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
-use crate::auth::Source;
 use crate::clock::Clock;
-use crate::config::ForwardToken;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::reply::Reply;
@@ -93,7 +91,11 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         client::identify(session, exchange);
         match self.decide(session, exchange).await? {
-            Decision::Forward => Ok(false),
+            Decision::Forward => {
+                // Before Pingora makes the copy that the application gets.
+                headers::rewrite(session.req_header_mut(), |_| {});
+                Ok(false)
+            }
             Decision::Answer(reply) => answer::write(*reply, session, exchange).await.map(|()| true),
         }
     }
@@ -113,39 +115,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        let snapshot = &exchange.snapshot;
-        let (odd, ours) = headers::strip(upstream, snapshot);
-        self.metrics.traffic.headers_dropped.with_label_values(&["odd_name"]).inc_by(odd);
-        self.metrics.traffic.headers_dropped.with_label_values(&["ours"]).inc_by(ours);
-        let keep = exchange
-            .service
-            .as_ref()
-            .filter(|service| service.forward_token == ForwardToken::Cookie)
-            // Only the one that was verified: on a public route nobody looked at what the client sent.
-            .filter(|_| exchange.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
-            .map(|_| snapshot.guard.cookie_name());
-        headers::use_origin_form(upstream);
-        headers::join_cookies(upstream, &snapshot.cookie_names, keep)?;
-        let request = session.req_header();
-        let authority = authority(request);
-        let port = authority.split_once(':').map_or("443", |(_, port)| port);
-        let peer = client::peer_address(session);
-        let forwarding = headers::Forwarding {
-            client: exchange.client.unwrap_or(peer),
-            peer,
-            peer_is_trusted: client::is_believed(session, &snapshot.trusted_proxies),
-            host: authority,
-            port: port.parse().unwrap_or(443),
-            request_id: &exchange.request_id,
-        };
-        let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
-        headers::set(upstream, &forwarding, &request.headers, identity)?;
-        self.assert_identity(upstream, exchange)?;
-        // An HTTP/2 request has no Host field, and the application needs one.
-        if request.version == Version::HTTP_2 {
-            upstream.insert_header(header::HOST, authority)?;
-        }
-        Ok(())
+        headers::rewrite(upstream, |fields| self.introduce(session, fields, exchange))
     }
 
     async fn request_body_filter(
@@ -175,7 +145,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
-        response.insert_header("X-Request-ID", exchange.request_id.as_str())?;
+        response.insert_header("X-Request-ID", exchange.request_id.value().clone())?;
         self.head_passed(session, response, exchange)
     }
 
@@ -257,24 +227,6 @@ impl Gateway {
         }
         metrics.duration.observe(begun.elapsed().as_secs_f64());
     }
-
-    /// For a service that asked for it: who the user is, signed for that service alone.
-    fn assert_identity(&self, upstream: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-        let (Some(identity), Some(service)) = (&exchange.identity, &exchange.service) else { return Ok(()) };
-        if !service.assertion {
-            return Ok(());
-        }
-        let claims = identity.claims();
-        let assertion = exchange.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
-        let assertion = assertion
-            .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
-        upstream.insert_header("X-Sentry-Assertion", assertion)
-    }
-}
-
-fn authority(request: &RequestHeader) -> &str {
-    let host = || request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    request.uri.authority().map(|authority| authority.as_str()).or_else(host).unwrap_or_default()
 }
 
 /// Where the request goes, once its route is known.

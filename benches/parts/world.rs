@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use pingora_http::RequestHeader;
 use sentry_edge::audit_log::AuditLog;
 use sentry_edge::auth::streams::Streams;
@@ -13,6 +14,7 @@ use sentry_edge::clock::{Clock, UnixTime};
 use sentry_edge::config::{self, Config, Faults, LogTarget};
 use sentry_edge::log_writer::LogWriter;
 use sentry_edge::metrics::Metrics;
+use sentry_edge::proxy::headers;
 use sentry_edge::sessions::memory::MemoryStore;
 use sentry_edge::sessions::{SessionId, SessionRecord, SessionStore};
 use sentry_edge::snapshot::{Lasting, Loaded, Snapshot};
@@ -41,7 +43,9 @@ pub struct World {
     pub now: UnixTime,
     pub claims: Claims,
     pub token: String,
+    /// As it is when it is decided that it goes on.
     pub request: RequestHeader,
+    pub request_id: HeaderValue,
     /// The same head as it came.
     pub raw: Vec<u8>,
 }
@@ -72,7 +76,7 @@ impl World {
         let now = clock.now();
         let claims = claims(snapshot.guard.tokens().issuer(), now);
         let token = snapshot.guard.tokens().mint(&claims).unwrap();
-        let request = request(&token);
+        let mut request = request(&token);
         let id = SessionId::parse(&claims.sid).unwrap();
         let record = SessionRecord {
             user: claims.sub.clone(),
@@ -84,7 +88,9 @@ impl World {
         };
         super::at_once(store.insert(&id.key(), &record, HOURS_12)).unwrap();
         let raw = raw(&request);
-        Self { snapshot, metrics, now, claims, token, request, raw }
+        headers::rewrite(&mut request, |_| {});
+        let request_id = HeaderValue::from_str("3e0d9c6a-54a5-4a3e-8d5e-0a4f2ad6f6a4").unwrap();
+        Self { snapshot, metrics, now, claims, token, request, request_id, raw }
     }
 }
 

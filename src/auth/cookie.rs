@@ -19,14 +19,10 @@ pub enum Lookup<'a> {
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Lookup<'a> {
     let mut found = None;
     for field in headers.get_all(header::COOKIE) {
-        for (pair_name, value) in pairs(field) {
-            if pair_name != name.as_bytes() {
-                continue;
-            }
-            if found.is_some() {
+        for value in parts(field).filter_map(|part| value_in(part, name)) {
+            if found.replace(value).is_some() {
                 return Lookup::Several;
             }
-            found = Some(value);
         }
     }
     match found.map(std::str::from_utf8) {
@@ -39,28 +35,25 @@ pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Lookup<'a> {
 
 /// Every value under one name, of which more than one may be good: a logout ends them all.
 pub fn all<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let named = move |(pair_name, value): (&'a [u8], &'a [u8])| {
-        (pair_name == name.as_bytes()).then(|| std::str::from_utf8(value).ok()).flatten()
-    };
-    headers.get_all(header::COOKIE).iter().flat_map(pairs).filter_map(named)
-}
-
-/// The name=value pairs of a Cookie field.
-fn pairs(field: &HeaderValue) -> impl Iterator<Item = (&[u8], &[u8])> {
-    parts(field).map(pair)
+    let fields = headers.get_all(header::COOKIE).iter();
+    fields.flat_map(parts).filter_map(move |part| std::str::from_utf8(value_in(part, name)?).ok())
 }
 
 /// What stands between the semicolons of a Cookie field, as it was sent.
 pub fn parts(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    field.as_bytes().split(|b| *b == b';').map(trim)
+    let field = field.as_bytes();
+    let mut begin = 0;
+    memchr::memchr_iter(b';', field).chain([field.len()]).map(move |end| {
+        let part = &field[begin..end];
+        begin = end + 1;
+        trim(part)
+    })
 }
 
-/// Name and value of such a part; one without `=` has no name.
-pub fn pair(part: &[u8]) -> (&[u8], &[u8]) {
-    match part.iter().position(|b| *b == b'=') {
-        Some(at) => (trim(&part[..at]), trim(&part[at + 1..])),
-        None => (b"", part),
-    }
+/// The value of such a part, if that is its name. A name of ours holds neither `=` nor a blank.
+pub fn value_in<'a>(part: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let rest = part.strip_prefix(name.as_bytes())?;
+    trim(rest).strip_prefix(b"=").map(trim)
 }
 
 /// Space and tab only; Unicode spaces and vertical tabs are part of a name, and so make it another's.

@@ -4,6 +4,8 @@
 //! never does, because phones change theirs. The session id is the key: a fingerprint can be compared within its
 //! session alone, and a rotation of signing keys changes none.
 
+use std::sync::OnceLock;
+
 use http::{HeaderMap, header};
 use ring::hmac;
 
@@ -14,31 +16,84 @@ use crate::sessions::{Fingerprint, SessionId};
 #[derive(Clone, Debug)]
 pub struct Fingerprinter(Vec<FingerprintProperty>);
 
+/// The fields with which a session's token came first, whole and byte for byte, and their fingerprint.
+///
+/// A fingerprint is a function of the session and of these fields. So for the same bytes it need not be computed again,
+/// and for any others it is: who brings the token with another User-Agent is noticed as if nothing were remembered. What
+/// is remembered is never replaced, so nobody can push it out. Lives and dies with its token in the cache of tokens, and
+/// so with the snapshot, whose properties do not change.
+#[derive(Default)]
+pub struct Seen(OnceLock<(Box<[u8]>, Fingerprint)>);
+
+impl Seen {
+    /// Bytes of all fields; of more than that nothing is remembered. Browsers send about 150.
+    pub const LONGEST: usize = 512;
+}
+
 impl Fingerprinter {
     pub fn new(properties: Vec<FingerprintProperty>) -> Self {
         Self(properties)
     }
 
+    /// The same as [`of`](Self::of), which is asked only for fields that `seen` does not know.
+    pub fn known(&self, headers: &HeaderMap, session: &SessionId, seen: &Seen) -> Fingerprint {
+        if let Some((fields, fingerprint)) = seen.0.get() {
+            let is_same = self.is_in(fields, headers);
+            return if is_same { *fingerprint } else { self.of(headers, session) };
+        }
+        let fingerprint = self.of(headers, session);
+        let mut fields = Vec::new();
+        for property in &self.0 {
+            fields.extend_from_slice(field(*property, headers));
+            fields.push(END);
+        }
+        if fields.len() <= Seen::LONGEST {
+            // Another request may have been first, and then its fields are kept.
+            seen.0.get_or_init(|| (fields.into(), fingerprint));
+        }
+        fingerprint
+    }
+
+    /// Whether `fields` are those of this request, each with its end.
+    fn is_in(&self, fields: &[u8], headers: &HeaderMap) -> bool {
+        let mut rest = Some(fields);
+        for property in &self.0 {
+            rest = rest.and_then(|rest| rest.strip_prefix(field(*property, headers))?.strip_prefix(&[END]));
+        }
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+
     pub fn of(&self, headers: &HeaderMap, session: &SessionId) -> Fingerprint {
         let key = hmac::Key::new(hmac::HMAC_SHA256, session.as_str().as_bytes());
         let mut context = hmac::Context::with_key(&key);
-        let text = |name| headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
         for property in &self.0 {
+            let text = field(*property, headers);
             match property {
                 FingerprintProperty::UserAgent => {
-                    let (family, platform) = family_and_platform(text(header::USER_AGENT));
+                    let (family, platform) = family_and_platform(text);
                     context.update(family.as_bytes());
                     context.update(b"|");
                     context.update(platform.as_bytes());
                 }
-                FingerprintProperty::AcceptLanguage => context.update(text(header::ACCEPT_LANGUAGE)),
+                FingerprintProperty::AcceptLanguage => context.update(text),
             }
-            context.update(b"\0");
+            context.update(&[END]);
         }
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&context.sign().as_ref()[..16]);
         Fingerprint::new(bytes)
     }
+}
+
+/// Stands in no field's value (RFC 9110 §5.5), so that two fields cannot be read as two others.
+const END: u8 = 0;
+
+fn field(property: FingerprintProperty, headers: &HeaderMap) -> &[u8] {
+    let name = match property {
+        FingerprintProperty::UserAgent => header::USER_AGENT,
+        FingerprintProperty::AcceptLanguage => header::ACCEPT_LANGUAGE,
+    };
+    headers.get(name).map(|value| value.as_bytes()).unwrap_or_default()
 }
 
 /// Names in the order in which they decide: Edge and Opera also say Chrome, Chrome also says Safari.
@@ -90,6 +145,27 @@ mod tests {
         let session = SessionId::random().unwrap();
         assert_eq!(print(CHROME, &session), print(&CHROME.replace("140", "141"), &session));
         assert_eq!(print("curl/7.88.1", &session), print("curl/8.0", &session));
+    }
+
+    #[test]
+    fn what_was_seen_changes_no_fingerprint() {
+        let session = SessionId::random().unwrap();
+        let fingerprinter =
+            Fingerprinter::new(vec![FingerprintProperty::UserAgent, FingerprintProperty::AcceptLanguage]);
+        let long = "x".repeat(Seen::LONGEST);
+        let requests = [(CHROME, "de"), ("curl/8.0", "de"), (CHROME, ""), ("curl/8.0", "en"), ("", ""), (&long, "de")];
+        // Whoever comes first is remembered, and then everybody comes again.
+        for first in 0..requests.len() {
+            let seen = Seen::default();
+            for (agent, language) in requests[first..].iter().chain(&requests) {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::USER_AGENT, agent.parse().unwrap());
+                headers.insert(header::ACCEPT_LANGUAGE, language.parse().unwrap());
+                let known = fingerprinter.known(&headers, &session, &seen);
+                assert_eq!(known, fingerprinter.of(&headers, &session), "{agent} {language}");
+            }
+            assert!(seen.0.get().is_none_or(|(fields, _)| fields.len() <= Seen::LONGEST));
+        }
     }
 
     #[test]

@@ -13,7 +13,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use super::fingerprint::Seen;
 use super::keys::Keys;
+use super::told::Told;
 use crate::clock::UnixTime;
 use crate::metrics::TokenCacheMetrics;
 use crate::sessions::{SessionId, SessionKey};
@@ -62,6 +64,8 @@ pub struct Verified {
     claims: Claims,
     session_id: SessionId,
     session_key: SessionKey,
+    told: Told,
+    seen: Seen,
 }
 
 /// What is wrong with a token.
@@ -85,13 +89,14 @@ pub struct Tokens {
     metrics: TokenCacheMetrics,
 }
 
-/// A cached token weighs its text twice (key and value), its claims, and what holds them.
+/// A cached token weighs its text twice (key and value), its claims and what is told of them, whom it was seen with, and
+/// what holds them.
 #[derive(Clone)]
 struct ByBytes;
 
 impl Weighter<Box<str>, Arc<Verified>> for ByBytes {
     fn weight(&self, token: &Box<str>, _: &Arc<Verified>) -> u64 {
-        token.len() as u64 * 3 + 512
+        token.len() as u64 * 4 + Seen::LONGEST as u64 + 768
     }
 }
 
@@ -120,7 +125,7 @@ impl Tokens {
         cache_bytes: usize,
         metrics: TokenCacheMetrics,
     ) -> Self {
-        let typical = 1536;
+        let typical = 2560;
         let verified = Cache::with(
             cache_bytes / typical,
             cache_bytes as u64,
@@ -180,7 +185,8 @@ impl Tokens {
         }
         let session_id = SessionId::parse(&claims.sid).ok_or(Fault::Malformed)?;
         let session_key = session_id.key();
-        Ok(Verified { token: token.into(), claims, session_id, session_key })
+        let told = Told::of(&claims);
+        Ok(Verified { token: token.into(), claims, session_id, session_key, told, seen: Seen::default() })
     }
 
     /// Signs a token that opens a session.
@@ -257,6 +263,14 @@ impl Verified {
 
     pub fn session_key(&self) -> &SessionKey {
         &self.session_key
+    }
+
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     pub fn idle_timeout(&self) -> Duration {

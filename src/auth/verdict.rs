@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::token::{Claims, Fault, Verified};
+use super::told::{self, Told};
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::sessions::StoreError;
@@ -78,6 +81,16 @@ impl Identity {
     /// The user's roles, as of now.
     pub fn roles(&self) -> &[String] {
         self.state.as_ref().map_or(&self.verified.claims().roles, |state| &state.roles)
+    }
+
+    /// Name and email for an application.
+    pub fn told(&self) -> &Told {
+        self.verified.told()
+    }
+
+    /// The user's roles, as of now, for an application.
+    pub fn told_roles(&self) -> HeaderValue {
+        self.state.as_ref().map_or_else(|| self.told().roles.clone(), |state| told::roles(&state.roles))
     }
 
     /// The token's claims with services and roles as of now.

@@ -26,12 +26,18 @@ pub struct TrafficMetrics {
     pub tls_handshakes: IntCounterVec,
     /// label `name`
     pub certificate_expiry: GaugeVec,
-    /// Request header fields dropped before forwarding; label `reason`.
-    pub headers_dropped: IntCounterVec,
+    pub headers_dropped: HeadersDropped,
     /// WebSockets, event streams and long bodies of signed-in users, while they are open.
     pub streams: IntGauge,
     /// Cut because they may not go on; label `reason`.
     pub streams_closed: IntCounterVec,
+}
+
+/// Request header fields dropped before forwarding; label `reason`.
+pub struct HeadersDropped {
+    pub disguised: IntCounter,
+    odd_name: IntCounter,
+    ours: IntCounter,
 }
 
 /// One service's handles, resolved once so that a request pays no label look-up.
@@ -92,11 +98,7 @@ impl TrafficMetrics {
                 "When a certificate ends, Unix time",
                 &["name"],
             )?,
-            headers_dropped: make.counters(
-                "headers_dropped_total",
-                "Request header fields dropped before forwarding",
-                &["reason"],
-            )?,
+            headers_dropped: HeadersDropped::register(make)?,
             streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
             streams_closed: make.counters(
                 "streams_closed_total",
@@ -111,6 +113,24 @@ impl TrafficMetrics {
             answered: self.upstream_requests.with_label_values(&[pool, server, "answered"]),
             failed: self.upstream_requests.with_label_values(&[pool, server, "failed"]),
             duration: self.upstream_duration.with_label_values(&[pool, server]),
+        }
+    }
+}
+
+impl HeadersDropped {
+    fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let help = "Request header fields dropped before forwarding";
+        let dropped = make.counters("headers_dropped_total", help, &["reason"])?;
+        let reason = |reason: &str| dropped.with_label_values(&[reason]);
+        Ok(Self { disguised: reason("disguised"), odd_name: reason("odd_name"), ours: reason("ours") })
+    }
+
+    /// Most requests bring nothing that is dropped, and then nothing that requests share is written to.
+    pub fn count(&self, (odd_names, our_names): (u64, u64)) {
+        for (counter, dropped) in [(&self.odd_name, odd_names), (&self.ours, our_names)] {
+            if dropped > 0 {
+                counter.inc_by(dropped);
+            }
         }
     }
 }

@@ -7,21 +7,18 @@ use ipnet::IpNet;
 use pingora_proxy::Session;
 
 use super::connection::Connection;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, RequestId};
+use super::headers;
 
 /// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
 pub fn identify(session: &Session, exchange: &mut Exchange) {
     let peer = peer_address(session);
-    let headers = &session.req_header().headers;
+    let received = &session.req_header().headers;
     let trusted = &exchange.snapshot.trusted_proxies;
     let believed = is_believed(session, trusted);
-    exchange.client = Some(if believed { address(peer, headers, trusted) } else { peer });
-    let plain = |id: &&str| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let theirs = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(plain);
-    exchange.request_id = match theirs.filter(|_| believed) {
-        Some(id) => id.to_owned(),
-        None => uuid::Uuid::new_v4().hyphenated().to_string(),
-    };
+    exchange.client = Some(if believed { address(peer, received, trusted) } else { peer });
+    let theirs = received.get(&headers::REQUEST_ID).filter(|_| believed);
+    exchange.request_id = theirs.and_then(RequestId::of).unwrap_or_else(RequestId::fresh);
 }
 
 pub fn peer_address(session: &Session) -> IpAddr {

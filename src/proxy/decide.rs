@@ -115,7 +115,7 @@ impl Gateway {
             return Err(Malformed::Host);
         }
         if headers::has_disguised(&request.headers, &exchange.snapshot) {
-            self.metrics.traffic.headers_dropped.with_label_values(&["disguised"]).inc();
+            self.metrics.traffic.headers_dropped.disguised.inc();
             return Err(Malformed::HeaderName);
         }
         Ok(target)

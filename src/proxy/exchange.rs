@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderValue;
+use uuid::Uuid;
+
 use super::stream::Watched;
 use crate::auth::Identity;
 use crate::drain::InFlight;
@@ -20,7 +23,7 @@ pub struct Exchange {
     /// `request_filter`: who asks, behind proxies that are trusted.
     pub client: Option<IpAddr>,
     /// `request_filter`: ours, or a trusted proxy's.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// `request_filter`: the service whose host was asked.
     pub service: Option<Arc<Service>>,
     /// `request_filter`: which of its routes.
@@ -46,6 +49,41 @@ pub struct Exchange {
     pub watched: Option<Box<Watched>>,
 }
 
+/// Visible ASCII. A header's value, so that it is made once for all that we send.
+pub struct RequestId(HeaderValue);
+
+impl Default for RequestId {
+    /// Of a request that nobody has looked at yet.
+    fn default() -> Self {
+        Self(HeaderValue::from_static(""))
+    }
+}
+
+impl RequestId {
+    pub fn fresh() -> Self {
+        let mut text = Uuid::encode_buffer();
+        HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut text)).map(Self).unwrap_or_default()
+    }
+
+    /// Somebody else's, if it looks like one.
+    pub fn of(theirs: &HeaderValue) -> Option<Self> {
+        let plain = theirs.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+        (plain && theirs.len() <= 64).then(|| Self(theirs.clone()))
+    }
+
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
 impl Exchange {
     pub fn begin(snapshot: Arc<Snapshot>, in_flight: InFlight) -> Self {
         Self {
@@ -53,7 +91,7 @@ impl Exchange {
             snapshot,
             _in_flight: in_flight,
             client: None,
-            request_id: String::new(),
+            request_id: RequestId::default(),
             service: None,
             route: 0,
             identity: None,

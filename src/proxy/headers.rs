@@ -3,12 +3,14 @@
 //! Runs in `upstream_request_filter`, after Pingora has taken out the hop-by-hop fields and those that `Connection`
 //! names, so that nobody can have our own removed.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
+use pingora::{ErrorType, OrErr};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::auth::cookie::{pair, parts};
+use crate::auth::cookie::{parts, value_in};
 use crate::auth::{Identity, Source};
 use crate::config::ForwardToken;
 use crate::hygiene::{fold, is_odd};
@@ -21,16 +23,40 @@ pub struct Forwarding<'a> {
     /// Who connected to us: a trusted proxy, or the client itself.
     pub peer: IpAddr,
     pub peer_is_trusted: bool,
-    pub host: &'a str,
+    pub host: &'a HeaderValue,
     pub port: u16,
-    pub request_id: &'a str,
+    pub request_id: &'a HeaderValue,
+}
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub static ASSERTION: HeaderName = HeaderName::from_static("x-sentry-assertion");
+
+/// Fields that an application may find beyond those that the client sent: all of the above, who the user is, and Host.
+const MOST_SET: usize = 12;
+
+/// Lets `change` at the fields of a request. Afterwards their names are in lower case, as those of HTTP/2 are anyway
+/// and as case has no meaning (RFC 9110 §5.1), and the target is in origin form: an absolute one is for proxies, an
+/// application gets path and query (RFC 9112 §3.2.1), and its authority agrees with the Host field, or Pingora would
+/// have refused it.
+///
+/// To keep the case, Pingora's head has every name twice, and parses, copies and hashes each one that is set for both.
+pub fn rewrite<R>(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap) -> R) -> R {
+    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut parts = request::Parts::from(std::mem::replace(head, empty));
+    let answer = change(&mut parts.headers);
+    *head = parts.into();
+    answer
 }
 
 /// Fields that say where a request came from. Only we, and proxies that are trusted, may say that.
-const SAYS_WHERE: [&str; 5] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-real-ip", "forwarded"];
-
 fn says_where(name: &str) -> bool {
-    SAYS_WHERE.iter().any(|ours| if ours.ends_with('-') { name.starts_with(ours) } else { name == *ours })
+    let Some(rest) = name.strip_prefix("x-") else { return name == "forwarded" };
+    rest == "real-ip" || ["forwarded-", "original-", "rewrite-"].iter().any(|ours| rest.starts_with(ours))
 }
 
 /// Whether a client sent a name that some application would read as one that only we may set.
@@ -44,9 +70,8 @@ fn is_ours(folded: &str, snapshot: &Snapshot) -> bool {
 
 /// Takes out what clients must not say. Answers how many fields went because their name was odd, and how many
 /// because the name is ours.
-pub fn strip(upstream: &mut RequestHeader, snapshot: &Snapshot) -> (u64, u64) {
-    let doomed: Vec<(HeaderName, bool)> = upstream
-        .headers
+pub fn strip(fields: &mut HeaderMap, snapshot: &Snapshot) -> (u64, u64) {
+    let doomed: Vec<(HeaderName, bool)> = fields
         .keys()
         .filter_map(|name| {
             let odd = is_odd(name);
@@ -55,7 +80,7 @@ pub fn strip(upstream: &mut RequestHeader, snapshot: &Snapshot) -> (u64, u64) {
         .collect();
     let (mut odd_names, mut our_names) = (0, 0);
     for (name, odd) in doomed {
-        upstream.remove_header(&name);
+        fields.remove(&name);
         *if odd { &mut odd_names } else { &mut our_names } += 1;
     }
     (odd_names, our_names)
@@ -63,92 +88,88 @@ pub fn strip(upstream: &mut RequestHeader, snapshot: &Snapshot) -> (u64, u64) {
 
 /// `X-Forwarded-*`, the request id and, for somebody whom the guard knows, who they are.
 pub fn set(
-    upstream: &mut RequestHeader,
+    fields: &mut HeaderMap,
     forwarding: &Forwarding<'_>,
     received: &HeaderMap,
     identity: Option<(&Identity, &Service)>,
 ) -> pingora::Result<()> {
-    upstream.insert_header("X-Forwarded-For", chain(forwarding, received))?;
-    upstream.insert_header("X-Real-IP", forwarding.client.to_string())?;
-    upstream.insert_header("X-Forwarded-Proto", "https")?;
-    upstream.insert_header("X-Forwarded-Host", forwarding.host)?;
-    upstream.insert_header("X-Forwarded-Port", forwarding.port)?;
-    upstream.insert_header("X-Request-ID", forwarding.request_id)?;
+    fields.reserve(MOST_SET);
+    let client = address(forwarding.client)?;
+    let chain = if forwarding.peer_is_trusted { chain(forwarding, received)? } else { client.clone() };
+    fields.insert(FORWARDED_FOR.clone(), chain);
+    fields.insert(REAL_IP.clone(), client);
+    fields.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static("https"));
+    fields.insert(FORWARDED_HOST.clone(), forwarding.host.clone());
+    let port = if forwarding.port == 443 { HeaderValue::from_static("443") } else { forwarding.port.into() };
+    fields.insert(FORWARDED_PORT.clone(), port);
+    fields.insert(REQUEST_ID.clone(), forwarding.request_id.clone());
     if let Some((identity, service)) = identity {
-        set_identity(upstream, identity, service)?;
+        set_identity(fields, identity, service)?;
     }
     Ok(())
+}
+
+fn address(address: IpAddr) -> pingora::Result<HeaderValue> {
+    // As long as the longest IPv4 address; an IPv6 one may make it grow.
+    let mut text = String::with_capacity(15);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{address}");
+    value(text)
+}
+
+pub fn value(text: String) -> pingora::Result<HeaderValue> {
+    HeaderValue::try_from(text).or_err(ErrorType::InvalidHTTPHeader, "no value for a field")
 }
 
 /// A trusted proxy's chain and that proxy itself. It may have said it in several fields, which are one list
 /// (RFC 9110 §5.3).
-fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> String {
-    let fields = received.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let said = fields.filter(|_| forwarding.peer_is_trusted).map(str::to_owned);
-    said.chain([forwarding.peer.to_string()]).collect::<Vec<_>>().join(", ")
+fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<HeaderValue> {
+    let said = received.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned);
+    value(said.chain([forwarding.peer.to_string()]).collect::<Vec<_>>().join(", "))
 }
 
-fn set_identity(upstream: &mut RequestHeader, identity: &Identity, service: &Service) -> pingora::Result<()> {
-    let claims = identity.verified().claims();
+fn set_identity(fields: &mut HeaderMap, identity: &Identity, service: &Service) -> pingora::Result<()> {
     let names = &service.identity_headers;
-    // Names may hold letters beyond ASCII; a header carries them as their UTF-8 octets.
-    let text = |text: &str| pingora_http::header_value_from_slice(text.as_bytes());
-    upstream.insert_header(names.user.clone(), text(&claims.name))?;
-    if let Some(email) = &claims.email {
-        upstream.insert_header(names.email.clone(), text(email))?;
+    let told = identity.told();
+    fields.insert(names.user.clone(), told.user.clone());
+    if let Some(email) = &told.email {
+        fields.insert(names.email.clone(), email.clone());
     }
-    upstream.insert_header(names.roles.clone(), text(&identity.roles().join(",")))?;
+    fields.insert(names.roles.clone(), identity.told_roles());
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
-        upstream.remove_header(&header::AUTHORIZATION);
+        fields.remove(header::AUTHORIZATION);
     }
     if service.forward_token == ForwardToken::Bearer {
-        upstream.insert_header(header::AUTHORIZATION, format!("Bearer {}", identity.verified().token()))?;
+        fields.insert(header::AUTHORIZATION, value(format!("Bearer {}", identity.verified().token()))?);
     }
     Ok(())
-}
-
-/// An absolute target is for proxies: an application gets path and query (RFC 9112 §3.2.1). Its authority agrees
-/// with the Host field, or Pingora would have refused it.
-pub fn use_origin_form(upstream: &mut RequestHeader) {
-    if !upstream.raw_path().starts_with(b"/") {
-        // Forgets the target as it was sent, of which Pingora has kept path and query here.
-        upstream.set_uri(upstream.uri.clone());
-    }
 }
 
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
 /// which an application would see the first. `keep` is the one of ours that a service asked for. What is left stays
 /// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
-pub fn join_cookies(upstream: &mut RequestHeader, ours: &[String], keep: Option<&str>) -> pingora::Result<()> {
-    let fields = upstream.headers.get_all(header::COOKIE);
-    let mut joined: Vec<u8> = Vec::new();
-    let mut untouched = true;
-    for (at, field) in fields.iter().enumerate() {
-        untouched &= at == 0;
-        for part in parts(field) {
-            let name = pair(part).0;
-            let is_ours = ours.iter().any(|our| our.as_bytes() == name) && keep.map(str::as_bytes) != Some(name);
-            if is_ours {
-                untouched = false;
-                continue;
-            }
-            if part.is_empty() {
-                continue;
-            }
-            if !joined.is_empty() {
-                joined.extend_from_slice(b"; ");
-            }
-            joined.extend_from_slice(part);
+pub fn join_cookies(fields: &mut HeaderMap, ours: &[String], keep: Option<&str>) {
+    let is_ours = |part: &[u8]| ours.iter().any(|our| keep != Some(our) && value_in(part, our).is_some());
+    let mut cookies = fields.get_all(header::COOKIE).iter();
+    let (Some(first), more) = (cookies.next(), cookies.next().is_some()) else { return };
+    if !more && !parts(first).any(is_ours) {
+        return;
+    }
+    let mut joined: Vec<u8> = Vec::with_capacity(if more { 1024 } else { first.len() });
+    for part in fields.get_all(header::COOKIE).iter().flat_map(parts) {
+        if part.is_empty() || is_ours(part) {
+            continue;
         }
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(part);
     }
-    if untouched {
-        return Ok(());
+    if joined.is_empty() {
+        fields.remove(header::COOKIE);
+    } else {
+        fields.insert(header::COOKIE, pingora_http::header_value_from_raw(joined));
     }
-    upstream.remove_header(&header::COOKIE);
-    if !joined.is_empty() {
-        upstream.insert_header(header::COOKIE, pingora_http::header_value_from_slice(&joined))?;
-    }
-    Ok(())
 }
 
 /// Takes out cookies of ours that an application tries to set: only the edge signs anybody on.
@@ -178,19 +199,26 @@ pub fn keep_own_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingo
 mod tests {
     use super::*;
 
-    fn request(cookies: &[&str]) -> RequestHeader {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+    fn joined(cookies: &[&'static str], keep: Option<&str>) -> Option<String> {
+        let mut fields = HeaderMap::new();
         for cookie in cookies {
-            request.append_header("Cookie", *cookie).unwrap();
+            fields.append(header::COOKIE, HeaderValue::from_static(cookie));
         }
-        request
+        join_cookies(&mut fields, &["__Host-JWTCookie".into()], keep);
+        assert!(fields.get_all("cookie").iter().count() <= 1);
+        fields.get("cookie").map(|value| value.to_str().unwrap().to_owned())
     }
 
-    fn joined(cookies: &[&str], keep: Option<&str>) -> Option<String> {
-        let mut request = request(cookies);
-        join_cookies(&mut request, &["__Host-JWTCookie".into()], keep).unwrap();
-        assert!(request.headers.get_all("cookie").iter().count() <= 1);
-        request.headers.get("cookie").map(|value| value.to_str().unwrap().to_owned())
+    #[test]
+    fn a_rewritten_head_keeps_all_but_the_case_of_its_names_and_an_absolute_target() {
+        let mut head = RequestHeader::build("PUT", b"http://a.test/x?y", None).unwrap();
+        head.append_header("X-Name", "A").unwrap();
+        head.append_header("x-name", "B").unwrap();
+        rewrite(&mut head, |fields| fields.insert(REAL_IP.clone(), HeaderValue::from_static("C")));
+        let mut wire = Vec::new();
+        head.header_to_h1_wire(&mut wire);
+        assert_eq!((head.method.as_str(), head.raw_path()), ("PUT", &b"/x?y"[..]));
+        assert_eq!(String::from_utf8(wire).unwrap(), "x-name: A\r\nx-name: B\r\nx-real-ip: C\r\n");
     }
 
     #[test]

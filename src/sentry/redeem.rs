@@ -51,10 +51,11 @@ impl Sentry {
     /// Step 6. A request without our state cookie brings no ticket: its parameter is the application's own. A
     /// HEAD, a prefetch and a sub-resource leave the ticket for the person's own click.
     pub async fn redeem(&self, head: &Head<'_>, service: &str) -> Redeemed {
-        let Some(state) = self.state(head) else { return Redeemed::NotAsked };
+        // Both or neither; the parameter first, because few requests have it and most have cookies to look through.
         let Some((id, rest)) = head.query.and_then(|query| take_ticket(query, self.parameter())) else {
             return Redeemed::NotAsked;
         };
+        let Some(state) = self.state(head) else { return Redeemed::NotAsked };
         if !head.may_redeem() {
             return Redeemed::NotAsked;
         }

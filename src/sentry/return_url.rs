@@ -173,8 +173,10 @@ fn without_tickets(query: &str, parameter: &str) -> Option<String> {
 /// The ticket that a service's URL brings, and the query without it: the last parameter of that name, if its
 /// value has the form of a ticket. Anything else is the application's own.
 pub fn take_ticket(query: &str, parameter: &str) -> Option<(TicketId, Option<String>)> {
-    let mut parts: Vec<&str> = query.split('&').collect();
     let named = |part: &&str| part.split('=').next() == Some(parameter);
+    // Most queries hold none, and are not taken apart.
+    query.split('&').find(named)?;
+    let mut parts: Vec<&str> = query.split('&').collect();
     let last = parts.iter().rposition(named)?;
     let ticket = ticket_in(parts.remove(last), parameter)?;
     let rest = if parts.is_empty() { None } else { Some(parts.join("&")) };

@@ -3,6 +3,8 @@
 //! A key is a prefix for its kind and the base64url SHA-256 of the identifier, 45 bytes in all, so that no
 //! identifier can be too long, hold a space, or be read back from a dump of the store.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
@@ -21,7 +23,7 @@ macro_rules! key {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             fn of(identifier: &[u8]) -> Self {

@@ -59,7 +59,8 @@ impl Fingerprint {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    pub fn decode(text: &str) -> Option<Self> {
+    pub fn decode(text: impl AsRef<[u8]>) -> Option<Self> {
+        let text = text.as_ref();
         if text.len() != Self::TEXT_BYTES {
             return None;
         }
@@ -89,10 +90,9 @@ impl SessionRecord {
 
     /// `None` for anything that [`encode`](Self::encode) of this version did not write.
     pub fn decode(line: &[u8]) -> Option<Self> {
-        let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         // The user comes last because a name may hold a space.
-        let mut fields = line.splitn(7, ' ');
-        if fields.next()? != VERSION {
+        let mut fields = line.strip_suffix(b"\n")?.splitn(7, |b| *b == b' ');
+        if fields.next()? != VERSION.as_bytes() {
             return None;
         }
         Some(Self {
@@ -101,17 +101,16 @@ impl SessionRecord {
             session_time_out: Duration::from_millis(number(fields.next()?)?),
             expires: UnixTime::from_millis(number(fields.next()?)?),
             fingerprint: Fingerprint::decode(fields.next()?)?,
-            user: fields.next().filter(|user| !user.is_empty())?.to_owned(),
+            user: fields.next().and_then(|user| std::str::from_utf8(user).ok()).filter(|user| !user.is_empty())?.into(),
         })
     }
 }
 
 /// Digits alone: the standard parser would also take a leading `+`.
-fn number(field: &str) -> Option<u64> {
-    if field.starts_with('+') {
-        return None;
-    }
-    field.parse().ok()
+fn number(field: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let add = |sum: u64, byte| sum.checked_mul(10)?.checked_add(digit(byte)?);
+    if field.is_empty() { None } else { field.iter().try_fold(0, add) }
 }
 
 #[cfg(test)]

@@ -1,0 +1,71 @@
+//! How a request is introduced to its application: which of the facts of an exchange `headers` is to say. Called by
+//! `upstream_request_filter`, for every server that is tried.
+
+use http::{HeaderMap, HeaderValue, Version, header};
+use pingora::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::exchange::Exchange;
+use super::{Gateway, client, headers};
+use crate::auth::Source;
+use crate::config::ForwardToken;
+
+impl Gateway {
+    /// Takes out of an application's request what clients must not say, and says what only we may.
+    pub(super) fn introduce(&self, session: &Session, fields: &mut HeaderMap, exchange: &Exchange) -> Result<()> {
+        let snapshot = &exchange.snapshot;
+        self.metrics.traffic.headers_dropped.count(headers::strip(fields, snapshot));
+        let keep = exchange
+            .service
+            .as_ref()
+            .filter(|service| service.forward_token == ForwardToken::Cookie)
+            // Only the one that was verified: on a public route nobody looked at what the client sent.
+            .filter(|_| exchange.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
+            .map(|_| snapshot.guard.cookie_name());
+        headers::join_cookies(fields, &snapshot.cookie_names, keep);
+        let request = session.req_header();
+        let authority = authority(request)?;
+        let port = authority.to_str().ok().and_then(|text| text.split_once(':')?.1.parse().ok());
+        let peer = client::peer_address(session);
+        let forwarding = headers::Forwarding {
+            client: exchange.client.unwrap_or(peer),
+            peer,
+            peer_is_trusted: client::is_believed(session, &snapshot.trusted_proxies),
+            host: &authority,
+            port: port.unwrap_or(443),
+            request_id: exchange.request_id.value(),
+        };
+        let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
+        headers::set(fields, &forwarding, &request.headers, identity)?;
+        self.assert_identity(fields, exchange)?;
+        // An HTTP/2 request has no Host field, and the application needs one.
+        if request.version == Version::HTTP_2 {
+            fields.insert(header::HOST, authority);
+        }
+        Ok(())
+    }
+
+    /// For a service that asked for it: who the user is, signed for that service alone.
+    fn assert_identity(&self, fields: &mut HeaderMap, exchange: &Exchange) -> Result<()> {
+        let (Some(identity), Some(service)) = (&exchange.identity, &exchange.service) else { return Ok(()) };
+        if !service.assertion {
+            return Ok(());
+        }
+        let claims = identity.claims();
+        let assertion = exchange.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
+        let assertion = assertion
+            .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
+        fields.insert(headers::ASSERTION.clone(), headers::value(assertion)?);
+        Ok(())
+    }
+}
+
+/// `:authority`, or the one Host field.
+fn authority(request: &RequestHeader) -> Result<HeaderValue> {
+    match (request.uri.authority(), request.headers.get(header::HOST)) {
+        (Some(authority), _) => headers::value(authority.as_str().to_owned()),
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(Error::explain(ErrorType::InvalidHTTPHeader, "no authority")),
+    }
+}
