@@ -135,6 +135,10 @@ impl ProxyHttp for Gateway {
             self.metrics.limit_reached("body_too_large");
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
+        if body.is_some() && pace::drips(session, exchange) {
+            self.metrics.limit_reached("body_rate");
+            return Err(Error::new_down(ErrorType::ReadTimedout));
+        }
         Ok(())
     }
 

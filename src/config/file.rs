@@ -86,6 +86,7 @@ pub struct Limits {
     pub header_count: Option<usize>,
     pub header_timeout: Option<Time>,
     pub body_bytes: Option<Size>,
+    pub body_rate: Option<Size>,
     pub streams: Option<usize>,
     pub requests_per_second: Option<u32>,
 }

@@ -46,6 +46,8 @@ pub struct Limits {
     /// For the whole of a request's head.
     pub header_timeout: Duration,
     pub body_bytes: usize,
+    /// Bytes in a second that a request's body brings on average, once it has taken the read timeout.
+    pub body_rate: usize,
     pub streams: usize,
     /// Of each client.
     pub requests_per_second: Option<u32>,
@@ -60,6 +62,7 @@ impl Limits {
         header_count: 100,
         header_timeout: Duration::from_secs(10),
         body_bytes: 64 << 20,
+        body_rate: 256,
         streams: 100_000,
         requests_per_second: None,
     };

@@ -1,6 +1,6 @@
-//! Clients that ask faster than they may: in all, and of one service.
+//! Clients that ask faster than they may, in all and of one service; and those whose bodies drip.
 
-use http::StatusCode;
+use http::{StatusCode, Version, header};
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -29,4 +29,18 @@ impl Gateway {
         let reply = Reply::problem(&asked(session, exchange), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
         Some(reply.retry_after(wait.as_secs().max(1)).into())
     }
+}
+
+/// Whether a body takes longer than one read may, and brings less than it has to. The read timeout bounds silence and
+/// nothing else: a byte a minute would hold a connection, and one of the application's, for ever.
+pub fn drips(session: &Session, exchange: &Exchange) -> bool {
+    let request = session.req_header();
+    // What has no length over HTTP/2 may be a conversation, as in gRPC.
+    if request.version == Version::HTTP_2 && !request.headers.contains_key(header::CONTENT_LENGTH) {
+        return false;
+    }
+    let route = exchange.service.as_ref().and_then(|service| service.at(exchange.route).read_timeout);
+    let patience = exchange.snapshot.timeouts.read.max(route.unwrap_or_default());
+    let Some(late) = exchange.begun.elapsed().checked_sub(patience) else { return false };
+    (exchange.body_bytes as f64) < exchange.snapshot.limits.body_rate as f64 * late.as_secs_f64()
 }

@@ -3,6 +3,9 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use http_body_util::Full;
+use hyper::body::Bytes;
+
 use crate::harness::raw::raw_plain;
 use crate::harness::{Connection, Edge, Origin, Raw, edge, eventually, origin, raw};
 
@@ -127,6 +130,38 @@ fn requests_sent_in_one_piece_are_answered_in_order() {
     assert_eq!(piped.send(&fourth[20..]).status(), 200);
     let seen: Vec<String> = iqueue.seen().iter().map(|request| request.target.clone()).collect();
     assert_eq!(seen, ["/1", "/2", "/3", "/4"]);
+}
+
+// Bodies.
+
+#[test]
+fn a_body_that_drips_is_refused_and_bystanders_are_served() {
+    let iqueue = origin("iqueue");
+    let edge =
+        open_service(&iqueue).server("limits: {body_rate: 100KiB}, timeouts: {read: 400ms, keepalive: 60s}").start();
+    let mut bystander = raw(edge.address(), "iqueue.test");
+    assert_eq!(bystander.send(get("iqueue.test", "/")).status(), 200);
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let mut slow = raw(edge.address(), "iqueue.test");
+        slow.send(format!("POST / HTTP/1.1\r\nHost: iqueue.test\r\n{framing}\r\n\r\n"));
+        let (status, took) = drip(&mut slow, b"1\r\nx\r\n");
+        assert_eq!(status, 408, "{framing}: after {took:?}");
+    }
+    assert_eq!(bystander.send(get("iqueue.test", "/")).status(), 200);
+    assert_eq!(limits_reached(&edge, "body_rate"), 2.0);
+    let whole = |request: &crate::harness::origin::Seen| !request.body.is_empty();
+    assert!(!iqueue.seen().iter().any(whole), "no application got a part for the whole");
+}
+
+#[test]
+fn a_client_that_does_not_take_its_response_is_cut_off() {
+    let large = Origin::answering(|_| hyper::Response::new(Full::new(Bytes::from(vec![b'x'; 32 << 20]))));
+    let edge = open_service(&large).server("timeouts: {write: 500ms}").start();
+    let mut slow = raw(edge.address(), "iqueue.test");
+    slow.send(get("iqueue.test", "/"));
+    eventually("it is served", || edge.metric_sum("sentry_edge_requests_total") == 1.0);
+    eventually("it is cut off", || edge.metric("sentry_edge_connections", "listener=\"https\"") == 0.0);
+    assert!(slow.rest().len() < 32 << 20);
 }
 
 // Connections.

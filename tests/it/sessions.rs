@@ -357,8 +357,10 @@ fn the_api_lists_what_the_command_lists() {
     assert_eq!(users(odd["sessions"].as_array().unwrap()), [ODD]);
     let cut = api(&edge, "GET", "/api/sessions?limit=2").json();
     assert_eq!((cut["sessions"].as_array().unwrap().len(), &cut["more"]), (2, &Value::from(true)));
-    let audit = edge.audit(1);
-    let listed: Vec<_> = audit.iter().filter(|line| line["event"] == "sessions_listed").collect();
+    let listed =
+        || -> Vec<Value> { edge.audit(1).into_iter().filter(|line| line["event"] == "sessions_listed").collect() };
+    eventually("each call has its line", || listed().len() == 3);
+    let listed = listed();
     assert_eq!(listed.iter().map(|line| line["user"].as_str()).collect::<Vec<_>>(), [None, Some(ODD), None]);
     assert!(listed.iter().all(|line| line.get("reason").is_none()));
 }

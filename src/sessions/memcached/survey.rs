@@ -20,9 +20,9 @@ use crate::sessions::{SessionKey, StoreError};
 
 /// For an exchange, where a request's deadline is shorter: nobody's page waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The crawler that dumps the keys passes over whatever is being read at that very moment. So it goes twice, with time
+/// The crawler that dumps the keys passes over whatever is being read at that very moment. So it goes several times, with time
 /// between for what was in use to be let go: else the busiest sessions would be the ones that are missing.
-const PASSES: u32 = 2;
+const PASSES: u32 = 4;
 const BETWEEN_PASSES: Duration = Duration::from_millis(100);
 /// A server dumps its keys for one asker at a time, and looks through them now and then for reasons of its own.
 const TRIALS: u32 = 6;

@@ -63,7 +63,10 @@ impl Memcached {
 
     /// The keys that begin with a prefix and have not expired.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        let dumped = self.lines("lru_crawler metadump all");
+        // The crawler passes over what is in use at that moment.
+        let mut dumped: Vec<String> = (0..5).flat_map(|_| self.lines("lru_crawler metadump all")).collect();
+        dumped.sort_unstable();
+        dumped.dedup_by(|a, b| a.split(' ').next() == b.split(' ').next());
         let keys = dumped.iter().filter_map(|line| line.strip_prefix("key=")?.split(' ').next());
         let keys = keys.map(|key| key.replace("%3A", ":")).filter(|key| key.starts_with(prefix));
         keys.filter(|key| !self.value(key).is_empty()).collect()
