@@ -17,6 +17,7 @@ mod command;
 mod connection;
 mod link;
 mod look_up;
+mod names;
 mod survey;
 #[cfg(test)]
 mod tests;

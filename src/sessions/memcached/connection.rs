@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::address::Address;
 use super::breaker::Breaker;
+use super::names::Names;
 use super::wire::{self, Client, Command};
 use crate::sessions::StoreError;
 
@@ -30,6 +31,7 @@ pub struct Connection {
     /// Taken out for each exchange and put back when it succeeded, so a client whose answer is still on its
     /// way (it timed out, its task was dropped, its answer was garbage) is never used again.
     client: Option<Client>,
+    names: Names,
     /// Connections made so far.
     made: u64,
     last_use: Instant,
@@ -37,7 +39,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(address: Address, breaker: Arc<Breaker>) -> Self {
-        Self { address, breaker, client: None, made: 0, last_use: Instant::now() }
+        Self { address, breaker, client: None, names: Names::default(), made: 0, last_use: Instant::now() }
     }
 
     /// Does `work`, one of [`wire`]'s round trips, and has its answer or a failure by `deadline`. On a connection
@@ -102,6 +104,6 @@ impl Connection {
 
     async fn connect(&mut self) -> Result<Client, StoreError> {
         self.made += 1;
-        wire::connect(&self.address, self.made).await
+        wire::connect(&self.address, &mut self.names, self.breaker.trial(), self.made).await
     }
 }

@@ -13,6 +13,7 @@ use super::address::Address;
 use super::breaker::Breaker;
 use super::connection::{Connection, Twice};
 use super::decode;
+use super::names::Names;
 use super::wire::{self, Dumped};
 use crate::clock::UnixTime;
 use crate::sessions::cluster::member::{self, Lies};
@@ -71,9 +72,12 @@ async fn dump(
     patience: Duration,
     pages: &mpsc::Sender<Result<Vec<Dumped>, StoreError>>,
 ) -> Result<(), StoreError> {
+    let mut names = Names::default();
     let mut pause = FIRST_PAUSE;
     for trial in 1.. {
-        let client = timeout(patience, wire::connect(address, 0)).await.unwrap_or(Err(StoreError::TimedOut))?;
+        let client = timeout(patience, wire::connect(address, &mut names, patience, 0))
+            .await
+            .unwrap_or(Err(StoreError::TimedOut))?;
         match wire::dump(client, patience, pages).await {
             Err(StoreError::Busy) if trial < TRIALS => {}
             outcome => return outcome,

@@ -14,9 +14,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_memcached::{Error, ErrorKind, MetaProtocol, MetaValue, Status};
+use tokio::time::timeout;
 
 use super::address::Address;
 use super::bridge;
+use super::names::Names;
 use crate::sessions::StoreError;
 
 pub use dump::{Dumped, dump};
@@ -118,26 +120,39 @@ impl From<Duration> for Ttl {
     }
 }
 
-/// `number` must be another for each connection of a link.
-pub async fn connect(address: &Address, number: u64) -> Result<Client, StoreError> {
+/// `number` must be another for each connection of a link. A server with several addresses has a share of `patience`
+/// for each.
+pub async fn connect(
+    address: &Address,
+    names: &mut Names,
+    patience: Duration,
+    number: u64,
+) -> Result<Client, StoreError> {
     let inner = match address {
         Address::Unix(path) => async_memcached::Client::new(format!("unix://{path}")).await.map_err(failure)?,
-        Address::Tcp { host, port } => connect_tcp(host, *port).await?,
+        Address::Tcp { host, port } => {
+            let addresses = names.resolve(host, *port).await.map_err(|e| failure(Error::Connect(e)))?;
+            connect_tcp(&addresses, patience).await?
+        }
     };
     Ok(Client { inner, number })
 }
 
-/// Resolves here and not in the crate, which opens IPv4 sockets for IPv6 addresses too and would report that
+/// Names are resolved by us and not by the crate, which opens IPv4 sockets for IPv6 addresses too and would report that
 /// failure in place of the one that matters.
-async fn connect_tcp(host: &str, port: u16) -> Result<async_memcached::Client, StoreError> {
-    let addresses = tokio::net::lookup_host((host, port)).await.map_err(|e| failure(Error::Connect(e)))?;
-    let mut error = StoreError::Away { cause: format!("{host} has no address") };
+async fn connect_tcp(addresses: &[SocketAddr], patience: Duration) -> Result<async_memcached::Client, StoreError> {
+    let share = patience / addresses.len().max(1) as u32;
+    let mut error = StoreError::Away { cause: "the name has no address".into() };
     for address in addresses {
-        let connected = match address {
-            SocketAddr::V4(_) => async_memcached::Client::new(format!("tcp://{address}")).await.map_err(failure),
-            SocketAddr::V6(_) => bridge::through(address, open_socket).await.map_err(|e| failure(Error::Connect(e))),
+        let connecting = async {
+            match address {
+                SocketAddr::V4(_) => async_memcached::Client::new(format!("tcp://{address}")).await.map_err(failure),
+                SocketAddr::V6(_) => {
+                    bridge::through(*address, open_socket).await.map_err(|e| failure(Error::Connect(e)))
+                }
+            }
         };
-        match connected {
+        match timeout(share, connecting).await.unwrap_or(Err(StoreError::TimedOut)) {
             Ok(client) => return Ok(client),
             Err(e) => error = e,
         }
