@@ -3,6 +3,7 @@
 //! A request takes it once and sees one configuration from start to end. Building it loads certificates and keys
 //! and adds what is wrong with them to the configuration's faults; a snapshot exists only when there are none.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -189,10 +190,12 @@ impl Snapshot {
             Arc::clone(metrics),
         ));
         let pools: Vec<Arc<Pool>> = config.pools.iter().map(|pool| Arc::new(Pool::build(pool, metrics))).collect();
+        let places: HashMap<&str, usize> =
+            config.pools.iter().enumerate().map(|(at, pool)| (pool.name.as_str(), at)).collect();
         let routes = Routes::build(
             &config.services,
             |service| Sentry::service_audience(settings, &service.name),
-            |name| pools.iter().position(|pool| pool.name == name),
+            |name| places.get(name).copied(),
             metrics,
         );
         let parts = Parts {

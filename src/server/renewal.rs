@@ -3,7 +3,7 @@
 //! A program that renews certificates writes two files, and is not done with both at once; what does not fit together
 //! yet is refused, and looked at again when it has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +120,8 @@ impl Renewal {
                 _ => log::warn!("the certificate of {name} ends in {days} days, at {at}: renew it"),
             }
         }
-        told.retain(|key, _| certificates.ends().contains(key));
+        let served: BTreeSet<_> = certificates.ends().iter().collect();
+        told.retain(|key, _| served.contains(&key));
     }
 }
 

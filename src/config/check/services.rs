@@ -1,7 +1,8 @@
 //! The `services` and `pools` parts: hosts that do not overlap, routes that lead somewhere, servers with addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::ToSocketAddrs;
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -13,6 +14,9 @@ use crate::config::{
 };
 use crate::host::{Host, HostPattern};
 
+/// Which service a host belongs to.
+type Taken = HashMap<HostPattern, Arc<str>>;
+
 impl Check<'_> {
     pub(super) fn services(
         &mut self,
@@ -22,13 +26,16 @@ impl Check<'_> {
         on_outage: OutagePolicy,
     ) -> Vec<Service> {
         let mut services: Vec<Service> = Vec::new();
+        let mut taken = Taken::new();
         for (name, service) in written {
             let place = format!("services.{name}");
             self.name(&place, &name);
-            let hosts = self.hosts(&place, &service.hosts, sentry, &services);
+            let name: Arc<str> = name.into();
+            let hosts = self.hosts(&place, &service.hosts, sentry, &taken);
+            taken.extend(hosts.iter().map(|host| (host.clone(), Arc::clone(&name))));
             let routes = self.routes(&place, &service, pools);
             services.push(Service {
-                name: name.into(),
+                name,
                 hosts,
                 idle_timeout: time(service.idle_timeout, seconds(1800)).min(sentry.token.lifetime),
                 forward_token: service.forward_token.unwrap_or(ForwardToken::None),
@@ -51,7 +58,7 @@ impl Check<'_> {
         }
     }
 
-    fn hosts(&mut self, place: &str, written: &[String], sentry: &Sentry, before: &[Service]) -> Vec<HostPattern> {
+    fn hosts(&mut self, place: &str, written: &[String], sentry: &Sentry, taken: &Taken) -> Vec<HostPattern> {
         if written.is_empty() {
             self.fault(format!("{place}.hosts"), "no host", "name at least one, such as [app.example.com]");
         }
@@ -71,12 +78,8 @@ impl Check<'_> {
             if pattern == HostPattern::Exact(sentry.host.clone()) {
                 self.fault(&key, format!("{pattern} is the sign-on host"), "give the service a host of its own");
             }
-            if let Some(other) = before.iter().find(|service| service.hosts.contains(&pattern)) {
-                self.fault(
-                    &key,
-                    format!("{pattern} belongs to service `{}` already", other.name),
-                    "remove it from one",
-                );
+            if let Some(other) = taken.get(&pattern) {
+                self.fault(&key, format!("{pattern} belongs to service `{other}` already"), "remove it from one");
             }
             if hosts.contains(&pattern) {
                 self.fault(&key, format!("{pattern} stands here twice"), "remove one");
@@ -129,7 +132,8 @@ impl Check<'_> {
 
     fn pool_name(&mut self, key: &str, written: Option<&str>, pools: &[Pool]) -> String {
         let name = written.unwrap_or_default();
-        if !pools.iter().any(|pool| pool.name == name) {
+        // They come from a map, and so in order.
+        if pools.binary_search_by(|pool| pool.name.as_str().cmp(name)).is_err() {
             let what = if name.is_empty() { "missing".into() } else { format!("there is no pool `{name}`") };
             self.fault(key, what, "name one of `pools`");
         }
