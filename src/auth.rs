@@ -111,14 +111,14 @@ impl Guard {
     pub async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> Verdict {
         let begun = Instant::now();
         let credential = self.credential(headers, demand, now);
-        self.metrics.sign_on.token_duration.observe(begun.elapsed().as_secs_f64());
+        let looked_at = Instant::now();
+        self.metrics.sign_on.token_duration.observe(looked_at.duration_since(begun).as_secs_f64());
         let (verified, source) = match credential {
             Ok(credential) => credential,
             Err(reason) => return Verdict::Refused(reason),
         };
-        let begun = Instant::now();
         let standing = self.standing(&verified, demand, now).await;
-        self.metrics.sign_on.session_duration.observe(begun.elapsed().as_secs_f64());
+        self.metrics.sign_on.session_duration.observe(looked_at.elapsed().as_secs_f64());
         let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
         let state = self.sessions.users.state(&verified.claims().sub);
         judge(Evidence { verified, source, standing, fingerprint, state }, demand)

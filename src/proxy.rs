@@ -149,7 +149,9 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
-        response.insert_header("X-Request-ID", exchange.request_id.value().clone())?;
+        headers::rewrite_response(response, |fields| {
+            fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
+        })?;
         self.head_passed(session, response, exchange)
     }
 
@@ -173,7 +175,7 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let Ok((pool, _)) = destination(exchange) {
-            self.observe_upstream(exchange, pool, false);
+            self.observe_upstream(exchange, pool, false, Instant::now());
             error.set_retry(exchange.tried.len() <= pool.retries);
         }
         exchange.upstream_begun = None;
@@ -205,23 +207,25 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        let now = Instant::now();
         // It has ended by itself, and nobody is to cut it any more.
         exchange.watched = None;
         if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
             // A client that went away, or sent too much, says nothing of the server.
             let blameless = error.is_some_and(|error| *error.esource() != ErrorSource::Upstream);
             if !blameless {
-                self.observe_upstream(exchange, pool, error.is_none());
+                self.observe_upstream(exchange, pool, error.is_none(), now);
             }
         }
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        self.settle(exchange, &RequestLine::of(session.req_header()), status, session.body_bytes_sent());
+        let line = || RequestLine::of(session.req_header());
+        self.settle(exchange, line, status, session.body_bytes_sent(), now);
     }
 }
 
 impl Gateway {
     /// Counts the attempt that is under way, once.
-    fn observe_upstream(&self, exchange: &Exchange, pool: &Pool, answered: bool) {
+    fn observe_upstream(&self, exchange: &Exchange, pool: &Pool, answered: bool, now: Instant) {
         let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
         let metrics = &pool.server(*server).metrics;
         if answered {
@@ -229,7 +233,7 @@ impl Gateway {
         } else {
             metrics.failed.inc();
         }
-        metrics.duration.observe(begun.elapsed().as_secs_f64());
+        metrics.duration.observe(now.duration_since(begun).as_secs_f64());
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use pingora::{ErrorType, OrErr};
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -51,6 +51,17 @@ pub fn rewrite<R>(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap) 
     let answer = change(&mut parts.headers);
     *head = parts.into();
     answer
+}
+
+/// The same for a response: its reason phrase stays, and the names that HTTP knows are written as it spells them.
+pub fn rewrite_response(head: &mut ResponseHeader, change: impl FnOnce(&mut HeaderMap)) -> pingora::Result<()> {
+    let own = head.get_reason_phrase().filter(|reason| Some(*reason) != head.status.canonical_reason());
+    let reason = own.map(str::to_owned);
+    let empty = ResponseHeader::from(http::Response::new(()).into_parts().0);
+    let mut parts = response::Parts::from(std::mem::replace(head, empty));
+    change(&mut parts.headers);
+    *head = parts.into();
+    if reason.is_some() { head.set_reason_phrase(reason.as_deref()) } else { Ok(()) }
 }
 
 /// Fields that say where a request came from. Only we, and proxies that are trusted, may say that.
@@ -219,6 +230,25 @@ mod tests {
         head.header_to_h1_wire(&mut wire);
         assert_eq!((head.method.as_str(), head.raw_path()), ("PUT", &b"/x?y"[..]));
         assert_eq!(String::from_utf8(wire).unwrap(), "x-name: A\r\nx-name: B\r\nx-real-ip: C\r\n");
+    }
+
+    #[test]
+    fn a_rewritten_response_keeps_its_status_its_reason_and_its_fields() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        head.append_header("CONTENT-type", "text/html").unwrap();
+        head.append_header("X-Name", "A").unwrap();
+        for reason in ["OK", "Fine"] {
+            head.set_reason_phrase(Some(reason)).unwrap();
+            rewrite_response(&mut head, |fields| {
+                fields.insert(REQUEST_ID.clone(), HeaderValue::from_static("C"));
+            })
+            .unwrap();
+            let mut wire = Vec::new();
+            head.header_to_h1_wire(&mut wire);
+            assert_eq!((head.status.as_u16(), head.get_reason_phrase()), (200, Some(reason)));
+            let fields = "Content-Type: text/html\r\nx-name: A\r\nx-request-id: C\r\n";
+            assert_eq!(String::from_utf8(wire).unwrap(), fields);
+        }
     }
 
     #[test]

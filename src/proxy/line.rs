@@ -1,5 +1,7 @@
 //! The end of an exchange: its sample for the metrics and its line in the access log.
 
+use std::time::Instant;
+
 use http::{HeaderValue, Method, Uri, Version, header};
 use pingora_http::RequestHeader;
 
@@ -38,15 +40,23 @@ impl RequestLine {
 
 impl Gateway {
     /// Counts a request and writes its line, once, when it has ended. `status` is 0 when nothing was answered.
-    pub(super) fn settle(&self, exchange: &Exchange, line: &RequestLine, status: u16, bytes: usize) {
+    /// `line` is only made where it is written.
+    pub(super) fn settle(
+        &self,
+        exchange: &Exchange,
+        line: impl FnOnce() -> RequestLine,
+        status: u16,
+        bytes: usize,
+        now: Instant,
+    ) {
         // The client left before there was an answer: nginx's 499.
         let status = if status == 0 { 499 } else { status };
-        let seconds = exchange.begun.elapsed().as_secs_f64();
+        let seconds = now.duration_since(exchange.begun).as_secs_f64();
         let service = exchange.service.as_ref().map_or(&exchange.snapshot.nobody, |service| &service.metrics);
         service.count(status);
         service.duration.observe(seconds);
         if self.access.is_on() {
-            self.write_access_line(exchange, line, status, bytes, seconds);
+            self.write_access_line(exchange, &line(), status, bytes, seconds);
         }
     }
 

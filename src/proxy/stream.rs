@@ -4,6 +4,7 @@
 //! none of this. One that is cut never reaches `logging`, and is settled here by what was kept of it.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -106,7 +107,7 @@ impl Watched {
             }
             None => exchange.error = Some("cut_off"),
         }
-        gateway.settle(exchange, &line, exchange.status, exchange.bytes_sent);
+        gateway.settle(exchange, || line, exchange.status, exchange.bytes_sent, Instant::now());
     }
 }
 
