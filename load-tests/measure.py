@@ -61,12 +61,12 @@ def check(stage, peer, port, token):
     return said, suite
 
 
-def wrk(stage, port, token, seconds, connections=CONNECTIONS):
+def wrk(stage, port, token, seconds, connections=CONNECTIONS, script="figures.lua", arguments=()):
     """Requests, failures and latencies in milliseconds."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", HERE / "figures.lua"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", HERE / script]
     for name, value in headers(token).items():
         command += ["-H", f"{name}: {value}"]
-    command.append(f"https://{HOST}:{port}/")
+    command += [f"https://{HOST}:{port}/", "--", *arguments]
     done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,

@@ -38,6 +38,8 @@ class Running:
     process: object
     port: int
     command: str
+    # The edge's alone: where its metrics are.
+    admin: int = 0
 
 
 def binary(name):
@@ -62,16 +64,20 @@ def run(stage, name, command, cores, port, env=None):
     return Running(process, port, shown)
 
 
-def start_edge(stage, cores, threads=1, access="{format: off}"):
+def start_edge(stage, cores, threads=1, access="{format: off}", more=lambda _stage, text: text):
+    """`more` may change the configuration's text."""
     port, admin = free_port(), free_port()
     config = stage.configure("edge.yaml", port=port, admin=admin, threads=threads, access=access)
+    config.write_text(more(stage, config.read_text()))
     if not (stage.folder / "users.db").exists():
         add = [binary("sentry-edge"), "user", "add", "-c", config, USER, "--service", "iqueue", "--role", "clerk"]
         add += ["--email", "ada@example.com", "--password-stdin"]
         done = subprocess.run(add, input=f"{PASSWORD}\n", text=True, capture_output=True)
         if done.returncode:
             raise Failed(f"user add: {done.stderr}")
-    return run(stage, "edge", [binary("sentry-edge"), "run", "-c", config], cores, port)
+    running = run(stage, "edge", [binary("sentry-edge"), "run", "-c", config], cores, port)
+    running.admin = admin
+    return running
 
 
 def start_bare(stage, cores, threads=1):

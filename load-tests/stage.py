@@ -143,7 +143,7 @@ class Stage:
         return self.start("origin", command, self.load_cores, self.origin_port)
 
     def start_memcached(self):
-        command = ["memcached", "-l", "127.0.0.1", "-p", self.memcached_port, "-t", "1", "-m", "256", "-c", "4096"]
+        command = ["memcached", "-l", "127.0.0.1", "-p", self.memcached_port, "-t", "1", "-m", "1024", "-c", "4096"]
         command += ["-u", "root"] if os.geteuid() == 0 else []
         return self.start("memcached", command, self.load_cores, self.memcached_port)
 

@@ -1,0 +1,113 @@
+"""Many services, each with a certificate of its own: what a request costs, how long the edge takes to start and to reload."""
+
+import http.client
+import os
+import signal
+import subprocess
+import threading
+import time
+from functools import partial
+
+import measure
+import peers
+import rounds
+from opened import checked, measured, opened
+from stage import HERE, Failed
+
+TITLE = "Many services"
+TEXT = (
+    "The hot path of one service among others, each with a host, a certificate and a key file of its own. Start: from the start of "
+    "the process to the first answer. Reload: from SIGHUP, with requests passing all the while, of which none may fail, until "
+    "the metrics say that the new configuration is in force. Requests go to one host; what it costs to find one of many hosts "
+    "in turn is among the benches."
+)
+COLUMNS = [
+    ["cpu_us", "CPU µs/request", 1],
+    ["start_ms", "start ms", 0],
+    ["reload_ms", "reload ms", 0],
+    ["reload_failed", "requests failed at reload", 0],
+]
+FEW, MANY = 10, 10_000
+PYTHON = peers.TOOLS / "python3"
+NEEDS = [str(PYTHON)]
+
+
+def certificates(stage, count):
+    """Certificates for `s0.test`, `s1.test`, …; made once."""
+    folder = stage.folder / "services"
+    if not (folder / f"{count - 1}.pem").exists():
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run([PYTHON, HERE / "certificates.py", folder, str(count)], capture_output=True, text=True)
+        if done.returncode:
+            raise Failed(f"certificates: {done.stderr[-300:]}")
+    return folder
+
+
+def with_services(count, stage, text):
+    folder = certificates(stage, count)
+    pairs = "".join(
+        f"    - {{certificate: {folder}/{one}.pem, key: {folder}/{one}.key}}\n" for one in range(count)
+    )
+    own = text.split("tls:\n  certificates: [", 1)[1].split("]\n", 1)[0]
+    text = text.replace(f"tls:\n  certificates: [{own}]\n", f"tls:\n  certificates:\n    - {own}\n{pairs}")
+    more = "".join(f"  s{one}: {{hosts: [s{one}.test], pool: iqueue}}\n" for one in range(count))
+    return text.replace("\npools:\n", f"\n{more}pools:\n")
+
+
+def reloads(running):
+    """How many reloads the metrics tell of."""
+    connection = http.client.HTTPConnection("127.0.0.1", running.admin, timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    counts = [line.rsplit(" ", 1)[1] for line in text.splitlines() if "config_reloads_total{" in line]
+    return sum(float(one) for one in counts)
+
+
+def reload(stage, running, token):
+    """Milliseconds that a reload takes while requests pass, and how many of those failed."""
+    passing = {}
+    client = threading.Thread(target=lambda: passing.update(measure.wrk(stage, running.port, token, 6)))
+    client.start()
+    time.sleep(1)
+    before, begun = reloads(running), time.monotonic()
+    os.kill(running.process.pid, signal.SIGHUP)
+    while reloads(running) == before:
+        if time.monotonic() - begun > 30:
+            raise Failed("no reload within 30 s")
+        time.sleep(0.01)
+    took = time.monotonic() - begun
+    client.join()
+    return took * 1000, passing["failed"]
+
+
+def once(stage, cores, token, count):
+    begun = time.monotonic()
+    running = peers.start_edge(stage, cores, more=partial(with_services, count))
+    try:
+        measure.wait(stage, running.port, token)
+        started = time.monotonic() - begun
+        figures = measure.measured(stage, running, token, rounds.seconds())
+        took, failed = reload(stage, running, token)
+        return figures | {"start_ms": started * 1000, "reload_ms": took, "reload_failed": failed}
+    finally:
+        stage.stop(running.process)
+
+
+def run():
+    stage, cores, token = opened()
+    certificates(stage, MANY)
+    subjects = []
+    for count in (FEW, MANY):
+        start = partial(peers.start_edge, more=partial(with_services, count))
+        subjects.append((f"{count:,} services", (peers.EDGE, start)))
+    rows, ready = checked(stage, cores, token, subjects)
+
+    def one(name, running):
+        # Started anew, so that the start is in the figures.
+        stage.stop(running.process)
+        return once(stage, cores, token, int(name.split()[0].replace(",", "")))
+
+    return measured(stage, cores, rows, ready, one)
