@@ -62,9 +62,10 @@ def run(stage, name, command, cores, port, env=None):
     return Running(process, port, shown)
 
 
-def start_edge(stage, cores, threads=1, access="{format: off}"):
+def start_edge(stage, cores, threads=1, access="{format: off}", limits="connections_per_address: 20000", patience=""):
     port, admin = free_port(), free_port()
-    config = stage.configure("edge.yaml", port=port, admin=admin, threads=threads, access=access)
+    values = {"threads": threads, "access": access, "limits": limits, "patience": patience}
+    config = stage.configure("edge.yaml", port=port, admin=admin, **values)
     if not (stage.folder / "users.db").exists():
         add = [binary("sentry-edge"), "user", "add", "-c", config, USER, "--service", "iqueue", "--role", "clerk"]
         add += ["--email", "ada@example.com", "--password-stdin"]
