@@ -64,11 +64,15 @@ def run(stage, name, command, cores, port, env=None):
     return Running(process, port, shown)
 
 
-def start_edge(stage, cores, threads=1, access="{format: off}", more=lambda _stage, text: text):
-    """`more` may change the configuration's text."""
+def start_edge(
+    stage, cores, threads=1, access="{format: off}", limits="connections_per_address: 20000", patience="", more=None
+):
+    """`more(stage, text)` may change the configuration's text."""
     port, admin = free_port(), free_port()
-    config = stage.configure("edge.yaml", port=port, admin=admin, threads=threads, access=access)
-    config.write_text(more(stage, config.read_text()))
+    values = {"threads": threads, "access": access, "limits": limits, "patience": patience}
+    config = stage.configure("edge.yaml", port=port, admin=admin, **values)
+    if more:
+        config.write_text(more(stage, config.read_text()))
     if not (stage.folder / "users.db").exists():
         add = [binary("sentry-edge"), "user", "add", "-c", config, USER, "--service", "iqueue", "--role", "clerk"]
         add += ["--email", "ada@example.com", "--password-stdin"]

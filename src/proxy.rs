@@ -94,6 +94,7 @@ impl ProxyHttp for Gateway {
             Decision::Forward => {
                 // Before Pingora makes the copy that the application gets.
                 headers::rewrite(session.req_header_mut(), |_| {});
+                self.expect_body(session, exchange)?;
                 Ok(false)
             }
             Decision::Answer(reply) => answer::write(*reply, session, exchange).await.map(|()| true),
@@ -122,7 +123,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
         self.bytes_passed(session, body.as_ref(), exchange)?;
@@ -139,7 +140,7 @@ impl ProxyHttp for Gateway {
             self.metrics.limit_reached("body_rate");
             return Err(Error::new_down(ErrorType::ReadTimedout));
         }
-        Ok(())
+        pace::body_came(session, exchange, end)
     }
 
     async fn response_filter(
@@ -183,7 +184,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        let status = match rescue::rescue(error) {
+        let rescue = match pace::is_fault_of_body(error, exchange) {
+            true => Some(rescue::CLIENT_SLOW),
+            false => rescue::rescue(error),
+        };
+        let status = match rescue {
             None => {
                 exchange.error = Some("client_gone");
                 0
@@ -212,7 +217,9 @@ impl ProxyHttp for Gateway {
         exchange.watched = None;
         if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
             // A client that went away, or sent too much, says nothing of the server.
-            let blameless = error.is_some_and(|error| *error.esource() != ErrorSource::Upstream);
+            let of_client =
+                |error: &Error| *error.esource() != ErrorSource::Upstream || pace::is_fault_of_body(error, exchange);
+            let blameless = error.is_some_and(of_client);
             if !blameless {
                 self.observe_upstream(exchange, pool, error.is_none(), now);
             }

@@ -10,7 +10,7 @@ mod current_user;
 mod login;
 mod logout;
 mod redeem;
-mod return_url;
+pub mod return_url;
 mod start;
 mod state;
 mod ticket;

@@ -8,9 +8,10 @@ mod api;
 mod caller;
 mod crowd;
 mod establish;
+pub mod frames;
 pub(crate) mod listener;
 mod outside;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod reload;
 mod renewal;
 pub mod signed_in;
@@ -226,6 +227,7 @@ impl Edge {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
+        proxy.h2_options = Some(stream::http2_options());
         proxy
     }
 

@@ -27,6 +27,7 @@ pub struct Pool {
     /// Indices into `servers`, each as often as its weight says, spread evenly.
     turns: Vec<usize>,
     next: AtomicUsize,
+    protocol: PoolProtocol,
     timeouts: PoolTimeouts,
     /// How many further servers may be tried when a connection fails.
     pub retries: usize,
@@ -47,6 +48,7 @@ impl Pool {
             servers,
             turns: spread(&weights),
             next: AtomicUsize::new(0),
+            protocol: written.protocol,
             timeouts: written.timeouts,
             retries: written.retries,
         }
@@ -61,6 +63,7 @@ impl Pool {
             servers: Vec::new(),
             turns: Vec::new(),
             next: AtomicUsize::new(0),
+            protocol: PoolProtocol::Http1,
             timeouts,
             retries: 0,
         }
@@ -79,6 +82,15 @@ impl Pool {
 
     pub fn server(&self, index: usize) -> &Server {
         &self.servers[index]
+    }
+
+    /// For one write to a server.
+    pub fn write_timeout(&self) -> Duration {
+        self.timeouts.write
+    }
+
+    pub fn speaks_http2(&self) -> bool {
+        self.protocol != PoolProtocol::Http1
     }
 
     /// What Pingora needs to reach a server; `read_timeout` overrides the pool's. For an `upgrade` it is a connection

@@ -1,7 +1,8 @@
 //! The way to cut a request from outside, however quiet it is: around Pingora's HTTP application, a future that can be
 //! told to drop it.
 //!
-//! Pingora has no such thing: a request that waits for bytes is woken by bytes or by a timeout, and by nothing else.
+//! Pingora has no such thing: a request that waits for bytes is woken by bytes or by a timeout, and by nothing else;
+//! and over HTTP/2 it waits for a body without a timeout, so that a request may have a deadline here.
 //! Dropping its future closes an HTTP/1 connection or resets an HTTP/2 stream, and closes the application's connection
 //! with it. What is cut does not reach `logging`; `stream` settles it.
 
@@ -18,13 +19,22 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
 
 use super::connection::Connection;
 
 tokio::task_local! {
-    /// The signal that the request being polled may be cut by, if it has one. It lives in that request's own future
-    /// and goes with it, so that it cannot hit the next request of the connection; nothing is shared.
-    static SIGNAL: RefCell<Option<oneshot::Receiver<()>>>;
+    /// What the request being polled may be cut by. It lives in that request's own future and goes with it, so that it
+    /// cannot hit the next request of the connection; nothing is shared.
+    static ENDS: RefCell<Ends>;
+}
+
+#[derive(Default)]
+struct Ends {
+    signal: Option<oneshot::Receiver<()>>,
+    deadline: Option<Instant>,
+    /// Wakes us at the deadline, or at an earlier one that was moved since.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// An HTTP application whose requests can be cut.
@@ -47,7 +57,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
         if let Some(connection) = session.as_http1().and_then(|_| Connection::of(&session)) {
             connection.head_may_come();
         }
-        SIGNAL.scope(RefCell::default(), until_cut(self.0.process_new_http(session, shutdown))).await
+        ENDS.scope(RefCell::default(), until_cut(self.0.process_new_http(session, shutdown))).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -65,36 +75,52 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
 
 /// From within a request: cut it when `signal` comes.
 pub fn cut_on(signal: oneshot::Receiver<()>) -> Result<()> {
+    change(|ends| ends.signal = Some(signal))
+}
+
+/// From within a request: cut it at this moment, instead of any before; or at none.
+pub fn cut_at(deadline: Option<Instant>) -> Result<()> {
+    change(|ends| ends.deadline = deadline)
+}
+
+fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
     let outside = |_| Error::explain(ErrorType::InternalError, "a request outside of what could cut it");
-    SIGNAL.try_with(|slot| drop(slot.replace(Some(signal)))).map_err(outside)
+    ENDS.try_with(|ends| change(&mut ends.borrow_mut())).map_err(outside)
 }
 
 type Request<'a> = Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'a>>;
 
-/// Drops a request when its signal comes, and with it the connection.
+/// Drops a request when its signal or its deadline comes, and with it the connection.
 async fn until_cut(mut request: Request<'_>) -> Option<ReusedHttpStream> {
     poll_fn(|context| match request.as_mut().poll(context) {
-        Poll::Pending => poll_signal(context).map(|()| None),
+        Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
         done => done,
     })
     .await
 }
 
-/// Ready when the request is to be cut. Most requests have no signal, and then this is all there is to it.
-fn poll_signal(context: &mut Context<'_>) -> Poll<()> {
-    SIGNAL.with(|slot| {
-        let mut slot = slot.borrow_mut();
-        let Some(signal) = slot.as_mut() else { return Poll::Pending };
-        match Pin::new(signal).poll(context) {
-            Poll::Ready(Ok(())) => Poll::Ready(()),
-            // Nobody watches any more: the request is about to end by itself.
-            Poll::Ready(Err(_)) => {
-                *slot = None;
-                Poll::Pending
+impl Ends {
+    /// Ready when the request is to be cut. Most requests have no end of this kind, and then this is all there is to it.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(signal) = &mut self.signal {
+            match Pin::new(signal).poll(context) {
+                Poll::Ready(Ok(())) => return Poll::Ready(()),
+                // Nobody watches any more: the request is about to end by itself.
+                Poll::Ready(Err(_)) => self.signal = None,
+                Poll::Pending => {}
             }
-            Poll::Pending => Poll::Pending,
         }
-    })
+        let Some(at) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        // Moved with every piece of a body, and looked at when the first of them would have been too late.
+        while timer.as_mut().poll(context).is_ready() {
+            if timer.deadline() >= at {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+        Poll::Pending
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +136,7 @@ mod tests {
     }
 
     fn scoped(request: Request<'_>) -> impl Future<Output = Option<ReusedHttpStream>> {
-        SIGNAL.scope(RefCell::default(), until_cut(request))
+        ENDS.scope(RefCell::default(), until_cut(request))
     }
 
     #[tokio::test]
@@ -138,5 +164,35 @@ mod tests {
     #[test]
     fn what_nobody_could_cut_is_not_watched() {
         assert!(cut_on(oneshot::channel().1).is_err());
+    }
+
+    /// A request whose deadline is moved on so many times, a tenth of a second each, and then stands.
+    async fn fed(times: u32) -> Option<ReusedHttpStream> {
+        for _ in 0..times {
+            cut_at(Some(Instant::now() + std::time::Duration::from_millis(150))).unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        std::future::pending().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_cuts_when_it_is_moved_no_more() {
+        let begun = Instant::now();
+        assert!(scoped(Box::pin(fed(10))).await.is_none());
+        assert_eq!(begun.elapsed().as_millis(), 1050);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_was_taken_away_cuts_nothing() {
+        let request = scoped(Box::pin(async { fed(1).await }));
+        let spared = scoped(Box::pin(async {
+            cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
+            tokio::task::yield_now().await;
+            cut_at(None).unwrap();
+            std::future::pending().await
+        }));
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, request).await.is_ok());
+        assert!(tokio::time::timeout(hour, spared).await.is_err());
     }
 }

@@ -39,13 +39,16 @@ pub struct Exchange {
     pub upstream_begun: Option<Instant>,
     /// `request_body_filter`: bytes of the request's body.
     pub body_bytes: usize,
+    /// `request_filter`, `request_body_filter`: when more of the body has to be there, while there is more to come.
+    pub body_due: Option<tokio::time::Instant>,
     /// `response_filter`: the status of the application's response, 0 before there is one.
     pub status: u16,
     /// `response_body_filter`: bytes of its body.
     pub bytes_sent: usize,
     /// `fail_to_proxy`: what went wrong, for the log.
     pub error: Option<&'static str>,
-    /// The filters of heads and bodies: set when the request turned out to be a stream. `logging` takes it out.
+    /// The filters of heads and bodies: set when the request turned out to be a stream, or has a body that is waited
+    /// for. `logging` takes it out.
     pub watched: Option<Box<Watched>>,
 }
 
@@ -101,11 +104,16 @@ impl Exchange {
             tried: Vec::new(),
             upstream_begun: None,
             body_bytes: 0,
+            body_due: None,
             status: 0,
             bytes_sent: 0,
             error: None,
             watched: None,
         }
+    }
+
+    pub fn body_is_late(&self) -> bool {
+        self.body_due.is_some_and(|due| due <= tokio::time::Instant::now())
     }
 
     /// The name of whoever was let in.

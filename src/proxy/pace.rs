@@ -1,11 +1,17 @@
-//! Clients that ask faster than they may, in all and of one service; and those whose bodies drip.
+//! Clients that ask faster than they may, in all and of one service; and those whose bodies drip, or stop.
+
+use std::time::Duration;
 
 use http::{StatusCode, Version, header};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
+use tokio::time::Instant;
 
 use super::Gateway;
 use super::client::is_trusted;
+use super::cut::cut_at;
 use super::decide::{Decision, asked};
+use super::destination;
 use super::exchange::Exchange;
 use crate::network::Network;
 use crate::rates::Asker;
@@ -29,18 +35,64 @@ impl Gateway {
         let reply = Reply::problem(&asked(session, exchange), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
         Some(reply.retry_after(wait.as_secs().max(1)).into())
     }
+
+    /// The request goes on: from now on more of its body is due, if there is more. Over HTTP/1.1 Pingora has a timeout
+    /// for each read; over HTTP/2 it has none, and the request is cut.
+    pub(super) fn expect_body(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        let done = session.as_downstream().is_upgrade_req() || session.as_downstream_mut().is_body_done();
+        if done || is_conversation(session, exchange) {
+            return Ok(());
+        }
+        if is_http2(session) {
+            self.may_be_cut(session, exchange);
+        }
+        exchange.body_due = Some(Instant::now());
+        body_came(session, exchange, false)
+    }
+}
+
+/// Some of a body has come, or its end has.
+pub fn body_came(session: &Session, exchange: &mut Exchange, end: bool) -> Result<()> {
+    if exchange.body_due.is_none() {
+        return Ok(());
+    }
+    // Who waits for an application that takes no more is not late itself: that has a timeout, which comes first.
+    let writes = destination(exchange).map_or(Duration::ZERO, |(pool, _)| pool.write_timeout());
+    exchange.body_due = (!end).then(|| Instant::now() + patience(exchange).max(writes));
+    if is_http2(session) { cut_at(exchange.body_due) } else { Ok(()) }
+}
+
+/// Whether an application that did not answer in time could not: it had not got the whole request.
+pub fn is_fault_of_body(error: &Error, exchange: &Exchange) -> bool {
+    let timed_out = *error.etype() == ErrorType::ReadTimedout && *error.esource() == ErrorSource::Upstream;
+    timed_out && exchange.body_due.is_some()
+}
+
+fn is_http2(session: &Session) -> bool {
+    session.req_header().version == Version::HTTP_2
+}
+
+/// How long a body may be silent.
+fn patience(exchange: &Exchange) -> Duration {
+    let route = exchange.service.as_ref().and_then(|service| service.at(exchange.route).read_timeout);
+    exchange.snapshot.timeouts.read.max(route.unwrap_or_default())
+}
+
+/// Whether the two ends may talk by turns, and so be silent: gRPC and its like, with HTTP/2 on both sides, and a body
+/// without a length.
+fn is_conversation(session: &Session, exchange: &Exchange) -> bool {
+    is_http2(session)
+        && !session.req_header().headers.contains_key(header::CONTENT_LENGTH)
+        && destination(exchange).is_ok_and(|(pool, _)| pool.speaks_http2())
 }
 
 /// Whether a body takes longer than one read may, and brings less than it has to. The read timeout bounds silence and
 /// nothing else: a byte a minute would hold a connection, and one of the application's, for ever.
 pub fn drips(session: &Session, exchange: &Exchange) -> bool {
-    let request = session.req_header();
-    // What has no length over HTTP/2 may be a conversation, as in gRPC.
-    if request.version == Version::HTTP_2 && !request.headers.contains_key(header::CONTENT_LENGTH) {
+    if is_conversation(session, exchange) {
         return false;
     }
-    let route = exchange.service.as_ref().and_then(|service| service.at(exchange.route).read_timeout);
-    let patience = exchange.snapshot.timeouts.read.max(route.unwrap_or_default());
+    let patience = patience(exchange);
     let Some(late) = exchange.begun.elapsed().checked_sub(patience) else { return false };
     (exchange.body_bytes as f64) < exchange.snapshot.limits.body_rate as f64 * late.as_secs_f64()
 }

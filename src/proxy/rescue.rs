@@ -39,7 +39,7 @@ const TOO_LARGE: Rescue = Rescue {
     title: "That is too large",
     text: "What you sent is larger than this application takes.",
 };
-const CLIENT_SLOW: Rescue = Rescue {
+pub const CLIENT_SLOW: Rescue = Rescue {
     status: StatusCode::REQUEST_TIMEOUT,
     label: "client_timeout",
     title: "That took too long",

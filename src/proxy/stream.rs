@@ -22,9 +22,10 @@ use crate::auth::streams::{OpenStream, Terms};
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
-/// A request under watch, and what is needed to settle it without Pingora.
+/// A request that may be cut, and what is needed to settle it without Pingora.
 pub struct Watched {
-    stream: OpenStream,
+    /// Where its session is watched.
+    stream: Option<OpenStream>,
     gateway: Gateway,
     line: RequestLine,
 }
@@ -38,7 +39,7 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.status = response.status.as_u16();
-        if exchange.watched.is_none() && is_stream(&session.req_header().method, response) {
+        if !is_watched(exchange) && is_stream(&session.req_header().method, response) {
             self.watch(session, exchange)?;
         }
         Ok(())
@@ -49,13 +50,13 @@ impl Gateway {
         if body.is_none_or(Bytes::is_empty) {
             return Ok(());
         }
-        if let (None, Some(identity)) = (&exchange.watched, &exchange.identity)
+        if let (false, Some(identity)) = (is_watched(exchange), &exchange.identity)
             && exchange.begun.elapsed() >= exchange.snapshot.guard.stream_interval(identity)
         {
             self.watch(session, exchange)?;
         }
-        if let Some(watched) = &exchange.watched {
-            watched.stream.moved();
+        if let Some(stream) = exchange.watched.as_ref().and_then(|watched| watched.stream.as_ref()) {
+            stream.moved();
         }
         Ok(())
     }
@@ -76,9 +77,16 @@ impl Gateway {
             return Err(Error::new_in(ErrorType::Custom(rescue::TOO_MANY_STREAMS)));
         };
         cut_on(signal)?;
-        let line = RequestLine::of(session.req_header());
-        exchange.watched = Some(Box::new(Watched { stream, gateway: self.clone(), line }));
+        self.may_be_cut(session, exchange).stream = Some(stream);
         Ok(())
+    }
+
+    /// From now on the request is settled even if it is cut.
+    pub(super) fn may_be_cut<'a>(&self, session: &Session, exchange: &'a mut Exchange) -> &'a mut Watched {
+        exchange.watched.get_or_insert_with(|| {
+            let line = RequestLine::of(session.req_header());
+            Box::new(Watched { stream: None, gateway: self.clone(), line })
+        })
     }
 
     fn stream_closed(&self, exchange: &Exchange, line: &RequestLine, reason: &Reason) {
@@ -99,16 +107,21 @@ impl Watched {
     /// The request was dropped half-way: by a signal, or with the whole process.
     pub fn settle(self, exchange: &mut Exchange) {
         let Self { stream, gateway, line } = self;
-        match stream.over() {
+        match stream.as_ref().and_then(OpenStream::over) {
             Some(reason) => {
                 exchange.error = Some("session_ended");
                 exchange.reason = Some(reason.label());
                 gateway.stream_closed(exchange, &line, reason);
             }
+            None if exchange.body_is_late() => exchange.error = Some("client_timeout"),
             None => exchange.error = Some("cut_off"),
         }
         gateway.settle(exchange, || line, exchange.status, exchange.bytes_sent, Instant::now());
     }
+}
+
+fn is_watched(exchange: &Exchange) -> bool {
+    exchange.watched.as_ref().is_some_and(|watched| watched.stream.is_some())
 }
 
 /// Whether a response is one that may go on and on. A page without a length is taken for one too, for the moment that

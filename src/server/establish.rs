@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::caller::Caller;
 use super::listener::{Secured, Service};
-use super::stream::{Facts, HeadTime, Stream};
+use super::stream::{Facts, Stream, Terms, Watch};
 use super::transport::Transport;
 use crate::proxy::Connection;
 
@@ -45,12 +45,16 @@ impl Service {
         let connection = Arc::new(connection);
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();
-        let head = self.clients.as_ref().map(|clients| {
-            let limit = clients.snapshot.load().limits.header_timeout;
-            (HeadTime { limit, exceeded: self.metrics.limit("header_timeout") }, connection)
+        let watch = self.clients.as_ref().map(|clients| {
+            let terms = Terms {
+                header_timeout: clients.snapshot.load().limits.header_timeout,
+                too_slow: self.metrics.limit("header_timeout"),
+                floods: self.metrics.limit("http2_flood"),
+            };
+            Watch::new(terms, connection, http2)
         });
         let facts = Facts { socket: Arc::new(digest), tls, proxy, http2, descriptor };
-        Some(Box::new(Stream::new(transport, facts, head)))
+        Some(Box::new(Stream::new(transport, facts, watch)))
     }
 
     async fn shake_hands(

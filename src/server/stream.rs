@@ -3,27 +3,26 @@
 //! **Writes** are held back until they are flushed, do not fit, or the connection is read from and there is nothing:
 //! a head and a short body travel as one TLS record, and nothing is held back while somebody waits.
 //! **Reads** are not buffered: Pingora, h2 and rustls read into buffers of their own. While a head is due (see
-//! [`Connection`]) they end at its deadline, however many bytes still drip.
+//! [`Watch`]) they end at its deadline, however many bytes still drip.
 
-use std::future::Future;
+mod watch;
+
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use async_trait::async_trait;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
 };
-use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
 use super::transport::Transport;
-use crate::proxy::{Connection, Reading};
+pub use watch::{Terms, Watch};
 
 /// What is held back at most. A head and a short body fit; what is longer goes out beside it, uncopied.
 const HELD_BACK: usize = 4096;
@@ -31,12 +30,17 @@ const HELD_BACK: usize = 4096;
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// How long a head may take.
-#[derive(Clone, Debug)]
-pub struct HeadTime {
-    pub limit: Duration,
-    /// Counts connections that did not keep it.
-    pub exceeded: IntCounter,
+/// HTTP/2 windows, in bytes. A client may send so much of a body ahead of us: at a round trip of 50 ms, 10 MiB in a
+/// second, where the protocol's own 64 KiB would make it 1.3. What the application has not taken waits here, so the
+/// second bounds what one connection can make us hold.
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Pingora's own limits, 100 streams at once and 64 KiB of decoded head, and our windows.
+pub fn http2_options() -> H2Options {
+    let mut options = default_h2_options();
+    options.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    options
 }
 
 /// What Pingora may ask of a connection.
@@ -55,32 +59,15 @@ pub struct Stream {
     facts: Facts,
     /// Written to us and not yet to the transport.
     held_back: Vec<u8>,
-    deadline: Option<Deadline>,
+    watch: Option<Watch>,
     /// Given up on: nothing more is read or written.
     over: bool,
 }
 
-/// The deadline of the head that is due, or of the next one.
-#[derive(Debug)]
-struct Deadline {
-    time: HeadTime,
-    connection: Arc<Connection>,
-    /// When the present head has to be there, once that was asked.
-    at: Option<Instant>,
-    /// Wakes us then; made when a head does not come in one piece.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether there is anything of the present head.
-    begun: bool,
-}
-
 impl Stream {
-    /// `head`: the deadline of heads, and who says where they begin and end. The first one is due now.
-    pub fn new(transport: Transport, facts: Facts, head: Option<(HeadTime, Arc<Connection>)>) -> Self {
-        let deadline = head.map(|(time, connection)| {
-            let at = Some(Instant::now() + time.limit);
-            Deadline { time, connection, at, timer: None, begun: false }
-        });
-        Self { transport, facts, held_back: Vec::new(), deadline, over: false }
+    /// `watch`: over what clients send; operators are not watched.
+    pub fn new(transport: Transport, facts: Facts, watch: Option<Watch>) -> Self {
+        Self { transport, facts, held_back: Vec::new(), watch, over: false }
     }
 
     /// Hands over what is held back, without waiting for it to arrive.
@@ -99,10 +86,7 @@ impl Stream {
 
     /// The head did not come in time. Whoever sent a part of one is told, where that can be said.
     fn give_up(&mut self, context: &mut Context<'_>) -> Error {
-        let begun = self.deadline.as_ref().is_some_and(|deadline| deadline.begun);
-        if let Some(deadline) = self.deadline.as_ref().filter(|_| begun) {
-            deadline.time.exceeded.inc();
-        }
+        let begun = self.watch.as_ref().is_some_and(Watch::gave_up);
         if begun && !self.facts.http2 && self.held_back.is_empty() {
             // Best effort: a client that takes nothing in either is not waited for.
             let mut transport = Pin::new(&mut self.transport);
@@ -115,55 +99,24 @@ impl Stream {
     }
 }
 
-impl Deadline {
-    /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
-    fn is_over(&mut self) -> bool {
-        if self.connection.reading() != Reading::Head {
-            return false;
-        }
-        let limit = self.time.limit;
-        Instant::now() >= *self.at.get_or_insert_with(|| Instant::now() + limit)
-    }
-
-    /// After a read that brought something.
-    fn bytes_came(&mut self) {
-        match self.connection.reading() {
-            Reading::Past => {}
-            Reading::Head => self.begun = true,
-            Reading::Between => {
-                self.connection.head_begins();
-                self.begun = true;
-                // Asked for before the next read, if there is one before the head is whole.
-                self.at = None;
-            }
-        }
-    }
-
-    /// After a read that brought nothing: ready when the time is up.
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (Reading::Head, Some(at)) = (self.connection.reading(), self.at) else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() != at {
-            timer.as_mut().reset(at);
-        }
-        timer.as_mut().poll(context)
-    }
-}
-
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
         if this.over {
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         }
-        if this.deadline.as_mut().is_some_and(Deadline::is_over) {
+        if this.watch.as_mut().is_some_and(Watch::is_over) {
             return Poll::Ready(Err(this.give_up(context)));
         }
         let before = into.filled().len();
         let read = Pin::new(&mut this.transport).poll_read(context, into);
         if read.is_ready() {
-            if let Some(deadline) = this.deadline.as_mut().filter(|_| into.filled().len() > before) {
-                deadline.bytes_came();
+            let came = &into.filled()[before..];
+            if let Some(watch) = this.watch.as_mut().filter(|_| !came.is_empty())
+                && watch.bytes_came(came).is_err()
+            {
+                this.over = true;
+                return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
             }
             return read;
         }
@@ -171,7 +124,7 @@ impl AsyncRead for Stream {
         if !this.held_back.is_empty() && this.poll_let_go(context).is_ready() {
             let _ = Pin::new(&mut this.transport).poll_flush(context);
         }
-        if this.deadline.as_mut().is_some_and(|deadline| deadline.poll_timer(context).is_ready()) {
+        if this.watch.as_mut().is_some_and(|watch| watch.poll_timer(context).is_ready()) {
             return Poll::Ready(Err(this.give_up(context)));
         }
         Poll::Pending
@@ -183,6 +136,9 @@ impl AsyncWrite for Stream {
         let this = &mut *self;
         if this.over {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        }
+        if let Some(watch) = &mut this.watch {
+            watch.bytes_go(bytes.len());
         }
         if this.held_back.len() + bytes.len() <= HELD_BACK {
             if this.held_back.capacity() == 0 {

@@ -4,6 +4,7 @@
 //! everything stops when it is dropped.
 
 pub mod browser;
+pub mod bystander;
 pub mod certificates;
 pub mod client;
 pub mod connection;
@@ -11,6 +12,7 @@ pub mod daemon;
 pub mod edge;
 pub mod faulty;
 pub mod forgery;
+pub mod frames;
 pub mod http2;
 pub mod memcached;
 pub mod origin;
@@ -24,6 +26,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use browser::{Browser, browser, browser_without_scripts};
+pub use bystander::Bystander;
 pub use client::{Client, Response, client};
 pub use connection::Connection;
 pub use daemon::{Daemon, Running};

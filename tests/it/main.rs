@@ -54,8 +54,12 @@ mod cookies;
 mod configuration;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
+// HTTP/2 from clients that mean no good.
+mod http2;
 // Who is let in, how fast they have to be, and how much of them there may be.
 mod gate;
+// Many who take their time at once, and a process that can open no more.
+mod crowds;
 // Behind a balancer that speaks the PROXY protocol.
 mod balancer;
 // TLS with clients that come again.

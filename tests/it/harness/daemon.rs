@@ -58,6 +58,13 @@ impl Running {
         found.unwrap()
     }
 
+    /// Bytes, of a line of `/proc/PID/status`: `VmRSS` is what it has, `VmHWM` the most that it ever had.
+    pub fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     pub fn signal(&self, name: &str) {
         process::signal(&self.child, name);
     }

@@ -1,0 +1,140 @@
+"""What clients who take their time do to others: the p99 of requests beside 5,000 slow connections of four kinds."""
+
+import os
+import socket
+import ssl
+import threading
+import time
+
+import machine
+import measure
+import peers
+import rounds
+from opened import checked, measured, opened
+from stage import HOST, Failed
+
+TITLE = "Slow connections beside the traffic"
+TEXT = (
+    "The hot path, half as fast as it could be, alone and beside 5,000 TLS connections of one process: a quarter each drip the "
+    "head of their first request, drip the head of their second one, drip a body, and do not read a response of 10 MiB. Each "
+    "sends a byte every five seconds. The edge's deadlines are set to minutes here, so that all of them are open for the whole "
+    "of a measurement; what ends them otherwise is in the tests. A single failed request spoils a measurement."
+)
+COLUMNS = [
+    ["p99_ms", "p99 ms", 2],
+    ["p50_ms", "p50 ms", 2],
+    ["cpu_us", "CPU µs/request", 1],
+    ["requests_s", "requests/s", 0],
+    ["held", "slow connections held", 0],
+    ["mib", "MiB", 0],
+]
+# Few enough that the proxy has time to spare.
+CONNECTIONS = 8
+EVERY = 5
+# Of `tcp_info`.
+ESTABLISHED = 1
+LIMITS = "connections_per_address: 20000, header_timeout: 10m"
+PATIENCE = ", read: 10m, write: 10m"
+
+
+def count():
+    """`CONNECTIONS=`; the edge takes at most 20,000."""
+    return rounds.setting("CONNECTIONS", 5_000)
+
+
+class Slow:
+    """Connections that are held open, and dripped on by a thread."""
+
+    def __init__(self, stage, port, token):
+        fields = "".join(f"{name}: {value}\r\n" for name, value in measure.headers(token).items())
+        self.port, self.context = port, ssl.create_default_context(cafile=stage.folder / "cert.pem")
+        self.fields = f"Host: {HOST}:{port}\r\n{fields}"
+        self.dripped, self.reading, self.over = [], [], threading.Event()
+        self.thread = threading.Thread(target=self.drip, daemon=True)
+        kinds = (self.head, self.second_head, self.body, self.reader)
+        for at in range(count()):
+            kinds[at % len(kinds)]()
+        self.thread.start()
+
+    def connect(self, buffer=None):
+        raw = socket.socket()
+        if buffer:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        raw.settimeout(10)
+        raw.connect(("127.0.0.1", self.port))
+        return self.context.wrap_socket(raw, server_hostname=HOST)
+
+    def head(self):
+        connection = self.connect()
+        connection.sendall(f"GET / HTTP/1.1\r\n{self.fields}X-Slow: ".encode())
+        self.dripped.append(connection)
+
+    def second_head(self):
+        connection = self.connect()
+        connection.sendall(f"GET / HTTP/1.1\r\n{self.fields}\r\n".encode())
+        if not connection.recv(16384).startswith(b"HTTP/1.1 200"):
+            raise Failed("a slow connection's first request got no answer")
+        connection.sendall(f"GET / HTTP/1.1\r\n{self.fields}X-Slow: ".encode())
+        self.dripped.append(connection)
+
+    def body(self):
+        connection = self.connect()
+        connection.sendall(f"POST /upload HTTP/1.1\r\n{self.fields}Content-Length: 1000000\r\n\r\n".encode())
+        self.dripped.append(connection)
+
+    def reader(self):
+        connection = self.connect(4096)
+        connection.sendall(f"GET /large HTTP/1.1\r\n{self.fields}\r\n".encode())
+        self.reading.append(connection)
+
+    def drip(self):
+        """Each in its turn, spread over the interval."""
+        while not self.over.wait(EVERY / 100):
+            share = max(1, len(self.dripped) // 100)
+            for connection in self.dripped[:share]:
+                try:
+                    connection.sendall(b"a")
+                except OSError:
+                    pass
+            self.dripped = self.dripped[share:] + self.dripped[:share]
+
+    def held(self):
+        """How many the edge has not closed, as the kernel knows."""
+        state = lambda connection: connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return sum(state(connection) == ESTABLISHED for connection in self.dripped + self.reading)
+
+    def close(self):
+        self.over.set()
+        self.thread.join()
+        for connection in self.dripped + self.reading:
+            connection.close()
+
+
+def beside(stage, running, token, slow):
+    def traffic(stage, port, token, seconds):
+        return measure.wrk(stage, port, token, seconds, CONNECTIONS)
+
+    measure.wait(stage, running.port, token)
+    crowd = Slow(stage, running.port, token) if slow else None
+    try:
+        # Whatever is sent at once to those who do not read has been sent.
+        time.sleep(2)
+        figures = measure.measured(stage, running, token, rounds.seconds(), traffic)
+        held = crowd.held() if crowd else 0
+        if crowd and held < count():
+            raise Failed(f"{count() - held} of {count()} slow connections were closed")
+        mib = machine.memory_bytes(running.process.pid) / 1024 / 1024
+    finally:
+        if crowd:
+            crowd.close()
+    return figures | {"held": held, "mib": mib}
+
+
+def run():
+    stage, cores, token = opened()
+    os.sched_setaffinity(0, stage.load_cores)
+    stage.write("large", "x" * (10 << 20))
+    start = lambda stage, cores: peers.start_edge(stage, cores, limits=LIMITS, patience=PATIENCE)
+    subjects = [(name, (peers.EDGE, start)) for name in ("alone", f"{count():,} slow connections")]
+    rows, ready = checked(stage, cores, token, subjects)
+    return measured(stage, cores, rows, ready, lambda name, running: beside(stage, running, token, name != "alone"))

@@ -1,0 +1,220 @@
+//! HTTP/2 frames as they pass, as far as a connection is judged by them: whether a head is under way, and how many
+//! frames come that bring nothing. h2 reads the same bytes beside this, and judges what they mean.
+//!
+//! h2 bounds what a connection may make it keep, and not what it may make it do: PING, SETTINGS and empty DATA are
+//! answered or passed over for as long as they come. What bounds them here is a bucket that leaks with time and with
+//! the bytes that travel: clients ping more often while much is going on (as gRPC does, to learn how fast it may send),
+//! and hardly at all while nothing is.
+
+use std::time::Instant;
+
+/// `PRI * HTTP/2.0…`, RFC 9113 §3.4. h2 compares it.
+const PREFACE: usize = 24;
+/// Length, type, flags, stream: RFC 9113 §4.1.
+const FRAME_HEAD: usize = 9;
+
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const WINDOW_UPDATE: u8 = 0x8;
+const CONTINUATION: u8 = 0x9;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+
+/// Frames that bring nothing: so many at once, so many in a second, and one more for each KiB that travels.
+const AT_ONCE: f64 = 1000.0;
+const PER_SECOND: f64 = 100.0;
+const BYTES_FOR_ONE: f64 = 1024.0;
+
+/// How far a connection's bytes have got.
+#[derive(Debug)]
+pub struct Frames {
+    /// Bytes of the preface that are still to come.
+    preface: usize,
+    head: [u8; FRAME_HEAD],
+    /// Bytes of the present frame's head that are there.
+    had: usize,
+    /// Bytes of its payload that are still to come.
+    payload: usize,
+    in_head: bool,
+    heads: u64,
+    idle: Bucket,
+}
+
+/// More frames came that bring nothing than anybody needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flood;
+
+#[derive(Debug, Default)]
+struct Bucket {
+    level: f64,
+    /// Bytes that travelled since it was last looked at, both ways.
+    moved: usize,
+    looked_at: Option<Instant>,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        let head = [0; FRAME_HEAD];
+        Self { preface: PREFACE, head, had: 0, payload: 0, in_head: false, heads: 0, idle: Bucket::default() }
+    }
+}
+
+impl Frames {
+    /// Takes what was received, cut anywhere.
+    pub fn take(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
+        self.idle.moved += bytes.len();
+        let mut idle = 0_u32;
+        bytes = &bytes[skip(&mut self.preface, bytes.len())..];
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                bytes = &bytes[skip(&mut self.payload, bytes.len())..];
+            } else {
+                let (head, rest) = bytes.split_at((FRAME_HEAD - self.had).min(bytes.len()));
+                self.head[self.had..self.had + head.len()].copy_from_slice(head);
+                self.had += head.len();
+                bytes = rest;
+            }
+            if self.had == FRAME_HEAD && self.begin_frame() {
+                idle += 1;
+            }
+            // Between two frames.
+            if self.payload == 0 && self.had == 0 && self.ends_head() {
+                self.in_head = false;
+            }
+        }
+        // Most of what comes has no such frame, and the clock is not asked.
+        if idle == 0 { Ok(()) } else { self.idle.add(idle, now()) }
+    }
+
+    /// Bytes went the other way.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.idle.moved += bytes;
+    }
+
+    /// Whether a head has begun and is not whole.
+    pub fn in_head(&self) -> bool {
+        self.in_head
+    }
+
+    /// Heads that have begun so far.
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// A frame's own head is there: what is to come of it is known. Answers whether it brings nothing.
+    fn begin_frame(&mut self) -> bool {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        self.payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        self.had = 0;
+        if kind == HEADERS {
+            self.in_head = true;
+            self.heads += 1;
+        }
+        match kind {
+            HEADERS | WINDOW_UPDATE => false,
+            DATA => (self.payload == 0 && flags & END_STREAM == 0) || flags & PADDED != 0,
+            _ => true,
+        }
+    }
+
+    /// Whether the frame that was last begun is the end of a head.
+    fn ends_head(&self) -> bool {
+        let [_, _, _, kind, flags, ..] = self.head;
+        self.in_head && matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0
+    }
+}
+
+/// Takes off what there is of so much, and answers how much that was.
+fn skip(left: &mut usize, there: usize) -> usize {
+    let taken = there.min(*left);
+    *left -= taken;
+    taken
+}
+
+impl Bucket {
+    fn add(&mut self, frames: u32, now: Instant) -> Result<(), Flood> {
+        let passed = self.looked_at.map_or(0.0, |before| now.saturating_duration_since(before).as_secs_f64());
+        let leaked = passed * PER_SECOND + self.moved as f64 / BYTES_FOR_ONE;
+        self.level = (self.level - leaked).max(0.0) + f64::from(frames);
+        self.moved = 0;
+        self.looked_at = Some(now);
+        if self.level > AT_ONCE { Err(Flood) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1];
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// A connection whose preface has come.
+    fn begun() -> Frames {
+        let mut frames = Frames::default();
+        frames.take(&[b'x'; PREFACE], Instant::now).unwrap();
+        frames
+    }
+
+    #[test]
+    fn a_head_is_under_way_from_its_first_frame_to_the_end_of_its_last() {
+        let head = [frame(HEADERS, 0, b"abc"), frame(CONTINUATION, 0, b""), frame(CONTINUATION, END_HEADERS, b"de")];
+        let bytes = [head.concat(), frame(DATA, 0, b"body")].concat();
+        let (begins, ends) = (FRAME_HEAD, head.concat().len());
+        for piece in 1..bytes.len() {
+            let (mut frames, mut taken) = (begun(), 0);
+            for part in bytes.chunks(piece) {
+                frames.take(part, Instant::now).unwrap();
+                taken += part.len();
+                assert_eq!(frames.in_head(), (begins..ends).contains(&taken), "{taken} bytes, {piece} at a time");
+            }
+            assert_eq!(frames.heads(), 1);
+        }
+    }
+
+    #[test]
+    fn a_head_in_one_frame_without_a_field_is_over_at_once() {
+        let mut frames = begun();
+        frames.take(&frame(HEADERS, END_HEADERS, b""), Instant::now).unwrap();
+        assert!(!frames.in_head());
+    }
+
+    #[test]
+    fn frames_that_bring_nothing_are_a_flood_and_others_are_not() {
+        let now = Instant::now();
+        let many = |kind: u8, flags: u8, payload: &[u8]| {
+            let mut frames = begun();
+            (0..5_000).map(|_| frames.take(&frame(kind, flags, payload), || now)).find(Result::is_err).is_some()
+        };
+        for (kind, flags, payload) in
+            [(6, 0, &[0; 8][..]), (4, 0, b""), (DATA, 0, b""), (DATA, PADDED, b"\0"), (3, 0, &[0; 4]), (2, 0, &[0; 5])]
+        {
+            assert!(many(kind, flags, payload), "type {kind}, flags {flags}");
+        }
+        for (kind, flags, payload) in
+            [(HEADERS, END_HEADERS, &b"x"[..]), (DATA, 0, b"x"), (DATA, END_STREAM, b""), (WINDOW_UPDATE, 0, &[0; 4])]
+        {
+            assert!(!many(kind, flags, payload), "type {kind}, flags {flags}");
+        }
+    }
+
+    #[test]
+    fn pings_that_come_with_time_or_with_what_travels_are_no_flood() {
+        let (ping, begin) = (frame(6, 0, &[0; 8]), Instant::now());
+        let mut frames = begun();
+        for second in 0..600 {
+            let now = begin + Duration::from_secs(second);
+            assert!((0..90).all(|_| frames.take(&ping, || now).is_ok()), "after {second} s");
+        }
+        let mut frames = begun();
+        for _ in 0..50_000 {
+            frames.wrote(4096);
+            assert!(frames.take(&ping, || begin).is_ok(), "a ping for each piece of a large response");
+        }
+    }
+}
