@@ -24,8 +24,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -73,7 +75,7 @@ impl ProxyHttp for Gateway {
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         if let Some(connection) = Connection::of(session.as_downstream()) {
-            connection.head_read();
+            connection.head_read(bytes_of(session.as_downstream()));
         }
         let timeouts = &exchange.snapshot.timeouts;
         let downstream = session.as_downstream_mut();
@@ -242,6 +244,17 @@ impl Gateway {
         }
         metrics.duration.observe(now.duration_since(begun).as_secs_f64());
     }
+}
+
+/// How long an HTTP/1 request is, with its body, if its head says so.
+fn bytes_of(session: &ServerSession) -> Option<u64> {
+    let session = session.as_http1()?;
+    let fields = &session.req_header().headers;
+    if fields.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    let body = fields.get(header::CONTENT_LENGTH).map_or(Some(0), |length| length.to_str().ok()?.parse().ok());
+    u64::try_from(session.get_headers_raw_bytes().len()).ok()?.checked_add(body?)
 }
 
 /// Where the request goes, once its route is known.

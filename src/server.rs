@@ -9,6 +9,7 @@ mod caller;
 mod crowd;
 mod establish;
 pub mod frames;
+mod keep_alive;
 pub(crate) mod listener;
 mod outside;
 pub mod proxy_protocol;

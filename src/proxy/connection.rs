@@ -5,7 +5,7 @@
 //! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 
 use http::StatusCode;
 use pingora::Result;
@@ -19,6 +19,10 @@ use crate::host::{Host, HostPattern};
 #[derive(Debug, Default)]
 pub struct Connection {
     reading: AtomicU8,
+    /// Over HTTP/1: bytes that Pingora was given and that no request accounts for.
+    unaccounted: AtomicI64,
+    /// Since a request that did not say how long it is.
+    lost_count: AtomicBool,
     /// What the client was shown over TLS.
     shown: Option<Shown>,
     /// From a balancer that did not say for whom: nothing that is said on it of its origin is believed.
@@ -72,9 +76,23 @@ impl Connection {
         self.set(Reading::Head);
     }
 
-    /// A request's head is there.
-    pub fn head_read(&self) {
+    /// A request's head is there: so many bytes, body included. `None` where that cannot be told.
+    pub fn head_read(&self, request: Option<u64>) {
         self.set(Reading::Past);
+        match request.map(i64::try_from) {
+            Some(Ok(bytes)) => drop(self.unaccounted.fetch_sub(bytes, Ordering::Relaxed)),
+            _ => self.lost_count.store(true, Ordering::Relaxed),
+        }
+    }
+
+    pub fn bytes_came(&self, bytes: usize) {
+        // More than fit do not come in one read.
+        self.unaccounted.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// After a request whose body was read: whether nothing of the next one came with it.
+    pub fn all_is_read(&self) -> bool {
+        !self.lost_count.load(Ordering::Relaxed) && self.unaccounted.load(Ordering::Relaxed) == 0
     }
 
     /// The request is over and another may come. The first head of a connection is due without that.
@@ -109,12 +127,30 @@ mod tests {
         let connection = Connection::default();
         connection.head_may_come();
         assert_eq!(connection.reading(), Reading::Head);
-        connection.head_read();
+        connection.head_read(Some(0));
         assert_eq!(connection.reading(), Reading::Past);
         connection.head_may_come();
         assert_eq!(connection.reading(), Reading::Between);
         connection.head_begins();
         assert_eq!(connection.reading(), Reading::Head);
+    }
+
+    #[test]
+    fn all_is_read_when_requests_account_for_what_came() {
+        let connection = Connection::default();
+        connection.bytes_came(100);
+        connection.head_read(Some(100));
+        assert!(connection.all_is_read());
+        connection.bytes_came(130);
+        connection.head_read(Some(100));
+        assert!(!connection.all_is_read(), "30 bytes are the next request's");
+        connection.head_read(Some(30));
+        assert!(connection.all_is_read());
+        connection.bytes_came(50);
+        connection.head_read(None);
+        connection.bytes_came(50);
+        connection.head_read(Some(50));
+        assert!(!connection.all_is_read(), "once it is not known, it never is again");
     }
 
     #[test]

@@ -17,12 +17,7 @@ use crate::proxy::Connection;
 
 impl Service {
     /// `None` when it came to nothing; that was counted.
-    pub async fn establish(
-        &self,
-        socket: TcpStream,
-        caller: Caller,
-        tls: Option<Secured>,
-    ) -> Option<pingora_core::protocols::Stream> {
+    pub async fn establish(&self, socket: TcpStream, caller: Caller, tls: Option<Secured>) -> Option<Stream> {
         // Fails only on a socket that is gone already; the first read will tell.
         socket.set_nodelay(true).ok();
         let descriptor = socket.as_raw_fd();
@@ -54,7 +49,7 @@ impl Service {
             Watch::new(terms, connection, http2)
         });
         let facts = Facts { socket: Arc::new(digest), tls, proxy, http2, descriptor };
-        Some(Box::new(Stream::new(transport, facts, watch)))
+        Some(Stream::new(transport, facts, watch))
     }
 
     async fn shake_hands(

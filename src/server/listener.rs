@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora_core::apps::ServerApp;
+use pingora_core::apps::{HttpServerApp, ServerApp};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -84,7 +84,7 @@ pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<Bound, StartErr
 /// Accepts until the service closes, and then tells idle connections to go.
 pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Secured>, app: Arc<A>)
 where
-    A: ServerApp + Send + Sync + 'static,
+    A: HttpServerApp + Send + Sync + 'static,
 {
     let mut failing = false;
     loop {
@@ -116,7 +116,7 @@ where
 /// Gives a connection a task of its own, unless there are too many already.
 fn admit<A>(mut socket: TcpStream, peer: Peer, service: &Service, tls: Option<Secured>, app: Arc<A>)
 where
-    A: ServerApp + Send + Sync + 'static,
+    A: HttpServerApp + Send + Sync + 'static,
 {
     let Ok(permit) = Arc::clone(&service.permits).try_acquire_owned() else {
         service.refused("limit");
@@ -137,10 +137,7 @@ where
         };
         let Ok(_place) = service.place(caller.address.ip()) else { return service.refused("address") };
         let Some(stream) = service.establish(socket, caller, tls).await else { return };
-        let mut next = app.process_new(stream, &service.closing).await;
-        while let Some(stream) = next {
-            next = app.process_new(stream, &service.closing).await;
-        }
+        service.converse(&app, stream).await;
     });
 }
 

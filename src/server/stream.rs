@@ -70,6 +70,34 @@ impl Stream {
         Self { transport, facts, held_back: Vec::new(), watch, over: false }
     }
 
+    pub const fn is_http2(&self) -> bool {
+        self.facts.http2
+    }
+
+    /// Whether the requests so far were all that the client has sent: nothing of the next one waits with Pingora.
+    pub fn all_is_read(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::all_is_read)
+    }
+
+    /// Ready when the client has sent something, or never will again. Takes nothing.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.over {
+            return Poll::Ready(false);
+        }
+        let readable = self.transport.poll_readable(context);
+        if readable.is_pending() {
+            self.write_out(context);
+        }
+        readable
+    }
+
+    /// Whoever waits for the client must not keep it waiting. Errors show at the next write.
+    fn write_out(&mut self, context: &mut Context<'_>) {
+        if !self.held_back.is_empty() && self.poll_let_go(context).is_ready() {
+            let _ = Pin::new(&mut self.transport).poll_flush(context);
+        }
+    }
+
     /// Hands over what is held back, without waiting for it to arrive.
     fn poll_let_go(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         while !self.held_back.is_empty() {
@@ -120,10 +148,7 @@ impl AsyncRead for Stream {
             }
             return read;
         }
-        // Whoever waits for the client must not keep it waiting. Errors show at the next write.
-        if !this.held_back.is_empty() && this.poll_let_go(context).is_ready() {
-            let _ = Pin::new(&mut this.transport).poll_flush(context);
-        }
+        this.write_out(context);
         if this.watch.as_mut().is_some_and(|watch| watch.poll_timer(context).is_ready()) {
             return Poll::Ready(Err(this.give_up(context)));
         }

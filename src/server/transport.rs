@@ -2,9 +2,9 @@
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -19,6 +19,18 @@ trait Bytes: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
 
 impl Transport {
+    /// Ready when there is something to read, and whether there ever will be. Takes nothing.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let readable = match self {
+            Self::Plain(stream) => {
+                let mut byte = [0];
+                ready!(stream.poll_peek(context, &mut ReadBuf::new(&mut byte))).map(|read| read > 0)
+            }
+            Self::Tls(stream) => ready!(Pin::new(&mut **stream).poll_fill_buf(context)).map(|read| !read.is_empty()),
+        };
+        Poll::Ready(readable.unwrap_or(false))
+    }
+
     fn pinned(&mut self) -> Pin<&mut dyn Bytes> {
         match self {
             Self::Plain(stream) => Pin::new(stream),

@@ -132,6 +132,55 @@ fn requests_sent_in_one_piece_are_answered_in_order() {
     assert_eq!(seen, ["/1", "/2", "/3", "/4"]);
 }
 
+#[test]
+fn a_connection_goes_on_after_bodies_of_any_kind_and_what_came_with_them() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).start();
+    let mut kept = raw(edge.address(), "iqueue.test");
+    let sized = "POST /sized HTTP/1.1\r\nHost: iqueue.test\r\nContent-Length: 5\r\n\r\nhello";
+    let chunked =
+        "POST /chunked HTTP/1.1\r\nHost: iqueue.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    // One after the other, with a pause each; then with the next one in the same piece.
+    for request in [sized, &get("iqueue.test", "/get"), chunked, &get("iqueue.test", "/get"), sized] {
+        assert!(!kept.send(request).has_ended(Duration::from_millis(50)));
+        assert_eq!(kept.status(), 200);
+    }
+    for request in [sized, chunked] {
+        kept.send(format!("{request}{}", get("iqueue.test", "/last")));
+        assert_eq!([kept.status(), kept.status()], [200; 2]);
+        let targets: Vec<String> = iqueue.seen().iter().map(|request| request.target.clone()).collect();
+        assert_eq!(targets.last().unwrap(), "/last");
+    }
+    assert_eq!(iqueue.seen().len(), 9);
+}
+
+#[test]
+fn a_connection_that_rests_for_too_long_is_closed_and_its_client_may_rest_again_after_each_request() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("timeouts: {keepalive: 1s}").start();
+    let mut kept = raw(edge.address(), "iqueue.test");
+    let mut plain = raw_plain(edge.http_address());
+    for _ in 0..3 {
+        assert_eq!(kept.send(get("iqueue.test", "/")).status(), 200);
+        assert_eq!(plain.send(get("iqueue.test", "/")).status(), 308);
+        assert!(!kept.has_ended(Duration::from_millis(300)));
+        assert!(!plain.has_ended(Duration::from_millis(300)));
+    }
+    assert_eq!((kept.rest(), plain.rest()), (vec![], vec![]));
+    eventually("none is open", || edge.metric("sentry_edge_connections", "listener=\"https\"") == 0.0);
+}
+
+#[test]
+fn a_client_that_leaves_while_it_rests_leaves_nothing_behind() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("timeouts: {keepalive: 60s}").start();
+    for _ in 0..3 {
+        let mut kept = raw(edge.address(), "iqueue.test");
+        assert_eq!(kept.send(get("iqueue.test", "/")).status(), 200);
+    }
+    eventually("none is open", || edge.metric("sentry_edge_connections", "listener=\"https\"") == 0.0);
+}
+
 // Bodies.
 
 #[test]

@@ -61,6 +61,7 @@ impl Watch {
 
     /// After a read that brought something.
     pub fn bytes_came(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+        self.connection.bytes_came(bytes.len());
         let reading = self.connection.reading();
         match reading {
             Reading::Past => {}
@@ -79,6 +80,10 @@ impl Watch {
             self.at = None;
         }
         taken.inspect_err(|_| self.terms.floods.inc())
+    }
+
+    pub fn all_is_read(&self) -> bool {
+        self.connection.all_is_read()
     }
 
     pub fn bytes_go(&mut self, bytes: usize) {

@@ -1,0 +1,142 @@
+//! How a connection is served: over HTTP/2 by Pingora, over HTTP/1 one request after the other.
+//!
+//! Pingora's own loop begins the next request at once, and has it wait for its head: with a session, buffers, a timer
+//! and a future of some 20 KiB. Here the connection alone waits. An idle one holds what TLS needs, and a request begins
+//! when its first bytes are there. Where some of them may have been read with the request before, Pingora waits.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora_core::protocols::Stream as AnyStream;
+use pingora_core::protocols::http::ServerSession;
+use tokio::time::{Instant, Sleep};
+
+use super::listener::Service;
+use super::stream::Stream;
+
+/// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
+const FIRST: u64 = 60;
+
+impl Service {
+    /// Until the connection ends.
+    pub async fn converse<A>(&self, app: &Arc<A>, stream: Stream)
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let mut closing = self.closing.clone();
+        if stream.is_http2() {
+            app.process_new(Box::new(stream), &self.closing).await;
+            return;
+        }
+        let mut closed = pin!(closing.wait_for(|closing| *closing));
+        let mut patience = Patience::default();
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        session.set_keepalive((!*self.closing.borrow()).then_some(FIRST));
+        let mut done = app.process_new_http(session, &self.closing).await;
+        while let Some((mut stream, settings)) = done.map(ReusedHttpStream::consume) {
+            if let Some(keepalive) = self.keepalive() {
+                let closed = poll_fn(|context| closed.as_mut().poll(context).map(drop));
+                let Some(ready) = rest(stream, patience.renewed(keepalive), closed).await else { return };
+                stream = ready;
+            }
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            done = app.process_new_http(session, &self.closing).await;
+        }
+    }
+
+    /// How long a client may rest between two requests, as the day's configuration has it.
+    fn keepalive(&self) -> Option<Duration> {
+        self.clients.as_ref().map(|clients| clients.snapshot.load().timeouts.keepalive)
+    }
+}
+
+/// Waits for the next request, unless some of it may be there already. `None` when it will not come: the client has
+/// left, its time is up, or the edge closes.
+async fn rest(stream: AnyStream, patience: &mut Patience, closed: impl Future<Output = ()>) -> Option<AnyStream> {
+    let mut stream: Box<Stream> = stream.into_any().downcast().ok()?;
+    if !stream.all_is_read() {
+        return Some(stream);
+    }
+    let mut closed = pin!(closed);
+    let readable = poll_fn(|context| {
+        if let Poll::Ready(readable) = stream.poll_readable(context) {
+            return Poll::Ready(readable);
+        }
+        let over = patience.poll(context).is_ready() || closed.as_mut().poll(context).is_ready();
+        if over { Poll::Ready(false) } else { Poll::Pending }
+    });
+    readable.await.then_some(stream as AnyStream)
+}
+
+/// A deadline that moves with every request. Its timer does not: it looks again when it wakes, so a busy connection sets
+/// it once in a while.
+#[derive(Default)]
+struct Patience {
+    until: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn renewed(&mut self, time: Duration) -> &mut Self {
+        self.until = Some(Instant::now() + time);
+        self
+    }
+
+    /// Ready when it is over.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(until) = self.until else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        // It was set for a shorter time than the day's configuration has, or for a longer one.
+        if timer.deadline() > until {
+            timer.as_mut().reset(until);
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            if timer.deadline() >= until {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_lasts_from_its_last_renewal() {
+        let (second, mut patience) = (Duration::from_secs(1), Patience::default());
+        let begun = Instant::now();
+        let within = |patience: &mut Patience, time| {
+            let mut over = Box::pin(tokio::time::sleep(time));
+            let patience = std::mem::take(patience);
+            async move {
+                let mut patience = patience;
+                let over = poll_fn(|context| match patience.poll(context) {
+                    Poll::Ready(()) => Poll::Ready(true),
+                    Poll::Pending => over.as_mut().poll(context).map(|()| false),
+                });
+                let over = over.await;
+                (over, patience)
+            }
+        };
+        patience.renewed(10 * second);
+        let (over, mut patience) = within(&mut patience, 8 * second).await;
+        assert!(!over);
+        patience.renewed(10 * second);
+        let (over, mut patience) = within(&mut patience, 8 * second).await;
+        assert!(!over, "the timer of the first renewal is not the last word");
+        patience.renewed(second);
+        let (over, _) = within(&mut patience, 8 * second).await;
+        assert!(over);
+        assert_eq!(begun.elapsed().as_secs(), 17);
+    }
+}
