@@ -33,6 +33,9 @@ pub struct LoginLimits {
     pub deadline: Duration,
 }
 
+/// How far the threads step back behind those that serve requests: nice(1).
+const NICENESS: i32 = 10;
+
 /// What became of a login.
 #[derive(Debug)]
 #[must_use]
@@ -92,7 +95,10 @@ impl LoginPool {
         let pool = Self { shared, deadline: limits.deadline };
         for number in 0..limits.workers.max(1) {
             let (shared, directory) = (Arc::clone(&pool.shared), Arc::clone(&directory));
-            thread::Builder::new().name(format!("login-{number}")).spawn(move || shared.work(&*directory))?;
+            thread::Builder::new().name(format!("login-{number}")).spawn(move || {
+                step_back();
+                shared.work(&*directory);
+            })?;
         }
         Ok(pool)
     }
@@ -116,6 +122,14 @@ impl LoginPool {
     /// How many logins wait for a worker.
     pub fn queued(&self) -> usize {
         self.shared.queue().waiting.len()
+    }
+}
+
+/// Has this thread wait while a request can be served. On a core that is never idle it still has a tenth.
+fn step_back() {
+    // Linux takes "this process" for the calling thread.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        log::warn!("logins compete with requests for the processor: {error}");
     }
 }
 

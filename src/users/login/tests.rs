@@ -308,3 +308,27 @@ async fn dropping_the_pool_ends_its_threads() {
     drop(pool);
     until_the_threads_have_ended(&directory);
 }
+
+#[test]
+fn the_threads_step_back_behind_those_that_serve_requests() {
+    let niceness = |thread: &str| {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        let one = stats.into_iter().find(|stat| stat.contains(&format!("({thread})")))?;
+        // After the name: state, then numbers, of which nice is the seventeenth (proc_pid_stat(5)).
+        one.rsplit_once(") ")?.1.split(' ').nth(16)?.parse::<i32>().ok()
+    };
+    std::thread::Builder::new()
+        .name("like-a-login".into())
+        .spawn(move || {
+            let before = niceness("like-a-login").unwrap();
+            step_back();
+            assert_eq!(niceness("like-a-login"), Some(NICENESS.max(before)));
+            // Nobody else was asked to.
+            let main = std::fs::read_to_string(format!("/proc/self/task/{}/stat", std::process::id())).unwrap();
+            assert_eq!(main.rsplit_once(") ").unwrap().1.split(' ').nth(16), Some(before.to_string().as_str()));
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}
