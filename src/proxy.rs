@@ -181,7 +181,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        let status = match rescue::rescue(error) {
+        let refused = Connection::of(session.as_downstream()).and_then(|connection| connection.refused());
+        if let Some(malformed) = refused.filter(|_| exchange.reason.is_none()) {
+            exchange.reason = Some(malformed.label());
+            self.metrics.limit_reached(malformed.label());
+        }
+        let status = match refused.map(|_| rescue::MALFORMED).or_else(|| rescue::rescue(error)) {
             None => {
                 exchange.error = Some("client_gone");
                 0

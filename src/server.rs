@@ -7,7 +7,9 @@ mod admin;
 mod api;
 mod caller;
 mod crowd;
+mod deadline;
 mod establish;
+mod intake;
 pub(crate) mod listener;
 mod outside;
 mod proxy_protocol;
@@ -224,6 +226,8 @@ impl Edge {
         };
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
+        // Refused by `hygiene` like every other method that we do not take, with our reply.
+        options.allow_connect_method_proxying = true;
         options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
         proxy

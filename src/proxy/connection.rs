@@ -4,8 +4,8 @@
 //! gateway says where a head is due and where it has been read, and the stream holds the deadline in between. It
 //! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use pingora::Result;
@@ -14,6 +14,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
 use crate::host::{Host, HostPattern};
+use crate::hygiene::Malformed;
 
 /// One client connection, shared by its stream and its requests. A new one has its first head due.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Connection {
     shown: Option<Shown>,
     /// From a balancer that did not say for whom: nothing that is said on it of its origin is believed.
     pub is_anonymous: bool,
+    /// Why what came on it is not served; nothing is from then on.
+    refused: OnceLock<Malformed>,
 }
 
 #[derive(Debug)]
@@ -41,8 +44,10 @@ pub enum Reading {
     Head = 0,
     /// A head that may begin at any time: the connection is idle, and the deadline begins with the first byte.
     Between = 1,
-    /// A body, or what follows an upgrade; or an HTTP/2 connection that has asked for something.
+    /// A body, or nothing before there is a response; or an HTTP/2 connection that has asked for something.
     Past = 2,
+    /// What follows an upgrade.
+    Tunnel = 3,
 }
 
 impl Connection {
@@ -63,7 +68,8 @@ impl Connection {
         match self.reading.load(Ordering::Relaxed) {
             0 => Reading::Head,
             1 => Reading::Between,
-            _ => Reading::Past,
+            2 => Reading::Past,
+            _ => Reading::Tunnel,
         }
     }
 
@@ -82,6 +88,20 @@ impl Connection {
         if self.reading() == Reading::Past {
             self.set(Reading::Between);
         }
+    }
+
+    /// The application has agreed to an upgrade: whatever comes is its own.
+    pub fn is_tunnel(&self) {
+        self.set(Reading::Tunnel);
+    }
+
+    /// What has come cannot be served. The first reason stays.
+    pub fn refuse(&self, malformed: Malformed) {
+        self.refused.get_or_init(|| malformed);
+    }
+
+    pub fn refused(&self) -> Option<Malformed> {
+        self.refused.get().copied()
     }
 
     fn set(&self, reading: Reading) {

@@ -11,6 +11,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::connection::Connection;
 use super::cut::cut_on;
 use super::exchange::Exchange;
 use super::line::RequestLine;
@@ -37,6 +38,11 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.status = response.status.as_u16();
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(connection) = Connection::of(session.as_downstream())
+        {
+            connection.is_tunnel();
+        }
         if exchange.watched.is_none() && is_stream(&session.req_header().method, response) {
             self.watch(session, exchange)?;
         }

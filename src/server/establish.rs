@@ -10,8 +10,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::caller::Caller;
+use super::deadline::HeadLimits;
 use super::listener::{Secured, Service};
-use super::stream::{Facts, HeadTime, Stream};
+use super::stream::{Facts, Stream};
 use super::transport::Transport;
 use crate::proxy::Connection;
 
@@ -46,8 +47,9 @@ impl Service {
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();
         let head = self.clients.as_ref().map(|clients| {
-            let limit = clients.snapshot.load().limits.header_timeout;
-            (HeadTime { limit, exceeded: self.metrics.limit("header_timeout") }, connection)
+            let limits = clients.snapshot.load().limits;
+            let too_slow = self.metrics.limit("header_timeout");
+            (HeadLimits { time: limits.header_timeout, bytes: limits.header_bytes, too_slow }, connection)
         });
         let facts = Facts { socket: Arc::new(digest), tls, proxy, http2, descriptor };
         Some(Box::new(Stream::new(transport, facts, head)))

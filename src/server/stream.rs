@@ -2,15 +2,13 @@
 //!
 //! **Writes** are held back until they are flushed, do not fit, or the connection is read from and there is nothing:
 //! a head and a short body travel as one TLS record, and nothing is held back while somebody waits.
-//! **Reads** are not buffered: Pingora, h2 and rustls read into buffers of their own. While a head is due (see
+//! **Reads** go through an [`Intake`] over HTTP/1, and are not buffered over HTTP/2. While a head is due (see
 //! [`Connection`]) they end at its deadline, however many bytes still drip.
 
-use std::future::Future;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -18,26 +16,18 @@ use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
 };
-use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
+use super::deadline::{Deadline, HeadLimits};
+use super::intake::{Intake, Over};
 use super::transport::Transport;
-use crate::proxy::{Connection, Reading};
+use crate::proxy::Connection;
 
 /// What is held back at most. A head and a short body fit; what is longer goes out beside it, uncopied.
 const HELD_BACK: usize = 4096;
 
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-
-/// How long a head may take.
-#[derive(Clone, Debug)]
-pub struct HeadTime {
-    pub limit: Duration,
-    /// Counts connections that did not keep it.
-    pub exceeded: IntCounter,
-}
 
 /// What Pingora may ask of a connection.
 #[derive(Debug)]
@@ -56,31 +46,18 @@ pub struct Stream {
     /// Written to us and not yet to the transport.
     held_back: Vec<u8>,
     deadline: Option<Deadline>,
+    intake: Option<Intake>,
     /// Given up on: nothing more is read or written.
     over: bool,
 }
 
-/// The deadline of the head that is due, or of the next one.
-#[derive(Debug)]
-struct Deadline {
-    time: HeadTime,
-    connection: Arc<Connection>,
-    /// When the present head has to be there, once that was asked.
-    at: Option<Instant>,
-    /// Wakes us then; made when a head does not come in one piece.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether there is anything of the present head.
-    begun: bool,
-}
-
 impl Stream {
-    /// `head`: the deadline of heads, and who says where they begin and end. The first one is due now.
-    pub fn new(transport: Transport, facts: Facts, head: Option<(HeadTime, Arc<Connection>)>) -> Self {
-        let deadline = head.map(|(time, connection)| {
-            let at = Some(Instant::now() + time.limit);
-            Deadline { time, connection, at, timer: None, begun: false }
-        });
-        Self { transport, facts, held_back: Vec::new(), deadline, over: false }
+    /// `head`: what heads are held to, and who says where they begin and end. The first one is due now.
+    pub fn new(transport: Transport, facts: Facts, head: Option<(HeadLimits, Arc<Connection>)>) -> Self {
+        let http1 = head.as_ref().filter(|_| !facts.http2);
+        let intake = http1.map(|(limits, connection)| Intake::new(Arc::clone(connection), limits.bytes));
+        let deadline = head.map(|(limits, connection)| Deadline::new(limits, connection));
+        Self { transport, facts, held_back: Vec::new(), deadline, intake, over: false }
     }
 
     /// Hands over what is held back, without waiting for it to arrive.
@@ -99,10 +76,7 @@ impl Stream {
 
     /// The head did not come in time. Whoever sent a part of one is told, where that can be said.
     fn give_up(&mut self, context: &mut Context<'_>) -> Error {
-        let begun = self.deadline.as_ref().is_some_and(|deadline| deadline.begun);
-        if let Some(deadline) = self.deadline.as_ref().filter(|_| begun) {
-            deadline.time.exceeded.inc();
-        }
+        let begun = self.deadline.as_ref().is_some_and(Deadline::has_passed);
         if begun && !self.facts.http2 && self.held_back.is_empty() {
             // Best effort: a client that takes nothing in either is not waited for.
             let mut transport = Pin::new(&mut self.transport);
@@ -115,39 +89,30 @@ impl Stream {
     }
 }
 
-impl Deadline {
-    /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
-    fn is_over(&mut self) -> bool {
-        if self.connection.reading() != Reading::Head {
-            return false;
-        }
-        let limit = self.time.limit;
-        Instant::now() >= *self.at.get_or_insert_with(|| Instant::now() + limit)
-    }
-
-    /// After a read that brought something.
-    fn bytes_came(&mut self) {
-        match self.connection.reading() {
-            Reading::Past => {}
-            Reading::Head => self.begun = true,
-            Reading::Between => {
-                self.connection.head_begins();
-                self.begun = true;
-                // Asked for before the next read, if there is one before the head is whole.
-                self.at = None;
+impl Stream {
+    /// Reads until there is something that Pingora may have, the client has ended, or there is nothing more for now.
+    fn poll_take(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        loop {
+            let before = into.filled().len();
+            ready!(Pin::new(&mut self.transport).poll_read(context, into))?;
+            let came = into.filled().len() > before;
+            if let Some(deadline) = self.deadline.as_mut().filter(|_| came) {
+                deadline.bytes_came();
+            }
+            let Some(intake) = self.intake.as_mut().filter(|_| came) else { return Poll::Ready(Ok(())) };
+            if intake.after(into, before).map_err(over)? {
+                return Poll::Ready(Ok(()));
+            }
+            if !intake.is_open() {
+                // Whoever asks ahead is heard when the next head is due, and that begins with a read.
+                return Poll::Pending;
             }
         }
     }
+}
 
-    /// After a read that brought nothing: ready when the time is up.
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (Reading::Head, Some(at)) = (self.connection.reading(), self.at) else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() != at {
-            timer.as_mut().reset(at);
-        }
-        timer.as_mut().poll(context)
-    }
+fn over(_: Over) -> Error {
+    ErrorKind::InvalidData.into()
 }
 
 impl AsyncRead for Stream {
@@ -159,13 +124,15 @@ impl AsyncRead for Stream {
         if this.deadline.as_mut().is_some_and(Deadline::is_over) {
             return Poll::Ready(Err(this.give_up(context)));
         }
-        let before = into.filled().len();
-        let read = Pin::new(&mut this.transport).poll_read(context, into);
-        if read.is_ready() {
-            if let Some(deadline) = this.deadline.as_mut().filter(|_| into.filled().len() > before) {
-                deadline.bytes_came();
+        let mut may_take = true;
+        if let Some(intake) = &mut this.intake {
+            if intake.before(into).map_err(over)? {
+                return Poll::Ready(Ok(()));
             }
-            return read;
+            may_take = intake.is_open();
+        }
+        if may_take && let Poll::Ready(read) = this.poll_take(context, into) {
+            return Poll::Ready(read);
         }
         // Whoever waits for the client must not keep it waiting. Errors show at the next write.
         if !this.held_back.is_empty() && this.poll_let_go(context).is_ready() {

@@ -473,3 +473,63 @@ fn no_spelling_of_a_reserved_path_reaches_the_application() {
     let near = "GET /.sentryx HTTP/1.1\r\nHost: iqueue.test\r\n\r\n";
     assert_eq!(scene.connect().send(near).status(), 200, "a name that only begins like it is the application's");
 }
+
+/// What Pingora would answer by itself, or mend and serve, is refused by us: with our reply, counted, and in the log.
+#[test]
+fn what_is_refused_before_it_is_parsed_has_our_reply_a_metric_and_a_line_in_the_log() {
+    let scene = public();
+    let accept = "Host: iqueue.test\r\nX-Request-ID: x\r\nAccept: text/html";
+    let rows = [
+        ("GET /a b HTTP/1.1\r\nHost: iqueue.test\r\n\r\n".to_owned(), 400, "syntax", "/a%20b", "iqueue.test"),
+        (format!("GET /lf HTTP/1.1\n{accept}\n\n"), 400, "syntax", "/lf", "iqueue.test"),
+        ("GET /two HTTP/1.1\r\nHost: iqueue.test\r\nHost: b\r\n\r\n".to_owned(), 400, "host", "/two", "iqueue.test"),
+        (
+            format!("GET /length HTTP/1.1\r\n{accept}\r\nContent-Length: x\r\n\r\n"),
+            400,
+            "framing",
+            "/length",
+            "iqueue.test",
+        ),
+        ("CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n".to_owned(), 405, "method", "/b:443", "b:443"),
+        ("\u{16}\u{3}\u{1}\u{2}\0".to_owned(), 400, "syntax", "/", ""),
+        (
+            "POST /chunk HTTP/1.1\r\nHost: iqueue.test\r\nTransfer-Encoding: chunked\r\n\r\n5;\nhello\r\n0\r\n\r\n"
+                .to_owned(),
+            400,
+            "framing",
+            "/chunk",
+            "iqueue.test",
+        ),
+    ];
+    for (at, (request, status, reason, path, host)) in rows.into_iter().enumerate() {
+        let labels = format!("limit=\"{reason}\"");
+        let before = scene.edge.metric("sentry_edge_limits_reached_total", &labels);
+        let answer = scene.connect().send(&request).answer().unwrap_or_else(|| panic!("{request:?}"));
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{request:?}");
+        let kind = if request.contains("html") { "text/html; charset=utf-8" } else { "application/json" };
+        assert_eq!(answer.header("content-type"), Some(kind), "{request:?}");
+        assert_eq!(scene.edge.metric("sentry_edge_limits_reached_total", &labels), before + 1.0, "{request:?}");
+        let line = &scene.edge.access_log(at + 1)[at];
+        let logged = [&line["reason"], &line["path"], &line["host"]].map(|field| field.as_str().unwrap().to_owned());
+        assert_eq!(logged, [reason, path, host], "{request:?}");
+        assert_eq!(line["status"], status, "{request:?}");
+        assert_eq!(answer.header("x-request-id"), line["request_id"].as_str(), "{request:?}");
+    }
+    assert_eq!(scene.iqueue.count(), 0);
+}
+
+/// The application may have begun to read when a chunk turns out to be none. It never gets a part for the whole.
+#[test]
+fn a_chunk_that_breaks_under_way_is_told_apart_from_a_client_that_left() {
+    let scene = public();
+    let mut connection = scene.connect();
+    connection.send("POST /late HTTP/1.1\r\nHost: iqueue.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    // Both are on their way: this answer comes by another connection, after the edge has read the first.
+    assert_eq!(scene.connect().send(request("GET", "", "")).status(), 200);
+    assert_eq!(connection.send("5;\nhello\r\n0\r\n\r\n").send(SMUGGLED).status(), 400);
+    assert!(connection.rest().is_empty());
+    let lines = scene.edge.access_log(2);
+    let line = lines.iter().find(|line| line["path"] == "/late").unwrap();
+    assert_eq!((line["status"].as_u64(), line["reason"].as_str()), (Some(400), Some("framing")));
+    assert!(scene.iqueue.seen().iter().all(|seen| seen.target == "/" || seen.body.is_empty()));
+}
