@@ -3,15 +3,18 @@
 //! Each row is asked of a running edge with an application behind it that remembers everything. After each row, and
 //! after all of them, the application has seen exactly the requests that it has answered: what we took for one message
 //! it never took for two. What needs more than some bytes on a connection (keys, browsers, clocks) is tested where its
-//! subject is; `elsewhere` says where, and together they leave no number out.
+//! subject is; `elsewhere` says where, and together they leave no number out. The same rows are asked of nginx, see
+//! NGINX.md.
 
 mod agreement;
+mod desync;
 mod elsewhere;
 mod framing;
 mod heads;
 mod hosts;
 mod http2;
 mod metadata;
+mod nginx;
 mod paths;
 
 use std::net::SocketAddr;
