@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test bench load-test lint docs
+.PHONY: help deps build demo test compare bench load-test lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -24,6 +24,11 @@ demo: ## the whole sign-on flow on this machine; ARGS="--listen 127.0.0.1:9443" 
 test: ## all tests; ARGS="flow" for those with that name
 	@.ci/deps test
 	@cargo test --locked $(ARGS)
+
+compare: ## asks nginx the bad inputs that the tests ask us, and writes tests/it/inputs/NGINX.md
+	@.ci/deps test
+	@.ci/deps compare
+	@COMPARE=1 cargo test --locked --test it inputs::nginx
 
 bench: ## what the parts of the hot path cost; ARGS="cookie" for those with that name, PROFILE=fast builds sooner
 	@.ci/deps build

@@ -1,8 +1,11 @@
 //! Request hygiene: whether a request means one thing only, to us and to whoever serves it behind us.
 //!
-//! Pure: takes the parsed head and, for HTTP/1, the bytes it was parsed from, because Pingora mends some things
-//! before a filter sees them (see ARCHITECTURE.md). Called by `proxy`, before anything else.
+//! Pure. Over HTTP/1 [`head`] and [`chunks`] are asked by `server` about the bytes that came, before Pingora has them,
+//! because Pingora mends some things and refuses others by itself (see ARCHITECTURE.md). [`inspect`] takes the head that
+//! was parsed, and is called by `proxy`, before anything else.
 
+pub mod chunks;
+pub mod head;
 mod upgrade;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
@@ -35,6 +38,8 @@ pub enum Malformed {
     Expectation,
     /// A WebSocket handshake that is none, or from another site's page.
     Upgrade,
+    /// Bytes that are no head of HTTP/1.1, or one that servers read differently (RFC 9112 §2.2).
+    Syntax,
 }
 
 impl Malformed {
@@ -61,6 +66,7 @@ impl Malformed {
             Self::BodyTooLarge => "body_too_large",
             Self::Expectation => "expectation",
             Self::Upgrade => "upgrade",
+            Self::Syntax => "syntax",
         }
     }
 }
@@ -80,7 +86,7 @@ pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malform
     check_size(&request, limits)?;
     check_framing(&request)?;
     check_body(request.headers, limits)?;
-    if request.raw.is_some_and(has_odd_target) {
+    if request.raw.is_some_and(has_odd_target) || !has_our_scheme(request.uri) {
         return Err(Malformed::Target);
     }
     let authority = authority(&request)?;
@@ -150,6 +156,11 @@ fn has_odd_target(raw: &[u8]) -> bool {
         return true;
     };
     !has_form(target) || line.iter().any(|b| *b == b'#' || *b == b'\\' || !(0x20..0x7f).contains(b))
+}
+
+/// HTTP/2 clients name a scheme, and may name any (RFC 9113 §8.3.1); an HTTP/1 target has none, or these.
+fn has_our_scheme(uri: &Uri) -> bool {
+    uri.scheme_str().is_none_or(|scheme| ["https", "http"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)))
 }
 
 /// Origin form or absolute form (RFC 9112 §3.2): the others are for proxies, or for no resource of ours.
@@ -235,6 +246,16 @@ mod tests {
         ] {
             assert_eq!(refusal(raw), Some(expected), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_scheme_is_http_or_https() {
+        let inspect_uri = |uri: &str| {
+            let (uri, headers) = (uri.parse().unwrap(), HeaderMap::new());
+            inspect(Incoming { method: &Method::GET, uri: &uri, headers: &headers, raw: None }, &LIMITS).err()
+        };
+        assert_eq!((inspect_uri("https://a.com/"), inspect_uri("http://a.com/")), (None, None));
+        assert_eq!(inspect_uri("ftp://a.com/"), Some(Malformed::Target));
     }
 
     #[test]

@@ -24,10 +24,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -75,7 +73,7 @@ impl ProxyHttp for Gateway {
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         if let Some(connection) = Connection::of(session.as_downstream()) {
-            connection.head_read(bytes_of(session.as_downstream()));
+            connection.head_read();
         }
         let timeouts = &exchange.snapshot.timeouts;
         let downstream = session.as_downstream_mut();
@@ -186,9 +184,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        let rescue = match pace::is_fault_of_body(error, exchange) {
-            true => Some(rescue::CLIENT_SLOW),
-            false => rescue::rescue(error),
+        let refused = Connection::of(session.as_downstream()).and_then(|connection| connection.refused());
+        if let Some(malformed) = refused.filter(|_| exchange.reason.is_none()) {
+            exchange.reason = Some(malformed.label());
+            self.metrics.limit_reached(malformed.label());
+        }
+        let rescue = match (refused, pace::is_fault_of_body(error, exchange)) {
+            (Some(_), _) => Some(rescue::MALFORMED),
+            (None, true) => Some(rescue::CLIENT_SLOW),
+            (None, false) => rescue::rescue(error),
         };
         let status = match rescue {
             None => {
@@ -244,17 +248,6 @@ impl Gateway {
         }
         metrics.duration.observe(now.duration_since(begun).as_secs_f64());
     }
-}
-
-/// How long an HTTP/1 request is, with its body, if its head says so.
-fn bytes_of(session: &ServerSession) -> Option<u64> {
-    let session = session.as_http1()?;
-    let fields = &session.req_header().headers;
-    if fields.contains_key(header::TRANSFER_ENCODING) {
-        return None;
-    }
-    let body = fields.get(header::CONTENT_LENGTH).map_or(Some(0), |length| length.to_str().ok()?.parse().ok());
-    u64::try_from(session.get_headers_raw_bytes().len()).ok()?.checked_add(body?)
 }
 
 /// Where the request goes, once its route is known.

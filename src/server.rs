@@ -9,6 +9,7 @@ mod caller;
 mod crowd;
 mod establish;
 pub mod frames;
+mod intake;
 mod keep_alive;
 pub(crate) mod listener;
 mod outside;
@@ -226,6 +227,8 @@ impl Edge {
         };
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
+        // Refused by `hygiene` like every other method that we do not take, with our reply.
+        options.allow_connect_method_proxying = true;
         options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
         proxy.h2_options = Some(stream::http2_options());

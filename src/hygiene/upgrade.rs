@@ -17,7 +17,11 @@ pub fn check(method: &Method, headers: &HeaderMap, host: &Host) -> Result<(), Ma
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(0, |key| key.len());
     let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     // Base64 of 16 bytes.
-    let whole = method == Method::GET && has_token(headers, &header::CONNECTION, "upgrade") && version && key == 24;
+    // A body before the conversation would be one more way to find its beginning elsewhere.
+    let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    let body = length || headers.contains_key(header::TRANSFER_ENCODING);
+    let whole =
+        method == Method::GET && !body && has_token(headers, &header::CONNECTION, "upgrade") && version && key == 24;
     if whole && is_own_page(headers, host) { Ok(()) } else { Err(Malformed::Upgrade) }
 }
 
@@ -71,6 +75,10 @@ mod tests {
             let mut fields = WHOLE.to_vec();
             fields[4] = ("origin", origin);
             assert_eq!(judge(&Method::GET, &fields), Err(Malformed::Upgrade), "{origin}");
+        }
+        for body in [("content-length", "5"), ("transfer-encoding", "chunked")] {
+            let fields: Vec<_> = WHOLE.into_iter().chain([body]).collect();
+            assert_eq!(judge(&Method::GET, &fields), Err(Malformed::Upgrade), "{body:?}");
         }
         let mut old = WHOLE.to_vec();
         old[2] = ("sec-websocket-version", "12");

@@ -4,8 +4,8 @@
 //! gateway says where a head is due and where it has been read, and the stream holds the deadline in between. It
 //! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use pingora::Result;
@@ -14,19 +14,18 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
 use crate::host::{Host, HostPattern};
+use crate::hygiene::Malformed;
 
 /// One client connection, shared by its stream and its requests. A new one has its first head due.
 #[derive(Debug, Default)]
 pub struct Connection {
     reading: AtomicU8,
-    /// Over HTTP/1: bytes that Pingora was given and that no request accounts for.
-    unaccounted: AtomicI64,
-    /// Since a request that did not say how long it is.
-    lost_count: AtomicBool,
     /// What the client was shown over TLS.
     shown: Option<Shown>,
     /// From a balancer that did not say for whom: nothing that is said on it of its origin is believed.
     pub is_anonymous: bool,
+    /// Why what came on it is not served; nothing is from then on.
+    refused: OnceLock<Malformed>,
 }
 
 #[derive(Debug)]
@@ -45,8 +44,10 @@ pub enum Reading {
     Head = 0,
     /// A head that may begin at any time: the connection is idle, and the deadline begins with the first byte.
     Between = 1,
-    /// A body, or what follows an upgrade; or an HTTP/2 connection that has asked for something.
+    /// A body, or nothing before there is a response; or an HTTP/2 connection that has asked for something.
     Past = 2,
+    /// What follows an upgrade.
+    Tunnel = 3,
 }
 
 impl Connection {
@@ -67,7 +68,8 @@ impl Connection {
         match self.reading.load(Ordering::Relaxed) {
             0 => Reading::Head,
             1 => Reading::Between,
-            _ => Reading::Past,
+            2 => Reading::Past,
+            _ => Reading::Tunnel,
         }
     }
 
@@ -76,23 +78,9 @@ impl Connection {
         self.set(Reading::Head);
     }
 
-    /// A request's head is there: so many bytes, body included. `None` where that cannot be told.
-    pub fn head_read(&self, request: Option<u64>) {
+    /// A request's head is there.
+    pub fn head_read(&self) {
         self.set(Reading::Past);
-        match request.map(i64::try_from) {
-            Some(Ok(bytes)) => drop(self.unaccounted.fetch_sub(bytes, Ordering::Relaxed)),
-            _ => self.lost_count.store(true, Ordering::Relaxed),
-        }
-    }
-
-    pub fn bytes_came(&self, bytes: usize) {
-        // More than fit do not come in one read.
-        self.unaccounted.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
-    }
-
-    /// After a request whose body was read: whether nothing of the next one came with it.
-    pub fn all_is_read(&self) -> bool {
-        !self.lost_count.load(Ordering::Relaxed) && self.unaccounted.load(Ordering::Relaxed) == 0
     }
 
     /// The request is over and another may come. The first head of a connection is due without that.
@@ -100,6 +88,20 @@ impl Connection {
         if self.reading() == Reading::Past {
             self.set(Reading::Between);
         }
+    }
+
+    /// The application has agreed to an upgrade: whatever comes is its own.
+    pub fn is_tunnel(&self) {
+        self.set(Reading::Tunnel);
+    }
+
+    /// What has come cannot be served. The first reason stays.
+    pub fn refuse(&self, malformed: Malformed) {
+        self.refused.get_or_init(|| malformed);
+    }
+
+    pub fn refused(&self) -> Option<Malformed> {
+        self.refused.get().copied()
     }
 
     fn set(&self, reading: Reading) {
@@ -127,30 +129,12 @@ mod tests {
         let connection = Connection::default();
         connection.head_may_come();
         assert_eq!(connection.reading(), Reading::Head);
-        connection.head_read(Some(0));
+        connection.head_read();
         assert_eq!(connection.reading(), Reading::Past);
         connection.head_may_come();
         assert_eq!(connection.reading(), Reading::Between);
         connection.head_begins();
         assert_eq!(connection.reading(), Reading::Head);
-    }
-
-    #[test]
-    fn all_is_read_when_requests_account_for_what_came() {
-        let connection = Connection::default();
-        connection.bytes_came(100);
-        connection.head_read(Some(100));
-        assert!(connection.all_is_read());
-        connection.bytes_came(130);
-        connection.head_read(Some(100));
-        assert!(!connection.all_is_read(), "30 bytes are the next request's");
-        connection.head_read(Some(30));
-        assert!(connection.all_is_read());
-        connection.bytes_came(50);
-        connection.head_read(None);
-        connection.bytes_came(50);
-        connection.head_read(Some(50));
-        assert!(!connection.all_is_read(), "once it is not known, it never is again");
     }
 
     #[test]

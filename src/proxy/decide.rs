@@ -9,6 +9,7 @@ use http::{StatusCode, header};
 use pingora_proxy::Session;
 
 use super::address::{is_tls, misdirected};
+use super::connection::Connection;
 use super::exchange::Exchange;
 use super::form::read_form;
 use super::{Gateway, headers};
@@ -103,6 +104,10 @@ impl Gateway {
     }
 
     fn inspect(&self, session: &Session, exchange: &Exchange) -> Result<Target, Malformed> {
+        // The stream has seen its bytes, and this head only stands in for them.
+        if let Some(malformed) = Connection::of(session.as_downstream()).and_then(|connection| connection.refused()) {
+            return Err(malformed);
+        }
         let request = session.req_header();
         let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
         let incoming =

@@ -45,7 +45,8 @@ pub const CLIENT_SLOW: Rescue = Rescue {
     title: "That took too long",
     text: "Your request did not arrive in time. Please try again.",
 };
-const MALFORMED: Rescue = Rescue {
+/// A request that turns out not to be one, its body for example.
+pub const MALFORMED: Rescue = Rescue {
     status: StatusCode::BAD_REQUEST,
     label: "malformed",
     title: "That request cannot be served",

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::connection::Connection;
 use super::cut::cut_on;
 use super::exchange::Exchange;
 use super::line::RequestLine;
@@ -39,6 +40,11 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.status = response.status.as_u16();
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(connection) = Connection::of(session.as_downstream())
+        {
+            connection.is_tunnel();
+        }
         if !is_watched(exchange) && is_stream(&session.req_header().method, response) {
             self.watch(session, exchange)?;
         }

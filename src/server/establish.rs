@@ -41,8 +41,10 @@ impl Service {
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();
         let watch = self.clients.as_ref().map(|clients| {
+            let limits = clients.snapshot.load().limits;
             let terms = Terms {
-                header_timeout: clients.snapshot.load().limits.header_timeout,
+                header_timeout: limits.header_timeout,
+                header_bytes: limits.header_bytes,
                 too_slow: self.metrics.limit("header_timeout"),
                 floods: self.metrics.limit("http2_flood"),
             };

@@ -2,7 +2,7 @@
 //!
 //! Pingora's own loop begins the next request at once, and has it wait for its head: with a session, buffers, a timer
 //! and a future of some 20 KiB. Here the connection alone waits. An idle one holds what TLS needs, and a request begins
-//! when its first bytes are there. Where some of them may have been read with the request before, Pingora waits.
+//! when its first bytes are there; they cannot be with Pingora, which is given nothing ahead (`intake`).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -57,13 +57,10 @@ impl Service {
     }
 }
 
-/// Waits for the next request, unless some of it may be there already. `None` when it will not come: the client has
-/// left, its time is up, or the edge closes.
+/// Waits for the next request. `None` when it will not come: the client has left, its time is up, or the edge closes.
 async fn rest(stream: AnyStream, patience: &mut Patience, closed: impl Future<Output = ()>) -> Option<AnyStream> {
+    // Every stream here is ours.
     let mut stream: Box<Stream> = stream.into_any().downcast().ok()?;
-    if !stream.all_is_read() {
-        return Some(stream);
-    }
     let mut closed = pin!(closed);
     let readable = poll_fn(|context| {
         if let Poll::Ready(readable) = stream.poll_readable(context) {

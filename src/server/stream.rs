@@ -2,7 +2,7 @@
 //!
 //! **Writes** are held back until they are flushed, do not fit, or the connection is read from and there is nothing:
 //! a head and a short body travel as one TLS record, and nothing is held back while somebody waits.
-//! **Reads** are not buffered: Pingora, h2 and rustls read into buffers of their own. While a head is due (see
+//! **Reads** go through an [`Intake`] over HTTP/1, and are not buffered over HTTP/2. While a head is due (see
 //! [`Watch`]) they end at its deadline, however many bytes still drip.
 
 mod watch;
@@ -21,6 +21,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::intake::{Intake, Over};
 use super::transport::Transport;
 pub use watch::{Terms, Watch};
 
@@ -60,6 +61,8 @@ pub struct Stream {
     /// Written to us and not yet to the transport.
     held_back: Vec<u8>,
     watch: Option<Watch>,
+    /// Over HTTP/1.
+    intake: Option<Intake>,
     /// Given up on: nothing more is read or written.
     over: bool,
 }
@@ -67,22 +70,21 @@ pub struct Stream {
 impl Stream {
     /// `watch`: over what clients send; operators are not watched.
     pub fn new(transport: Transport, facts: Facts, watch: Option<Watch>) -> Self {
-        Self { transport, facts, held_back: Vec::new(), watch, over: false }
+        let intake = watch.as_ref().filter(|_| !facts.http2).map(Watch::intake);
+        Self { transport, facts, held_back: Vec::new(), watch, intake, over: false }
     }
 
     pub const fn is_http2(&self) -> bool {
         self.facts.http2
     }
 
-    /// Whether the requests so far were all that the client has sent: nothing of the next one waits with Pingora.
-    pub fn all_is_read(&self) -> bool {
-        self.watch.as_ref().is_some_and(Watch::all_is_read)
-    }
-
     /// Ready when the client has sent something, or never will again. Takes nothing.
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         if self.over {
             return Poll::Ready(false);
+        }
+        if self.intake.as_ref().is_some_and(Intake::has_more) {
+            return Poll::Ready(true);
         }
         let readable = self.transport.poll_readable(context);
         if readable.is_pending() {
@@ -127,6 +129,38 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Reads until there is something that Pingora may have, the client has ended, or there is nothing more for now.
+    fn poll_take(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        loop {
+            let before = into.filled().len();
+            ready!(Pin::new(&mut self.transport).poll_read(context, into))?;
+            let came = &into.filled()[before..];
+            if came.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(watch) = &mut self.watch
+                && watch.bytes_came(came).is_err()
+            {
+                self.over = true;
+                return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+            }
+            let Some(intake) = &mut self.intake else { return Poll::Ready(Ok(())) };
+            if intake.after(into, before).map_err(over)? {
+                return Poll::Ready(Ok(()));
+            }
+            if !intake.is_open() {
+                // Whoever asks ahead is heard when the next head is due, and that begins with a read.
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+fn over(_: Over) -> Error {
+    ErrorKind::InvalidData.into()
+}
+
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
@@ -136,17 +170,15 @@ impl AsyncRead for Stream {
         if this.watch.as_mut().is_some_and(Watch::is_over) {
             return Poll::Ready(Err(this.give_up(context)));
         }
-        let before = into.filled().len();
-        let read = Pin::new(&mut this.transport).poll_read(context, into);
-        if read.is_ready() {
-            let came = &into.filled()[before..];
-            if let Some(watch) = this.watch.as_mut().filter(|_| !came.is_empty())
-                && watch.bytes_came(came).is_err()
-            {
-                this.over = true;
-                return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        let mut may_take = true;
+        if let Some(intake) = &mut this.intake {
+            if intake.before(into).map_err(over)? {
+                return Poll::Ready(Ok(()));
             }
-            return read;
+            may_take = intake.is_open();
+        }
+        if may_take && let Poll::Ready(read) = this.poll_take(context, into) {
+            return Poll::Ready(read);
         }
         this.write_out(context);
         if this.watch.as_mut().is_some_and(|watch| watch.poll_timer(context).is_ready()) {

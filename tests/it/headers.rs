@@ -131,34 +131,6 @@ fn a_name_that_one_service_trusts_is_not_left_to_the_clients_of_another() {
     assert_eq!(dextor.last().one("x-forwarded-user").as_deref(), Some("ada"));
 }
 
-/// Input 88.
-#[test]
-fn connection_cannot_have_our_fields_removed() {
-    let scene = scene();
-    let browser = scene.edge.signed_in();
-    for nominated in [
-        "X-Forwarded-User",
-        "x-forwarded-user, X-Real-IP",
-        "X-Request-ID",
-        "close, Cookie",
-        "keep-alive, X-Forwarded-Groups",
-    ] {
-        let fields = format!("Connection: {nominated}\r\nX-Forwarded-User: root\r\n");
-        assert_eq!(scene.send(Some(&browser), "/", &fields), 200, "{nominated}");
-        let seen = scene.iqueue.last();
-        assert_eq!(seen.one("x-forwarded-user").as_deref(), Some("ada"), "{nominated}");
-        assert_eq!(seen.one("x-forwarded-groups").as_deref(), Some("admin"), "{nominated}");
-        assert_eq!(seen.one("x-real-ip").as_deref(), Some("127.0.0.1"), "{nominated}");
-        assert!(seen.one("x-request-id").is_some(), "{nominated}");
-    }
-    for nominated in ["X-Forwarded-For", "x-forwarded-proto", "Host", "X-Forwarded-Host"] {
-        let before = scene.iqueue.count();
-        let status = scene.send(Some(&browser), "/", &format!("Connection: {nominated}\r\n"));
-        assert_eq!(status, 400, "{nominated}");
-        assert_eq!(scene.iqueue.count(), before, "{nominated}");
-    }
-}
-
 #[test]
 fn hop_by_hop_fields_end_at_the_edge() {
     let scene = scene();
@@ -220,29 +192,6 @@ fn what_clients_say_of_the_way_here_is_dropped() {
         }
     }
     assert_eq!(scene.iqueue.last().one("x-original-url"), None);
-}
-
-/// Input 86.
-#[test]
-fn no_header_moves_a_request_to_another_path_or_method() {
-    let scene = scene();
-    let more =
-        [("X-HTTP-Method-Override", "OPTIONS"), ("X-Method-Override", "OPTIONS"), ("X-Original-Path", "/public")];
-    for (name, value) in SAID_BY_CLIENTS.into_iter().chain(more) {
-        assert_eq!(scene.send(None, "/admin", &format!("{name}: {value}\r\n")), 401, "{name}");
-    }
-    assert_eq!(scene.iqueue.count(), 0);
-}
-
-/// Input 85.
-#[test]
-fn no_user_agent_opens_a_door() {
-    let scene = scene();
-    for agent in ["GoogleHC/1.0", "kube-probe/1.2", "ELB-HealthChecker/2.0", "curl/8", ""] {
-        let status = scene.send(None, "/", &format!("User-Agent: {agent}\r\n"));
-        assert_eq!(status, 401, "{agent}");
-    }
-    assert_eq!(scene.iqueue.count(), 0);
 }
 
 /// Input 89.

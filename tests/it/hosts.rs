@@ -6,7 +6,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::harness::client::{client, connect};
-use crate::harness::raw::{Ended, http2_request, raw_plain};
+use crate::harness::raw::raw_plain;
 use crate::harness::{Edge, Origin, edge, eventually, origin, raw, runtime};
 
 const PUBLIC: &str = "access: public";
@@ -22,70 +22,6 @@ fn scene() -> Scene {
     let edge = edge().service_with("iqueue", &iqueue, PUBLIC).service_with("dextor", &dextor, PUBLIC);
     let edge = edge.certificate(&["nobody.test"]).start();
     Scene { edge, iqueue, dextor }
-}
-
-impl Scene {
-    /// What a request gets whose head between request line and blank line is `fields`, sent under iqueue's name.
-    fn status(&self, target: &str, fields: &str) -> u16 {
-        let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
-        raw(self.edge.address(), "iqueue.test").send(request).status()
-    }
-
-    fn host(&self, host: &str) -> u16 {
-        self.status("/", &format!("Host: {host}\r\n"))
-    }
-}
-
-#[test]
-fn a_host_that_is_malformed_doubled_or_missing_is_refused() {
-    let scene = scene();
-    let port = scene.edge.address().port();
-    let long = format!("Host: {}.test\r\n", "a".repeat(300));
-    let rows: &[(&str, &str, &str)] = &[
-        ("109", "/", ""),
-        ("110", "/", "Host:\r\n"),
-        ("110", "/", "Host: \t \r\n"),
-        ("111", "/", "Host: iqueue.test\r\nHost: iqueue.test\r\n"),
-        ("111", "/", "Host: iqueue.test\r\nHost: dextor.test\r\n"),
-        ("111", "/", "Host: iqueue.test\r\nhost: evil.example\r\n"),
-        ("112", "/", "Host: iqueue.test, evil\r\n"),
-        ("112", "/", "Host: iqueue.test dextor.test\r\n"),
-        ("116", "/", "Host: iqueue.test:1\r\n"),
-        ("116", "/", "Host: iqueue.test:80\r\n"),
-        ("116", "/", "Host: iqueue.test:99999\r\n"),
-        ("116", "/", "Host: iqueue.test:80:80\r\n"),
-        ("116", "/", "Host: iqueue.test:1.2\r\n"),
-        ("116", "/", "Host: iqueue.test:\r\n"),
-        ("116", "/", "Host: iqueue.test:+443\r\n"),
-        ("116", "/", "Host: iqueue.test: 443\r\n"),
-        ("117", "/", "Host: user@iqueue.test\r\n"),
-        ("117", "/", "Host: user:x@iqueue.test\r\n"),
-        ("118", "/", "Host: iqueue.test/..\r\n"),
-        ("118", "/", "Host: iqueue.test?\r\n"),
-        ("118", "/", "Host: iqueue.test#\r\n"),
-        ("119", "/", "Host: iqueue.test\0\r\n"),
-        ("120", "/", "Host: ..iqueue.test\r\n"),
-        ("120", "/", "Host: .iqueue.test\r\n"),
-        ("120", "/", "Host: iqueue..test\r\n"),
-        ("120", "/", "Host: iqueue.test..\r\n"),
-        ("120", "/", "Host: .\r\n"),
-        ("121", "/", "Host: \u{456}queue.test\r\n"),
-        ("124", "/", "Host: 127.0.0.1\r\n"),
-        ("124", "/", "Host: [::1]\r\n"),
-        ("124", "/", "Host: [::1\r\n"),
-        ("124", "/", "Host: *.test\r\n"),
-        ("125", "/", long.as_str()),
-        ("126", "http://evil/", "Host: iqueue.test\r\n"),
-        ("126", "https://dextor.test/", "Host: iqueue.test\r\n"),
-        ("128", "https:/\\evil/", "Host: iqueue.test\r\n"),
-        ("128", "http:/evil/", "Host: iqueue.test\r\n"),
-    ];
-    for (number, target, fields) in rows {
-        assert_eq!(scene.status(target, fields), 400, "input {number}: {target} {fields:?}");
-    }
-    assert_eq!((scene.iqueue.count(), scene.dextor.count()), (0, 0), "nothing of it reached an application");
-    // The same by an address that is right, so that the refusals above have the reason that they say.
-    assert_eq!(scene.host(&format!("iqueue.test:{port}")), 200);
 }
 
 #[test]
@@ -116,23 +52,6 @@ fn a_host_that_nobody_configured_gets_421_and_no_hint_of_what_is_there() {
     assert_eq!((scene.iqueue.count(), scene.dextor.count()), (0, 0));
 }
 
-#[test]
-fn another_spelling_of_a_host_is_the_same_site() {
-    let scene = scene();
-    let port = scene.edge.address().port();
-    for (number, host) in [
-        ("113", "IQUEUE.TeSt".to_owned()),
-        ("114", "iqueue.test.".to_owned()),
-        ("115", "iqueue.test:443".to_owned()),
-        ("115", format!("iqueue.test:{port}")),
-        ("115", format!("IQueue.Test.:{port}")),
-    ] {
-        let before = scene.iqueue.count();
-        assert_eq!(scene.host(&host), 200, "input {number}: {host}");
-        assert_eq!(scene.iqueue.count(), before + 1, "input {number}: {host}");
-    }
-}
-
 /// Input 113 again: policy too, not routing alone.
 #[test]
 fn another_spelling_of_a_host_is_guarded_like_the_first_and_redirects_by_the_canonical_name() {
@@ -146,60 +65,6 @@ fn another_spelling_of_a_host_is_guarded_like_the_first_and_redirects_by_the_can
         assert!(answer.header("location").unwrap().starts_with(expected), "{host}: {:?}", answer.header("location"));
     }
     assert_eq!(iqueue.count(), 0);
-}
-
-/// Input 127.
-#[test]
-fn an_absolute_target_that_agrees_with_the_host_is_served_and_forwarded_in_origin_form() {
-    let scene = scene();
-    for (target, forwarded) in [
-        ("http://iqueue.test/a?b", "/a?b"),
-        ("https://iqueue.test/a:b%20c?d=%2F//+&&e", "/a:b%20c?d=%2F//+&&e"),
-        ("http://iqueue.test", "/"),
-        ("http://iqueue.test?b", "/?b"),
-    ] {
-        assert_eq!(scene.status(target, "Host: iqueue.test\r\n"), 200, "{target}");
-        let seen = scene.iqueue.last();
-        assert_eq!(seen.target, forwarded, "{target}");
-        assert_eq!(seen.one("host").as_deref(), Some("iqueue.test"), "{target}");
-    }
-}
-
-/// Inputs 129 to 132.
-#[test]
-fn http_2_pseudo_headers_that_do_not_fit_are_refused() {
-    let scene = scene();
-    let plain = [(":method", "GET"), (":scheme", "https"), (":authority", "iqueue.test"), (":path", "/")];
-    let request = |fields: &[(&str, &str)]| http2_request(scene.edge.address(), "iqueue.test", fields);
-    assert_eq!(request(&plain), Ended::Answered(200), "the plain request is good");
-    let seen = scene.iqueue.count();
-    let changed = |name: &str, value: &'static str| {
-        let mut fields = plain;
-        fields.iter_mut().find(|(field, _)| *field == name).unwrap().1 = value;
-        fields.to_vec()
-    };
-    let without = |name: &str| plain.into_iter().filter(|(field, _)| *field != name).collect::<Vec<_>>();
-    let with = |field: (&'static str, &'static str)| plain.into_iter().chain([field]).collect::<Vec<_>>();
-    for (number, fields) in [
-        ("129", with(("host", "dextor.test"))),
-        ("129", with(("host", "evil.example"))),
-        ("130", without(":authority")),
-        ("132", changed(":path", "http://evil/")),
-        ("132", changed(":path", "x")),
-        ("132", changed(":path", "")),
-        ("132", changed(":path", "/a b")),
-        ("132", without(":path")),
-        ("132", without(":method")),
-        ("132", with((":path", "/admin"))),
-        ("132", with((":evil", "x"))),
-        ("117", changed(":authority", "user@iqueue.test")),
-        ("116", changed(":authority", "iqueue.test:1")),
-    ] {
-        let ended = request(&fields);
-        let refused = matches!(ended, Ended::Answered(400) | Ended::Reset | Ended::Closed);
-        assert!(refused, "input {number}: {fields:?} ended as {ended:?}");
-    }
-    assert_eq!((scene.iqueue.count(), scene.dextor.count()), (seen, 0));
 }
 
 #[test]

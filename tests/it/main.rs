@@ -36,6 +36,8 @@ mod grpc;
 mod hosts;
 // Requests that could be read in two ways, and paths that could.
 mod hygiene;
+// The numbered list of bad inputs, as a table; the desync guardian's cases; the same asked of nginx.
+mod inputs;
 // Where a sign-on may lead, and what its pages repeat.
 mod return_urls;
 // Who gets in, and what the others are told.

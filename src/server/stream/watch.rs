@@ -11,12 +11,14 @@ use tokio::time::{Instant, Sleep};
 
 use crate::proxy::{Connection, Reading};
 use crate::server::frames::{Flood, Frames};
+use crate::server::intake::Intake;
 
 /// What clients are held to.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// For the whole of a head.
     pub header_timeout: Duration,
+    pub header_bytes: usize,
     /// Counts connections that did not keep it.
     pub too_slow: IntCounter,
     /// Counts those that sent too many frames that bring nothing.
@@ -45,6 +47,11 @@ impl Watch {
         Self { terms, connection, frames: http2.then(Frames::default), at, timer: None, begun: false }
     }
 
+    /// For the messages of HTTP/1.
+    pub fn intake(&self) -> Intake {
+        Intake::new(Arc::clone(&self.connection), self.terms.header_bytes)
+    }
+
     /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
     pub fn is_over(&mut self) -> bool {
         let limit = self.terms.header_timeout;
@@ -54,17 +61,16 @@ impl Watch {
     fn is_due(&self) -> bool {
         match self.connection.reading() {
             Reading::Head => true,
-            Reading::Between => false,
+            Reading::Between | Reading::Tunnel => false,
             Reading::Past => self.frames.as_ref().is_some_and(Frames::in_head),
         }
     }
 
     /// After a read that brought something.
     pub fn bytes_came(&mut self, bytes: &[u8]) -> Result<(), Flood> {
-        self.connection.bytes_came(bytes.len());
         let reading = self.connection.reading();
         match reading {
-            Reading::Past => {}
+            Reading::Past | Reading::Tunnel => {}
             Reading::Head => self.begun = true,
             Reading::Between => {
                 self.connection.head_begins();
@@ -80,10 +86,6 @@ impl Watch {
             self.at = None;
         }
         taken.inspect_err(|_| self.terms.floods.inc())
-    }
-
-    pub fn all_is_read(&self) -> bool {
-        self.connection.all_is_read()
     }
 
     pub fn bytes_go(&mut self, bytes: usize) {

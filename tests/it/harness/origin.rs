@@ -22,6 +22,8 @@ pub struct Seen {
     pub target: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// Whether the body came to its end. No application takes a part for the whole.
+    pub whole: bool,
 }
 
 impl Seen {
@@ -124,8 +126,10 @@ async fn serve(
     answer: Answer,
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
-    let entry = Seen { method: parts.method.to_string(), target: parts.uri.to_string(), headers: parts.headers, body };
+    let body = body.collect().await.map(|body| body.to_bytes().to_vec());
+    let (whole, body) = (body.is_ok(), body.unwrap_or_default());
+    let (method, target) = (parts.method.to_string(), parts.uri.to_string());
+    let entry = Seen { method, target, headers: parts.headers, body, whole };
     seen.lock().unwrap().push(entry.clone());
     tokio::time::sleep(delay).await;
     let _permit = permits.acquire().await;

@@ -180,6 +180,11 @@ pub enum Ended {
 
 /// One HTTP/2 request with exactly these fields, pseudo-headers too, each written out in full.
 pub fn http2_request(edge: SocketAddr, name: &str, fields: &[(&str, &str)]) -> Ended {
+    http2_upload(edge, name, fields, "")
+}
+
+/// The same, with a body.
+pub fn http2_upload(edge: SocketAddr, name: &str, fields: &[(&str, &str)], body: &str) -> Ended {
     let mut block = Vec::new();
     for (name, value) in fields {
         // A literal field without indexing, no Huffman coding (RFC 7541 §6.2.2).
@@ -191,8 +196,11 @@ pub fn http2_request(edge: SocketAddr, name: &str, fields: &[(&str, &str)]) -> E
     }
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(0x4, 0, 0, &[]));
-    // HEADERS with END_STREAM and END_HEADERS.
-    bytes.extend(frame(0x1, 0x5, 1, &block));
+    // HEADERS with END_HEADERS; whichever is last has END_STREAM.
+    bytes.extend(frame(0x1, if body.is_empty() { 0x5 } else { 0x4 }, 1, &block));
+    if !body.is_empty() {
+        bytes.extend(frame(0x0, 0x1, 1, body.as_bytes()));
+    }
     let stream = runtime().block_on(connect(edge, name, &[b"h2"])).unwrap();
     let mut raw = Raw { stream: Box::new(stream), received: Vec::new() };
     raw.send(&bytes);
