@@ -26,7 +26,7 @@ pub use server::{Admin, Limits, Listener, Server, Timeouts};
 pub use services::{
     Access, Credentials, IdentityHeaders, Pool, PoolProtocol, PoolServer, PoolTimeouts, Route, Service,
 };
-pub use tls::{Certificate, Hsts, Tickets, Tls, TlsVersion};
+pub use tls::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.

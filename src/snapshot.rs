@@ -26,7 +26,7 @@ use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
-use crate::tls::{self, Certificates, TicketRoot};
+use crate::tls::{self, Certificates, Policies, TicketRoot};
 use crate::upstream::Pool;
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub sentry: Sentry,
     pub pools: Vec<Arc<Pool>>,
     pub branding: Branding,
+    /// What hosts ask of the connections that requests for them come on.
+    pub connections: Arc<Policies>,
     /// Requests that no service was found for.
     pub nobody: ServiceMetrics,
     pub trusted_proxies: Vec<IpNet>,
@@ -85,6 +87,7 @@ pub struct Loaded {
 pub struct Files {
     keys: Keys,
     branding: Branding,
+    connections: Arc<Policies>,
 }
 
 impl Loaded {
@@ -92,6 +95,7 @@ impl Loaded {
     pub fn read(config: &Config, clock: &Clock, faults: &mut Faults) -> Option<Self> {
         auth::install_crypto();
         let certificates = Certificates::load(&config.tls, clock.now(), faults);
+        let policies = Arc::new(Policies::load(&config.tls, faults));
         let root = TicketRoot::load(&config.tls.tickets, faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
@@ -107,8 +111,9 @@ impl Loaded {
         if !faults.concern("tls.certificates") {
             check_cover(config, &certificates, faults);
         }
-        let tls = tls::Material { certificates, root: root? };
-        Some(Self { tls, files: Files { keys: keys?, branding } })
+        let connections = Arc::clone(&policies);
+        let tls = tls::Material { certificates, policies, root: root? };
+        Some(Self { tls, files: Files { keys: keys?, branding, connections } })
     }
 }
 
@@ -210,6 +215,7 @@ impl Snapshot {
             guard,
             pools,
             branding: files.branding,
+            connections: files.connections,
             nobody: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
             on_outage: config.on_outage,

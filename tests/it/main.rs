@@ -60,6 +60,8 @@ mod gate;
 mod balancer;
 // TLS with clients that come again.
 mod handshakes;
+// What single hosts ask of connections: a least version, a client's certificate.
+mod host_tls;
 // Certificates while the edge runs.
 mod renewal;
 // Users, keys and tokens from the command line.

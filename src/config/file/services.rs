@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::OnOutage;
+use super::{HostTls, OnOutage};
 use crate::config::units::Time;
 
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +20,7 @@ pub struct Service {
     pub counts_as_activity: Option<bool>,
     pub read_timeout: Option<Time>,
     pub on_outage: Option<OnOutage>,
+    pub tls: HostTls,
     pub routes: Vec<Route>,
 }
 
