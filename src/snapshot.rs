@@ -27,7 +27,7 @@ use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
-use crate::upstream::Pool;
+use crate::upstream::{Pool, Secure};
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
 
@@ -88,6 +88,8 @@ pub struct Files {
     keys: Keys,
     branding: Branding,
     connections: Arc<Policies>,
+    /// In the order of the configuration's pools.
+    secure: Vec<Option<Secure>>,
 }
 
 impl Loaded {
@@ -99,6 +101,7 @@ impl Loaded {
         let root = TicketRoot::load(&config.tls.tickets, faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
+        let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, faults)).collect();
         if let Sessions::Memcached { servers, .. } = &config.sessions {
             for (at, server) in servers.iter().enumerate() {
                 if let Err(fault) = memcached::check(&server.address) {
@@ -113,7 +116,7 @@ impl Loaded {
         }
         let connections = Arc::clone(&policies);
         let tls = tls::Material { certificates, policies, root: root? };
-        Some(Self { tls, files: Files { keys: keys?, branding, connections } })
+        Some(Self { tls, files: Files { keys: keys?, branding, connections, secure } })
     }
 }
 
@@ -193,7 +196,12 @@ impl Snapshot {
             },
             Arc::clone(metrics),
         ));
-        let pools: Vec<Arc<Pool>> = config.pools.iter().map(|pool| Arc::new(Pool::build(pool, metrics))).collect();
+        let pools: Vec<Arc<Pool>> = config
+            .pools
+            .iter()
+            .zip(&files.secure)
+            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), metrics)))
+            .collect();
         let routes = Routes::build(
             &config.services,
             |service| Sentry::service_audience(settings, &service.name),

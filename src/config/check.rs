@@ -1,6 +1,7 @@
 //! From the document's shapes to checked types: one conversion that reports every fault and never stops at
 //! the first. A faulty part is replaced by a default, so that what depends on it can still be looked at.
 
+mod pool_tls;
 mod sentry;
 mod server;
 mod services;

@@ -42,6 +42,8 @@ mod return_urls;
 mod access;
 // Servers behind the edge: turns, failures, limits, bodies.
 mod upstream;
+// TLS to those servers.
+mod upstream_tls;
 // The session store away, frozen, restarted, emptied, full or lying.
 mod outage;
 // The hand-off's one-time ticket: redeemed once, in time, at its host, by its browser.
