@@ -3,6 +3,7 @@
 //! Decides; Pingora connects. Servers take turns by weight, and a server that this request has already failed on
 //! is passed over. Called by `proxy`.
 
+pub mod dial;
 mod secure;
 mod upgrade;
 

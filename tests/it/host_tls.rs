@@ -295,6 +295,18 @@ fn a_certificate_of_the_edges_own_issuer_is_none_of_the_clients() {
 }
 
 #[test]
+fn a_handshake_that_takes_too_long_is_ended_wherever_it_stands() {
+    let edge = edge().service("iqueue", &origin("iqueue")).server("timeouts: {tls_handshake: 200ms}").start();
+    // Nothing, and the beginning of a ClientHello.
+    for (count, bytes) in [(1.0, &b""[..]), (2.0, &[22, 3, 1, 2, 0, 1])] {
+        let mut silent = raw_plain(edge.address());
+        silent.send(bytes);
+        assert_eq!(silent.rest(), b"");
+        eventually("it is counted", || failures(&edge, "timeout") == count);
+    }
+}
+
+#[test]
 fn handshakes_that_fail_are_counted_by_reason() {
     let Scene { edge, .. } = &scene(MODERN);
     let address = edge.address();

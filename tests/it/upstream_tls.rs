@@ -7,6 +7,7 @@ use crate::harness::certificates::{Ca, Certificate, ca};
 use crate::harness::daemon::Daemon;
 use crate::harness::edge::Builder;
 use crate::harness::front::Front;
+use crate::harness::process::{sentry_edge, text};
 use crate::harness::{Edge, Origin, edge, eventually, front, origin, raw, streaming};
 
 /// The name that servers are issued certificates for; nobody resolves it.
@@ -214,6 +215,20 @@ fn without_a_ca_those_of_the_system_count() {
     std::fs::write(trusted.path(), &ca().pem).unwrap();
     let variable = ("SSL_CERT_FILE", trusted.path().to_str().unwrap());
     assert_eq!(status(&builder.run_with_variable(variable)), 200);
+}
+
+#[test]
+fn a_check_that_connects_shakes_hands() {
+    let app = origin("app");
+    let (good, bad) = (front(app.address, &issued()), front(app.address, &ca().issue(&["other.internal"])));
+    let (_folder, file) = builder(&[&good, &bad], TRUSTED).write();
+    let checked = sentry_edge(&["check", "-c", file.to_str().unwrap(), "--connect"]);
+    let said = text(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(&format!("pools.iqueue: {} cannot be reached: ", bad.address)), "{said}");
+    assert!(said.contains("certificate not valid for name \"app.internal\""), "{said}");
+    assert_eq!(good.shaken().len(), 1);
 }
 
 #[test]
