@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test compare bench load-test lint docs
+.PHONY: help deps build demo test compare bench load-test tls-scan lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -40,6 +40,12 @@ load-test: ## side by side with other proxies; SCENARIO="threads logs" or all, R
 	@.ci/deps build
 	@load-tests/setup
 	@python3 load-tests/run.py $(SCENARIO)
+
+tls-scan: ## sslyze and testssl.sh against a running edge, held against Mozilla's configurations; two minutes
+	@.ci/deps build
+	@.ci/deps tls-scan
+	@cargo test --locked --no-run --quiet --test it # the binary that the tests have made already
+	@python3 .ci/tls-scan
 
 lint: ## format, clippy and the documentation's links
 	@.ci/deps build

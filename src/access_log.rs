@@ -36,6 +36,8 @@ pub struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_duration: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<&'a str>,

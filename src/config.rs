@@ -24,9 +24,10 @@ pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Pr
 pub use secret::{Secret, SecretSource};
 pub use server::{Admin, Limits, Listener, Server, Timeouts};
 pub use services::{
-    Access, Credentials, IdentityHeaders, Pool, PoolProtocol, PoolServer, PoolTimeouts, Route, Service,
+    Access, ClientKey, Credentials, IdentityHeaders, Pool, PoolProtocol, PoolServer, PoolTimeouts, PoolTls, Route,
+    Service,
 };
-pub use tls::{Certificate, Hsts, Tickets, Tls, TlsVersion};
+pub use tls::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.

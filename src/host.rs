@@ -120,6 +120,10 @@ impl<T> HostTable<T> {
         };
     }
 
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.wildcard.values())
+    }
+
     pub fn find(&self, host: &Host) -> Option<&T> {
         self.exact.get(host).or_else(|| host.parent().and_then(|domain| self.wildcard.get(domain)))
     }

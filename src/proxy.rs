@@ -177,6 +177,9 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         if let Ok((pool, _)) = destination(exchange) {
             self.observe_upstream(exchange, pool, false, Instant::now());
+            if let Some(server) = exchange.tried.last() {
+                pool.server(*server).failed(&error);
+            }
             error.set_retry(exchange.tried.len() <= pool.retries);
         }
         exchange.upstream_begun = None;
@@ -240,8 +243,10 @@ impl Gateway {
     /// Counts the attempt that is under way, once.
     fn observe_upstream(&self, exchange: &Exchange, pool: &Pool, answered: bool, now: Instant) {
         let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
-        let metrics = &pool.server(*server).metrics;
+        let server = pool.server(*server);
+        let metrics = &server.metrics;
         if answered {
+            server.answered();
             metrics.answered.inc();
         } else {
             metrics.failed.inc();

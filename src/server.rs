@@ -125,11 +125,12 @@ impl Edge {
         };
         let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
         tls.certificates.publish(&lasting.metrics);
+        let tls = tls::Live::new(tls, config.tls.tickets.rotation, &lasting.clock).map_err(StartError::Tls)?;
         let snapshot = Snapshot::build(&config, files, &lasting, &ports);
         let mut edge = Self {
             file: file.to_owned(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-            tls: tls::Live::new(tls, config.tls.tickets.rotation, &lasting.clock),
+            tls,
             access,
             drain: Arc::new(Drain::default()),
             closing: watch::channel(false).0,
@@ -165,8 +166,7 @@ impl Edge {
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
-            let settings = self.tls.server_config(config.tls.min_version, http2).map_err(StartError::Tls)?;
-            let secured = Secured { acceptor: Arc::new(settings).into(), live: self.tls.clone() };
+            let secured = Secured { http2, live: self.tls.clone() };
             runtime.spawn(listener::serve(socket, service("https"), Some(secured), Arc::clone(&proxy)));
         }
         for socket in bound.http {

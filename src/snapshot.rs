@@ -27,8 +27,8 @@ use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
-use crate::tls::{self, Certificates, TicketRoot};
-use crate::upstream::Pool;
+use crate::tls::{self, Certificates, Policies, TicketRoot};
+use crate::upstream::{Pool, Secure};
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
 
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub sentry: Sentry,
     pub pools: Vec<Arc<Pool>>,
     pub branding: Branding,
+    /// What hosts ask of the connections that requests for them come on.
+    pub connections: Arc<Policies>,
     /// Requests that no service was found for.
     pub nobody: ServiceMetrics,
     pub trusted_proxies: Vec<IpNet>,
@@ -86,6 +88,9 @@ pub struct Loaded {
 pub struct Files {
     keys: Keys,
     branding: Branding,
+    connections: Arc<Policies>,
+    /// In the order of the configuration's pools.
+    secure: Vec<Option<Secure>>,
 }
 
 impl Loaded {
@@ -93,9 +98,11 @@ impl Loaded {
     pub fn read(config: &Config, clock: &Clock, faults: &mut Faults) -> Option<Self> {
         auth::install_crypto();
         let certificates = Certificates::load(&config.tls, clock.now(), faults);
+        let policies = Arc::new(Policies::load(&config.tls, faults));
         let root = TicketRoot::load(&config.tls.tickets, faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
+        let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, faults)).collect();
         if let Sessions::Memcached { servers, .. } = &config.sessions {
             for (at, server) in servers.iter().enumerate() {
                 if let Err(fault) = memcached::check(&server.address) {
@@ -108,8 +115,9 @@ impl Loaded {
         if !faults.concern("tls.certificates") {
             check_cover(config, &certificates, faults);
         }
-        let tls = tls::Material { certificates, root: root? };
-        Some(Self { tls, files: Files { keys: keys?, branding } })
+        let connections = Arc::clone(&policies);
+        let tls = tls::Material { certificates, policies, root: root? };
+        Some(Self { tls, files: Files { keys: keys?, branding, connections, secure } })
     }
 }
 
@@ -189,7 +197,12 @@ impl Snapshot {
             },
             Arc::clone(metrics),
         ));
-        let pools: Vec<Arc<Pool>> = config.pools.iter().map(|pool| Arc::new(Pool::build(pool, metrics))).collect();
+        let pools: Vec<Arc<Pool>> = config
+            .pools
+            .iter()
+            .zip(&files.secure)
+            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), metrics)))
+            .collect();
         let places: HashMap<&str, usize> =
             config.pools.iter().enumerate().map(|(at, pool)| (pool.name.as_str(), at)).collect();
         let routes = Routes::build(
@@ -213,6 +226,7 @@ impl Snapshot {
             guard,
             pools,
             branding: files.branding,
+            connections: files.connections,
             nobody: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
             on_outage: config.on_outage,

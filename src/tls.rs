@@ -1,9 +1,12 @@
-//! TLS towards clients: certificates, chosen by server name, tickets, and rustls' settings for a listener.
+//! TLS towards clients: certificates, chosen by server name, what each host asks of connections, and tickets.
 //!
-//! Requests are routed by their authority, never by the server name that chose the certificate. Loaded when a
-//! snapshot is built, so that a fault is told before anything is swapped. Called by `snapshot` and `server`.
+//! Requests are routed by their authority, never by the server name that chose certificate and policy. Loaded when a
+//! snapshot is built, so that a fault is told before anything is swapped. Called by `snapshot`, `server` and `proxy`.
 
 mod certificates;
+mod client_certificate;
+pub mod failure;
+mod policies;
 mod tickets;
 
 use std::sync::Arc;
@@ -11,16 +14,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig, ServerConnection,
+};
 use rustls::sign::CertifiedKey;
-use rustls::version::{TLS12, TLS13};
 
 pub use certificates::Certificates;
+pub use client_certificate::ClientCertificate;
+pub use policies::{Agreed, Policies, Policy};
 pub use tickets::Root as TicketRoot;
 use tickets::Tickets;
 
 use crate::clock::Clock;
 use crate::config::TlsVersion;
+use crate::host::Host;
 
 /// Answers a ClientHello from the certificates of the day.
 #[derive(Debug)]
@@ -37,6 +44,7 @@ impl ResolvesServerCert for ByServerName {
 /// What a configuration names for TLS, read and found good.
 pub struct Material {
     pub certificates: Certificates,
+    pub policies: Arc<Policies>,
     pub root: TicketRoot,
 }
 
@@ -45,20 +53,47 @@ pub struct Material {
 pub struct Live {
     certificates: Arc<ArcSwap<Certificates>>,
     tickets: Arc<Tickets>,
+    handshakes: Arc<ArcSwap<Handshakes>>,
+}
+
+/// How hands are shaken, by policy.
+struct Handshakes {
+    policies: Arc<Policies>,
+    settings: Vec<Settings>,
+}
+
+/// rustls' settings for one policy.
+struct Settings {
+    policy: Arc<Policy>,
+    http1: Arc<ServerConfig>,
+    http2: Arc<ServerConfig>,
+}
+
+/// How to go on with a client, once it has said which host it wants.
+pub struct Greeting {
+    policy: Arc<Policy>,
+    pub settings: Arc<ServerConfig>,
+    /// Whether there is a certificate for that host.
+    pub is_ours: bool,
 }
 
 impl Live {
-    pub fn new(material: Material, rotation: Duration, clock: &Clock) -> Self {
-        Self {
-            certificates: Arc::new(ArcSwap::from_pointee(material.certificates)),
-            tickets: Arc::new(Tickets::new(material.root, rotation, clock.clone())),
-        }
+    /// Errors are rustls' own and mean a defect of this build.
+    pub fn new(material: Material, rotation: Duration, clock: &Clock) -> Result<Self, rustls::Error> {
+        let Material { certificates, policies, root } = material;
+        let certificates = Arc::new(ArcSwap::from_pointee(certificates));
+        let tickets = Arc::new(Tickets::new(root, rotation, clock.clone()));
+        let handshakes = Handshakes::new(policies, &certificates, &tickets)?;
+        Ok(Self { certificates, tickets, handshakes: Arc::new(ArcSwap::from_pointee(handshakes)) })
     }
 
-    /// For the handshakes from now on.
-    pub fn renew(&self, material: Material) {
+    /// For the handshakes from now on. Errors as above; then nothing has changed.
+    pub fn renew(&self, material: Material) -> Result<(), rustls::Error> {
+        let handshakes = Handshakes::new(material.policies, &self.certificates, &self.tickets)?;
         self.renew_certificates(material.certificates);
         self.tickets.renew(material.root);
+        self.handshakes.store(Arc::new(handshakes));
+        Ok(())
     }
 
     pub fn renew_certificates(&self, certificates: Certificates) {
@@ -70,25 +105,82 @@ impl Live {
         self.certificates.load_full()
     }
 
-    /// The settings of an HTTPS listener. Errors are rustls' own and mean a defect of this build.
-    pub fn server_config(&self, min_version: TlsVersion, http2: bool) -> Result<ServerConfig, rustls::Error> {
-        // Mozilla "intermediate" from 1.2 on, "modern" from 1.3: rustls offers AEAD suites with forward secrecy alone.
-        let versions: &[&rustls::SupportedProtocolVersion] = match min_version {
-            TlsVersion::V1_2 => &[&TLS12, &TLS13],
-            TlsVersion::V1_3 => &[&TLS13],
-        };
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByServerName(Arc::clone(&self.certificates))));
-        config.alpn_protocols =
-            if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-        config.ticketer = Arc::clone(&self.tickets) as Arc<dyn ProducesTickets>;
-        // Tickets hold all there is: no table of sessions for workers to contend for.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        // Early data can be replayed, and with it a ticket or a form.
-        config.max_early_data_size = 0;
-        Ok(config)
+    /// What a client is answered that asks for this server name, on a listener with or without HTTP/2.
+    pub fn greet(&self, server_name: Option<&str>, http2: bool) -> Greeting {
+        let handshakes = self.handshakes.load();
+        let host = server_name.and_then(|name| Host::parse(name).ok());
+        let settings = handshakes.settings(host.as_ref());
+        Greeting {
+            policy: Arc::clone(&settings.policy),
+            settings: Arc::clone(if http2 { &settings.http2 } else { &settings.http1 }),
+            is_ours: server_name.is_some_and(|name| self.certificates.load().for_name(name).is_some()),
+        }
+    }
+}
+
+impl Handshakes {
+    fn new(
+        policies: Arc<Policies>,
+        certificates: &Arc<ArcSwap<Certificates>>,
+        tickets: &Arc<Tickets>,
+    ) -> Result<Self, rustls::Error> {
+        let mut settings: Vec<Settings> = Vec::new();
+        for policy in policies.all() {
+            if settings.iter().any(|known| Arc::ptr_eq(&known.policy, policy)) {
+                continue;
+            }
+            let mut config = server_config(policy, certificates, tickets)?;
+            let http1 = Arc::new(config.clone());
+            config.alpn_protocols.insert(0, b"h2".to_vec());
+            settings.push(Settings { policy: Arc::clone(policy), http1, http2: Arc::new(config) });
+        }
+        Ok(Self { policies, settings })
+    }
+
+    /// The first ones are those of hosts that ask for nothing themselves.
+    fn settings(&self, host: Option<&Host>) -> &Settings {
+        let policy = host.map(|host| self.policies.of(host));
+        let known = policy.and_then(|policy| self.settings.iter().find(|known| Arc::ptr_eq(&known.policy, policy)));
+        known.unwrap_or(&self.settings[0])
+    }
+}
+
+fn server_config(
+    policy: &Policy,
+    certificates: &Arc<ArcSwap<Certificates>>,
+    tickets: &Arc<Tickets>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(policy.versions())?
+        .with_client_cert_verifier(policy.verifier())
+        .with_cert_resolver(Arc::new(ByServerName(Arc::clone(certificates))));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Tickets hold all there is: no table of sessions for workers to contend for.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // A resumed session is not asked for a certificate again, and what it holds is not looked at again: it would
+    // outlive the certificate's end and its issuer's dismissal. So where certificates are asked for, nothing is resumed.
+    if policy.asks() {
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = Arc::clone(tickets) as Arc<dyn ProducesTickets>;
+    }
+    // Early data can be replayed, and with it a ticket or a form.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+impl Greeting {
+    /// What a connection came to that was made in this way.
+    pub fn agreed(&self, session: &ServerConnection) -> Agreed {
+        let certificate = session.peer_certificates().and_then(|chain| ClientCertificate::of(chain.first()?));
+        Agreed {
+            version: match session.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
+                _ => TlsVersion::V1_2,
+            },
+            asked: self.policy.issuers(),
+            certificate: certificate.map(Arc::new),
+        }
     }
 }
 

@@ -3,18 +3,22 @@
 //! Decides; Pingora connects. Servers take turns by weight, and a server that this request has already failed on
 //! is passed over. Called by `proxy`.
 
+pub mod dial;
+mod secure;
 mod upgrade;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use pingora_core::upstreams::peer::{HttpPeer, Scheme};
 
 use crate::config::{self, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
+pub use secure::Secure;
 
-/// Keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
+/// A bit of the group key: keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
 const UPGRADES: u64 = 1;
 
 /// Requests at once over one HTTP/2 connection to an application; more open another. What most servers allow.
@@ -37,11 +41,14 @@ pub struct Server {
     pub name: String,
     peer: HttpPeer,
     pub metrics: UpstreamMetrics,
+    /// Whether its last handshake failed, so that this is told once and not with every request.
+    mistrusted: AtomicBool,
 }
 
 impl Pool {
-    pub fn build(written: &config::Pool, metrics: &Metrics) -> Self {
-        let servers: Vec<Server> = written.servers.iter().map(|s| server(written, s, metrics)).collect();
+    /// `secure` for a pool that is spoken to over TLS.
+    pub fn build(written: &config::Pool, secure: Option<&Secure>, metrics: &Metrics) -> Self {
+        let servers: Vec<Server> = written.servers.iter().map(|s| server(written, s, secure, metrics)).collect();
         let weights: Vec<usize> = written.servers.iter().map(|server| usize::from(server.weight)).collect();
         Self {
             name: written.name.clone(),
@@ -102,26 +109,58 @@ impl Pool {
             // HTTP/2 servers that take WebSockets do so over HTTP/1.1.
             peer.options.set_http_version(1, 1);
             peer.options.custom_l4 = Some(Arc::new(upgrade::Connector));
-            peer.group_key = UPGRADES;
+            peer.group_key |= UPGRADES;
             peer.options.idle_timeout = Some(Duration::from_millis(1));
         }
         peer
     }
 }
 
-fn server(pool: &config::Pool, written: &config::PoolServer, metrics: &Metrics) -> Server {
+impl Server {
+    /// Notes that it could not be connected to. What is wrong with a certificate is said to operators once, when it
+    /// begins; clients do not learn it.
+    pub fn failed(&self, error: &Error) {
+        if is_mistrust(error) && !self.mistrusted.swap(true, Ordering::Relaxed) {
+            let why = error.context.as_ref().map(|context| context.as_str()).unwrap_or_default();
+            log::error!("no TLS with the application's server {}, and its requests are refused: {why}", self.name);
+        }
+    }
+
+    /// Notes that it answered.
+    pub fn answered(&self) {
+        if self.mistrusted.load(Ordering::Relaxed) && self.mistrusted.swap(false, Ordering::Relaxed) {
+            log::info!("TLS with the application's server {} is well again", self.name);
+        }
+    }
+}
+
+/// Whether a connection came to nothing because there was no TLS to be had with the server, or not with the right one.
+pub fn is_mistrust(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert)
+}
+
+fn server(pool: &config::Pool, written: &config::PoolServer, secure: Option<&Secure>, metrics: &Metrics) -> Server {
     // An empty SNI keeps all plaintext connections to a server in one group of Pingora's pool.
     let mut peer = HttpPeer::new(written.address, false, String::new());
+    if let Some(secure) = secure {
+        peer.scheme = Scheme::HTTPS;
+        peer = secure.secure(peer, written.name.rsplit_once(':').map_or("", |(host, _)| host));
+    }
     peer.options.connection_timeout = Some(pool.timeouts.connect);
     peer.options.total_connection_timeout = Some(pool.timeouts.connect);
     peer.options.read_timeout = Some(pool.timeouts.read);
     peer.options.write_timeout = Some(pool.timeouts.write);
     peer.options.idle_timeout = Some(pool.timeouts.idle);
-    if pool.protocol == PoolProtocol::H2c {
+    if matches!(pool.protocol, PoolProtocol::H2 | PoolProtocol::H2c) {
         peer.options.set_http_version(2, 2);
         peer.options.max_h2_streams = STREAMS;
     }
-    Server { name: written.name.clone(), peer, metrics: metrics.traffic.upstream(&pool.name, &written.name) }
+    Server {
+        name: written.name.clone(),
+        peer,
+        metrics: metrics.traffic.upstream(&pool.name, &written.name),
+        mistrusted: AtomicBool::default(),
+    }
 }
 
 /// Smooth weighted round robin, worked out beforehand: weights 3 and 1 give 0 0 1 0, never 0 0 0 1.
@@ -158,10 +197,11 @@ mod tests {
                 })
                 .collect(),
             protocol: PoolProtocol::Http1,
+            tls: None,
             timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },
             retries: 2,
         };
-        Pool::build(&written, &Metrics::new("test").unwrap())
+        Pool::build(&written, None, &Metrics::new("test").unwrap())
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `check`: everything that can be said of a configuration without serving it.
 
-use std::net::TcpStream;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::server;
 use crate::sessions::cluster::member::Member;
 use crate::sessions::memcached::{MemcachedServer, Settings};
+use crate::upstream::dial::dial;
 
 #[derive(Args)]
 pub struct Check {
@@ -39,7 +39,7 @@ fn connect(config: &Config) -> Result<(), Failure> {
     let mut unreachable = Vec::new();
     for pool in &config.pools {
         for server in &pool.servers {
-            if let Err(error) = TcpStream::connect_timeout(&server.address, pool.timeouts.connect) {
+            if let Err(error) = dial(pool, server) {
                 unreachable.push(format!("pools.{}: {} cannot be reached: {error}", pool.name, server.name));
             }
         }

@@ -1,6 +1,7 @@
 //! From the document's shapes to checked types: one conversion that reports every fault and never stops at
 //! the first. A faulty part is replaced by a default, so that what depends on it can still be looked at.
 
+mod pool_tls;
 mod sentry;
 mod server;
 mod services;
@@ -19,6 +20,7 @@ use super::{Config, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer, 
 pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let mut check = Check { directory, faults };
     let pools = check.pools(file.pools);
+    let tls = check.tls(&file.tls, &file.sentry, &file.services);
     let sentry = check.sentry(file.sentry);
     let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, OutagePolicy::Deny);
     let record_interval = time(file.sessions.record_interval, seconds(30));
@@ -27,7 +29,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     Config {
         server: check.server(file.server),
         log: check.log(file.log),
-        tls: check.tls(file.tls),
+        tls,
         sessions: check.sessions(file.sessions),
         users: check.users(file.users),
         record_interval,

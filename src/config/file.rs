@@ -141,6 +141,22 @@ pub struct Tls {
     pub hsts: Option<Hsts>,
 }
 
+/// Of the hosts of a service, or of the sign-on host.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct HostTls {
+    pub min_version: Option<String>,
+    pub client_ca: Option<String>,
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificate {
+    Required,
+    Optional,
+}
+
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged, expecting = "`off`, `{max_age: 365d}` or `{max_age: 365d, include_subdomains: true}`")]
 pub enum Hsts {

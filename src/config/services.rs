@@ -1,6 +1,7 @@
 //! The checked types of applications and of the servers behind them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub struct Pool {
     pub name: String,
     pub servers: Vec<PoolServer>,
     pub protocol: PoolProtocol,
+    pub tls: Option<PoolTls>,
     pub timeouts: PoolTimeouts,
     pub retries: usize,
 }
@@ -71,8 +73,29 @@ pub struct Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolProtocol {
     Http1,
+    /// HTTP/2 over TLS.
+    H2,
     /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3): what gRPC servers speak.
     H2c,
+}
+
+/// TLS to applications. What is in the files is looked at by the room `upstream`.
+#[derive(Clone, Debug)]
+pub struct PoolTls {
+    /// Where it stands in the file, for faults that reading it brings to light.
+    pub place: String,
+    /// Whom the servers' certificates have to name; a server's own host, unless it is said.
+    pub server_name: Option<String>,
+    /// PEM: who issues them; the system's CAs, unless it is said.
+    pub ca: Option<PathBuf>,
+    pub client: Option<ClientKey>,
+}
+
+/// What the edge shows of itself, both PEM.
+#[derive(Clone, Debug)]
+pub struct ClientKey {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug)]

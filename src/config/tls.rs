@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::SecretSource;
+use crate::host::HostPattern;
 
 #[derive(Clone, Debug)]
 pub struct Tls {
     pub min_version: TlsVersion,
+    /// What hosts ask for themselves; every host is here, as an exact one may stand below another's wildcard.
+    pub hosts: Vec<HostTls>,
     pub certificates: Vec<Certificate>,
     pub tickets: Tickets,
     /// How often the certificates' files are looked at.
@@ -38,7 +41,26 @@ pub struct Tickets {
     pub rotation: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the hosts of a service, or the sign-on host, ask of connections to them.
+#[derive(Clone, Debug)]
+pub struct HostTls {
+    /// Where it stands in the file, for faults that reading it brings to light.
+    pub place: String,
+    pub hosts: Vec<HostPattern>,
+    pub min_version: TlsVersion,
+    pub clients: Option<ClientCertificates>,
+}
+
+/// Who may connect.
+#[derive(Clone, Debug)]
+pub struct ClientCertificates {
+    /// PEM: whoever issues them.
+    pub ca: PathBuf,
+    /// Else a client may come without one.
+    pub required: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     V1_2,
     V1_3,

@@ -24,6 +24,8 @@ pub struct TrafficMetrics {
     pub connections_refused: IntCounterVec,
     /// labels `version`, `resumed`, `result`
     pub tls_handshakes: IntCounterVec,
+    /// label `reason`
+    pub tls_handshake_failures: IntCounterVec,
     /// label `name`
     pub certificate_expiry: GaugeVec,
     pub headers_dropped: HeadersDropped,
@@ -92,6 +94,11 @@ impl TrafficMetrics {
                 "tls_handshakes_total",
                 "TLS handshakes with clients",
                 &["version", "resumed", "result"],
+            )?,
+            tls_handshake_failures: make.counters(
+                "tls_handshake_failures_total",
+                "TLS handshakes with clients that came to nothing",
+                &["reason"],
             )?,
             certificate_expiry: make.gauges(
                 "certificate_expiry_timestamp_seconds",

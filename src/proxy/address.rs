@@ -4,7 +4,7 @@ use http::StatusCode;
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::connection::Connection;
+use super::connection::{Connection, Elsewhere};
 use super::decide::{Decision, asked};
 use super::exchange::Exchange;
 use crate::host::{Authority, Host};
@@ -29,7 +29,22 @@ impl Gateway {
         if !is_tls(session) {
             return Some(to_https(session, authority, exchange.snapshot.https_port));
         }
-        (!is_covered(session, &authority.host)).then(|| elsewhere(session, exchange))
+        self.on_this_connection(session, exchange, &authority.host).err()
+    }
+
+    /// HTTP/2 clients send requests for all hosts of a certificate over one connection (RFC 9113 §9.1.1). For others
+    /// nobody has shown them who we are; and a host may ask more of connections than this one's did. Notes who the
+    /// client has shown itself to be, for a host that asks.
+    fn on_this_connection(&self, session: &Session, exchange: &mut Exchange, host: &Host) -> Result<(), Decision> {
+        let Some(connection) = Connection::of(session.as_downstream()) else { return Ok(()) };
+        let policy = exchange.snapshot.connections.of(host);
+        if let Err(why) = connection.serves(host, policy) {
+            return Err(elsewhere(session, exchange, why));
+        }
+        if policy.asks() {
+            exchange.client_certificate = connection.client_certificate().cloned();
+        }
+        Ok(())
     }
 }
 
@@ -50,15 +65,12 @@ fn to_https(session: &Session, authority: &Authority, port: Option<u16>) -> Deci
     Reply::moved(&format!("https://{}{port}{target}", authority.host)).into()
 }
 
-/// Whether the certificate of the request's connection is good for the host. HTTP/2 clients send requests for all
-/// hosts of a certificate over one connection (RFC 9113 §9.1.1); for another, nobody has shown them who we are.
-fn is_covered(session: &Session, host: &Host) -> bool {
-    Connection::of(session.as_downstream()).is_none_or(|connection| connection.covers(host))
-}
-
 /// `421` (RFC 9110 §15.5.20): served here, on a connection of its own.
-fn elsewhere(session: &Session, exchange: &mut Exchange) -> Decision {
-    exchange.reason = Some("certificate");
+fn elsewhere(session: &Session, exchange: &mut Exchange, why: Elsewhere) -> Decision {
+    exchange.reason = Some(match why {
+        Elsewhere::Certificate => "certificate",
+        Elsewhere::Policy => "tls_policy",
+    });
     let text = "This address is served on a connection of its own. Try again.";
     Reply::problem(&asked(session, exchange), StatusCode::MISDIRECTED_REQUEST, "Another connection", text).into()
 }

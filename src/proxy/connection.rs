@@ -15,6 +15,7 @@ use pingora_http::ResponseHeader;
 
 use crate::host::{Host, HostPattern};
 use crate::hygiene::Malformed;
+use crate::tls::{Agreed, ClientCertificate, Policy};
 
 /// One client connection, shared by its stream and its requests. A new one has its first head due.
 #[derive(Debug, Default)]
@@ -34,6 +35,16 @@ struct Shown {
     server_name: Box<str>,
     /// All that the certificate covers.
     names: Arc<[HostPattern]>,
+    agreed: Agreed,
+}
+
+/// Why a request has to come on another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// The certificate that the client was shown is not good for the host.
+    Certificate,
+    /// The host asks for a later version, or for a certificate that this client was not asked for.
+    Policy,
 }
 
 /// What the next bytes from the client belong to.
@@ -52,16 +63,26 @@ pub enum Reading {
 
 impl Connection {
     /// One over TLS, whose client asked for this name and was shown a certificate for these.
-    pub fn shown(server_name: &str, names: Option<Arc<[HostPattern]>>) -> Self {
+    pub fn shown(server_name: &str, names: Option<Arc<[HostPattern]>>, agreed: Agreed) -> Self {
         let names = names.unwrap_or_default();
-        Self { shown: Some(Shown { server_name: server_name.into(), names }), ..Self::default() }
+        Self { shown: Some(Shown { server_name: server_name.into(), names, agreed }), ..Self::default() }
     }
 
-    /// Whether the certificate that the client was shown covers a host. Without TLS none was needed.
-    pub fn covers(&self, host: &Host) -> bool {
-        self.shown.as_ref().is_none_or(|shown| {
-            *shown.server_name == *host.as_str() || shown.names.iter().any(|name| name.matches(host))
-        })
+    /// Whether a request for a host, which has this policy, may come on this connection: the certificate that the
+    /// client was shown covers it, and what was agreed on is what it asks for. Without TLS nothing was needed.
+    pub fn serves(&self, host: &Host, policy: &Policy) -> Result<(), Elsewhere> {
+        let Some(shown) = &self.shown else { return Ok(()) };
+        let covered = *shown.server_name == *host.as_str() || shown.names.iter().any(|name| name.matches(host));
+        match covered {
+            false => Err(Elsewhere::Certificate),
+            true if !policy.admits(&shown.agreed) => Err(Elsewhere::Policy),
+            true => Ok(()),
+        }
+    }
+
+    /// What the client has shown of itself.
+    pub fn client_certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.shown.as_ref()?.agreed.certificate.as_ref()
     }
 
     pub fn reading(&self) -> Reading {
@@ -122,7 +143,11 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::TlsVersion;
+    use crate::tls::Policies;
 
     #[test]
     fn the_first_head_is_due_at_once_and_later_ones_when_they_begin() {
@@ -137,14 +162,23 @@ mod tests {
         assert_eq!(connection.reading(), Reading::Head);
     }
 
+    fn plain() -> (Agreed, Arc<Policy>) {
+        let agreed = Agreed { version: TlsVersion::V1_2, asked: None, certificate: None };
+        let yaml = "tls: {min_version: '1.2'}";
+        let (config, mut faults) = crate::config::parse(Path::new("edge.yaml"), yaml).unwrap();
+        let policies = Policies::load(&config.tls, &mut faults);
+        (agreed, Arc::clone(policies.of(&Host::placeholder())))
+    }
+
     #[test]
     fn a_certificate_covers_what_it_names_and_plain_http_everything() {
         let names: Arc<[HostPattern]> = [HostPattern::parse("*.a.test").unwrap()].into();
-        let connection = Connection::shown("x.a.test", Some(names));
-        let covers = |host: &str| connection.covers(&Host::parse(host).unwrap());
+        let (agreed, policy) = plain();
+        let connection = Connection::shown("x.a.test", Some(names), agreed);
+        let covers = |host: &str| connection.serves(&Host::parse(host).unwrap(), &policy).is_ok();
         assert!(covers("x.a.test") && covers("y.a.test"));
         assert!(!covers("a.test") && !covers("b.test") && !covers("z.y.a.test"));
-        assert!(Connection::default().covers(&Host::parse("b.test").unwrap()));
+        assert_eq!(Connection::default().serves(&Host::parse("b.test").unwrap(), &policy), Ok(()));
     }
 
     #[test]

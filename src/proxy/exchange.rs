@@ -14,6 +14,7 @@ use crate::auth::Identity;
 use crate::drain::InFlight;
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
+use crate::tls::ClientCertificate;
 
 pub struct Exchange {
     pub begun: Instant,
@@ -28,6 +29,8 @@ pub struct Exchange {
     pub service: Option<Arc<Service>>,
     /// `request_filter`: which of its routes.
     pub route: usize,
+    /// `request_filter`: of the client, where the host asks for one.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
     /// `request_filter`: set when the guard admitted somebody.
     pub identity: Option<Identity>,
     /// `request_filter`: how the guard decided, for the log.
@@ -97,6 +100,7 @@ impl Exchange {
             request_id: RequestId::default(),
             service: None,
             route: 0,
+            client_certificate: None,
             identity: None,
             outcome: None,
             reason: None,

@@ -29,6 +29,8 @@ pub struct Forwarding<'a> {
 }
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Who the client has shown itself to be over TLS, as Envoy writes it.
+pub static CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -37,7 +39,7 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub static ASSERTION: HeaderName = HeaderName::from_static("x-sentry-assertion");
 
 /// Fields that an application may find beyond those that the client sent: all of the above, who the user is, and Host.
-const MOST_SET: usize = 12;
+const MOST_SET: usize = 13;
 
 /// Lets `change` at the fields of a request. Afterwards their names are in lower case, as those of HTTP/2 are anyway
 /// and as case has no meaning (RFC 9110 §5.1), and the target is in origin form: an absolute one is for proxies, an
@@ -64,9 +66,12 @@ pub fn rewrite_response(head: &mut ResponseHeader, change: impl FnOnce(&mut Head
     if reason.is_some() { head.set_reason_phrase(reason.as_deref()) } else { Ok(()) }
 }
 
-/// Fields that say where a request came from. Only we, and proxies that are trusted, may say that.
+/// Fields that say where a request came from, or from whom. Only we, and proxies that are trusted, may say that.
 fn says_where(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("x-") else { return name == "forwarded" };
+    // The last two: a client's certificate, by RFC 9440.
+    let Some(rest) = name.strip_prefix("x-") else {
+        return ["forwarded", "client-cert", "client-cert-chain"].contains(&name);
+    };
     rest == "real-ip" || ["forwarded-", "original-", "rewrite-"].iter().any(|ours| rest.starts_with(ours))
 }
 

@@ -38,6 +38,9 @@ impl Gateway {
         };
         let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
         headers::set(fields, &forwarding, &request.headers, identity)?;
+        if let Some(certificate) = &exchange.client_certificate {
+            fields.insert(headers::CLIENT_CERTIFICATE.clone(), certificate.told().clone());
+        }
         self.assert_identity(fields, exchange)?;
         // An HTTP/2 request has no Host field, and the application needs one.
         if request.version == Version::HTTP_2 {

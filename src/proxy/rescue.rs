@@ -3,6 +3,8 @@
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::upstream::is_mistrust;
+
 /// The kind of error of a stream that cannot be watched.
 pub const TOO_MANY_STREAMS: &str = "too_many_streams";
 
@@ -27,6 +29,7 @@ const UNREACHABLE: Rescue = Rescue {
     title: "The application cannot be reached",
     text: "We are likely at work on it. Please try again in a moment.",
 };
+const MISTRUSTED: Rescue = Rescue { label: "upstream_tls", ..UNREACHABLE };
 const NO_SERVER: Rescue = Rescue {
     status: StatusCode::SERVICE_UNAVAILABLE,
     label: "no_server",
@@ -80,6 +83,7 @@ pub fn rescue(error: &Error) -> Option<Rescue> {
         (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,
         (_, ErrorSource::Downstream) => MALFORMED,
         (ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout, _) => TOO_SLOW,
+        (_, ErrorSource::Upstream) if is_mistrust(error) => MISTRUSTED,
         (_, ErrorSource::Upstream) => UNREACHABLE,
         _ => OURS,
     };
@@ -94,6 +98,7 @@ mod tests {
     fn blame_decides_what_the_client_learns() {
         let label = |error: Box<Error>| rescue(&error).map(|rescue| rescue.label);
         assert_eq!(label(Error::new_up(ErrorType::ConnectRefused)), Some("upstream_failed"));
+        assert_eq!(label(Error::new_up(ErrorType::TLSHandshakeFailure)), Some("upstream_tls"));
         assert_eq!(label(Error::new_up(ErrorType::ConnectTimedout)), Some("upstream_timeout"));
         assert_eq!(label(Error::new_up(ErrorType::ReadTimedout)), Some("upstream_timeout"));
         assert_eq!(label(Error::new_down(ErrorType::ReadTimedout)), Some("client_timeout"));

@@ -1,19 +1,27 @@
 //! From a TCP connection to a stream that Pingora serves: TLS done in time, and what is to be known of it.
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use pingora_core::protocols::SocketDigest;
 use pingora_core::protocols::tls::SslDigest;
+use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::caller::Caller;
 use super::listener::{Secured, Service};
 use super::stream::{Facts, Stream, Terms, Watch};
 use super::transport::Transport;
 use crate::proxy::Connection;
+use crate::tls::{Greeting, failure};
+
+/// A fatal alert, in a record of TLS 1.2, as before any agreement (RFC 8446 §5.1, §6).
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 impl Service {
     /// `None` when it came to nothing; that was counted.
@@ -26,12 +34,13 @@ impl Service {
         let mut connection = Connection::default();
         let (transport, tls, http2) = match tls {
             None => (Transport::Plain(socket), None, false),
-            Some(Secured { acceptor, live }) => {
-                let stream = self.shake_hands(socket, acceptor).await?;
+            Some(secured) => {
+                let (stream, greeting) = self.shake_hands(socket, &secured).await?;
                 let session = stream.get_ref().1;
-                if let Some(name) = session.server_name() {
-                    connection = Connection::shown(name, live.certificates().covered_beside(name));
-                }
+                // There is one, or there was no handshake; without one nothing would be served.
+                let name = session.server_name().unwrap_or_default();
+                let names = secured.live.certificates().covered_beside(name);
+                connection = Connection::shown(name, names, greeting.agreed(session));
                 let (tls, http2) = (ssl_digest(session), session.alpn_protocol() == Some(b"h2"));
                 (Transport::Tls(Box::new(stream)), Some(Arc::new(tls)), http2)
             }
@@ -54,35 +63,50 @@ impl Service {
         Some(Stream::new(transport, facts, watch))
     }
 
-    async fn shake_hands(
-        &self,
-        socket: TcpStream,
-        acceptor: TlsAcceptor,
-    ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-        match tokio::time::timeout(self.handshake, acceptor.accept(socket)).await {
-            Ok(Ok(stream)) => {
+    async fn shake_hands(&self, socket: TcpStream, secured: &Secured) -> Option<(TlsStream<TcpStream>, Greeting)> {
+        let reason = match tokio::time::timeout(self.handshake, secured.shake_hands(socket)).await {
+            Ok(Ok((stream, greeting))) => {
                 let session = stream.get_ref().1;
                 let resumed = match session.handshake_kind() {
                     Some(HandshakeKind::Resumed) => "true",
                     _ => "false",
                 };
                 self.handshaken(version(session), resumed, "ok");
-                Some(stream)
+                return Some((stream, greeting));
             }
-            // Scanners fail handshakes all day: they are counted, and not logged one by one.
-            Ok(Err(_)) => {
+            Ok(Err(reason)) => {
                 self.handshaken("none", "false", "failed");
-                None
+                reason
             }
             Err(_) => {
                 self.handshaken("none", "false", "timeout");
-                None
+                "timeout"
             }
-        }
+        };
+        self.metrics.traffic.tls_handshake_failures.with_label_values(&[reason]).inc();
+        None
     }
 
     fn handshaken(&self, version: &str, resumed: &str, result: &str) {
         self.metrics.traffic.tls_handshakes.with_label_values(&[version, resumed, result]).inc();
+    }
+}
+
+impl Secured {
+    /// Reads whom the client wants, and goes on as that host asks. `Err` is the reason, for a label.
+    async fn shake_hands(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, Greeting), &'static str> {
+        let reason = |error: io::Error| failure::reason(&error);
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(reason)?;
+        let greeting = self.live.greet(begun.client_hello().server_name(), self.http2);
+        if !greeting.is_ours {
+            // rustls would say `access_denied`; RFC 6066 §3 has a word of its own. The client may be gone already.
+            let mut socket = begun.io;
+            socket.write_all(UNRECOGNIZED_NAME).await.ok();
+            socket.shutdown().await.ok();
+            return Err("server_name");
+        }
+        let stream = begun.into_stream(Arc::clone(&greeting.settings)).await.map_err(reason)?;
+        Ok((stream, greeting))
     }
 }
 

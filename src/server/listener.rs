@@ -13,7 +13,6 @@ use pingora_core::apps::{HttpServerApp, ServerApp};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
 use super::StartError;
 use super::caller::Caller;
@@ -54,7 +53,8 @@ pub struct Service {
 /// A listener's TLS.
 #[derive(Clone)]
 pub struct Secured {
-    pub acceptor: TlsAcceptor,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
     pub live: tls::Live,
 }
 

@@ -32,7 +32,10 @@ impl Edge {
         let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
         let snapshot = Snapshot::build(&config, files, &self.lasting, &ports);
         tls.certificates.publish(&self.lasting.metrics);
-        self.tls.renew(tls);
+        if let Err(error) = self.tls.renew(tls) {
+            // It depends on nothing that a file says, so this cannot be either.
+            log::error!("TLS stays as it is: {error}");
+        }
         self.snapshot.store(Arc::new(snapshot));
         if let Err(error) = self.store.rearrange(&config, &self.lasting.metrics) {
             // Its addresses were looked at above, so this cannot be.
@@ -75,7 +78,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         changed("sentry.login.workers", &old.sentry.login.workers, &new.sentry.login.workers),
         changed("sentry.login.queue", &old.sentry.login.queue, &new.sentry.login.queue),
         changed("sentry.login.deadline", &old.sentry.login.deadline, &new.sentry.login.deadline),
-        changed("tls.min_version", &old.tls.min_version, &new.tls.min_version),
         changed("tls.tickets.rotation", &old.tls.tickets.rotation, &new.tls.tickets.rotation),
         changed("sessions.store", &what_stays(&old.sessions), &what_stays(&new.sessions)),
         changed("users", &old.users, &new.users),

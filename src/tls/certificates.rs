@@ -137,7 +137,8 @@ fn load(files: &config::Certificate, now: UnixTime) -> Result<Loaded, FileFault>
     Ok(Loaded { certified: Arc::new(certified), names, ends })
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM file, one at least.
+pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let cannot = |error| format!("cannot read {}: {error}", path.display());
     let chain: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;

@@ -4,7 +4,8 @@
 //! any order. Where the answer is taken first, the end of that body is then taken for the end of the tunnel, and the
 //! WebSocket closes right after its handshake (pingora#946). Both are ready at once when an application answers fast
 //! or the machine is busy. So these connections answer the first reads with "not yet": that gives the loop turns in
-//! which the end of the body alone is ready.
+//! which the end of the body alone is ready. Over TLS the handshake reads and writes first, so each of the first writes
+//! begins this anew.
 
 use std::io;
 use std::pin::Pin;
@@ -22,6 +23,9 @@ use tokio::net::TcpStream;
 /// In the first turn the end of the body is sent, in the second it is received; the others are to spare.
 const TURNS: u8 = 4;
 
+/// A handshake takes up to three, the request one or two.
+const WRITES: u8 = 6;
+
 /// Makes such connections.
 #[derive(Debug)]
 pub struct Connector;
@@ -30,6 +34,8 @@ pub struct Connector;
 struct Patient {
     socket: TcpStream,
     turns: u8,
+    /// How many more writes make reads wait again.
+    writes: u8,
 }
 
 #[async_trait]
@@ -44,7 +50,7 @@ impl L4Connect for Connector {
             };
             Error::because(kind, format!("connecting to {address}"), error)
         })?;
-        Ok(VirtualSocketStream::new(Box::new(Patient { socket, turns: TURNS })).into())
+        Ok(VirtualSocketStream::new(Box::new(Patient { socket, turns: TURNS, writes: WRITES })).into())
     }
 }
 
@@ -71,6 +77,10 @@ impl AsyncRead for Patient {
 
 impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.writes > 0 {
+            self.writes -= 1;
+            self.turns = TURNS;
+        }
         Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 

@@ -1,5 +1,5 @@
 //! gRPC as it is on the wire: HTTP/2 from the client to the application, messages both ways before either side ends,
-//! and a status in trailers. The application speaks HTTP/2 without TLS and nothing else.
+//! and a status in trailers. The application speaks HTTP/2 and nothing else, with TLS and without.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,7 +14,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::harness::certificates::ca;
 use crate::harness::client::connect;
+use crate::harness::front::Front;
 use crate::harness::{Client, Edge, edge, eventually, origin, raw, runtime};
 
 type Frames = StreamBody<Stream>;
@@ -67,10 +69,14 @@ fn application() -> SocketAddr {
 }
 
 fn scene() -> (Edge, Client) {
+    scene_of(&format!("{{servers: [\"{}\"], protocol: h2c}}", application()))
+}
+
+fn scene_of(pool: &str) -> (Edge, Client) {
     // Where requests go is said by the pool alone; the login page is nobody's.
     let edge = edge()
         .service_with("iqueue", &origin("nobody"), "routes: [{path: /public.Service/, access: public}]")
-        .pool("iqueue", &format!("{{servers: [\"{}\"], protocol: h2c}}", application()))
+        .pool("iqueue", pool)
         .start();
     let mut browser = edge.client();
     browser.sign_in(&edge.url("iqueue", "/"), "ada", crate::harness::edge::PASSWORD);
@@ -111,7 +117,22 @@ impl Call {
 
 #[test]
 fn messages_pass_both_ways_while_the_call_lasts_and_trailers_at_its_end() {
-    let (edge, browser) = scene();
+    messages_pass(scene());
+}
+
+#[test]
+fn and_over_tls_where_calls_share_a_connection() {
+    let server = Front::offering(application(), &ca().issue(&["app.internal"]), &["h2"]);
+    let address = server.address;
+    let tls = "tls: {ca: ca.pem, server_name: app.internal}";
+    let (edge, browser) = scene_of(&format!("{{servers: [\"{address}\"], protocol: h2, {tls}}}"));
+    messages_pass((edge, browser));
+    let shaken = server.shaken();
+    assert!(shaken.iter().all(|one| one.protocol.as_deref() == Some("h2")), "{shaken:?}");
+    assert_eq!(shaken.len(), 1, "the login's page came over it as well: {shaken:?}");
+}
+
+fn messages_pass((edge, browser): (Edge, Client)) {
     let cookie = browser.cookie_field("iqueue.test");
     runtime().block_on(async {
         let mut call = call(&edge, "/echo.Service/Chat", &cookie).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::harness::certificates::ca;
-use crate::harness::{Edge, Origin, edge, eventually, origin, runtime};
+use crate::harness::{Edge, Origin, edge, eventually, openssl, origin, runtime};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
@@ -75,6 +75,31 @@ fn a_session_is_resumed_on_another_edge_and_after_a_restart() {
     assert!(!client.is_resumed(&first));
     first.restart();
     assert!(client.is_resumed(&first));
+}
+
+/// The same with OpenSSL's client, processes of their own, and the first of them gone before the third is there.
+#[test]
+fn a_saved_session_is_resumed_by_other_processes_that_have_the_secret() {
+    let iqueue = origin("iqueue");
+    let builder = edge().service_with("iqueue", &iqueue, "access: public").tls(&format!("tickets: {}", secret(SECRET)));
+    let (first, second) = (builder.clone().run(), builder.clone().run());
+    let folder = tempfile::tempdir().unwrap();
+    let saved = |version: &str| folder.path().join(version).to_str().unwrap().to_owned();
+    let visit = |address, version: &str, what: &str| {
+        let visit = openssl(address, "iqueue.test", &[version, what, &saved(version)]);
+        assert_eq!(visit.status(), 200, "{version}: {}", visit.text);
+        visit
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        assert!(visit(first.address, version, "-sess_out").is_new());
+        assert!(visit(first.address, version, "-sess_in").is_resumed(), "{version}");
+        assert!(visit(second.address, version, "-sess_in").is_resumed(), "{version}: by another edge");
+    }
+    drop(first);
+    let restarted = builder.run();
+    for version in ["-tls1_2", "-tls1_3"] {
+        assert!(visit(restarted.address, version, "-sess_in").is_resumed(), "{version}: after a restart");
+    }
 }
 
 #[test]

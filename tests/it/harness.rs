@@ -13,12 +13,15 @@ pub mod edge;
 pub mod faulty;
 pub mod forgery;
 pub mod frames;
+pub mod front;
 pub mod http2;
 pub mod memcached;
+pub mod openssl;
 pub mod origin;
 pub mod process;
 pub mod raw;
 pub mod streaming;
+pub mod visitor;
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -32,11 +35,14 @@ pub use connection::Connection;
 pub use daemon::{Daemon, Running};
 pub use edge::{Edge, edge};
 pub use faulty::{Fault, faulty};
+pub use front::front;
 pub use http2::Http2;
 pub use memcached::{Memcached, memcached};
+pub use openssl::openssl;
 pub use origin::{Origin, origin};
 pub use raw::{Raw, raw};
 pub use streaming::{Streaming, streaming};
+pub use visitor::{Visitor, visitor};
 
 /// The runtime that clients and origins run on; edges have one of their own.
 pub fn runtime() -> &'static tokio::runtime::Runtime {

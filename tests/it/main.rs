@@ -44,6 +44,8 @@ mod return_urls;
 mod access;
 // Servers behind the edge: turns, failures, limits, bodies.
 mod upstream;
+// TLS to those servers.
+mod upstream_tls;
 // The session store away, frozen, restarted, emptied, full or lying.
 mod outage;
 // The hand-off's one-time ticket: redeemed once, in time, at its host, by its browser.
@@ -66,6 +68,8 @@ mod crowds;
 mod balancer;
 // TLS with clients that come again.
 mod handshakes;
+// What single hosts ask of connections: a least version, a client's certificate.
+mod host_tls;
 // Certificates while the edge runs.
 mod renewal;
 // Users, keys and tokens from the command line.

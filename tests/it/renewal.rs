@@ -94,6 +94,27 @@ fn an_end_that_comes_near_is_told_once_for_each_certificate() {
     assert_eq!((told("sentry.test ends"), told("month.example ends")), (1, 1));
 }
 
+#[test]
+fn when_each_certificate_ends_is_in_the_metrics_and_those_that_are_gone_are_not() {
+    let seconds = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as f64;
+    let day = Duration::from_secs(24 * 3600);
+    let iqueue = origin("iqueue");
+    let mut edge = edge().service("iqueue", &iqueue).tls("refresh: 50ms").certificate(&["extra.example"]).start();
+    let ends = |edge: &Edge, name: &str| {
+        edge.metric("sentry_edge_certificate_expiry_timestamp_seconds", &format!("name=\"{name}\""))
+    };
+    let extra = ends(&edge, "extra.example");
+    assert!((extra - seconds(SystemTime::now() + 300 * day)).abs() < 3600.0, "{extra}");
+    let end = SystemTime::now() + 10 * day;
+    let Certificate { pem, key } = ca().issue_until(&NAMES, end);
+    put(&edge, "edge.key", &key);
+    put(&edge, "edge.pem", &pem);
+    eventually("the renewed one is there", || (ends(&edge, NAMES[0]) - seconds(end)).abs() < 2.0);
+    assert_eq!(ends(&edge, "extra.example"), extra);
+    edge.reload_with(|yaml| yaml.replace(", {certificate: extra0.pem, key: extra0.key}", ""));
+    assert_eq!(ends(&edge, "extra.example"), 0.0);
+}
+
 // 421.
 
 #[test]

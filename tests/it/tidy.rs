@@ -420,6 +420,9 @@ fn sample() -> (tempfile::TempDir, PathBuf, String) {
         write(&files.certificate, &certificate.pem);
         write(&files.key, &certificate.key);
     }
+    for issuer in config.pools.iter().filter_map(|pool| pool.tls.as_ref()?.ca.as_ref()) {
+        write(issuer, &ca().pem);
+    }
     let Some(config::SecretSource::File(secret)) = &config.tls.tickets.secret else {
         panic!("the sample's secret is a file");
     };

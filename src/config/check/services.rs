@@ -205,7 +205,9 @@ impl Check<'_> {
             }
             pools.push(Pool {
                 servers: self.pool_servers(&place, &pool.servers),
+                tls: self.pool_tls(&place, pool.protocol, pool.tls.as_ref()),
                 protocol: match pool.protocol {
+                    Some(file::PoolProtocol::H2) => PoolProtocol::H2,
                     Some(file::PoolProtocol::H2c) => PoolProtocol::H2c,
                     Some(file::PoolProtocol::Http1) | None => PoolProtocol::Http1,
                 },

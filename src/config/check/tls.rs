@@ -1,9 +1,11 @@
-//! `tls`: versions and certificate files. What is in those files is looked at by the room `tls`.
+//! `tls`, and what hosts ask beyond it: versions and certificate files. What is in those files is looked at by the room `tls`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Check, file, seconds, time};
-use crate::config::{Certificate, Hsts, Tickets, Tls, TlsVersion};
+use crate::config::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
+use crate::host::HostPattern;
 
 const HSTS: Duration = seconds(365 * 24 * 3600);
 const ROTATION: Duration = seconds(12 * 3600);
@@ -12,15 +14,18 @@ const SHORTEST_ROTATION: Duration = seconds(60);
 const LONGEST_ROTATION: Duration = seconds(3 * 24 * 3600);
 
 impl Check<'_> {
-    pub(super) fn tls(&mut self, tls: file::Tls) -> Tls {
-        let min_version = match tls.min_version.as_deref() {
-            None | Some("1.2") => TlsVersion::V1_2,
-            Some("1.3") => TlsVersion::V1_3,
-            Some(other) => {
-                self.fault("tls.min_version", format!("`{other}` is not offered"), "write \"1.2\" or \"1.3\"");
-                TlsVersion::V1_2
-            }
-        };
+    pub(super) fn tls(
+        &mut self,
+        tls: &file::Tls,
+        sentry: &file::Sentry,
+        services: &BTreeMap<String, file::Service>,
+    ) -> Tls {
+        let min_version = self.min_version("tls", tls.min_version.as_deref(), TlsVersion::V1_2);
+        let sign_on: Vec<String> = sentry.host.iter().cloned().collect();
+        let mut hosts = vec![self.host_tls("sentry".into(), &sign_on, &sentry.tls, min_version)];
+        for (name, service) in services {
+            hosts.push(self.host_tls(format!("services.{name}"), &service.hosts, &service.tls, min_version));
+        }
         if tls.certificates.is_empty() {
             self.fault("tls.certificates", "no certificate", "add {certificate: FILE, key: FILE}");
         }
@@ -46,7 +51,40 @@ impl Check<'_> {
                 Some(Hsts { max_age: max_age.0, include_subdomains })
             }
         };
-        Tls { min_version, certificates, tickets, refresh: time(tls.refresh, seconds(5)), hsts }
+        Tls { min_version, hosts, certificates, tickets, refresh: time(tls.refresh, seconds(5)), hsts }
+    }
+
+    fn min_version(&mut self, place: &str, written: Option<&str>, default: TlsVersion) -> TlsVersion {
+        match written {
+            None => default,
+            Some("1.2") => TlsVersion::V1_2,
+            Some("1.3") => TlsVersion::V1_3,
+            Some(other) => {
+                let key = format!("{place}.min_version");
+                self.fault(key, format!("`{other}` is not offered"), "write \"1.2\" or \"1.3\"");
+                default
+            }
+        }
+    }
+
+    /// A host that is no name is told of elsewhere.
+    fn host_tls(&mut self, owner: String, hosts: &[String], written: &file::HostTls, default: TlsVersion) -> HostTls {
+        let place = format!("{owner}.tls");
+        let required = written.client_certificate != Some(file::ClientCertificate::Optional);
+        if written.client_certificate.is_some() && written.client_ca.is_none() {
+            let write = "name the PEM file of whoever issues the certificates";
+            self.fault(
+                format!("{place}.client_ca"),
+                "nobody issues the certificates that clients are asked for",
+                write,
+            );
+        }
+        HostTls {
+            hosts: hosts.iter().filter_map(|host| HostPattern::parse(host).ok()).collect(),
+            min_version: self.min_version(&place, written.min_version.as_deref(), default),
+            clients: written.client_ca.as_ref().map(|ca| ClientCertificates { ca: self.path(ca), required }),
+            place,
+        }
     }
 
     fn tickets(&mut self, written: &file::Tickets) -> Tickets {

@@ -2,12 +2,14 @@
 
 use serde::Deserialize;
 
+use super::HostTls;
 use crate::config::units::{Rate, Size, Time};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Sentry {
     pub host: Option<String>,
+    pub tls: HostTls,
     pub token: Token,
     pub keys: Vec<Key>,
     pub cookie: Cookie,

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::OnOutage;
+use super::{HostTls, OnOutage};
 use crate::config::units::Time;
 
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +20,7 @@ pub struct Service {
     pub counts_as_activity: Option<bool>,
     pub read_timeout: Option<Time>,
     pub on_outage: Option<OnOutage>,
+    pub tls: HostTls,
     pub routes: Vec<Route>,
 }
 
@@ -83,6 +84,7 @@ pub struct Pool {
     pub servers: Vec<PoolServer>,
     pub balance: Option<Balance>,
     pub protocol: Option<PoolProtocol>,
+    pub tls: Option<PoolTls>,
     pub timeouts: PoolTimeouts,
     pub retries: Option<usize>,
 }
@@ -111,7 +113,17 @@ pub enum Balance {
 #[serde(rename_all = "snake_case")]
 pub enum PoolProtocol {
     Http1,
+    H2,
     H2c,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PoolTls {
+    pub server_name: Option<String>,
+    pub ca: Option<String>,
+    pub client_certificate: Option<String>,
+    pub client_key: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

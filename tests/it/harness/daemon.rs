@@ -127,6 +127,11 @@ impl Builder {
         self.run_as(|yaml, _| yaml, |arguments| process::start_with_descriptors(most, arguments))
     }
 
+    /// Serves in a process that finds this in its environment.
+    pub fn run_with_variable(self, variable: (&str, &str)) -> Daemon {
+        self.run_as(|yaml, _| yaml, |arguments| process::start_with_variable(variable, arguments))
+    }
+
     fn run_as(
         self,
         edit: impl FnOnce(String, &std::path::Path) -> String,

@@ -32,6 +32,19 @@ pub fn start(arguments: &[&str]) -> Child {
         .unwrap()
 }
 
+/// The same, with a variable in its environment.
+pub fn start_with_variable((name, value): (&str, &str), arguments: &[&str]) -> Child {
+    Command::new("env")
+        .arg(format!("{name}={value}"))
+        .arg(env!("CARGO_BIN_EXE_sentry-edge"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 /// The same, with so many descriptors at most.
 pub fn start_with_descriptors(most: usize, arguments: &[&str]) -> Child {
     Command::new("sh")

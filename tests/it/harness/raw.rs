@@ -45,6 +45,11 @@ pub fn raw_plain(address: SocketAddr) -> Raw {
 }
 
 impl Raw {
+    /// Over a stream that stands already.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self { stream: Box::new(stream), received: Vec::new() }
+    }
+
     /// A connection over TLS for HTTP/1.1 that a balancer announces with these bytes.
     pub fn announced(header: &[u8], edge: SocketAddr, name: &str) -> std::io::Result<Self> {
         let stream = runtime().block_on(connect_after(header, edge, name))?;
@@ -180,37 +185,46 @@ pub enum Ended {
 
 /// One HTTP/2 request with exactly these fields, pseudo-headers too, each written out in full.
 pub fn http2_request(edge: SocketAddr, name: &str, fields: &[(&str, &str)]) -> Ended {
-    http2_upload(edge, name, fields, "")
+    Raw::http2(edge, name).http2_request(fields)
 }
 
 /// The same, with a body.
 pub fn http2_upload(edge: SocketAddr, name: &str, fields: &[(&str, &str)], body: &str) -> Ended {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        // A literal field without indexing, no Huffman coding (RFC 7541 §6.2.2).
-        block.push(0);
-        for text in [name, value] {
-            block.push(u8::try_from(text.len()).unwrap() & 0x7f);
-            block.extend_from_slice(text.as_bytes());
+    Raw::http2(edge, name).http2_upload(fields, body)
+}
+
+impl Raw {
+    /// The same, on a new connection that has agreed on HTTP/2.
+    pub fn http2_request(&mut self, fields: &[(&str, &str)]) -> Ended {
+        self.http2_upload(fields, "")
+    }
+
+    fn http2_upload(&mut self, fields: &[(&str, &str)], body: &str) -> Ended {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            // A literal field without indexing, no Huffman coding (RFC 7541 §6.2.2).
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).unwrap() & 0x7f);
+                block.extend_from_slice(text.as_bytes());
+            }
         }
-    }
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(0x4, 0, 0, &[]));
-    // HEADERS with END_HEADERS; whichever is last has END_STREAM.
-    bytes.extend(frame(0x1, if body.is_empty() { 0x5 } else { 0x4 }, 1, &block));
-    if !body.is_empty() {
-        bytes.extend(frame(0x0, 0x1, 1, body.as_bytes()));
-    }
-    let stream = runtime().block_on(connect(edge, name, &[b"h2"])).unwrap();
-    let mut raw = Raw { stream: Box::new(stream), received: Vec::new() };
-    raw.send(&bytes);
-    loop {
-        let Some((kind, payload)) = raw.frame() else { return Ended::Closed };
-        match kind {
-            0x1 => return Ended::Answered(status_of(&payload)),
-            0x3 => return Ended::Reset,
-            0x7 => return Ended::Closed,
-            _ => {}
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(0x4, 0, 0, &[]));
+        // HEADERS with END_HEADERS; whichever is last has END_STREAM.
+        bytes.extend(frame(0x1, if body.is_empty() { 0x5 } else { 0x4 }, 1, &block));
+        if !body.is_empty() {
+            bytes.extend(frame(0x0, 0x1, 1, body.as_bytes()));
+        }
+        self.send(&bytes);
+        loop {
+            let Some((kind, payload)) = self.frame() else { return Ended::Closed };
+            match kind {
+                0x1 => return Ended::Answered(status_of(&payload)),
+                0x3 => return Ended::Reset,
+                0x7 => return Ended::Closed,
+                _ => {}
+            }
         }
     }
 }

@@ -1,0 +1,47 @@
+//! `pools.NAME.tls`: whom servers of applications have to be. The files are read by the room `upstream`.
+
+use super::{Check, file};
+use crate::config::{ClientKey, PoolTls};
+
+impl Check<'_> {
+    /// `h2` is TLS with or without the key, `h2c` is never.
+    pub(super) fn pool_tls(
+        &mut self,
+        pool: &str,
+        protocol: Option<file::PoolProtocol>,
+        written: Option<&file::PoolTls>,
+    ) -> Option<PoolTls> {
+        let place = format!("{pool}.tls");
+        let nothing = file::PoolTls::default();
+        let written = match (protocol, written) {
+            (Some(file::PoolProtocol::H2c), Some(_)) => {
+                self.fault(&place, "`h2c` is HTTP/2 without TLS", "write `protocol: h2`, or remove this");
+                return None;
+            }
+            (Some(file::PoolProtocol::H2), None) => &nothing,
+            (_, None) => return None,
+            (_, Some(written)) => written,
+        };
+        let name = written.server_name.clone();
+        if let Some(name) = name.as_ref().filter(|name| rustls::pki_types::ServerName::try_from(name.as_str()).is_err())
+        {
+            let what = format!("`{name}` is no name that a certificate could be for");
+            self.fault(format!("{place}.server_name"), what, "write a host name or an address, without a port");
+        }
+        let client = match (&written.client_certificate, &written.client_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                Some(ClientKey { certificate: self.path(certificate), key: self.path(key) })
+            }
+            (None, Some(_)) => {
+                self.fault(format!("{place}.client_certificate"), "missing", "name the PEM file that the key is for");
+                None
+            }
+            (Some(_), None) => {
+                self.fault(format!("{place}.client_key"), "missing", "name a PEM file with the certificate's key");
+                None
+            }
+        };
+        Some(PoolTls { server_name: name, ca: written.ca.as_ref().map(|ca| self.path(ca)), client, place })
+    }
+}

@@ -1,0 +1,23 @@
+//! One connection to a server, made as requests make theirs, and closed again: for `check --connect`.
+
+use std::path::Path;
+
+use pingora_core::connectors::TransportConnector;
+
+use super::{Pool, Secure};
+use crate::config::{self, Faults};
+use crate::metrics::Metrics;
+
+/// `Err` says why requests would not reach the server, or not believe it. Within the pool's `timeouts.connect`.
+pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), String> {
+    // What is wrong with files was told when the configuration was checked.
+    let mut faults = Faults::new(Path::new(""), "");
+    let secure = pool.tls.as_ref().and_then(|tls| Secure::load(tls, &mut faults));
+    let alone = config::Pool { servers: vec![server.clone()], ..pool.clone() };
+    let metrics = Metrics::new("check").map_err(|error| error.to_string())?;
+    let peer = Pool::build(&alone, secure.as_ref(), &metrics).peer(0, None, false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let made = runtime.block_on(TransportConnector::new(None).new_stream(&peer));
+    made.map(drop).map_err(|error| error.to_string().trim().to_owned())
+}
