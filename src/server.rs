@@ -8,6 +8,7 @@ mod api;
 mod caller;
 mod crowd;
 mod establish;
+mod http2;
 pub(crate) mod listener;
 mod outside;
 mod proxy_protocol;
@@ -226,6 +227,7 @@ impl Edge {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
+        proxy.h2_options = Some(http2::options());
         proxy
     }
 
