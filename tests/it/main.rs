@@ -34,6 +34,8 @@ mod headers;
 mod grpc;
 // Whom a request is for: host, port, certificate, TLS.
 mod hosts;
+// Several requests on one connection, when it ends, and bodies that are asked for first.
+mod keepalive;
 // Requests that could be read in two ways, and paths that could.
 mod hygiene;
 // Where a sign-on may lead, and what its pages repeat.
