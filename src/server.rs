@@ -36,6 +36,7 @@ use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
 use crate::clock::Clock;
+use crate::compression::encoder::MOST_AT_ONCE;
 use crate::config::{self, Config, Faults, Protocol, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::LogWriter;
@@ -222,6 +223,7 @@ impl Edge {
             access: Arc::clone(&self.access),
             audit: Arc::clone(&self.lasting.audit),
             drain: Arc::clone(&self.drain),
+            compressors: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         };
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();

@@ -28,9 +28,9 @@ struct Listening {
 }
 
 impl Listening {
-    fn to(scene: &Scene, path: &str, version: &str) -> Self {
+    fn to(scene: &Scene, path: &str, options: [&str; 2]) -> Self {
         let mut curl = scene.curl();
-        curl.args(["--no-buffer", version]).arg(scene.url(path)).stdout(Stdio::piped());
+        curl.arg("--no-buffer").args(options).arg(scene.url(path)).stdout(Stdio::piped());
         let mut curl = curl.spawn().unwrap();
         let lines = BufReader::new(curl.stdout.take().unwrap()).lines();
         Self { curl, lines }
@@ -53,13 +53,15 @@ impl Drop for Listening {
 fn events_and_lines_arrive_at_curl_before_the_next_are_sent() {
     let application = application("live.cjs");
     let mut scene = scene("/live", application.address, "");
-    for version in ["--http1.1", "--http2"] {
+    for options in
+        [["--http1.1", "--silent"], ["--http2", "--silent"], ["--http1.1", "--compressed"], ["--http2", "--compressed"]]
+    {
         for (path, mark) in [("/live/events", "data: "), ("/live/lines", "")] {
             until_there_are(&mut scene, "0");
-            let mut listening = Listening::to(&scene, path, version);
+            let mut listening = Listening::to(&scene, path, options);
             until_there_are(&mut scene, "1");
             for number in 0..20 {
-                let text = format!("{version} {number}");
+                let text = format!("{options:?} {number}");
                 say(&mut scene, &text);
                 assert_eq!(listening.hear(), format!("{mark}{text}"), "{path}");
             }
@@ -74,7 +76,7 @@ fn a_long_poll_is_answered_when_there_is_something_to_say() {
     for version in ["--http1.1", "--http2"] {
         for number in 0..5 {
             let text = format!("{version} {number}\n");
-            let mut polling = Listening::to(&scene, "/live/poll", version);
+            let mut polling = Listening::to(&scene, "/live/poll", [version, "--compressed"]);
             say(&mut scene, &text);
             assert_eq!(polling.hear(), text.trim());
         }

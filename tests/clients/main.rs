@@ -23,6 +23,8 @@ mod scene;
 
 // A gigabyte each way over HTTP/1.1 and HTTP/2, and uploads that are refused before they begin.
 mod bulk;
+// Pages that are compressed on their way, and read by those who asked for that.
+mod compressed;
 // gRPC with grpcio.
 mod grpc;
 // Events, lines and long polls, each of which arrives before the next is sent.

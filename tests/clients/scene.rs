@@ -61,7 +61,11 @@ pub fn scene(path: &str, application: SocketAddr, pool: &str) -> Scene {
 pub fn scene_with(path: &str, application: SocketAddr, pool: &str, more: impl FnOnce(Builder) -> Builder) -> Scene {
     let welcome = origin("iqueue");
     let builder = edge()
-        .service_with("iqueue", &welcome, &format!("routes: [{{path: {path}, pool: application}}]"))
+        .service_with(
+            "iqueue",
+            &welcome,
+            &format!("compression: [zstd, br, gzip], routes: [{{path: {path}, pool: application}}]"),
+        )
         .pool("application", &format!("{{servers: [\"{application}\"]{pool}}}"))
         // One user's clients call themselves by different names.
         .sentry("fingerprint: []");
@@ -129,7 +133,11 @@ pub fn run(command: &mut Command) -> Vec<u8> {
 pub fn in_a_browser(pages: SocketAddr, sockets: SocketAddr) -> (Daemon, Browser) {
     let edge = edge()
         .domain("app.localhost")
-        .service_with("iqueue", &origin("nobody"), "routes: [{path: /ws, pool: sockets}]")
+        .service_with(
+            "iqueue",
+            &origin("nobody"),
+            "compression: [zstd, br, gzip], routes: [{path: /ws, pool: sockets}]",
+        )
         .pool("iqueue", &format!("{{servers: [\"{pages}\"]}}"))
         .pool("sockets", &format!("{{servers: [\"{sockets}\"]}}"))
         .run();

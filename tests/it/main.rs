@@ -36,6 +36,8 @@ mod grpc;
 mod hosts;
 // Several requests on one connection, when it ends, and bodies that are asked for first.
 mod keepalive;
+// Responses that are compressed on their way, and those that are not.
+mod compression;
 // Requests that could be read in two ways, and paths that could.
 mod hygiene;
 // Where a sign-on may lead, and what its pages repeat.
