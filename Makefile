@@ -12,6 +12,7 @@ help: ## list the targets
 
 deps: ## install what build and tests need, as far as it is missing
 	@.ci/deps test
+	@tests/clients/setup
 
 build: ## the release binary, target/release/sentry-edge
 	@.ci/deps build
@@ -23,6 +24,7 @@ demo: ## the whole sign-on flow on this machine; ARGS="--listen 127.0.0.1:9443" 
 
 test: ## all tests; ARGS="flow" for those with that name
 	@.ci/deps test
+	@tests/clients/setup
 	@cargo test --locked $(ARGS)
 
 compare: ## asks nginx the bad inputs that the tests ask us, and writes tests/it/inputs/NGINX.md

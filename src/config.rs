@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::host::Host;
 pub use fault::Faults;
-pub use file::{Algorithm, Audience, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
+pub use file::{Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
 pub use secret::{Secret, SecretSource};
 pub use server::{Admin, Limits, Listener, Server, Timeouts};
 pub use services::{

@@ -38,7 +38,7 @@
 //! - [`routes`], [`upstream`]: where it goes.
 //! - [`sessions`]: records, tickets and counters behind one small trait.
 //! - [`users`]: the directory, passwords, and the pool of threads that checks them.
-//! - [`reply`], [`pages`]: what we answer ourselves. [`access_log`], [`audit_log`], [`log_writer`]: what we write down. [`rates`]: how fast each client asks.
+//! - [`reply`], [`pages`]: what we answer ourselves. [`access_log`], [`audit_log`], [`log_writer`]: what we write down. [`rates`]: how fast each client asks. [`compression`]: of what applications answer.
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - [`server`]: where everything is made and put together; reload, drain, the admin listener and its API.
@@ -63,6 +63,7 @@ pub mod audit_log;
 pub mod auth;
 pub mod cli;
 pub mod clock;
+pub mod compression;
 pub mod config;
 pub mod drain;
 pub mod host;

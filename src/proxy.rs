@@ -6,6 +6,7 @@
 mod address;
 mod answer;
 mod client;
+mod compress;
 mod connection;
 mod cut;
 mod decide;
@@ -29,6 +30,7 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
@@ -57,6 +59,8 @@ pub struct Gateway {
     pub access: Arc<AccessLog>,
     pub audit: Arc<AuditLog>,
     pub drain: Arc<Drain>,
+    /// One for each response that is being compressed.
+    pub compressors: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -67,7 +71,7 @@ impl ProxyHttp for Gateway {
         Exchange::begin(self.snapshot.load_full(), self.drain.enter())
     }
 
-    /// No modules: the default adds a disabled compressor to every request.
+    /// No modules: the default adds a disabled compressor to every request, and `compress` has its own.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
@@ -153,7 +157,9 @@ impl ProxyHttp for Gateway {
         headers::rewrite_response(response, |fields| {
             fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
         })?;
-        self.head_passed(session, response, exchange)
+        // By the length that the application told.
+        self.head_passed(session, response, exchange)?;
+        self.compress(session, response, exchange)
     }
 
     fn response_body_filter(

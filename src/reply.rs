@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use crate::pages::{self, Branding};
 
+static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 /// Who asked, as far as an error reply needs to know.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
@@ -35,6 +37,8 @@ impl Reply {
         let mut reply = Self { status, fields: Vec::with_capacity(8), body: body.into(), close: false };
         reply.fields.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
         reply.fields.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
+        // No other site may load it as an image or a script, whatever it is.
+        reply.fields.push((RESOURCE_POLICY.clone(), HeaderValue::from_static("same-origin")));
         if let Some(content_type) = content_type {
             reply.fields.push((header::CONTENT_TYPE, HeaderValue::from_static(content_type)));
             reply.fields.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
@@ -100,7 +104,11 @@ impl Reply {
     }
 
     pub fn json(status: StatusCode, value: &Value) -> Self {
-        Self::new(status, Some("application/json"), value.to_string())
+        // For whoever opens it in a window of its own, or would like it in a frame.
+        Self::new(status, Some("application/json"), value.to_string()).with(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        )
     }
 
     /// Adds a field.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Access, Credentials, ForwardToken};
+use crate::config::{self, Access, Credentials, Encoding, ForwardToken};
 use crate::host::{Host, HostTable};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::path::CanonicalPath;
@@ -36,6 +36,8 @@ pub struct Route {
     pub credentials: Credentials,
     pub counts_as_activity: bool,
     pub read_timeout: Option<Duration>,
+    /// The best first.
+    pub compression: Vec<Encoding>,
     /// Which of the snapshot's pools; this room knows none of them.
     pub pool: usize,
 }
@@ -84,6 +86,7 @@ fn build(written: &config::Route, pool: impl Fn(&str) -> Option<usize>) -> Optio
         credentials: written.credentials,
         counts_as_activity: written.counts_as_activity,
         read_timeout: written.read_timeout,
+        compression: written.compression.clone(),
         pool: pool(&written.pool)?,
     })
 }
@@ -141,6 +144,7 @@ mod tests {
                     credentials: Credentials { cookie: true, bearer: false },
                     counts_as_activity: true,
                     read_timeout: None,
+                    compression: Vec::new(),
                     pool: "p".into(),
                 })
                 .collect(),

@@ -9,6 +9,7 @@ mod caller;
 mod crowd;
 mod establish;
 pub mod frames;
+mod http2;
 mod intake;
 mod keep_alive;
 pub(crate) mod listener;
@@ -38,6 +39,7 @@ use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
 use crate::clock::Clock;
+use crate::compression::encoder::MOST_AT_ONCE;
 use crate::config::{self, Config, Faults, Protocol, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::LogWriter;
@@ -224,6 +226,7 @@ impl Edge {
             access: Arc::clone(&self.access),
             audit: Arc::clone(&self.lasting.audit),
             drain: Arc::clone(&self.drain),
+            compressors: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         };
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
@@ -231,7 +234,7 @@ impl Edge {
         options.allow_connect_method_proxying = true;
         options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
-        proxy.h2_options = Some(stream::http2_options());
+        proxy.h2_options = Some(http2::options());
         proxy
     }
 

@@ -23,6 +23,9 @@ const UPGRADES: u64 = 1;
 
 /// Requests at once over one HTTP/2 connection to an application; more open another. What most servers allow.
 const STREAMS: usize = 100;
+/// What an application may send of one answer before its client has taken it, and so what a client that does not read
+/// makes us hold. Pingora would have 8 MiB, and as much for all of them together.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
 /// A named set of servers for one application.
 pub struct Pool {
@@ -154,6 +157,9 @@ fn server(pool: &config::Pool, written: &config::PoolServer, secure: Option<&Sec
     if matches!(pool.protocol, PoolProtocol::H2 | PoolProtocol::H2c) {
         peer.options.set_http_version(2, 2);
         peer.options.max_h2_streams = STREAMS;
+        peer.options.h2_stream_window_size = Some(STREAM_WINDOW_BYTES);
+        // Room for all of them: a client that does not read must not keep the others' answers from coming.
+        peer.options.h2_connection_window_size = Some(STREAMS as u32 * STREAM_WINDOW_BYTES);
     }
     Server {
         name: written.name.clone(),

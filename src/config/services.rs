@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{ForwardToken, OutagePolicy};
+use super::{Encoding, ForwardToken, OutagePolicy};
 use crate::host::HostPattern;
 
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Route {
     pub credentials: Credentials,
     pub counts_as_activity: bool,
     pub read_timeout: Option<Duration>,
+    /// The best first; none where responses are left as they are.
+    pub compression: Vec<Encoding>,
     pub pool: String,
 }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use async_trait::async_trait;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
@@ -30,19 +29,6 @@ const HELD_BACK: usize = 4096;
 
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-
-/// HTTP/2 windows, in bytes. A client may send so much of a body ahead of us: at a round trip of 50 ms, 10 MiB in a
-/// second, where the protocol's own 64 KiB would make it 1.3. What the application has not taken waits here, so the
-/// second bounds what one connection can make us hold.
-const STREAM_WINDOW: u32 = 512 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-
-/// Pingora's own limits, 100 streams at once and 64 KiB of decoded head, and our windows.
-pub fn http2_options() -> H2Options {
-    let mut options = default_h2_options();
-    options.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    options
-}
 
 /// What Pingora may ask of a connection.
 #[derive(Debug)]

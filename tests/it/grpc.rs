@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, StreamBody};
@@ -35,13 +36,24 @@ impl futures_util::Stream for Stream {
     }
 }
 
-/// Sends every message back as it comes, and then a status, with who the user is, in the trailers.
+/// More than all windows on the way hold.
+const FLOOD_BYTES: usize = 32 << 20;
+/// Pieces of it that were sent.
+static FLOODED: AtomicUsize = AtomicUsize::new(0);
+
+/// Sends every message back as it comes, and then a status, with who the user is, in the trailers. `/Flood` sends
+/// messages of its own before that.
 async fn echo(request: Request<Incoming>) -> Result<Response<Frames>, Infallible> {
     let (frames, body) = mpsc::channel(16);
     let user = request.headers().get("x-forwarded-user").cloned();
     let te = request.headers().get("te").cloned();
+    let floods = request.uri().path().ends_with("/Flood");
     let mut messages = request.into_body();
     tokio::spawn(async move {
+        for _ in 0..if floods { FLOOD_BYTES / 65_536 } else { 0 } {
+            frames.send(Frame::data(vec![0; 65_536].into())).await.ok();
+            FLOODED.fetch_add(1, Ordering::SeqCst);
+        }
         while let Some(Ok(frame)) = messages.frame().await {
             let Ok(message) = frame.into_data() else { continue };
             frames.send(Frame::data(message)).await.ok();
@@ -162,6 +174,28 @@ fn a_call_without_a_session_is_refused_and_one_to_an_open_method_is_not() {
         drop(messages);
         let trailers = response.into_body().collect().await.unwrap().trailers().cloned().expect("trailers");
         assert_eq!(trailers["user"], "nobody");
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_keeps_nobody_else_from_reading() {
+    let (edge, browser) = scene();
+    let cookie = browser.cookie_field("iqueue.test");
+    runtime().block_on(async {
+        let idle = call(&edge, "/echo.Service/Flood", &cookie).await;
+        assert_eq!(idle.response.status(), 200);
+        let mut sent = 0;
+        while sent == 0 || sent < FLOODED.load(Ordering::SeqCst) {
+            sent = FLOODED.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(sent < FLOOD_BYTES / 65_536, "it stands still before all is sent");
+        for number in 0..3 {
+            let mut other = call(&edge, "/echo.Service/Chat", &cookie).await;
+            other.say("still here").await;
+            assert_eq!(other.hear().await.into_data().unwrap(), "still here", "{number}");
+        }
+        drop(idle);
     });
 }
 

@@ -358,3 +358,40 @@ fn an_application_cannot_put_another_request_id_on_its_response() {
     assert_eq!(response.headers.get_all("x-request-id").iter().count(), 1);
     assert_eq!(response.header("x-request-id"), iqueue.last().one("x-request-id").as_deref());
 }
+
+#[test]
+fn all_that_the_edge_says_itself_is_kept_out_of_caches_frames_and_other_sites() {
+    let edge = edge().service("iqueue", &origin("iqueue")).start();
+    let mut client = edge.client();
+    for (method, url, accept, status, kind) in [
+        ("GET", edge.url("sentry", "/login"), "text/html", 200, "text/html"),
+        ("GET", edge.url("sentry", "/nowhere"), "text/html", 404, "text/html"),
+        ("GET", edge.url("sentry", "/nowhere"), "*/*", 404, "application/json"),
+        ("POST", edge.url("sentry", "/noCookie"), "*/*", 405, "application/json"),
+        ("GET", edge.url("sentry", "/currentUser"), "*/*", 200, "application/json"),
+        ("GET", edge.url("iqueue", "/"), "*/*", 401, "application/json"),
+        ("GET", edge.url("iqueue", "/"), "text/html", 302, ""),
+        ("TRACE", edge.url("iqueue", "/"), "text/html", 405, "text/html"),
+        ("GET", edge.url("dextor", "/"), "text/html", 421, "text/html"),
+    ] {
+        let response = client.ask(method, &url).accept(accept).send();
+        let what = format!("{method} {url} as {accept}");
+        assert_eq!(response.status, status, "{what}");
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{what}");
+        assert_eq!(response.header("referrer-policy"), Some("no-referrer"), "{what}");
+        assert_eq!(response.header("cross-origin-resource-policy"), Some("same-origin"), "{what}");
+        assert!(response.header("strict-transport-security").is_some(), "{what}");
+        assert_eq!(response.header("server"), None, "{what}");
+        if kind.is_empty() {
+            continue;
+        }
+        assert!(response.header("content-type").unwrap().starts_with(kind), "{what}");
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{what}");
+        let policy = response.header("content-security-policy").expect(&what);
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{what}: {policy}");
+        if kind == "text/html" {
+            assert_eq!(response.header("x-frame-options"), Some("DENY"), "{what}");
+            assert_eq!(response.header("cross-origin-opener-policy"), Some("same-origin"), "{what}");
+        }
+    }
+}

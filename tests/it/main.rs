@@ -34,6 +34,10 @@ mod headers;
 mod grpc;
 // Whom a request is for: host, port, certificate, TLS.
 mod hosts;
+// Several requests on one connection, when it ends, and bodies that are asked for first.
+mod keepalive;
+// Responses that are compressed on their way, and those that are not.
+mod compression;
 // Requests that could be read in two ways, and paths that could.
 mod hygiene;
 // The numbered list of bad inputs, as a table; the desync guardian's cases; the same asked of nginx.

@@ -97,6 +97,7 @@ impl Check<'_> {
             credentials: self.credentials(&format!("{place}.credentials"), service.credentials.as_deref()),
             counts_as_activity: service.counts_as_activity.unwrap_or(true),
             read_timeout: service.read_timeout.map(|time| time.0),
+            compression: service.compression.clone().unwrap_or_default(),
             pool,
         };
         let mut routes: Vec<Route> = Vec::new();
@@ -121,6 +122,7 @@ impl Check<'_> {
                 credentials,
                 counts_as_activity: written.counts_as_activity.unwrap_or(root.counts_as_activity),
                 read_timeout: written.read_timeout.map(|time| time.0).or(root.read_timeout),
+                compression: written.compression.as_ref().unwrap_or(&root.compression).clone(),
                 pool,
             });
         }

@@ -19,6 +19,7 @@ pub struct Service {
     pub credentials: Option<Vec<Credential>>,
     pub counts_as_activity: Option<bool>,
     pub read_timeout: Option<Time>,
+    pub compression: Option<Vec<Encoding>>,
     pub on_outage: Option<OnOutage>,
     pub tls: HostTls,
     pub routes: Vec<Route>,
@@ -48,6 +49,7 @@ pub struct Route {
     pub credentials: Option<Vec<Credential>>,
     pub counts_as_activity: Option<bool>,
     pub read_timeout: Option<Time>,
+    pub compression: Option<Vec<Encoding>>,
     pub pool: Option<String>,
 }
 
@@ -76,6 +78,26 @@ pub struct Roles {
 pub enum Credential {
     Cookie,
     Bearer,
+}
+
+/// A content coding (RFC 9110 §8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    Gzip,
+    Br,
+    Zstd,
+}
+
+impl Encoding {
+    /// As it stands in header fields.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Br => "br",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

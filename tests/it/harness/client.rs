@@ -20,7 +20,7 @@ use super::certificates::ca;
 use super::runtime;
 
 /// Header fields that a response through the edge may have; anything else is a leak.
-const ALLOWED: [&str; 27] = [
+const ALLOWED: [&str; 28] = [
     "access-control-allow-origin",
     "allow",
     "cache-control",
@@ -30,6 +30,7 @@ const ALLOWED: [&str; 27] = [
     "content-security-policy",
     "content-type",
     "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
     "date",
     "location",
     "referrer-policy",

@@ -69,6 +69,11 @@ impl Running {
         process::signal(&self.child, name);
     }
 
+    #[allow(dead_code, reason = "tests/clients, which has this harness too, reads its memory")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

@@ -1,0 +1,129 @@
+//! Compresses a response where its route wants it and the client takes it, piece by piece as it passes.
+//!
+//! As a module of Pingora's, because a module hears of every way in which a body may end. It is made for the responses
+//! that are compressed and for no other.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use pingora::{ErrorType, OrErr, Result};
+use pingora_core::modules::http::{HttpModule, HttpModuleBuilder, HttpModules, Module};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Gateway;
+use super::exchange::Exchange;
+use crate::compression::encoder::Encoder;
+use crate::compression::{self, Asked, Choice};
+
+impl Gateway {
+    /// The last to change a response's head.
+    pub(super) fn compress(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &Exchange,
+    ) -> Result<()> {
+        let Some(service) = &exchange.service else { return Ok(()) };
+        let request = session.req_header();
+        let asked = Asked { method: &request.method, version: request.version, headers: &request.headers };
+        let choice = compression::choose(asked, response, &service.at(exchange.route).compression);
+        if choice == Choice::AsItIs {
+            return Ok(());
+        }
+        compression::varies(response)?;
+        let Choice::Compress(encoding) = choice else { return Ok(()) };
+        let Ok(place) = Arc::clone(&self.compressors).try_acquire_owned() else {
+            self.metrics.limit_reached("compressors");
+            return Ok(());
+        };
+        let encoder = Encoder::new(encoding).or_err(ErrorType::InternalError, "no encoder")?;
+        // Whoever tells the length has it all; others may be saying it bit by bit.
+        let flushes = !response.headers.contains_key(header::CONTENT_LENGTH);
+        compression::mark(response, encoding)?;
+        let mut modules = HttpModules::new();
+        modules.add_module(Box::new(Blank));
+        session.downstream_modules_ctx = modules.build_ctx();
+        if let Some(compressor) = session.downstream_modules_ctx.get_mut::<Compressor>() {
+            compressor.work = Some(Work { encoder: Mutex::new(encoder), flushes, _place: place });
+        }
+        Ok(())
+    }
+}
+
+struct Blank;
+
+impl HttpModuleBuilder for Blank {
+    fn init(&self) -> Module {
+        Box::new(Compressor::default())
+    }
+}
+
+#[derive(Default)]
+struct Compressor {
+    /// Whether the head has gone out. A reply of ours in its stead is left alone.
+    begun: bool,
+    work: Option<Work>,
+}
+
+struct Work {
+    /// Never locked: not all encoders may be looked at from several threads, and modules have to be.
+    encoder: Mutex<Encoder>,
+    flushes: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Compressor {
+    fn finish(&mut self) -> Result<Option<Bytes>> {
+        let Some(work) = self.work.take().filter(|_| self.begun) else { return Ok(None) };
+        let encoder = work.encoder.into_inner().unwrap_or_else(PoisonError::into_inner);
+        or_broken(encoder.finish()).map(Some)
+    }
+}
+
+/// What has gone out cannot be taken back, so the response breaks off.
+fn or_broken<T>(result: io::Result<T>) -> Result<T> {
+    result.or_err(ErrorType::InternalError, "while compressing")
+}
+
+#[async_trait]
+impl HttpModule for Compressor {
+    async fn response_header_filter(&mut self, response: &mut ResponseHeader, _end: bool) -> Result<()> {
+        self.begun = response.headers.contains_key(header::CONTENT_ENCODING);
+        Ok(())
+    }
+
+    fn response_body_filter(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
+        let Some(work) = self.work.as_mut().filter(|_| self.begun) else { return Ok(()) };
+        let encoder = work.encoder.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let piece = body.take().unwrap_or_default();
+        let mut made = or_broken(encoder.encode(&piece, work.flushes && !end))?;
+        if end && let Some(rest) = self.finish()? {
+            made = if made.is_empty() { rest } else { [made, rest].concat().into() };
+        }
+        *body = Some(made).filter(|made| !made.is_empty());
+        Ok(())
+    }
+
+    /// Trailers cannot follow: Pingora lets a module end the body here, or send them. Whoever announces some is not
+    /// compressed.
+    fn response_trailer_filter(&mut self, _trailers: &mut Option<Box<HeaderMap>>) -> Result<Option<Bytes>> {
+        self.finish()
+    }
+
+    fn response_done_filter(&mut self) -> Result<Option<Bytes>> {
+        self.finish()
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+}
