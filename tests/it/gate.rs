@@ -164,6 +164,22 @@ fn a_client_that_does_not_take_its_response_is_cut_off() {
     assert!(slow.rest().len() < 32 << 20);
 }
 
+#[test]
+fn a_client_that_takes_its_response_a_little_at_a_time_is_cut_off() {
+    let large = Origin::answering(|_| hyper::Response::new(Full::new(Bytes::from(vec![b'x'; 32 << 20]))));
+    let edge = open_service(&large).server("timeouts: {write: 200ms}").start();
+    let mut slow = raw(edge.address(), "iqueue.test");
+    slow.send(get("iqueue.test", "/"));
+    let stop = Instant::now() + Duration::from_secs(15);
+    // Some bytes are always taken; a piece of the response takes longer than a write may, all the same.
+    while edge.metric("sentry_edge_connections", "listener=\"https\"") > 0.0 {
+        assert!(Instant::now() < stop, "it may take it for ever");
+        slow.has_ended(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(slow.rest().len() < 32 << 20);
+}
+
 // Connections.
 
 #[test]
