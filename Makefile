@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test bench load-test lint docs
+.PHONY: help deps build demo test bench load-test fuzz lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -35,6 +35,10 @@ load-test: ## side by side with other proxies; SCENARIO="threads logs" or all, R
 	@.ci/deps build
 	@load-tests/setup
 	@python3 load-tests/run.py $(SCENARIO)
+
+fuzz: ## every fuzz target for SECONDS= (60); TARGETS="path host" for those
+	@.ci/deps fuzz
+	@fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 lint: ## format, clippy and the documentation's links
 	@.ci/deps build
