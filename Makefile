@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test compare bench load-test tls-scan lint docs
+.PHONY: help deps build demo test compare bench load-test pgo tls-scan fuzz lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -43,11 +43,18 @@ load-test: ## side by side with other proxies; SCENARIO="threads logs" or all, R
 	@load-tests/setup
 	@python3 load-tests/run.py $(SCENARIO)
 
+pgo: ## a release binary that was built with a profile of its own work, target/pgo/sentry-edge; some minutes longer
+	@.ci/deps build
+	@load-tests/pgo
+
 tls-scan: ## sslyze and testssl.sh against a running edge, held against Mozilla's configurations; two minutes
 	@.ci/deps build
 	@.ci/deps tls-scan
 	@cargo test --locked --no-run --quiet --test it # the binary that the tests have made already
 	@python3 .ci/tls-scan
+fuzz: ## every fuzz target for SECONDS= (60); TARGETS="path host" for those
+	@.ci/deps fuzz
+	@fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 lint: ## format, clippy and the documentation's links
 	@.ci/deps build

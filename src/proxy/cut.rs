@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_was_taken_away_cuts_nothing() {
-        let request = scoped(Box::pin(async { fed(1).await }));
+        let request = scoped(Box::pin(fed(1)));
         let spared = scoped(Box::pin(async {
             cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
             tokio::task::yield_now().await;

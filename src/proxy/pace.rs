@@ -40,7 +40,7 @@ impl Gateway {
     /// for each read; over HTTP/2 it has none, and the request is cut.
     pub(super) fn expect_body(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         let done = session.as_downstream().is_upgrade_req() || session.as_downstream_mut().is_body_done();
-        if done || is_conversation(session, exchange) {
+        if done || waits_for_word(session) || is_conversation(session, exchange) {
             return Ok(());
         }
         if is_http2(session) {
@@ -70,6 +70,11 @@ pub fn is_fault_of_body(error: &Error, exchange: &Exchange) -> bool {
 
 fn is_http2(session: &Session) -> bool {
     session.req_header().version == Version::HTTP_2
+}
+
+/// Whether the client sends its body when the application asks for it, which then is who is late (RFC 9110 §10.1.1).
+fn waits_for_word(session: &Session) -> bool {
+    !is_http2(session) && session.req_header().headers.contains_key(header::EXPECT)
 }
 
 /// How long a body may be silent.

@@ -106,11 +106,11 @@ impl SessionRecord {
     }
 }
 
-/// Digits alone: the standard parser would also take a leading `+`.
+/// Digits alone, in their one spelling: the standard parser would also take a leading `+`, and zeros.
 fn number(field: &[u8]) -> Option<u64> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
     let add = |sum: u64, byte| sum.checked_mul(10)?.checked_add(digit(byte)?);
-    if field.is_empty() { None } else { field.iter().try_fold(0, add) }
+    if field.is_empty() || (field[0] == b'0' && field.len() > 1) { None } else { field.iter().try_fold(0, add) }
 }
 
 #[cfg(test)]
@@ -157,6 +157,7 @@ mod tests {
             "used",
             "2 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1 +700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 01700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1 -1 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1 99999999999999999999 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1  1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
@@ -169,9 +170,10 @@ mod tests {
         }
     }
 
-    /// Not a fuzzer, but its poor cousin: bytes of a record changed at random, and bytes without any sense.
+    /// The fuzzer's poor cousin, for which every run of the tests has time: bytes of a record changed at random, and bytes
+    /// without any sense.
     #[test]
-    fn decoding_never_panics_and_what_it_accepts_encodes_to_a_record_again() {
+    fn decoding_never_panics_and_what_it_accepts_is_what_would_be_written() {
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         let mut next = || {
             // xorshift64: the same bytes at every run.
@@ -191,7 +193,7 @@ mod tests {
             }
             bytes.truncate(next() as usize % (2 * bytes.len()));
             if let Some(accepted) = SessionRecord::decode(&bytes) {
-                assert_eq!(SessionRecord::decode(&accepted.encode()), Some(accepted));
+                assert_eq!(accepted.encode(), bytes);
             }
         }
     }

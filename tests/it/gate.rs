@@ -203,6 +203,21 @@ fn a_body_that_drips_is_refused_and_bystanders_are_served() {
 }
 
 #[test]
+fn who_waits_for_whom_decides_who_is_late() {
+    // An application that takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pool = format!("{{servers: [\"{}\"], timeouts: {{read: 300ms}}}}", silent.local_addr().unwrap());
+    let edge = open_service(&origin("iqueue")).pool("iqueue", &pool).start();
+    let post = "POST / HTTP/1.1\r\nHost: iqueue.test\r\nContent-Length: 4\r\n";
+    for (rest, expected) in [("\r\nha", 408), ("\r\nhalf", 504), ("Expect: 100-continue\r\n\r\n", 504)] {
+        let mut client = raw(edge.address(), "iqueue.test");
+        assert_eq!(client.send(format!("{post}{rest}")).status(), expected, "{rest:?}");
+    }
+    let failed = edge.metric_sum("sentry_edge_upstream_requests_total");
+    assert_eq!(failed, 2.0, "a server is not to blame for what it did not get");
+}
+
+#[test]
 fn a_client_that_does_not_take_its_response_is_cut_off() {
     let large = Origin::answering(|_| hyper::Response::new(Full::new(Bytes::from(vec![b'x'; 32 << 20]))));
     let edge = open_service(&large).server("timeouts: {write: 500ms}").start();
@@ -210,6 +225,22 @@ fn a_client_that_does_not_take_its_response_is_cut_off() {
     slow.send(get("iqueue.test", "/"));
     eventually("it is served", || edge.metric_sum("sentry_edge_requests_total") == 1.0);
     eventually("it is cut off", || edge.metric("sentry_edge_connections", "listener=\"https\"") == 0.0);
+    assert!(slow.rest().len() < 32 << 20);
+}
+
+#[test]
+fn a_client_that_takes_its_response_a_little_at_a_time_is_cut_off() {
+    let large = Origin::answering(|_| hyper::Response::new(Full::new(Bytes::from(vec![b'x'; 32 << 20]))));
+    let edge = open_service(&large).server("timeouts: {write: 200ms}").start();
+    let mut slow = raw(edge.address(), "iqueue.test");
+    slow.send(get("iqueue.test", "/"));
+    let stop = Instant::now() + Duration::from_secs(15);
+    // Some bytes are always taken; a piece of the response takes longer than a write may, all the same.
+    while edge.metric("sentry_edge_connections", "listener=\"https\"") > 0.0 {
+        assert!(Instant::now() < stop, "it may take it for ever");
+        slow.has_ended(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(100));
+    }
     assert!(slow.rest().len() < 32 << 20);
 }
 

@@ -38,7 +38,8 @@ fn attack(attack: impl FnOnce(&mut Wire)) {
     wire.is_closed_by_the_edge();
     bystander.was_served();
     let grown = daemon.process.memory("VmHWM").saturating_sub(before);
-    assert!(grown < MOST_GROWTH, "it grew by {} KiB", grown >> 10);
+    println!("the process grew by {} KiB", grown >> 10);
+    assert!(grown < MOST_GROWTH);
 }
 
 /// Sends a frame over and over, until the edge has had enough.
@@ -125,7 +126,8 @@ fn heads_that_unfold_to_many_times_their_size_cost_little() {
     assert_eq!(iqueue.seen().iter().filter(|seen| seen.headers.contains_key("a")).count(), 0, "none is forwarded");
     bystander.was_served();
     let grown = daemon.process.memory("VmHWM").saturating_sub(before);
-    assert!(grown < MOST_GROWTH, "it grew by {} KiB", grown >> 10);
+    println!("the process grew by {} KiB", grown >> 10);
+    assert!(grown < MOST_GROWTH);
 }
 
 #[test]

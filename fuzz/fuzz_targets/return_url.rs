@@ -1,0 +1,51 @@
+//! Return URLs: whatever is followed leads to a host of ours, for two URL parsers, and a ticket that it carries is ours.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+use sentry_edge::host::Host;
+use sentry_edge::sentry::return_url::{Realm, take_ticket};
+use sentry_edge::sessions::TicketId;
+use url::Url;
+
+const TICKET: &str = "requestID";
+
+fn realm() -> &'static Realm {
+    static REALM: OnceLock<Realm> = OnceLock::new();
+    REALM.get_or_init(|| {
+        let yaml = "services: {iqueue: {hosts: [iqueue.test]}, dextor: {hosts: ['*.dextor.test']}}";
+        let (config, _) = sentry_edge::config::parse("edge.yaml".as_ref(), yaml).unwrap();
+        Realm::new(Host::parse("sentry.test").unwrap(), &config.services, vec![8443])
+    })
+}
+
+/// Whether a browser that goes there comes to us.
+fn is_ours(url: &str) -> bool {
+    let visible = url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    let Some(rest) = url.strip_prefix("https://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap();
+    let name = authority.strip_suffix(":8443").unwrap_or(authority);
+    let below = name.strip_suffix(".dextor.test").is_some_and(|label| !label.is_empty() && !label.contains('.'));
+    visible && (["iqueue.test", "sentry.test"].contains(&name) || below)
+}
+
+fuzz_target!(|text: &str| {
+    let Ok(judged) = realm().judge(text) else { return };
+    let plain = judged.plain(TICKET);
+    assert!(is_ours(&plain), "{text:?} leads to {plain:?}");
+    let parsed = Url::parse(&plain).expect("we send URLs");
+    assert_eq!(parsed.as_str(), plain, "a browser makes another URL of it");
+    assert_eq!(parsed.host_str(), Some(judged.host.as_str()));
+    // What is judged again after the whole way through the sign-on is the same, unless tickets made it long.
+    let again = realm().judge(&plain).expect("what we send is good");
+    assert_eq!(again.plain(TICKET), plain);
+
+    let ticket = TicketId::random();
+    let with = judged.with_ticket(TICKET, &ticket);
+    assert!(is_ours(&with), "{with:?}");
+    let query = Url::parse(&with).unwrap().query().unwrap().to_owned();
+    let (taken, rest) = take_ticket(&query, TICKET).expect("it is the last parameter");
+    assert_eq!(taken.to_string(), ticket.to_string());
+    assert!(rest.is_none_or(|rest| take_ticket(&rest, TICKET).is_none()), "two tickets in {query:?}");
+});
