@@ -102,7 +102,8 @@ impl Loaded {
         let root = TicketRoot::load(&config.tls.tickets, faults);
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
-        let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, faults)).collect();
+        let now = clock.now();
+        let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, now, faults)).collect();
         if let Sessions::Memcached { servers, .. } = &config.sessions {
             for (at, server) in servers.iter().enumerate() {
                 if let Err(fault) = memcached::check(&server.address) {

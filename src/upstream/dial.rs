@@ -5,6 +5,7 @@ use std::path::Path;
 use pingora_core::connectors::TransportConnector;
 
 use super::{Pool, Secure};
+use crate::clock::Clock;
 use crate::config::{self, Faults};
 use crate::metrics::Metrics;
 
@@ -12,7 +13,7 @@ use crate::metrics::Metrics;
 pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), String> {
     // What is wrong with files was told when the configuration was checked.
     let mut faults = Faults::new(Path::new(""), "");
-    let secure = pool.tls.as_ref().and_then(|tls| Secure::load(tls, &mut faults));
+    let secure = pool.tls.as_ref().and_then(|tls| Secure::load(tls, Clock::default().now(), &mut faults));
     let alone = config::Pool { servers: vec![server.clone()], ..pool.clone() };
     let metrics = Metrics::new("check").map_err(|error| error.to_string())?;
     let peer = Pool::build(&alone, secure.as_ref(), &metrics).peer(0, None, false);

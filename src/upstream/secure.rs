@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::clock::UnixTime;
 use crate::config::{ClientKey, Faults, PoolTls};
 
 /// What a pool's files hold, read and found good.
@@ -35,10 +36,10 @@ struct FileFault {
 
 impl Secure {
     /// `None` when a fault was added.
-    pub fn load(written: &PoolTls, faults: &mut Faults) -> Option<Self> {
+    pub fn load(written: &PoolTls, now: UnixTime, faults: &mut Faults) -> Option<Self> {
         let mut context = Context::new(&SHA256);
         let issuers = load_issuers(written, &mut context);
-        let client = written.client.as_ref().map(|files| load_client(files, &mut context)).transpose();
+        let client = written.client.as_ref().map(|files| load_client(files, now, &mut context)).transpose();
         let (issuers, client) = match (issuers, client) {
             (Ok(issuers), Ok(client)) => (issuers, client),
             (issuers, client) => {
@@ -83,8 +84,13 @@ fn load_issuers(written: &PoolTls, context: &mut Context) -> Result<Option<Arc<[
     Ok(Some(wrapped.into()))
 }
 
-fn load_client(files: &ClientKey, context: &mut Context) -> Result<Arc<CertKey>, FileFault> {
+fn load_client(files: &ClientKey, now: UnixTime, context: &mut Context) -> Result<Arc<CertKey>, FileFault> {
     let chain = read_chain("client_certificate", &files.certificate)?;
+    let ends = X509Certificate::from_der(&chain[0]).map(|(_, first)| first.validity().not_after.timestamp());
+    if ends.is_ok_and(|ends| u64::try_from(ends).unwrap_or_default() <= now.seconds()) {
+        let what = format!("{} has ended", files.certificate.display());
+        return Err(FileFault { key: "client_certificate", what, write: "renew it" });
+    }
     let fault =
         |what| FileFault { key: "client_key", what, write: "name a PEM file with the certificate's private key" };
     let key = PrivateKeyDer::from_pem_file(&files.key)

@@ -265,6 +265,22 @@ fn a_reload_holds_for_connections_that_are_open() {
 }
 
 #[test]
+fn the_version_that_all_hosts_ask_for_may_be_raised_by_a_reload() {
+    let iqueue = origin("iqueue");
+    let mut edge = edge().service_with("iqueue", &iqueue, PUBLIC).tls("min_version: \"1.2\"").start();
+    let [old, new] = both().map(Visitor::of);
+    let mut kept = old.visit(edge.address(), "iqueue.test");
+    assert_eq!(kept.send(get("iqueue.test")).status(), 200);
+    let file = edge.folder.path().join("edge.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap().replace("min_version: \"1.2\"", "min_version: \"1.3\"");
+    std::fs::write(&file, yaml).unwrap();
+    assert_eq!(edge.inner.reload().unwrap(), [""; 0], "nothing waits for a restart");
+    assert_eq!(kept.send(get("iqueue.test")).status(), 421);
+    assert_refused(&old.refusal(edge.address(), "iqueue.test"), "ProtocolVersion");
+    assert_eq!(new.visit(edge.address(), "iqueue.test").send(get("iqueue.test")).status(), 200);
+}
+
+#[test]
 fn what_is_wrong_with_it_is_said_with_what_to_write() {
     let iqueue = origin("iqueue");
     let dextor = "tls: {client_ca: edge.key}";

@@ -235,11 +235,14 @@ fn a_check_that_connects_shakes_hands() {
 fn what_is_wrong_with_it_is_said_with_what_to_write() {
     let builder = |pool: &str| {
         let other = ca().issue_client("other");
+        let ended = ca().issue_client_until("ended", SystemTime::now() - Duration::from_secs(60));
         edge()
             .service("iqueue", &origin("nobody"))
             .pool("iqueue", &format!("{{servers: [\"127.0.0.1:1\"], {pool}}}"))
             .file("other.pem", &other.pem)
             .file("other.key", &other.key)
+            .file("ended.pem", &ended.pem)
+            .file("ended.key", &ended.key)
     };
     for (pool, expected) in [
         (
@@ -252,6 +255,7 @@ fn what_is_wrong_with_it_is_said_with_what_to_write() {
             "tls: {server_name: \"a:1\"}",
             "pools.iqueue.tls.server_name: `a:1` is no name that a certificate could be for",
         ),
+        ("tls: {client_certificate: ended.pem, client_key: ended.key}", "ended.pem has ended; renew it"),
         ("tls: {client_key: other.key}", "pools.iqueue.tls.client_certificate: missing; name the PEM file"),
         ("tls: {client_certificate: other.pem}", "pools.iqueue.tls.client_key: missing; name a PEM file"),
         (
