@@ -127,3 +127,73 @@ impl HttpModule for Compressor {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::config::Encoding;
+
+    fn compressor(flushes: bool) -> Compressor {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let encoder = Mutex::new(Encoder::new(Encoding::Gzip).unwrap());
+        Compressor { begun: false, work: Some(Work { encoder, flushes, _place: place }) }
+    }
+
+    async fn with_its_head(flushes: bool) -> Compressor {
+        let mut compressor = compressor(flushes);
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        head.insert_header("content-encoding", "gzip").unwrap();
+        compressor.response_header_filter(&mut head, false).await.unwrap();
+        compressor
+    }
+
+    fn passed(compressor: &mut Compressor, piece: Option<&'static [u8]>, end: bool) -> Vec<u8> {
+        let mut body = piece.map(Bytes::from_static);
+        compressor.response_body_filter(&mut body, end).unwrap();
+        assert_ne!(body, Some(Bytes::new()), "an empty chunk would end the body");
+        body.unwrap_or_default().to_vec()
+    }
+
+    fn read(bytes: &[u8]) -> String {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_body_is_whole_in_whichever_way_it_ends() {
+        let mut with_a_piece = with_its_head(true).await;
+        let mut sent = passed(&mut with_a_piece, Some(b"one "), false);
+        sent.extend(passed(&mut with_a_piece, Some(b"two"), true));
+        assert_eq!(read(&sent), "one two");
+        assert_eq!(with_a_piece.response_done_filter().unwrap(), None, "it ends once");
+
+        let mut with_nothing = with_its_head(false).await;
+        let mut sent = passed(&mut with_nothing, Some(b"one"), false);
+        sent.extend(passed(&mut with_nothing, None, true));
+        assert_eq!(read(&sent), "one");
+
+        let mut afterwards = with_its_head(false).await;
+        let mut sent = passed(&mut afterwards, Some(b"one"), false);
+        sent.extend(afterwards.response_done_filter().unwrap().unwrap());
+        assert_eq!(read(&sent), "one");
+
+        let mut with_trailers = with_its_head(false).await;
+        let mut sent = passed(&mut with_trailers, Some(b"one"), false);
+        sent.extend(with_trailers.response_trailer_filter(&mut None).unwrap().unwrap());
+        assert_eq!(read(&sent), "one");
+    }
+
+    #[tokio::test]
+    async fn a_reply_of_ours_in_the_place_of_what_was_to_be_compressed_is_left_alone() {
+        let mut compressor = compressor(true);
+        let mut head = ResponseHeader::build(503, None).unwrap();
+        compressor.response_header_filter(&mut head, false).await.unwrap();
+        assert_eq!(passed(&mut compressor, Some(b"sorry"), true), b"sorry");
+        assert_eq!(compressor.response_done_filter().unwrap(), None);
+    }
+}

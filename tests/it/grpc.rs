@@ -227,3 +227,18 @@ fn an_http_1_client_is_served_by_such_a_pool_as_well() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text(), "hello");
 }
+
+#[test]
+fn a_client_that_asks_before_it_sends_is_served_when_its_patience_ends() {
+    let (edge, browser) = scene();
+    let mut connection = raw(edge.address(), "iqueue.test");
+    let head = format!(
+        "POST /echo HTTP/1.1\r\nHost: {}\r\nUser-Agent: test/1\r\nCookie: {}\r\nExpect: 100-continue\r\n\
+         Content-Length: 5\r\n\r\n",
+        edge.url("iqueue", "").trim_start_matches("https://"),
+        browser.cookie_field("iqueue.test"),
+    );
+    // No answer will tell it to: such a server need not say 100, and over HTTP/2 nobody would hear it.
+    let answer = connection.send(head).send("hello").answer().unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "hello".into()));
+}
