@@ -40,7 +40,7 @@ use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
 use crate::clock::Clock;
 use crate::compression::encoder::MOST_AT_ONCE;
-use crate::config::{self, Config, Faults, Protocol, Sessions};
+use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
@@ -49,7 +49,7 @@ use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls;
 use crate::users::clerk::Clerk;
 use api::{Api, Token};
-use listener::{Bound, Clients, Secured, Service};
+use listener::{AllBound, Clients, Secured, Service, bind_all};
 
 pub use outside::session_store;
 pub use start_error::StartError;
@@ -266,27 +266,6 @@ impl Drop for Edge {
             runtime.shutdown_background();
         }
     }
-}
-
-struct AllBound {
-    /// Each with whether it offers HTTP/2.
-    https: Vec<(Bound, bool)>,
-    http: Vec<Bound>,
-    admin: Bound,
-}
-
-/// Binds everything before anything is served, so that a taken port is told at once.
-fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartError> {
-    let _inside = runtime.enter();
-    let (mut https, mut http) = (Vec::new(), Vec::new());
-    for listener in &config.server.listeners {
-        let bound = listener::bind(listener.address, listener.proxy_protocol)?;
-        match listener.protocol {
-            Protocol::Https => https.push((bound, listener.http2)),
-            Protocol::Http => http.push(bound),
-        }
-    }
-    Ok(AllBound { https, http, admin: listener::bind(config.server.admin.address, false)? })
 }
 
 fn worker_threads(config: &Config) -> usize {

@@ -12,11 +12,13 @@ use arc_swap::ArcSwap;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::StartError;
 use super::caller::Caller;
 use super::crowd::{Crowd, Place};
+use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::proxy::is_trusted;
 use crate::snapshot::Snapshot;
@@ -79,6 +81,28 @@ pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<Bound, StartErr
         Ok(Bound { socket, address, proxy_protocol })
     };
     bound().map_err(|cause| StartError::Bind { address, cause })
+}
+
+/// Every socket of a configuration.
+pub struct AllBound {
+    /// Each with whether it offers HTTP/2.
+    pub https: Vec<(Bound, bool)>,
+    pub http: Vec<Bound>,
+    pub admin: Bound,
+}
+
+/// Before anything is served, so that a taken port is told at once.
+pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartError> {
+    let _inside = runtime.enter();
+    let (mut https, mut http) = (Vec::new(), Vec::new());
+    for listener in &config.server.listeners {
+        let bound = bind(listener.address, listener.proxy_protocol)?;
+        match listener.protocol {
+            config::Protocol::Https => https.push((bound, listener.http2)),
+            config::Protocol::Http => http.push(bound),
+        }
+    }
+    Ok(AllBound { https, http, admin: bind(config.server.admin.address, false)? })
 }
 
 /// Accepts until the service closes, and then tells idle connections to go.
