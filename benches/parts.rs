@@ -18,7 +18,7 @@ use sentry_edge::auth::token::Tokens;
 use sentry_edge::auth::{Demand, Identity, Verdict};
 use sentry_edge::config::{Access, Credentials, OutagePolicy};
 use sentry_edge::host::{Authority, Host};
-use sentry_edge::hygiene::{self, Incoming};
+use sentry_edge::hygiene::{self, Incoming, head};
 use sentry_edge::path::CanonicalPath;
 use sentry_edge::proxy::headers::{self, Forwarding};
 use sentry_edge::routes::Service;
@@ -33,7 +33,8 @@ pub type Run = Box<dyn FnMut()>;
 pub type Prepare = fn() -> Run;
 
 /// Every part by its name, in the order in which a request meets them.
-pub const PARTS: [(&str, Prepare); 13] = [
+pub const PARTS: [(&str, Prepare); 14] = [
+    ("head, judged by its bytes", judge),
     ("hygiene", hygiene),
     ("route among 10 hosts", || route(10)),
     ("route among 1,000 hosts", || route(1_000)),
@@ -48,6 +49,14 @@ pub const PARTS: [(&str, Prepare); 13] = [
     ("head, copied, stripped and set", set),
     ("all of it", all),
 ];
+
+fn judge() -> Run {
+    let world = World::new(10);
+    Box::new(move || {
+        let raw = black_box(&*world.raw);
+        black_box(head::end(raw, 0).and_then(|_| head::judge(raw))).ok();
+    })
+}
 
 fn hygiene() -> Run {
     let world = World::new(10);

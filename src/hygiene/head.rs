@@ -123,8 +123,8 @@ fn is_unwritten(target: &str) -> bool {
 
 /// Of an absolute target, `http://AUTHORITY/…`.
 fn absolute_authority(target: &str) -> Option<&str> {
-    let rest = target.split_once("://").filter(|_| !target.starts_with('/'))?.1;
-    rest.split(['/', '?']).next()
+    let target = Some(target).filter(|target| !target.starts_with('/'))?;
+    target.split_once("://")?.1.split(['/', '?']).next()
 }
 
 /// A good head in the place of one that is not, for the reply and the log: as much of it as can be read.
