@@ -33,11 +33,11 @@ fuzz_target!(|data: &[u8]| {
     let whole = read(socket, usize::MAX);
     let drops = read(socket, 1);
     let pieces = read(socket, usize::from(*most).max(1));
-    // Bad headers are seen sooner in smaller pieces, and never later; good ones are the same.
+    // Of a bad header a byte more or less may be read; it is bad however it comes.
     for other in [drops, pieces] {
         match (whole, other) {
             (Some((Ok(source), taken)), other) => assert_eq!(other, Some((Ok(source), taken))),
-            (Some((Err(_), taken)), Some((result, earlier))) => assert!(result.is_err() && earlier <= taken),
+            (Some((Err(_), _)), Some((result, _))) => assert!(result.is_err()),
             (None, Some((result, _))) => assert!(result.is_err()),
             (Some((Err(_), _)), None) => panic!("drops hide what is wrong"),
             (None, None) => {}

@@ -11,8 +11,8 @@ use crate::config::Service;
 use crate::host::{Host, HostPattern, HostTable};
 use crate::sessions::TicketId;
 
-/// Bytes.
-pub const LONGEST: usize = 2048;
+/// Bytes, as it was given and as it is sent on.
+const LONGEST: usize = 2048;
 
 /// The hosts and ports that a return URL may name.
 pub struct Realm {
@@ -75,10 +75,10 @@ impl Realm {
     }
 
     pub fn judge(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
-        if text.len() > LONGEST || !is_plain(text) {
+        if !is_plain(text) {
             return Err(BadReturnUrl);
         }
-        let url = Url::parse(text).map_err(|_| BadReturnUrl)?;
+        let url = within_length(text).ok_or(BadReturnUrl)?;
         let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or(BadReturnUrl)?;
         let target = match self.services.find(&host) {
             _ if host == self.sentry && url.path() == "/" => Target::Landing,
@@ -97,6 +97,12 @@ impl Realm {
             target,
         })
     }
+}
+
+/// A URL that is short enough, and stays so on its way: rebuilt from its parts, a quote is three bytes.
+pub fn within_length(text: &str) -> Option<Url> {
+    let url = if text.len() > LONGEST { None } else { Url::parse(text).ok() };
+    url.filter(|url| url.as_str().len() <= LONGEST)
 }
 
 /// What must hold of the text before a lenient parser mends it: visible ASCII, `https://`, and an authority of
@@ -276,6 +282,14 @@ mod tests {
         ] {
             assert_eq!(realm().judge(url), Err(BadReturnUrl), "{url}");
         }
+    }
+
+    #[test]
+    fn a_url_that_grows_too_long_on_its_way_is_refused_at_once() {
+        let quotes = |number: usize| format!("https://iqueue.leantaas.com/?{}", "'".repeat(number));
+        let judged = realm().judge(&quotes(600)).unwrap().plain("requestID");
+        assert_eq!(realm().judge(&judged).unwrap().plain("requestID"), judged);
+        assert_eq!(realm().judge(&quotes(700)), Err(BadReturnUrl));
     }
 
     #[test]

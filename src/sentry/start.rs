@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
-use super::return_url::{LONGEST, encode, strip_tickets};
+use super::return_url::{encode, strip_tickets, within_length};
 use super::state::{LIFETIME_SECONDS, State};
 use super::{Event, Sentry};
 use crate::auth::Reason;
@@ -86,7 +86,7 @@ impl Sentry {
     fn no_cookie_url(&self, head: &Head<'_>, url: &str, state: Option<&str>) -> String {
         // A longer URL would be refused on the way; the application's first page is better than an error.
         let url = strip_tickets(url, self.parameter());
-        let url = if url.len() <= LONGEST { url } else { format!("{}/", head.origin_of(head.host)) };
+        let url = if within_length(&url).is_some() { url } else { format!("{}/", head.origin_of(head.host)) };
         let mut location = format!("{}/noCookie?redirectURL={}", head.origin_of(&self.host), encode(&url));
         if let Some(state) = state {
             location.push_str("&state=");

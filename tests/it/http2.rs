@@ -278,12 +278,12 @@ fn patient(origin: &Origin) -> String {
 #[test]
 fn a_body_that_comes_slowly_but_surely_is_taken() {
     let iqueue = origin("iqueue");
-    let edge = open_service(&iqueue).pool("iqueue", &patient(&iqueue)).server("timeouts: {read: 500ms}").start();
+    let edge = open_service(&iqueue).pool("iqueue", &patient(&iqueue)).server("timeouts: {read: 2s}").start();
     let mut wire = Wire::open(edge.address(), "iqueue.test", &[]);
     assert!(wire.ask(1, 0, "POST", &[]));
     for _ in 0..12 {
         assert!(wire.send(frame(DATA, 0, 1, &[b'x'; 1000])));
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(250));
     }
     assert!(wire.send(frame(DATA, END_STREAM, 1, b"")));
     eventually("it is answered", || wire.heard().is_over(1));
