@@ -7,13 +7,13 @@ use hyper::Response as HttpResponse;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::edge::TOKEN_COOKIE;
-use crate::harness::{Edge, Origin, edge, eventually, origin, raw};
+use crate::harness::{Edge, Origin, edge, eventually, free_address, origin, raw};
 
 const PUBLIC: &str = "access: public";
 
 /// An address where nobody listens, so that connecting is refused at once.
 fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    free_address()
 }
 
 /// One service, iqueue, for anybody, with a pool of these servers and further keys.
