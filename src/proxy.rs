@@ -106,6 +106,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        // Of a further attempt: Pingora shows the filters again what it has kept of the body.
+        exchange.body_bytes = 0;
         let (pool, read_timeout) = destination(exchange)?;
         let server = pool.select(&exchange.tried).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
         let peer = Box::new(pool.peer(server, read_timeout, session.as_downstream().is_upgrade_req()));

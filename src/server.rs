@@ -14,6 +14,7 @@ mod intake;
 mod keep_alive;
 pub(crate) mod listener;
 mod outside;
+mod patience;
 pub mod proxy_protocol;
 mod reload;
 mod renewal;

@@ -36,13 +36,20 @@ impl Gateway {
     /// nobody has shown them who we are; and a host may ask more of connections than this one's did. Notes who the
     /// client has shown itself to be, for a host that asks.
     fn on_this_connection(&self, session: &Session, exchange: &mut Exchange, host: &Host) -> Result<(), Decision> {
-        let Some(connection) = Connection::of(session.as_downstream()) else { return Ok(()) };
+        // Every connection over TLS is one of ours; of another nobody could say what it was made for.
+        let Some(connection) = Connection::of(session.as_downstream()) else {
+            return Err(elsewhere(session, exchange, Elsewhere::Certificate));
+        };
         let policy = exchange.snapshot.connections.of(host);
         if let Err(why) = connection.serves(host, policy) {
             return Err(elsewhere(session, exchange, why));
         }
         if policy.asks() {
-            exchange.client_certificate = connection.client_certificate().cloned();
+            let shown = connection.client_certificate();
+            if shown.is_some_and(|shown| shown.has_ended(self.clock.now())) {
+                return Err(elsewhere(session, exchange, Elsewhere::Policy));
+            }
+            exchange.client_certificate = shown.cloned();
         }
         Ok(())
     }

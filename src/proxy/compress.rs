@@ -92,7 +92,13 @@ fn or_broken<T>(result: io::Result<T>) -> Result<T> {
 
 #[async_trait]
 impl HttpModule for Compressor {
-    async fn response_header_filter(&mut self, response: &mut ResponseHeader, _end: bool) -> Result<()> {
+    async fn response_header_filter(&mut self, response: &mut ResponseHeader, end: bool) -> Result<()> {
+        if end {
+            // There is no body, and no bytes are no compressed stream.
+            response.remove_header(&header::CONTENT_ENCODING);
+            self.work = None;
+            return Ok(());
+        }
         self.begun = response.headers.contains_key(header::CONTENT_ENCODING);
         Ok(())
     }
@@ -162,6 +168,16 @@ mod tests {
         let mut text = String::new();
         flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
         text
+    }
+
+    #[tokio::test]
+    async fn a_head_that_nothing_follows_is_not_called_compressed() {
+        let mut compressor = compressor(true);
+        let mut head = ResponseHeader::build(404, None).unwrap();
+        head.insert_header("content-encoding", "gzip").unwrap();
+        compressor.response_header_filter(&mut head, true).await.unwrap();
+        assert!(!head.headers.contains_key("content-encoding"));
+        assert_eq!(compressor.response_done_filter().unwrap(), None);
     }
 
     #[tokio::test]

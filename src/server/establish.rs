@@ -50,10 +50,13 @@ impl Service {
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();
         let watch = self.clients.as_ref().map(|clients| {
-            let limits = clients.snapshot.load().limits;
+            let snapshot = clients.snapshot.load();
+            let limits = snapshot.limits;
             let terms = Terms {
                 header_timeout: limits.header_timeout,
                 header_bytes: limits.header_bytes,
+                // Pingora has the same for bodies, and is to be first where it knows what it waits for.
+                write_timeout: snapshot.timeouts.write * 5 / 4,
                 too_slow: self.metrics.limit("header_timeout"),
                 floods: self.metrics.limit("http2_flood"),
             };

@@ -5,17 +5,17 @@
 //! when its first bytes are there; they cannot be with Pingora, which is given nothing ahead (`intake`).
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::Stream as AnyStream;
 use pingora_core::protocols::http::ServerSession;
-use tokio::time::{Instant, Sleep};
 
 use super::listener::Service;
+use super::patience::Patience;
 use super::stream::Stream;
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
@@ -70,70 +70,4 @@ async fn rest(stream: AnyStream, patience: &mut Patience, closed: impl Future<Ou
         if over { Poll::Ready(false) } else { Poll::Pending }
     });
     readable.await.then_some(stream as AnyStream)
-}
-
-/// A deadline that moves with every request. Its timer does not: it looks again when it wakes, so a busy connection sets
-/// it once in a while.
-#[derive(Default)]
-struct Patience {
-    until: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    fn renewed(&mut self, time: Duration) -> &mut Self {
-        self.until = Some(Instant::now() + time);
-        self
-    }
-
-    /// Ready when it is over.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(until) = self.until else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        // It was set for a shorter time than the day's configuration has, or for a longer one.
-        if timer.deadline() > until {
-            timer.as_mut().reset(until);
-        }
-        while timer.as_mut().poll(context).is_ready() {
-            if timer.deadline() >= until {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(until);
-        }
-        Poll::Pending
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn patience_lasts_from_its_last_renewal() {
-        let (second, mut patience) = (Duration::from_secs(1), Patience::default());
-        let begun = Instant::now();
-        let within = |patience: &mut Patience, time| {
-            let mut over = Box::pin(tokio::time::sleep(time));
-            let patience = std::mem::take(patience);
-            async move {
-                let mut patience = patience;
-                let over = poll_fn(|context| match patience.poll(context) {
-                    Poll::Ready(()) => Poll::Ready(true),
-                    Poll::Pending => over.as_mut().poll(context).map(|()| false),
-                });
-                let over = over.await;
-                (over, patience)
-            }
-        };
-        patience.renewed(10 * second);
-        let (over, mut patience) = within(&mut patience, 8 * second).await;
-        assert!(!over);
-        patience.renewed(10 * second);
-        let (over, mut patience) = within(&mut patience, 8 * second).await;
-        assert!(!over, "the timer of the first renewal is not the last word");
-        patience.renewed(second);
-        let (over, _) = within(&mut patience, 8 * second).await;
-        assert!(over);
-        assert_eq!(begun.elapsed().as_secs(), 17);
-    }
 }

@@ -31,6 +31,9 @@ impl Edge {
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else { return Err(faults) };
         let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
         let snapshot = Snapshot::build(&config, files, &self.lasting, &ports);
+        let config = Arc::new(config);
+        // First: who read files by the configuration before has to see that it is no longer the day's.
+        self.config.store(Arc::clone(&config));
         tls.certificates.publish(&self.lasting.metrics);
         if let Err(error) = self.tls.renew(tls) {
             // It depends on nothing that a file says, so this cannot be either.
@@ -41,9 +44,7 @@ impl Edge {
             // Its addresses were looked at above, so this cannot be.
             log::error!("the session store keeps its servers: {error}");
         }
-        let needs_restart = needs_restart(&self.started_with, &config);
-        self.config.store(Arc::new(config));
-        Ok(needs_restart)
+        Ok(needs_restart(&self.started_with, &config))
     }
 }
 

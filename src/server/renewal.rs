@@ -58,6 +58,8 @@ impl Renewal {
                 tokio::task::spawn_blocking(move || renewal.look(&config, &known)).await
             };
             match looked {
+                // A reload came in between, and has read the files of the day.
+                Ok(Found::Good(..)) if !Arc::ptr_eq(&config, &renewal.config.load()) => {}
                 Ok(Found::Good(print, certificates)) => {
                     // The first look finds what is served already; it makes sure that nothing came in between.
                     renewal.take_up(certificates, served.is_some());

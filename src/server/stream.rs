@@ -5,23 +5,21 @@
 //! **Reads** go through an [`Intake`] over HTTP/1, and are not buffered over HTTP/2. While a head is due (see
 //! [`Watch`]) they end at its deadline, however many bytes still drip.
 
+mod facts;
 mod watch;
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use async_trait::async_trait;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::tls::SslDigest;
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-};
+use pingora_core::protocols::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::intake::{Intake, Over};
+use super::patience::Patience;
 use super::transport::Transport;
+pub use facts::Facts;
 pub use watch::{Terms, Watch};
 
 /// What is held back at most. A head and a short body fit; what is longer goes out beside it, uncopied.
@@ -29,16 +27,6 @@ const HELD_BACK: usize = 4096;
 
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-
-/// What Pingora may ask of a connection.
-#[derive(Debug)]
-pub struct Facts {
-    pub socket: Arc<SocketDigest>,
-    pub tls: Option<Arc<SslDigest>>,
-    pub proxy: Option<Arc<ProxyDigest>>,
-    pub http2: bool,
-    pub descriptor: i32,
-}
 
 #[derive(Debug)]
 pub struct Stream {
@@ -49,6 +37,10 @@ pub struct Stream {
     watch: Option<Watch>,
     /// Over HTTP/1.
     intake: Option<Intake>,
+    /// Whether something may lie with TLS that has not gone out.
+    unflushed: bool,
+    /// Since when the client takes nothing of what it is sent.
+    stalled: Patience,
     /// Given up on: nothing more is read or written.
     over: bool,
 }
@@ -57,7 +49,8 @@ impl Stream {
     /// `watch`: over what clients send; operators are not watched.
     pub fn new(transport: Transport, facts: Facts, watch: Option<Watch>) -> Self {
         let intake = watch.as_ref().filter(|_| !facts.http2).map(Watch::intake);
-        Self { transport, facts, held_back: Vec::new(), watch, intake, over: false }
+        let (unflushed, stalled) = (false, Patience::default());
+        Self { transport, facts, held_back: Vec::new(), watch, intake, unflushed, stalled, over: false }
     }
 
     pub const fn is_http2(&self) -> bool {
@@ -81,9 +74,22 @@ impl Stream {
 
     /// Whoever waits for the client must not keep it waiting. Errors show at the next write.
     fn write_out(&mut self, context: &mut Context<'_>) {
-        if !self.held_back.is_empty() && self.poll_let_go(context).is_ready() {
-            let _ = Pin::new(&mut self.transport).poll_flush(context);
+        if (self.unflushed || !self.held_back.is_empty()) && self.poll_let_go(context).is_ready() {
+            self.unflushed = Pin::new(&mut self.transport).poll_flush(context).is_pending();
         }
+    }
+
+    /// Pingora bounds how long a body's bytes may take, and nothing else that is written: heads, last chunks, farewells.
+    fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
+        let Some(limit) = self.watch.as_ref().map(Watch::write_timeout).filter(|_| written.is_pending()) else {
+            self.stalled.rest();
+            return written;
+        };
+        if self.stalled.begun(limit).poll(context).is_ready() {
+            self.over = true;
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
+        written
     }
 
     /// Hands over what is held back, without waiting for it to arrive.
@@ -94,6 +100,7 @@ impl Stream {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
             }
             self.held_back.drain(..written);
+            self.stalled.rest();
         }
         // An idle connection holds no memory for what it may be sent one day.
         self.held_back = Vec::new();
@@ -174,45 +181,62 @@ impl AsyncRead for Stream {
     }
 }
 
+impl Stream {
+    /// Holds back what fits, and hands over the rest beside what was held back.
+    fn poll_pass(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        if self.held_back.len() + bytes.len() <= HELD_BACK {
+            if self.held_back.capacity() == 0 {
+                self.held_back.reserve_exact(HELD_BACK);
+            }
+            self.held_back.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        self.unflushed = true;
+        while !self.held_back.is_empty() {
+            let parts = [IoSlice::new(&self.held_back), IoSlice::new(bytes)];
+            let written = ready!(Pin::new(&mut self.transport).poll_write_vectored(context, &parts))?;
+            if written == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            self.stalled.rest();
+            let of_bytes = written.saturating_sub(self.held_back.len());
+            self.held_back.drain(..written.min(self.held_back.len()));
+            if of_bytes > 0 {
+                return Poll::Ready(Ok(of_bytes));
+            }
+        }
+        Pin::new(&mut self.transport).poll_write(context, bytes)
+    }
+}
+
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let this = &mut *self;
         if this.over {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        if let Some(watch) = &mut this.watch {
-            watch.bytes_go(bytes.len());
+        let passed = this.poll_pass(context, bytes);
+        if let (Some(watch), Poll::Ready(Ok(passed))) = (&mut this.watch, &passed) {
+            watch.bytes_go(*passed);
         }
-        if this.held_back.len() + bytes.len() <= HELD_BACK {
-            if this.held_back.capacity() == 0 {
-                this.held_back.reserve_exact(HELD_BACK);
-            }
-            this.held_back.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        while !this.held_back.is_empty() {
-            let parts = [IoSlice::new(&this.held_back), IoSlice::new(bytes)];
-            let written = ready!(Pin::new(&mut this.transport).poll_write_vectored(context, &parts))?;
-            if written == 0 {
-                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
-            }
-            let of_bytes = written.saturating_sub(this.held_back.len());
-            this.held_back.drain(..written.min(this.held_back.len()));
-            if of_bytes > 0 {
-                return Poll::Ready(Ok(of_bytes));
-            }
-        }
-        Pin::new(&mut this.transport).poll_write(context, bytes)
+        this.in_time(context, passed)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        ready!(self.poll_let_go(context))?;
-        Pin::new(&mut self.transport).poll_flush(context)
+        let mut flushed = self.poll_let_go(context);
+        if let Poll::Ready(Ok(())) = flushed {
+            flushed = Pin::new(&mut self.transport).poll_flush(context);
+            self.unflushed = flushed.is_pending();
+        }
+        self.in_time(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        ready!(self.poll_let_go(context))?;
-        Pin::new(&mut self.transport).poll_shutdown(context)
+        let mut shut = self.poll_let_go(context);
+        if let Poll::Ready(Ok(())) = shut {
+            shut = Pin::new(&mut self.transport).poll_shutdown(context);
+        }
+        self.in_time(context, shut)
     }
 }
 
@@ -233,39 +257,3 @@ impl Shutdown for Stream {
         AsyncWriteExt::shutdown(self).await.ok();
     }
 }
-
-impl UniqueID for Stream {
-    fn id(&self) -> i32 {
-        self.facts.descriptor
-    }
-}
-
-impl Ssl for Stream {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.facts.tls.clone()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.facts.tls.as_ref().map(|_| if self.facts.http2 { ALPN::H2 } else { ALPN::H1 })
-    }
-}
-
-impl GetTimingDigest for Stream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Stream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.facts.proxy.clone()
-    }
-}
-
-impl GetSocketDigest for Stream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.facts.socket))
-    }
-}
-
-impl Peek for Stream {}

@@ -8,6 +8,8 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
+use crate::clock::UnixTime;
+
 /// One that was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
@@ -15,6 +17,7 @@ pub struct ClientCertificate {
     fingerprint: String,
     /// As Envoy writes `X-Forwarded-Client-Cert`: `Hash=…;Subject="…"`.
     told: HeaderValue,
+    ends: UnixTime,
 }
 
 impl ClientCertificate {
@@ -27,7 +30,14 @@ impl ClientCertificate {
             text
         });
         let told = format!("Hash={fingerprint};Subject=\"{}\"", distinguished_name(certificate.subject()));
-        Some(Self { told: HeaderValue::try_from(told).ok()?, fingerprint })
+        let ends = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
+        let told = HeaderValue::try_from(told).ok()?;
+        Some(Self { fingerprint, told, ends: UnixTime::from_seconds(ends) })
+    }
+
+    /// A connection may last longer than the certificate that was good when it was made.
+    pub fn has_ended(&self, now: UnixTime) -> bool {
+        self.ends <= now
     }
 
     pub fn fingerprint(&self) -> &str {

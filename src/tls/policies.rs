@@ -4,6 +4,7 @@
 //! each is held against its own host's policy again ([`Policy::admits`]), whatever its connection was made for.
 //! Called by `snapshot`, `server` and `proxy`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -61,19 +62,25 @@ impl Policies {
     pub fn load(tls: &config::Tls, faults: &mut Faults) -> Self {
         let plain = Arc::new(Policy { min_version: tls.min_version, clients: None });
         let mut hosts = HostTable::default();
+        // One for all hosts that ask for the same: each has settings of its own in rustls.
+        let mut known = BTreeMap::from([((tls.min_version, None), (Arc::clone(&plain), None))]);
         if tls.hosts.iter().any(|host| host.clients.is_some() || host.min_version != tls.min_version) {
             for written in &tls.hosts {
-                let clients = written.clients.as_ref().and_then(|clients| match Clients::load(clients) {
-                    Ok(clients) => Some(clients),
-                    Err(what) => {
-                        let write = "name a PEM file with the certificates of whoever issues those of clients";
-                        faults.add(format!("{}.client_ca", written.place), what, write);
-                        None
-                    }
+                let clients = written.clients.as_ref();
+                let asked = (written.min_version, clients.map(|clients| (clients.ca.clone(), clients.required)));
+                let (policy, fault) = known.entry(asked).or_insert_with(|| {
+                    let (clients, fault) = match clients.map(Clients::load).transpose() {
+                        Ok(clients) => (clients, None),
+                        Err(what) => (None, Some(what)),
+                    };
+                    (Arc::new(Policy { min_version: written.min_version, clients }), fault)
                 });
-                let policy = Arc::new(Policy { min_version: written.min_version, clients });
+                if let Some(what) = fault {
+                    let write = "name a PEM file with the certificates of whoever issues those of clients";
+                    faults.add(format!("{}.client_ca", written.place), what.as_str(), write);
+                }
                 for pattern in &written.hosts {
-                    hosts.insert(pattern.clone(), Arc::clone(&policy));
+                    hosts.insert(pattern.clone(), Arc::clone(policy));
                 }
             }
         }

@@ -68,6 +68,43 @@ fn a_later_head_of_a_connection_has_the_same_deadline() {
 }
 
 #[test]
+fn half_a_later_head_and_then_silence_is_refused_in_time() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 400ms}, timeouts: {keepalive: 60s}").start();
+    let mut silent = raw(edge.address(), "iqueue.test");
+    assert_eq!(silent.send(get("iqueue.test", "/")).status(), 200);
+    assert_eq!(silent.send("GET / HTTP/1.1\r\nX: ").status(), 408);
+    // Its first half came with the request before it: its time begins when that is answered.
+    let mut piped = raw(edge.address(), "iqueue.test");
+    let (first, second) = (get("iqueue.test", "/"), get("iqueue.test", "/second"));
+    assert_eq!(piped.send(first + &second[..20]).status(), 200);
+    assert_eq!(piped.status(), 408);
+    assert_eq!(limits_reached(&edge, "header_timeout"), 2.0);
+}
+
+#[test]
+fn a_client_that_asks_and_asks_and_never_reads_is_closed() {
+    let iqueue = Origin::answering(|_| {
+        let head = hyper::Response::builder().header("x-large", "x".repeat(30_000));
+        head.body(Full::new(Bytes::new())).unwrap()
+    });
+    let edge = open_service(&iqueue).server("timeouts: {write: 500ms, keepalive: 60s}").start();
+    let mut deaf = raw(edge.address(), "iqueue.test");
+    // Answers without a body: Pingora bounds how long a body may take to write, and a head not.
+    let many = "HEAD / HTTP/1.1\r\nHost: iqueue.test\r\n\r\n".repeat(2000);
+    let closed = || edge.metric("sentry_edge_connections", "listener=\"https\"") == 0.0;
+    let sending = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            // Ends when the edge closes.
+            (0..2000).take_while(|_| deaf.try_send(&many)).count()
+        });
+        eventually("the connection is closed", closed);
+        sender.join().unwrap()
+    });
+    assert!(sending < 2000, "it was never held up");
+}
+
+#[test]
 fn a_connection_that_asks_for_nothing_is_closed_and_is_nobodys_fault() {
     let iqueue = origin("iqueue");
     let edge = open_service(&iqueue).server("limits: {header_timeout: 300ms}").start();

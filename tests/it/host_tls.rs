@@ -87,6 +87,17 @@ fn a_service_that_wants_certificates_is_there_for_those_who_show_one_of_its_issu
 }
 
 #[test]
+fn a_connection_that_outlives_its_clients_certificate_is_of_no_more_use_for_it() {
+    for says in [WANTS, LIKES] {
+        let Scene { edge, issuer, .. } = &scene(says);
+        let ada = issuer.issue_client_until("ada", SystemTime::now() + Duration::from_secs(4));
+        let mut connection = Visitor::showing(&ada).visit(edge.address(), "iqueue.test");
+        assert_eq!(connection.send(get("iqueue.test")).status(), 200);
+        eventually("the certificate ends", || connection.send(get("iqueue.test")).status() == 421);
+    }
+}
+
+#[test]
 fn a_service_that_likes_certificates_is_told_of_good_ones_and_refuses_bad_ones() {
     let Scene { edge, issuer, iqueue, .. } = &scene(LIKES);
     assert_eq!(visitor().visit(edge.address(), "iqueue.test").send(forged("iqueue.test")).status(), 200);

@@ -193,6 +193,19 @@ fn what_ends_a_flood_is_counted() {
 }
 
 #[test]
+fn a_client_that_pings_for_each_small_message_is_let_be() {
+    let iqueue = origin("iqueue");
+    let edge = open_service(&iqueue).start();
+    let mut wire = Wire::open(edge.address(), "iqueue.test", &[]);
+    // As grpc-go does, one at a time: far fewer than a KiB travels with each.
+    for at in 0..3_000_u64 {
+        assert!(wire.send(frame(PING, 0, 0, &at.to_be_bytes())), "closed at {at}");
+    }
+    wire.ask(1, END_STREAM, "GET", &[]);
+    assert_eq!(limits_reached(&edge, "http2_flood"), 0.0);
+}
+
+#[test]
 fn a_client_that_pings_now_and_then_is_let_be() {
     let iqueue = origin("iqueue");
     let edge = open_service(&iqueue).start();

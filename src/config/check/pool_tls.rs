@@ -28,6 +28,11 @@ impl Check<'_> {
             let what = format!("`{name}` is no name that a certificate could be for");
             self.fault(format!("{place}.server_name"), what, "write a host name or an address, without a port");
         }
+        if name.as_ref().is_some_and(|name| name.split('.').next().is_some_and(|label| label.contains('_'))) {
+            // Pingora would ask for, and believe, the name with `-` in its place.
+            let write = "name what the certificate is for";
+            self.fault(format!("{place}.server_name"), "`_` in the first label, which host names do not have", write);
+        }
         let client = match (&written.client_certificate, &written.client_key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {

@@ -14,6 +14,30 @@ use crate::config::{
 };
 use crate::host::{Host, HostPattern};
 
+/// Header names, in lower case, that an identity may not go by: those that HTTP or the edge itself has a use for.
+const SPOKEN_FOR: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "x-sentry-assertion",
+];
+
 /// Which service a host belongs to.
 type Taken = HashMap<HostPattern, Arc<str>>;
 
@@ -179,17 +203,28 @@ impl Check<'_> {
         let mut header = |key: &str, written: &Option<String>, default: &'static str| {
             let name = written.as_deref().unwrap_or(default);
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            name.parse().ok().filter(|_| plain).unwrap_or_else(|| {
-                let key = format!("{place}.identity_headers.{key}");
+            let key = format!("{place}.identity_headers.{key}");
+            let parsed: Option<HeaderName> = name.parse().ok().filter(|_| plain);
+            if parsed.as_ref().is_some_and(|name| SPOKEN_FOR.contains(&name.as_str())) {
+                self.faults.add(&key, format!("`{name}` says something else already"), "choose another name");
+            }
+            parsed.unwrap_or_else(|| {
                 self.faults.add(key, format!("`{name}` is no header name"), "use letters, digits and -");
                 HeaderName::from_static("x-forwarded-user")
             })
         };
-        IdentityHeaders {
+        let headers = IdentityHeaders {
             user: header("user", &written.user, "X-Forwarded-User"),
             email: header("email", &written.email, "X-Forwarded-Email"),
             roles: header("roles", &written.roles, "X-Forwarded-Groups"),
+        };
+        let IdentityHeaders { user, email, roles } = &headers;
+        let known = |key: &str| !self.faults.concern(&format!("{place}.identity_headers.{key}"));
+        if (user == email || user == roles || email == roles) && ["user", "email", "roles"].iter().all(|key| known(key))
+        {
+            self.fault(format!("{place}.identity_headers"), "one name for two things", "give each a name of its own");
         }
+        headers
     }
 
     pub(super) fn pools(&mut self, written: BTreeMap<String, file::Pool>) -> Vec<Pool> {

@@ -79,9 +79,14 @@ impl Check<'_> {
                 write,
             );
         }
+        let min_version = self.min_version(&place, written.min_version.as_deref(), default);
+        if min_version < default {
+            let write = "write a later version, or lower tls.min_version and raise it for the other hosts";
+            self.fault(format!("{place}.min_version"), "less than tls.min_version", write);
+        }
         HostTls {
             hosts: hosts.iter().filter_map(|host| HostPattern::parse(host).ok()).collect(),
-            min_version: self.min_version(&place, written.min_version.as_deref(), default),
+            min_version,
             clients: written.client_ca.as_ref().map(|ca| ClientCertificates { ca: self.path(ca), required }),
             place,
         }

@@ -19,6 +19,8 @@ pub struct Terms {
     /// For the whole of a head.
     pub header_timeout: Duration,
     pub header_bytes: usize,
+    /// For a client to take anything of what it is sent.
+    pub write_timeout: Duration,
     /// Counts connections that did not keep it.
     pub too_slow: IntCounter,
     /// Counts those that sent too many frames that bring nothing.
@@ -54,6 +56,11 @@ impl Watch {
 
     /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
     pub fn is_over(&mut self) -> bool {
+        if self.connection.reading() == Reading::Between {
+            // Whatever deadline there was belonged to a head that is done with.
+            self.at = None;
+            return false;
+        }
         let limit = self.terms.header_timeout;
         self.is_due() && Instant::now() >= *self.at.get_or_insert_with(|| Instant::now() + limit)
     }
@@ -82,10 +89,15 @@ impl Watch {
         let Some(frames) = &mut self.frames else { return Ok(()) };
         let heads = frames.heads();
         let taken = frames.take(bytes, std::time::Instant::now);
-        if reading == Reading::Past && frames.heads() != heads {
+        // The first head's began with the connection.
+        if heads > 0 && frames.heads() != heads {
             self.at = None;
         }
         taken.inspect_err(|_| self.terms.floods.inc())
+    }
+
+    pub const fn write_timeout(&self) -> Duration {
+        self.terms.write_timeout
     }
 
     pub fn bytes_go(&mut self, bytes: usize) {
@@ -96,7 +108,11 @@ impl Watch {
 
     /// After a read that brought nothing: ready when the time is up.
     pub fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (true, Some(at)) = (self.is_due(), self.at) else { return Poll::Pending };
+        if !self.is_due() {
+            return Poll::Pending;
+        }
+        let limit = self.terms.header_timeout;
+        let at = *self.at.get_or_insert_with(|| Instant::now() + limit);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if timer.deadline() != at {
             timer.as_mut().reset(at);

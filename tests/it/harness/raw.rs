@@ -81,6 +81,13 @@ impl Raw {
         self
     }
 
+    /// The same; answers whether the connection still took it.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        runtime().block_on(async {
+            self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
+        })
+    }
+
     /// The next response; `None` when the connection ends without one.
     pub fn answer(&mut self) -> Option<Answer> {
         loop {
