@@ -83,9 +83,8 @@ impl Raw {
 
     /// The same; answers whether the connection still took it.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        runtime().block_on(async {
-            self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
-        })
+        let sent = async { self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok() };
+        runtime().block_on(async { tokio::time::timeout(LONGEST_WAIT, sent).await }).unwrap_or(false)
     }
 
     /// The next response; `None` when the connection ends without one.
