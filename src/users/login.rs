@@ -127,8 +127,12 @@ impl LoginPool {
 
 /// Has this thread wait while a request can be served. On a core that is never idle it still has a tenth.
 fn step_back() {
-    // Linux takes "this process" for the calling thread.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    // Linux takes "this process" for the calling thread. A process that steps back further itself is left as it is.
+    let stepped = rustix::process::getpriority_process(None).and_then(|now| match now < NICENESS {
+        true => rustix::process::setpriority_process(None, NICENESS),
+        false => Ok(()),
+    });
+    if let Err(error) = stepped {
         log::warn!("logins compete with requests for the processor: {error}");
     }
 }
