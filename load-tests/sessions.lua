@@ -1,4 +1,6 @@
 -- As figures.lua, with a cookie after the other: `-- FILE`, which holds one Cookie field in each line.
+dofile(debug.getinfo(1).source:match("@(.*/)") .. "figures.lua")
+
 local requests, turn = {}, 0
 
 function init(args)
@@ -11,13 +13,4 @@ end
 function request()
     turn = turn % #requests + 1
     return requests[turn]
-end
-
-function done(summary, latency)
-    local errors = summary.errors
-    io.write(string.format(
-        "figures requests=%d seconds=%.6f failed=%d p50=%.4f p99=%.4f bytes=%d\n",
-        summary.requests, summary.duration / 1e6,
-        errors.connect + errors.read + errors.write + errors.status + errors.timeout,
-        latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, summary.bytes))
 end

@@ -7,10 +7,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use prometheus::IntCounter;
 
 use crate::config::LogTarget;
+
+/// How long lines gather before they are written, where there are many: else every request would wake the writer, which
+/// would write one line and sleep again. What a crash loses is so much.
+pub const GATHER: Duration = Duration::from_millis(20);
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 65_536;
@@ -23,15 +28,17 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Opens the target. A file is appended to, and created for its owner and group alone.
-    pub fn open(target: &LogTarget, name: &str, dropped: IntCounter) -> io::Result<Self> {
+    /// Opens the target. A file is appended to, and created for its owner and group alone. A line is written within
+    /// `gather`, together with those that came meanwhile.
+    pub fn open(target: &LogTarget, name: &str, gather: Duration, dropped: IntCounter) -> io::Result<Self> {
         let output: Box<dyn Write + Send> = match target {
             LogTarget::Off => return Ok(Self { queue: None, dropped, thread: None }),
             LogTarget::Stdout => Box::new(io::stdout()),
             LogTarget::File(path) => Box::new(append(path)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || write_lines(output, &lines))?;
+        let thread =
+            std::thread::Builder::new().name(name.into()).spawn(move || write_lines(output, &lines, gather))?;
         Ok(Self { queue: Some(queue), dropped, thread: Some(thread) })
     }
 
@@ -64,9 +71,12 @@ fn append(path: &std::path::Path) -> io::Result<File> {
 }
 
 /// Writes what has gathered in one go, and flushes whenever nothing more waits.
-fn write_lines(output: Box<dyn Write + Send>, lines: &Receiver<String>) {
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
+fn write_lines(output: Box<dyn Write + Send>, lines: &Receiver<String>, gather: Duration) {
     let mut output = BufWriter::with_capacity(64 * 1024, output);
     while let Ok(first) = lines.recv() {
+        // Nobody has to wake who only sleeps.
+        std::thread::sleep(gather);
         let mut next = Some(first);
         while let Some(mut line) = next {
             line.push('\n');
@@ -87,7 +97,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
         let dropped = IntCounter::new("dropped", "lines").unwrap();
-        let log = LogWriter::open(&LogTarget::File(path.clone()), "test-log", dropped.clone()).unwrap();
+        let log = LogWriter::open(&LogTarget::File(path.clone()), "test-log", GATHER, dropped.clone()).unwrap();
         for n in 0..1000 {
             log.write(format!("line {n}"));
         }
@@ -100,7 +110,7 @@ mod tests {
     #[test]
     fn a_target_that_cannot_be_opened_is_named() {
         let target = LogTarget::File("/nonexistent/access.log".into());
-        let error = LogWriter::open(&target, "test-log", IntCounter::new("d", "d").unwrap()).err().unwrap();
+        let error = LogWriter::open(&target, "test-log", GATHER, IntCounter::new("d", "d").unwrap()).err().unwrap();
         assert!(error.to_string().contains("/nonexistent/access.log"));
     }
 }

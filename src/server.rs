@@ -28,6 +28,7 @@ mod transport;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
@@ -43,7 +44,7 @@ use crate::clock::Clock;
 use crate::compression::encoder::MOST_AT_ONCE;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
-use crate::log_writer::LogWriter;
+use crate::log_writer::{GATHER, LogWriter};
 use crate::metrics::Metrics;
 use crate::proxy::{Cuttable, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
@@ -106,12 +107,12 @@ impl Edge {
 
         let runtime = runtime(&config).map_err(StartError::Runtime)?;
         let bound = bind_all(&config, &runtime)?;
-        let log = |target, name: &str| {
+        let log = |target, name: &str, gather| {
             let dropped = metrics.operation.log_lines_dropped.with_label_values(&[name]);
-            LogWriter::open(target, name, dropped).map_err(StartError::Log)
+            LogWriter::open(target, name, gather, dropped).map_err(StartError::Log)
         };
-        let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log")?));
-        let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log")?));
+        let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log", GATHER)?));
+        let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log", Duration::ZERO)?));
         let store = outside::session_store(&config.sessions, &clock, &metrics)?;
         let directory = outside::open_users(&config, &clock)?;
         let lasting = Lasting {

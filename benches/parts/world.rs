@@ -110,7 +110,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),
-        audit: Arc::new(AuditLog::new(LogWriter::open(&LogTarget::Off, "audit-log", dropped).unwrap())),
+        audit: Arc::new(AuditLog::new(LogWriter::open(&LogTarget::Off, "audit-log", Duration::ZERO, dropped).unwrap())),
     }
 }
 
