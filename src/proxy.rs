@@ -5,6 +5,8 @@
 
 mod address;
 mod answer;
+mod asking;
+mod attempt;
 mod client;
 mod compress;
 mod connection;
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -37,9 +39,9 @@ use crate::audit_log::AuditLog;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
-use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
+use asking::Asking;
 pub use client::is_trusted;
 pub use connection::{Connection, Reading};
 pub use cut::Cuttable;
@@ -93,27 +95,31 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        client::identify(session, exchange);
-        match self.decide(session, exchange).await? {
+        let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
+        let asking = Asking::of(session);
+        client::identify(&asking, exchange);
+        let reply = match self.decide(&asking, raw.as_deref(), exchange).await {
             Decision::Forward => {
+                if let (_, Some(timeout)) = destination(exchange)? {
+                    // Both ways: a tunnel or an upload may be as quiet as the route allows.
+                    let timeout = timeout.max(exchange.snapshot.timeouts.read);
+                    session.as_downstream_mut().set_read_timeout(Some(timeout));
+                }
                 // Before Pingora makes the copy that the application gets.
                 headers::rewrite(session.req_header_mut(), |_| {});
                 self.expect_body(session, exchange)?;
-                Ok(false)
+                return Ok(false);
             }
-            Decision::Answer(reply) => answer::write(*reply, session, exchange).await.map(|()| true),
-        }
+            Decision::SignOn(authority) => self.sign_on(session, exchange, &authority).await?,
+            Decision::Answer(reply) => reply,
+        };
+        answer::write(*reply, session, exchange).await.map(|()| true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         // Of a further attempt: Pingora shows the filters again what it has kept of the body.
         exchange.body_bytes = 0;
-        let (pool, read_timeout) = destination(exchange)?;
-        let server = pool.select(&exchange.tried).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
-        let peer = Box::new(pool.peer(server, read_timeout, session.as_downstream().is_upgrade_req()));
-        exchange.tried.push(server);
-        exchange.upstream_begun = Some(Instant::now());
-        Ok(peer)
+        attempt::next(exchange, session.as_downstream().is_upgrade_req()).map(Box::new)
     }
 
     async fn upstream_request_filter(
@@ -122,7 +128,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        headers::rewrite(upstream, |fields| self.introduce(session, fields, exchange))
+        headers::rewrite(upstream, |fields| self.introduce(&Asking::of(session), fields, exchange))
     }
 
     async fn request_body_filter(
@@ -132,7 +138,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        self.bytes_passed(session, body.as_ref(), exchange)?;
+        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange)?;
         // What passes after an upgrade is a conversation and has no size.
         if session.as_downstream().was_upgraded() {
             return Ok(());
@@ -155,12 +161,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
-        headers::rewrite_response(response, |fields| {
-            fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
-        })?;
-        // By the length that the application told.
-        self.head_passed(session, response, exchange)?;
+        self.head_came(&Asking::of(session), response, exchange)?;
         self.compress(session, response, exchange)
     }
 
@@ -172,7 +173,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
         exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
-        self.bytes_passed(session, body.as_ref(), exchange).map(|()| None)
+        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange).map(|()| None)
     }
 
     /// A connection that was never made has harmed nobody: the next server may have the request.
@@ -183,14 +184,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Ok((pool, _)) = destination(exchange) {
-            self.observe_upstream(exchange, pool, false, Instant::now());
-            if let Some(server) = exchange.tried.last() {
-                pool.server(*server).failed(&error);
-            }
-            error.set_retry(exchange.tried.len() <= pool.retries);
-        }
-        exchange.upstream_begun = None;
+        attempt::not_connected(exchange, &mut error);
         error
     }
 
@@ -213,8 +207,8 @@ impl ProxyHttp for Gateway {
             Some(rescue) => {
                 exchange.error = Some(rescue.label);
                 if session.response_written().is_none() {
-                    let asked = decide::asked(session, exchange);
-                    let reply = Reply::problem(&asked, rescue.status, rescue.title, rescue.text).closing();
+                    let asked = Asking::of(session).asked(exchange);
+                    let reply = rescue.reply(&asked);
                     answer::write(reply, session, exchange).await.ok();
                 }
                 rescue.status.as_u16()
@@ -230,17 +224,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         let now = Instant::now();
-        // It has ended by itself, and nobody is to cut it any more.
-        exchange.watched = None;
-        if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
-            // A client that went away, or sent too much, says nothing of the server.
-            let of_client =
-                |error: &Error| *error.esource() != ErrorSource::Upstream || pace::is_fault_of_body(error, exchange);
-            let blameless = error.is_some_and(of_client);
-            if !blameless {
-                self.observe_upstream(exchange, pool, error.is_none(), now);
-            }
-        }
+        attempt::ended(exchange, error, now);
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let line = || RequestLine::of(session.req_header());
         self.settle(exchange, line, status, session.body_bytes_sent(), now);
@@ -248,18 +232,14 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Counts the attempt that is under way, once.
-    fn observe_upstream(&self, exchange: &Exchange, pool: &Pool, answered: bool, now: Instant) {
-        let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
-        let server = pool.server(*server);
-        let metrics = &server.metrics;
-        if answered {
-            server.answered();
-            metrics.answered.inc();
-        } else {
-            metrics.failed.inc();
-        }
-        metrics.duration.observe(now.duration_since(begun).as_secs_f64());
+    /// What an application's answer becomes on its way to the client, but for its compression.
+    fn head_came(&self, asking: &Asking<'_>, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+        headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
+        headers::rewrite_response(response, |fields| {
+            fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
+        })?;
+        // By the length that the application told.
+        self.head_passed(asking, response, exchange)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Replies to requests that came to the wrong address: another host, another scheme, another connection.
 
 use http::StatusCode;
-use pingora_proxy::Session;
 
 use super::Gateway;
-use super::connection::{Connection, Elsewhere};
-use super::decide::{Decision, asked};
+use super::asking::Asking;
+use super::connection::Elsewhere;
+use super::decide::Decision;
 use super::exchange::Exchange;
 use crate::host::{Authority, Host};
 use crate::reply::Reply;
@@ -15,39 +15,39 @@ impl Gateway {
     /// sign-on's; the exchange knows the service that it is otherwise.
     pub(super) fn misaddressed(
         &self,
-        session: &Session,
+        asking: &Asking<'_>,
         exchange: &mut Exchange,
         authority: &Authority,
         sentry: bool,
     ) -> Option<Decision> {
         if !sentry && exchange.service.is_none() {
-            return Some(misdirected(session, exchange));
+            return Some(misdirected(asking, exchange));
         }
-        if !sentry && let Some(refusal) = self.too_fast(session, exchange) {
+        if !sentry && let Some(refusal) = self.too_fast(asking, exchange) {
             return Some(refusal);
         }
-        if !is_tls(session) {
-            return Some(to_https(session, authority, exchange.snapshot.https_port));
+        if !asking.is_tls {
+            return Some(to_https(asking, authority, exchange.snapshot.https_port));
         }
-        self.on_this_connection(session, exchange, &authority.host).err()
+        self.on_this_connection(asking, exchange, &authority.host).err()
     }
 
     /// HTTP/2 clients send requests for all hosts of a certificate over one connection (RFC 9113 §9.1.1). For others
     /// nobody has shown them who we are; and a host may ask more of connections than this one's did. Notes who the
     /// client has shown itself to be, for a host that asks.
-    fn on_this_connection(&self, session: &Session, exchange: &mut Exchange, host: &Host) -> Result<(), Decision> {
+    fn on_this_connection(&self, asking: &Asking<'_>, exchange: &mut Exchange, host: &Host) -> Result<(), Decision> {
         // Every connection over TLS is one of ours; of another nobody could say what it was made for.
-        let Some(connection) = Connection::of(session.as_downstream()) else {
-            return Err(elsewhere(session, exchange, Elsewhere::Certificate));
+        let Some(connection) = asking.connection else {
+            return Err(elsewhere(asking, exchange, Elsewhere::Certificate));
         };
         let policy = exchange.snapshot.connections.of(host);
         if let Err(why) = connection.serves(host, policy) {
-            return Err(elsewhere(session, exchange, why));
+            return Err(elsewhere(asking, exchange, why));
         }
         if policy.asks() {
             let shown = connection.client_certificate();
             if shown.is_some_and(|shown| shown.has_ended(self.clock.now())) {
-                return Err(elsewhere(session, exchange, Elsewhere::Policy));
+                return Err(elsewhere(asking, exchange, Elsewhere::Policy));
             }
             exchange.client_certificate = shown.cloned();
         }
@@ -56,28 +56,24 @@ impl Gateway {
 }
 
 /// `421`: not for us. Says nothing of what is.
-pub fn misdirected(session: &Session, exchange: &Exchange) -> Decision {
+pub fn misdirected(asking: &Asking<'_>, exchange: &Exchange) -> Decision {
     let text = "Nothing is served under this name here.";
-    Reply::problem(&asked(session, exchange), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
-}
-
-pub fn is_tls(session: &Session) -> bool {
-    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
+    Reply::problem(&asking.asked(exchange), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
 }
 
 /// Plain HTTP is only ever sent to the same place over TLS.
-fn to_https(session: &Session, authority: &Authority, port: Option<u16>) -> Decision {
+fn to_https(asking: &Asking<'_>, authority: &Authority, port: Option<u16>) -> Decision {
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = asking.head.uri.path_and_query().map_or("/", |target| target.as_str());
     Reply::moved(&format!("https://{}{port}{target}", authority.host)).into()
 }
 
 /// `421` (RFC 9110 §15.5.20): served here, on a connection of its own.
-fn elsewhere(session: &Session, exchange: &mut Exchange, why: Elsewhere) -> Decision {
+fn elsewhere(asking: &Asking<'_>, exchange: &mut Exchange, why: Elsewhere) -> Decision {
     exchange.reason = Some(match why {
         Elsewhere::Certificate => "certificate",
         Elsewhere::Policy => "tls_policy",
     });
     let text = "This address is served on a connection of its own. Try again.";
-    Reply::problem(&asked(session, exchange), StatusCode::MISDIRECTED_REQUEST, "Another connection", text).into()
+    Reply::problem(&asking.asked(exchange), StatusCode::MISDIRECTED_REQUEST, "Another connection", text).into()
 }

@@ -4,7 +4,7 @@ use http::header::STRICT_TRANSPORT_SECURITY;
 use pingora::Result;
 use pingora_proxy::Session;
 
-use super::address::is_tls;
+use super::asking::Asking;
 use super::exchange::Exchange;
 use crate::reply::Reply;
 
@@ -13,7 +13,7 @@ pub async fn write(reply: Reply, session: &mut Session, exchange: &Exchange) -> 
     let snapshot = &exchange.snapshot;
     // Over plain HTTP anybody could say it (RFC 6797 §7.2), and browsers do not listen.
     let reply = match &snapshot.hsts {
-        Some(hsts) if is_tls(session) => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),
+        Some(hsts) if Asking::of(session).is_tls => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),
         _ => reply,
     };
     reply.write(session, &exchange.request_id, snapshot.timeouts.write).await

@@ -1,36 +1,24 @@
 //! Who the client is: the peer of the connection, or whom a trusted proxy says that it stands for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
-use pingora_proxy::Session;
 
-use super::connection::Connection;
+use super::asking::Asking;
 use super::exchange::{Exchange, RequestId};
 use super::headers;
 
+/// Stands for a client whose address nobody knows.
+pub const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
-pub fn identify(session: &Session, exchange: &mut Exchange) {
-    let peer = peer_address(session);
-    let received = &session.req_header().headers;
+pub fn identify(asking: &Asking<'_>, exchange: &mut Exchange) {
     let trusted = &exchange.snapshot.trusted_proxies;
-    let believed = is_believed(session, trusted);
-    exchange.client = Some(if believed { address(peer, received, trusted) } else { peer });
-    let theirs = received.get(&headers::REQUEST_ID).filter(|_| believed);
+    let believed = asking.is_believed(trusted);
+    exchange.client = Some(if believed { address(asking.peer, asking.headers(), trusted) } else { asking.peer });
+    let theirs = asking.headers().get(&headers::REQUEST_ID).filter(|_| believed);
     exchange.request_id = theirs.and_then(RequestId::of).unwrap_or_else(RequestId::fresh);
-}
-
-pub fn peer_address(session: &Session) -> IpAddr {
-    let address = session.client_addr().and_then(|address| address.as_inet());
-    address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip().to_canonical())
-}
-
-/// Whether a request's own word on where it comes from counts: it was sent by a trusted proxy, and not through one
-/// that passes on whatever it gets.
-pub fn is_believed(session: &Session, trusted: &[IpNet]) -> bool {
-    let is_anonymous = Connection::of(session.as_downstream()).is_some_and(|connection| connection.is_anonymous);
-    !is_anonymous && is_trusted(peer_address(session), trusted)
 }
 
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

@@ -2,30 +2,32 @@
 //!
 //! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::{StatusCode, header};
-use pingora_proxy::Session;
+use http::header;
 
-use super::address::{is_tls, misdirected};
-use super::connection::Connection;
+use super::address::misdirected;
+use super::asking::Asking;
+use super::client::NOBODY;
 use super::exchange::Exchange;
-use super::form::read_form;
 use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
 use crate::auth::{self, Assurance, Demand, Outcome, Verdict};
 use crate::config::Access;
 use crate::host::Authority;
 use crate::hygiene::{self, Incoming, Malformed, Target};
-use crate::reply::{Asked, Reply};
+use crate::reply::Reply;
 use crate::request::Head;
 use crate::routes::{Route, Service};
 use crate::sentry::{Redeemed, Sentry};
+use crate::snapshot::Snapshot;
 
 /// What to do with a request.
 pub enum Decision {
     Forward,
+    /// A route of the sign-on's, asked for under this authority.
+    SignOn(Authority),
     Answer(Box<Reply>),
 }
 
@@ -38,50 +40,76 @@ impl From<Reply> for Decision {
 /// Below this, a service host is ours.
 const RESERVED: &str = "/.sentry";
 
+/// For whom a request is. Nothing has been said yet on whether it may be made.
+pub struct Place {
+    pub service: Option<Arc<Service>>,
+    /// Of the service's routes.
+    pub route: Option<usize>,
+    is_sentry: bool,
+    pub is_sign_on: bool,
+}
+
+pub fn locate(target: &Target, snapshot: &Snapshot) -> Place {
+    let host = &target.authority.host;
+    let is_sentry = snapshot.sentry.is_sentry_host(host);
+    let is_sign_on = is_sentry || target.path.is_under(RESERVED);
+    let service = snapshot.routes.find(host).filter(|_| !is_sentry).cloned();
+    let route = service.as_ref().filter(|_| !is_sign_on).and_then(|service| service.route(&target.path));
+    Place { service, route, is_sentry, is_sign_on }
+}
+
 impl Gateway {
-    pub(super) async fn decide(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Decision> {
-        let snapshot = exchange.snapshot.clone();
-        let client = exchange.client.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    /// `raw` is the head as it came over HTTP/1.
+    pub(super) async fn decide(&self, asking: &Asking<'_>, raw: Option<&[u8]>, exchange: &mut Exchange) -> Decision {
         // 1. A request that could be read in two ways.
-        let target = match self.inspect(session, exchange) {
-            Ok(target) => target,
-            Err(malformed) => return Ok(self.malformed(session, exchange, malformed)),
-        };
-        if let Some(refusal) = self.too_fast(session, exchange) {
-            return Ok(refusal);
+        match self.inspect(asking, raw, &exchange.snapshot) {
+            Ok(target) => {
+                let place = locate(&target, &exchange.snapshot);
+                self.judge(asking, &target, place, exchange).await
+            }
+            Err(malformed) => self.malformed(asking, exchange, malformed),
+        }
+    }
+
+    /// What comes after the first step.
+    pub(super) async fn judge(
+        &self,
+        asking: &Asking<'_>,
+        target: &Target,
+        place: Place,
+        exchange: &mut Exchange,
+    ) -> Decision {
+        let snapshot = exchange.snapshot.clone();
+        if let Some(refusal) = self.too_fast(asking, exchange) {
+            return refusal;
         }
         // 2. A host that is not ours, or that is not asked for in this way.
-        let host = &target.authority.host;
-        let port = &target.authority.port;
-        let sentry = snapshot.sentry.is_sentry_host(host);
-        exchange.service = snapshot.routes.find(host).filter(|_| !sentry).cloned();
-        if let Some(refusal) = self.misaddressed(session, exchange, &target.authority, sentry) {
-            return Ok(refusal);
+        let Authority { host, port } = &target.authority;
+        exchange.service = place.service;
+        if let Some(refusal) = self.misaddressed(asking, exchange, &target.authority, place.is_sentry) {
+            return refusal;
         }
-        let request = session.req_header();
+        // 3. The sign-on routes, there and on service hosts.
+        if place.is_sign_on {
+            return Decision::SignOn(target.authority.clone());
+        }
+        let Some(service) = exchange.service.clone() else { return misdirected(asking, exchange) };
         let head = Head {
-            method: &request.method,
-            headers: &request.headers,
+            method: &asking.head.method,
+            headers: asking.headers(),
             host,
             port: port.filter(|port| *port != 443),
-            path: request.uri.path(),
-            query: request.uri.query(),
-            client,
+            path: asking.head.uri.path(),
+            query: asking.head.uri.query(),
+            client: exchange.client.unwrap_or(NOBODY),
             request_id: &exchange.request_id,
             now: self.clock.now(),
         };
-        // 3. The sign-on routes, there and on service hosts.
-        if sentry || target.path.is_under(RESERVED) {
-            return self.sign_on(session, exchange, &target.authority, client).await;
-        }
-        let Some(service) = exchange.service.clone() else { return Ok(misdirected(session, exchange)) };
         let ticket = snapshot.sentry.redeem(&head, &service.name).await;
         if let Redeemed::Answer(reply) = ticket {
-            return Ok(Decision::Answer(reply));
+            return Decision::Answer(reply);
         }
-        let Some(at) = service.route(&target.path) else {
-            return Ok(self.malformed(session, exchange, Malformed::Path));
-        };
+        let Some(at) = place.route else { return self.malformed(asking, exchange, Malformed::Path) };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
         // 4. to 11. Who asks, and whether they may.
@@ -92,44 +120,45 @@ impl Gateway {
         };
         let seconds = begun.elapsed().as_secs_f64();
         let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
-        let place = Place { sentry: &snapshot.sentry, service: &service, by_bearer };
-        let decision = self.conclude(&head, place, verdict.as_ref(), &ticket, seconds);
+        let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer };
+        let decision = self.conclude(&head, addressee, verdict.as_ref(), &ticket, seconds);
         note(exchange, verdict, at, seconds);
-        if let Some(timeout) = route.read_timeout {
-            // Both ways: a tunnel or an upload may be as quiet as the route allows.
-            let timeout = timeout.max(snapshot.timeouts.read);
-            session.as_downstream_mut().set_read_timeout(Some(timeout));
-        }
-        Ok(decision)
+        decision
     }
 
-    fn inspect(&self, session: &Session, exchange: &Exchange) -> Result<Target, Malformed> {
+    /// Changes and counts nothing.
+    pub(super) fn inspect(
+        &self,
+        asking: &Asking<'_>,
+        raw: Option<&[u8]>,
+        snapshot: &Snapshot,
+    ) -> Result<Target, Malformed> {
         // The stream has seen its bytes, and this head only stands in for them.
-        if let Some(malformed) = Connection::of(session.as_downstream()).and_then(|connection| connection.refused()) {
+        if let Some(malformed) = asking.connection.and_then(|connection| connection.refused()) {
             return Err(malformed);
         }
-        let request = session.req_header();
-        let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
-        let incoming =
-            Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw: raw.as_deref() };
-        let target = hygiene::inspect(incoming, &exchange.snapshot.limits)?;
+        let request = asking.head;
+        let incoming = Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw };
+        let target = hygiene::inspect(incoming, &snapshot.limits)?;
         // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
         let port = target.authority.port;
-        let known = |port: &u16| *port == 443 || exchange.snapshot.ports.contains(port);
-        if is_tls(session) && port.is_some_and(|port| !known(&port)) {
+        let known = |port: &u16| *port == 443 || snapshot.ports.contains(port);
+        if asking.is_tls && port.is_some_and(|port| !known(&port)) {
             return Err(Malformed::Host);
         }
-        if headers::has_disguised(&request.headers, &exchange.snapshot) {
-            self.metrics.traffic.headers_dropped.disguised.inc();
+        if headers::has_disguised(&request.headers, snapshot) {
             return Err(Malformed::HeaderName);
         }
         Ok(target)
     }
 
-    fn malformed(&self, session: &Session, exchange: &mut Exchange, malformed: Malformed) -> Decision {
+    fn malformed(&self, asking: &Asking<'_>, exchange: &mut Exchange, malformed: Malformed) -> Decision {
         exchange.reason = Some(malformed.label());
         self.metrics.limit_reached(malformed.label());
-        let asked = asked(session, exchange);
+        if malformed == Malformed::HeaderName {
+            self.metrics.traffic.headers_dropped.disguised.inc();
+        }
+        let asked = asking.asked(exchange);
         let reply = Reply::problem(
             &asked,
             malformed.status(),
@@ -147,52 +176,16 @@ impl Gateway {
         reply.closing().into()
     }
 
-    async fn sign_on(
-        &self,
-        session: &mut Session,
-        exchange: &Exchange,
-        authority: &Authority,
-        client: IpAddr,
-    ) -> pingora::Result<Decision> {
-        // The head is copied: a login's body is read from the session while the head is still needed.
-        let request = session.req_header().as_owned_parts();
-        let head = Head {
-            method: &request.method,
-            headers: &request.headers,
-            host: &authority.host,
-            port: authority.port.filter(|port| *port != 443),
-            path: request.uri.path(),
-            query: request.uri.query(),
-            client,
-            request_id: &exchange.request_id,
-            now: self.clock.now(),
-        };
-        let route = exchange.snapshot.sentry.route(&head);
-        let body = match read_form(session, route).await? {
-            Ok(body) => body,
-            Err(status) => {
-                self.metrics.limit_reached("form");
-                let text = "The form is larger than any of ours, or did not arrive in time.";
-                let reply = Reply::problem(&asked(session, exchange), status, "Form not taken", text);
-                // Of a form that drips, no more is waited for.
-                let closes = status == StatusCode::REQUEST_TIMEOUT;
-                return Ok(if closes { reply.closing() } else { reply }.into());
-            }
-        };
-        let service = exchange.service.as_ref().map(|service| &*service.name);
-        Ok(exchange.snapshot.sentry.answer(route, &head, service, &body).await.into())
-    }
-
     /// The reply to a verdict. `None` is a public route.
     fn conclude(
         &self,
         head: &Head<'_>,
-        asked: Place<'_>,
+        asked: Addressee<'_>,
         verdict: Option<&Verdict>,
         ticket: &Redeemed,
         seconds: f64,
     ) -> Decision {
-        let Place { sentry, service, by_bearer } = asked;
+        let Addressee { sentry, service, by_bearer } = asked;
         let reason = match (verdict, ticket) {
             // The ticket was no good, but nobody asks for one here, or whoever is signed in goes on without it.
             (None | Some(Verdict::Known(_)), Redeemed::Failed { url }) => return Reply::redirect(url).into(),
@@ -237,7 +230,7 @@ impl Gateway {
 
 /// Where a request went: the service, the sign-on that guards it, and whether a program asked (see `is_by_bearer`).
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Addressee<'a> {
     sentry: &'a Sentry,
     service: &'a Service,
     by_bearer: bool,
@@ -271,10 +264,4 @@ fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Dem
         counts_as_activity: route.counts_as_activity,
         on_outage: service.on_outage,
     }
-}
-
-pub(super) fn asked<'a>(session: &Session, exchange: &'a Exchange) -> Asked<'a> {
-    let accept = session.req_header().headers.get(header::ACCEPT);
-    let html = accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
-    Asked { html, request_id: &exchange.request_id, branding: &exchange.snapshot.branding }
 }

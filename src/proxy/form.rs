@@ -1,17 +1,62 @@
-//! Reading the body of a sign-on route: bounded in bytes and in time, before anybody looks at what it says.
+//! Requests for the sign-on's own routes. The body of one is bounded in bytes and in time, before anybody looks at what it
+//! says.
 
 use std::time::Duration;
 
 use http::{StatusCode, Version, header};
 use pingora_proxy::Session;
 
+use super::Gateway;
+use super::asking::Asking;
+use super::client::NOBODY;
+use super::exchange::Exchange;
+use crate::host::Authority;
+use crate::reply::Reply;
+use crate::request::Head;
 use crate::sentry::{LARGEST_FORM, SsoRoute};
 
 /// Time for the whole of a login form to arrive.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+impl Gateway {
+    pub(super) async fn sign_on(
+        &self,
+        session: &mut Session,
+        exchange: &Exchange,
+        authority: &Authority,
+    ) -> pingora::Result<Box<Reply>> {
+        // The head is copied: a login's body is read from the session while the head is still needed.
+        let request = session.req_header().as_owned_parts();
+        let head = Head {
+            method: &request.method,
+            headers: &request.headers,
+            host: &authority.host,
+            port: authority.port.filter(|port| *port != 443),
+            path: request.uri.path(),
+            query: request.uri.query(),
+            client: exchange.client.unwrap_or(NOBODY),
+            request_id: &exchange.request_id,
+            now: self.clock.now(),
+        };
+        let route = exchange.snapshot.sentry.route(&head);
+        let body = match read_form(session, route).await? {
+            Ok(body) => body,
+            Err(status) => {
+                self.metrics.limit_reached("form");
+                let text = "The form is larger than any of ours, or did not arrive in time.";
+                let reply = Reply::problem(&Asking::of(session).asked(exchange), status, "Form not taken", text);
+                // Of a form that drips, no more is waited for.
+                let closes = status == StatusCode::REQUEST_TIMEOUT;
+                return Ok(Box::new(if closes { reply.closing() } else { reply }));
+            }
+        };
+        let service = exchange.service.as_ref().map(|service| &*service.name);
+        Ok(Box::new(exchange.snapshot.sentry.answer(route, &head, service, &body).await))
+    }
+}
+
 /// A login's form, within its limits; nothing for routes that take no body.
-pub async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Result<Vec<u8>, StatusCode>> {
+async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Result<Vec<u8>, StatusCode>> {
     if !route.takes_body() {
         return Ok(Ok(Vec::new()));
     }

@@ -1,19 +1,19 @@
 //! How a request is introduced to its application: which of the facts of an exchange `headers` is to say. Called by
 //! `upstream_request_filter`, for every server that is tried.
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Version, header};
 use pingora::{Error, ErrorType, Result};
-use pingora_http::RequestHeader;
-use pingora_proxy::Session;
 
+use super::asking::Asking;
 use super::exchange::Exchange;
-use super::{Gateway, client, headers};
+use super::{Gateway, headers};
 use crate::auth::Source;
 use crate::config::ForwardToken;
 
 impl Gateway {
     /// Takes out of an application's request what clients must not say, and says what only we may.
-    pub(super) fn introduce(&self, session: &Session, fields: &mut HeaderMap, exchange: &Exchange) -> Result<()> {
+    pub(super) fn introduce(&self, asking: &Asking<'_>, fields: &mut HeaderMap, exchange: &Exchange) -> Result<()> {
         let snapshot = &exchange.snapshot;
         self.metrics.traffic.headers_dropped.count(headers::strip(fields, snapshot));
         let keep = exchange
@@ -24,14 +24,13 @@ impl Gateway {
             .filter(|_| exchange.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
         headers::join_cookies(fields, &snapshot.cookie_names, keep);
-        let request = session.req_header();
+        let request = asking.head;
         let authority = authority(request)?;
         let port = authority.to_str().ok().and_then(|text| text.split_once(':')?.1.parse().ok());
-        let peer = client::peer_address(session);
         let forwarding = headers::Forwarding {
-            client: exchange.client.unwrap_or(peer),
-            peer,
-            peer_is_trusted: client::is_believed(session, &snapshot.trusted_proxies),
+            client: exchange.client.unwrap_or(asking.peer),
+            peer: asking.peer,
+            peer_is_trusted: asking.is_believed(&snapshot.trusted_proxies),
             host: &authority,
             port: port.unwrap_or(443),
             request_id: exchange.request_id.value(),
@@ -65,7 +64,7 @@ impl Gateway {
 }
 
 /// `:authority`, or the one Host field.
-fn authority(request: &RequestHeader) -> Result<HeaderValue> {
+fn authority(request: &Parts) -> Result<HeaderValue> {
     match (request.uri.authority(), request.headers.get(header::HOST)) {
         (Some(authority), _) => headers::value(authority.as_str().to_owned()),
         (None, Some(host)) => Ok(host.clone()),

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version, header};
-use pingora_http::RequestHeader;
 
 use super::exchange::Exchange;
 use super::{Gateway, destination};
@@ -18,7 +18,7 @@ pub struct RequestLine {
 }
 
 impl RequestLine {
-    pub fn of(request: &RequestHeader) -> Self {
+    pub fn of(request: &Parts) -> Self {
         Self {
             method: request.method.clone(),
             uri: request.uri.clone(),

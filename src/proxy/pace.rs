@@ -8,9 +8,10 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::asking::Asking;
 use super::client::is_trusted;
 use super::cut::cut_at;
-use super::decide::{Decision, asked};
+use super::decide::Decision;
 use super::destination;
 use super::exchange::Exchange;
 use crate::network::Network;
@@ -20,7 +21,7 @@ use crate::reply::Reply;
 impl Gateway {
     /// Counts a request against its client's rate: of its service once that is known, and else in all. `429` when
     /// that is used up. A trusted proxy's clients have theirs, and it itself has none.
-    pub(super) fn too_fast(&self, session: &Session, exchange: &mut Exchange) -> Option<Decision> {
+    pub(super) fn too_fast(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Option<Decision> {
         let snapshot = &exchange.snapshot;
         let (service, limit) = match &exchange.service {
             None => (None, snapshot.limits.requests_per_second),
@@ -32,7 +33,7 @@ impl Gateway {
         exchange.reason = Some("requests_per_second");
         self.metrics.limit_reached("requests_per_second");
         let text = "There were more requests from this address than are allowed. Try again in a moment.";
-        let reply = Reply::problem(&asked(session, exchange), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
+        let reply = Reply::problem(&asking.asked(exchange), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
         Some(reply.retry_after(wait.as_secs().max(1)).into())
     }
 
@@ -44,7 +45,7 @@ impl Gateway {
             return Ok(());
         }
         if is_http2(session) {
-            self.may_be_cut(session, exchange);
+            self.may_be_cut(&Asking::of(session), exchange);
         }
         exchange.body_due = Some(Instant::now());
         body_came(session, exchange, false)

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::reply::{Asked, Reply};
 use crate::upstream::is_mistrust;
 
 /// The kind of error of a stream that cannot be watched.
@@ -67,6 +68,13 @@ const OURS: Rescue = Rescue {
     title: "Something went wrong",
     text: "The fault is ours. Please try again.",
 };
+
+impl Rescue {
+    /// What follows on the connection is in doubt.
+    pub fn reply(&self, asked: &Asked<'_>) -> Reply {
+        Reply::problem(asked, self.status, self.title, self.text).closing()
+    }
+}
 
 /// `None` when the client has gone and nobody is left to tell.
 pub fn rescue(error: &Error) -> Option<Rescue> {

@@ -3,16 +3,15 @@
 //! A request is put under watch when it turns out to be a stream, not before: one that is answered at once pays for
 //! none of this. One that is cut never reaches `logging`, and is settled here by what was kept of it.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
-use pingora_proxy::Session;
 
-use super::connection::Connection;
+use super::asking::Asking;
+use super::client::NOBODY;
 use super::cut::cut_on;
 use super::exchange::Exchange;
 use super::line::RequestLine;
@@ -35,31 +34,36 @@ impl Gateway {
     /// The head of a response has come: if it is a stream's, the request is watched from now on.
     pub(super) fn head_passed(
         &self,
-        session: &Session,
+        asking: &Asking<'_>,
         response: &ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.status = response.status.as_u16();
         if response.status == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(connection) = Connection::of(session.as_downstream())
+            && let Some(connection) = asking.connection
         {
             connection.is_tunnel();
         }
-        if !is_watched(exchange) && is_stream(&session.req_header().method, response) {
-            self.watch(session, exchange)?;
+        if !is_watched(exchange) && is_stream(&asking.head.method, response) {
+            self.watch(asking, exchange)?;
         }
         Ok(())
     }
 
     /// Bytes of a body pass, one way or the other. Where they still do after an interval, the request is a stream.
-    pub(super) fn bytes_passed(&self, session: &Session, body: Option<&Bytes>, exchange: &mut Exchange) -> Result<()> {
+    pub(super) fn bytes_passed(
+        &self,
+        asking: &Asking<'_>,
+        body: Option<&Bytes>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
         if body.is_none_or(Bytes::is_empty) {
             return Ok(());
         }
         if let (false, Some(identity)) = (is_watched(exchange), &exchange.identity)
             && exchange.begun.elapsed() >= exchange.snapshot.guard.stream_interval(identity)
         {
-            self.watch(session, exchange)?;
+            self.watch(asking, exchange)?;
         }
         if let Some(stream) = exchange.watched.as_ref().and_then(|watched| watched.stream.as_ref()) {
             stream.moved();
@@ -68,7 +72,7 @@ impl Gateway {
     }
 
     /// Does nothing for a request that nobody was let in for: its session does not matter.
-    fn watch(&self, session: &Session, exchange: &mut Exchange) -> Result<()> {
+    fn watch(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Result<()> {
         let (Some(identity), Some(service)) = (&exchange.identity, &exchange.service) else { return Ok(()) };
         let route = service.at(exchange.route);
         let terms = Terms {
@@ -83,14 +87,14 @@ impl Gateway {
             return Err(Error::new_in(ErrorType::Custom(rescue::TOO_MANY_STREAMS)));
         };
         cut_on(signal)?;
-        self.may_be_cut(session, exchange).stream = Some(stream);
+        self.may_be_cut(asking, exchange).stream = Some(stream);
         Ok(())
     }
 
     /// From now on the request is settled even if it is cut.
-    pub(super) fn may_be_cut<'a>(&self, session: &Session, exchange: &'a mut Exchange) -> &'a mut Watched {
+    pub(super) fn may_be_cut<'a>(&self, asking: &Asking<'_>, exchange: &'a mut Exchange) -> &'a mut Watched {
         exchange.watched.get_or_insert_with(|| {
-            let line = RequestLine::of(session.req_header());
+            let line = RequestLine::of(asking.head);
             Box::new(Watched { stream: None, gateway: self.clone(), line })
         })
     }
@@ -99,7 +103,7 @@ impl Gateway {
         self.metrics.traffic.streams_closed.with_label_values(&[reason.of_stream()]).inc();
         let entry = audit_log::Entry {
             event: Event::StreamClosed,
-            client: exchange.client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            client: exchange.client.unwrap_or(NOBODY),
             request_id: &exchange.request_id,
             user: exchange.user(),
             host: Some(line.authority()),

@@ -1,0 +1,53 @@
+//! A request as the gateway's decisions see it, whoever has read it: Pingora, or `express`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, header, request};
+use ipnet::IpNet;
+use pingora_proxy::Session;
+
+use super::client::{NOBODY, is_trusted};
+use super::connection::Connection;
+use super::exchange::Exchange;
+use crate::reply::Asked;
+
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    pub head: &'a request::Parts,
+    /// Who connected to us: a trusted proxy, or the client itself.
+    pub peer: IpAddr,
+    pub is_tls: bool,
+    /// The connection that it came on; `None` where the stream is not one of ours.
+    pub connection: Option<&'a Arc<Connection>>,
+}
+
+impl<'a> Asking<'a> {
+    pub fn of(session: &'a Session) -> Self {
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        Self {
+            head: session.req_header(),
+            peer: address.map_or(NOBODY, |address| address.ip().to_canonical()),
+            is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
+            connection: Connection::of(session.as_downstream()),
+        }
+    }
+
+    pub fn headers(&self) -> &'a HeaderMap {
+        &self.head.headers
+    }
+
+    /// Whether a request's own word on where it comes from counts: it was sent by a trusted proxy, and not through one
+    /// that passes on whatever it gets.
+    pub fn is_believed(&self, trusted: &[IpNet]) -> bool {
+        let is_anonymous = self.connection.is_some_and(|connection| connection.is_anonymous);
+        !is_anonymous && is_trusted(self.peer, trusted)
+    }
+
+    /// For a reply that tells of a problem.
+    pub fn asked<'b>(&self, exchange: &'b Exchange) -> Asked<'b> {
+        let accept = self.headers().get(header::ACCEPT);
+        let html = accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+        Asked { html, request_id: &exchange.request_id, branding: &exchange.snapshot.branding }
+    }
+}

@@ -1,0 +1,59 @@
+//! A request's attempts at the servers of its pool: which comes next, and what each comes to.
+
+use std::time::Instant;
+
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::upstreams::peer::HttpPeer;
+
+use super::exchange::Exchange;
+use super::{destination, pace};
+use crate::upstream::Pool;
+
+/// The server that is to have the request now.
+pub fn next(exchange: &mut Exchange, upgrade: bool) -> Result<HttpPeer> {
+    let (pool, read_timeout) = destination(exchange)?;
+    let server = pool.select(&exchange.tried).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
+    let peer = pool.peer(server, read_timeout, upgrade);
+    exchange.tried.push(server);
+    exchange.upstream_begun = Some(Instant::now());
+    Ok(peer)
+}
+
+/// A connection that was never made has harmed nobody: the next server may have the request.
+pub fn not_connected(exchange: &mut Exchange, error: &mut Error) {
+    if let Ok((pool, _)) = destination(exchange) {
+        observe(exchange, pool, false, Instant::now());
+        if let Some(server) = exchange.tried.last() {
+            pool.server(*server).failed(error);
+        }
+        error.set_retry(exchange.tried.len() <= pool.retries);
+    }
+    exchange.upstream_begun = None;
+}
+
+/// The request is over, by itself: nobody is to cut it any more.
+pub fn ended(exchange: &mut Exchange, error: Option<&Error>, now: Instant) {
+    exchange.watched = None;
+    if let (Some(_), Ok((pool, _))) = (exchange.upstream_begun, destination(exchange)) {
+        // A client that went away, or sent too much, says nothing of the server.
+        let of_client =
+            |error: &Error| *error.esource() != ErrorSource::Upstream || pace::is_fault_of_body(error, exchange);
+        if !error.is_some_and(of_client) {
+            observe(exchange, pool, error.is_none(), now);
+        }
+    }
+}
+
+/// Counts the attempt that is under way, once.
+fn observe(exchange: &Exchange, pool: &Pool, answered: bool, now: Instant) {
+    let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
+    let server = pool.server(*server);
+    let metrics = &server.metrics;
+    if answered {
+        server.answered();
+        metrics.answered.inc();
+    } else {
+        metrics.failed.inc();
+    }
+    metrics.duration.observe(now.duration_since(begun).as_secs_f64());
+}
