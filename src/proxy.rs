@@ -13,6 +13,7 @@ mod connection;
 mod cut;
 mod decide;
 mod exchange;
+mod express;
 mod form;
 pub mod headers;
 mod introduction;
@@ -42,11 +43,12 @@ use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 use asking::Asking;
-pub use client::is_trusted;
+pub use client::{NOBODY, is_trusted};
 pub use connection::{Connection, Reading};
-pub use cut::Cuttable;
+pub use cut::{Cuttable, until_cut};
 use decide::Decision;
 use exchange::Exchange;
+pub use express::{Client, Express, Served, read};
 use line::RequestLine;
 
 /// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.

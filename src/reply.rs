@@ -135,6 +135,10 @@ impl Reply {
         self
     }
 
+    pub const fn closes(&self) -> bool {
+        self.close
+    }
+
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -152,6 +156,16 @@ impl Reply {
         &self.body
     }
 
+    pub fn head(&self, request_id: &str) -> pingora::Result<ResponseHeader> {
+        let mut head = ResponseHeader::build_no_case(self.status, Some(self.fields.len() + 2))?;
+        for (name, value) in &self.fields {
+            head.append_header(name.clone(), value.clone())?;
+        }
+        head.insert_header("x-request-id", request_id)?;
+        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        Ok(head)
+    }
+
     /// Writes to the client. The connection is kept unless the reply, or Pingora, says otherwise.
     /// Errors when the client has not taken it within `deadline`: Pingora bounds the writing of bodies, not of heads.
     pub async fn write(self, session: &mut Session, request_id: &str, deadline: Duration) -> pingora::Result<()> {
@@ -163,12 +177,7 @@ impl Reply {
 
     async fn write_all(self, session: &mut Session, request_id: &str) -> pingora::Result<()> {
         let bodiless = session.req_header().method == http::Method::HEAD || self.body.is_empty();
-        let mut head = ResponseHeader::build_no_case(self.status, Some(self.fields.len() + 2))?;
-        for (name, value) in self.fields {
-            head.append_header(name, value)?;
-        }
-        head.insert_header("x-request-id", request_id)?;
-        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        let head = self.head(request_id)?;
         if self.close {
             session.as_downstream_mut().set_keepalive(None);
         } else {

@@ -11,7 +11,7 @@ mod establish;
 pub mod frames;
 mod http2;
 mod intake;
-mod keep_alive;
+pub(crate) mod keep_alive;
 pub(crate) mod listener;
 mod outside;
 mod patience;
@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::connectors::ConnectorOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::runtime::Runtime;
@@ -46,7 +47,7 @@ use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::{GATHER, LogWriter};
 use crate::metrics::Metrics;
-use crate::proxy::{Cuttable, Gateway};
+use crate::proxy::{Cuttable, Express, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls;
 use crate::users::clerk::Clerk;
@@ -159,7 +160,7 @@ impl Edge {
         let config = self.config.load();
         let limits = config.server.limits;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let proxy = Arc::new(Cuttable::new(self.proxy()));
+        let proxy = Arc::new(self.proxy());
         let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default() };
         let service = |name: &'static str| Service {
             name,
@@ -210,7 +211,7 @@ impl Edge {
         Ok(Api::new(token, &config, &self.lasting, users))
     }
 
-    fn proxy(&self) -> HttpProxy<Gateway> {
+    fn proxy(&self) -> Cuttable<HttpProxy<Gateway>> {
         let config = self.config.load();
         let threads = worker_threads(&config);
         let conf = Arc::new(ServerConf {
@@ -230,6 +231,7 @@ impl Edge {
             drain: Arc::clone(&self.drain),
             compressors: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         };
+        let express = Express::new(gateway.clone(), ConnectorOptions::from_server_conf(&conf));
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
         // Refused by `hygiene` like every other method that we do not take, with our reply.
@@ -237,7 +239,7 @@ impl Edge {
         options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
         proxy.h2_options = Some(http2::options());
-        proxy
+        Cuttable::new(proxy, express)
     }
 
     pub fn https_addresses(&self) -> &[SocketAddr] {

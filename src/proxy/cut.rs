@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -21,7 +21,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
-use super::connection::Connection;
+use super::express::Express;
 
 tokio::task_local! {
     /// What the request being polled may be cut by. It lives in that request's own future and goes with it, so that it
@@ -37,12 +37,15 @@ struct Ends {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// An HTTP application whose requests can be cut.
-pub struct Cuttable<A>(Arc<A>);
+/// An HTTP application whose requests can be cut, and the short way beside it.
+pub struct Cuttable<A> {
+    application: Arc<A>,
+    pub express: Express,
+}
 
 impl<A> Cuttable<A> {
-    pub fn new(application: A) -> Self {
-        Self(Arc::new(application))
+    pub fn new(application: A, express: Express) -> Self {
+        Self { application: Arc::new(application), express }
     }
 }
 
@@ -53,23 +56,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        // HTTP/2 has many requests on their way at once, and Pingora a timeout for when there is none.
-        if let Some(connection) = session.as_http1().and_then(|_| Connection::of(&session)) {
-            connection.head_may_come();
-        }
-        ENDS.scope(RefCell::default(), until_cut(self.0.process_new_http(session, shutdown))).await
+        until_cut(self.application.process_new_http(session, shutdown)).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.0.h2_options()
+        self.application.h2_options()
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.0.server_options()
+        self.application.server_options()
     }
 
     async fn http_cleanup(&self) {
-        self.0.http_cleanup().await;
+        self.application.http_cleanup().await;
     }
 }
 
@@ -88,15 +87,16 @@ fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
     ENDS.try_with(|ends| change(&mut ends.borrow_mut())).map_err(outside)
 }
 
-type Request<'a> = Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'a>>;
-
-/// Drops a request when its signal or its deadline comes, and with it the connection.
-async fn until_cut(mut request: Request<'_>) -> Option<ReusedHttpStream> {
-    poll_fn(|context| match request.as_mut().poll(context) {
-        Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
-        done => done,
+/// Drops a request when its signal or its deadline comes, and with it the connection that it owns. `None` then.
+pub fn until_cut<R: Future>(request: R) -> impl Future<Output = Option<R::Output>> {
+    ENDS.scope(RefCell::default(), async {
+        let mut request = pin!(request);
+        poll_fn(|context| match request.as_mut().poll(context) {
+            Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+        })
+        .await
     })
-    .await
 }
 
 impl Ends {
@@ -128,22 +128,18 @@ mod tests {
     use super::*;
 
     /// A request that takes a signal, as one does under way, and then never ends.
-    async fn endless(signal: Option<oneshot::Receiver<()>>) -> Option<ReusedHttpStream> {
+    async fn endless(signal: Option<oneshot::Receiver<()>>) {
         if let Some(signal) = signal {
             cut_on(signal).unwrap();
         }
-        std::future::pending().await
-    }
-
-    fn scoped(request: Request<'_>) -> impl Future<Output = Option<ReusedHttpStream>> {
-        ENDS.scope(RefCell::default(), until_cut(request))
+        std::future::pending().await;
     }
 
     #[tokio::test]
     async fn a_quiet_request_ends_at_its_signal_and_at_no_other() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(scoped(Box::pin(endless(Some(signal)))));
-        let bystander = tokio::spawn(scoped(Box::pin(endless(None))));
+        let request = tokio::spawn(until_cut(endless(Some(signal))));
+        let bystander = tokio::spawn(until_cut(endless(None)));
         tokio::task::yield_now().await;
         assert!(!request.is_finished());
         cut.send(()).unwrap();
@@ -154,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_watched_no_more_goes_on() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(scoped(Box::pin(endless(Some(signal)))));
+        let request = tokio::spawn(until_cut(endless(Some(signal))));
         tokio::task::yield_now().await;
         drop(cut);
         tokio::task::yield_now().await;
@@ -167,30 +163,30 @@ mod tests {
     }
 
     /// A request whose deadline is moved on so many times, a tenth of a second each, and then stands.
-    async fn fed(times: u32) -> Option<ReusedHttpStream> {
+    async fn fed(times: u32) {
         for _ in 0..times {
             cut_at(Some(Instant::now() + std::time::Duration::from_millis(150))).unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
-        std::future::pending().await
+        std::future::pending().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_cuts_when_it_is_moved_no_more() {
         let begun = Instant::now();
-        assert!(scoped(Box::pin(fed(10))).await.is_none());
+        assert!(until_cut(fed(10)).await.is_none());
         assert_eq!(begun.elapsed().as_millis(), 1050);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_was_taken_away_cuts_nothing() {
-        let request = scoped(Box::pin(fed(1)));
-        let spared = scoped(Box::pin(async {
+        let request = Box::pin(until_cut(fed(1)));
+        let spared = until_cut(async {
             cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
             tokio::task::yield_now().await;
             cut_at(None).unwrap();
-            std::future::pending().await
-        }));
+            std::future::pending::<()>().await;
+        });
         let hour = std::time::Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, request).await.is_ok());
         assert!(tokio::time::timeout(hour, spared).await.is_err());

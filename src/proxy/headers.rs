@@ -39,7 +39,7 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub static ASSERTION: HeaderName = HeaderName::from_static("x-sentry-assertion");
 
 /// Fields that an application may find beyond those that the client sent: all of the above, who the user is, and Host.
-const MOST_SET: usize = 13;
+pub const MOST_SET: usize = 13;
 
 /// Lets `change` at the fields of a request. Afterwards their names are in lower case, as those of HTTP/2 are anyway
 /// and as case has no meaning (RFC 9110 §5.1), and the target is in origin form: an absolute one is for proxies, an

@@ -70,6 +70,12 @@ impl Intake {
         Ok(now > 0)
     }
 
+    /// These were handed on, the last that were, and are to be so again.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        self.kept.splice(..0, bytes.iter().copied());
+        self.passed += bytes.len();
+    }
+
     /// Whether the client has asked ahead.
     pub const fn has_more(&self) -> bool {
         !self.kept.is_empty()

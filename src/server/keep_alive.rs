@@ -1,54 +1,93 @@
-//! How a connection is served: over HTTP/2 by Pingora, over HTTP/1 one request after the other.
+//! How a connection is served: over HTTP/2 by Pingora, over HTTP/1 one request after the other, by the gateway's short
+//! way where it takes the request, and else by Pingora.
 //!
 //! Pingora's own loop begins the next request at once, and has it wait for its head: with a session, buffers, a timer
 //! and a future of some 20 KiB. Here the connection alone waits. An idle one holds what TLS needs, and a request begins
 //! when its first bytes are there; they cannot be with Pingora, which is given nothing ahead (`intake`).
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
-use pingora_core::protocols::Stream as AnyStream;
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
+use pingora_proxy::HttpProxy;
 
+use super::admin::Admin;
 use super::listener::Service;
 use super::patience::Patience;
 use super::stream::Stream;
+use crate::proxy::{Cuttable, Express, Gateway, Served, read, until_cut};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
 const FIRST: u64 = 60;
 
+/// What answers on a listener.
+pub trait Application: HttpServerApp + Send + Sync + 'static {
+    /// The short way, if there is one.
+    fn express(&self) -> Option<&Express> {
+        None
+    }
+}
+
+impl Application for Admin {}
+
+impl Application for Cuttable<HttpProxy<Gateway>> {
+    fn express(&self) -> Option<&Express> {
+        Some(&self.express)
+    }
+}
+
 impl Service {
     /// Until the connection ends.
-    pub async fn converse<A>(&self, app: &Arc<A>, stream: Stream)
-    where
-        A: HttpServerApp + Send + Sync + 'static,
-    {
-        let mut closing = self.closing.clone();
+    pub async fn converse<A: Application>(&self, app: &Arc<A>, stream: Stream) {
         if stream.is_http2() {
             app.process_new(Box::new(stream), &self.closing).await;
             return;
         }
+        let mut closing = self.closing.clone();
         let mut closed = pin!(closing.wait_for(|closing| *closing));
+        let mut closed = pin!(poll_fn(|context| closed.as_mut().poll(context).map(drop)));
         let mut patience = Patience::default();
-        let mut session = ServerSession::new_http1(Box::new(stream));
-        session.set_keepalive((!*self.closing.borrow()).then_some(FIRST));
-        let mut done = app.process_new_http(session, &self.closing).await;
-        while let Some((mut stream, settings)) = done.map(ReusedHttpStream::consume) {
-            if let Some(keepalive) = self.keepalive() {
-                let closed = poll_fn(|context| closed.as_mut().poll(context).map(drop));
-                let Some(ready) = rest(stream, patience.renewed(keepalive), closed).await else { return };
-                stream = ready;
+        let mut client = Box::new(stream);
+        let mut settings = None;
+        loop {
+            client.head_may_come();
+            client = match quick(app, client, closed.as_mut()).await {
+                Some(Served::Kept(client)) => client,
+                Some(Served::Left(client)) => match self.by_pingora(app, client, &mut settings).await {
+                    Some(client) => client,
+                    None => return,
+                },
+                Some(Served::Closed) | None => return,
+            };
+            if let Some(keepalive) = self.keepalive()
+                && !rest(&mut client, patience.renewed(keepalive), closed.as_mut()).await
+            {
+                return;
             }
-            let mut session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
-            }
-            done = app.process_new_http(session, &self.closing).await;
         }
+    }
+
+    /// One request by Pingora. `None` when the connection is over.
+    async fn by_pingora<A: Application>(
+        &self,
+        app: &Arc<A>,
+        client: Box<Stream>,
+        settings: &mut Option<HttpPersistentSettings>,
+    ) -> Option<Box<Stream>> {
+        let mut session = ServerSession::new_http1(client);
+        match settings.take() {
+            Some(settings) => settings.apply_to_session(&mut session),
+            None => session.set_keepalive((!*self.closing.borrow()).then_some(FIRST)),
+        }
+        let done = app.process_new_http(session, &self.closing).await;
+        let (stream, kept) = done.map(ReusedHttpStream::consume)?;
+        *settings = kept;
+        // Every stream here is ours.
+        stream.into_any().downcast().ok()
     }
 
     /// How long a client may rest between two requests, as the day's configuration has it.
@@ -57,17 +96,34 @@ impl Service {
     }
 }
 
-/// Waits for the next request. `None` when it will not come: the client has left, its time is up, or the edge closes.
-async fn rest(stream: AnyStream, patience: &mut Patience, closed: impl Future<Output = ()>) -> Option<AnyStream> {
-    // Every stream here is ours.
-    let mut stream: Box<Stream> = stream.into_any().downcast().ok()?;
-    let mut closed = pin!(closed);
-    let readable = poll_fn(|context| {
-        if let Poll::Ready(readable) = stream.poll_readable(context) {
+/// One request by the short way. `None` when there is none, because the client has left or the edge closes, or when it
+/// was cut.
+async fn quick<A: Application>(
+    app: &Arc<A>,
+    mut client: Box<Stream>,
+    mut closed: Pin<&mut impl Future<Output = ()>>,
+) -> Option<Served<Stream>> {
+    let Some(express) = app.express() else { return Some(Served::Left(client)) };
+    let bytes = {
+        let mut bytes = pin!(read(&mut *client));
+        poll_fn(|context| match bytes.as_mut().poll(context) {
+            Poll::Ready(bytes) => Poll::Ready(bytes.ok().flatten()),
+            Poll::Pending => closed.as_mut().poll(context).map(|()| None),
+        })
+        .await?
+    };
+    // In a place of its own, so that a connection that rests does not hold room for it.
+    Box::pin(until_cut(express.serve(client, bytes))).await
+}
+
+/// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.
+async fn rest(client: &mut Stream, patience: &mut Patience, mut closed: Pin<&mut impl Future<Output = ()>>) -> bool {
+    poll_fn(|context| {
+        if let Poll::Ready(readable) = client.poll_readable(context) {
             return Poll::Ready(readable);
         }
         let over = patience.poll(context).is_ready() || closed.as_mut().poll(context).is_ready();
         if over { Poll::Ready(false) } else { Poll::Pending }
-    });
-    readable.await.then_some(stream as AnyStream)
+    })
+    .await
 }

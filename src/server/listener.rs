@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::ServerApp;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::StartError;
 use super::caller::Caller;
 use super::crowd::{Crowd, Place};
+use super::keep_alive::Application;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::proxy::is_trusted;
@@ -108,7 +109,7 @@ pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartErr
 /// Accepts until the service closes, and then tells idle connections to go.
 pub async fn serve<A>(bound: Bound, mut service: Service, tls: Option<Secured>, app: Arc<A>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let mut failing = false;
     loop {
@@ -140,7 +141,7 @@ where
 /// Gives a connection a task of its own, unless there are too many already.
 fn admit<A>(mut socket: TcpStream, peer: Peer, service: &Service, tls: Option<Secured>, app: Arc<A>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let Ok(permit) = Arc::clone(&service.permits).try_acquire_owned() else {
         service.refused("limit");

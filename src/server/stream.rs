@@ -72,6 +72,20 @@ impl Stream {
         readable
     }
 
+    /// The last request is over. Over HTTP/2 there are many on their way at once, and nobody says this.
+    pub fn head_may_come(&self) {
+        if let Some(watch) = &self.watch {
+            watch.connection().head_may_come();
+        }
+    }
+
+    /// `bytes` were read, the last that were, and are to be read again.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        if let Some(intake) = &mut self.intake {
+            intake.give_back(bytes);
+        }
+    }
+
     /// Whoever waits for the client must not keep it waiting. Errors show at the next write.
     fn write_out(&mut self, context: &mut Context<'_>) {
         if (self.unflushed || !self.held_back.is_empty()) && self.poll_let_go(context).is_ready() {

@@ -12,8 +12,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
-use crate::server::StartError;
 use crate::server::listener::{self, Service};
+use crate::server::{StartError, keep_alive};
 
 /// Running applications; they stop when this is dropped.
 pub struct Applications {
@@ -25,6 +25,8 @@ pub struct Applications {
 struct Application {
     name: &'static str,
 }
+
+impl keep_alive::Application for Application {}
 
 impl Applications {
     pub fn start(names: &[&'static str]) -> Result<Self, StartError> {

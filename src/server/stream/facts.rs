@@ -1,6 +1,8 @@
-//! What Pingora may ask of a connection.
+//! What Pingora, and the gateway, may ask of a connection.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
@@ -8,7 +10,8 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID,
 };
 
-use super::Stream;
+use super::{Stream, Watch};
+use crate::proxy::{Client, Connection, NOBODY};
 
 #[derive(Debug)]
 pub struct Facts {
@@ -54,3 +57,23 @@ impl GetSocketDigest for Stream {
 }
 
 impl Peek for Stream {}
+
+impl Client for Stream {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        Self::poll_readable(self, context)
+    }
+
+    fn give_back(&mut self, bytes: &[u8]) {
+        Self::give_back(self, bytes);
+    }
+
+    fn address(&self) -> IpAddr {
+        let address = self.facts.socket.peer_addr().and_then(|address| address.as_inet());
+        address.map_or(NOBODY, |address| address.ip().to_canonical())
+    }
+
+    fn secured(&self) -> Option<Arc<Connection>> {
+        let connection = self.watch.as_ref().map(Watch::connection);
+        connection.filter(|_| self.facts.tls.is_some()).cloned()
+    }
+}

@@ -49,6 +49,10 @@ impl Watch {
         Self { terms, connection, frames: http2.then(Frames::default), at, timer: None, begun: false }
     }
 
+    pub const fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     /// For the messages of HTTP/1.
     pub fn intake(&self) -> Intake {
         Intake::new(Arc::clone(&self.connection), self.terms.header_bytes)

@@ -1,0 +1,244 @@
+//! The short way, for what is asked most: requests without a body, over HTTP/1.1 and TLS, for applications that speak
+//! HTTP/1.1.
+//!
+//! Decisions, changes to heads, and the end of an exchange are those of every other request; connections to
+//! applications and the reading of their answers are Pingora's. What is left out is Pingora's proxy between the two
+//! sides: a pair of tasks, of channels and of queues for each request, for bodies that flow both ways at once. What is
+//! not sure to be of this kind is left to Pingora before anything was counted or changed.
+
+mod answer;
+mod head;
+mod wait;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::{Error, ErrorType, Result};
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::v1::Connector;
+use pingora_core::protocols::http::HttpTask;
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use pingora_http::RequestHeader;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::asking::Asking;
+use super::connection::Connection;
+use super::decide::{Decision, Place, locate};
+use super::exchange::Exchange;
+use super::line::RequestLine;
+use super::{Gateway, attempt, client, rescue};
+use crate::config::MOST_RETRIES;
+use crate::hygiene::Target;
+use crate::reply::Reply;
+use crate::snapshot::Snapshot;
+use answer::Answer;
+pub use head::read;
+
+/// A client's connection, as far as a request needs it.
+pub trait Client: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Ready when the client has sent something, or never will again. Takes nothing.
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool>;
+
+    /// What was read is to be read again.
+    fn give_back(&mut self, bytes: &[u8]);
+
+    fn address(&self) -> IpAddr;
+
+    /// `None` without TLS.
+    fn secured(&self) -> Option<Arc<Connection>>;
+}
+
+/// What has become of a request.
+pub enum Served<C> {
+    /// It is for Pingora, which can read it from its beginning.
+    Left(Box<C>),
+    /// It is over, and the client may send another.
+    Kept(Box<C>),
+    /// It is over, and so is the connection.
+    Closed,
+}
+
+pub struct Express {
+    gateway: Gateway,
+    applications: Connector,
+}
+
+impl Express {
+    pub fn new(gateway: Gateway, options: ConnectorOptions) -> Self {
+        Self { gateway, applications: Connector::new(Some(options)) }
+    }
+
+    /// `bytes` are what `read` has brought.
+    pub async fn serve<C: Client>(&self, mut client: Box<C>, bytes: Bytes) -> Served<C> {
+        let (head, connection) = (head::parse(&bytes), client.secured());
+        let (Some(head), Some(connection)) = (head, connection) else { return left(client, &bytes) };
+        let asking = Asking { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
+        let snapshot = self.gateway.snapshot.load_full();
+        let Some((target, place)) = self.takes(&asking, &bytes, &snapshot) else { return left(client, &bytes) };
+        connection.head_read();
+        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
+        client::identify(&asking, &mut exchange);
+        let keeps = !head.closes && !self.gateway.drain.has_begun();
+        let mut answer = Answer::new(&mut *client, &asking.head.method, keeps);
+        let served = match self.gateway.judge(&asking, &target, place, &mut exchange).await {
+            Decision::Forward => self.forward(&asking, &mut answer, &mut exchange).await,
+            Decision::Answer(reply) => write(*reply, &mut answer, &exchange).await,
+            // Left to Pingora above.
+            Decision::SignOn(_) => Err(Error::new(ErrorType::InternalError)),
+        };
+        if let Err(error) = &served {
+            fail(error, &asking, &mut answer, &mut exchange).await;
+        }
+        let (status, keeps, is_whole) = (answer.status(), answer.keeps(), answer.is_whole());
+        let now = Instant::now();
+        attempt::ended(&mut exchange, served.as_ref().err().map(AsRef::as_ref), now);
+        self.gateway.settle(&exchange, || RequestLine::of(asking.head), status, exchange.bytes_sent, now);
+        match served {
+            Ok(()) if keeps => Served::Kept(client),
+            _ => {
+                // An answer that broke off must not look as if it had ended; and whoever is gone needs no farewell.
+                if is_whole {
+                    client.shutdown().await.ok();
+                }
+                Served::Closed
+            }
+        }
+    }
+
+    /// Whom the request is for, if it is one for this way. Counts and changes nothing.
+    fn takes(&self, asking: &Asking<'_>, bytes: &[u8], snapshot: &Snapshot) -> Option<(Target, Place)> {
+        let target = self.gateway.inspect(asking, Some(bytes), snapshot).ok()?;
+        let place = locate(&target, snapshot);
+        let route = place.service.as_ref()?.at(place.route?);
+        let plain = route.compression.is_empty() && !snapshot.pools[route.pool].speaks_http2();
+        plain.then_some((target, place))
+    }
+
+    async fn forward<C: Client>(
+        &self,
+        asking: &Asking<'_>,
+        answer: &mut Answer<'_, C>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let mut done = self.attempt(asking, answer, exchange).await;
+        // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
+        for _ in 0..MOST_RETRIES {
+            let again = done.as_ref().is_err_and(|error| error.retry()) && answer.status() == 0;
+            if !again {
+                break;
+            }
+            done = self.attempt(asking, answer, exchange).await;
+        }
+        done
+    }
+
+    /// One server.
+    async fn attempt<C: Client>(
+        &self,
+        asking: &Asking<'_>,
+        answer: &mut Answer<'_, C>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let peer = attempt::next(exchange, false)?;
+        let (mut application, reused) = match self.applications.reused_http_session(&peer).await {
+            Some(application) => (application, true),
+            // Rare, and large.
+            None => match Box::pin(self.applications.get_http_session(&peer)).await {
+                Ok(made) => made,
+                Err(mut error) => {
+                    error.as_up();
+                    attempt::not_connected(exchange, &mut error);
+                    return Err(error.into_up());
+                }
+            },
+        };
+        match self.exchange(&mut application, &peer, asking, answer, exchange).await {
+            Ok(()) => {
+                self.applications.release_http_session(application, &peer, peer.idle_timeout()).await;
+                Ok(())
+            }
+            Err(mut error) => {
+                error.retry.decide_reuse(reused);
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks, and passes on what is answered.
+    async fn exchange<C: Client>(
+        &self,
+        application: &mut HttpSession,
+        peer: &HttpPeer,
+        asking: &Asking<'_>,
+        answer: &mut Answer<'_, C>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        application.read_timeout = peer.options.read_timeout;
+        application.write_timeout = peer.options.write_timeout;
+        let mut parts = asking.head.clone();
+        self.gateway.introduce(asking, &mut parts.headers, exchange)?;
+        application.write_request_header(Box::new(RequestHeader::from(parts))).await.map_err(Error::into_up)?;
+        loop {
+            match wait::heard(application, answer.client()).await? {
+                HttpTask::Header(response, _) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    let text = "an upgrade that nobody asked for";
+                    return Err(Error::explain(ErrorType::InvalidHTTPHeader, text).into_up());
+                }
+                HttpTask::Header(mut response, end) => {
+                    self.gateway.head_came(asking, &mut response, exchange)?;
+                    answer.head(&mut response, end).await?;
+                    if end {
+                        return answer.finish().await;
+                    }
+                }
+                HttpTask::Body(body, end) => {
+                    let bytes = body.unwrap_or_default();
+                    exchange.bytes_sent += bytes.len();
+                    self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
+                    answer.piece(&bytes).await?;
+                    if end {
+                        return answer.finish().await;
+                    }
+                }
+                HttpTask::Failed(error) => return Err(error.into_up()),
+                HttpTask::UpgradedBody(..) => return Err(Error::new(ErrorType::InternalError).into_up()),
+                HttpTask::Trailer(_) => {}
+                HttpTask::Done => return answer.finish().await,
+            }
+        }
+    }
+}
+
+fn left<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Served<C> {
+    client.give_back(bytes);
+    Served::Left(client)
+}
+
+async fn write<C: Client>(reply: Reply, answer: &mut Answer<'_, C>, exchange: &Exchange) -> Result<()> {
+    let reply = super::answer::dressed(reply, true, &exchange.snapshot);
+    if reply.closes() {
+        answer.close();
+    }
+    let mut head = reply.head(&exchange.request_id)?;
+    answer.head(&mut head, reply.body().is_empty()).await?;
+    answer.piece(reply.body()).await?;
+    answer.finish().await
+}
+
+/// Tells the client, if there is one and it has not heard anything yet.
+async fn fail<C: Client>(error: &Error, asking: &Asking<'_>, answer: &mut Answer<'_, C>, exchange: &mut Exchange) {
+    let Some(rescue) = rescue::rescue(error) else {
+        exchange.error = Some("client_gone");
+        return;
+    };
+    exchange.error = Some(rescue.label);
+    if answer.status() == 0 {
+        let reply = rescue.reply(&asking.asked(exchange));
+        write(reply, answer, exchange).await.ok();
+    }
+}
