@@ -132,7 +132,7 @@ mod tests {
         if let Some(signal) = signal {
             cut_on(signal).unwrap();
         }
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 
     #[tokio::test]
@@ -168,7 +168,7 @@ mod tests {
             cut_at(Some(Instant::now() + std::time::Duration::from_millis(150))).unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 
     #[tokio::test(start_paused = true)]

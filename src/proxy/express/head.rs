@@ -115,9 +115,7 @@ mod tests {
 
     #[test]
     fn whatever_is_out_of_the_ordinary_goes_the_long_way() {
-        for line in
-            ["POST / HTTP/1.1", "GET / HTTP/1.0", "GET http://a/ HTTP/1.1", "OPTIONS * HTTP/1.1", "GET /| HTTP/1.1"]
-        {
+        for line in ["POST / HTTP/1.1", "GET / HTTP/1.0", "GET http://a/ HTTP/1.1", "OPTIONS * HTTP/1.1"] {
             assert!(parsed(&format!("{line}\r\nHost: a\r\n\r\n")).is_none(), "{line}");
         }
         for field in [
