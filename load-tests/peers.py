@@ -65,7 +65,14 @@ def run(stage, name, command, cores, port, env=None):
 
 
 def start_edge(
-    stage, cores, threads=1, access="{format: off}", limits="connections_per_address: 20000", patience="", more=None
+    stage,
+    cores,
+    threads=1,
+    access="{format: off}",
+    limits="connections_per_address: 20000",
+    patience="",
+    more=None,
+    env=None,
 ):
     """`more(stage, text)` may change the configuration's text."""
     port, admin = free_port(), free_port()
@@ -79,7 +86,7 @@ def start_edge(
         done = subprocess.run(add, input=f"{PASSWORD}\n", text=True, capture_output=True)
         if done.returncode:
             raise Failed(f"user add: {done.stderr}")
-    running = run(stage, "edge", [binary("sentry-edge"), "run", "-c", config], cores, port)
+    running = run(stage, "edge", [binary("sentry-edge"), "run", "-c", config], cores, port, env)
     running.admin = admin
     return running
 

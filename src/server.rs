@@ -49,7 +49,7 @@ use crate::log_writer::{GATHER, LogWriter};
 use crate::metrics::Metrics;
 use crate::proxy::{Cuttable, Express, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
-use crate::tls;
+use crate::tls::{self, Certificates};
 use crate::users::clerk::Clerk;
 use api::{Api, Token};
 use listener::{AllBound, Clients, Secured, Service, bind_all};
@@ -86,7 +86,7 @@ pub struct Edge {
 /// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Loaded), Faults> {
     let (config, mut faults) = config::read(file)?;
-    let loaded = Loaded::read(&config, clock, &mut faults);
+    let loaded = Loaded::read(&config, clock, &Certificates::default(), &mut faults);
     Token::read(&config.server.admin, &mut faults);
     match (faults.is_empty(), loaded) {
         (true, Some(loaded)) => Ok((config, loaded)),
@@ -97,9 +97,13 @@ pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Loaded), Faults> {
 impl Edge {
     /// Starts an edge from a configuration file.
     pub fn start(file: &Path, clock: Clock) -> Result<Self, StartError> {
+        Self::start_with(file, config::read(file).map_err(StartError::Config)?, clock)
+    }
+
+    /// As above, from what [`config::read`] has made of the file.
+    pub fn start_with(file: &Path, (config, mut faults): (Config, Faults), clock: Clock) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
-        let (config, mut faults) = config::read(file).map_err(StartError::Config)?;
-        let loaded = Loaded::read(&config, &clock, &mut faults);
+        let loaded = Loaded::read(&config, &clock, &Certificates::default(), &mut faults);
         let token = Token::read(&config.server.admin, &mut faults);
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else {
             return Err(StartError::Config(faults));

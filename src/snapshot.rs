@@ -95,9 +95,10 @@ pub struct Files {
 
 impl Loaded {
     /// Reads certificates, secrets, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
-    pub fn read(config: &Config, clock: &Clock, faults: &mut Faults) -> Option<Self> {
+    /// `before` are the certificates that are served, if any are.
+    pub fn read(config: &Config, clock: &Clock, before: &Certificates, faults: &mut Faults) -> Option<Self> {
         auth::install_crypto();
-        let certificates = Certificates::load(&config.tls, clock.now(), faults);
+        let certificates = Certificates::load(&config.tls, clock.now(), before, faults);
         let policies = Arc::new(Policies::load(&config.tls, faults));
         let root = TicketRoot::load(&config.tls.tickets, faults);
         let keys = Keys::load(&config.sentry, faults);

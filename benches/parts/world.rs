@@ -18,6 +18,7 @@ use sentry_edge::proxy::headers;
 use sentry_edge::sessions::memory::MemoryStore;
 use sentry_edge::sessions::{SessionId, SessionRecord, SessionStore};
 use sentry_edge::snapshot::{Lasting, Loaded, Snapshot};
+use sentry_edge::tls::Certificates;
 use sentry_edge::users::login::{LoginLimits, LoginPool};
 use sentry_edge::users::sqlite::SqliteDirectory;
 
@@ -68,7 +69,7 @@ impl World {
     pub fn new(hosts: usize) -> Self {
         let (config, mut faults) = config(hosts);
         let clock = Clock::default();
-        let loaded = Loaded::read(&config, &clock, &mut faults).unwrap();
+        let loaded = Loaded::read(&config, &clock, &Certificates::default(), &mut faults).unwrap();
         let metrics = Arc::new(Metrics::new("bench").unwrap());
         let store = Arc::new(MemoryStore::new(clock.clone(), 1_000));
         let lasting = lasting(&clock, &metrics, Arc::clone(&store) as _);

@@ -41,9 +41,10 @@ enum Wish {
 
 /// Serves a configuration until SIGTERM (drain) or SIGINT (now). `started` is called once sockets listen.
 pub(super) fn serve(path: &Path, started: impl FnOnce(&Edge)) -> Result<(), Failure> {
-    let level = crate::config::read(path).map_or(Level::Info, |(config, _)| config.log.level);
-    init_log(level);
-    let mut edge = Edge::start(path, Clock::default()).map_err(Failure::because)?;
+    let read = crate::config::read(path);
+    init_log(read.as_ref().map_or(Level::Info, |(config, _)| config.log.level));
+    let read = read.map_err(Failure::because)?;
+    let mut edge = Edge::start_with(path, read, Clock::default()).map_err(Failure::because)?;
     let signals = edge.block_on(async { Signals::new() });
     let mut signals =
         signals.ok_or_else(|| Failure::Failed("the edge is not running".into()))?.map_err(Failure::because)?;

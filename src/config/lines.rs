@@ -1,26 +1,59 @@
 //! Where each key of the document stands.
 //!
 //! serde_yaml says the place of a syntax error but forgets places afterwards, so a second, light pass over the
-//! events of a YAML parser remembers the line of every key. Called by `config` alone.
+//! events of a YAML parser remembers the line of every key. It is made when the first line is asked for: a good file
+//! has nothing to tell of. Called by `config` alone.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use saphyr_parser::{Event, Parser};
+use zeroize::Zeroizing;
+
+/// Of one document.
+pub enum Lines {
+    /// The document, which may hold secrets.
+    Unread(Zeroizing<String>),
+    Read(Places),
+}
 
 /// Key path to line, both as an operator sees them: `pools.a.servers[1]`, counted from 1.
-#[derive(Debug, Default)]
-pub struct Lines(HashMap<String, usize>);
+#[derive(Default)]
+pub struct Places(HashMap<String, usize>);
 
 impl Lines {
-    /// Reads what it can; a document that does not parse has no lines here, its error has one of its own.
     pub fn of(text: &str) -> Self {
-        let mut lines = Self::default();
+        Self::Unread(Zeroizing::new(text.to_owned()))
+    }
+
+    /// The line of `key`, or of its nearest parent in the document.
+    pub fn find(&mut self, key: &str) -> Option<usize> {
+        if let Self::Unread(text) = self {
+            *self = Self::Read(Places::of(text));
+        }
+        match self {
+            Self::Read(places) => places.find(key),
+            Self::Unread(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lines")
+    }
+}
+
+impl Places {
+    /// Reads what it can; a document that does not parse has no lines here, its error has one of its own.
+    fn of(text: &str) -> Self {
+        let mut all = Self::default();
         let mut places: Vec<Place> = Vec::new();
         for event in Parser::new_from_str(text) {
             let Ok((event, span)) = event else { break };
-            lines.note(&event, span.start.line(), &mut places);
+            all.note(&event, span.start.line(), &mut places);
         }
-        lines
+        all
     }
 
     fn note(&mut self, event: &Event<'_>, line: usize, places: &mut Vec<Place>) {
@@ -68,8 +101,7 @@ impl Lines {
         }
     }
 
-    /// The line of `key`, or of its nearest parent in the document.
-    pub fn find(&self, key: &str) -> Option<usize> {
+    fn find(&self, key: &str) -> Option<usize> {
         let mut key = key;
         loop {
             if let Some(line) = self.0.get(key) {
@@ -101,7 +133,7 @@ mod tests {
 
     #[test]
     fn every_key_knows_its_line() {
-        let lines = Lines::of("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n\"e.f\": 3\n");
+        let mut lines = Lines::of("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n\"e.f\": 3\n");
         assert_eq!(lines.find("a.b"), Some(2));
         assert_eq!(lines.find("a.c[1].d"), Some(5));
         assert_eq!(lines.find("a.c[1].missing"), Some(5));

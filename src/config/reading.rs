@@ -16,7 +16,7 @@ pub fn deserialize(mut document: Value, faults: &mut Faults) -> File {
     loop {
         let mut unknown = Vec::new();
         let mut track = serde_path_to_error::Track::new();
-        let tracked = serde_path_to_error::Deserializer::new(document.clone(), &mut track);
+        let tracked = serde_path_to_error::Deserializer::new(&document, &mut track);
         let result: Result<File, _> = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
         match result {
             Ok(file) => {

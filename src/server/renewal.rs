@@ -80,7 +80,7 @@ impl Renewal {
             return Found::Nothing;
         }
         let mut faults = Faults::new(&self.file, "");
-        let certificates = Certificates::load(&config.tls, self.clock.now(), &mut faults);
+        let certificates = Certificates::load(&config.tls, self.clock.now(), &self.tls.certificates(), &mut faults);
         if faults.is_empty() {
             snapshot::check_cover(config, &certificates, &mut faults);
         }

@@ -1,14 +1,19 @@
 //! Certificate files: read, matched with their keys and filed under the names they cover.
+//!
+//! Parsing a pair and holding one against the other is most of a reload with thousands of them. So a pair whose two
+//! files hold what they held is taken over; whether it has ended is asked anew.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 use crate::clock::UnixTime;
 use crate::config::{self, Faults};
@@ -23,40 +28,43 @@ pub struct Certificates {
     wildcard: HashMap<Box<str>, Shown>,
     /// The first name of each, and when it ends.
     ends: Vec<(String, UnixTime)>,
+    /// What has been read, for whoever reads the same again.
+    known: HashMap<Print, Shown>,
 }
 
-/// A certificate, and what it covers.
+/// A certificate that was read and fits its key, and what it covers.
 #[derive(Clone, Debug)]
 struct Shown {
     certified: Arc<CertifiedKey>,
     names: Arc<[HostPattern]>,
-}
-
-/// A certificate that was read and fits its key.
-struct Loaded {
-    certified: Arc<CertifiedKey>,
-    names: Vec<HostPattern>,
     ends: UnixTime,
 }
 
+/// The bytes of both files of a pair, as far as two pairs have to be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Print([u8; SHA256_OUTPUT_LEN]);
+
 impl Certificates {
-    /// Reads all files; adds a fault for each that is missing, unreadable, ended or not its key's.
-    pub fn load(tls: &config::Tls, now: UnixTime, faults: &mut Faults) -> Self {
+    /// Reads all files; adds a fault for each that is missing, unreadable, ended or not its key's. What `before`
+    /// has read already is not parsed again.
+    pub fn load(tls: &config::Tls, now: UnixTime, before: &Self, faults: &mut Faults) -> Self {
         let mut certificates = Self::default();
         for files in &tls.certificates {
             let place = &files.place;
-            match load(files, now) {
-                Ok(loaded) => certificates.file(place, loaded, faults),
+            match load(files, now, before) {
+                Ok((print, shown)) => {
+                    certificates.file(place, &shown, faults);
+                    certificates.known.insert(print, shown);
+                }
                 Err(fault) => faults.add(format!("{place}.{}", fault.key), fault.what, fault.write),
             }
         }
         certificates
     }
 
-    fn file(&mut self, place: &str, loaded: Loaded, faults: &mut Faults) {
-        let label = loaded.names.first().map(HostPattern::to_string).unwrap_or_default();
-        self.ends.push((label, loaded.ends));
-        let shown = Shown { certified: loaded.certified, names: loaded.names.into() };
+    fn file(&mut self, place: &str, shown: &Shown, faults: &mut Faults) {
+        let label = shown.names.first().map(HostPattern::to_string).unwrap_or_default();
+        self.ends.push((label, shown.ends));
         for name in shown.names.iter() {
             let (map, key) = match name {
                 HostPattern::Exact(host) => (&mut self.exact, host.as_str()),
@@ -111,37 +119,77 @@ struct FileFault {
     write: &'static str,
 }
 
-fn load(files: &config::Certificate, now: UnixTime) -> Result<Loaded, FileFault> {
+fn load(files: &config::Certificate, now: UnixTime, before: &Certificates) -> Result<(Print, Shown), FileFault> {
     let certificate = |what: String, write| FileFault { key: "certificate", what, write };
-    let chain = read_chain(&files.certificate)
-        .map_err(|what| certificate(what, "name a PEM file with the certificate and its chain"))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| FileFault {
+    let name_chain = "name a PEM file with the certificate and its chain";
+    let chain =
+        read(&files.certificate).map_err(|error| certificate(unreadable(&files.certificate, &error), name_chain))?;
+    let name_key = |error| FileFault {
         key: "key",
         what: format!("cannot read a private key from {}: {error}", files.key.display()),
         write: "name a PEM file with the private key of this certificate",
-    })?;
-    let (names, ends) = describe(&chain[0])
-        .map_err(|what| certificate(format!("{}: {what}", files.certificate.display()), "have it issued again"))?;
-    if ends <= now {
-        return Err(certificate(format!("it ended at {}", ends.rfc3339()), "renew it"));
+    };
+    let key = read(&files.key).map_err(name_key)?;
+    let print = Print::of(&chain, &key);
+    let shown = match before.known.get(&print) {
+        Some(known) => known.clone(),
+        None => {
+            let chain = certificates_in(&files.certificate, &chain).map_err(|what| certificate(what, name_chain))?;
+            let key = PrivateKeyDer::from_pem_slice(&key).map_err(name_key)?;
+            let (names, ends) = describe(&chain[0]).map_err(|what| {
+                certificate(format!("{}: {what}", files.certificate.display()), "have it issued again")
+            })?;
+            Shown { certified: Arc::new(certified(chain, key)?), names: names.into(), ends }
+        }
+    };
+    if shown.ends <= now {
+        return Err(certificate(format!("it ended at {}", shown.ends.rfc3339()), "renew it"));
     }
+    Ok((print, shown))
+}
+
+fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, FileFault> {
     let provider = rustls::crypto::ring::default_provider();
-    let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|error| FileFault {
+    CertifiedKey::from_der(chain, key, &provider).map_err(|error| FileFault {
         key: "key",
         what: match error {
             rustls::Error::InconsistentKeys(_) => "the key does not belong to the certificate".into(),
             other => format!("the key cannot be used: {other}"),
         },
         write: "name the key that the certificate was issued for",
-    })?;
-    Ok(Loaded { certified: Arc::new(certified), names, ends })
+    })
+}
+
+impl Print {
+    fn of(chain: &[u8], key: &[u8]) -> Self {
+        let mut context = Context::new(&SHA256);
+        // Without the length, bytes could move from one file to the other unseen.
+        context.update(&(chain.len() as u64).to_be_bytes());
+        context.update(chain);
+        context.update(key);
+        let mut print = [0; SHA256_OUTPUT_LEN];
+        print.copy_from_slice(context.finish().as_ref());
+        Self(print)
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, pem::Error> {
+    std::fs::read(path).map(Zeroizing::new).map_err(pem::Error::Io)
+}
+
+fn unreadable(path: &Path, error: &pem::Error) -> String {
+    format!("cannot read {}: {error}", path.display())
 }
 
 /// The certificates of a PEM file, one at least.
 pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let cannot = |error| format!("cannot read {}: {error}", path.display());
+    certificates_in(path, &read(path).map_err(|error| unreadable(path, &error))?)
+}
+
+/// `path` is what the bytes were read from.
+fn certificates_in(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;
+        CertificateDer::pem_slice_iter(bytes).collect::<Result<_, _>>().map_err(|error| unreadable(path, &error))?;
     if chain.is_empty() { Err(format!("{} holds no certificate", path.display())) } else { Ok(chain) }
 }
 
@@ -162,4 +210,74 @@ fn describe(der: &CertificateDer<'_>) -> Result<(Vec<HostPattern>, UnixTime), St
     }
     let ends = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
     Ok((names, UnixTime::from_seconds(ends)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a pair for `a.test`, and the settings that name it.
+    fn pair() -> (tempfile::TempDir, config::Tls) {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+        let tls = config::Tls {
+            min_version: config::TlsVersion::V1_2,
+            hosts: Vec::new(),
+            certificates: vec![config::Certificate { place: "tls.certificates[0]".into(), certificate, key }],
+            tickets: config::Tickets { secret: None, rotation: std::time::Duration::ZERO },
+            refresh: std::time::Duration::ZERO,
+            hsts: None,
+        };
+        write(&tls, &rcgen::KeyPair::generate().unwrap());
+        (folder, tls)
+    }
+
+    fn write(tls: &config::Tls, key: &rcgen::KeyPair) {
+        let certificate = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(key).unwrap();
+        std::fs::write(&tls.certificates[0].certificate, certificate.pem()).unwrap();
+        std::fs::write(&tls.certificates[0].key, key.serialize_pem()).unwrap();
+    }
+
+    /// rcgen's own certificates end in the year 4096.
+    const SECONDS_IN_2026: u64 = 1_790_000_000;
+    const SECONDS_IN_5000: u64 = 95_600_000_000;
+
+    fn load(tls: &config::Tls, seconds: u64, before: &Certificates) -> (Certificates, String) {
+        let mut faults = Faults::new(Path::new("edge.yaml"), "");
+        let certificates = Certificates::load(tls, UnixTime::from_seconds(seconds), before, &mut faults);
+        (certificates, faults.to_string())
+    }
+
+    fn shown(certificates: &Certificates) -> Arc<CertifiedKey> {
+        certificates.for_name("a.test").unwrap()
+    }
+
+    #[test]
+    fn what_has_not_changed_is_taken_over_and_what_has_is_read_anew() {
+        let (_folder, tls) = pair();
+        let (first, faults) = load(&tls, SECONDS_IN_2026, &Certificates::default());
+        assert_eq!(faults, "");
+        let (second, faults) = load(&tls, SECONDS_IN_2026, &first);
+        assert_eq!(faults, "");
+        assert!(Arc::ptr_eq(&shown(&first), &shown(&second)));
+        assert_eq!(first.ends(), second.ends());
+        write(&tls, &rcgen::KeyPair::generate().unwrap());
+        let (third, faults) = load(&tls, SECONDS_IN_2026, &second);
+        assert_eq!(faults, "");
+        assert!(shown(&third).cert != shown(&second).cert);
+    }
+
+    #[test]
+    fn what_was_good_once_is_refused_with_another_key_and_after_its_end() {
+        let (_folder, tls) = pair();
+        let (before, _) = load(&tls, SECONDS_IN_2026, &Certificates::default());
+        let (_, faults) = load(&tls, SECONDS_IN_5000, &before);
+        assert!(faults.contains("tls.certificates[0].certificate: it ended at"), "{faults}");
+        std::fs::write(&tls.certificates[0].key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let (_, faults) = load(&tls, SECONDS_IN_2026, &before);
+        assert!(faults.contains("the key does not belong to the certificate"), "{faults}");
+        std::fs::remove_file(&tls.certificates[0].key).unwrap();
+        let (_, faults) = load(&tls, SECONDS_IN_2026, &before);
+        assert!(faults.contains("cannot read a private key"), "{faults}");
+    }
 }

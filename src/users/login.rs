@@ -1,14 +1,20 @@
 //! The login pool: a few threads beside the request workers that check passwords, and a short queue before them.
 //!
-//! So a flood of logins slows logins alone, and memory is bounded (19 MiB a worker). Counting failures and
+//! So a flood of logins slows logins alone, and memory is bounded (19 MiB a thread). Counting failures and
 //! choosing replies is the login page's part (`sentry`), which calls [`LoginPool::authenticate`].
+//!
+//! Each worker is two threads. The first takes what time the processor has left over, so that no request waits for
+//! a login. Where nothing is left over it would get nowhere: then the second one, which gets a share in any case,
+//! does its work, and the login comes to its end.
 
-use std::collections::VecDeque;
+mod queue;
+mod rank;
+
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -16,10 +22,12 @@ use tokio::sync::oneshot;
 
 use super::password::{self, HashError, Verified};
 use super::{DirectoryError, Password, StoredHash, User, UserDirectory, UserId, UserName};
+use queue::{Job, Queue, QueueFull};
+use rank::Rank;
 
 /// The pool. Dropping it ends the threads after their current job.
 pub struct LoginPool {
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
     deadline: Duration,
 }
 
@@ -33,8 +41,9 @@ pub struct LoginLimits {
     pub deadline: Duration,
 }
 
-/// How far the threads step back behind those that serve requests: nice(1).
-const NICENESS: i32 = 10;
+/// After how long a login is too long under way for a thread that makes headway: several times what one takes, and
+/// little beside what the rest of a sign-on takes its user.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What became of a login.
 #[derive(Debug)]
@@ -67,38 +76,28 @@ pub enum LoginFault {
     Panicked,
 }
 
-/// What the pool and its threads share.
-struct Shared {
-    queue: Mutex<Queue>,
-    changed: Condvar,
-    most_waiting: usize,
-}
-
-struct Queue {
-    waiting: VecDeque<Job>,
-    closed: bool,
-}
-
-struct Job {
-    name: UserName,
-    password: Password,
-    /// Closed when the asker has gone or the deadline has passed.
-    answer: oneshot::Sender<Login>,
-}
-
 impl LoginPool {
-    /// Starts the threads `login-0`, `login-1`, …. They do not survive a fork: start the pool after daemonizing.
+    /// Starts the threads `login-0`, `relief-0`, `login-1`, …. They do not survive a fork: start the pool after
+    /// daemonizing.
     pub fn start(directory: Arc<dyn UserDirectory>, limits: LoginLimits) -> io::Result<Self> {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), closed: false });
-        let shared = Arc::new(Shared { queue, changed: Condvar::new(), most_waiting: limits.queue.max(1) });
+        Self::start_with(&directory, limits, PATIENCE)
+    }
+
+    fn start_with(directory: &Arc<dyn UserDirectory>, limits: LoginLimits, patience: Duration) -> io::Result<Self> {
+        let workers = limits.workers.max(1);
+        let queue = Arc::new(Queue::new(workers, limits.queue.max(1), patience));
         // Made first: if a thread cannot be started, dropping the pool ends those before it.
-        let pool = Self { shared, deadline: limits.deadline };
-        for number in 0..limits.workers.max(1) {
-            let (shared, directory) = (Arc::clone(&pool.shared), Arc::clone(&directory));
-            thread::Builder::new().name(format!("login-{number}")).spawn(move || {
-                step_back();
-                shared.work(&*directory);
-            })?;
+        let pool = Self { queue, deadline: limits.deadline };
+        let begin = |name: String, rank: Rank, next: fn(&Queue, usize) -> Option<Arc<Job>>, number| {
+            let (queue, directory) = (Arc::clone(&pool.queue), Arc::clone(directory));
+            thread::Builder::new().name(name).spawn(move || {
+                rank.take();
+                work(&*directory, || next(&queue, number));
+            })
+        };
+        for number in 0..workers {
+            begin(format!("login-{number}"), Rank::LeftOver, Queue::next, number)?;
+            begin(format!("relief-{number}"), Rank::SmallShare, Queue::relieve, number)?;
         }
         Ok(pool)
     }
@@ -107,7 +106,7 @@ impl LoginPool {
     /// computed for it.
     pub async fn authenticate(&self, name: UserName, password: Password) -> Login {
         let (answer, answered) = oneshot::channel();
-        if let Err(QueueFull) = self.shared.push(Job { name, password, answer }) {
+        if let Err(QueueFull) = self.queue.push(Job::new(name, password, answer)) {
             return Login::Busy;
         }
         // A passed deadline drops `answered`, which tells the worker to skip the job.
@@ -121,83 +120,35 @@ impl LoginPool {
 
     /// How many logins wait for a worker.
     pub fn queued(&self) -> usize {
-        self.shared.queue().waiting.len()
-    }
-}
-
-/// Has this thread wait while a request can be served. On a core that is never idle it still has a tenth.
-fn step_back() {
-    // Linux takes "this process" for the calling thread. A process that steps back further itself is left as it is.
-    let stepped = rustix::process::getpriority_process(None).and_then(|now| match now < NICENESS {
-        true => rustix::process::setpriority_process(None, NICENESS),
-        false => Ok(()),
-    });
-    if let Err(error) = stepped {
-        log::warn!("logins compete with requests for the processor: {error}");
+        self.queue.waiting()
     }
 }
 
 impl Drop for LoginPool {
     fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.changed.notify_all();
+        self.queue.close();
     }
 }
 
-struct QueueFull;
-
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, job: Job) -> Result<(), QueueFull> {
-        let mut queue = self.queue();
-        if queue.waiting.len() >= self.most_waiting {
-            // Whoever asks and goes away must not keep a place that somebody else could have.
-            queue.waiting.retain(|waiting| !waiting.answer.is_closed());
-        }
-        if queue.waiting.len() >= self.most_waiting {
-            return Err(QueueFull);
-        }
-        queue.waiting.push_back(job);
-        self.changed.notify_one();
-        Ok(())
-    }
-
-    /// Waits for a job; none once the pool is dropped.
-    fn next(&self) -> Option<Job> {
-        let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
-        let mut queue = self.changed.wait_while(self.queue(), idle).unwrap_or_else(PoisonError::into_inner);
-        if queue.closed { None } else { queue.waiting.pop_front() }
-    }
-
-    /// A worker's life.
-    fn work(&self, directory: &dyn UserDirectory) {
-        while let Some(job) = self.next() {
-            if job.answer.is_closed() {
-                continue;
-            }
-            // Nothing of a job outlives its panic, so there is no broken state to see.
-            if catch_unwind(AssertUnwindSafe(|| job.run(directory))).is_err() {
-                log::error!("a login worker panicked over a login and goes on with the next");
-            }
+/// A thread's life: what `next` gives it, to the end.
+fn work(directory: &dyn UserDirectory, next: impl Fn() -> Option<Arc<Job>>) {
+    while let Some(job) = next() {
+        // Nothing of a job outlives its panic, so there is no broken state to see.
+        if catch_unwind(AssertUnwindSafe(|| run(&job, directory))).is_err() {
+            log::error!("a login worker panicked over a login and goes on with the next");
+            job.abandon();
         }
     }
 }
 
-impl Job {
-    fn run(self, directory: &dyn UserDirectory) {
-        let Self { name, password, answer } = self;
-        let (login, outdated) = match check(directory, &name, &password) {
-            Ok(checked) => checked,
-            Err(cause) => (Login::Unavailable { cause }, None),
-        };
-        // Answered first: the user need not wait for the rewriting. An asker who has gone meanwhile is no fault.
-        let _ = answer.send(login);
-        if let Some(outdated) = outdated {
-            outdated.rewrite(directory, &password);
-        }
+fn run(job: &Job, directory: &dyn UserDirectory) {
+    let (login, outdated) = match check(directory, &job.name, &job.password) {
+        Ok(checked) => checked,
+        Err(cause) => (Login::Unavailable { cause }, None),
+    };
+    // Answered first: the user need not wait for the rewriting, which is left to whoever was the first to answer.
+    if let (true, Some(outdated)) = (job.answer(login), outdated) {
+        outdated.rewrite(directory, &job.password);
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 
 use super::*;
@@ -23,6 +23,8 @@ struct TestDirectory {
     look_ups: AtomicUsize,
     threads: Mutex<HashSet<String>>,
     gate: Option<Gate>,
+    /// The gate holds up the first look-up alone.
+    only_first: bool,
     replaced: mpsc::Sender<()>,
     read_only: bool,
 }
@@ -53,6 +55,7 @@ impl TestDirectory {
             look_ups: AtomicUsize::new(0),
             threads: Mutex::default(),
             gate: None,
+            only_first: false,
             replaced,
             read_only: false,
         };
@@ -75,9 +78,9 @@ impl TestDirectory {
 
 impl UserDirectory for TestDirectory {
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
-        self.look_ups.fetch_add(1, Ordering::SeqCst);
+        let earlier = self.look_ups.fetch_add(1, Ordering::SeqCst);
         self.threads.lock().unwrap().insert(thread::current().name().unwrap().to_owned());
-        if let Some(gate) = &self.gate {
+        if let Some(gate) = self.gate.as_ref().filter(|_| earlier == 0 || !self.only_first) {
             gate.begun.send(()).ok();
             let _ = gate.open.lock().unwrap().recv();
         }
@@ -116,7 +119,9 @@ fn password(text: &str) -> Password {
 fn pool(directory: TestDirectory, workers: usize, queue: usize) -> (LoginPool, Arc<TestDirectory>) {
     let directory = Arc::new(directory);
     let limits = LoginLimits { workers, queue, deadline: FOREVER };
-    (LoginPool::start(directory.clone(), limits).unwrap(), directory)
+    let shared: Arc<dyn UserDirectory> = directory.clone();
+    // Without a relief: some of them hold up the worker.
+    (LoginPool::start_with(&shared, limits, FOREVER).unwrap(), directory)
 }
 
 async fn log_in(pool: &LoginPool, user: &str, typed: &str) -> Login {
@@ -309,26 +314,24 @@ async fn dropping_the_pool_ends_its_threads() {
     until_the_threads_have_ended(&directory);
 }
 
-#[test]
-fn the_threads_step_back_behind_those_that_serve_requests() {
-    let niceness = |thread: &str| {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
-        let one = stats.into_iter().find(|stat| stat.contains(&format!("({thread})")))?;
-        // After the name: state, then numbers, of which nice is the seventeenth (proc_pid_stat(5)).
-        one.rsplit_once(") ")?.1.split(' ').nth(16)?.parse::<i32>().ok()
-    };
-    std::thread::Builder::new()
-        .name("like-a-login".into())
-        .spawn(move || {
-            let before = niceness("like-a-login").unwrap();
-            step_back();
-            assert_eq!(niceness("like-a-login"), Some(NICENESS.max(before)));
-            // Nobody else was asked to.
-            let main = std::fs::read_to_string(format!("/proc/self/task/{}/stat", std::process::id())).unwrap();
-            assert_eq!(main.rsplit_once(") ").unwrap().1.split(' ').nth(16), Some(before.to_string().as_str()));
-        })
-        .unwrap()
-        .join()
-        .unwrap();
+#[tokio::test]
+async fn a_login_whose_worker_gets_nowhere_is_taken_over_and_so_are_those_behind_it() {
+    let (mut directory, has_begun, opener) = TestDirectory::gated();
+    directory.only_first = true;
+    let directory = Arc::new(directory);
+    let limits = LoginLimits { workers: 1, queue: 10, deadline: FOREVER };
+    let shared: Arc<dyn UserDirectory> = directory.clone();
+    let pool = LoginPool::start_with(&shared, limits, Duration::ZERO).unwrap();
+    drop(shared);
+    for _ in 0..2 {
+        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    }
+    has_begun.recv().unwrap();
+    let both = HashSet::from(["login-0".to_owned(), "relief-0".to_owned()]);
+    assert_eq!(*directory.threads.lock().unwrap(), both);
+    // The worker is still at the first one, and goes on when it can.
+    drop(opener);
+    assert!(matches!(log_in(&pool, "bob", "wrong").await, Login::Refused(Refusal::WrongPassword)));
+    drop(pool);
+    until_the_threads_have_ended(&directory);
 }

@@ -1,0 +1,167 @@
+//! The queue before the login threads: who may wait in it, and which thread takes what.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Login, Password, UserName};
+
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    most_waiting: usize,
+    /// How long a login is left to its worker alone.
+    patience: Duration,
+}
+
+struct State {
+    waiting: VecDeque<Arc<Job>>,
+    /// By worker.
+    under_way: Vec<Option<UnderWay>>,
+    closed: bool,
+}
+
+/// What a worker is at.
+struct UnderWay {
+    job: Arc<Job>,
+    begun: Instant,
+    /// Somebody else has begun it as well.
+    relieved: bool,
+}
+
+pub struct QueueFull;
+
+/// One login.
+pub struct Job {
+    pub name: UserName,
+    pub password: Password,
+    /// Closed when the asker has gone or the deadline has passed; taken by whoever is the first to answer.
+    answer: Mutex<Option<oneshot::Sender<Login>>>,
+}
+
+impl Queue {
+    pub fn new(workers: usize, most_waiting: usize, patience: Duration) -> Self {
+        let under_way = (0..workers).map(|_| None).collect();
+        let state = Mutex::new(State { waiting: VecDeque::new(), under_way, closed: false });
+        Self { state, changed: Condvar::new(), most_waiting, patience }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many logins wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.state().waiting.len()
+    }
+
+    pub fn push(&self, job: Job) -> Result<(), QueueFull> {
+        let mut state = self.state();
+        if state.waiting.len() >= self.most_waiting {
+            // Whoever asks and goes away must not keep a place that somebody else could have.
+            state.waiting.retain(|waiting| !waiting.is_over());
+        }
+        if state.waiting.len() >= self.most_waiting {
+            return Err(QueueFull);
+        }
+        state.waiting.push_back(Arc::new(job));
+        // All of them: a single one might be a relief, who leaves it to the worker.
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// What a worker does next, once it has done what it was at; waits for it. None once the pool is dropped.
+    pub fn next(&self, worker: usize) -> Option<Arc<Job>> {
+        let mut state = self.state();
+        state.under_way[worker] = None;
+        while !state.closed {
+            if let Some(job) = state.take() {
+                state.under_way[worker] =
+                    Some(UnderWay { job: Arc::clone(&job), begun: Instant::now(), relieved: false });
+                // Its relief looks at the clock from now on.
+                self.changed.notify_all();
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    /// What the relief of a worker does next: what that one has been at for too long, and then, while it still is, what
+    /// waits. None once the pool is dropped.
+    pub fn relieve(&self, worker: usize) -> Option<Arc<Job>> {
+        let mut state = self.state();
+        while !state.closed {
+            let mut rest = None;
+            match &mut state.under_way[worker] {
+                Some(stuck) if stuck.relieved => {
+                    if let Some(job) = state.take() {
+                        return Some(job);
+                    }
+                }
+                Some(busy) => {
+                    let left = self.patience.saturating_sub(busy.begun.elapsed());
+                    if left.is_zero() {
+                        busy.relieved = true;
+                        return Some(Arc::clone(&busy.job));
+                    }
+                    rest = Some(left);
+                }
+                None => {}
+            }
+            state = match rest {
+                Some(rest) => self.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        None
+    }
+
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    /// The first one that somebody still waits for.
+    fn take(&mut self) -> Option<Arc<Job>> {
+        while let Some(job) = self.waiting.pop_front() {
+            if !job.is_over() {
+                return Some(job);
+            }
+        }
+        None
+    }
+}
+
+impl Job {
+    pub fn new(name: UserName, password: Password, answer: oneshot::Sender<Login>) -> Self {
+        Self { name, password, answer: Mutex::new(Some(answer)) }
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<oneshot::Sender<Login>>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody waits for the answer any more.
+    fn is_over(&self) -> bool {
+        self.sender().as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Whether this was the first answer. An asker who has gone meanwhile is no fault.
+    pub fn answer(&self, login: Login) -> bool {
+        let sender = self.sender().take();
+        sender.is_some_and(|sender| {
+            let _ = sender.send(login);
+            true
+        })
+    }
+
+    /// Tells the asker that no answer will come.
+    pub fn abandon(&self) {
+        self.sender().take();
+    }
+}
