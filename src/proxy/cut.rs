@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -88,15 +88,12 @@ fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
 }
 
 /// Drops a request when its signal or its deadline comes, and with it the connection that it owns. `None` then.
-pub fn until_cut<R: Future>(request: R) -> impl Future<Output = Option<R::Output>> {
-    ENDS.scope(RefCell::default(), async {
-        let mut request = pin!(request);
-        poll_fn(|context| match request.as_mut().poll(context) {
-            Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-        })
-        .await
-    })
+pub fn until_cut<R: Future + ?Sized>(mut request: Pin<Box<R>>) -> impl Future<Output = Option<R::Output>> {
+    let whole_or_cut = poll_fn(move |context| match request.as_mut().poll(context) {
+        Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+    });
+    ENDS.scope(RefCell::default(), whole_or_cut)
 }
 
 impl Ends {
@@ -138,8 +135,8 @@ mod tests {
     #[tokio::test]
     async fn a_quiet_request_ends_at_its_signal_and_at_no_other() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(until_cut(endless(Some(signal))));
-        let bystander = tokio::spawn(until_cut(endless(None)));
+        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal)))));
+        let bystander = tokio::spawn(until_cut(Box::pin(endless(None))));
         tokio::task::yield_now().await;
         assert!(!request.is_finished());
         cut.send(()).unwrap();
@@ -150,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_watched_no_more_goes_on() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(until_cut(endless(Some(signal))));
+        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal)))));
         tokio::task::yield_now().await;
         drop(cut);
         tokio::task::yield_now().await;
@@ -174,19 +171,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deadline_cuts_when_it_is_moved_no_more() {
         let begun = Instant::now();
-        assert!(until_cut(fed(10)).await.is_none());
+        assert!(until_cut(Box::pin(fed(10))).await.is_none());
         assert_eq!(begun.elapsed().as_millis(), 1050);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_was_taken_away_cuts_nothing() {
-        let request = Box::pin(until_cut(fed(1)));
-        let spared = until_cut(async {
+        let request = until_cut(Box::pin(fed(1)));
+        let spared = until_cut(Box::pin(async {
             cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
             tokio::task::yield_now().await;
             cut_at(None).unwrap();
             std::future::pending::<()>().await;
-        });
+        }));
         let hour = std::time::Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, request).await.is_ok());
         assert!(tokio::time::timeout(hour, spared).await.is_err());

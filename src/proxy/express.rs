@@ -7,7 +7,10 @@
 //! not sure to be of this kind is left to Pingora before anything was counted or changed.
 
 mod answer;
+mod application;
 mod head;
+mod response;
+mod rewound;
 mod wait;
 
 use std::net::IpAddr;
@@ -18,12 +21,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
-use pingora_core::connectors::ConnectorOptions;
-use pingora_core::connectors::http::v1::Connector;
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::HttpTask;
-use pingora_core::protocols::http::v1::client::HttpSession;
-use pingora_core::upstreams::peer::{HttpPeer, Peer};
-use pingora_http::RequestHeader;
+use pingora_core::upstreams::peer::Peer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::asking::Asking;
@@ -37,6 +37,7 @@ use crate::hygiene::Target;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use answer::Answer;
+use application::Application;
 pub use head::read;
 
 /// A client's connection, as far as a request needs it.
@@ -65,12 +66,12 @@ pub enum Served<C> {
 
 pub struct Express {
     gateway: Gateway,
-    applications: Connector,
+    applications: TransportConnector,
 }
 
 impl Express {
     pub fn new(gateway: Gateway, options: ConnectorOptions) -> Self {
-        Self { gateway, applications: Connector::new(Some(options)) }
+        Self { gateway, applications: TransportConnector::new(Some(options)) }
     }
 
     /// `bytes` are what `read` has brought.
@@ -145,11 +146,11 @@ impl Express {
         exchange: &mut Exchange,
     ) -> Result<()> {
         let peer = attempt::next(exchange, false)?;
-        let (mut application, reused) = match self.applications.reused_http_session(&peer).await {
-            Some(application) => (application, true),
+        let (stream, reused) = match self.applications.reused_stream(&peer).await {
+            Some(stream) => (stream, true),
             // Rare, and large.
-            None => match Box::pin(self.applications.get_http_session(&peer)).await {
-                Ok(made) => made,
+            None => match Box::pin(self.applications.new_stream(&peer)).await {
+                Ok(stream) => (stream, false),
                 Err(mut error) => {
                     error.as_up();
                     attempt::not_connected(exchange, &mut error);
@@ -157,32 +158,28 @@ impl Express {
                 }
             },
         };
-        match self.exchange(&mut application, &peer, asking, answer, exchange).await {
-            Ok(()) => {
-                self.applications.release_http_session(application, &peer, peer.idle_timeout()).await;
-                Ok(())
-            }
-            Err(mut error) => {
-                error.retry.decide_reuse(reused);
-                Err(error)
-            }
+        let mut application = Application::new(stream, &peer);
+        if let Err(mut error) = self.exchange(&mut application, asking, answer, exchange).await {
+            error.retry.decide_reuse(reused);
+            return Err(error);
         }
+        if let Some(stream) = application.into_kept().await {
+            self.applications.release_stream(stream, peer.reuse_hash(), peer.idle_timeout());
+        }
+        Ok(())
     }
 
     /// Asks, and passes on what is answered.
     async fn exchange<C: Client>(
         &self,
-        application: &mut HttpSession,
-        peer: &HttpPeer,
+        application: &mut Application,
         asking: &Asking<'_>,
         answer: &mut Answer<'_, C>,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        application.read_timeout = peer.options.read_timeout;
-        application.write_timeout = peer.options.write_timeout;
         let mut parts = asking.head.clone();
         self.gateway.introduce(asking, &mut parts.headers, exchange)?;
-        application.write_request_header(Box::new(RequestHeader::from(parts))).await.map_err(Error::into_up)?;
+        application.ask(parts).await.map_err(Error::into_up)?;
         loop {
             match wait::heard(application, answer.client()).await? {
                 HttpTask::Header(response, _) if response.status == StatusCode::SWITCHING_PROTOCOLS => {

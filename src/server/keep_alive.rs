@@ -113,7 +113,7 @@ async fn quick<A: Application>(
         .await?
     };
     // In a place of its own, so that a connection that rests does not hold room for it.
-    Box::pin(until_cut(express.serve(client, bytes))).await
+    until_cut(Box::pin(express.serve(client, bytes))).await
 }
 
 /// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.

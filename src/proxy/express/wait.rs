@@ -6,13 +6,13 @@ use std::task::Poll;
 
 use pingora::{Error, ErrorType, Result};
 use pingora_core::protocols::http::HttpTask;
-use pingora_core::protocols::http::v1::client::HttpSession;
 
 use super::Client;
+use super::application::Application;
 
 /// The next part of the application's answer. What was written to the client before goes out meanwhile.
-pub async fn heard<C: Client>(application: &mut HttpSession, client: &mut C) -> Result<HttpTask> {
-    let mut part = pin!(application.read_response_task());
+pub async fn heard<C: Client>(application: &mut Application, client: &mut C) -> Result<HttpTask> {
+    let mut part = pin!(application.part());
     let mut asks_ahead = false;
     poll_fn(|context| {
         if let Poll::Ready(part) = part.as_mut().poll(context) {
