@@ -62,7 +62,7 @@ impl Renewal {
                 Ok(Found::Good(..)) if !Arc::ptr_eq(&config, &renewal.config.load()) => {}
                 Ok(Found::Good(print, certificates)) => {
                     // The first look finds what is served already; it makes sure that nothing came in between.
-                    renewal.take_up(certificates, served.is_some());
+                    renewal.take_up(certificates, served.is_some() || refused.is_some());
                     served = Some(print);
                 }
                 Ok(Found::Bad(print)) => refused = Some(print),
