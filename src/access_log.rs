@@ -57,10 +57,7 @@ impl AccessLog {
     }
 
     pub fn write(&self, entry: &Entry<'_>) {
-        // A struct of strings and numbers always serializes.
-        if let Ok(line) = serde_json::to_string(entry) {
-            self.0.write(line);
-        }
+        self.0.write(entry);
     }
 }
 

@@ -1,15 +1,16 @@
-//! Lines to a file or to standard output, written by a thread of its own so that no request waits for a disk.
+//! Lines of JSON to a file or to standard output, written by a thread of its own so that no request waits for a disk.
 //!
-//! The queue is bounded: a writer that falls behind loses lines and counts them, and never slows the edge.
+//! What waits is bounded: a writer that falls behind loses lines and counts them, and never slows the edge.
 //! `access_log` and `audit_log` say what a line holds.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus::IntCounter;
+use serde::Serialize;
 
 use crate::config::LogTarget;
 
@@ -17,14 +18,34 @@ use crate::config::LogTarget;
 /// would write one line and sleep again. What a crash loses is so much.
 pub const GATHER: Duration = Duration::from_millis(20);
 
-/// Lines that may wait for the writer.
-const QUEUE: usize = 65_536;
+/// Bytes of lines that may wait for the writer.
+const ROOM: usize = 32 << 20;
 
-/// A handle to the writer. When it is dropped, what was queued is written first.
+/// Most lines are shorter.
+const LINE: usize = 512;
+
+/// Room that the writer keeps after a rush.
+const KEPT: usize = 1 << 20;
+
+/// Accepts lines. Dropping it writes what is left, and waits for that.
 pub struct LogWriter {
-    queue: Option<SyncSender<String>>,
+    waiting: Option<Arc<Waiting>>,
     dropped: IntCounter,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the writer has not written yet.
+#[derive(Default)]
+struct Waiting {
+    lines: Mutex<Lines>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// None will come any more.
+    over: bool,
 }
 
 impl LogWriter {
@@ -32,32 +53,84 @@ impl LogWriter {
     /// `gather`, together with those that came meanwhile.
     pub fn open(target: &LogTarget, name: &str, gather: Duration, dropped: IntCounter) -> io::Result<Self> {
         let output: Box<dyn Write + Send> = match target {
-            LogTarget::Off => return Ok(Self { queue: None, dropped, thread: None }),
+            LogTarget::Off => return Ok(Self { waiting: None, dropped, thread: None }),
             LogTarget::Stdout => Box::new(io::stdout()),
             LogTarget::File(path) => Box::new(append(path)?),
         };
-        let (queue, lines) = sync_channel(QUEUE);
-        let thread =
-            std::thread::Builder::new().name(name.into()).spawn(move || write_lines(output, &lines, gather))?;
-        Ok(Self { queue: Some(queue), dropped, thread: Some(thread) })
+        let waiting = Arc::<Waiting>::default();
+        let of_thread = Arc::clone(&waiting);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || of_thread.write_to(output, gather))?;
+        Ok(Self { waiting: Some(waiting), dropped, thread: Some(thread) })
     }
 
     pub fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.waiting.is_some()
     }
 
-    /// Queues one line, without its end.
-    pub fn write(&self, line: String) {
-        let Some(queue) = &self.queue else { return };
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(line) {
-            self.dropped.inc();
+    /// Queues one entry as a line of JSON.
+    pub fn write(&self, entry: &impl Serialize) {
+        let Some(waiting) = &self.waiting else { return };
+        let mut line = Vec::with_capacity(LINE);
+        // A struct of strings and numbers always serializes.
+        if serde_json::to_writer(&mut line, entry).is_ok() {
+            line.push(b'\n');
+            if !waiting.push(&line) {
+                self.dropped.inc();
+            }
         }
+    }
+}
+
+impl Waiting {
+    /// `false` where there is no room.
+    fn push(&self, line: &[u8]) -> bool {
+        let mut lines = self.lock();
+        if lines.bytes.len() + line.len() > ROOM {
+            return false;
+        }
+        let is_first = lines.bytes.is_empty();
+        lines.bytes.extend_from_slice(line);
+        drop(lines);
+        if is_first {
+            self.came.notify_one();
+        }
+        true
+    }
+
+    /// Writes what has gathered in one go, again and again, until nothing is left and nothing will come.
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
+    fn write_to(&self, mut output: Box<dyn Write + Send>, gather: Duration) {
+        let mut gathered = Vec::new();
+        loop {
+            let lines = self.lock();
+            let nothing = |lines: &mut Lines| lines.bytes.is_empty() && !lines.over;
+            drop(self.came.wait_while(lines, nothing).unwrap_or_else(PoisonError::into_inner));
+            // Nobody has to wake who only sleeps.
+            std::thread::sleep(gather);
+            std::mem::swap(&mut gathered, &mut self.lock().bytes);
+            if gathered.is_empty() {
+                return;
+            }
+            // A full disk or a closed pipe loses log lines; it must not end the edge.
+            output.write_all(&gathered).ok();
+            output.flush().ok();
+            gathered.clear();
+            // After a rush, or a file that took long.
+            gathered.shrink_to(KEPT);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        drop(self.queue.take());
+        if let Some(waiting) = self.waiting.take() {
+            waiting.lock().over = true;
+            waiting.came.notify_one();
+        }
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
         }
@@ -68,24 +141,6 @@ fn append(path: &std::path::Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(named)
-}
-
-/// Writes what has gathered in one go, and flushes whenever nothing more waits.
-#[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
-fn write_lines(output: Box<dyn Write + Send>, lines: &Receiver<String>, gather: Duration) {
-    let mut output = BufWriter::with_capacity(64 * 1024, output);
-    while let Ok(first) = lines.recv() {
-        // Nobody has to wake who only sleeps.
-        std::thread::sleep(gather);
-        let mut next = Some(first);
-        while let Some(mut line) = next {
-            line.push('\n');
-            // A full disk or a closed pipe loses log lines; it must not end the edge.
-            output.write_all(line.as_bytes()).ok();
-            next = lines.try_recv().ok();
-        }
-        output.flush().ok();
-    }
 }
 
 #[cfg(test)]
@@ -99,12 +154,21 @@ mod tests {
         let dropped = IntCounter::new("dropped", "lines").unwrap();
         let log = LogWriter::open(&LogTarget::File(path.clone()), "test-log", GATHER, dropped.clone()).unwrap();
         for n in 0..1000 {
-            log.write(format!("line {n}"));
+            log.write(&n);
         }
         drop(log);
         let text = std::fs::read_to_string(path).unwrap();
         assert_eq!(text.lines().count() as u64 + dropped.get(), 1000);
-        assert!(text.starts_with("line 0\nline 1\n"));
+        assert!(text.starts_with("0\n1\n"));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_lost_and_nothing_else() {
+        let waiting = Waiting::default();
+        assert!(waiting.push(&vec![b'x'; ROOM - 2]));
+        assert!(!waiting.push(b"xyz"));
+        assert!(waiting.push(b"xy"));
+        assert_eq!(waiting.lock().bytes.len(), ROOM);
     }
 
     #[test]
