@@ -1,0 +1,42 @@
+"""What a crowd does to others: the traffic alone, with the crowd at another edge, and with it at the one that is measured.
+
+The crowd and whoever plays it share the machine with the traffic. What they do to that is in the second row as well as in
+the third; what the third has more is what they do to the edge.
+"""
+
+import os
+
+import peers
+from opened import checked, half_rate, measured, opened
+
+ALONE = "alone"
+# The kindest to others: they run when nobody else would, as far as the kernel goes.
+KIND = 19
+
+
+def elsewhere(crowd):
+    return f"{crowd} at another edge"
+
+
+def run(crowd, start, measurement, prepare=lambda stage: None):
+    """Rows of `measurement(stage, running, target, traffic, token)`; `target` is the edge for the crowd, or none."""
+    stage, cores, token = opened()
+    prepare(stage)
+    rows, ready = checked(
+        stage, cores, token, [(name, (peers.EDGE, start)) for name in (ALONE, elsewhere(crowd), crowd)]
+    )
+    traffic = half_rate(stage, cores, token)
+
+    def once(name, running):
+        # Beside each of them, so that there is one more in every row, or in none. It is with the load: the proxy's core is
+        # the measured one's alone.
+        other = start(stage, stage.load_cores)
+        for task in os.listdir(f"/proc/{other.process.pid}/task"):
+            os.setpriority(os.PRIO_PROCESS, int(task), KIND)
+        target = {ALONE: None, crowd: running}.get(name, other)
+        try:
+            return measurement(stage, running, target, traffic, token)
+        finally:
+            stage.stop(other.process)
+
+    return measured(stage, cores, rows, ready, once)
