@@ -8,7 +8,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath {
     text: String,
-    /// How a server reads it that cuts segments at `;`, takes `\` for `/` or decodes twice, if that is another way.
+    /// How a server reads it that cuts segments at `;`, takes `\` for `/`, decodes twice or leaves out control characters,
+    /// if that is another way.
     lenient: Option<String>,
     exact: bool,
 }
@@ -33,7 +34,12 @@ impl CanonicalPath {
         let (decoded, mut exact) = decode_once(raw)?;
         let text = normalize(&decoded)?;
         exact &= text == decoded && !decoded.contains(['\\', ';']);
-        let lenient = if decoded.contains(['\\', ';', '%']) { Some(read_leniently(&decoded)?) } else { None };
+        if decoded.contains(char::is_control) {
+            let visible = without_controls(&decoded);
+            exact &= normalize(&visible)? == visible;
+        }
+        let odd = |c: char| matches!(c, '\\' | ';' | '%') || c.is_control();
+        let lenient = if decoded.contains(odd) { Some(read_leniently(&decoded)?) } else { None };
         Ok(Self { lenient: lenient.filter(|lenient| *lenient != text), text, exact })
     }
 
@@ -99,9 +105,14 @@ fn normalize(decoded: &str) -> Result<String, BadPath> {
 fn read_leniently(decoded: &str) -> Result<String, BadPath> {
     // What cannot be decoded a second time is left as it is by those who try.
     let twice = decode_once(decoded).map_or_else(|_| decoded.to_owned(), |(twice, _)| twice);
-    let slashes = twice.replace('\\', "/");
+    let slashes = without_controls(&twice).replace('\\', "/");
     let cut: Vec<&str> = slashes.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
     normalize(&cut.join("/"))
+}
+
+/// As who trims a path reads it, and who matches it against a pattern that ends with `$`, as `/admin%0A` does.
+fn without_controls(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The decoded text, and whether each escape was one that had to be: of an octet that is neither unreserved nor
@@ -124,7 +135,8 @@ fn decode_once(raw: &str) -> Result<(String, bool), BadPath> {
         bytes.push(octet);
     }
     let text = String::from_utf8(bytes).map_err(|_| BadPath)?;
-    if text.chars().any(char::is_control) { Err(BadPath) } else { Ok((text, exact)) }
+    // Programs in C take it for the end. Other control characters, escaped as they are, mean nothing in particular.
+    if text.contains('\0') { Err(BadPath) } else { Ok((text, exact)) }
 }
 
 #[cfg(test)]
@@ -142,6 +154,7 @@ mod tests {
             assert_eq!(canonical(raw), (raw.to_owned(), true));
         }
         assert_eq!(canonical("/a%20b/%C3%A9"), ("/a b/é".into(), true));
+        assert_eq!(canonical("/a%09b%0D%0A"), ("/a\tb\r\n".into(), true));
     }
 
     /// All paths of up to eight bytes of these, with which anything odd can be said.
@@ -179,6 +192,8 @@ mod tests {
             ("/public;/../admin", "/admin"),
             ("/%70ublic/x", "/public/x"),
             ("/public/x;a=b", "/public/x;a=b"),
+            ("/public/.%0A./admin", "/public/.\n./admin"),
+            ("/public/%0D/admin", "/public/\r/admin"),
         ] {
             assert_eq!(canonical(raw), (seen.to_owned(), false), "{raw}");
         }
@@ -186,7 +201,15 @@ mod tests {
 
     #[test]
     fn a_lenient_reading_is_known_where_it_differs() {
-        for raw in ["/admin;x/users", "/x%5c..%5cadmin/users", "/%2561dmin/users", "/x;y/..;/admin/users"] {
+        for raw in [
+            "/admin;x/users",
+            "/x%5c..%5cadmin/users",
+            "/%2561dmin/users",
+            "/x;y/..;/admin/users",
+            "/admin%0A",
+            "/ad%250Dmin/users",
+            "/x/.%0A./admin/users",
+        ] {
             let path = CanonicalPath::of(raw).unwrap();
             assert!(path.may_be_under("/admin"), "{raw}");
         }
