@@ -1,7 +1,8 @@
 """What a crowd does to others: the traffic alone, with the crowd at another edge, and with it at the one that is measured.
 
-The crowd and whoever plays it share the machine with the traffic. What they do to that is in the second row as well as in
-the third; what the third has more is what they do to the edge.
+Whoever plays the crowd shares a core with the traffic's client. Against the first row the third has what that costs too,
+and says too much of the edge; against the second it says too little, because there the other edge works on that core as
+well. The truth lies between: a bar is met where both ratios meet it, and missed where both miss it.
 """
 
 import os

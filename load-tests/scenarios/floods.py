@@ -19,9 +19,9 @@ TEXT = (
     "empty DATA. Two connections each at a time, which read what they are sent; one that the edge has closed is opened again, "
     "20 in a second of all. The longest is from an attack's first byte to the end of its connection; one that is still open "
     "when the measurement ends counts as long as it has lasted. A single failed request of the others spoils a measurement. "
-    "The bar for p99 is between the last two rows: both have the attackers, which share a core with wrk. So it does not "
-    "show what they do where bandwidth or cores are short, nor what more of them would: each handshake costs the edge what a "
-    "handshake costs, and `connections_per_address` is what bounds them."
+    "The attackers share wrk's core, so that the last row against the first says too much of the edge; against the second it "
+    "says too little, as the other edge works on that core too. It does not show what floods do where bandwidth or cores are "
+    "short, nor what more of them would: `connections_per_address` is what bounds them."
 )
 COLUMNS = [
     ["p99_ms", "p99 ms", 2],

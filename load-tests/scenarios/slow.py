@@ -19,10 +19,10 @@ TEXT = (
     "the same at this one: a quarter each drip the head of their first request, drip the head of their second one, drip a "
     "body, and do not read a response of 10 MiB. Each sends a byte every five seconds, one connection after the other. The "
     "edge's deadlines are set to minutes here, so that all of them are open for the whole of a measurement; what ends them "
-    "otherwise is in the tests. A single failed request spoils a measurement. The bar is between the last two rows: both have "
-    "the client that drips, the application that serves those who do not read, and the kernel's buffers, on a core that wrk "
-    "uses too. So it does not show what such a crowd costs the machine (that is the second row against the first, and the "
-    "kernel's memory for TCP, which stalls both rows alike when it is used up), nor what it does where the proxy's core is busy."
+    "otherwise is in the tests. A single failed request spoils a measurement. The client that drips shares wrk's core, so that the "
+    "last row against the first says too much of the edge; against the second it says too little, as the other edge works on "
+    "that core too, and as a kernel that has no more memory for TCP stalls both. It does not show what such a crowd does "
+    "where the proxy's core is busy."
 )
 COLUMNS = [
     ["p99_ms", "p99 ms", 2],
