@@ -56,10 +56,13 @@ fuzz: ## every fuzz target for SECONDS= (60); TARGETS="path host" for those
 	@.ci/deps fuzz
 	@fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
-lint: ## format, clippy and the documentation's links
+# The fuzz targets are only looked at, so nothing is linked, and any file will do for libFuzzer, which takes a C++ compiler.
+lint: ## format, clippy (of the fuzz targets too) and the documentation's links
 	@.ci/deps build
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
+	@cargo fmt --check --manifest-path fuzz/Cargo.toml
+	@CUSTOM_LIBFUZZER_PATH=$(CURDIR)/fuzz/Cargo.toml cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
 docs: ## the documentation of the source, target/doc/sentry_edge/index.html

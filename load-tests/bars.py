@@ -35,6 +35,12 @@ BARS = [
     ("P9", "median latency less bare Pingora's, ms", "latency", "p50_ms", "sentry-edge", "less bare Pingora", 0.060, 0.030),
     ("P10", "CPU with 1,000,000 sessions / with 10", "sessions", "cpu_us", "1,000,000 sessions", "10 sessions", 1.05, None),
     ("P10", "CPU with 10,000 idle connections / with none", "sessions", "cpu_us", "10,000 idle connections", "no idle connections", 1.05, None),
+    ("R6", "p99 beside 5,000 slow connections / without", "slow", "p99_ms", "5,000 slow connections", "alone", 2.00, None),
+    ("R6", "p99 beside 5,000 slow connections / with them elsewhere", "slow", "p99_ms", "5,000 slow connections", "5,000 slow connections at another edge", 2.00, None),
+    ("R7", "p99 beside HTTP/2 floods / without", "floods", "p99_ms", "floods", "alone", 2.00, None),
+    ("R7", "p99 beside HTTP/2 floods / with them elsewhere", "floods", "p99_ms", "floods", "floods at another edge", 2.00, None),
+    ("R7", "memory gained in HTTP/2 floods, MiB", "floods", "grown_mib", "floods", None, 64, None),
+    ("R7", "the longest HTTP/2 flood, ms", "floods", "longest_ms", "floods", None, 2000, None),
 ]
 
 

@@ -63,6 +63,12 @@ def memory_bytes(pid):
     return total
 
 
+def socket_bytes():
+    """What the kernel holds for TCP, everybody's together: it has so much for all of them, and stalls all when it is gone."""
+    with open("/proc/net/sockstat") as sockstat:
+        return int(re.search(r"^TCP:.* mem (\d+)", sockstat.read(), re.M).group(1)) * os.sysconf("SC_PAGE_SIZE")
+
+
 def load():
     """How busy the machine was before: the load average of the last minute."""
     return os.getloadavg()[0]

@@ -7,6 +7,9 @@ import rounds
 import signon
 from stage import HOST, Failed, Stage
 
+# Connections that pause between requests.
+PAUSING = 32
+
 
 def opened(threads=1):
     """The stage, the proxy's cores, and the token."""
@@ -22,6 +25,19 @@ def opened(threads=1):
     stage.stop(edge.process)
     measure.remember_session(stage, token)
     return stage, proxy_cores, token
+
+
+def half_rate(stage, cores, token):
+    """A client that asks half as often as the edge can answer, over kept connections; nobody queues for long."""
+    running = peers.start_edge(stage, cores)
+    most = measure.measured(stage, running, token, rounds.seconds())["requests_s"]
+    stage.stop(running.process)
+    pause = f"{2000 * PAUSING / most:.3f}"
+
+    def paused(stage, port, token, seconds):
+        return measure.wrk(stage, port, token, seconds, PAUSING, script="latency.lua", arguments=[pause])
+
+    return paused
 
 
 def checked(stage, cores, token, subjects):

@@ -8,7 +8,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath {
     text: String,
-    /// How a server reads it that cuts segments at `;`, takes `\` for `/` or decodes twice, if that is another way.
+    /// How a server reads it that cuts segments at `;`, takes `\` for `/`, decodes twice or leaves out control characters,
+    /// if that is another way.
     lenient: Option<String>,
     exact: bool,
 }
@@ -27,13 +28,15 @@ impl CanonicalPath {
     }
 
     fn read(raw: &str) -> Result<Self, BadPath> {
-        if !raw.starts_with('/') || !raw.is_ascii() {
+        if !raw.starts_with('/') || !raw.is_ascii() || raw.contains(char::is_control) {
             return Err(BadPath);
         }
         let (decoded, mut exact) = decode_once(raw)?;
         let text = normalize(&decoded)?;
         exact &= text == decoded && !decoded.contains(['\\', ';']);
-        let lenient = if decoded.contains(['\\', ';', '%']) { Some(read_leniently(&decoded)?) } else { None };
+        exact &= !decoded.split('/').any(can_be_overlooked);
+        let odd = |c: char| matches!(c, '\\' | ';' | '%') || c.is_control();
+        let lenient = if decoded.contains(odd) { Some(read_leniently(&decoded)?) } else { None };
         Ok(Self { lenient: lenient.filter(|lenient| *lenient != text), text, exact })
     }
 
@@ -99,16 +102,26 @@ fn normalize(decoded: &str) -> Result<String, BadPath> {
 fn read_leniently(decoded: &str) -> Result<String, BadPath> {
     // What cannot be decoded a second time is left as it is by those who try.
     let twice = decode_once(decoded).map_or_else(|_| decoded.to_owned(), |(twice, _)| twice);
-    let slashes = twice.replace('\\', "/");
+    let slashes = without_controls(&twice).replace('\\', "/");
     let cut: Vec<&str> = slashes.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
     normalize(&cut.join("/"))
+}
+
+/// Whether a segment is none, or dots, to who leaves control characters out.
+fn can_be_overlooked(segment: &str) -> bool {
+    segment.contains(char::is_control) && matches!(&*without_controls(segment), "" | "." | "..")
+}
+
+/// As who trims a path reads it, and who matches it against a pattern that ends with `$`, as `/admin%0A` does.
+fn without_controls(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The decoded text, and whether each escape was one that had to be: of an octet that is neither unreserved nor
 /// a delimiter that servers act on.
 fn decode_once(raw: &str) -> Result<(String, bool), BadPath> {
     if !raw.contains('%') {
-        return if raw.bytes().any(|b| b.is_ascii_control()) { Err(BadPath) } else { Ok((raw.to_owned(), true)) };
+        return Ok((raw.to_owned(), true));
     }
     let mut bytes = Vec::with_capacity(raw.len());
     let mut exact = true;
@@ -124,7 +137,8 @@ fn decode_once(raw: &str) -> Result<(String, bool), BadPath> {
         bytes.push(octet);
     }
     let text = String::from_utf8(bytes).map_err(|_| BadPath)?;
-    if text.chars().any(char::is_control) { Err(BadPath) } else { Ok((text, exact)) }
+    // Programs in C take it for the end. Other control characters, escaped as they are, mean nothing in particular.
+    if text.contains('\0') { Err(BadPath) } else { Ok((text, exact)) }
 }
 
 #[cfg(test)]
@@ -142,6 +156,7 @@ mod tests {
             assert_eq!(canonical(raw), (raw.to_owned(), true));
         }
         assert_eq!(canonical("/a%20b/%C3%A9"), ("/a b/é".into(), true));
+        assert_eq!(canonical("/a%09b%0D%0A"), ("/a\tb\r\n".into(), true));
     }
 
     /// All paths of up to eight bytes of these, with which anything odd can be said.
@@ -179,6 +194,9 @@ mod tests {
             ("/public;/../admin", "/admin"),
             ("/%70ublic/x", "/public/x"),
             ("/public/x;a=b", "/public/x;a=b"),
+            ("/public/.%0A./admin", "/public/.\n./admin"),
+            ("/public/%0D/admin", "/public/\r/admin"),
+            ("/public/%0A", "/public/\n"),
         ] {
             assert_eq!(canonical(raw), (seen.to_owned(), false), "{raw}");
         }
@@ -186,7 +204,15 @@ mod tests {
 
     #[test]
     fn a_lenient_reading_is_known_where_it_differs() {
-        for raw in ["/admin;x/users", "/x%5c..%5cadmin/users", "/%2561dmin/users", "/x;y/..;/admin/users"] {
+        for raw in [
+            "/admin;x/users",
+            "/x%5c..%5cadmin/users",
+            "/%2561dmin/users",
+            "/x;y/..;/admin/users",
+            "/admin%0A",
+            "/ad%250Dmin/users",
+            "/x/.%0A./admin/users",
+        ] {
             let path = CanonicalPath::of(raw).unwrap();
             assert!(path.may_be_under("/admin"), "{raw}");
         }
@@ -208,6 +234,7 @@ mod tests {
             "/public/.%00./admin",
             "/%c0%ae%c0%ae/admin",
             "/a\tb",
+            "/a\tb%20",
             "/é",
         ] {
             assert_eq!(CanonicalPath::of(raw), Err(BadPath), "{raw}");

@@ -174,7 +174,7 @@ mod tests {
         let admin = Access::Roles(vec!["admin".into()]);
         let service = service(&[("/", Access::Required), ("/admin", admin)]);
         let route = |raw: &str| service.route(&CanonicalPath::of(raw).unwrap());
-        for raw in ["/admin;x/users", "/x%5c..%5cadmin/users", "/%2561dmin"] {
+        for raw in ["/admin;x/users", "/x%5c..%5cadmin/users", "/%2561dmin", "/admin%0A"] {
             assert_eq!(route(raw), None, "{raw}");
         }
         assert!(route("/page;jsessionid=1").is_some() && route("/admin/users;v=1").is_some());

@@ -160,6 +160,9 @@ fn server(pool: &config::Pool, written: &config::PoolServer, secure: Option<&Sec
         peer.options.h2_stream_window_size = Some(STREAM_WINDOW_BYTES);
         // Room for all of them: a client that does not read must not keep the others' answers from coming.
         peer.options.h2_connection_window_size = Some(STREAMS as u32 * STREAM_WINDOW_BYTES);
+    } else {
+        // The kernel would let it grow to megabytes for each answer, of memory that all connections share.
+        peer.options.tcp_recv_buf = Some(STREAM_WINDOW_BYTES as usize);
     }
     Server {
         name: written.name.clone(),

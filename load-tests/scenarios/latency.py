@@ -3,8 +3,7 @@
 import measure
 import peers
 import rounds
-from opened import checked, measured, opened
-from stage import HERE
+from opened import checked, half_rate, measured, opened
 
 TITLE = "Added latency"
 TEXT = (
@@ -18,20 +17,12 @@ COLUMNS = [
     ["busy", "core busy", 2],
     ["cpu_us", "CPU µs/request", 1],
 ]
-CONNECTIONS = 32
 
 
 def run():
     stage, cores, token = opened()
     subjects = [(peer.name, (peer, peer.start)) for peer in (peers.EDGE, peers.BARE, peers.NGINX_ALONE)]
     rows, ready = checked(stage, cores, token, subjects)
-    running = peers.start_edge(stage, cores)
-    most = measure.measured(stage, running, token, rounds.seconds())["requests_s"]
-    stage.stop(running.process)
-    pause = 2000 * CONNECTIONS / most
-
-    def paused(stage, port, token, seconds):
-        return measure.wrk(stage, port, token, seconds, CONNECTIONS, script="latency.lua", arguments=[f"{pause:.3f}"])
-
+    paused = half_rate(stage, cores, token)
     once = lambda _name, running: measure.measured(stage, running, token, rounds.seconds(), paused)
     return measured(stage, cores, rows, ready, once)

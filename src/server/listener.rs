@@ -28,6 +28,11 @@ use crate::tls;
 /// Connections that the kernel may hold for us while we are busy.
 const BACKLOG: i32 = 4096;
 
+/// Bytes that the kernel takes for a client and cannot send yet. By itself it takes megabytes, of memory that all
+/// connections of the machine share: a thousand clients that do not read use it up, and every other connection stalls.
+/// What is on its way to a client that reads does not count, so distance costs no speed.
+const MOST_UNSENT: u32 = 128 << 10;
+
 /// After a failed accept, which is mostly a lack of descriptors: time for some to be given back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -76,6 +81,8 @@ pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<Bound, StartErr
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        // What is accepted from this socket inherits it.
+        socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
@@ -210,5 +217,26 @@ impl Service {
 
     pub fn refused(&self, reason: &str) {
         self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_keeps_little_for_a_client_that_does_not_read() {
+        let bound = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(bound.address), bound.socket.accept());
+        let (socket, _) = accepted.unwrap();
+        assert_eq!(socket2::SockRef::from(&socket).tcp_notsent_lowat().unwrap(), MOST_UNSENT);
+        // Whoever does not read has been sent what fits its own buffer, and the rest waits with us.
+        socket.writable().await.unwrap();
+        let mut taken = 0;
+        while let Ok(written) = socket.try_write(&[0; 64 << 10]) {
+            taken += written;
+        }
+        assert!((1..1 << 20).contains(&taken), "{taken} bytes");
+        drop(client);
     }
 }
