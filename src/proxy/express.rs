@@ -2,9 +2,9 @@
 //! HTTP/1.1.
 //!
 //! Decisions, changes to heads, and the end of an exchange are those of every other request; connections to
-//! applications and the reading of their answers are Pingora's. What is left out is Pingora's proxy between the two
-//! sides: a pair of tasks, of channels and of queues for each request, for bodies that flow both ways at once. What is
-//! not sure to be of this kind is left to Pingora before anything was counted or changed.
+//! applications are Pingora's. What is left out is Pingora's proxy between the two sides: a pair of tasks, of channels and
+//! of queues for each request, for bodies that flow both ways at once. What is not sure to be of this kind is left to
+//! Pingora before anything was counted or changed.
 
 mod answer;
 mod application;
@@ -80,12 +80,14 @@ impl Express {
         let (Some(head), Some(connection)) = (head, connection) else { return left(client, &bytes) };
         let asking = Asking { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
         let snapshot = self.gateway.snapshot.load_full();
-        let Some((target, place)) = self.takes(&asking, &bytes, &snapshot) else { return left(client, &bytes) };
+        let Some((target, place)) = self.takes(&asking, head.fields, &bytes, &snapshot) else {
+            return left(client, &bytes);
+        };
         connection.head_read();
         let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
         client::identify(&asking, &mut exchange);
         let keeps = !head.closes && !self.gateway.drain.has_begun();
-        let mut answer = Answer::new(&mut *client, &asking.head.method, keeps);
+        let mut answer = Answer::new(&mut *client, &asking.head.method, keeps, exchange.snapshot.timeouts.write);
         let served = match self.gateway.judge(&asking, &target, place, &mut exchange).await {
             Decision::Forward => self.forward(&asking, &mut answer, &mut exchange).await,
             Decision::Answer(reply) => write(*reply, &mut answer, &exchange).await,
@@ -95,10 +97,11 @@ impl Express {
         if let Err(error) = &served {
             fail(error, &asking, &mut answer, &mut exchange).await;
         }
-        let (status, keeps, is_whole) = (answer.status(), answer.keeps(), answer.is_whole());
+        let (status, bytes_sent) = (answer.status(), answer.bytes());
+        let (keeps, is_whole) = (answer.keeps(), answer.is_whole());
         let now = Instant::now();
         attempt::ended(&mut exchange, served.as_ref().err().map(AsRef::as_ref), now);
-        self.gateway.settle(&exchange, || RequestLine::of(asking.head), status, exchange.bytes_sent, now);
+        self.gateway.settle(&exchange, || RequestLine::of(asking.head), status, bytes_sent, now);
         match served {
             Ok(()) if keeps => Served::Kept(client),
             _ => {
@@ -112,7 +115,10 @@ impl Express {
     }
 
     /// Whom the request is for, if it is one for this way. Counts and changes nothing.
-    fn takes(&self, asking: &Asking<'_>, bytes: &[u8], snapshot: &Snapshot) -> Option<(Target, Place)> {
+    fn takes(&self, asking: &Asking<'_>, fields: usize, bytes: &[u8], snapshot: &Snapshot) -> Option<(Target, Place)> {
+        if fields > snapshot.limits.header_count {
+            return None;
+        }
         let target = self.gateway.inspect(asking, Some(bytes), snapshot).ok()?;
         let place = locate(&target, snapshot);
         let route = place.service.as_ref()?.at(place.route?);
@@ -129,7 +135,7 @@ impl Express {
         let mut done = self.attempt(asking, answer, exchange).await;
         // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
         for _ in 0..MOST_RETRIES {
-            let again = done.as_ref().is_err_and(|error| error.retry()) && answer.status() == 0;
+            let again = done.as_ref().is_err_and(|error| error.retry()) && !answer.is_begun();
             if !again {
                 break;
             }
@@ -195,9 +201,9 @@ impl Express {
                 }
                 HttpTask::Body(body, end) => {
                     let bytes = body.unwrap_or_default();
-                    exchange.bytes_sent += bytes.len();
                     self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
                     answer.piece(&bytes).await?;
+                    exchange.bytes_sent = answer.bytes();
                     if end {
                         return answer.finish().await;
                     }
@@ -234,7 +240,7 @@ async fn fail<C: Client>(error: &Error, asking: &Asking<'_>, answer: &mut Answer
         return;
     };
     exchange.error = Some(rescue.label);
-    if answer.status() == 0 {
+    if !answer.is_begun() {
         let reply = rescue.reply(&asking.asked(exchange));
         write(reply, answer, exchange).await.ok();
     }

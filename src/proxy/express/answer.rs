@@ -1,11 +1,13 @@
 //! An answer on its way to a client over HTTP/1.1.
 
 use std::io;
+use std::time::Duration;
 
 use http::{Method, StatusCode, header};
 use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_http::ResponseHeader;
+use pingora_timeout::timeout;
 use tokio::io::AsyncWriteExt;
 
 use super::Client;
@@ -16,10 +18,15 @@ const HEAD: usize = 1024;
 pub struct Answer<'a, C> {
     client: &'a mut C,
     method: &'a Method,
+    /// For one write.
+    timeout: Duration,
     /// 0 before there is one.
     status: u16,
     body: Body,
+    /// Of the body, written.
+    bytes: usize,
     keeps: bool,
+    is_begun: bool,
     is_whole: bool,
 }
 
@@ -33,9 +40,10 @@ enum Body {
 }
 
 impl<'a, C: Client> Answer<'a, C> {
-    /// `keeps`: whether the connection may be used again.
-    pub fn new(client: &'a mut C, method: &'a Method, keeps: bool) -> Self {
-        Self { client, method, status: 0, body: Body::None, keeps, is_whole: false }
+    /// `keeps`: whether the connection may be used again. `timeout` is for one write.
+    pub fn new(client: &'a mut C, method: &'a Method, keeps: bool, timeout: Duration) -> Self {
+        let (status, body, bytes) = (0, Body::None, 0);
+        Self { client, method, timeout, status, body, bytes, keeps, is_begun: false, is_whole: false }
     }
 
     pub fn client(&mut self) -> &mut C {
@@ -45,6 +53,15 @@ impl<'a, C: Client> Answer<'a, C> {
     /// Of the answer whose head was written, if any.
     pub const fn status(&self) -> u16 {
         self.status
+    }
+
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the client may have got something of it.
+    pub const fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     pub const fn keeps(&self) -> bool {
@@ -65,7 +82,7 @@ impl<'a, C: Client> Answer<'a, C> {
         let is_interim = response.status.is_informational();
         if !is_interim {
             self.body = framing(self.method, response, end)?;
-            self.status = response.status.as_u16();
+            self.is_begun = true;
         }
         for name in ["connection", "keep-alive", "proxy-connection"] {
             response.remove_header(name);
@@ -89,19 +106,23 @@ impl<'a, C: Client> Answer<'a, C> {
         }
         wire.extend_from_slice(b"\r\n");
         self.write(&wire).await?;
-        if is_interim { self.flush().await } else { Ok(()) }
+        if is_interim {
+            return self.flush().await;
+        }
+        self.status = response.status.as_u16();
+        Ok(())
     }
 
     pub async fn piece(&mut self, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() || self.body == Body::None {
             return Ok(());
         }
-        if self.body == Body::Length {
-            return self.write(bytes).await;
+        if self.body == Body::Chunked {
+            self.write(format!("{:X}\r\n", bytes.len()).as_bytes()).await?;
         }
-        self.write(format!("{:X}\r\n", bytes.len()).as_bytes()).await?;
         self.write(bytes).await?;
-        self.write(b"\r\n").await
+        self.bytes += bytes.len();
+        if self.body == Body::Chunked { self.write(b"\r\n").await } else { Ok(()) }
     }
 
     pub async fn finish(&mut self) -> Result<()> {
@@ -113,7 +134,11 @@ impl<'a, C: Client> Answer<'a, C> {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.client.write_all(bytes).await.map_err(gone)
+        match timeout(self.timeout, self.client.write_all(bytes)).await {
+            Ok(written) => written.map_err(gone),
+            // It takes some, now and then, and too little.
+            Err(_) => Err(Error::new_down(ErrorType::WriteTimedout)),
+        }
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -136,13 +161,16 @@ fn framing(method: &Method, response: &mut ResponseHeader, end: bool) -> Result<
     if bodiless || *method == Method::HEAD {
         return Ok(Body::None);
     }
-    if let Some(coding) = response.headers.get(header::TRANSFER_ENCODING) {
-        let is_single = response.headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1;
-        if !is_single || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+    if response.headers.contains_key(header::TRANSFER_ENCODING) {
+        let fields = response.headers.get_all(header::TRANSFER_ENCODING).iter();
+        let mut codings = fields.flat_map(|field| field.as_bytes().split(|b| *b == b','));
+        if !codings.all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
             // Nobody asked for another, and nobody here can take it off.
             let text = "a transfer coding that is not `chunked`";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, text).into_up());
         }
+        // Some say it twice and do it once, and that is how it was read.
+        response.insert_header(header::TRANSFER_ENCODING, "chunked").or_err(ErrorType::InternalError, "a coding")?;
         return Ok(Body::Chunked);
     }
     if response.headers.contains_key(header::CONTENT_LENGTH) {

@@ -14,7 +14,7 @@ use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::RequestHeader;
 use pingora_timeout::timeout;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::response::{self, Ordinary};
 use super::rewound::Rewound;
@@ -88,7 +88,8 @@ impl Application {
             State::Ordinary { stream, first, left, .. } => {
                 let bytes = if first.is_empty() {
                     let mut bytes = BytesMut::with_capacity(READ.min(*left));
-                    read(stream, &mut bytes, self.read_timeout).await?;
+                    // What comes behind the answer is not a part of it.
+                    read(&mut stream.take(*left as u64), &mut bytes, self.read_timeout).await?;
                     bytes.freeze()
                 } else {
                     std::mem::take(first)
@@ -96,7 +97,7 @@ impl Application {
                 if bytes.is_empty() {
                     return Err(Error::explain(ErrorType::ConnectionClosed, "an answer broke off"));
                 }
-                *left -= bytes.len();
+                *left = left.saturating_sub(bytes.len());
                 Ok(HttpTask::Body(Some(bytes), *left == 0))
             }
             State::ByPingora(session) => session.read_response_task().await,
@@ -159,8 +160,7 @@ impl Application {
     }
 }
 
-async fn read(stream: &mut Stream, into: &mut BytesMut, limit: Duration) -> Result<usize> {
-    // Not more than there is room for: what comes behind an answer must not be taken for a part of it.
+async fn read(stream: &mut (impl AsyncRead + Unpin), into: &mut BytesMut, limit: Duration) -> Result<usize> {
     match timeout(limit, stream.read_buf(into)).await {
         Ok(read) => read.or_err(ErrorType::ReadError, "an application's answer"),
         Err(_) => Err(Error::new(ErrorType::ReadTimedout)),

@@ -19,6 +19,8 @@ const MOST_FIELDS: usize = 64;
 
 pub struct Head {
     pub parts: request::Parts,
+    /// Of the head as it came.
+    pub fields: usize,
     /// Whether the client wants the connection closed afterwards.
     pub closes: bool,
 }
@@ -58,7 +60,7 @@ pub fn parse(bytes: &Bytes) -> Option<Head> {
             parts.headers.append(name, header_value_from_raw(bytes.slice_ref(field.value)));
         }
     }
-    Some(Head { parts, closes })
+    Some(Head { parts, fields: request.headers.len(), closes })
 }
 
 /// Whether a `Connection` field closes; `None` where it says anything else.
@@ -109,7 +111,7 @@ mod tests {
     fn what_is_said_of_the_connection_is_heard_and_not_passed_on() {
         for (connection, closes) in [("close", true), ("Close", true), ("keep-alive", false), ("Keep-Alive", false)] {
             let head = parsed(&format!("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n")).unwrap();
-            assert_eq!((head.closes, head.parts.headers.len()), (closes, 1));
+            assert_eq!((head.closes, head.fields, head.parts.headers.len()), (closes, 2, 1));
         }
     }
 

@@ -40,10 +40,11 @@ pub fn parse(bytes: &Bytes, method: &Method) -> Option<Ordinary> {
             header::CONTENT_LENGTH if length.is_some() => return None,
             header::CONTENT_LENGTH => length = Some(number(field.value)?),
             header::CONNECTION => {
-                keeps = field.value.eq_ignore_ascii_case(b"keep-alive");
-                if !keeps && !field.value.eq_ignore_ascii_case(b"close") {
+                let closes = field.value.eq_ignore_ascii_case(b"close");
+                if !closes && !field.value.eq_ignore_ascii_case(b"keep-alive") {
                     return None;
                 }
+                keeps &= !closes;
                 continue;
             }
             _ => {}
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn what_the_application_says_of_its_connection_is_heard_and_not_passed_on() {
-        for (connection, keeps) in [("keep-alive", true), ("Keep-Alive", true), ("close", false), ("Close", false)] {
+        let twice = "close\r\nConnection: keep-alive";
+        for (connection, keeps) in [("keep-alive", true), ("Keep-Alive", true), ("close", false), (twice, false)] {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: {connection}\r\n\r\n");
             let answer = parsed(&text, &Method::GET).unwrap();
             assert_eq!((answer.keeps, answer.head.headers.len()), (keeps, 1), "{connection}");
