@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{StatusCode, header};
 use pingora::{Error, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -236,6 +237,10 @@ impl ProxyHttp for Gateway {
 impl Gateway {
     /// What an application's answer becomes on its way to the client, but for its compression.
     fn head_came(&self, asking: &Asking<'_>, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !asking.headers().contains_key(header::UPGRADE) {
+            // Whatever followed would pass for a conversation. Pingora lets it through.
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
+        }
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
         headers::rewrite_response(response, |fields| {
             fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());

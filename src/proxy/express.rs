@@ -19,7 +19,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::HttpTask;
@@ -188,10 +187,6 @@ impl Express {
         application.ask(parts).await.map_err(Error::into_up)?;
         loop {
             match wait::heard(application, answer.client()).await? {
-                HttpTask::Header(response, _) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    let text = "an upgrade that nobody asked for";
-                    return Err(Error::explain(ErrorType::InvalidHTTPHeader, text).into_up());
-                }
                 HttpTask::Header(mut response, end) => {
                     self.gateway.head_came(asking, &mut response, exchange)?;
                     answer.head(&mut response, end).await?;

@@ -48,6 +48,8 @@ mod return_urls;
 mod access;
 // Servers behind the edge: turns, failures, limits, bodies.
 mod upstream;
+// The short way to them, and the long one.
+mod express;
 // TLS to those servers.
 mod upstream_tls;
 // The session store away, frozen, restarted, emptied, full or lying.
