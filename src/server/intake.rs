@@ -16,7 +16,6 @@ use crate::hygiene::chunks::Chunks;
 use crate::hygiene::head::{self, Framing};
 use crate::proxy::{Connection, Reading};
 
-#[derive(Debug)]
 pub struct Intake {
     connection: Arc<Connection>,
     /// Of a head, at most.

@@ -8,6 +8,7 @@
 mod facts;
 mod watch;
 
+use std::fmt;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -28,7 +29,6 @@ const HELD_BACK: usize = 4096;
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-#[derive(Debug)]
 pub struct Stream {
     transport: Transport,
     facts: Facts,
@@ -43,6 +43,13 @@ pub struct Stream {
     stalled: Patience,
     /// Given up on: nothing more is read or written.
     over: bool,
+}
+
+impl fmt::Debug for Stream {
+    /// Without what is kept of either direction, such as cookies.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("descriptor", &self.facts.descriptor).finish_non_exhaustive()
+    }
 }
 
 impl Stream {

@@ -151,7 +151,8 @@ impl Application {
             State::Ordinary { stream, left: 0, keeps: true, .. } => Some(stream),
             State::ByPingora(mut session) => {
                 session.respect_keepalive();
-                let stream = session.reuse().await?;
+                // One that cannot be used again is closed, and over TLS that is a write.
+                let stream = timeout(self.write_timeout, session.reuse()).await.ok()??;
                 let rewound: Box<Rewound> = stream.into_any().downcast().ok()?;
                 rewound.into_inner()
             }

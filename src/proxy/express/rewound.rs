@@ -1,6 +1,7 @@
 //! An application's connection for Pingora to read from its answer's first byte on, after something was read of it. What
 //! is written goes nowhere: the request has gone out already.
 
+use std::fmt;
 use std::io::Result;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,10 +16,16 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-#[derive(Debug)]
 pub struct Rewound {
     first: Bytes,
     stream: Stream,
+}
+
+impl fmt::Debug for Rewound {
+    /// Without what was read: it is somebody's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rewound").field("bytes", &self.first.len()).finish_non_exhaustive()
+    }
 }
 
 impl Rewound {
