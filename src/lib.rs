@@ -42,7 +42,7 @@
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - [`server`]: where everything is made and put together; reload, drain, the admin listener and its API.
-//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`network`]: primitives.
+//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`network`], `patience`: primitives.
 //!
 //! # Invariants
 //!
@@ -73,6 +73,7 @@ pub mod metrics;
 pub mod network;
 pub mod pages;
 pub mod path;
+mod patience;
 pub mod proxy;
 pub mod rates;
 pub mod reply;

@@ -14,6 +14,7 @@ mod cut;
 mod decide;
 mod exchange;
 mod express;
+mod fields;
 mod form;
 pub mod headers;
 mod introduction;
@@ -122,7 +123,9 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         // Of a further attempt: Pingora shows the filters again what it has kept of the body.
         exchange.body_bytes = 0;
-        attempt::next(exchange, session.as_downstream().is_upgrade_req()).map(Box::new)
+        let (server, _) = attempt::next(exchange)?;
+        let (pool, read_timeout) = destination(exchange)?;
+        Ok(Box::new(pool.peer(server, read_timeout, session.as_downstream().is_upgrade_req())))
     }
 
     async fn upstream_request_filter(
@@ -131,7 +134,10 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        headers::rewrite(upstream, |fields| self.introduce(&Asking::of(session), fields, exchange))
+        headers::rewrite(upstream, |fields| {
+            fields.reserve(headers::MOST_SET);
+            self.introduce(&Asking::of(session), fields, exchange)
+        })
     }
 
     async fn request_body_filter(

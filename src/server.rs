@@ -14,7 +14,6 @@ mod intake;
 pub(crate) mod keep_alive;
 pub(crate) mod listener;
 mod outside;
-mod patience;
 pub mod proxy_protocol;
 mod reload;
 mod renewal;
@@ -59,6 +58,9 @@ pub use start_error::StartError;
 
 /// Threads for what must block: none of ours does on the request path.
 const BLOCKING_THREADS: usize = 8;
+
+/// Connections to applications that rest, for each worker.
+const MOST_IDLE: usize = 512;
 
 /// A running edge. Dropping it stops everything at once.
 pub struct Edge {
@@ -220,8 +222,7 @@ impl Edge {
         let threads = worker_threads(&config);
         let conf = Arc::new(ServerConf {
             threads,
-            // A pool of idle upstream connections for each worker.
-            upstream_keepalive_pool_size: 512,
+            upstream_keepalive_pool_size: MOST_IDLE,
             // Each pool's own number of retries is held by `proxy`; this is the most that one may have.
             max_retries: 1 + config::MOST_RETRIES,
             ..ServerConf::default()
@@ -235,7 +236,7 @@ impl Edge {
             drain: Arc::clone(&self.drain),
             compressors: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         };
-        let express = Express::new(gateway.clone(), ConnectorOptions::from_server_conf(&conf));
+        let express = Express::new(gateway.clone(), ConnectorOptions::from_server_conf(&conf), MOST_IDLE * threads);
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
         // Refused by `hygiene` like every other method that we do not take, with our reply.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::{Error, ErrorType};
-use pingora_core::upstreams::peer::{HttpPeer, Scheme};
+use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
 
 use crate::config::{self, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
@@ -43,6 +43,8 @@ pub struct Pool {
 pub struct Server {
     pub name: String,
     peer: HttpPeer,
+    /// Connections to servers of one key are alike, and as good for one request as for another.
+    pub key: u64,
     pub metrics: UpstreamMetrics,
     /// Whether its last handshake failed, so that this is told once and not with every request.
     mistrusted: AtomicBool,
@@ -97,6 +99,11 @@ impl Pool {
     /// For one write to a server.
     pub fn write_timeout(&self) -> Duration {
         self.timeouts.write
+    }
+
+    /// `read` overrides the pool's.
+    pub fn timeouts(&self, read: Option<Duration>) -> PoolTimeouts {
+        PoolTimeouts { read: read.unwrap_or(self.timeouts.read), ..self.timeouts }
     }
 
     pub fn speaks_http2(&self) -> bool {
@@ -166,6 +173,7 @@ fn server(pool: &config::Pool, written: &config::PoolServer, secure: Option<&Sec
     }
     Server {
         name: written.name.clone(),
+        key: peer.reuse_hash(),
         peer,
         metrics: metrics.traffic.upstream(&pool.name, &written.name),
         mistrusted: AtomicBool::default(),

@@ -3,20 +3,19 @@
 use std::time::Instant;
 
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use pingora_core::upstreams::peer::HttpPeer;
 
 use super::exchange::Exchange;
 use super::{destination, pace};
 use crate::upstream::Pool;
 
-/// The server that is to have the request now.
-pub fn next(exchange: &mut Exchange, upgrade: bool) -> Result<HttpPeer> {
-    let (pool, read_timeout) = destination(exchange)?;
+/// The server that is to have the request now, of its pool, and since when.
+pub fn next(exchange: &mut Exchange) -> Result<(usize, Instant)> {
+    let (pool, _) = destination(exchange)?;
     let server = pool.select(&exchange.tried).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
-    let peer = pool.peer(server, read_timeout, upgrade);
+    let now = Instant::now();
     exchange.tried.push(server);
-    exchange.upstream_begun = Some(Instant::now());
-    Ok(peer)
+    exchange.upstream_begun = Some(now);
+    Ok((server, now))
 }
 
 /// A connection that was never made has harmed nobody: the next server may have the request.

@@ -9,6 +9,8 @@
 mod answer;
 mod application;
 mod head;
+mod idle;
+mod link;
 mod response;
 mod rewound;
 mod wait;
@@ -22,22 +24,24 @@ use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::HttpTask;
-use pingora_core::upstreams::peer::Peer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::asking::Asking;
 use super::connection::Connection;
 use super::decide::{Decision, Place, locate};
 use super::exchange::Exchange;
+use super::fields::Written;
 use super::line::RequestLine;
-use super::{Gateway, attempt, client, rescue};
+use super::{Gateway, attempt, client, destination, headers, rescue};
 use crate::config::MOST_RETRIES;
 use crate::hygiene::Target;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use answer::Answer;
-use application::Application;
+use application::{Application, Part};
 pub use head::read;
+use idle::Idle;
+use link::Link;
 
 /// A client's connection, as far as a request needs it.
 pub trait Client: AsyncRead + AsyncWrite + Send + Unpin {
@@ -65,12 +69,14 @@ pub enum Served<C> {
 
 pub struct Express {
     gateway: Gateway,
-    applications: TransportConnector,
+    connector: TransportConnector,
+    idle: Idle,
 }
 
 impl Express {
-    pub fn new(gateway: Gateway, options: ConnectorOptions) -> Self {
-        Self { gateway, applications: TransportConnector::new(Some(options)) }
+    /// `most_idle`: connections that rest, at most.
+    pub fn new(gateway: Gateway, options: ConnectorOptions, most_idle: usize) -> Self {
+        Self { gateway, connector: TransportConnector::new(Some(options)), idle: Idle::new(most_idle) }
     }
 
     /// `bytes` are what `read` has brought.
@@ -150,43 +156,61 @@ impl Express {
         answer: &mut Answer<'_, C>,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        let peer = attempt::next(exchange, false)?;
-        let (stream, reused) = match self.applications.reused_stream(&peer).await {
-            Some(stream) => (stream, true),
+        let (server, now) = attempt::next(exchange)?;
+        let (pool, read_timeout) = destination(exchange)?;
+        let (key, timeouts) = (pool.server(server).key, pool.timeouts(read_timeout));
+        let (link, reused) = match self.idle.take(key, now) {
+            Some(link) => (link, true),
             // Rare, and large.
-            None => match Box::pin(self.applications.new_stream(&peer)).await {
-                Ok(stream) => (stream, false),
-                Err(mut error) => {
-                    error.as_up();
-                    attempt::not_connected(exchange, &mut error);
-                    return Err(error.into_up());
-                }
-            },
+            None => (Box::pin(self.connect(exchange, server)).await?, false),
         };
-        let mut application = Application::new(stream, &peer);
+        let snapshot = Arc::clone(&exchange.snapshot);
+        let mut application = Application::new(link, asking.head, &snapshot.cookie_names, timeouts);
         if let Err(mut error) = self.exchange(&mut application, asking, answer, exchange).await {
             error.retry.decide_reuse(reused);
             return Err(error);
         }
-        if let Some(stream) = application.into_kept().await {
-            self.applications.release_stream(stream, peer.reuse_hash(), peer.idle_timeout());
+        if let Some(link) = application.into_kept().await {
+            self.idle.keep(key, link, Instant::now() + timeouts.idle);
         }
         Ok(())
+    }
+
+    async fn connect(&self, exchange: &mut Exchange, server: usize) -> Result<Link> {
+        let (pool, read_timeout) = destination(exchange)?;
+        let peer = pool.peer(server, read_timeout, false);
+        self.connector.new_stream(&peer).await.map(Link::new).map_err(|mut error| {
+            error.as_up();
+            attempt::not_connected(exchange, &mut error);
+            error.into_up()
+        })
     }
 
     /// Asks, and passes on what is answered.
     async fn exchange<C: Client>(
         &self,
-        application: &mut Application,
+        application: &mut Application<'_>,
         asking: &Asking<'_>,
         answer: &mut Answer<'_, C>,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        let mut parts = asking.head.clone();
-        self.gateway.introduce(asking, &mut parts.headers, exchange)?;
-        application.ask(parts).await.map_err(Error::into_up)?;
+        let mut head = Written::of(asking.head, headers::MOST_SET);
+        self.gateway.introduce(asking, &mut head, exchange)?;
+        application.ask(&head.wire()).await.map_err(Error::into_up)?;
         loop {
-            match wait::heard(application, answer.client()).await? {
+            let task = match wait::heard(application, answer.client()).await? {
+                Part::Task(task) => task,
+                Part::Ordinary(ordinary) => {
+                    exchange.status = ordinary.status.as_u16();
+                    let end = ordinary.length == 0;
+                    answer.passed(ordinary, exchange.request_id.value()).await?;
+                    if end {
+                        return answer.finish().await;
+                    }
+                    continue;
+                }
+            };
+            match task {
                 HttpTask::Header(mut response, end) => {
                     self.gateway.head_came(asking, &mut response, exchange)?;
                     answer.head(&mut response, end).await?;

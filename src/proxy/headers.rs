@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use pingora::{ErrorType, OrErr};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::fields::Fields;
 use crate::auth::cookie::{parts, value_in};
 use crate::auth::{Identity, Source};
 use crate::config::ForwardToken;
@@ -86,8 +87,9 @@ fn is_ours(folded: &str, snapshot: &Snapshot) -> bool {
 
 /// Takes out what clients must not say. Answers how many fields went because their name was odd, and how many
 /// because the name is ours.
-pub fn strip(fields: &mut HeaderMap, snapshot: &Snapshot) -> (u64, u64) {
+pub fn strip(fields: &mut impl Fields, snapshot: &Snapshot) -> (u64, u64) {
     let doomed: Vec<(HeaderName, bool)> = fields
+        .received()
         .keys()
         .filter_map(|name| {
             let odd = is_odd(name);
@@ -96,7 +98,7 @@ pub fn strip(fields: &mut HeaderMap, snapshot: &Snapshot) -> (u64, u64) {
         .collect();
     let (mut odd_names, mut our_names) = (0, 0);
     for (name, odd) in doomed {
-        fields.remove(&name);
+        fields.take_out(&name);
         *if odd { &mut odd_names } else { &mut our_names } += 1;
     }
     (odd_names, our_names)
@@ -104,21 +106,20 @@ pub fn strip(fields: &mut HeaderMap, snapshot: &Snapshot) -> (u64, u64) {
 
 /// `X-Forwarded-*`, the request id and, for somebody whom the guard knows, who they are.
 pub fn set(
-    fields: &mut HeaderMap,
+    fields: &mut impl Fields,
     forwarding: &Forwarding<'_>,
     received: &HeaderMap,
     identity: Option<(&Identity, &Service)>,
 ) -> pingora::Result<()> {
-    fields.reserve(MOST_SET);
     let client = address(forwarding.client)?;
     let chain = if forwarding.peer_is_trusted { chain(forwarding, received)? } else { client.clone() };
-    fields.insert(FORWARDED_FOR.clone(), chain);
-    fields.insert(REAL_IP.clone(), client);
-    fields.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static("https"));
-    fields.insert(FORWARDED_HOST.clone(), forwarding.host.clone());
+    fields.set(&FORWARDED_FOR, &chain);
+    fields.set(&REAL_IP, &client);
+    fields.set(&FORWARDED_PROTO, &HeaderValue::from_static("https"));
+    fields.set(&FORWARDED_HOST, forwarding.host);
     let port = if forwarding.port == 443 { HeaderValue::from_static("443") } else { forwarding.port.into() };
-    fields.insert(FORWARDED_PORT.clone(), port);
-    fields.insert(REQUEST_ID.clone(), forwarding.request_id.clone());
+    fields.set(&FORWARDED_PORT, &port);
+    fields.set(&REQUEST_ID, forwarding.request_id);
     if let Some((identity, service)) = identity {
         set_identity(fields, identity, service)?;
     }
@@ -144,19 +145,19 @@ fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<H
     value(said.chain([forwarding.peer.to_string()]).collect::<Vec<_>>().join(", "))
 }
 
-fn set_identity(fields: &mut HeaderMap, identity: &Identity, service: &Service) -> pingora::Result<()> {
+fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service) -> pingora::Result<()> {
     let names = &service.identity_headers;
     let told = identity.told();
-    fields.insert(names.user.clone(), told.user.clone());
+    fields.set(&names.user, &told.user);
     if let Some(email) = &told.email {
-        fields.insert(names.email.clone(), email.clone());
+        fields.set(&names.email, email);
     }
-    fields.insert(names.roles.clone(), identity.told_roles());
+    fields.set(&names.roles, &identity.told_roles());
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
-        fields.remove(header::AUTHORIZATION);
+        fields.take_out(&header::AUTHORIZATION);
     }
     if service.forward_token == ForwardToken::Bearer {
-        fields.insert(header::AUTHORIZATION, value(format!("Bearer {}", identity.verified().token()))?);
+        fields.set(&header::AUTHORIZATION, &value(format!("Bearer {}", identity.verified().token()))?);
     }
     Ok(())
 }
@@ -164,15 +165,15 @@ fn set_identity(fields: &mut HeaderMap, identity: &Identity, service: &Service) 
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
 /// which an application would see the first. `keep` is the one of ours that a service asked for. What is left stays
 /// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
-pub fn join_cookies(fields: &mut HeaderMap, ours: &[String], keep: Option<&str>) {
+pub fn join_cookies(fields: &mut impl Fields, ours: &[String], keep: Option<&str>) {
     let is_ours = |part: &[u8]| ours.iter().any(|our| keep != Some(our) && value_in(part, our).is_some());
-    let mut cookies = fields.get_all(header::COOKIE).iter();
+    let mut cookies = fields.received().get_all(header::COOKIE).iter();
     let (Some(first), more) = (cookies.next(), cookies.next().is_some()) else { return };
     if !more && !parts(first).any(is_ours) {
         return;
     }
     let mut joined: Vec<u8> = Vec::with_capacity(if more { 1024 } else { first.len() });
-    for part in fields.get_all(header::COOKIE).iter().flat_map(parts) {
+    for part in fields.received().get_all(header::COOKIE).iter().flat_map(parts) {
         if part.is_empty() || is_ours(part) {
             continue;
         }
@@ -182,33 +183,35 @@ pub fn join_cookies(fields: &mut HeaderMap, ours: &[String], keep: Option<&str>)
         joined.extend_from_slice(part);
     }
     if joined.is_empty() {
-        fields.remove(header::COOKIE);
+        fields.take_out(&header::COOKIE);
     } else {
-        fields.insert(header::COOKIE, pingora_http::header_value_from_raw(joined));
+        fields.set(&header::COOKIE, &pingora_http::header_value_from_raw(joined));
     }
 }
 
 /// Takes out cookies of ours that an application tries to set: only the edge signs anybody on.
 pub fn keep_own_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
-    let sets_ours = |value: &HeaderValue| {
-        let first = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
-        // Older browsers keep `=NAME=x` as a cookie without a name, and send it back as `NAME=x`.
-        let begins = first.iter().position(|b| *b != b'=' && !b.is_ascii_whitespace()).unwrap_or(first.len());
-        let first = &first[begins..];
-        let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-        // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3).
-        ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name))
-    };
-    if !response.headers.get_all(header::SET_COOKIE).iter().any(sets_ours) {
+    let set = response.headers.get_all(header::SET_COOKIE);
+    if !set.iter().any(|value| sets(value.as_bytes(), ours)) {
         return Ok(());
     }
-    let kept: Vec<HeaderValue> =
-        response.headers.get_all(header::SET_COOKIE).iter().filter(|value| !sets_ours(value)).cloned().collect();
+    let kept: Vec<HeaderValue> = set.iter().filter(|value| !sets(value.as_bytes(), ours)).cloned().collect();
     response.remove_header(&header::SET_COOKIE);
     for value in kept {
         response.append_header(header::SET_COOKIE, value)?;
     }
     Ok(())
+}
+
+/// Whether the value of a `Set-Cookie` is for one of these.
+pub fn sets(value: &[u8], ours: &[String]) -> bool {
+    let first = value.split(|b| *b == b';').next().unwrap_or_default();
+    // Older browsers keep `=NAME=x` as a cookie without a name, and send it back as `NAME=x`.
+    let begins = first.iter().position(|b| *b != b'=' && !b.is_ascii_whitespace()).unwrap_or(first.len());
+    let first = &first[begins..];
+    let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+    // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3).
+    ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

@@ -2,18 +2,19 @@
 //! `upstream_request_filter`, for every server that is tried.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderValue, Version, header};
 use pingora::{Error, ErrorType, Result};
 
 use super::asking::Asking;
 use super::exchange::Exchange;
+use super::fields::Fields;
 use super::{Gateway, headers};
 use crate::auth::Source;
 use crate::config::ForwardToken;
 
 impl Gateway {
     /// Takes out of an application's request what clients must not say, and says what only we may.
-    pub(super) fn introduce(&self, asking: &Asking<'_>, fields: &mut HeaderMap, exchange: &Exchange) -> Result<()> {
+    pub(super) fn introduce(&self, asking: &Asking<'_>, fields: &mut impl Fields, exchange: &Exchange) -> Result<()> {
         let snapshot = &exchange.snapshot;
         self.metrics.traffic.headers_dropped.count(headers::strip(fields, snapshot));
         let keep = exchange
@@ -38,18 +39,18 @@ impl Gateway {
         let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
         headers::set(fields, &forwarding, &request.headers, identity)?;
         if let Some(certificate) = &exchange.client_certificate {
-            fields.insert(headers::CLIENT_CERTIFICATE.clone(), certificate.told().clone());
+            fields.set(&headers::CLIENT_CERTIFICATE, certificate.told());
         }
         self.assert_identity(fields, exchange)?;
         // An HTTP/2 request has no Host field, and the application needs one.
         if request.version == Version::HTTP_2 {
-            fields.insert(header::HOST, authority);
+            fields.set(&header::HOST, &authority);
         }
         Ok(())
     }
 
     /// For a service that asked for it: who the user is, signed for that service alone.
-    fn assert_identity(&self, fields: &mut HeaderMap, exchange: &Exchange) -> Result<()> {
+    fn assert_identity(&self, fields: &mut impl Fields, exchange: &Exchange) -> Result<()> {
         let (Some(identity), Some(service)) = (&exchange.identity, &exchange.service) else { return Ok(()) };
         if !service.assertion {
             return Ok(());
@@ -58,7 +59,7 @@ impl Gateway {
         let assertion = exchange.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
         let assertion = assertion
             .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
-        fields.insert(headers::ASSERTION.clone(), headers::value(assertion)?);
+        fields.set(&headers::ASSERTION, &headers::value(assertion)?);
         Ok(())
     }
 }

@@ -142,14 +142,17 @@ fn is_stream(method: &Method, response: &ResponseHeader) -> bool {
         status if status.is_informational() => false,
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => false,
         _ if *method == Method::HEAD => false,
-        _ => !response.headers.contains_key(header::CONTENT_LENGTH) || is_event_stream(response),
+        _ => {
+            let kind = response.headers.get(header::CONTENT_TYPE);
+            !response.headers.contains_key(header::CONTENT_LENGTH)
+                || kind.is_some_and(|kind| is_event_stream(kind.as_bytes()))
+        }
     }
 }
 
-fn is_event_stream(response: &ResponseHeader) -> bool {
-    let kind = response.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
-    let start = kind.and_then(|kind| kind.get(..EVENT_STREAM.len()));
-    start.is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
+/// By the value of its `Content-Type`.
+pub fn is_event_stream(kind: &[u8]) -> bool {
+    kind.get(..EVENT_STREAM.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use pingora_proxy::HttpProxy;
 
 use super::admin::Admin;
 use super::listener::Service;
-use super::patience::Patience;
 use super::stream::Stream;
+use crate::patience::Patience;
 use crate::proxy::{Cuttable, Express, Gateway, Served, read, until_cut};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.

@@ -18,8 +18,8 @@ use pingora_core::protocols::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::intake::{Intake, Over};
-use super::patience::Patience;
 use super::transport::Transport;
+use crate::patience::Patience;
 pub use facts::Facts;
 pub use watch::{Terms, Watch};
 

@@ -1,16 +1,20 @@
 //! An answer on its way to a client over HTTP/1.1.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_http::ResponseHeader;
-use pingora_timeout::timeout;
 use tokio::io::AsyncWriteExt;
 
 use super::Client;
+use super::response::{Ordinary, is_bodiless};
+use crate::patience::Patience;
+use crate::proxy::headers;
 
 /// Most heads are shorter.
 const HEAD: usize = 1024;
@@ -20,6 +24,7 @@ pub struct Answer<'a, C> {
     method: &'a Method,
     /// For one write.
     timeout: Duration,
+    patience: Patience,
     /// 0 before there is one.
     status: u16,
     body: Body,
@@ -42,8 +47,8 @@ enum Body {
 impl<'a, C: Client> Answer<'a, C> {
     /// `keeps`: whether the connection may be used again. `timeout` is for one write.
     pub fn new(client: &'a mut C, method: &'a Method, keeps: bool, timeout: Duration) -> Self {
-        let (status, body, bytes) = (0, Body::None, 0);
-        Self { client, method, timeout, status, body, bytes, keeps, is_begun: false, is_whole: false }
+        let (patience, status, body, bytes) = (Patience::default(), 0, Body::None, 0);
+        Self { client, method, timeout, patience, status, body, bytes, keeps, is_begun: false, is_whole: false }
     }
 
     pub fn client(&mut self) -> &mut C {
@@ -94,22 +99,38 @@ impl<'a, C: Client> Answer<'a, C> {
         wire.extend_from_slice(response.get_reason_phrase().unwrap_or_default().as_bytes());
         wire.extend_from_slice(b"\r\n");
         response.header_to_h1_wire(&mut wire);
-        if !is_interim {
-            // RFC 9110 §6.6.1: whoever has a clock adds what is missing.
-            if !response.headers.contains_key(header::DATE) {
-                wire.extend_from_slice(b"Date: ");
-                wire.extend_from_slice(get_cached_date().as_bytes());
-                wire.extend_from_slice(b"\r\n");
-            }
-            let connection: &[u8] = if self.keeps { b"Connection: keep-alive\r\n" } else { b"Connection: close\r\n" };
-            wire.extend_from_slice(connection);
-        }
-        wire.extend_from_slice(b"\r\n");
-        self.write(&wire).await?;
         if is_interim {
+            wire.extend_from_slice(b"\r\n");
+            self.write(&wire).await?;
             return self.flush().await;
         }
-        self.status = response.status.as_u16();
+        let is_dated = response.headers.contains_key(header::DATE);
+        self.last_lines(wire, is_dated, response.status).await
+    }
+
+    /// A head that is passed on as it came.
+    pub async fn passed(&mut self, ordinary: Ordinary, request_id: &HeaderValue) -> Result<()> {
+        let Ordinary { status, head: mut wire, is_dated, .. } = ordinary;
+        self.body = if is_bodiless(status, self.method) { Body::None } else { Body::Length };
+        self.is_begun = true;
+        for part in [headers::REQUEST_ID.as_str().as_bytes(), b": ", request_id.as_bytes(), b"\r\n"] {
+            wire.extend_from_slice(part);
+        }
+        self.last_lines(wire, is_dated, status).await
+    }
+
+    async fn last_lines(&mut self, mut wire: Vec<u8>, is_dated: bool, status: StatusCode) -> Result<()> {
+        // RFC 9110 §6.6.1: whoever has a clock adds what is missing.
+        if !is_dated {
+            wire.extend_from_slice(b"Date: ");
+            wire.extend_from_slice(get_cached_date().as_bytes());
+            wire.extend_from_slice(b"\r\n");
+        }
+        let connection: &[u8] =
+            if self.keeps { b"Connection: keep-alive\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
+        wire.extend_from_slice(connection);
+        self.write(&wire).await?;
+        self.status = status.as_u16();
         Ok(())
     }
 
@@ -134,10 +155,15 @@ impl<'a, C: Client> Answer<'a, C> {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match timeout(self.timeout, self.client.write_all(bytes)).await {
-            Ok(written) => written.map_err(gone),
+        let mut written = pin!(self.client.write_all(bytes));
+        let written = poll_fn(|context| {
+            let written = written.as_mut().poll(context);
+            self.patience.within(self.timeout, context, written)
+        });
+        match written.await {
+            Some(written) => written.map_err(gone),
             // It takes some, now and then, and too little.
-            Err(_) => Err(Error::new_down(ErrorType::WriteTimedout)),
+            None => Err(Error::new_down(ErrorType::WriteTimedout)),
         }
     }
 
@@ -157,8 +183,7 @@ fn gone(error: io::Error) -> Box<Error> {
 /// Makes the head say how its body ends. Pingora has taken out a length beside a coding, and refused lengths that
 /// disagree.
 fn framing(method: &Method, response: &mut ResponseHeader, end: bool) -> Result<Body> {
-    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status);
-    if bodiless || *method == Method::HEAD {
+    if is_bodiless(response.status, method) {
         return Ok(Body::None);
     }
     if response.headers.contains_key(header::TRANSFER_ENCODING) {

@@ -1,15 +1,16 @@
 //! A request's head, where it is one of those that go the short way.
 
+use std::future::poll_fn;
 use std::io::Result;
 use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method, Uri, header, request};
-use pingora_http::header_value_from_raw;
-use tokio::io::AsyncReadExt;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
+use tokio::io::ReadBuf;
 
 use super::Client;
-use crate::proxy::headers::MOST_SET;
 
 /// A longer head goes the long way. Those of browsers have 1 to 2 KiB.
 const LONGEST: usize = 8192;
@@ -27,9 +28,15 @@ pub struct Head {
 
 /// Reads what there is of a request: its head at least, unless that is too long. `None` when none will come.
 pub async fn read<C: Client>(client: &mut C) -> Result<Option<Bytes>> {
-    let mut bytes = BytesMut::with_capacity(LONGEST);
-    let read = client.read_buf(&mut bytes).await?;
-    Ok((read > 0).then(|| bytes.freeze()))
+    poll_fn(|context| {
+        // Not kept while nothing comes, and a copy of what does is as long as that.
+        let mut room = [const { MaybeUninit::uninit() }; LONGEST];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *client).poll_read(context, &mut room))?;
+        let bytes = room.filled();
+        Poll::Ready(Ok((!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes))))
+    })
+    .await
 }
 
 /// The head that `bytes` are: all of it, and nothing behind it. `None` for whatever is out of the ordinary.
@@ -48,7 +55,7 @@ pub fn parse(bytes: &Bytes) -> Option<Head> {
         _ => return None,
     };
     parts.uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).ok()?;
-    parts.headers = HeaderMap::with_capacity(request.headers.len() + MOST_SET);
+    parts.headers = HeaderMap::with_capacity(request.headers.len());
     let mut closes = false;
     for field in request.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -57,7 +64,7 @@ pub fn parse(bytes: &Bytes) -> Option<Head> {
         } else if is_out_of_the_ordinary(&name) {
             return None;
         } else {
-            parts.headers.append(name, header_value_from_raw(bytes.slice_ref(field.value)));
+            parts.headers.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?);
         }
     }
     Some(Head { parts, fields: request.headers.len(), closes })

@@ -1,16 +1,23 @@
-//! An application's answer, where it is an ordinary one: a single whole head that says how long its body is.
+//! An application's answer, where it is an ordinary one: a single whole head that says how long its body is, and that
+//! the client may have line by line.
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header, response};
-use pingora_http::{ResponseHeader, header_value_from_raw};
+use http::{Method, StatusCode};
+
+use crate::proxy::headers;
+use crate::proxy::stream::is_event_stream;
 
 /// Fields of one, at most.
 const MOST_FIELDS: usize = 64;
+/// For what the edge adds to a head.
+const ROOM: usize = 160;
 
 pub struct Ordinary {
-    pub head: ResponseHeader,
+    pub status: StatusCode,
+    /// Its head for the client, as it came but for what belongs to the connection. The edge has a few lines to add.
+    pub head: Vec<u8>,
+    pub is_dated: bool,
     /// Of the body.
     pub length: usize,
     /// Where the body begins.
@@ -19,8 +26,9 @@ pub struct Ordinary {
     pub keeps: bool,
 }
 
-/// The answer that `bytes` begin with. `None` for whatever is out of the ordinary.
-pub fn parse(bytes: &Bytes, method: &Method) -> Option<Ordinary> {
+/// The answer that `bytes` begin with. `None` for whatever is out of the ordinary, and for what the client must not have
+/// as it is: a stream is watched, and `our_cookies` are not the application's to set.
+pub fn parse(bytes: &[u8], method: &Method, our_cookies: &[String]) -> Option<Ordinary> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -30,16 +38,19 @@ pub fn parse(bytes: &Bytes, method: &Method) -> Option<Ordinary> {
     if response.version != Some(1) || status.is_informational() {
         return None;
     }
-    let (mut length, mut keeps) = (None, true);
-    let mut headers = HeaderMap::with_capacity(response.headers.len() + 4);
+    let mut head = Vec::with_capacity(body + ROOM);
+    for part in [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", response.reason.unwrap_or_default().as_bytes()] {
+        head.extend_from_slice(part);
+    }
+    head.extend_from_slice(b"\r\n");
+    let (mut length, mut keeps, mut is_dated) = (None, true, false);
     for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        match name {
-            header::TRANSFER_ENCODING => return None,
+        match Kind::of(field.name) {
+            Kind::Coding => return None,
             // One, and nothing but digits.
-            header::CONTENT_LENGTH if length.is_some() => return None,
-            header::CONTENT_LENGTH => length = Some(number(field.value)?),
-            header::CONNECTION => {
+            Kind::Length if length.is_some() => return None,
+            Kind::Length => length = Some(number(field.value)?),
+            Kind::Connection => {
                 let closes = field.value.eq_ignore_ascii_case(b"close");
                 if !closes && !field.value.eq_ignore_ascii_case(b"keep-alive") {
                     return None;
@@ -47,24 +58,55 @@ pub fn parse(bytes: &Bytes, method: &Method) -> Option<Ordinary> {
                 keeps &= !closes;
                 continue;
             }
-            _ => {}
+            Kind::Cookie if headers::sets(field.value, our_cookies) => return None,
+            Kind::Type if is_event_stream(field.value) => return None,
+            Kind::Date => is_dated = true,
+            Kind::NotPassed => continue,
+            Kind::Cookie | Kind::Type | Kind::Other => {}
         }
-        headers.append(name, header_value_from_raw(bytes.slice_ref(field.value)));
+        for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
+            head.extend_from_slice(part);
+        }
     }
-    let bodiless = *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
-    let length = if bodiless { 0 } else { length? };
-    Some(Ordinary { head: build(status, response.reason, headers)?, length, body, keeps })
+    let length = if is_bodiless(status, method) { 0 } else { length? };
+    Some(Ordinary { status, head, is_dated, length, body, keeps })
 }
 
-fn build(status: StatusCode, reason: Option<&str>, headers: HeaderMap) -> Option<ResponseHeader> {
-    let mut parts: response::Parts = http::Response::new(()).into_parts().0;
-    parts.status = status;
-    parts.headers = headers;
-    let mut head = ResponseHeader::from(parts);
-    if reason != status.canonical_reason() {
-        head.set_reason_phrase(reason).ok()?;
+/// Whatever its head says.
+pub fn is_bodiless(status: StatusCode, method: &Method) -> bool {
+    *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+}
+
+/// What has to be known of a field.
+#[derive(Clone, Copy)]
+enum Kind {
+    Coding,
+    Connection,
+    Cookie,
+    Date,
+    Length,
+    /// Of the connection, or said by the edge.
+    NotPassed,
+    Type,
+    Other,
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        let one = |known: &str, kind| if name.eq_ignore_ascii_case(known) { kind } else { Self::Other };
+        match name.len() {
+            4 => one("date", Self::Date),
+            10 if name.eq_ignore_ascii_case("keep-alive") => Self::NotPassed,
+            10 if name.eq_ignore_ascii_case("connection") => Self::Connection,
+            10 => one("set-cookie", Self::Cookie),
+            12 if name.eq_ignore_ascii_case(headers::REQUEST_ID.as_str()) => Self::NotPassed,
+            12 => one("content-type", Self::Type),
+            14 => one("content-length", Self::Length),
+            16 => one("proxy-connection", Self::NotPassed),
+            17 => one("transfer-encoding", Self::Coding),
+            _ => Self::Other,
+        }
     }
-    Some(head)
 }
 
 fn number(text: &[u8]) -> Option<usize> {
@@ -78,16 +120,18 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str, method: &Method) -> Option<Ordinary> {
-        parse(&Bytes::copy_from_slice(text.as_bytes()), method)
+        parse(text.as_bytes(), method, &["__Host-JWTCookie".into()])
     }
 
     #[test]
     fn an_ordinary_answer_is_parsed_and_its_body_found() {
-        let text = "HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n\r\nhello";
-        let answer = parsed(text, &Method::GET).unwrap();
+        let head = "HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nset-cookie:  b=2 \r\nX:\r\n";
+        let text = format!("{head}\r\nhello");
+        let answer = parsed(&text, &Method::GET).unwrap();
         assert_eq!((answer.length, &text[answer.body..], answer.keeps), (5, "hello", true));
-        assert_eq!((answer.head.status, answer.head.get_reason_phrase()), (StatusCode::OK, Some("Fine")));
-        assert_eq!(answer.head.headers.get_all("set-cookie").iter().count(), 2);
+        assert_eq!((answer.status, answer.is_dated), (StatusCode::OK, false));
+        let passed = head.replace(":  b=2 ", ": b=2").replace("X:", "X: ");
+        assert_eq!(String::from_utf8(answer.head).unwrap(), passed);
     }
 
     #[test]
@@ -96,8 +140,17 @@ mod tests {
         for (connection, keeps) in [("keep-alive", true), ("Keep-Alive", true), ("close", false), (twice, false)] {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: {connection}\r\n\r\n");
             let answer = parsed(&text, &Method::GET).unwrap();
-            assert_eq!((answer.keeps, answer.head.headers.len()), (keeps, 1), "{connection}");
+            let passed = String::from_utf8(answer.head).unwrap();
+            assert_eq!((answer.keeps, passed.as_str()), (keeps, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"));
         }
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_or_is_said_by_the_edge_is_not_passed_on_and_a_date_is_seen() {
+        let fields = "KEEP-Alive: 5\r\nProxy-Connection: close\r\nX-Request-ID: mine\r\nDATE: then\r\n";
+        let answer = parsed(&format!("HTTP/1.1 204 No Content\r\n{fields}\r\n"), &Method::GET).unwrap();
+        let passed = String::from_utf8(answer.head).unwrap();
+        assert_eq!((answer.is_dated, passed.as_str()), (true, "HTTP/1.1 204 No Content\r\nDATE: then\r\n"));
     }
 
     #[test]
@@ -129,6 +182,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: upgrade\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: a\r\n b\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/Event-Stream; charset=utf-8\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nset-cookie: __host-jwtcookie=x\r\n\r\n",
             "ICY 200 OK\r\nContent-Length: 5\r\n\r\n",
         ] {
             assert!(parsed(text, &Method::GET).is_none(), "{text}");

@@ -5,13 +5,12 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use pingora::{Error, ErrorType, Result};
-use pingora_core::protocols::http::HttpTask;
 
 use super::Client;
-use super::application::Application;
+use super::application::{Application, Part};
 
 /// The next part of the application's answer. What was written to the client before goes out meanwhile.
-pub async fn heard<C: Client>(application: &mut Application, client: &mut C) -> Result<HttpTask> {
+pub async fn heard<C: Client>(application: &mut Application<'_>, client: &mut C) -> Result<Part> {
     let mut part = pin!(application.part());
     let mut asks_ahead = false;
     poll_fn(|context| {

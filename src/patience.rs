@@ -1,4 +1,4 @@
-//! A deadline for a client that is waited for, again and again over the life of a connection.
+//! A deadline for whoever is waited for, again and again over the life of a connection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,6 +30,15 @@ impl Patience {
     /// Nobody is waited for.
     pub fn rest(&mut self) {
         self.until = None;
+    }
+
+    /// What was waited for, or `None` when it has taken longer than this.
+    pub fn within<T>(&mut self, time: Duration, context: &mut Context<'_>, waited: Poll<T>) -> Poll<Option<T>> {
+        if let Poll::Ready(done) = waited {
+            self.rest();
+            return Poll::Ready(Some(done));
+        }
+        self.begun(time).poll(context).map(|()| None)
     }
 
     /// Ready when it is over.

@@ -1,0 +1,136 @@
+//! The fields of an application's request, on both ways to it: changed in Pingora's copy of the client's head, or
+//! written beside what is left of the head itself.
+
+use http::{HeaderMap, HeaderName, HeaderValue, request};
+
+/// What of a request's fields may be changed. Names say which; a field may stand several times.
+pub trait Fields {
+    /// As the client sent them, less those that belong to the connection. Changes may show, or not.
+    fn received(&self) -> &HeaderMap;
+
+    /// In the place of all that are called so.
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue);
+
+    fn take_out(&mut self, name: &HeaderName);
+}
+
+impl Fields for HeaderMap {
+    fn received(&self) -> &HeaderMap {
+        self
+    }
+
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.insert(name.clone(), value.clone());
+    }
+
+    fn take_out(&mut self, name: &HeaderName) {
+        self.remove(name);
+    }
+}
+
+/// A head that is written from the client's, which is not copied.
+pub struct Written<'a> {
+    asked: &'a request::Parts,
+    /// One for each name, and no value for what is left out.
+    changes: Vec<(HeaderName, Option<HeaderValue>)>,
+}
+
+impl<'a> Written<'a> {
+    /// `most`: changes that there may be without a second thought.
+    pub fn of(asked: &'a request::Parts, most: usize) -> Self {
+        Self { asked, changes: Vec::with_capacity(most) }
+    }
+
+    fn change(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
+        match self.changes.iter_mut().find(|(changed, _)| changed == name) {
+            Some((_, before)) => *before = value,
+            None => self.changes.push((name.clone(), value)),
+        }
+    }
+
+    /// As it goes to an application that speaks HTTP/1.1. Names are in lower case, and the target is in origin form.
+    pub fn wire(self) -> Vec<u8> {
+        /// Most heads are shorter.
+        const HEAD: usize = 2048;
+        let mut wire = Vec::with_capacity(HEAD);
+        wire.extend_from_slice(self.asked.method.as_str().as_bytes());
+        wire.push(b' ');
+        wire.extend_from_slice(self.asked.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        wire.extend_from_slice(b" HTTP/1.1\r\n");
+        let is_changed = |name: &HeaderName| self.changes.iter().any(|(changed, _)| changed == name);
+        for (name, value) in self.asked.headers.iter().filter(|(name, _)| !is_changed(name)) {
+            line(&mut wire, name, value);
+        }
+        for (name, value) in &self.changes {
+            if let Some(value) = value {
+                line(&mut wire, name, value);
+            }
+        }
+        wire.extend_from_slice(b"\r\n");
+        wire
+    }
+}
+
+/// Neither has a line's end in it: their types hold that.
+fn line(wire: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    wire.extend_from_slice(name.as_str().as_bytes());
+    wire.extend_from_slice(b": ");
+    wire.extend_from_slice(value.as_bytes());
+    wire.extend_from_slice(b"\r\n");
+}
+
+impl Fields for Written<'_> {
+    fn received(&self) -> &HeaderMap {
+        &self.asked.headers
+    }
+
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.change(name, Some(value.clone()));
+    }
+
+    fn take_out(&mut self, name: &HeaderName) {
+        self.change(name, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header;
+
+    use super::*;
+
+    fn asked() -> request::Parts {
+        let request = http::Request::get("/a?b").header("Host", "a.test").header("X-Two", "1").header("X-Two", "2");
+        request.header("Cookie", "c").body(()).unwrap().into_parts().0
+    }
+
+    fn changed(fields: &mut impl Fields) {
+        fields.set(&HeaderName::from_static("x-new"), &HeaderValue::from_static("first"));
+        fields.set(&HeaderName::from_static("x-new"), &HeaderValue::from_static("last"));
+        fields.set(&HeaderName::from_static("x-two"), &HeaderValue::from_static("3"));
+        fields.take_out(&header::COOKIE);
+        fields.take_out(&header::AUTHORIZATION);
+    }
+
+    #[test]
+    fn what_is_written_is_what_a_changed_map_has() {
+        let asked = asked();
+        let mut written = Written::of(&asked, 1);
+        changed(&mut written);
+        let wire = String::from_utf8(written.wire()).unwrap();
+        assert_eq!(wire, "GET /a?b HTTP/1.1\r\nhost: a.test\r\nx-new: last\r\nx-two: 3\r\n\r\n");
+        let mut map = asked.headers.clone();
+        changed(&mut map);
+        let mut lines: Vec<_> =
+            map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        assert_eq!(lines, ["host: a.test", "x-new: last", "x-two: 3"]);
+    }
+
+    #[test]
+    fn what_is_not_changed_is_written_as_it_came() {
+        let asked = asked();
+        let wire = String::from_utf8(Written::of(&asked, 0).wire()).unwrap();
+        assert_eq!(wire, "GET /a?b HTTP/1.1\r\nhost: a.test\r\nx-two: 1\r\nx-two: 2\r\ncookie: c\r\n\r\n");
+    }
+}
