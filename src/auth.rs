@@ -109,19 +109,28 @@ impl Guard {
 
     /// The whole chain. Slides the session's expiry in the same round trip that finds it.
     pub async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> Verdict {
+        self.timed(headers, demand, now).await.0
+    }
+
+    /// The same, and how long it took.
+    pub async fn timed(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> (Verdict, Duration) {
         let begun = Instant::now();
         let credential = self.credential(headers, demand, now);
         let looked_at = Instant::now();
-        self.metrics.sign_on.token_duration.observe(looked_at.duration_since(begun).as_secs_f64());
+        let looked_for = looked_at.duration_since(begun);
+        self.metrics.sign_on.token_duration.observe(looked_for.as_secs_f64());
         let (verified, source) = match credential {
             Ok(credential) => credential,
-            Err(reason) => return Verdict::Refused(reason),
+            Err(reason) => return (Verdict::Refused(reason), looked_for),
         };
         let standing = self.standing(&verified, demand, now).await;
-        self.metrics.sign_on.session_duration.observe(looked_at.elapsed().as_secs_f64());
         let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
         let state = self.sessions.users.state(&verified.claims().sub);
-        judge(Evidence { verified, source, standing, fingerprint, state }, demand)
+        let verdict = judge(Evidence { verified, source, standing, fingerprint, state }, demand);
+        // One look at the clock ends both.
+        let ended = Instant::now();
+        self.metrics.sign_on.session_duration.observe(ended.duration_since(looked_at).as_secs_f64());
+        (verdict, ended.duration_since(begun))
     }
 
     async fn standing(&self, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {

@@ -4,15 +4,17 @@
 //! gateway says where a head is due and where it has been read, and the stream holds the deadline in between. It
 //! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use pingora::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
+use super::headers;
 use crate::host::{Host, HostPattern};
 use crate::hygiene::Malformed;
 use crate::tls::{Agreed, ClientCertificate, Policy};
@@ -27,6 +29,8 @@ pub struct Connection {
     pub is_anonymous: bool,
     /// Why what came on it is not served; nothing is from then on.
     refused: OnceLock<Malformed>,
+    /// The peer's address as applications are told it.
+    told_peer: OnceLock<HeaderValue>,
 }
 
 #[derive(Debug)]
@@ -83,6 +87,15 @@ impl Connection {
     /// What the client has shown of itself.
     pub fn client_certificate(&self) -> Option<&Arc<ClientCertificate>> {
         self.shown.as_ref()?.agreed.certificate.as_ref()
+    }
+
+    /// `peer` is who connected.
+    pub fn told_peer(&self, peer: IpAddr) -> Result<HeaderValue> {
+        if let Some(told) = self.told_peer.get() {
+            return Ok(told.clone());
+        }
+        let told = headers::address(peer)?;
+        Ok(self.told_peer.get_or_init(|| told).clone())
     }
 
     pub fn reading(&self) -> Reading {

@@ -3,7 +3,7 @@
 //! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use http::header;
 
@@ -113,12 +113,15 @@ impl Gateway {
         let route = service.at(at);
         let demanded = route.demands(&target.path);
         // 4. to 11. Who asks, and whether they may.
-        let begun = Instant::now();
-        let verdict = match demanded {
-            Access::Public => None,
-            _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
+        let (verdict, took) = match demanded {
+            Access::Public => (None, Duration::ZERO),
+            _ => {
+                let demand = demand(&service, route, demanded);
+                let (verdict, took) = snapshot.guard.timed(head.headers, &demand, head.now).await;
+                (Some(verdict), took)
+            }
         };
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = took.as_secs_f64();
         let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
         let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer };
         let decision = self.conclude(&head, addressee, verdict.as_ref(), &ticket, seconds);

@@ -51,6 +51,9 @@ pub trait Client: AsyncRead + AsyncWrite + Send + Unpin {
     /// What was read is to be read again.
     fn give_back(&mut self, bytes: &[u8]);
 
+    /// The same as to write them, without a copy. `Err` has them again where that cannot be.
+    fn take_over(&mut self, bytes: Vec<u8>) -> Result<(), Vec<u8>>;
+
     fn address(&self) -> IpAddr;
 
     /// `None` without TLS.
@@ -220,7 +223,10 @@ impl Express {
                 }
                 HttpTask::Body(body, end) => {
                     let bytes = body.unwrap_or_default();
-                    self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
+                    // The last ones begin no stream.
+                    if !end || exchange.watched.is_some() {
+                        self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
+                    }
                     answer.piece(&bytes).await?;
                     exchange.bytes_sent = answer.bytes();
                     if end {

@@ -9,7 +9,7 @@ pub trait Fields {
     fn received(&self) -> &HeaderMap;
 
     /// In the place of all that are called so.
-    fn set(&mut self, name: &HeaderName, value: &HeaderValue);
+    fn set(&mut self, name: &HeaderName, value: HeaderValue);
 
     fn take_out(&mut self, name: &HeaderName);
 }
@@ -19,8 +19,8 @@ impl Fields for HeaderMap {
         self
     }
 
-    fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.insert(name.clone(), value.clone());
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.insert(name.clone(), value);
     }
 
     fn take_out(&mut self, name: &HeaderName) {
@@ -33,19 +33,45 @@ pub struct Written<'a> {
     asked: &'a request::Parts,
     /// One for each name, and no value for what is left out.
     changes: Vec<(HeaderName, Option<HeaderValue>)>,
+    changed: Few,
+}
+
+/// Which names may be among a few, at the cost of a look at their lengths and last bytes.
+#[derive(Default)]
+struct Few(u64);
+
+impl Few {
+    fn bit(name: &HeaderName) -> u64 {
+        let name = name.as_str().as_bytes();
+        let last = name.last().copied().unwrap_or_default();
+        1 << (usize::from(last).wrapping_mul(5).wrapping_add(name.len()) % 64)
+    }
+
+    const fn note(&mut self, bit: u64) {
+        self.0 |= bit;
+    }
+
+    const fn may_have(&self, bit: u64) -> bool {
+        self.0 & bit != 0
+    }
 }
 
 impl<'a> Written<'a> {
     /// `most`: changes that there may be without a second thought.
     pub fn of(asked: &'a request::Parts, most: usize) -> Self {
-        Self { asked, changes: Vec::with_capacity(most) }
+        Self { asked, changes: Vec::with_capacity(most), changed: Few::default() }
     }
 
     fn change(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
-        match self.changes.iter_mut().find(|(changed, _)| changed == name) {
-            Some((_, before)) => *before = value,
-            None => self.changes.push((name.clone(), value)),
+        let bit = Few::bit(name);
+        if self.changed.may_have(bit)
+            && let Some((_, before)) = self.changes.iter_mut().find(|(changed, _)| changed == name)
+        {
+            *before = value;
+            return;
         }
+        self.changed.note(bit);
+        self.changes.push((name.clone(), value));
     }
 
     /// As it goes to an application that speaks HTTP/1.1. Names are in lower case, and the target is in origin form.
@@ -57,7 +83,9 @@ impl<'a> Written<'a> {
         wire.push(b' ');
         wire.extend_from_slice(self.asked.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
         wire.extend_from_slice(b" HTTP/1.1\r\n");
-        let is_changed = |name: &HeaderName| self.changes.iter().any(|(changed, _)| changed == name);
+        let is_changed = |name: &HeaderName| {
+            self.changed.may_have(Few::bit(name)) && self.changes.iter().any(|(changed, _)| changed == name)
+        };
         for (name, value) in self.asked.headers.iter().filter(|(name, _)| !is_changed(name)) {
             line(&mut wire, name, value);
         }
@@ -84,8 +112,8 @@ impl Fields for Written<'_> {
         &self.asked.headers
     }
 
-    fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.change(name, Some(value.clone()));
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.change(name, Some(value));
     }
 
     fn take_out(&mut self, name: &HeaderName) {
@@ -105,9 +133,9 @@ mod tests {
     }
 
     fn changed(fields: &mut impl Fields) {
-        fields.set(&HeaderName::from_static("x-new"), &HeaderValue::from_static("first"));
-        fields.set(&HeaderName::from_static("x-new"), &HeaderValue::from_static("last"));
-        fields.set(&HeaderName::from_static("x-two"), &HeaderValue::from_static("3"));
+        fields.set(&HeaderName::from_static("x-new"), HeaderValue::from_static("first"));
+        fields.set(&HeaderName::from_static("x-new"), HeaderValue::from_static("last"));
+        fields.set(&HeaderName::from_static("x-two"), HeaderValue::from_static("3"));
         fields.take_out(&header::COOKIE);
         fields.take_out(&header::AUTHORIZATION);
     }

@@ -20,7 +20,7 @@ use crate::snapshot::Snapshot;
 
 /// The facts that an application is told.
 pub struct Forwarding<'a> {
-    pub client: IpAddr,
+    pub client: HeaderValue,
     /// Who connected to us: a trusted proxy, or the client itself.
     pub peer: IpAddr,
     pub peer_is_trusted: bool,
@@ -111,22 +111,22 @@ pub fn set(
     received: &HeaderMap,
     identity: Option<(&Identity, &Service)>,
 ) -> pingora::Result<()> {
-    let client = address(forwarding.client)?;
+    let client = forwarding.client.clone();
     let chain = if forwarding.peer_is_trusted { chain(forwarding, received)? } else { client.clone() };
-    fields.set(&FORWARDED_FOR, &chain);
-    fields.set(&REAL_IP, &client);
-    fields.set(&FORWARDED_PROTO, &HeaderValue::from_static("https"));
-    fields.set(&FORWARDED_HOST, forwarding.host);
+    fields.set(&FORWARDED_FOR, chain);
+    fields.set(&REAL_IP, client);
+    fields.set(&FORWARDED_PROTO, HeaderValue::from_static("https"));
+    fields.set(&FORWARDED_HOST, forwarding.host.clone());
     let port = if forwarding.port == 443 { HeaderValue::from_static("443") } else { forwarding.port.into() };
-    fields.set(&FORWARDED_PORT, &port);
-    fields.set(&REQUEST_ID, forwarding.request_id);
+    fields.set(&FORWARDED_PORT, port);
+    fields.set(&REQUEST_ID, forwarding.request_id.clone());
     if let Some((identity, service)) = identity {
         set_identity(fields, identity, service)?;
     }
     Ok(())
 }
 
-fn address(address: IpAddr) -> pingora::Result<HeaderValue> {
+pub fn address(address: IpAddr) -> pingora::Result<HeaderValue> {
     // As long as the longest IPv4 address; an IPv6 one may make it grow.
     let mut text = String::with_capacity(15);
     // Writing to a string cannot fail.
@@ -148,16 +148,16 @@ fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<H
 fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service) -> pingora::Result<()> {
     let names = &service.identity_headers;
     let told = identity.told();
-    fields.set(&names.user, &told.user);
+    fields.set(&names.user, told.user.clone());
     if let Some(email) = &told.email {
-        fields.set(&names.email, email);
+        fields.set(&names.email, email.clone());
     }
-    fields.set(&names.roles, &identity.told_roles());
+    fields.set(&names.roles, identity.told_roles());
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
         fields.take_out(&header::AUTHORIZATION);
     }
     if service.forward_token == ForwardToken::Bearer {
-        fields.set(&header::AUTHORIZATION, &value(format!("Bearer {}", identity.verified().token()))?);
+        fields.set(&header::AUTHORIZATION, value(format!("Bearer {}", identity.verified().token()))?);
     }
     Ok(())
 }
@@ -167,25 +167,28 @@ fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service
 /// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
 pub fn join_cookies(fields: &mut impl Fields, ours: &[String], keep: Option<&str>) {
     let is_ours = |part: &[u8]| ours.iter().any(|our| keep != Some(our) && value_in(part, our).is_some());
-    let mut cookies = fields.received().get_all(header::COOKIE).iter();
-    let (Some(first), more) = (cookies.next(), cookies.next().is_some()) else { return };
-    if !more && !parts(first).any(is_ours) {
-        return;
-    }
-    let mut joined: Vec<u8> = Vec::with_capacity(if more { 1024 } else { first.len() });
-    for part in fields.received().get_all(header::COOKIE).iter().flat_map(parts) {
-        if part.is_empty() || is_ours(part) {
-            continue;
+    let cookies = fields.received().get_all(header::COOKIE);
+    let (mut joined, mut sent, mut changes): (Vec<u8>, _, _) = (Vec::new(), 0, false);
+    for field in &cookies {
+        sent += 1;
+        for part in parts(field) {
+            if is_ours(part) {
+                changes = true;
+            } else if !part.is_empty() {
+                // All of the first field, and more where there is more.
+                joined.reserve(field.len() + 2);
+                if !joined.is_empty() {
+                    joined.extend_from_slice(b"; ");
+                }
+                joined.extend_from_slice(part);
+            }
         }
-        if !joined.is_empty() {
-            joined.extend_from_slice(b"; ");
-        }
-        joined.extend_from_slice(part);
     }
-    if joined.is_empty() {
-        fields.take_out(&header::COOKIE);
-    } else {
-        fields.set(&header::COOKIE, &pingora_http::header_value_from_raw(joined));
+    if sent > 1 || changes {
+        match joined.is_empty() {
+            true => fields.take_out(&header::COOKIE),
+            false => fields.set(&header::COOKIE, pingora_http::header_value_from_raw(joined)),
+        }
     }
 }
 

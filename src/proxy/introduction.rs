@@ -1,6 +1,8 @@
 //! How a request is introduced to its application: which of the facts of an exchange `headers` is to say. Called by
 //! `upstream_request_filter`, for every server that is tried.
 
+use std::net::IpAddr;
+
 use http::request::Parts;
 use http::{HeaderValue, Version, header};
 use pingora::{Error, ErrorType, Result};
@@ -29,7 +31,7 @@ impl Gateway {
         let authority = authority(request)?;
         let port = authority.to_str().ok().and_then(|text| text.split_once(':')?.1.parse().ok());
         let forwarding = headers::Forwarding {
-            client: exchange.client.unwrap_or(asking.peer),
+            client: told(asking, exchange.client.unwrap_or(asking.peer))?,
             peer: asking.peer,
             peer_is_trusted: asking.is_believed(&snapshot.trusted_proxies),
             host: &authority,
@@ -39,12 +41,12 @@ impl Gateway {
         let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
         headers::set(fields, &forwarding, &request.headers, identity)?;
         if let Some(certificate) = &exchange.client_certificate {
-            fields.set(&headers::CLIENT_CERTIFICATE, certificate.told());
+            fields.set(&headers::CLIENT_CERTIFICATE, certificate.told().clone());
         }
         self.assert_identity(fields, exchange)?;
         // An HTTP/2 request has no Host field, and the application needs one.
         if request.version == Version::HTTP_2 {
-            fields.set(&header::HOST, &authority);
+            fields.set(&header::HOST, authority);
         }
         Ok(())
     }
@@ -59,9 +61,15 @@ impl Gateway {
         let assertion = exchange.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
         let assertion = assertion
             .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
-        fields.set(&headers::ASSERTION, &headers::value(assertion)?);
+        fields.set(&headers::ASSERTION, headers::value(assertion)?);
         Ok(())
     }
+}
+
+/// A client's address. That of the peer is written once for its connection.
+fn told(asking: &Asking<'_>, client: IpAddr) -> Result<HeaderValue> {
+    let connection = asking.connection.filter(|_| client == asking.peer);
+    connection.map_or_else(|| headers::address(client), |connection| connection.told_peer(client))
 }
 
 /// `:authority`, or the one Host field.

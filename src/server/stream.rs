@@ -93,6 +93,18 @@ impl Stream {
         }
     }
 
+    /// Holds back what is to be written, uncopied, where nothing is held back and it is not too much.
+    pub fn take_over(&mut self, bytes: Vec<u8>) -> std::result::Result<(), Vec<u8>> {
+        if self.over || !self.held_back.is_empty() || bytes.len() > HELD_BACK {
+            return Err(bytes);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.bytes_go(bytes.len());
+        }
+        self.held_back = bytes;
+        Ok(())
+    }
+
     /// Whoever waits for the client must not keep it waiting. Errors show at the next write.
     fn write_out(&mut self, context: &mut Context<'_>) {
         if (self.unflushed || !self.held_back.is_empty()) && self.poll_let_go(context).is_ready() {

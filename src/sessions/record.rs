@@ -91,26 +91,39 @@ impl SessionRecord {
     /// `None` for anything that [`encode`](Self::encode) of this version did not write.
     pub fn decode(line: &[u8]) -> Option<Self> {
         // The user comes last because a name may hold a space.
-        let mut fields = line.strip_suffix(b"\n")?.splitn(7, |b| *b == b' ');
-        if fields.next()? != VERSION.as_bytes() {
-            return None;
-        }
+        let mut rest = line.strip_suffix(b"\n")?.strip_prefix(VERSION.as_bytes())?.strip_prefix(b" ")?;
+        let [created, last_accessed, session_time_out, expires] =
+            [number(&mut rest)?, number(&mut rest)?, number(&mut rest)?, number(&mut rest)?];
+        let (fingerprint, rest) = rest.split_at_checked(Fingerprint::TEXT_BYTES)?;
+        let user = std::str::from_utf8(rest.strip_prefix(b" ")?).ok().filter(|user| !user.is_empty())?;
         Some(Self {
-            created: UnixTime::from_millis(number(fields.next()?)?),
-            last_accessed: UnixTime::from_millis(number(fields.next()?)?),
-            session_time_out: Duration::from_millis(number(fields.next()?)?),
-            expires: UnixTime::from_millis(number(fields.next()?)?),
-            fingerprint: Fingerprint::decode(fields.next()?)?,
-            user: fields.next().and_then(|user| std::str::from_utf8(user).ok()).filter(|user| !user.is_empty())?.into(),
+            user: user.into(),
+            created: UnixTime::from_millis(created),
+            last_accessed: UnixTime::from_millis(last_accessed),
+            session_time_out: Duration::from_millis(session_time_out),
+            fingerprint: Fingerprint::decode(fingerprint)?,
+            expires: UnixTime::from_millis(expires),
         })
     }
 }
 
-/// Digits alone, in their one spelling: the standard parser would also take a leading `+`, and zeros.
-fn number(field: &[u8]) -> Option<u64> {
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-    let add = |sum: u64, byte| sum.checked_mul(10)?.checked_add(digit(byte)?);
-    if field.is_empty() || (field[0] == b'0' && field.len() > 1) { None } else { field.iter().try_fold(0, add) }
+/// Takes digits and the blank behind them, in their one spelling: the standard parser would also take a leading `+`, and
+/// zeros.
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    /// More could be too large. Those of ours have thirteen.
+    const MOST_DIGITS: usize = 19;
+    let (mut sum, mut digits) = (0, 0);
+    loop {
+        match rest.get(digits)? {
+            b' ' => break,
+            byte @ b'0'..=b'9' if digits < MOST_DIGITS => sum = sum * 10 + u64::from(byte - b'0'),
+            _ => return None,
+        }
+        digits += 1;
+    }
+    let spelled_well = digits == 1 || (digits > 1 && rest[0] != b'0');
+    *rest = &rest[digits + 1..];
+    spelled_well.then_some(sum)
 }
 
 #[cfg(test)]

@@ -129,7 +129,9 @@ impl<'a, C: Client> Answer<'a, C> {
         let connection: &[u8] =
             if self.keeps { b"Connection: keep-alive\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
         wire.extend_from_slice(connection);
-        self.write(&wire).await?;
+        if let Err(wire) = self.client.take_over(wire) {
+            self.write(&wire).await?;
+        }
         self.status = status.as_u16();
         Ok(())
     }

@@ -10,8 +10,9 @@ use crate::proxy::stream::is_event_stream;
 
 /// Fields of one, at most.
 const MOST_FIELDS: usize = 64;
-/// For what the edge adds to a head.
+/// For what the edge adds to a head, and beside it for a short body.
 const ROOM: usize = 160;
+const SHORT: usize = 2048;
 
 pub struct Ordinary {
     pub status: StatusCode,
@@ -38,7 +39,7 @@ pub fn parse(bytes: &[u8], method: &Method, our_cookies: &[String]) -> Option<Or
     if response.version != Some(1) || status.is_informational() {
         return None;
     }
-    let mut head = Vec::with_capacity(body + ROOM);
+    let mut head = Vec::with_capacity(body + ROOM + (bytes.len() - body).min(SHORT));
     for part in [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", response.reason.unwrap_or_default().as_bytes()] {
         head.extend_from_slice(part);
     }

@@ -67,6 +67,10 @@ impl Client for Stream {
         Self::give_back(self, bytes);
     }
 
+    fn take_over(&mut self, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
+        Self::take_over(self, bytes)
+    }
+
     fn address(&self) -> IpAddr {
         let address = self.facts.socket.peer_addr().and_then(|address| address.as_inet());
         address.map_or(NOBODY, |address| address.ip().to_canonical())

@@ -76,7 +76,7 @@ impl<Q: Question> Link<Q> {
 
     /// Answers by `deadline`, whatever the server does.
     pub async fn ask(&self, question: Q, deadline: Instant) -> Result<Q::Answer, StoreError> {
-        if !self.breaker.admits(Instant::now()) {
+        if !self.breaker.admits(Instant::now) {
             return Err(resting());
         }
         let (reply, answer) = oneshot::channel();
