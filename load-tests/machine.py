@@ -7,6 +7,8 @@ import shutil
 import subprocess
 
 TICKS = os.sysconf("SC_CLK_TCK")
+# The client of most scenarios, and how it is asked its version.
+WRK = ("wrk", "-v")
 
 
 def cores():
@@ -74,7 +76,7 @@ def load():
     return os.getloadavg()[0]
 
 
-def description():
+def description(client=WRK):
     with open("/proc/cpuinfo") as cpuinfo:
         models = re.findall(r"^model name\s*:\s*(.+)$", cpuinfo.read(), re.M)
     with open("/proc/meminfo") as meminfo:
@@ -84,7 +86,7 @@ def description():
         "cores": str(len(cores())),
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
-        "client": version("wrk", "-v").split(" Copyright")[0],
+        "client": version(*client).split(" Copyright")[0],
         "session store": version("memcached", "-V"),
         "application": version("nginx", "-v").removeprefix("nginx version: "),
         "load average at the start": f"{load():.2f}",

@@ -28,7 +28,7 @@ def ask(stage, port, fields):
         connection.close()
 
 
-def wait(stage, port, token):
+def wait(stage, port, token, ask=ask):
     """Until it answers as it should: some listen before they know their routes."""
     deadline = time.monotonic() + 10
     while True:
@@ -43,9 +43,9 @@ def wait(stage, port, token):
         time.sleep(0.1)
 
 
-def check(stage, peer, port, token):
+def check(stage, peer, port, token, ask=ask):
     """Whether it does what it is said to do: 200 with the cookie, 401 or a redirect without, 401 with a forged one."""
-    wait(stage, port, token)
+    wait(stage, port, token, ask)
     _, _, suite = ask(stage, port, headers(token))
     if not peer.checks:
         return "proxies only, checks nothing", suite
