@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -141,6 +142,12 @@ class Stage:
         config = self.configure("origin.conf")
         command = ["nginx", "-p", self.folder, "-c", config]
         return self.start("origin", command, self.load_cores, self.origin_port)
+
+    def start_application(self):
+        """What nginx alone is not: slow to answer, eager for long bodies, a partner for WebSockets. Answers its port."""
+        port = free_port()
+        self.start("application", [sys.executable, HERE / "application.py", port], self.load_cores, port)
+        return port
 
     def start_memcached(self):
         command = ["memcached", "-l", "127.0.0.1", "-p", self.memcached_port, "-t", "1", "-m", "1024", "-c", "4096"]
