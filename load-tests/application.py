@@ -1,7 +1,7 @@
 """An application that does what nginx alone does not: `python3 load-tests/application.py PORT`.
 
-It answers 128 bytes, as the other one does, and by path: `/upload` once the whole body is there, `/late` after a second, give or
-take a half, `/counts` with what it has counted. Whoever asks for a WebSocket gets each of their messages back.
+It answers 128 bytes, as the other one does, and by path: `/late` after a second, give or take a half, `/counts` with what it
+has counted; to a request with a body, when the whole of it is there. Who asks for a WebSocket gets each message back.
 """
 
 import asyncio

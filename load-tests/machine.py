@@ -65,6 +65,20 @@ def memory_bytes(pid):
     return total
 
 
+def growth(pid):
+    """Answers a function that says by how much a process and all that it started have grown at most since now, in MiB."""
+
+    def resident(what):
+        mib = 0
+        for one in tree(pid):
+            with open(f"/proc/{one}/status") as status:
+                mib += int(re.search(rf"^{what}:\s+(\d+)", status.read(), re.M).group(1)) / 1024
+        return mib
+
+    before = resident("VmRSS")
+    return lambda: resident("VmHWM") - before
+
+
 def socket_bytes():
     """What the kernel holds for TCP, everybody's together: it has so much for all of them, and stalls all when it is gone."""
     with open("/proc/net/sockstat") as sockstat:

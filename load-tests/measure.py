@@ -61,12 +61,12 @@ def check(stage, peer, port, token, ask=ask):
     return said, suite
 
 
-def wrk(stage, port, token, seconds, connections=CONNECTIONS, script="figures.lua", arguments=()):
+def wrk(stage, port, token, seconds, connections=CONNECTIONS, script="figures.lua", arguments=(), path="/"):
     """Requests, failures and latencies in milliseconds."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", HERE / script]
     for name, value in headers(token).items():
         command += ["-H", f"{name}: {value}"]
-    command += [f"https://{HOST}:{port}/", "--", *arguments]
+    command += [f"https://{HOST}:{port}{path}", "--", *arguments]
     done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,
