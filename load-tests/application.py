@@ -20,7 +20,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.I)
 KEY = re.compile(rb"\r\nsec-websocket-key: *(\S+)\r\n", re.I)
 # A message of a client: its end and kind, its length, four bytes of mask. Ours are shorter than 126 bytes.
 HEAD, MASK = 2, 4
-COUNTS = Counter(received=0, waiting=0, echoed=0)
+COUNTS = Counter(received=0, waiting=0, late=0, echoed=0)
 
 
 def accept(key):
@@ -81,6 +81,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def late(self):
         COUNTS["waiting"] -= 1
+        COUNTS["late"] += 1
         self.answer()
 
     def answer(self, body=ANSWER):

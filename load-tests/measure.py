@@ -1,5 +1,6 @@
 """Measures a proxy under load: requests by wrk, and what the proxy's processes used of the processor meanwhile."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -61,20 +62,35 @@ def check(stage, peer, port, token, ask=ask):
     return said, suite
 
 
-def wrk(stage, port, token, seconds, connections=CONNECTIONS, script="figures.lua", arguments=(), path="/"):
-    """Requests, failures and latencies in milliseconds."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", HERE / script]
+def wrk_command(port, token, seconds, connections=CONNECTIONS, script="figures.lua", arguments=(), path="/", patience=2):
+    """An answer that takes more than `patience` seconds is a failure."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{patience}s", "-s", HERE / script]
     for name, value in headers(token).items():
         command += ["-H", f"{name}: {value}"]
     command += [f"https://{HOST}:{port}{path}", "--", *arguments]
+    return [str(part) for part in command]
+
+
+def wrk(stage, port, token, seconds, *more, **options):
+    """Requests, failures and latencies in milliseconds."""
     done = subprocess.run(
-        [str(part) for part in command],
+        wrk_command(port, token, seconds, *more, **options),
         capture_output=True,
         text=True,
         timeout=seconds + 60,
         preexec_fn=lambda: os.sched_setaffinity(0, stage.load_cores),
     )
     return figures_in(done.stdout + done.stderr)
+
+
+def counts(stage):
+    """What the application has counted."""
+    connection = http.client.HTTPConnection("127.0.0.1", stage.application_port, timeout=10)
+    try:
+        connection.request("GET", "/counts")
+        return figures_in(connection.getresponse().read().decode())
+    finally:
+        connection.close()
 
 
 def figures_in(said):

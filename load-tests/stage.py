@@ -45,6 +45,7 @@ class Stage:
         self.load_cores = load_cores
         self.running = []
         self.origin_port, self.auth_port, self.memcached_port = free_port(), free_port(), free_port()
+        self.application_port = free_port()
         atexit.register(self.close)
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(name, lambda *_: exit(1))
@@ -144,10 +145,9 @@ class Stage:
         return self.start("origin", command, self.load_cores, self.origin_port)
 
     def start_application(self):
-        """What nginx alone is not: slow to answer, eager for long bodies, a partner for WebSockets. Answers its port."""
-        port = free_port()
-        self.start("application", [sys.executable, HERE / "application.py", port], self.load_cores, port)
-        return port
+        """Another application, for what nginx does not do: it is late, takes long bodies and talks over WebSockets."""
+        command = [sys.executable, HERE / "application.py", self.application_port]
+        return self.start("application", command, self.load_cores, self.application_port)
 
     def start_memcached(self):
         command = ["memcached", "-l", "127.0.0.1", "-p", self.memcached_port, "-t", "1", "-m", "1024", "-c", "4096"]

@@ -1,8 +1,5 @@
 """Long bodies, down and up: what the edge, bare Pingora, nginx and HAProxy spend for what they pass on, and hold of it."""
 
-import http.client
-from functools import partial
-
 import machine
 import measure
 import peers
@@ -35,24 +32,14 @@ WRK = {
 }
 
 
-def received(port):
-    """Bytes of bodies that have come to the application."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/counts")
-        return measure.figures_in(connection.getresponse().read().decode())["received"]
-    finally:
-        connection.close()
-
-
 def passed(stage, running, token, way):
     measure.wait(stage, running.port, token)
     grown = machine.growth(running.process.pid)
     measure.wrk(stage, running.port, token, 1, **WRK[way])
-    before, cpu = received(stage.origin_port) if way == UP else 0, machine.cpu_seconds(running.process.pid)
+    before, cpu = measure.counts(stage)["received"], machine.cpu_seconds(running.process.pid)
     figures = measure.wrk(stage, running.port, token, rounds.seconds(), **WRK[way])
     cpu = machine.cpu_seconds(running.process.pid) - cpu
-    moved = received(stage.origin_port) - before if way == UP else figures["bytes"]
+    moved = measure.counts(stage)["received"] - before if way == UP else figures["bytes"]
     if figures["failed"] or not figures["requests"] or moved < figures["requests"] * BODY:
         raise Failed(f"{figures['failed']:.0f} of {figures['requests']:.0f} failed, {moved:.0f} bytes passed")
     return {
@@ -67,7 +54,8 @@ def passed(stage, running, token, way):
 def run():
     stage, cores, token = opened()
     stage.write("large", "x" * BODY)
-    applications = {DOWN: stage.origin_port, UP: stage.start_application()}
+    stage.start_application()
+    applications = {DOWN: stage.origin_port, UP: stage.application_port}
     starts = [(peer, peer.start) for peer in (peers.EDGE, peers.BARE, peers.HAPROXY_ALONE)]
     starts.insert(2, (peers.NGINX_ALONE, peers.nginx("nginx-bodies.conf")))
     subjects = []
