@@ -9,23 +9,20 @@ import subprocess
 TICKS = os.sysconf("SC_CLK_TCK")
 # The client of most scenarios, and how it is asked its version.
 WRK = ("wrk", "-v")
-
-
-def cores():
-    return sorted(os.sched_getaffinity(0))
+# Those that we were given: a scenario that plays the client itself keeps to some of them, and leaves it so.
+CORES = sorted(os.sched_getaffinity(0))
 
 
 def layout(threads=1):
     """Cores for the proxy and cores for everybody else. Where there are too few, they share what there is."""
-    all_cores = cores()
-    if len(all_cores) < 2:
+    if len(CORES) < 2:
         raise SystemExit("load tests need two cores: one for the proxy, one for whoever asks and answers")
     if threads == 1:
-        return {all_cores[-1]}, set(all_cores[:-1])
-    if len(all_cores) >= 4:
-        half = len(all_cores) // 2
-        return set(all_cores[half:]), set(all_cores[:half])
-    return set(all_cores), set(all_cores)
+        return {CORES[-1]}, set(CORES[:-1])
+    if len(CORES) >= 4:
+        half = len(CORES) // 2
+        return set(CORES[half:]), set(CORES[:half])
+    return set(CORES), set(CORES)
 
 
 def tree(pid):
@@ -97,7 +94,7 @@ def description(client=WRK):
         memory = int(re.search(r"MemTotal:\s+(\d+)", meminfo.read()).group(1)) / 1024 / 1024
     return {
         "CPU": models[0] if models else platform.machine(),
-        "cores": str(len(cores())),
+        "cores": str(len(CORES)),
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
         "client": version(*client).split(" Copyright")[0],
