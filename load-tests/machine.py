@@ -7,23 +7,22 @@ import shutil
 import subprocess
 
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def cores():
-    return sorted(os.sched_getaffinity(0))
+# The client of most scenarios, and how it is asked its version.
+WRK = ("wrk", "-v")
+# Those that we were given: a scenario that plays the client itself keeps to some of them, and leaves it so.
+CORES = sorted(os.sched_getaffinity(0))
 
 
 def layout(threads=1):
     """Cores for the proxy and cores for everybody else. Where there are too few, they share what there is."""
-    all_cores = cores()
-    if len(all_cores) < 2:
+    if len(CORES) < 2:
         raise SystemExit("load tests need two cores: one for the proxy, one for whoever asks and answers")
     if threads == 1:
-        return {all_cores[-1]}, set(all_cores[:-1])
-    if len(all_cores) >= 4:
-        half = len(all_cores) // 2
-        return set(all_cores[half:]), set(all_cores[:half])
-    return set(all_cores), set(all_cores)
+        return {CORES[-1]}, set(CORES[:-1])
+    if len(CORES) >= 4:
+        half = len(CORES) // 2
+        return set(CORES[half:]), set(CORES[:half])
+    return set(CORES), set(CORES)
 
 
 def tree(pid):
@@ -63,6 +62,20 @@ def memory_bytes(pid):
     return total
 
 
+def growth(pid):
+    """Answers a function that says by how much a process and all that it started have grown at most since now, in MiB."""
+
+    def resident(what):
+        mib = 0
+        for one in tree(pid):
+            with open(f"/proc/{one}/status") as status:
+                mib += int(re.search(rf"^{what}:\s+(\d+)", status.read(), re.M).group(1)) / 1024
+        return mib
+
+    before = resident("VmRSS")
+    return lambda: resident("VmHWM") - before
+
+
 def socket_bytes():
     """What the kernel holds for TCP, everybody's together: it has so much for all of them, and stalls all when it is gone."""
     with open("/proc/net/sockstat") as sockstat:
@@ -74,17 +87,17 @@ def load():
     return os.getloadavg()[0]
 
 
-def description():
+def description(client=WRK):
     with open("/proc/cpuinfo") as cpuinfo:
         models = re.findall(r"^model name\s*:\s*(.+)$", cpuinfo.read(), re.M)
     with open("/proc/meminfo") as meminfo:
         memory = int(re.search(r"MemTotal:\s+(\d+)", meminfo.read()).group(1)) / 1024 / 1024
     return {
         "CPU": models[0] if models else platform.machine(),
-        "cores": str(len(cores())),
+        "cores": str(len(CORES)),
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
-        "client": version("wrk", "-v").split(" Copyright")[0],
+        "client": version(*client).split(" Copyright")[0],
         "session store": version("memcached", "-V"),
         "application": version("nginx", "-v").removeprefix("nginx version: "),
         "load average at the start": f"{load():.2f}",

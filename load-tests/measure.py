@@ -1,5 +1,6 @@
 """Measures a proxy under load: requests by wrk, and what the proxy's processes used of the processor meanwhile."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -28,7 +29,7 @@ def ask(stage, port, fields):
         connection.close()
 
 
-def wait(stage, port, token):
+def wait(stage, port, token, ask=ask):
     """Until it answers as it should: some listen before they know their routes."""
     deadline = time.monotonic() + 10
     while True:
@@ -43,9 +44,9 @@ def wait(stage, port, token):
         time.sleep(0.1)
 
 
-def check(stage, peer, port, token):
+def check(stage, peer, port, token, ask=ask):
     """Whether it does what it is said to do: 200 with the cookie, 401 or a redirect without, 401 with a forged one."""
-    wait(stage, port, token)
+    wait(stage, port, token, ask)
     _, _, suite = ask(stage, port, headers(token))
     if not peer.checks:
         return "proxies only, checks nothing", suite
@@ -61,20 +62,35 @@ def check(stage, peer, port, token):
     return said, suite
 
 
-def wrk(stage, port, token, seconds, connections=CONNECTIONS, script="figures.lua", arguments=()):
-    """Requests, failures and latencies in milliseconds."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", HERE / script]
+def wrk_command(port, token, seconds, connections=CONNECTIONS, script="figures.lua", arguments=(), path="/", patience=2):
+    """An answer that takes more than `patience` seconds is a failure."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{patience}s", "-s", HERE / script]
     for name, value in headers(token).items():
         command += ["-H", f"{name}: {value}"]
-    command += [f"https://{HOST}:{port}/", "--", *arguments]
+    command += [f"https://{HOST}:{port}{path}", "--", *arguments]
+    return [str(part) for part in command]
+
+
+def wrk(stage, port, token, seconds, *more, **options):
+    """Requests, failures and latencies in milliseconds."""
     done = subprocess.run(
-        [str(part) for part in command],
+        wrk_command(port, token, seconds, *more, **options),
         capture_output=True,
         text=True,
         timeout=seconds + 60,
         preexec_fn=lambda: os.sched_setaffinity(0, stage.load_cores),
     )
     return figures_in(done.stdout + done.stderr)
+
+
+def counts(stage):
+    """What the application has counted."""
+    connection = http.client.HTTPConnection("127.0.0.1", stage.application_port, timeout=10)
+    try:
+        connection.request("GET", "/counts")
+        return figures_in(connection.getresponse().read().decode())
+    finally:
+        connection.close()
 
 
 def figures_in(said):

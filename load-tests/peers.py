@@ -152,8 +152,8 @@ EDGE = Peer(
 )
 BARE = Peer("bare Pingora", "proxies only", False, [helper("bare")], start_bare, ())
 NGINX_ALONE = Peer("nginx", "proxies only", False, ["nginx"], nginx("nginx.conf"), NGINX)
+HAPROXY_ALONE = Peer("HAProxy", "proxies only", False, ["haproxy"], haproxy("haproxy.cfg"), HAPROXY)
 OTHERS = [
-    Peer("HAProxy", "proxies only", False, ["haproxy"], haproxy("haproxy.cfg"), HAPROXY),
     Peer("HAProxy jwt_verify", "token, no session", True, ["haproxy"], haproxy("haproxy-jwt.cfg"), HAPROXY),
     Peer(
         "Envoy jwt_authn",
@@ -196,7 +196,17 @@ OTHERS = [
         (str(TOOLS / "caddy"), "version"),
     ),
 ]
-ALL = [EDGE, BARE, NGINX_ALONE, *OTHERS]
+ALL = [EDGE, BARE, NGINX_ALONE, HAPROXY_ALONE, *OTHERS]
+
+
+def behind(start, port):
+    """Starts a proxy in front of another application."""
+
+    def started(stage, cores):
+        stage.origin_port = port
+        return start(stage, cores)
+
+    return started
 
 
 def version(peer):

@@ -39,7 +39,7 @@ def main():
             rounds.say(f"{name}: left out, missing: {', '.join(lacking)}")
             continue
         rounds.say(f"{scenario.TITLE}: {rounds.rounds()} rounds of {rounds.seconds()} s")
-        described = machine.description()
+        described = machine.description(getattr(scenario, "CLIENT", machine.WRK))
         settings = {"rounds": rounds.rounds(), "seconds each": rounds.seconds()}
         settings["build"] = os.environ.get("PROFILE") or "release"
         if os.environ.get("ONLY"):

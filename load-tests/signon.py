@@ -69,25 +69,38 @@ def form_fields(page):
     return {name: html.unescape(value) for name, value in inputs}
 
 
-def sign_on(stage, url, name, password):
-    """The token cookie of the host of `url`."""
-    browser, host = Browser(stage), urlsplit(url).hostname
+def way(url, name, password):
+    """Where a browser goes from `url` until it sees a page: gives URL and form, is sent status, Location and page."""
     form = None
     for _ in range(MOST_STEPS):
-        response, page = browser.open(url, form)
+        status, location, page = yield url, form
         form = None
-        location = response.headers.get("Location")
         if location:
             parts = urlsplit(url)
             url = location if "://" in location else f"{parts.scheme}://{parts.netloc}{location}"
         elif 'name="password"' in page:
             form = form_fields(page) | {"username": name, "password": password}
             url = url.split("?")[0]
-        elif response.status == 200 and TOKEN_COOKIE in browser.cookies.get(host, {}):
-            return browser.cookies[host][TOKEN_COOKIE]
+        elif status == 200:
+            return
         else:
             break
-    raise Failed(f"could not sign on: {response.status} at {url}")
+    raise Failed(f"could not sign on: {status} at {url}")
+
+
+def sign_on(stage, url, name, password):
+    """The token cookie of the host of `url`."""
+    browser, steps = Browser(stage), way(url, name, password)
+    try:
+        step = next(steps)
+        while True:
+            response, page = browser.open(*step)
+            step = steps.send((response.status, response.headers.get("Location"), page))
+    except StopIteration:
+        token = browser.cookies[urlsplit(url).hostname].get(TOKEN_COOKIE)
+        if not token:
+            raise Failed(f"no token cookie from {url}") from None
+        return token
 
 
 def claims(token):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -44,6 +45,7 @@ class Stage:
         self.load_cores = load_cores
         self.running = []
         self.origin_port, self.auth_port, self.memcached_port = free_port(), free_port(), free_port()
+        self.application_port = free_port()
         atexit.register(self.close)
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(name, lambda *_: exit(1))
@@ -141,6 +143,11 @@ class Stage:
         config = self.configure("origin.conf")
         command = ["nginx", "-p", self.folder, "-c", config]
         return self.start("origin", command, self.load_cores, self.origin_port)
+
+    def start_application(self):
+        """Another application, for what nginx does not do: it is late, takes long bodies and talks over WebSockets."""
+        command = [sys.executable, HERE / "application.py", self.application_port]
+        return self.start("application", command, self.load_cores, self.application_port)
 
     def start_memcached(self):
         command = ["memcached", "-l", "127.0.0.1", "-p", self.memcached_port, "-t", "1", "-m", "1024", "-c", "4096"]

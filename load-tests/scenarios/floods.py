@@ -1,12 +1,12 @@
 """What attacks over HTTP/2 do to others: p99 beside them, the memory that they cost, and when the edge ends them."""
 
 import os
-import re
 import subprocess
 import sys
 import time
 
 import beside
+import machine
 import measure
 import peers
 import rounds
@@ -47,19 +47,13 @@ def begin(stage, port):
     )
 
 
-def memory_mib(running, what):
-    """`VmRSS`, or the most that it has been, `VmHWM`."""
-    with open(f"/proc/{running.process.pid}/status") as status:
-        return int(re.search(rf"^{what}:\s+(\d+)", status.read(), re.M).group(1)) / 1024
-
-
 def measurement(stage, running, target, traffic, token):
     measure.wait(stage, running.port, token)
     traffic(stage, running.port, token, 1)
-    before = memory_mib(running, "VmRSS")
+    grown = machine.growth(running.process.pid)
     if target is None:
         figures = measure.measured(stage, running, token, rounds.seconds(), traffic)
-        return figures | {"grown_mib": memory_mib(running, "VmHWM") - before}
+        return figures | {"grown_mib": grown()}
     attackers, begun = begin(stage, target.port), time.monotonic()
     try:
         figures = measure.measured(stage, running, token, rounds.seconds(), traffic)
@@ -74,7 +68,7 @@ def measurement(stage, running, target, traffic, token):
     if not attacks["fewest"]:
         raise Failed(f"not every attack was ended: {errors}")
     figures |= {"attacks_s": attacks["attacks"] / lasted, "longest_ms": attacks["longest_ms"]}
-    return figures | {"grown_mib": memory_mib(running, "VmHWM") - before}
+    return figures | {"grown_mib": grown()}
 
 
 def run():
