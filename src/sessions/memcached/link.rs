@@ -22,7 +22,7 @@ use crate::sessions::StoreError;
 
 /// Askers answered together at most: some 4 KiB of commands, which is one write.
 const BATCH: usize = 64;
-/// Askers that may wait. A server that is this far behind will not keep their deadlines.
+/// Askers that may stand in the queue. More wait for room in it, as long as for an answer.
 const QUEUE: usize = 1024;
 
 /// What can be asked over a link.
@@ -80,21 +80,38 @@ impl<Q: Question> Link<Q> {
             return Err(resting());
         }
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Job { question, deadline, reply })?;
+        if let Some(job) = self.enqueue(Job { question, deadline, reply })? {
+            // Rare, and large.
+            Box::pin(self.wait_for_room(job, deadline)).await?;
+        }
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(away("the connection's task has ended")),
+            Ok(Err(_)) => Err(ended()),
             Err(_) => Err(StoreError::TimedOut),
         }
     }
 
-    fn enqueue(&self, job: Job<Q>) -> Result<(), StoreError> {
+    /// Gives the job back where the queue is full.
+    fn enqueue(&self, job: Job<Q>) -> Result<Option<Job<Q>>, StoreError> {
         let refused = match self.queue.load().try_send(job) {
-            Ok(()) => return Ok(()),
             Err(mpsc::error::TrySendError::Closed(job)) => self.spawn()?.try_send(job),
-            Err(full) => Err(full),
+            other => other,
         };
-        refused.map_err(|_| away("too many operations wait for the server"))
+        match refused {
+            Ok(()) => Ok(None),
+            Err(mpsc::error::TrySendError::Full(job)) => Ok(Some(job)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
+        }
+    }
+
+    /// A crowd that comes at once is answered one batch after the other: whoever stands outside of the queue has a request
+    /// in flight, and as many of those wait as there may be.
+    async fn wait_for_room(&self, job: Job<Q>, deadline: Instant) -> Result<(), StoreError> {
+        let queue = self.queue.load_full();
+        match timeout_at(deadline, queue.send(job)).await {
+            Ok(sent) => sent.map_err(|_| ended()),
+            Err(_) => Err(StoreError::TimedOut),
+        }
     }
 
     /// Starts an owner on the runtime that we are on, unless another asker just did.
@@ -133,6 +150,10 @@ async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Conn
 
 pub fn resting() -> StoreError {
     away("the server did not answer a moment ago")
+}
+
+fn ended() -> StoreError {
+    away("the connection's task has ended")
 }
 
 fn away(cause: &str) -> StoreError {

@@ -107,6 +107,22 @@ async fn many_askers_of_a_frozen_server_all_hear_by_their_deadline() {
 }
 
 #[tokio::test]
+async fn a_crowd_that_comes_at_once_is_answered_however_large() {
+    let memcached = Memcached::start();
+    let store = store(memcached.server(), PATIENT);
+    let key = session();
+    store.insert(&key, &record("ada"), LONG).await.unwrap();
+    let mut askers = tokio::task::JoinSet::new();
+    for _ in 0..5000 {
+        let (store, key) = (store.clone(), key.clone());
+        askers.spawn(async move { store.find(&key, Some(LONG)).await });
+    }
+    for found in askers.join_all().await {
+        assert_eq!(found, Ok(Found::Lives(record("ada"))));
+    }
+}
+
+#[tokio::test]
 async fn an_emptied_server_has_misses_and_no_failures() {
     let memcached = Memcached::start();
     let store = store(memcached.server(), PATIENT);
