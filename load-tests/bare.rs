@@ -2,11 +2,12 @@
 //!
 //!     bare ADDRESS CERTIFICATE KEY ORIGIN THREADS
 //!
-//! Everything is stock: Pingora's server, its listener, its runtime with work stealing. Only the pool of idle connections
+//! Everything is stock: Pingora's server, its listener, HTTP/2 for who asks for it, its runtime with work stealing. Only the pool of idle connections
 //! to the origin is as large as the edge's. Started by the load tests; `cargo bench` starts it without arguments.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be set up may end at once")]
 
 use async_trait::async_trait;
+use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::server::Server;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -41,7 +42,9 @@ fn main() {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut proxy = http_proxy_service(&server.configuration, Bare { origin: origin.clone() });
-    proxy.add_tls(address, certificate, key).unwrap();
+    let mut settings = TlsSettings::intermediate(certificate, key).unwrap();
+    settings.enable_h2();
+    proxy.add_tls_with_settings(address, None, settings);
     server.add_service(proxy);
     server.run_forever();
 }
