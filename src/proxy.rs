@@ -45,6 +45,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 use asking::Asking;
+pub use asking::peer_address;
 pub use client::{NOBODY, is_trusted};
 pub use connection::{Connection, Reading};
 pub use cut::{Cuttable, until_cut};

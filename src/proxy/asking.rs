@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header, request};
 use ipnet::IpNet;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
 
 use super::client::{NOBODY, is_trusted};
@@ -22,12 +23,16 @@ pub struct Asking<'a> {
     pub connection: Option<&'a Arc<Connection>>,
 }
 
+/// Of a connection's other end.
+pub fn peer_address(of: Option<&SocketAddr>) -> IpAddr {
+    of.and_then(|address| address.as_inet()).map_or(NOBODY, |address| address.ip().to_canonical())
+}
+
 impl<'a> Asking<'a> {
     pub fn of(session: &'a Session) -> Self {
-        let address = session.client_addr().and_then(|address| address.as_inet());
         Self {
             head: session.req_header(),
-            peer: address.map_or(NOBODY, |address| address.ip().to_canonical()),
+            peer: peer_address(session.client_addr()),
             is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
             connection: Connection::of(session.as_downstream()),
         }

@@ -53,9 +53,12 @@ impl<A> Cuttable<A> {
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
     async fn process_new_http(
         self: &Arc<Self>,
-        session: ServerSession,
+        mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        if matches!(session, ServerSession::H2(_)) {
+            session = until_cut(Box::pin(self.express.serve_stream(session))).await.flatten()?;
+        }
         until_cut(self.application.process_new_http(session, shutdown)).await.flatten()
     }
 

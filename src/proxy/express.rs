@@ -1,5 +1,4 @@
-//! The short way, for what is asked most: requests without a body, over HTTP/1.1 and TLS, for applications that speak
-//! HTTP/1.1.
+//! The short way, for what is asked most: requests without a body, over TLS, for applications that speak HTTP/1.1.
 //!
 //! Decisions, changes to heads, and the end of an exchange are those of every other request; connections to
 //! applications are Pingora's. What is left out is Pingora's proxy between the two sides: a pair of tasks, of channels and
@@ -9,6 +8,8 @@
 mod answer;
 mod application;
 mod head;
+mod http1;
+mod http2;
 mod idle;
 mod link;
 mod response;
@@ -40,6 +41,7 @@ use crate::snapshot::Snapshot;
 use answer::Answer;
 use application::{Application, Part};
 pub use head::read;
+use http1::Http1;
 use idle::Idle;
 use link::Link;
 
@@ -88,28 +90,16 @@ impl Express {
         let (Some(head), Some(connection)) = (head, connection) else { return left(client, &bytes) };
         let asking = Asking { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
         let snapshot = self.gateway.snapshot.load_full();
-        let Some((target, place)) = self.takes(&asking, head.fields, &bytes, &snapshot) else {
+        if head.fields > snapshot.limits.header_count {
             return left(client, &bytes);
-        };
+        }
+        let Some((target, place)) = self.takes(&asking, Some(&bytes), &snapshot) else { return left(client, &bytes) };
         connection.head_read();
         let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
-        client::identify(&asking, &mut exchange);
         let keeps = !head.closes && !self.gateway.drain.has_begun();
-        let mut answer = Answer::new(&mut *client, &asking.head.method, keeps, exchange.snapshot.timeouts.write);
-        let served = match self.gateway.judge(&asking, &target, place, &mut exchange).await {
-            Decision::Forward => self.forward(&asking, &mut answer, &mut exchange).await,
-            Decision::Answer(reply) => write(*reply, &mut answer, &exchange).await,
-            // Left to Pingora above.
-            Decision::SignOn(_) => Err(Error::new(ErrorType::InternalError)),
-        };
-        if let Err(error) = &served {
-            fail(error, &asking, &mut answer, &mut exchange).await;
-        }
-        let (status, bytes_sent) = (answer.status(), answer.bytes());
+        let mut answer = Http1::new(&mut *client, &asking.head.method, keeps, exchange.snapshot.timeouts.write);
+        let served = self.conduct(&asking, &target, place, &mut answer, &mut exchange).await;
         let (keeps, is_whole) = (answer.keeps(), answer.is_whole());
-        let now = Instant::now();
-        attempt::ended(&mut exchange, served.as_ref().err().map(AsRef::as_ref), now);
-        self.gateway.settle(&exchange, || RequestLine::of(asking.head), status, bytes_sent, now);
         match served {
             Ok(()) if keeps => Served::Kept(client),
             _ => {
@@ -122,24 +112,42 @@ impl Express {
         }
     }
 
-    /// Whom the request is for, if it is one for this way. Counts and changes nothing.
-    fn takes(&self, asking: &Asking<'_>, fields: usize, bytes: &[u8], snapshot: &Snapshot) -> Option<(Target, Place)> {
-        if fields > snapshot.limits.header_count {
-            return None;
+    /// From the first decision to the end.
+    async fn conduct<A: Answer>(
+        &self,
+        asking: &Asking<'_>,
+        target: &Target,
+        place: Place,
+        answer: &mut A,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        client::identify(asking, exchange);
+        let served = match self.gateway.judge(asking, target, place, exchange).await {
+            Decision::Forward => self.forward(asking, answer, exchange).await,
+            Decision::Answer(reply) => write(*reply, answer, exchange).await,
+            // Left to Pingora.
+            Decision::SignOn(_) => Err(Error::new(ErrorType::InternalError)),
+        };
+        if let Err(error) = &served {
+            fail(error, asking, answer, exchange).await;
         }
-        let target = self.gateway.inspect(asking, Some(bytes), snapshot).ok()?;
+        let (status, bytes_sent) = (answer.status(), answer.bytes());
+        let now = Instant::now();
+        attempt::ended(exchange, served.as_ref().err().map(AsRef::as_ref), now);
+        self.gateway.settle(exchange, || RequestLine::of(asking.head), status, bytes_sent, now);
+        served
+    }
+
+    /// Whom the request is for, if it is one for this way. Counts and changes nothing.
+    fn takes(&self, asking: &Asking<'_>, raw: Option<&[u8]>, snapshot: &Snapshot) -> Option<(Target, Place)> {
+        let target = self.gateway.inspect(asking, raw, snapshot).ok()?;
         let place = locate(&target, snapshot);
         let route = place.service.as_ref()?.at(place.route?);
         let plain = route.compression.is_empty() && !snapshot.pools[route.pool].speaks_http2();
         plain.then_some((target, place))
     }
 
-    async fn forward<C: Client>(
-        &self,
-        asking: &Asking<'_>,
-        answer: &mut Answer<'_, C>,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
+    async fn forward<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
         let mut done = self.attempt(asking, answer, exchange).await;
         // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
         for _ in 0..MOST_RETRIES {
@@ -153,12 +161,7 @@ impl Express {
     }
 
     /// One server.
-    async fn attempt<C: Client>(
-        &self,
-        asking: &Asking<'_>,
-        answer: &mut Answer<'_, C>,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
+    async fn attempt<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
         let (server, now) = attempt::next(exchange)?;
         let (pool, read_timeout) = destination(exchange)?;
         let (key, timeouts) = (pool.server(server).key, pool.timeouts(read_timeout));
@@ -190,18 +193,18 @@ impl Express {
     }
 
     /// Asks, and passes on what is answered.
-    async fn exchange<C: Client>(
+    async fn exchange<A: Answer>(
         &self,
         application: &mut Application<'_>,
         asking: &Asking<'_>,
-        answer: &mut Answer<'_, C>,
+        answer: &mut A,
         exchange: &mut Exchange,
     ) -> Result<()> {
         let mut head = Written::of(asking.head, headers::MOST_SET);
         self.gateway.introduce(asking, &mut head, exchange)?;
         application.ask(&head.wire()).await.map_err(Error::into_up)?;
         loop {
-            let task = match wait::heard(application, answer.client()).await? {
+            let task = match wait::heard(application, answer).await? {
                 Part::Task(task) => task,
                 Part::Ordinary(ordinary) => {
                     exchange.status = ordinary.status.as_u16();
@@ -216,7 +219,7 @@ impl Express {
             match task {
                 HttpTask::Header(mut response, end) => {
                     self.gateway.head_came(asking, &mut response, exchange)?;
-                    answer.head(&mut response, end).await?;
+                    answer.head(response, end).await?;
                     if end {
                         return answer.finish().await;
                     }
@@ -227,7 +230,7 @@ impl Express {
                     if !end || exchange.watched.is_some() {
                         self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
                     }
-                    answer.piece(&bytes).await?;
+                    answer.piece(bytes, end).await?;
                     exchange.bytes_sent = answer.bytes();
                     if end {
                         return answer.finish().await;
@@ -247,19 +250,19 @@ fn left<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Served<C> {
     Served::Left(client)
 }
 
-async fn write<C: Client>(reply: Reply, answer: &mut Answer<'_, C>, exchange: &Exchange) -> Result<()> {
+async fn write<A: Answer>(reply: Reply, answer: &mut A, exchange: &Exchange) -> Result<()> {
     let reply = super::answer::dressed(reply, true, &exchange.snapshot);
     if reply.closes() {
         answer.close();
     }
-    let mut head = reply.head(&exchange.request_id)?;
-    answer.head(&mut head, reply.body().is_empty()).await?;
-    answer.piece(reply.body()).await?;
+    let head = reply.head(&exchange.request_id)?;
+    answer.head(Box::new(head), reply.body().is_empty()).await?;
+    answer.piece(reply.body().clone(), true).await?;
     answer.finish().await
 }
 
 /// Tells the client, if there is one and it has not heard anything yet.
-async fn fail<C: Client>(error: &Error, asking: &Asking<'_>, answer: &mut Answer<'_, C>, exchange: &mut Exchange) {
+async fn fail<A: Answer>(error: &Error, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) {
     let Some(rescue) = rescue::rescue(error) else {
         exchange.error = Some("client_gone");
         return;

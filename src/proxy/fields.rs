@@ -1,7 +1,7 @@
 //! The fields of an application's request, on both ways to it: changed in Pingora's copy of the client's head, or
 //! written beside what is left of the head itself.
 
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 
 /// What of a request's fields may be changed. Names say which; a field may stand several times.
 pub trait Fields {
@@ -74,7 +74,7 @@ impl<'a> Written<'a> {
         self.changes.push((name.clone(), value));
     }
 
-    /// As it goes to an application that speaks HTTP/1.1. Names are in lower case, and the target is in origin form.
+    /// As it goes to an application that speaks HTTP/1.1. The target is in origin form.
     pub fn wire(self) -> Vec<u8> {
         /// Most heads are shorter.
         const HEAD: usize = 2048;
@@ -101,10 +101,22 @@ impl<'a> Written<'a> {
 
 /// Neither has a line's end in it: their types hold that.
 fn line(wire: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    wire.extend_from_slice(name.as_str().as_bytes());
+    wire.extend_from_slice(spelled(name).as_bytes());
     wire.extend_from_slice(b": ");
     wire.extend_from_slice(value.as_bytes());
     wire.extend_from_slice(b"\r\n");
+}
+
+/// In lower case, but for those that Pingora writes as HTTP spells them: both ways are to look the same.
+fn spelled(name: &HeaderName) -> &str {
+    match *name {
+        header::CACHE_CONTROL => "Cache-Control",
+        header::CONTENT_ENCODING => "Content-Encoding",
+        header::CONTENT_TYPE => "Content-Type",
+        header::DATE => "Date",
+        header::HOST => "Host",
+        _ => name.as_str(),
+    }
 }
 
 impl Fields for Written<'_> {
@@ -123,7 +135,7 @@ impl Fields for Written<'_> {
 
 #[cfg(test)]
 mod tests {
-    use http::header;
+    use pingora_http::RequestHeader;
 
     use super::*;
 
@@ -146,7 +158,7 @@ mod tests {
         let mut written = Written::of(&asked, 1);
         changed(&mut written);
         let wire = String::from_utf8(written.wire()).unwrap();
-        assert_eq!(wire, "GET /a?b HTTP/1.1\r\nhost: a.test\r\nx-new: last\r\nx-two: 3\r\n\r\n");
+        assert_eq!(wire, "GET /a?b HTTP/1.1\r\nHost: a.test\r\nx-new: last\r\nx-two: 3\r\n\r\n");
         let mut map = asked.headers.clone();
         changed(&mut map);
         let mut lines: Vec<_> =
@@ -156,9 +168,23 @@ mod tests {
     }
 
     #[test]
+    fn names_are_spelled_as_pingora_spells_them() {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for name in ["accept", "cache-control", "content-encoding", "content-type", "cookie", "date", "host", "x-name"]
+        {
+            head.append_header(name, "x").unwrap();
+        }
+        let head = RequestHeader::from(request::Parts::from(head));
+        let mut wire = b"GET / HTTP/1.1\r\n".to_vec();
+        head.header_to_h1_wire(&mut wire);
+        wire.extend_from_slice(b"\r\n");
+        assert_eq!(Written::of(&head.into(), 0).wire(), wire);
+    }
+
+    #[test]
     fn what_is_not_changed_is_written_as_it_came() {
         let asked = asked();
         let wire = String::from_utf8(Written::of(&asked, 0).wire()).unwrap();
-        assert_eq!(wire, "GET /a?b HTTP/1.1\r\nhost: a.test\r\nx-two: 1\r\nx-two: 2\r\ncookie: c\r\n\r\n");
+        assert_eq!(wire, "GET /a?b HTTP/1.1\r\nHost: a.test\r\nx-two: 1\r\nx-two: 2\r\ncookie: c\r\n\r\n");
     }
 }

@@ -15,13 +15,13 @@ const SHORT: &str = "";
 const LONG: &str = "Keep-Alive: 5\r\n";
 
 /// An application that says these bytes, as they are, in answer to any request.
-struct Saying {
-    address: SocketAddr,
+pub struct Saying {
+    pub address: SocketAddr,
     /// Connections that were made to it.
     connections: Arc<AtomicUsize>,
 }
 
-fn saying(bytes: &'static [u8]) -> Saying {
+pub fn saying(bytes: &'static [u8]) -> Saying {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
@@ -49,7 +49,7 @@ fn saying(bytes: &'static [u8]) -> Saying {
 }
 
 /// One service for anybody, iqueue, with this application.
-fn edge_before(application: SocketAddr) -> Edge {
+pub fn edge_before(application: SocketAddr) -> Edge {
     let spare = origin("spare");
     let pool = format!("{{servers: [\"{application}\"], timeouts: {{read: 2s}}}}");
     edge().service_with("iqueue", &spare, "access: public").pool("iqueue", &pool).start()
@@ -60,7 +60,7 @@ fn ask(connection: &mut Raw, method: &str, path: &str, fields: &str) -> Answer {
 }
 
 /// All but what differs from one request to the next.
-fn fields(seen: &Seen) -> Vec<(String, String)> {
+pub fn fields(seen: &Seen) -> Vec<(String, String)> {
     let fields = seen.headers.iter().filter(|(name, _)| *name != "x-request-id");
     let mut fields: Vec<_> = fields
         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
@@ -68,6 +68,28 @@ fn fields(seen: &Seen) -> Vec<(String, String)> {
     fields.sort();
     fields
 }
+
+/// What applications may say, and what is no answer.
+pub const SAID: [&[u8]; 17] = [
+    b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nX-From-Origin: 1\r\nX-From-Origin: 2\r\nDate: then\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\n\r\nhello",
+    b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: __Host-JWTCookie=x\r\nSet-Cookie: a=1\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nVary: a\r\n b\r\n\r\nhello",
+    // None of these is an answer.
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    b"nonsense\r\n\r\n",
+];
 
 #[test]
 fn an_application_hears_the_same_either_way() {
@@ -88,26 +110,7 @@ fn an_application_hears_the_same_either_way() {
 
 #[test]
 fn a_client_hears_the_same_either_way_whatever_the_application_says() {
-    for said in [
-        &b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nX-Two: 1\r\nX-Two: 2\r\nDate: then\r\n\r\nhello"[..],
-        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
-        b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"HTTP/1.1 204 No Content\r\n\r\n",
-        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
-        b"HTTP/1.0 200 OK\r\n\r\nhello",
-        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: __Host-JWTCookie=x\r\nSet-Cookie: a=1\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: a\r\n b\r\n\r\nhello",
-        // None of these is an answer.
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-        b"nonsense\r\n\r\n",
-    ] {
+    for said in SAID {
         let text = said.escape_ascii().to_string();
         let application = saying(said);
         let edge = edge_before(application.address);

@@ -50,6 +50,7 @@ mod access;
 mod upstream;
 // The short way to them, and the long one.
 mod express;
+mod express_http2;
 // TLS to those servers.
 mod upstream_tls;
 // The session store away, frozen, restarted, emptied, full or lying.

@@ -12,14 +12,14 @@ use pingora_http::RequestHeader;
 use pingora_timeout::timeout;
 
 use super::link::Link;
-use super::response::{self, Ordinary};
+use super::response::{self, Head, Ordinary};
 use super::rewound::Rewound;
 use crate::config::PoolTimeouts;
 
 /// What of an answer has come.
-pub enum Part {
+pub enum Part<H> {
     /// Its head. Any length but 0 is that of the body that follows.
-    Ordinary(Ordinary),
+    Ordinary(Ordinary<H>),
     /// As Pingora tells it.
     Task(HttpTask),
 }
@@ -59,7 +59,7 @@ impl<'a> Application<'a> {
     }
 
     /// The next part of the answer.
-    pub async fn part(&mut self) -> Result<Part> {
+    pub async fn part<H: Head>(&mut self) -> Result<Part<H>> {
         match &mut self.state {
             State::Asked(_) => self.head().await,
             State::Ordinary { left: 0, .. } => Ok(Part::Task(HttpTask::Done)),
@@ -80,7 +80,7 @@ impl<'a> Application<'a> {
         }
     }
 
-    async fn head(&mut self) -> Result<Part> {
+    async fn head<H: Head>(&mut self) -> Result<Part<H>> {
         let State::Asked(mut link) = std::mem::replace(&mut self.state, State::Over) else { return lost() };
         let bytes = link.first(self.timeouts.read).await.map_err(perhaps_closed)?;
         if bytes.is_empty() {
@@ -98,7 +98,7 @@ impl<'a> Application<'a> {
         Ok(Part::Ordinary(ordinary))
     }
 
-    async fn by_pingora(&mut self, link: Link, bytes: Bytes) -> Result<Part> {
+    async fn by_pingora<H: Head>(&mut self, link: Link, bytes: Bytes) -> Result<Part<H>> {
         let mut session = Box::new(HttpSession::new(Box::new(Rewound::new(link.into_stream(), bytes))));
         session.read_timeout = Some(self.timeouts.read);
         // Goes nowhere, as it has gone out already: Pingora has to know what it reads the answer to.

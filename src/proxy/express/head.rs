@@ -79,7 +79,7 @@ fn closing(value: &[u8]) -> Option<bool> {
 }
 
 /// What belongs to the connection, announces a body, or wants an answer of another kind.
-fn is_out_of_the_ordinary(name: &HeaderName) -> bool {
+pub fn is_out_of_the_ordinary(name: &HeaderName) -> bool {
     const ODD: [HeaderName; 8] = [
         header::CONTENT_LENGTH,
         header::EXPECT,

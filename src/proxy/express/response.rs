@@ -3,7 +3,9 @@
 
 use std::mem::MaybeUninit;
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use pingora_http::ResponseHeader;
 
 use crate::proxy::headers;
 use crate::proxy::stream::is_event_stream;
@@ -14,10 +16,50 @@ const MOST_FIELDS: usize = 64;
 const ROOM: usize = 160;
 const SHORT: usize = 2048;
 
-pub struct Ordinary {
+/// A head as it is put together for a client.
+pub trait Head: Sized + Send {
+    /// So many fields follow, in so many bytes, and some of a body is there.
+    fn begin(status: StatusCode, reason: &str, fields: usize, bytes: usize, body: usize) -> Option<Self>;
+
+    /// A field of the bytes that came.
+    fn add(&mut self, name: &str, value: &[u8], came: &Bytes) -> Option<()>;
+}
+
+/// Lines of HTTP/1.1, without the blank one.
+impl Head for Vec<u8> {
+    fn begin(status: StatusCode, reason: &str, _fields: usize, bytes: usize, body: usize) -> Option<Self> {
+        let mut lines = Self::with_capacity(bytes + ROOM + body.min(SHORT));
+        for part in [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
+        Some(lines)
+    }
+
+    fn add(&mut self, name: &str, value: &[u8], _came: &Bytes) -> Option<()> {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            self.extend_from_slice(part);
+        }
+        Some(())
+    }
+}
+
+/// For HTTP/2, which has no reasons.
+impl Head for Box<ResponseHeader> {
+    fn begin(status: StatusCode, _reason: &str, fields: usize, _bytes: usize, _body: usize) -> Option<Self> {
+        ResponseHeader::build_no_case(status, Some(fields + 2)).ok().map(Self::new)
+    }
+
+    fn add(&mut self, name: &str, value: &[u8], came: &Bytes) -> Option<()> {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let value = HeaderValue::from_maybe_shared(came.slice_ref(value)).ok()?;
+        self.append_header(name, value).is_ok().then_some(())
+    }
+}
+
+pub struct Ordinary<H> {
     pub status: StatusCode,
-    /// Its head for the client, as it came but for what belongs to the connection. The edge has a few lines to add.
-    pub head: Vec<u8>,
+    /// Its head for the client, as it came but for what belongs to the connection. The edge has a few fields to add.
+    pub head: H,
     pub is_dated: bool,
     /// Of the body.
     pub length: usize,
@@ -29,7 +71,7 @@ pub struct Ordinary {
 
 /// The answer that `bytes` begin with. `None` for whatever is out of the ordinary, and for what the client must not have
 /// as it is: a stream is watched, and `our_cookies` are not the application's to set.
-pub fn parse(bytes: &[u8], method: &Method, our_cookies: &[String]) -> Option<Ordinary> {
+pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) -> Option<Ordinary<H>> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -39,11 +81,8 @@ pub fn parse(bytes: &[u8], method: &Method, our_cookies: &[String]) -> Option<Or
     if response.version != Some(1) || status.is_informational() {
         return None;
     }
-    let mut head = Vec::with_capacity(body + ROOM + (bytes.len() - body).min(SHORT));
-    for part in [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", response.reason.unwrap_or_default().as_bytes()] {
-        head.extend_from_slice(part);
-    }
-    head.extend_from_slice(b"\r\n");
+    let reason = response.reason.unwrap_or_default();
+    let mut head = H::begin(status, reason, response.headers.len(), body, bytes.len() - body)?;
     let (mut length, mut keeps, mut is_dated) = (None, true, false);
     for field in response.headers.iter() {
         match Kind::of(field.name) {
@@ -65,9 +104,7 @@ pub fn parse(bytes: &[u8], method: &Method, our_cookies: &[String]) -> Option<Or
             Kind::NotPassed => continue,
             Kind::Cookie | Kind::Type | Kind::Other => {}
         }
-        for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
-            head.extend_from_slice(part);
-        }
+        head.add(field.name, field.value, bytes)?;
     }
     let length = if is_bodiless(status, method) { 0 } else { length? };
     Some(Ordinary { status, head, is_dated, length, body, keeps })
@@ -120,8 +157,8 @@ fn number(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str, method: &Method) -> Option<Ordinary> {
-        parse(text.as_bytes(), method, &["__Host-JWTCookie".into()])
+    fn parsed(text: &str, method: &Method) -> Option<Ordinary<Vec<u8>>> {
+        parse(&Bytes::copy_from_slice(text.as_bytes()), method, &["__Host-JWTCookie".into()])
     }
 
     #[test]

@@ -11,7 +11,7 @@ use pingora_core::protocols::{
 };
 
 use super::{Stream, Watch};
-use crate::proxy::{Client, Connection, NOBODY};
+use crate::proxy::{Client, Connection, peer_address};
 
 #[derive(Debug)]
 pub struct Facts {
@@ -72,8 +72,7 @@ impl Client for Stream {
     }
 
     fn address(&self) -> IpAddr {
-        let address = self.facts.socket.peer_addr().and_then(|address| address.as_inet());
-        address.map_or(NOBODY, |address| address.ip().to_canonical())
+        peer_address(self.facts.socket.peer_addr())
     }
 
     fn secured(&self) -> Option<Arc<Connection>> {

@@ -1,0 +1,122 @@
+//! Clients that speak HTTP/2: streams that Pingora has read the head of, and that have no body.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, request};
+use pingora::{Error, Result};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::HttpSession;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::answer::Answer;
+use super::response::{Ordinary, is_bodiless};
+use super::{Express, head};
+use crate::proxy::asking::{self, Asking};
+use crate::proxy::connection::Connection;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::headers;
+
+impl Express {
+    /// One stream. Gives it back where it is for Pingora.
+    pub async fn serve_stream(&self, session: ServerSession) -> Option<ServerSession> {
+        let connection = Connection::of(&session).cloned();
+        let ServerSession::H2(mut stream) = session else { return Some(session) };
+        let peer = asking::peer_address(stream.client_addr());
+        let is_tls = stream.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let snapshot = self.gateway.snapshot.load_full();
+        let (Some(connection), true) = (connection, is_tls && is_plain(&stream)) else {
+            return Some(ServerSession::H2(stream));
+        };
+        let asking = Asking { head: stream.req_header(), peer, is_tls, connection: Some(&connection) };
+        let Some((target, place)) = self.takes(&asking, None, &snapshot) else {
+            return Some(ServerSession::H2(stream));
+        };
+        let head = taken(&mut stream);
+        let asking = Asking { head: &head, peer, is_tls, connection: Some(&connection) };
+        connection.head_read();
+        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
+        stream.set_write_timeout(Some(exchange.snapshot.timeouts.write));
+        let mut answer = Http2 { stream: &mut stream, method: &head.method, status: 0, ended: false };
+        if self.conduct(&asking, &target, place, &mut answer, &mut exchange).await.is_err() {
+            // What broke off must not look as if it had ended.
+            stream.shutdown();
+        }
+        None
+    }
+}
+
+/// Whether a request has no body, and says nothing of one nor wants anything special. Its head stays to be looked at.
+fn is_plain(stream: &HttpSession) -> bool {
+    let request = stream.req_header();
+    [Method::GET, Method::HEAD].contains(&request.method)
+        && stream.is_body_done()
+        && !request.headers.keys().any(head::is_out_of_the_ordinary)
+}
+
+fn taken(stream: &mut HttpSession) -> request::Parts {
+    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+    std::mem::replace(stream.req_header_mut(), empty).into()
+}
+
+struct Http2<'a> {
+    stream: &'a mut HttpSession,
+    method: &'a Method,
+    /// 0 before there is one.
+    status: u16,
+    ended: bool,
+}
+
+impl Answer for Http2<'_> {
+    type Head = Box<ResponseHeader>;
+
+    fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn bytes(&self) -> usize {
+        self.stream.body_bytes_sent()
+    }
+
+    fn is_begun(&self) -> bool {
+        self.status != 0
+    }
+
+    /// A stream is none, and the others go on.
+    fn close(&mut self) {}
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.stream.idle()).poll(context).map(drop)
+    }
+
+    async fn head(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
+        let status = response.status;
+        let end = end || is_bodiless(status, self.method);
+        self.stream.write_response_header(response, end).map_err(Error::into_down)?;
+        // Interim ones are not passed on: h2 has no place for them.
+        if !status.is_informational() {
+            self.status = status.as_u16();
+            self.ended = end;
+        }
+        Ok(())
+    }
+
+    async fn passed(&mut self, ordinary: Ordinary<Self::Head>, request_id: &HeaderValue) -> Result<()> {
+        let mut head = ordinary.head;
+        head.insert_header(headers::REQUEST_ID.clone(), request_id.clone())?;
+        self.head(head, ordinary.length == 0).await
+    }
+
+    async fn piece(&mut self, bytes: Bytes, end: bool) -> Result<()> {
+        if self.ended || (bytes.is_empty() && !end) {
+            return Ok(());
+        }
+        self.ended = end;
+        self.stream.write_body(bytes, end).await.map_err(Error::into_down)
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.stream.finish().map_err(Error::into_down)
+    }
+}

@@ -1,0 +1,129 @@
+//! The short way and the long one for clients that speak HTTP/2: a field that it has for trailers sends a request the long
+//! way.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use crate::express::{SAID, edge_before, fields, saying};
+use crate::harness::client::{Client, Response, client};
+use crate::harness::frames::{END_STREAM, RST_STREAM, Wire, frame};
+use crate::harness::{Origin, edge, eventually, origin};
+
+const SHORT: bool = true;
+const LONG: bool = false;
+
+fn ask(client: &mut Client, way: bool, method: &'static str, path: &str, sent: &[(&str, &str)]) -> Response {
+    let mut asking = client.ask(method, &format!("https://iqueue.test{path}"));
+    for (name, value) in sent {
+        asking = asking.field(name, value);
+    }
+    if way == LONG { asking.field("te", "trailers").send() } else { asking.send() }
+}
+
+#[test]
+fn an_application_hears_the_same_either_way() {
+    let iqueue = origin("iqueue");
+    let edge = edge().service_with("iqueue", &iqueue, "access: public").start();
+    let mut client = client(edge.address()).http2();
+    let sent = [
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x_odd", "1"),
+        ("x-sentry-user", "eve"),
+        ("accept", "*/*"),
+        ("x-two", "1"),
+        ("x-two", "2"),
+        ("authorization", "Basic eDp5"),
+        ("x-empty", ""),
+    ];
+    let heard = [SHORT, LONG].map(|way| {
+        let answer = ask(&mut client, way, "GET", "/a/b?c=%64&e", &sent);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hello from iqueue"));
+        let seen = iqueue.last();
+        let fields = fields(&seen).into_iter().filter(|(name, _)| name != "te");
+        (seen.method.clone(), seen.target.clone(), fields.collect::<Vec<_>>())
+    });
+    assert_eq!(heard[0], heard[1]);
+    let said = |name: &str, value: &str| heard[0].2.contains(&(name.into(), value.into()));
+    assert!(said("host", "iqueue.test") && said("cookie", "a=1; b=2") && said("x-forwarded-for", "127.0.0.1"));
+}
+
+#[test]
+fn a_client_hears_the_same_either_way_whatever_the_application_says() {
+    for said in SAID {
+        let text = said.escape_ascii().to_string();
+        let application = saying(said);
+        let edge = edge_before(application.address);
+        let heard = [SHORT, LONG].map(|way| {
+            // A connection each, so that both begin with a new one to the application.
+            let answer = ask(&mut client(edge.address()).http2(), way, "GET", "/", &[]);
+            assert!(answer.header("date").is_some(), "{text}: {way}");
+            let differs = ["date", "x-request-id"];
+            let fields = answer.headers.iter().filter(|(name, _)| !differs.contains(&name.as_str()));
+            let mut fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {value:?}")).collect();
+            fields.sort();
+            let body = if answer.status == 502 { String::new() } else { answer.body };
+            (answer.status, fields, body)
+        });
+        assert_eq!(heard[0], heard[1], "{text}");
+    }
+}
+
+#[test]
+fn what_has_no_body_ends_with_its_head() {
+    let application = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+    let edge = edge_before(application.address);
+    let answer = ask(&mut client(edge.address()).http2(), SHORT, "HEAD", "/", &[]);
+    assert_eq!((answer.status, answer.header("content-length"), answer.body.as_str()), (200, Some("5"), ""));
+    let line = edge.access_log(1).remove(0);
+    assert_eq!((&line["protocol"], &line["bytes"]), (&"HTTP/2".into(), &0.into()));
+}
+
+#[test]
+fn a_refusal_has_its_body_and_none_for_head() {
+    let iqueue = origin("iqueue");
+    let edge = edge().service("iqueue", &iqueue).start();
+    let mut client = client(edge.address()).http2();
+    let refused = ask(&mut client, SHORT, "GET", "/", &[("accept", "application/json")]);
+    assert_eq!(refused.status, 401);
+    assert!(refused.body.contains("error"), "{}", refused.body);
+    let line = edge.access_log(1).remove(0);
+    assert_eq!((&line["status"], &line["bytes"]), (&401.into(), &refused.body.len().into()));
+    let refused = ask(&mut client, SHORT, "HEAD", "/", &[("accept", "application/json")]);
+    assert_eq!((refused.status, refused.body.as_str()), (401, ""));
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_reset_and_its_connection_goes_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").unwrap();
+        }
+    });
+    let edge = edge_before(address);
+    let mut wire = Wire::open(edge.address(), "iqueue.test", &[]);
+    for stream in [1, 3] {
+        wire.ask(stream, END_STREAM, "GET", &[]);
+        eventually("it is reset", || wire.heard().was_reset(stream));
+    }
+    assert!(!wire.is_closed());
+    let line = edge.access_log(1).remove(0);
+    assert_eq!((&line["status"], &line["bytes"], &line["error"]), (&200.into(), &5.into(), &"upstream_failed".into()));
+}
+
+#[test]
+fn a_client_that_resets_its_stream_while_the_application_thinks_is_noticed() {
+    let held = Origin::held();
+    let edge = edge().service_with("iqueue", &held, "access: public").start();
+    let mut wire = Wire::open(edge.address(), "iqueue.test", &[]);
+    wire.ask(1, END_STREAM, "GET", &[]);
+    eventually("the application has it", || held.count() == 1);
+    wire.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
+    let line = edge.access_log(1).remove(0);
+    assert_eq!((&line["status"], &line["error"]), (&499.into(), &"client_gone".into()));
+}
