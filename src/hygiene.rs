@@ -86,7 +86,9 @@ pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malform
     check_size(&request, limits)?;
     check_framing(&request)?;
     check_body(request.headers, limits)?;
-    if request.raw.is_some_and(has_odd_target) || !has_our_scheme(request.uri) {
+    // An HTTP/2 client's `?a` has no path, and would become a target that servers read in two ways.
+    let has_path = |uri: &Uri| uri.path_and_query().is_none_or(|target| target.as_str().starts_with('/'));
+    if request.raw.map_or_else(|| !has_path(request.uri), has_odd_target) || !has_our_scheme(request.uri) {
         return Err(Malformed::Target);
     }
     let authority = authority(&request)?;
@@ -169,7 +171,7 @@ fn has_form(target: &[u8]) -> bool {
     target.starts_with(b"/") || begins(b"http://") || begins(b"https://")
 }
 
-/// `:authority`, or the one Host field. Pingora has refused two of them, and two that differ.
+/// `:authority`, or the one Host field. Two of them, and two that differ, were refused before: by [`head`], or by Pingora.
 fn authority(request: &Incoming<'_>) -> Result<Authority, Malformed> {
     let text = match (request.uri.authority(), request.headers.get(header::HOST)) {
         (Some(authority), _) => authority.as_str(),

@@ -242,12 +242,14 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// What an application's answer becomes on its way to the client, but for its compression.
+    /// What an application's answer becomes on its way to the client, but for its compression. An ordinary answer goes
+    /// the short way past this, because `express::response` has seen that nothing here would change it but for the id.
     fn head_came(&self, asking: &Asking<'_>, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS && !asking.headers().contains_key(header::UPGRADE) {
             // Whatever followed would pass for a conversation. Pingora lets it through.
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
         }
+        check_coding(response)?;
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
         headers::rewrite_response(response, |fields| {
             fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
@@ -255,6 +257,16 @@ impl Gateway {
         // By the length that the application told.
         self.head_passed(asking, response, exchange)
     }
+}
+
+/// Nobody asked for a coding other than `chunked`, and nobody here can take it off.
+fn check_coding(response: &ResponseHeader) -> Result<()> {
+    let fields = response.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = fields.flat_map(|field| field.as_bytes().split(|b| *b == b','));
+    if codings.all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Ok(());
+    }
+    Err(Error::explain(ErrorType::InvalidHTTPHeader, "a transfer coding that is not `chunked`").into_up())
 }
 
 /// Where the request goes, once its route is known.

@@ -1,7 +1,7 @@
 //! What an application hears of a request, and what it may say to the browser: strip, then set.
 //!
-//! Runs in `upstream_request_filter`, after Pingora has taken out the hop-by-hop fields and those that `Connection`
-//! names, so that nobody can have our own removed.
+//! Runs after the hop-by-hop fields and those that `Connection` names are gone, so that nobody can have our own removed:
+//! Pingora has taken them out, or `express` has left such a request to it.
 
 use std::fmt::Write;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
 //! How a request is introduced to its application: which of the facts of an exchange `headers` is to say. Called by
-//! `upstream_request_filter`, for every server that is tried.
+//! `upstream_request_filter` and by `express`, for every server that is tried.
 
 use std::net::IpAddr;
 

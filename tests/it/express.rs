@@ -70,7 +70,7 @@ pub fn fields(seen: &Seen) -> Vec<(String, String)> {
 }
 
 /// What applications may say, and what is no answer.
-pub const SAID: [&[u8]; 17] = [
+pub const SAID: [&[u8]; 18] = [
     b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nX-From-Origin: 1\r\nX-From-Origin: 2\r\nDate: then\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
     b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
@@ -89,6 +89,7 @@ pub const SAID: [&[u8]; 17] = [
     b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     b"nonsense\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 ];
 
 #[test]

@@ -1,5 +1,5 @@
-//! The short way and the long one for clients that speak HTTP/2: a field that it has for trailers sends a request the long
-//! way.
+//! The short way and the long one for clients that speak HTTP/2: a field that announces trailers sends a request the long
+//! way, and goes no further.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ fn ask(client: &mut Client, way: bool, method: &'static str, path: &str, sent: &
     for (name, value) in sent {
         asking = asking.field(name, value);
     }
-    if way == LONG { asking.field("te", "trailers").send() } else { asking.send() }
+    if way == LONG { asking.field("trailer", "x").send() } else { asking.send() }
 }
 
 #[test]
@@ -36,13 +36,14 @@ fn an_application_hears_the_same_either_way() {
         ("x-two", "2"),
         ("authorization", "Basic eDp5"),
         ("x-empty", ""),
+        // As Firefox says.
+        ("te", "trailers"),
     ];
     let heard = [SHORT, LONG].map(|way| {
         let answer = ask(&mut client, way, "GET", "/a/b?c=%64&e", &sent);
         assert_eq!((answer.status, answer.body.as_str()), (200, "hello from iqueue"));
         let seen = iqueue.last();
-        let fields = fields(&seen).into_iter().filter(|(name, _)| name != "te");
-        (seen.method.clone(), seen.target.clone(), fields.collect::<Vec<_>>())
+        (seen.method.clone(), seen.target.clone(), fields(&seen))
     });
     assert_eq!(heard[0], heard[1]);
     let said = |name: &str, value: &str| heard[0].2.contains(&(name.into(), value.into()));
@@ -110,6 +111,7 @@ fn an_answer_that_breaks_off_is_reset_and_its_connection_goes_on() {
     for stream in [1, 3] {
         wire.ask(stream, END_STREAM, "GET", &[]);
         eventually("it is reset", || wire.heard().was_reset(stream));
+        assert!(wire.heard().is_answered(stream), "its head had come");
     }
     assert!(!wire.is_closed());
     let line = edge.access_log(1).remove(0);
@@ -126,4 +128,26 @@ fn a_client_that_resets_its_stream_while_the_application_thinks_is_noticed() {
     wire.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
     let line = edge.access_log(1).remove(0);
     assert_eq!((&line["status"], &line["error"]), (&499.into(), &"client_gone".into()));
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_an_answer_is_cut_off_and_others_of_its_connection_go_on() {
+    let large =
+        saying(Box::leak([&b"HTTP/1.1 200 OK\r\nContent-Length: 65535\r\n\r\n"[..], &[b'x'; 65535]].concat().into()));
+    let spare = origin("spare");
+    let pool = format!("{{servers: [\"{}\"]}}", large.address);
+    let edge = edge()
+        .service_with("iqueue", &spare, "access: public")
+        .pool("iqueue", &pool)
+        .server("timeouts: {write: 300ms}")
+        .start();
+    // No byte of a body may be sent.
+    let mut wire = Wire::open(edge.address(), "iqueue.test", &[(4, 0)]);
+    for stream in [1, 3] {
+        wire.ask(stream, END_STREAM, "GET", &[]);
+        eventually("it is reset", || wire.heard().was_reset(stream));
+    }
+    assert!(!wire.is_closed());
+    let line = edge.access_log(1).remove(0);
+    assert_eq!((&line["status"], &line["error"]), (&200.into(), &"client_gone".into()));
 }

@@ -16,7 +16,7 @@ pub trait Answer: Send {
     /// Of the answer whose head was written; 0 before there is one.
     fn status(&self) -> u16;
 
-    /// Of the body, written.
+    /// Of the body, on their way.
     fn bytes(&self) -> usize;
 
     /// Whether the client may have got something of it.

@@ -215,13 +215,6 @@ fn framing(method: &Method, response: &mut ResponseHeader, end: bool) -> Result<
         return Ok(Body::None);
     }
     if response.headers.contains_key(header::TRANSFER_ENCODING) {
-        let fields = response.headers.get_all(header::TRANSFER_ENCODING).iter();
-        let mut codings = fields.flat_map(|field| field.as_bytes().split(|b| *b == b','));
-        if !codings.all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
-            // Nobody asked for another, and nobody here can take it off.
-            let text = "a transfer coding that is not `chunked`";
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, text).into_up());
-        }
         // Some say it twice and do it once, and that is how it was read.
         response.insert_header(header::TRANSFER_ENCODING, "chunked").or_err(ErrorType::InternalError, "a coding")?;
         return Ok(Body::Chunked);

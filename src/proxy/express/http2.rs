@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, request};
+use http::{HeaderName, HeaderValue, Method, header, request};
 use pingora::{Error, Result};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::HttpSession;
@@ -39,10 +39,8 @@ impl Express {
         let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
         stream.set_write_timeout(Some(exchange.snapshot.timeouts.write));
         let mut answer = Http2 { stream: &mut stream, method: &head.method, status: 0, ended: false };
-        if self.conduct(&asking, &target, place, &mut answer, &mut exchange).await.is_err() {
-            // What broke off must not look as if it had ended.
-            stream.shutdown();
-        }
+        // A stream that breaks off is reset when it is dropped, after what was written before.
+        self.conduct(&asking, &target, place, &mut answer, &mut exchange).await.ok();
         None
     }
 }
@@ -50,14 +48,22 @@ impl Express {
 /// Whether a request has no body, and says nothing of one nor wants anything special. Its head stays to be looked at.
 fn is_plain(stream: &HttpSession) -> bool {
     let request = stream.req_header();
+    let is_odd = |(name, value): (&HeaderName, &HeaderValue)| {
+        // Firefox takes trailers, and applications over HTTP/1.1 have no way to send us any that we pass on.
+        let takes_trailers = *name == header::TE && value == "trailers";
+        !takes_trailers && head::is_out_of_the_ordinary(name)
+    };
     [Method::GET, Method::HEAD].contains(&request.method)
         && stream.is_body_done()
-        && !request.headers.keys().any(head::is_out_of_the_ordinary)
+        && !request.headers.iter().any(is_odd)
 }
 
+/// The head, less what belongs to the connection.
 fn taken(stream: &mut HttpSession) -> request::Parts {
     let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
-    std::mem::replace(stream.req_header_mut(), empty).into()
+    let mut head = request::Parts::from(std::mem::replace(stream.req_header_mut(), empty));
+    head.headers.remove(header::TE);
+    head
 }
 
 struct Http2<'a> {

@@ -77,14 +77,20 @@ impl Link {
                 .await,
             )?;
         }
-        Ok(bytes.freeze())
+        // It may be kept for a while, and is to take no more room than it counts for.
+        let is_roomy = bytes.len() < bytes.capacity() / 2;
+        Ok(if is_roomy { Bytes::copy_from_slice(&bytes) } else { bytes.freeze() })
     }
 
     /// Whether nothing has come that nobody asked for, as far as is known here; its end is that too.
     pub fn is_quiet(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        let looked = poll_fn(|context| {
+            let mut byte = [0];
+            Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut byte))
+        });
+        // Or a task that has done much in this turn would be told that nothing has come, without a look.
+        let looked = pin!(tokio::task::unconstrained(looked));
+        looked.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }
 

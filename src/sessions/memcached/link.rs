@@ -108,10 +108,16 @@ impl<Q: Question> Link<Q> {
     /// in flight, and as many of those wait as there may be.
     async fn wait_for_room(&self, job: Job<Q>, deadline: Instant) -> Result<(), StoreError> {
         let queue = self.queue.load_full();
-        match timeout_at(deadline, queue.send(job)).await {
-            Ok(sent) => sent.map_err(|_| ended()),
-            Err(_) => Err(StoreError::TimedOut),
+        let room = match timeout_at(deadline, queue.reserve()).await {
+            Ok(room) => room.map_err(|_| ended())?,
+            Err(_) => return Err(StoreError::TimedOut),
+        };
+        // Those who had room before have found the server gone.
+        if !self.breaker.admits(Instant::now) {
+            return Err(resting());
         }
+        room.send(job);
+        Ok(())
     }
 
     /// Starts an owner on the runtime that we are on, unless another asker just did.

@@ -31,6 +31,8 @@ pub fn rows() -> Vec<(&'static str, Fields, &'static str)> {
         ("131", changed(":scheme", "ftp"), ""),
         ("132", changed(":path", "http://evil/"), ""),
         ("132", changed(":path", "x"), ""),
+        ("132", changed(":path", "?x"), ""),
+        ("132", changed(":path", "?"), ""),
         ("132", changed(":path", ""), ""),
         ("132", changed(":path", "/a b"), ""),
         ("132", without(":path"), ""),
