@@ -10,8 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use http::header;
-use pingora_http::RequestHeader;
+use http::{HeaderValue, header};
 use sentry_edge::auth::cookie;
 use sentry_edge::auth::keys::Keys;
 use sentry_edge::auth::token::Tokens;
@@ -20,6 +19,7 @@ use sentry_edge::config::{Access, Credentials, OutagePolicy};
 use sentry_edge::host::{Authority, Host};
 use sentry_edge::hygiene::{self, Incoming, head};
 use sentry_edge::path::CanonicalPath;
+use sentry_edge::proxy::fields::Written;
 use sentry_edge::proxy::headers::{self, Forwarding};
 use sentry_edge::routes::Service;
 use sentry_edge::sessions::SessionId;
@@ -44,9 +44,9 @@ pub const PARTS: [(&str, Prepare); 14] = [
     ("token, remembered", token_cached),
     ("fingerprint", fingerprint),
     ("guard, store in memory", guard),
-    ("head, copied", copy),
-    ("head, copied and stripped", strip),
-    ("head, copied, stripped and set", set),
+    ("head, written as it came", write),
+    ("head, stripped and written", strip),
+    ("head, stripped, set and written", set),
     ("all of it", all),
 ];
 
@@ -128,19 +128,19 @@ fn guard() -> Run {
     })
 }
 
-fn copy() -> Run {
+fn write() -> Run {
     let world = World::new(10);
     Box::new(move || {
-        black_box(world.request.clone());
+        black_box(world.written().wire());
     })
 }
 
 fn strip() -> Run {
     let world = World::new(10);
     Box::new(move || {
-        let mut upstream = world.request.clone();
-        headers::rewrite(&mut upstream, |fields| headers::strip(fields, &world.snapshot));
-        black_box(upstream);
+        let mut upstream = world.written();
+        headers::strip(&mut upstream, &world.snapshot);
+        black_box(upstream.wire());
     })
 }
 
@@ -193,23 +193,24 @@ impl World {
         }
     }
 
-    fn upstream_head(&self, identity: &Identity, service: &Service) -> RequestHeader {
-        let mut upstream = self.request.clone();
-        let client = IpAddr::from([192, 0, 2, 7]);
+    fn written(&self) -> Written<'_> {
+        Written::of(black_box(&self.request), headers::MOST_SET)
+    }
+
+    fn upstream_head(&self, identity: &Identity, service: &Service) -> Vec<u8> {
+        let mut upstream = self.written();
         let forwarding = Forwarding {
-            client,
-            peer: client,
+            client: HeaderValue::from_static("192.0.2.7"),
+            peer: IpAddr::from([192, 0, 2, 7]),
             peer_is_trusted: false,
             host: &self.request.headers[header::HOST],
             port: 443,
             request_id: &self.request_id,
         };
-        headers::rewrite(&mut upstream, |fields| {
-            headers::strip(fields, &self.snapshot);
-            headers::join_cookies(fields, &self.snapshot.cookie_names, None);
-            headers::set(fields, &forwarding, &self.request.headers, Some((identity, service))).unwrap();
-        });
-        upstream
+        headers::strip(&mut upstream, &self.snapshot);
+        headers::join_cookies(&mut upstream, &self.snapshot.cookie_names, None);
+        headers::set(&mut upstream, &forwarding, &self.request.headers, Some((identity, service))).unwrap();
+        upstream.wire()
     }
 }
 

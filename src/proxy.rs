@@ -14,7 +14,7 @@ mod cut;
 mod decide;
 mod exchange;
 mod express;
-mod fields;
+pub mod fields;
 mod form;
 pub mod headers;
 mod introduction;

@@ -16,9 +16,8 @@ TITLE = "The hot path over HTTP/2"
 TEXT = (
     "The hot path over HTTP/2: four kept TLS connections with 16 streams each (`h2load -t1 -c4 -m16`), so that as many "
     "requests are under way as in `hot-path`, and what is said there of cores and turns holds here. All ask the application "
-    "over HTTP/1.1. Bare Pingora, as it is built here, speaks nothing else to clients either, and is left out. Latency is from "
-    "a request's head to the end of its answer, by h2load's log of each of them. It does not show what many connections with "
-    "few requests each cost, which is what browsers have, nor what bodies do."
+    "over HTTP/1.1. Latency is from a request's head to the end of its answer, by h2load's log of each of them. It does not "
+    "show what many connections with few requests each cost, which is what browsers have, nor what bodies do."
 )
 CLIENT = ("h2load", "--version")
 NEEDS = ["h2load"]
