@@ -27,6 +27,11 @@ impl Patience {
         self
     }
 
+    /// Until this moment, instead of any before; or for ever.
+    pub fn until(&mut self, until: Option<Instant>) {
+        self.until = until;
+    }
+
     /// Nobody is waited for.
     pub fn rest(&mut self) {
         self.until = None;

@@ -19,9 +19,10 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::express::Express;
+use crate::patience::Patience;
 
 tokio::task_local! {
     /// What the request being polled may be cut by. It lives in that request's own future and goes with it, so that it
@@ -32,9 +33,8 @@ tokio::task_local! {
 #[derive(Default)]
 struct Ends {
     signal: Option<oneshot::Receiver<()>>,
-    deadline: Option<Instant>,
-    /// Wakes us at the deadline, or at an earlier one that was moved since.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Moved with every piece of a body.
+    patience: Patience,
 }
 
 /// An HTTP application whose requests can be cut, and the short way beside it.
@@ -82,7 +82,7 @@ pub fn cut_on(signal: oneshot::Receiver<()>) -> Result<()> {
 
 /// From within a request: cut it at this moment, instead of any before; or at none.
 pub fn cut_at(deadline: Option<Instant>) -> Result<()> {
-    change(|ends| ends.deadline = deadline)
+    change(|ends| ends.patience.until(deadline))
 }
 
 fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
@@ -110,16 +110,7 @@ impl Ends {
                 Poll::Pending => {}
             }
         }
-        let Some(at) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        // Moved with every piece of a body, and looked at when the first of them would have been too late.
-        while timer.as_mut().poll(context).is_ready() {
-            if timer.deadline() >= at {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(at);
-        }
-        Poll::Pending
+        self.patience.poll(context)
     }
 }
 

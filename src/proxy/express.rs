@@ -1,9 +1,9 @@
 //! The short way, for what is asked most: requests without a body, over TLS, for applications that speak HTTP/1.1.
 //!
 //! Decisions, changes to heads, and the end of an exchange are those of every other request; connections to
-//! applications are made by Pingora, and rest in `idle`. What is left out is Pingora's proxy between the two sides: a pair of tasks, of channels and
-//! of queues for each request, for bodies that flow both ways at once. What is not sure to be of this kind is left to
-//! Pingora before anything was counted or changed.
+//! applications are made by Pingora, and rest in `idle`. What is left out is Pingora's proxy between the two sides: a
+//! pair of tasks, of channels and of queues for each request, for bodies that flow both ways at once. What is not sure
+//! to be of this kind is left to Pingora before anything was counted or changed.
 
 mod answer;
 mod application;

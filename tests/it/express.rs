@@ -48,6 +48,20 @@ pub fn saying(bytes: &'static [u8]) -> Saying {
     Saying { address, connections }
 }
 
+/// An application whose answer ends half-way, with its connection.
+pub fn breaking_off() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").unwrap();
+        }
+    });
+    address
+}
+
 /// One service for anybody, iqueue, with this application.
 pub fn edge_before(application: SocketAddr) -> Edge {
     let spare = origin("spare");
@@ -157,16 +171,7 @@ fn a_body_ends_where_its_length_says_and_what_comes_behind_it_reaches_nobody() {
 
 #[test]
 fn an_answer_that_breaks_off_does_not_look_whole() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for socket in listener.incoming() {
-            let mut socket = socket.unwrap();
-            let _ = socket.read(&mut [0; 4096]);
-            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").unwrap();
-        }
-    });
-    let edge = edge_before(address);
+    let edge = edge_before(breaking_off());
     let mut connection = raw(edge.address(), "iqueue.test");
     connection.send("GET / HTTP/1.1\r\nHost: iqueue.test\r\n\r\n");
     let heard = String::from_utf8(connection.rest()).unwrap();

@@ -1,10 +1,7 @@
 //! The short way and the long one for clients that speak HTTP/2: a field that announces trailers sends a request the long
 //! way, and goes no further.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-
-use crate::express::{SAID, edge_before, fields, saying};
+use crate::express::{SAID, breaking_off, edge_before, fields, saying};
 use crate::harness::client::{Client, Response, client};
 use crate::harness::frames::{END_STREAM, RST_STREAM, Wire, frame};
 use crate::harness::{Origin, edge, eventually, origin};
@@ -97,16 +94,7 @@ fn a_refusal_has_its_body_and_none_for_head() {
 
 #[test]
 fn an_answer_that_breaks_off_is_reset_and_its_connection_goes_on() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for socket in listener.incoming() {
-            let mut socket = socket.unwrap();
-            let _ = socket.read(&mut [0; 4096]);
-            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").unwrap();
-        }
-    });
-    let edge = edge_before(address);
+    let edge = edge_before(breaking_off());
     let mut wire = Wire::open(edge.address(), "iqueue.test", &[]);
     for stream in [1, 3] {
         wire.ask(stream, END_STREAM, "GET", &[]);
