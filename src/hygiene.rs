@@ -93,7 +93,7 @@ pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malform
     }
     let authority = authority(&request)?;
     check_expectation(request.headers)?;
-    upgrade::check(request.method, request.headers, &authority.host)?;
+    upgrade::check(request.method, request.headers, &authority)?;
     let path = CanonicalPath::of(request.uri.path()).map_err(|_| Malformed::Path)?;
     Ok(Target { authority, path })
 }

@@ -4,37 +4,61 @@
 //! what is none is refused here. Upgrades to anything else it strips. A page of a sibling host is same-site, so
 //! the token cookie travels with its handshake: only the Origin tells it from the application's own page.
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
 use super::Malformed;
-use crate::host::Host;
+use crate::host::Authority;
 
-pub fn check(method: &Method, headers: &HeaderMap, host: &Host) -> Result<(), Malformed> {
+/// The port of an `https` URL that names none.
+const HTTPS: u16 = 443;
+
+pub fn check(method: &Method, headers: &HeaderMap, authority: &Authority) -> Result<(), Malformed> {
     if !has_token(headers, &header::UPGRADE, "websocket") {
         return Ok(());
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(0, |key| key.len());
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     // Base64 of 16 bytes.
+    let key = alone(headers, &header::SEC_WEBSOCKET_KEY).is_ok_and(|key| key.is_some_and(|key| key.len() == 24));
+    let version = alone(headers, &header::SEC_WEBSOCKET_VERSION);
+    let version = version.is_ok_and(|version| version.is_some_and(|version| version == "13"));
     // A body before the conversation would be one more way to find its beginning elsewhere.
     let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let body = length || headers.contains_key(header::TRANSFER_ENCODING);
-    let whole =
-        method == Method::GET && !body && has_token(headers, &header::CONNECTION, "upgrade") && version && key == 24;
-    if whole && is_own_page(headers, host) { Ok(()) } else { Err(Malformed::Upgrade) }
+    let whole = method == Method::GET && !body && has_token(headers, &header::CONNECTION, "upgrade") && version && key;
+    if whole && is_own_page(headers, authority) { Ok(()) } else { Err(Malformed::Upgrade) }
 }
 
-fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+/// By bytes: a field with one that is no ASCII is there all the same.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Browsers always say where a handshake comes from; a client that does not is no browser, and nobody's page.
-fn is_own_page(headers: &HeaderMap, host: &Host) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+/// More than one field of a name that may stand once.
+struct Several;
+
+fn alone<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Several> {
+    let mut fields = headers.get_all(name).iter();
+    let first = fields.next();
+    if fields.next().is_some() { Err(Several) } else { Ok(first) }
+}
+
+/// Browsers always say where a handshake comes from; a client that does not is no browser, and has no page. An origin
+/// is scheme, host and port (RFC 6454 §4): on another port of this host there may be anybody.
+fn is_own_page(headers: &HeaderMap, authority: &Authority) -> bool {
+    let origin = match alone(headers, &header::ORIGIN) {
+        Ok(None) => return true,
+        Ok(Some(origin)) => origin,
+        Err(Several) => return false,
+    };
     let url = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok());
-    url.is_some_and(|url| url.scheme() == "https" && url.host_str() == Some(host.as_str()))
+    url.is_some_and(|url| {
+        url.scheme() == "https"
+            && url.host_str() == Some(authority.host.as_str())
+            && url.port().unwrap_or(HTTPS) == authority.port.unwrap_or(HTTPS)
+    })
 }
 
 #[cfg(test)]
@@ -49,12 +73,17 @@ mod tests {
         ("origin", "https://iqueue.test:8443"),
     ];
 
-    fn judge(method: &Method, fields: &[(&'static str, &'static str)]) -> Result<(), Malformed> {
+    fn judge_at(authority: &str, method: &Method, fields: &[(&'static str, &[u8])]) -> Result<(), Malformed> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            headers.append(*name, header::HeaderValue::from_static(value));
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        check(method, &headers, &Host::parse("iqueue.test").unwrap())
+        check(method, &headers, &Authority::parse(authority).unwrap())
+    }
+
+    fn judge(method: &Method, fields: &[(&'static str, &'static str)]) -> Result<(), Malformed> {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        judge_at("iqueue.test:8443", method, &fields)
     }
 
     #[test]
@@ -83,5 +112,63 @@ mod tests {
         let mut old = WHOLE.to_vec();
         old[2] = ("sec-websocket-version", "12");
         assert_eq!(judge(&Method::GET, &old), Err(Malformed::Upgrade));
+    }
+
+    #[test]
+    fn an_origin_is_this_host_on_this_port_and_stands_once() {
+        const OWN: Result<(), Malformed> = Ok(());
+        const FOREIGN: Result<(), Malformed> = Err(Malformed::Upgrade);
+        for (authority, origins, expected) in [
+            ("iqueue.test", &["https://iqueue.test"][..], OWN),
+            ("iqueue.test", &["https://iqueue.test:443"], OWN),
+            ("iqueue.test:443", &["https://iqueue.test"], OWN),
+            ("IQUEUE.test.", &["https://iqueue.test"], OWN),
+            ("iqueue.test", &["https://IQUEUE.test"], OWN),
+            ("iqueue.test:8443", &["https://iqueue.test:8443"], OWN),
+            ("iqueue.test", &["https://iqueue.test:1"], FOREIGN),
+            ("iqueue.test", &["https://IQUEUE.test:8443"], FOREIGN),
+            ("iqueue.test:8443", &["https://iqueue.test"], FOREIGN),
+            ("iqueue.test:8443", &["https://iqueue.test:443"], FOREIGN),
+            ("iqueue.test", &["http://iqueue.test:443"], FOREIGN),
+            ("iqueue.test", &["wss://iqueue.test"], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test:0"], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test:65536"], FOREIGN),
+            ("iqueue.test", &["iqueue.test"], FOREIGN),
+            ("iqueue.test", &[""], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test", "https://iqueue.test"], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test", "https://evil.test"], FOREIGN),
+            ("iqueue.test", &["https://evil.test", "https://iqueue.test"], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test, https://evil.test"], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test https://evil.test"], FOREIGN),
+        ] {
+            let mut fields: Vec<_> = WHOLE[..4].iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            fields.extend(origins.iter().map(|origin| ("origin", origin.as_bytes())));
+            assert_eq!(judge_at(authority, &Method::GET, &fields), expected, "{authority} {origins:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_makes_no_field_absent() {
+        let whole: Vec<_> = WHOLE.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let with = |at: usize, value: &'static [u8]| {
+            let mut fields = whole.clone();
+            fields[at].1 = value;
+            judge_at("iqueue.test:8443", &Method::GET, &fields)
+        };
+        assert_eq!(with(4, b"https://\xe9"), Err(Malformed::Upgrade), "an origin");
+        for upgrade in [&b"websocket,\xe9"[..], b"\xe9, websocket", b"h2c, websocket ,\xff"] {
+            let fields = [("upgrade", upgrade), ("origin", b"https://evil.test")];
+            assert_eq!(judge_at("iqueue.test", &Method::GET, &fields), Err(Malformed::Upgrade), "{upgrade:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_stand_once_stands_once() {
+        for field in
+            [("sec-websocket-version", "12"), ("sec-websocket-version", "13"), ("sec-websocket-key", WHOLE[3].1)]
+        {
+            let twice: Vec<_> = WHOLE.into_iter().chain([field]).collect();
+            assert_eq!(judge(&Method::GET, &twice), Err(Malformed::Upgrade), "{field:?}");
+        }
     }
 }

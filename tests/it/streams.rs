@@ -147,6 +147,28 @@ fn every_websocket_opens_though_the_application_answers_at_once() {
     });
 }
 
+#[test]
+fn a_websocket_is_opened_for_pages_of_this_host_and_port_alone() {
+    let scene = scene(LAZY);
+    let port = scene.edge.address().port();
+    let own = format!("iqueue.test:{port}");
+    for (host, origins, opens) in [
+        ("iqueue.test", &["https://iqueue.test"][..], true),
+        (own.as_str(), &[&*format!("https://iqueue.test:{port}")], true),
+        ("iqueue.test", &["https://iqueue.test:1"], false),
+        ("iqueue.test", &["https://IQUEUE.test:8443"], false),
+        (&own, &["https://iqueue.test"], false),
+        ("iqueue.test", &["https://iqueue.test", "https://dextor.test"], false),
+        ("iqueue.test", &["https://dextor.test", "https://iqueue.test"], false),
+    ] {
+        let origins_sent: String = origins.iter().map(|origin| format!("Origin: {origin}\r\n")).collect();
+        let head =
+            scene.websocket_head("/ws").replace("Host: iqueue.test\r\n", &format!("Host: {host}\r\n{origins_sent}"));
+        let status = raw(scene.edge.address(), "iqueue.test").send(head).status();
+        assert_eq!(status, if opens { 101 } else { 400 }, "{host} {origins:?}");
+    }
+}
+
 // What keeps a session.
 
 #[test]
