@@ -42,11 +42,12 @@ impl<'a> Asking<'a> {
         &self.head.headers
     }
 
-    /// Whether a request's own word on where it comes from counts: it was sent by a trusted proxy, and not through one
-    /// that passes on whatever it gets.
+    /// Whether a request's own word on where it comes from counts: it was sent by a trusted proxy that reads what it
+    /// passes on. A balancer that speaks the PROXY protocol passes on bytes, so what a request on its connection says
+    /// was said by the client, however much the address is trusted that the balancer names.
     pub fn is_believed(&self, trusted: &[IpNet]) -> bool {
-        let is_anonymous = self.connection.is_some_and(|connection| connection.is_anonymous);
-        !is_anonymous && is_trusted(self.peer, trusted)
+        let is_introduced = self.connection.is_some_and(|connection| connection.is_introduced);
+        !is_introduced && is_trusted(self.peer, trusted)
     }
 
     /// For a reply that tells of a problem.

@@ -25,8 +25,8 @@ pub struct Connection {
     reading: AtomicU8,
     /// What the client was shown over TLS.
     shown: Option<Shown>,
-    /// From a balancer that did not say for whom: nothing that is said on it of its origin is believed.
-    pub is_anonymous: bool,
+    /// By a balancer that speaks the PROXY protocol: nothing that a request on it says of its origin is believed.
+    pub is_introduced: bool,
     /// Why what came on it is not served; nothing is from then on.
     refused: OnceLock<Malformed>,
     /// The peer's address as applications are told it.

@@ -13,14 +13,14 @@ use crate::proxy::is_trusted;
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     pub address: SocketAddr,
-    /// A balancer that did not say for whom it came. It passes on bytes, so what the requests on the connection say
-    /// of their origin is some client's word, however much the balancer is trusted.
-    pub is_anonymous: bool,
+    /// Whether a balancer has said whose it is, or has come for itself, by the PROXY protocol. It passes on bytes, so
+    /// what requests on the connection say of their origin is some client's word, however much the balancer is trusted.
+    pub is_introduced: bool,
 }
 
 impl Caller {
     pub fn direct(address: SocketAddr) -> Self {
-        Self { address, is_anonymous: false }
+        Self { address, is_introduced: false }
     }
 }
 
@@ -34,8 +34,8 @@ impl Service {
             return Err("untrusted_proxy");
         }
         match tokio::time::timeout(self.handshake, read_header(socket)).await {
-            Ok(Ok(Source::Client(address))) => Ok(Caller::direct(address)),
-            Ok(Ok(Source::Unsaid)) => Ok(Caller { address: peer, is_anonymous: true }),
+            Ok(Ok(Source::Client(address))) => Ok(Caller { address, is_introduced: true }),
+            Ok(Ok(Source::Unsaid)) => Ok(Caller { address: peer, is_introduced: true }),
             Ok(Err(Malformed)) | Err(_) => Err("proxy_header"),
         }
     }

@@ -45,7 +45,7 @@ impl Service {
                 (Transport::Tls(Box::new(stream)), Some(Arc::new(tls)), http2)
             }
         };
-        connection.is_anonymous = caller.is_anonymous;
+        connection.is_introduced = caller.is_introduced;
         let connection = Arc::new(connection);
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();

@@ -4,7 +4,7 @@
 //! Pingora's HTTP application.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ where
             Ok(caller) => caller,
             Err(reason) => return service.refused(reason),
         };
-        let Ok(_place) = service.place(caller.address.ip()) else { return service.refused("address") };
+        let Ok(_place) = service.place(caller) else { return service.refused("address") };
         let Some(stream) = service.establish(socket, caller, tls).await else { return };
         service.converse(&app, stream).await;
     });
@@ -205,11 +205,13 @@ impl Drop for Open {
 struct Crowded;
 
 impl Service {
-    /// Trusted proxies stand for many clients, and are not counted.
-    fn place(&self, address: IpAddr) -> Result<Option<Place>, Crowded> {
+    /// A trusted proxy's connections stand for many clients, and are not counted. Behind the PROXY protocol each stands
+    /// for one: whoever is named there counts, also with an address that is trusted, and so does a balancer that names
+    /// nobody.
+    fn place(&self, caller: Caller) -> Result<Option<Place>, Crowded> {
         let Some(clients) = &self.clients else { return Ok(None) };
-        let snapshot = clients.snapshot.load();
-        if is_trusted(address, &snapshot.trusted_proxies) {
+        let (snapshot, address) = (clients.snapshot.load(), caller.address.ip());
+        if !caller.is_introduced && is_trusted(address, &snapshot.trusted_proxies) {
             return Ok(None);
         }
         clients.crowd.enter(address, snapshot.limits.connections_per_address).map(Some).ok_or(Crowded)

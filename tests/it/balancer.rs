@@ -121,6 +121,64 @@ fn connections_are_counted_by_the_client_and_not_by_the_balancer() {
     eventually("counted", || refused(&edge, "https", "address") == 1.0);
 }
 
+/// What a balancer may say of a client whose address is trusted: itself, or somebody in its network.
+fn within_trusted() -> Vec<(Vec<u8>, &'static str)> {
+    let mapped = |last: [u8; 4]| {
+        let address = [&[0; 10][..], &[0xff, 0xff], &last].concat();
+        v2(0x21, 0x21, &[&address[..], &[0; 16], &[1, 2, 3, 4]].concat())
+    };
+    let inet = [&[10, 1, 2, 3, 10, 0, 0, 1][..], &[1, 2, 3, 4]].concat();
+    vec![
+        (b"PROXY TCP4 10.1.2.3 10.0.0.1 51234 443\r\n".to_vec(), "10.1.2.3"),
+        (b"PROXY TCP6 ::ffff:10.1.2.3 ::1 51234 443\r\n".to_vec(), "10.1.2.3"),
+        (b"PROXY TCP4 127.0.0.1 10.0.0.1 51234 443\r\n".to_vec(), "127.0.0.1"),
+        (v2(0x21, 0x11, &inet), "10.1.2.3"),
+        (mapped([10, 1, 2, 3]), "10.1.2.3"),
+        (mapped([127, 0, 0, 1]), "127.0.0.1"),
+        (UNKNOWN.to_vec(), "127.0.0.1"),
+        (v2(0x20, 0, b""), "127.0.0.1"),
+        (v2(0x21, 0, b""), "127.0.0.1"),
+    ]
+}
+
+const WITHIN: &str = "127.0.0.1\", \"10.0.0.0/8";
+
+#[test]
+fn nobody_behind_a_balancer_is_believed_however_trusted_the_address() {
+    let iqueue = origin("iqueue");
+    let edge = behind(&iqueue, WITHIN, "");
+    for (header, client) in within_trusted() {
+        let told = String::from_utf8_lossy(&header).into_owned();
+        let mut connection = Raw::announced(&header, edge.address(), "iqueue.test").unwrap();
+        // By the fast path, and by the full one.
+        for method in ["GET", "POST"] {
+            let fields =
+                "X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Request-ID: mine\r\nContent-Length: 0\r\n";
+            connection.send(format!("{method} / HTTP/1.1\r\nHost: iqueue.test\r\n{fields}\r\n"));
+            assert_eq!(connection.status(), 200, "{told}");
+            let seen = iqueue.last();
+            assert_eq!(seen.one("x-forwarded-for").unwrap(), client, "{told}");
+            assert_eq!(seen.one("x-real-ip").unwrap(), client, "{told}");
+            assert_ne!(seen.one("x-request-id").unwrap(), "mine", "{told}");
+        }
+    }
+}
+
+#[test]
+fn everybody_behind_a_balancer_has_limits_however_trusted_the_address() {
+    let iqueue = origin("iqueue");
+    for (header, _) in within_trusted() {
+        let told = String::from_utf8_lossy(&header).into_owned();
+        let edge = behind(&iqueue, WITHIN, ", limits: {connections_per_address: 2, requests_per_second: 3}");
+        let open = || Raw::announced(&header, edge.address(), "iqueue.test");
+        let (mut first, second) = (open().unwrap(), open());
+        assert!(second.is_ok() && open().is_err(), "{told}");
+        let fields = |at: usize| format!("X-Forwarded-For: 203.0.113.{at}\r\n");
+        let statuses: Vec<u16> = (0..30).map(|at| ask(&mut first, &fields(at))).collect();
+        assert!(statuses.contains(&429), "{told}: {statuses:?}");
+    }
+}
+
 #[test]
 fn a_listener_that_nobody_may_speak_to_is_a_fault() {
     let iqueue = origin("iqueue");
