@@ -10,6 +10,9 @@ use http::{HeaderMap, Method, header};
 use crate::clock::UnixTime;
 use crate::host::Host;
 
+/// Stands for the value of a field that cannot be read as text.
+const UNREADABLE: &str = "\u{fffd}";
+
 /// The facts of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
@@ -39,9 +42,10 @@ pub enum FetchSite {
 }
 
 impl<'a> Head<'a> {
-    /// A field as text; `None` when absent or not ASCII.
+    /// A field as text, the first of its name; `None` when absent. One with a byte that is no ASCII is not absent: it
+    /// reads as [`UNREADABLE`], which is none of the values that anything is decided by.
     pub fn field(&self, name: impl header::AsHeaderName) -> Option<&'a str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
+        self.headers.get(name).map(|value| value.to_str().unwrap_or(UNREADABLE))
     }
 
     /// Whether a person opened this as a page, so that a redirect or a form makes sense to whoever asked.
@@ -87,7 +91,11 @@ impl<'a> Head<'a> {
         self.field("sec-fetch-dest").is_some_and(|dest| dest != "document")
     }
 
+    /// Browsers say it once: of two fields nobody can tell which is the browser's.
     pub fn fetch_site(&self) -> FetchSite {
+        if self.headers.get_all("sec-fetch-site").iter().nth(1).is_some() {
+            return FetchSite::CrossSite;
+        }
         match self.field("sec-fetch-site") {
             Some("same-origin") => FetchSite::SameOrigin,
             Some("same-site") => FetchSite::SameSite,
@@ -114,5 +122,40 @@ impl<'a> Head<'a> {
             url.push_str(query);
         }
         url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn with<T>(fields: &[(&'static str, &[u8])], judge: impl FnOnce(&Head<'_>) -> T) -> T {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let (host, now) = (Host::placeholder(), UnixTime::from_seconds(0));
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let (method, port, path, query) = (&Method::GET, None, "/", None);
+        judge(&Head { method, headers: &headers, host: &host, port, path, query, client, request_id: "", now })
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_read_is_not_absent() {
+        for odd in [&b"\xe9"[..], b"none\xff", b"\x80navigate"] {
+            assert_eq!(with(&[("sec-fetch-site", odd)], |head| head.fetch_site()), FetchSite::CrossSite, "{odd:?}");
+            let page: (&str, &[u8]) = ("accept", b"text/html");
+            assert!(!with(&[("sec-fetch-mode", odd), page], |head| head.is_navigation()), "{odd:?}");
+            assert!(with(&[("sec-fetch-dest", odd), page], |head| head.is_embedded()), "{odd:?}");
+            assert!(with(&[("referer", odd)], |head| head.field("referer").is_some()), "{odd:?}");
+        }
+        assert_eq!(with(&[], |head| head.fetch_site()), FetchSite::Absent);
+        assert_eq!(with(&[("sec-fetch-site", b"none")], |head| head.fetch_site()), FetchSite::None);
+        for second in ["none", "cross-site"] {
+            let fields: [(&str, &[u8]); 2] = [("sec-fetch-site", b"none"), ("sec-fetch-site", second.as_bytes())];
+            assert_eq!(with(&fields, |head| head.fetch_site()), FetchSite::CrossSite, "{second}");
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! Who the client is: the peer of the connection, or whom a trusted proxy says that it stands for.
+//! Who the client is: the peer of the connection, or the client that a trusted proxy names.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -17,8 +17,9 @@ pub fn identify(asking: &Asking<'_>, exchange: &mut Exchange) {
     let trusted = &exchange.snapshot.trusted_proxies;
     let believed = asking.is_believed(trusted);
     exchange.client = Some(if believed { address(asking.peer, asking.headers(), trusted) } else { asking.peer });
-    let theirs = asking.headers().get(&headers::REQUEST_ID).filter(|_| believed);
-    exchange.request_id = theirs.and_then(RequestId::of).unwrap_or_else(RequestId::fresh);
+    exchange.is_of_proxy = believed && !asking.headers().contains_key(&headers::FORWARDED_FOR);
+    let theirs = believed.then(|| RequestId::of(asking.headers())).flatten();
+    exchange.request_id = theirs.unwrap_or_else(RequestId::fresh);
 }
 
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
@@ -27,15 +28,15 @@ pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 }
 
 /// The nearest address in `X-Forwarded-For` that is no trusted proxy, read from the right: what stands further
-/// left was said by that client itself. Without trust in the peer the header says nothing.
+/// left was said by that client itself. An element that is no address ends the walk at the last one on its right, as
+/// only proxies write there. Without trust in the peer the field says nothing.
 pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     if !is_trusted(peer, trusted) {
         return peer;
     }
-    let fields: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
     let mut client = peer;
-    for text in fields.iter().rev().flat_map(|field| field.rsplit(',')) {
-        let Ok(address) = text.trim().parse::<IpAddr>() else { break };
+    for element in forwarded_for(headers).rev().filter(|element| !element.is_empty()) {
+        let Some(address) = element_address(element) else { break };
         client = address;
         if !is_trusted(address, trusted) {
             break;
@@ -44,29 +45,100 @@ pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     client
 }
 
+/// The elements of all `X-Forwarded-For` fields, which are one list (RFC 9110 §5.3), trimmed. They are bytes: a field
+/// that were passed over because one of its bytes is no ASCII would take the proxy's own words with it.
+pub fn forwarded_for(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let fields = headers.get_all(&headers::FORWARDED_FOR).iter();
+    fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// An address, as most proxies write it, or with a port and with brackets, as Azure's gateway and IIS do.
+fn element_address(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?;
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let address: IpAddr = text.parse().ok().or_else(with_port).or_else(bare)?;
+    Some(address.to_canonical())
+}
+
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
-    fn client(peer: &str, forwarded: &[&str]) -> String {
+    fn client(peer: &str, forwarded: &[&[u8]]) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
+            headers.append(&headers::FORWARDED_FOR, HeaderValue::from_bytes(value).unwrap());
         }
         address(peer.parse().unwrap(), &headers, &["10.0.0.0/8".parse().unwrap()]).to_string()
     }
 
     #[test]
     fn nobody_is_believed_by_default() {
-        assert_eq!(client("192.0.2.1", &["1.2.3.4"]), "192.0.2.1");
+        assert_eq!(client("192.0.2.1", &[b"1.2.3.4"]), "192.0.2.1");
     }
 
     #[test]
     fn a_trusted_proxy_is_believed_about_its_own_peer_alone() {
-        assert_eq!(client("10.0.0.1", &["6.6.6.6, 192.0.2.7"]), "192.0.2.7");
-        assert_eq!(client("10.0.0.1", &["6.6.6.6", "192.0.2.7, 10.0.0.9"]), "192.0.2.7");
-        assert_eq!(client("::ffff:10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &[b"6.6.6.6, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &[b"6.6.6.6", b"192.0.2.7, 10.0.0.9"]), "192.0.2.7");
+        assert_eq!(client("::ffff:10.0.0.1", &[b"192.0.2.7"]), "192.0.2.7");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
-        assert_eq!(client("10.0.0.1", &["unknown"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_walk_at_the_last_one_on_its_right() {
+        let unreadable: [&[u8]; 16] = [
+            b"\xe9",
+            b"\x80\xff",
+            "é".as_bytes(),
+            b"\t\xa0",
+            b"unknown",
+            b"_hidden",
+            b"-",
+            b"x",
+            b"1.2.3",
+            b"999.1.1.1",
+            b"\"",
+            b"for=6.6.6.6",
+            b"6.6.6.6 7.7.7.7",
+            b"6.6.6.6;7.7.7.7",
+            b"[6.6.6.6]",
+            b"fe80::1%eth0",
+        ];
+        for odd in unreadable {
+            let list = |parts: &[&[u8]]| parts.join(&b", "[..]);
+            let told = String::from_utf8_lossy(odd);
+            assert_eq!(client("10.0.0.1", &[odd]), "10.0.0.1", "{told}");
+            assert_eq!(client("10.0.0.1", &[&list(&[odd, b"192.0.2.7"])]), "192.0.2.7", "{told}");
+            assert_eq!(client("10.0.0.1", &[odd, b"192.0.2.7"]), "192.0.2.7", "{told}");
+            assert_eq!(
+                client("10.0.0.1", &[&list(&[b"6.6.6.6", odd, b"192.0.2.7", b"10.0.0.9"])]),
+                "192.0.2.7",
+                "{told}"
+            );
+            // On its right there are trusted proxies alone, or nobody: what stands on its left was not said by them.
+            assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd])]), "10.0.0.1", "{told}");
+            assert_eq!(client("10.0.0.1", &[b"6.6.6.6", odd]), "10.0.0.1", "{told}");
+            assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd, b"10.0.0.9"])]), "10.0.0.9", "{told}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_have_a_port_and_brackets_and_an_empty_element_is_none() {
+        for (element, address) in [
+            (&b"203.0.113.7:51234"[..], "203.0.113.7"),
+            (b"[2001:db8::7]:443", "2001:db8::7"),
+            (b"[2001:db8::7]", "2001:db8::7"),
+            (b"2001:db8::7", "2001:db8::7"),
+            (b"::ffff:203.0.113.7", "203.0.113.7"),
+            (b"[::ffff:203.0.113.7]:1", "203.0.113.7"),
+            (b" \t203.0.113.7\t ", "203.0.113.7"),
+        ] {
+            let list = [b"6.6.6.6, ", element, b", , 10.0.0.9:80,"].concat();
+            assert_eq!(client("10.0.0.1", &[&list, b""]), address, "{}", String::from_utf8_lossy(element));
+        }
     }
 }

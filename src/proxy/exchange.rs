@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
+use super::headers;
 use super::stream::Watched;
 use crate::auth::Identity;
 use crate::drain::InFlight;
@@ -23,6 +24,8 @@ pub struct Exchange {
     pub _in_flight: InFlight,
     /// `request_filter`: who asks, behind proxies that are trusted.
     pub client: Option<IpAddr>,
+    /// `request_filter`: whether the request is a trusted proxy's own, such as a health check: it names no client.
+    pub is_of_proxy: bool,
     /// `request_filter`: ours, or a trusted proxy's.
     pub request_id: RequestId,
     /// `request_filter`: the service whose host was asked.
@@ -71,10 +74,12 @@ impl RequestId {
         HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut text)).map(Self).unwrap_or_default()
     }
 
-    /// Somebody else's, if it looks like one.
-    pub fn of(theirs: &HeaderValue) -> Option<Self> {
+    /// The one that a request brings, if it looks like one. Where there are several nobody can say which is whose.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut fields = headers.get_all(&headers::REQUEST_ID).iter();
+        let (Some(theirs), None) = (fields.next(), fields.next()) else { return None };
         let plain = theirs.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
-        (plain && theirs.len() <= 64).then(|| Self(theirs.clone()))
+        (plain && (1..=64).contains(&theirs.len())).then(|| Self(theirs.clone()))
     }
 
     pub fn value(&self) -> &HeaderValue {
@@ -97,6 +102,7 @@ impl Exchange {
             snapshot,
             _in_flight: in_flight,
             client: None,
+            is_of_proxy: false,
             request_id: RequestId::default(),
             service: None,
             route: 0,

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use pingora::{ErrorType, OrErr};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::client::forwarded_for;
 use super::fields::Fields;
 use crate::auth::cookie::{parts, value_in};
 use crate::auth::{Identity, Source};
@@ -29,7 +30,7 @@ pub struct Forwarding<'a> {
     pub request_id: &'a HeaderValue,
 }
 
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Who the client has shown itself to be over TLS, as Envoy writes it.
 pub static CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -138,11 +139,18 @@ pub fn value(text: String) -> pingora::Result<HeaderValue> {
     HeaderValue::try_from(text).or_err(ErrorType::InvalidHTTPHeader, "no value for a field")
 }
 
-/// A trusted proxy's chain and that proxy itself. It may have said it in several fields, which are one list
-/// (RFC 9110 §5.3).
+/// A trusted proxy's chain and that proxy itself, as one field (RFC 9110 §5.3). An element with a byte that is no text
+/// is left out; it must not take its neighbours with it, nor make an application that cannot read it read none.
 fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<HeaderValue> {
-    let said = received.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned);
-    value(said.chain([forwarding.peer.to_string()]).collect::<Vec<_>>().join(", "))
+    let mut text = String::with_capacity(64);
+    let is_text = |element: &&[u8]| element.iter().all(|byte| (b' '..=b'~').contains(byte));
+    for element in forwarded_for(received).filter(|element| !element.is_empty()).filter(is_text) {
+        text.push_str(std::str::from_utf8(element).unwrap_or_default());
+        text.push_str(", ");
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{}", forwarding.peer);
+    value(text)
 }
 
 fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service) -> pingora::Result<()> {

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::asking::Asking;
-use super::client::is_trusted;
 use super::cut::cut_at;
 use super::decide::Decision;
 use super::destination;
@@ -20,14 +19,16 @@ use crate::reply::Reply;
 
 impl Gateway {
     /// Counts a request against its client's rate: of its service once that is known, and else in all. `429` when
-    /// that is used up. A trusted proxy's clients have theirs, and it itself has none.
+    /// that is used up. A trusted proxy's clients have theirs, and what it asks itself is not counted. Where it names
+    /// a client that cannot be made out, the request counts as the proxy's: else a client could say something that
+    /// nobody can read and have no limit at all.
     pub(super) fn too_fast(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Option<Decision> {
         let snapshot = &exchange.snapshot;
         let (service, limit) = match &exchange.service {
             None => (None, snapshot.limits.requests_per_second),
             Some(service) => (Some(&service.name), service.requests_per_second),
         };
-        let client = exchange.client.filter(|client| !is_trusted(*client, &snapshot.trusted_proxies))?;
+        let client = exchange.client.filter(|_| !exchange.is_of_proxy)?;
         let asker = Asker { network: Network::of(client), service: service.cloned() };
         let wait = snapshot.rates.take(asker, limit?, self.clock.now()).err()?;
         exchange.reason = Some("requests_per_second");

@@ -73,6 +73,8 @@ mod gate;
 mod crowds;
 // Behind a balancer that speaks the PROXY protocol.
 mod balancer;
+// Behind a proxy that says for whom it asks.
+mod behind_nginx;
 // TLS with clients that come again.
 mod handshakes;
 // What single hosts ask of connections: a least version, a client's certificate.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::client::{connect, connect_after};
 use super::runtime;
@@ -42,6 +42,16 @@ pub fn raw(edge: SocketAddr, name: &str) -> Raw {
 pub fn raw_plain(address: SocketAddr) -> Raw {
     let stream = runtime().block_on(TcpStream::connect(address)).unwrap();
     Raw { stream: Box::new(stream), received: Vec::new() }
+}
+
+/// The same, from another address of this machine.
+pub fn raw_plain_from(source: [u8; 4], address: SocketAddr) -> Raw {
+    let connect = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((source, 0)))?;
+        socket.connect(address).await
+    };
+    Raw { stream: Box::new(runtime().block_on(connect).unwrap()), received: Vec::new() }
 }
 
 impl Raw {
