@@ -85,5 +85,7 @@ mod renewal;
 mod command_line;
 // The demonstration: one command, and the whole flow with what it made on the spot.
 mod demo;
+// What a machine has to have for the tests to run: nothing that only an earlier run leaves behind.
+mod fresh_machine;
 // The house rules: floors, lengths, documents in step with the code.
 mod tidy;
