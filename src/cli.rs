@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Warnings;
 use crate::users::sqlite::SqliteError;
 
 /// An edge proxy with inline single sign-on.
@@ -92,6 +93,11 @@ impl Failure {
             }
         }
     }
+}
+
+/// Prints what is to be said of a configuration that has no faults.
+fn warn(warnings: &Warnings) {
+    eprint!("{warnings}");
 }
 
 impl From<SqliteError> for Failure {

@@ -8,6 +8,7 @@ mod check;
 pub mod fault;
 pub mod file;
 mod lines;
+mod permissions;
 mod reading;
 pub mod secret;
 mod server;
@@ -19,8 +20,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::host::Host;
-pub use fault::Faults;
+pub use fault::{Faults, Warnings};
 pub use file::{Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
+pub use permissions::warn_of_permissions;
 pub use secret::{Secret, SecretSource};
 pub use server::{Admin, Limits, Listener, Server, Timeouts};
 pub use services::{

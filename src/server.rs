@@ -6,6 +6,7 @@
 mod admin;
 mod api;
 mod caller;
+mod check;
 mod crowd;
 mod establish;
 pub mod frames;
@@ -53,6 +54,7 @@ use crate::users::clerk::Clerk;
 use api::{Api, Token};
 use listener::{AllBound, Clients, Secured, Service, bind_all};
 
+pub use check::check;
 pub use outside::session_store;
 pub use start_error::StartError;
 
@@ -85,17 +87,6 @@ pub struct Edge {
     runtime: Option<Runtime>,
 }
 
-/// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
-pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Loaded), Faults> {
-    let (config, mut faults) = config::read(file)?;
-    let loaded = Loaded::read(&config, clock, &Certificates::default(), &mut faults);
-    Token::read(&config.server.admin, &mut faults);
-    match (faults.is_empty(), loaded) {
-        (true, Some(loaded)) => Ok((config, loaded)),
-        _ => Err(faults),
-    }
-}
-
 impl Edge {
     /// Starts an edge from a configuration file.
     pub fn start(file: &Path, clock: Clock) -> Result<Self, StartError> {
@@ -110,6 +101,7 @@ impl Edge {
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else {
             return Err(StartError::Config(faults));
         };
+        check::warn(&faults.warnings());
         metrics.operation.started(clock.now().seconds());
 
         let runtime = runtime(&config).map_err(StartError::Runtime)?;

@@ -19,7 +19,7 @@ use crate::auth::streams::Streams;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::clock::Clock;
-use crate::config::{Config, Faults, Limits, OutagePolicy, Sessions, Timeouts};
+use crate::config::{self, Config, Faults, Limits, OutagePolicy, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::rates::Rates;
@@ -105,6 +105,7 @@ impl Loaded {
         let branding = branding(config, faults);
         let now = clock.now();
         let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, now, faults)).collect();
+        config::warn_of_permissions(config, faults);
         if let Sessions::Memcached { servers, .. } = &config.sessions {
             for (at, server) in servers.iter().enumerate() {
                 if let Err(fault) = memcached::check(&server.address) {

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod client_certificate;
+pub mod expiry;
 pub mod failure;
 mod policies;
 mod tickets;

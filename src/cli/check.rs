@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Sessions};
 use crate::metrics::Metrics;
@@ -20,12 +20,19 @@ pub struct Check {
     /// Also dial the session store and every server of every pool.
     #[arg(long)]
     connect: bool,
+    /// Take warnings for faults: exit 1 where there is one.
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Check {
     pub fn carry_out(self) -> Result<(), Failure> {
         let path = self.file.path()?;
-        let (config, _) = server::check(path, &Clock::default()).map_err(Failure::because)?;
+        let (config, warnings) = server::check(path, &Clock::default()).map_err(Failure::because)?;
+        if self.strict && !warnings.is_empty() {
+            return Err(Failure::because(warnings));
+        }
+        warn(&warnings);
         if self.connect {
             connect(&config)?;
         }

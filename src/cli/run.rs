@@ -6,7 +6,7 @@ use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, warn};
 use crate::clock::Clock;
 use crate::config::Level;
 use crate::server::Edge;
@@ -24,7 +24,8 @@ impl Run {
     pub fn carry_out(self) -> Result<(), Failure> {
         let path = self.file.path()?;
         if self.test {
-            crate::server::check(path, &Clock::default()).map_err(Failure::because)?;
+            let (_, warnings) = crate::server::check(path, &Clock::default()).map_err(Failure::because)?;
+            warn(&warnings);
             println!("{}: good", path.display());
             return Ok(());
         }

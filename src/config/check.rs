@@ -1,7 +1,9 @@
 //! From the document's shapes to checked types: one conversion that reports every fault and never stops at
 //! the first. A faulty part is replaced by a default, so that what depends on it can still be looked at.
 
+mod identity_headers;
 mod pool_tls;
+mod sense;
 mod sentry;
 mod server;
 mod services;
@@ -26,7 +28,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let record_interval = time(file.sessions.record_interval, seconds(30));
     let stream_interval = time(file.sessions.stream_interval, seconds(10));
     let services = check.services(file.services, &sentry, &pools, on_outage);
-    Config {
+    let config = Config {
         server: check.server(file.server),
         log: check.log(file.log),
         tls,
@@ -38,7 +40,9 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         sentry,
         services,
         pools,
-    }
+    };
+    check.warn(&config);
+    config
 }
 
 /// What every part of the conversion needs.

@@ -1,22 +1,26 @@
-//! What is wrong with a configuration: every fault with its place, what is wrong and what to write.
+//! What is wrong with a configuration: every fault with its place, what is wrong and what to write. Beside them stand
+//! warnings, with which it is served all the same.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::lines::Lines;
 
-/// All faults of one file, printed as `FILE:LINE: key.path: what is wrong; what to write`.
+/// All faults and warnings of one file, each printed as one line: `FILE:LINE: key.path: what is wrong; what to write`.
+/// A warning has `warning: ` before what is wrong.
 #[derive(Debug)]
 pub struct Faults {
     file: PathBuf,
     lines: Lines,
     list: Vec<Fault>,
+    warnings: Vec<Fault>,
     /// Lists that an element was taken out of, and which, each as it was counted then.
     taken: Vec<(String, usize)>,
     /// Values that were taken out for what was said of them; that they are missing now is no news.
     unread: Vec<String>,
 }
 
+/// Or a warning: which of them says the list that it stands in.
 #[derive(Debug)]
 struct Fault {
     line: Option<usize>,
@@ -25,9 +29,20 @@ struct Fault {
     write: String,
 }
 
+/// What is to be said of a configuration that has no faults: each warning as it is printed, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings(Vec<String>);
+
 impl Faults {
     pub fn new(file: &Path, text: &str) -> Self {
-        Self { file: file.to_owned(), lines: Lines::of(text), list: Vec::new(), taken: Vec::new(), unread: Vec::new() }
+        Self {
+            file: file.to_owned(),
+            lines: Lines::of(text),
+            list: Vec::new(),
+            warnings: Vec::new(),
+            taken: Vec::new(),
+            unread: Vec::new(),
+        }
     }
 
     /// Adds a fault at `key`, e.g. `services.iqueue.routes[0].path`. Its line is that of the key, or of the
@@ -39,6 +54,20 @@ impl Faults {
         }
         let line = self.lines.find(&key);
         self.list.push(Fault { line, key, what: what.into(), write: write.into() });
+    }
+
+    /// Adds a warning at `key`: the configuration can be served, and does not do what its writer may expect of it.
+    pub fn warn(&mut self, key: impl Into<String>, what: impl Into<String>, write: impl Into<String>) {
+        let key = self.as_written(key.into());
+        let warning = Fault { line: self.lines.find(&key), key, what: what.into(), write: write.into() };
+        self.warnings.push(warning);
+    }
+
+    /// The warnings so far.
+    pub fn warnings(&self) -> Warnings {
+        let mut sorted: Vec<&Fault> = self.warnings.iter().collect();
+        sorted.sort_by_key(|warning| warning.line);
+        Warnings(sorted.into_iter().map(|warning| self.print(warning, "warning: ")).collect())
     }
 
     pub fn add_at_line(&mut self, line: Option<usize>, what: impl Into<String>, write: impl Into<String>) {
@@ -70,6 +99,11 @@ impl Faults {
         key
     }
 
+    /// The configuration file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Whether anything at `key` or below it is wrong.
     pub fn concern(&self, key: &str) -> bool {
         let key = self.as_written(key.to_owned());
@@ -77,10 +111,12 @@ impl Faults {
         self.list.iter().any(|fault| fault.key.strip_prefix(&key).is_some_and(below))
     }
 
+    /// Whether there is no fault; warnings are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
+    /// Faults, warnings apart.
     pub fn len(&self) -> usize {
         self.list.len()
     }
@@ -89,23 +125,39 @@ impl Faults {
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
+
+    /// One line, without its end.
+    fn print(&self, fault: &Fault, severity: &str) -> String {
+        let line = fault.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let key = if fault.key.is_empty() { String::new() } else { format!(": {}", fault.key) };
+        format!("{}{line}{key}: {severity}{}; {}", self.file.display(), fault.what, fault.write)
+    }
 }
 
+/// Faults and warnings together, in the order of the file.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sorted: Vec<&Fault> = self.list.iter().collect();
-        sorted.sort_by_key(|fault| fault.line);
-        for fault in sorted {
-            write!(f, "{}", self.file.display())?;
-            if let Some(line) = fault.line {
-                write!(f, ":{line}")?;
-            }
-            if !fault.key.is_empty() {
-                write!(f, ": {}", fault.key)?;
-            }
-            writeln!(f, ": {}; {}", fault.what, fault.write)?;
-        }
-        Ok(())
+        let faults = self.list.iter().map(|fault| (fault, ""));
+        let warnings = self.warnings.iter().map(|warning| (warning, "warning: "));
+        let mut sorted: Vec<(&Fault, &str)> = faults.chain(warnings).collect();
+        sorted.sort_by_key(|(fault, _)| fault.line);
+        sorted.into_iter().try_for_each(|(fault, severity)| writeln!(f, "{}", self.print(fault, severity)))
+    }
+}
+
+impl Warnings {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for Warnings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().try_for_each(|warning| writeln!(f, "{warning}"))
     }
 }
 

@@ -25,6 +25,13 @@ pub struct Service {
     pub routes: Vec<Route>,
 }
 
+impl Service {
+    /// The names of the pools that it leads to, some of them more than once.
+    pub fn pools(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(|route| route.pool.as_str())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct IdentityHeaders {
     pub user: HeaderName,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Edge;
 use super::api::Token;
+use super::{Edge, check};
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{Loaded, Snapshot};
 
@@ -29,6 +29,7 @@ impl Edge {
         // Taken up by a new process alone, but one with a fault would keep that from starting.
         Token::read(&config.server.admin, &mut faults);
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else { return Err(faults) };
+        check::warn(&faults.warnings());
         let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
         let snapshot = Snapshot::build(&config, files, &self.lasting, &ports);
         let config = Arc::new(config);

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ring::digest::{Context, SHA256};
@@ -15,9 +14,8 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::{self, Config, Faults};
 use crate::metrics::Metrics;
 use crate::snapshot;
+use crate::tls::expiry::{Nearness, days_left};
 use crate::tls::{self, Certificates};
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub struct Renewal {
     /// For messages.
@@ -32,15 +30,6 @@ pub struct Renewal {
 /// What the files hold, as far as two states of them have to be told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Print(Vec<u8>);
-
-/// How near the end of a certificate is, as far as that is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Nearness {
-    Far,
-    Month,
-    Week,
-    Ended,
-}
 
 impl Renewal {
     /// Never ends.
@@ -116,7 +105,7 @@ impl Renewal {
                 continue;
             }
             *so_far = nearness;
-            let (at, days) = (ends.rfc3339(), ends.since(now).as_secs() / DAY.as_secs());
+            let (at, days) = (ends.rfc3339(), days_left(*ends, now));
             match nearness {
                 Nearness::Ended => log::error!("the certificate of {name} has ended, at {at}: renew it"),
                 _ => log::warn!("the certificate of {name} ends in {days} days, at {at}: renew it"),
@@ -147,30 +136,5 @@ impl Print {
             context.update(bytes.as_ref().map_or(&[][..], |bytes| bytes));
         }
         Self(context.finish().as_ref().to_vec())
-    }
-}
-
-impl Nearness {
-    fn of(ends: UnixTime, now: UnixTime) -> Self {
-        match ends.since(now) {
-            left if left.is_zero() => Self::Ended,
-            left if left <= 7 * DAY => Self::Week,
-            left if left <= 30 * DAY => Self::Month,
-            _ => Self::Far,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_comes_near_in_steps() {
-        let now = UnixTime::from_seconds(1_000_000_000);
-        for (left, nearness) in [(31, Nearness::Far), (30, Nearness::Month), (7, Nearness::Week), (0, Nearness::Ended)]
-        {
-            assert_eq!(Nearness::of(now.plus(left * DAY), now), nearness, "{left}");
-        }
     }
 }

@@ -15,6 +15,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::expiry::ends_soon;
 use crate::clock::UnixTime;
 use crate::config::{self, Faults};
 use crate::host::HostPattern;
@@ -28,6 +29,8 @@ pub struct Certificates {
     wildcard: HashMap<Box<str>, Shown>,
     /// The first name of each, and when it ends.
     ends: Vec<(String, UnixTime)>,
+    /// Where each stands in the file, in the order of `ends`.
+    places: Vec<String>,
     /// What has been read, for whoever reads the same again.
     known: HashMap<Print, Shown>,
 }
@@ -65,6 +68,7 @@ impl Certificates {
     fn file(&mut self, place: &str, shown: &Shown, faults: &mut Faults) {
         let label = shown.names.first().map(HostPattern::to_string).unwrap_or_default();
         self.ends.push((label, shown.ends));
+        self.places.push(place.to_owned());
         for name in shown.names.iter() {
             let (map, key) = match name {
                 HostPattern::Exact(host) => (&mut self.exact, host.as_str()),
@@ -88,6 +92,15 @@ impl Certificates {
     /// The first name of each, and when it ends.
     pub fn ends(&self) -> &[(String, UnixTime)] {
         &self.ends
+    }
+
+    /// Adds a warning for each whose end is near.
+    pub fn warn_of_ends(&self, now: UnixTime, faults: &mut Faults) {
+        for ((_, ends), place) in self.ends.iter().zip(&self.places) {
+            if let Some(what) = ends_soon(*ends, now) {
+                faults.warn(format!("{place}.certificate"), what, "renew it");
+            }
+        }
     }
 
     pub fn for_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {

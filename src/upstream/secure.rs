@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::clock::UnixTime;
 use crate::config::{ClientKey, Faults, PoolTls};
+use crate::tls::expiry::{end_of, ends_soon};
 
 /// What a pool's files hold, read and found good.
 #[derive(Debug)]
@@ -49,6 +50,10 @@ impl Secure {
                 return None;
             }
         };
+        if let Some(what) = client.as_ref().and_then(|(_, ends)| ends_soon((*ends)?, now)) {
+            faults.warn(format!("{}.client_certificate", written.place), what, "renew it");
+        }
+        let client = client.map(|(pair, _)| pair);
         let mut group = [0; 8];
         group.copy_from_slice(&context.finish().as_ref()[..8]);
         Some(Self { server_name: written.server_name.clone(), issuers, client, group: u64::from_ne_bytes(group) })
@@ -84,10 +89,15 @@ fn load_issuers(written: &PoolTls, context: &mut Context) -> Result<Option<Arc<[
     Ok(Some(wrapped.into()))
 }
 
-fn load_client(files: &ClientKey, now: UnixTime, context: &mut Context) -> Result<Arc<CertKey>, FileFault> {
+/// The pair, and when the certificate ends.
+fn load_client(
+    files: &ClientKey,
+    now: UnixTime,
+    context: &mut Context,
+) -> Result<(Arc<CertKey>, Option<UnixTime>), FileFault> {
     let chain = read_chain("client_certificate", &files.certificate)?;
-    let ends = X509Certificate::from_der(&chain[0]).map(|(_, first)| first.validity().not_after.timestamp());
-    if ends.is_ok_and(|ends| u64::try_from(ends).unwrap_or_default() <= now.seconds()) {
+    let ends = end_of(&chain[0]);
+    if ends.is_some_and(|ends| ends <= now) {
         let what = format!("{} has ended", files.certificate.display());
         return Err(FileFault { key: "client_certificate", what, write: "renew it" });
     }
@@ -104,7 +114,8 @@ fn load_client(files: &ClientKey, now: UnixTime, context: &mut Context) -> Resul
         })
     })?;
     chain.iter().for_each(|certificate| context.update(certificate));
-    Ok(Arc::new(CertKey::new(chain.iter().map(|der| der.to_vec()).collect(), key.secret_der().to_vec())))
+    let pair = CertKey::new(chain.iter().map(|der| der.to_vec()).collect(), key.secret_der().to_vec());
+    Ok((Arc::new(pair), ends))
 }
 
 /// The certificates of a PEM file, one at least, which Pingora parses as well, and does not expect to fail.

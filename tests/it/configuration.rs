@@ -10,10 +10,10 @@ use sentry_edge::config;
 use crate::harness::certificates::ca;
 use crate::harness::edge::HMAC_KEY;
 use crate::harness::process::{sentry_edge, text};
-use crate::harness::{edge, free_address, memcached, origin};
+use crate::harness::{edge, free_address, memcached, origin, write_private};
 
 /// Nothing is wrong with it, and most of what there is stands in it.
-const GOOD: &str = r#"server:
+pub const GOOD: &str = r#"server:
   threads: 2
   listeners:
     - address: "127.0.0.1:8443"
@@ -176,9 +176,9 @@ const ROWS: &[Row] = &[
 ];
 
 /// A folder with all files that a configuration may name, and `text` in it as edge.yaml.
-fn folder(text: &str) -> (tempfile::TempDir, PathBuf) {
+pub fn folder(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let write = |name: &str, text: &str| write_private(folder.path().join(name), text);
     let certificate = ca().issue(&["sentry.test", "iqueue.test", "dextor.test"]);
     let ended = ca().issue_ended(&["sentry.test", "iqueue.test", "dextor.test"]);
     write("edge.pem", &certificate.pem);
@@ -192,18 +192,18 @@ fn folder(text: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, file)
 }
 
-struct Checked {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Checked {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-fn run(arguments: &[&str]) -> Checked {
+pub fn run(arguments: &[&str]) -> Checked {
     let output = sentry_edge(arguments);
     Checked { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
-fn check(file: &Path) -> Checked {
+pub fn check(file: &Path) -> Checked {
     run(&["check", "-c", file.to_str().unwrap()])
 }
 
@@ -218,7 +218,7 @@ fn marked_line(text: &str, row: &Row) -> Option<usize> {
     Some(text[..at].lines().count().max(1) + usize::from(text[..at].ends_with('\n')))
 }
 
-fn without_marks(text: &str) -> String {
+pub fn without_marks(text: &str) -> String {
     text.replace(['«', '»'], "").replace("SECRET", HMAC_KEY)
 }
 
@@ -590,7 +590,8 @@ fn whatever_is_written_the_parser_answers_with_a_configuration_or_with_faults() 
             Ok((_, faults)) => {
                 faulty += 1;
                 let said = faults.to_string();
-                assert_eq!(said.lines().count(), faults.len(), "round {round}: a fault is one line: {said}");
+                let lines = faults.len() + faults.warnings().iter().count();
+                assert_eq!(said.lines().count(), lines, "round {round}: a fault is one line: {said}");
                 assert!(!said.contains(HMAC_KEY), "round {round}: {said}\n{text}");
             }
             Err(faults) => {

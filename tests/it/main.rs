@@ -63,6 +63,8 @@ mod tokens;
 mod cookies;
 // Configurations with faults: each is named, all at once, with its line.
 mod configuration;
+// What is no fault and is said all the same: by `check`, at start and at a reload.
+mod warnings;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
 // HTTP/2 from clients that mean no good.

@@ -181,15 +181,24 @@ impl Check<'_> {
     }
 
     fn login(&mut self, login: file::Login) -> Login {
-        let bounded = |value: Option<usize>, default: usize, most: usize| value.unwrap_or(default).clamp(1, most);
+        let mut bounded = |key: &str, value: Option<usize>, default: usize, most: usize| {
+            let bounded = value.unwrap_or(default).clamp(1, most);
+            if value.is_some_and(|value| value != bounded) {
+                let what = format!("out of bounds, so it is {bounded}");
+                self.faults.warn(format!("sentry.login.{key}"), what, format!("write 1 to {most}"));
+            }
+            bounded
+        };
+        let workers = bounded("workers", login.workers, 1, 64);
+        let queue = bounded("queue", login.queue, 64, 10_000);
         Login {
             failures_per_account: login.failures_per_account.unwrap_or(Rate { count: 5, per: seconds(900) }),
             failures_per_address: login.failures_per_address.unwrap_or(Rate { count: 30, per: seconds(900) }),
             title: login.title.unwrap_or_else(|| "Sign in".into()),
             text: login.text,
             logo: login.logo.map(|path| self.path(&path)),
-            workers: bounded(login.workers, 1, 64),
-            queue: bounded(login.queue, 64, 10_000),
+            workers,
+            queue,
             deadline: time(login.deadline, seconds(10)),
         }
     }

@@ -3,40 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
-
-use http::HeaderName;
+use std::time::Duration;
 
 use super::{Check, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
+use crate::config::units::Time;
 use crate::config::{
-    Access, Credentials, ForwardToken, IdentityHeaders, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer,
-    PoolTimeouts, Route, Sentry, Service,
+    Access, Credentials, ForwardToken, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer, PoolTimeouts, Route,
+    Sentry, Service,
 };
 use crate::host::{Host, HostPattern};
-
-/// Header names, in lower case, that an identity may not go by: those that HTTP or the edge itself has a use for.
-const SPOKEN_FOR: &[&str] = &[
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-request-id",
-    "x-sentry-assertion",
-];
 
 /// Which service a host belongs to.
 type Taken = HashMap<HostPattern, Arc<str>>;
@@ -58,10 +34,11 @@ impl Check<'_> {
             let hosts = self.hosts(&place, &service.hosts, sentry, &taken);
             taken.extend(hosts.iter().map(|host| (host.clone(), Arc::clone(&name))));
             let routes = self.routes(&place, &service, pools);
+            let idle_timeout = self.idle_timeout(&place, service.idle_timeout, sentry.token.lifetime);
             services.push(Service {
                 name,
                 hosts,
-                idle_timeout: time(service.idle_timeout, seconds(1800)).min(sentry.token.lifetime),
+                idle_timeout,
                 forward_token: service.forward_token.unwrap_or(ForwardToken::None),
                 requests_per_second: self
                     .per_second(&format!("{place}.requests_per_second"), service.requests_per_second),
@@ -72,6 +49,15 @@ impl Check<'_> {
             });
         }
         services
+    }
+
+    fn idle_timeout(&mut self, place: &str, written: Option<Time>, lifetime: Duration) -> Duration {
+        if written.is_some_and(|time| time.0 > lifetime) {
+            let most = humantime::format_duration(lifetime);
+            let what = format!("longer than sentry.token.lifetime, so it is {most}");
+            self.faults.warn(format!("{place}.idle_timeout"), what, format!("write {most} or less"));
+        }
+        time(written, seconds(1800)).min(lifetime)
     }
 
     /// Names become label values, audiences and parts of log lines.
@@ -197,34 +183,6 @@ impl Check<'_> {
             self.fault(key, "nobody could sign in", "write [cookie], [bearer] or both");
         }
         Credentials { cookie: list.contains(&Credential::Cookie), bearer: list.contains(&Credential::Bearer) }
-    }
-
-    fn identity_headers(&mut self, place: &str, written: &file::IdentityHeaders) -> IdentityHeaders {
-        let mut header = |key: &str, written: &Option<String>, default: &'static str| {
-            let name = written.as_deref().unwrap_or(default);
-            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            let key = format!("{place}.identity_headers.{key}");
-            let parsed: Option<HeaderName> = name.parse().ok().filter(|_| plain);
-            if parsed.as_ref().is_some_and(|name| SPOKEN_FOR.contains(&name.as_str())) {
-                self.faults.add(&key, format!("`{name}` says something else already"), "choose another name");
-            }
-            parsed.unwrap_or_else(|| {
-                self.faults.add(key, format!("`{name}` is no header name"), "use letters, digits and -");
-                HeaderName::from_static("x-forwarded-user")
-            })
-        };
-        let headers = IdentityHeaders {
-            user: header("user", &written.user, "X-Forwarded-User"),
-            email: header("email", &written.email, "X-Forwarded-Email"),
-            roles: header("roles", &written.roles, "X-Forwarded-Groups"),
-        };
-        let IdentityHeaders { user, email, roles } = &headers;
-        let known = |key: &str| !self.faults.concern(&format!("{place}.identity_headers.{key}"));
-        if (user == email || user == roles || email == roles) && ["user", "email", "roles"].iter().all(|key| known(key))
-        {
-            self.fault(format!("{place}.identity_headers"), "one name for two things", "give each a name of its own");
-        }
-        headers
     }
 
     pub(super) fn pools(&mut self, written: BTreeMap<String, file::Pool>) -> Vec<Pool> {

@@ -13,6 +13,7 @@ use sentry_edge::users::{Email, Grants, NewUser, Password, StoredHash, UserName,
 use super::certificates::ca;
 use super::client::{Client, Response, client};
 use super::origin::Origin;
+use super::write_private;
 
 pub const PASSWORD: &str = "correct horse battery staple";
 pub const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -215,20 +216,20 @@ impl Builder {
             names.push(&wildcards);
         }
         let certificate = ca().issue(&names);
-        std::fs::write(folder.path().join("edge.pem"), certificate.pem).unwrap();
-        std::fs::write(folder.path().join("edge.key"), certificate.key).unwrap();
+        write_private(folder.path().join("edge.pem"), certificate.pem);
+        write_private(folder.path().join("edge.key"), certificate.key);
         for (at, names) in self.certificates.iter().enumerate() {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let certificate = ca().issue(&names);
-            std::fs::write(folder.path().join(format!("extra{at}.pem")), certificate.pem).unwrap();
-            std::fs::write(folder.path().join(format!("extra{at}.key")), certificate.key).unwrap();
+            write_private(folder.path().join(format!("extra{at}.pem")), certificate.pem);
+            write_private(folder.path().join(format!("extra{at}.key")), certificate.key);
         }
-        std::fs::write(folder.path().join("ca.pem"), &ca().pem).unwrap();
+        write_private(folder.path().join("ca.pem"), &ca().pem);
         for (name, content) in &self.files {
-            std::fs::write(folder.path().join(name), content).unwrap();
+            write_private(folder.path().join(name), content);
         }
         let file = folder.path().join("edge.yaml");
-        std::fs::write(&file, self.yaml()).unwrap();
+        write_private(&file, self.yaml());
         let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), Clock::default()).unwrap();
         for (name, services, roles) in &self.users {
             let new = NewUser {

@@ -1,0 +1,31 @@
+//! What can be said of a configuration without serving it, and its warnings when it is served.
+
+use std::path::Path;
+
+use super::api::Token;
+use crate::clock::Clock;
+use crate::config::{self, Config, Faults, Warnings};
+use crate::snapshot::Loaded;
+use crate::tls::Certificates;
+
+/// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
+pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {
+    let (config, mut faults) = config::read(file)?;
+    let loaded = Loaded::read(&config, clock, &Certificates::default(), &mut faults);
+    Token::read(&config.server.admin, &mut faults);
+    if let Some(loaded) = &loaded {
+        // A running edge has a task that warns of them, day by day.
+        loaded.tls.certificates.warn_of_ends(clock.now(), &mut faults);
+    }
+    match (faults.is_empty(), loaded) {
+        (true, Some(_)) => Ok((config, faults.warnings())),
+        _ => Err(faults),
+    }
+}
+
+/// Says what is to be said of a configuration that is taken up.
+pub(super) fn warn(warnings: &Warnings) {
+    for warning in warnings.iter() {
+        log::warn!("{warning}");
+    }
+}

@@ -1,0 +1,64 @@
+//! How near the end of a certificate is, as far as that is told: said by `check`, at start, and by the task that looks
+//! at certificate files.
+
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::clock::UnixTime;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nearness {
+    Far,
+    Month,
+    Week,
+    Ended,
+}
+
+impl Nearness {
+    pub fn of(ends: UnixTime, now: UnixTime) -> Self {
+        match ends.since(now) {
+            left if left.is_zero() => Self::Ended,
+            left if left <= 7 * DAY => Self::Week,
+            left if left <= 30 * DAY => Self::Month,
+            _ => Self::Far,
+        }
+    }
+}
+
+/// Whole days until then.
+pub fn days_left(ends: UnixTime, now: UnixTime) -> u64 {
+    ends.since(now).as_secs() / DAY.as_secs()
+}
+
+/// What is to be said of a certificate that ends soon, if it does.
+pub fn ends_soon(ends: UnixTime, now: UnixTime) -> Option<String> {
+    let near = Nearness::of(ends, now) > Nearness::Far;
+    near.then(|| format!("it ends in {} days, at {}", days_left(ends, now), ends.rfc3339()))
+}
+
+/// `None` when it is no X.509 certificate.
+pub fn end_of(der: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(UnixTime::from_seconds(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_comes_near_in_steps() {
+        let now = UnixTime::from_seconds(1_000_000_000);
+        for (left, nearness) in [(31, Nearness::Far), (30, Nearness::Month), (7, Nearness::Week), (0, Nearness::Ended)]
+        {
+            let ends = now.plus(left * DAY);
+            assert_eq!(Nearness::of(ends, now), nearness, "{left}");
+            assert_eq!(ends_soon(ends, now).is_some(), nearness > Nearness::Far, "{left}");
+        }
+        assert!(ends_soon(now.plus(12 * DAY), now).unwrap().starts_with("it ends in 12 days, at "));
+    }
+}
