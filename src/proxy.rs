@@ -7,6 +7,7 @@ mod address;
 mod answer;
 mod asking;
 mod attempt;
+mod body;
 mod client;
 mod compress;
 mod connection;
@@ -148,21 +149,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange)?;
-        // What passes after an upgrade is a conversation and has no size.
-        if session.as_downstream().was_upgraded() {
-            return Ok(());
-        }
-        exchange.body_bytes += body.as_ref().map_or(0, Bytes::len);
-        if exchange.body_bytes > exchange.snapshot.limits.body_bytes {
-            self.metrics.limit_reached("body_too_large");
-            return Err(Error::new_down(ErrorType::HTTPStatus(413)));
-        }
-        if body.is_some() && pace::drips(session, exchange) {
-            self.metrics.limit_reached("body_rate");
-            return Err(Error::new_down(ErrorType::ReadTimedout));
-        }
-        pace::body_came(session, exchange, end)
+        self.body_passes(session, body, end, exchange)
     }
 
     async fn response_filter(

@@ -21,6 +21,7 @@ pub mod openssl;
 pub mod origin;
 pub mod process;
 pub mod raw;
+pub mod recorder;
 pub mod streaming;
 pub mod visitor;
 

@@ -36,6 +36,8 @@ mod grpc;
 mod hosts;
 // Several requests on one connection, when it ends, and bodies that are asked for first.
 mod keepalive;
+// Request bodies in every cut, byte for byte at the application.
+mod bodies;
 // Responses that are compressed on their way, and those that are not.
 mod compression;
 // Requests that could be read in two ways, and paths that could.

@@ -66,6 +66,14 @@ pub struct Wire {
     host: String,
     writer: WriteHalf<TlsStream<TcpStream>>,
     heard: Arc<Mutex<Heard>>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Wire {
+    /// Both halves, so that the connection ends.
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 impl Wire {
@@ -73,8 +81,8 @@ impl Wire {
     pub fn silent(edge: SocketAddr, host: &str) -> Self {
         let (reader, writer) = tokio::io::split(runtime().block_on(connect(edge, host, &[b"h2"])).unwrap());
         let heard = Arc::new(Mutex::new(Heard::default()));
-        runtime().spawn(listen(reader, Arc::clone(&heard)));
-        Self { host: host.into(), writer, heard }
+        let reader = runtime().spawn(listen(reader, Arc::clone(&heard)));
+        Self { host: host.into(), writer, heard, reader }
     }
 
     /// With the preface and these settings, by number and value.
@@ -97,6 +105,11 @@ impl Wire {
             };
             matches!(tokio::time::timeout(Duration::from_secs(5), sent).await, Ok(Ok(())))
         })
+    }
+
+    /// Ends the connection, as far as it is this side's.
+    pub fn close(&mut self) {
+        runtime().block_on(self.writer.shutdown()).ok();
     }
 
     /// A request without a body, and without its end if `flags` do not say so.
