@@ -21,9 +21,11 @@ pub mod headers;
 mod introduction;
 mod line;
 mod pace;
+mod private;
 mod rescue;
 mod stream;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::{Error, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -125,9 +128,23 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         // Of a further attempt: Pingora shows the filters again what it has kept of the body.
         exchange.body_bytes = 0;
-        let (server, _) = attempt::next(exchange)?;
+        exchange.upstream_owner = private::owner(&Asking::of(session), destination(exchange)?.0, exchange);
+        let owner = exchange.upstream_owner;
+        let (server, _) = attempt::next(exchange, owner)?;
         let (pool, read_timeout) = destination(exchange)?;
-        Ok(Box::new(pool.peer(server, read_timeout, session.as_downstream().is_upgrade_req())))
+        Ok(Box::new(pool.peer(server, read_timeout, session.as_downstream().is_upgrade_req(), owner)))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _descriptor: RawFd,
+        _digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        private::check_shared(destination(exchange)?.0, exchange.upstream_owner, reused)
     }
 
     async fn upstream_request_filter(
@@ -237,6 +254,12 @@ impl Gateway {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
         }
         check_coding(response)?;
+        if private::challenges(&response.headers)
+            && let (Some(server), Ok((pool, _))) = (exchange.tried.last(), destination(exchange))
+        {
+            // Before the connection goes back to a pool.
+            pool.server(*server).authenticates_connections();
+        }
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
         headers::rewrite_response(response, |fields| {
             fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());

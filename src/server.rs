@@ -125,6 +125,7 @@ impl Edge {
             clock,
             metrics,
             audit,
+            private: Arc::default(),
         };
         let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
         tls.certificates.publish(&lasting.metrics);

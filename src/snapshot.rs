@@ -28,7 +28,7 @@ use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
-use crate::upstream::{Pool, Secure};
+use crate::upstream::{Pool, PrivateServers, Secure};
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
 
@@ -75,6 +75,7 @@ pub struct Lasting {
     pub users: Arc<Watch>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
+    pub private: Arc<PrivateServers>,
 }
 
 /// The files that a configuration names, read and found good.
@@ -204,7 +205,7 @@ impl Snapshot {
             .pools
             .iter()
             .zip(&files.secure)
-            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), metrics)))
+            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), &lasting.private, metrics)))
             .collect();
         let places: HashMap<&str, usize> =
             config.pools.iter().enumerate().map(|(at, pool)| (pool.name.as_str(), at)).collect();

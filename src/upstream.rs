@@ -4,6 +4,7 @@
 //! is passed over. Called by `proxy`.
 
 pub mod dial;
+mod private;
 mod secure;
 mod upgrade;
 
@@ -16,6 +17,8 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
 
 use crate::config::{self, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
+use private::Privacy;
+pub use private::{Owner, PrivateServers};
 pub use secure::Secure;
 
 /// A bit of the group key: keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
@@ -48,12 +51,14 @@ pub struct Server {
     pub metrics: UpstreamMetrics,
     /// Whether its last handshake failed, so that this is told once and not with every request.
     mistrusted: AtomicBool,
+    privacy: Privacy,
 }
 
 impl Pool {
     /// `secure` for a pool that is spoken to over TLS.
-    pub fn build(written: &config::Pool, secure: Option<&Secure>, metrics: &Metrics) -> Self {
-        let servers: Vec<Server> = written.servers.iter().map(|s| server(written, s, secure, metrics)).collect();
+    pub fn build(written: &config::Pool, secure: Option<&Secure>, private: &PrivateServers, metrics: &Metrics) -> Self {
+        let servers = written.servers.iter().map(|server| build_server(written, server, secure, private, metrics));
+        let servers: Vec<Server> = servers.collect();
         let weights: Vec<usize> = written.servers.iter().map(|server| usize::from(server.weight)).collect();
         Self {
             name: written.name.clone(),
@@ -82,12 +87,16 @@ impl Pool {
     }
 
     /// The index of the server whose turn it is, passing over those in `tried`; any of them when all were tried.
-    /// `None` when the pool has no server.
-    pub fn select(&self, tried: &[usize]) -> Option<usize> {
+    /// `None` when the pool has no server. Requests of one `owner` go to one server.
+    pub fn select(&self, tried: &[usize], owner: Option<Owner>) -> Option<usize> {
         if self.turns.is_empty() {
             return None;
         }
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let first = match owner {
+            // Its connections lead to one server, as long as that can be reached.
+            Some(owner) => owner.key() as usize,
+            None => self.next.fetch_add(1, Ordering::Relaxed),
+        };
         let turn = |offset: usize| self.turns[first.wrapping_add(offset) % self.turns.len()];
         (0..self.turns.len()).map(turn).find(|server| !tried.contains(server)).or_else(|| Some(turn(0)))
     }
@@ -110,10 +119,18 @@ impl Pool {
         self.protocol != PoolProtocol::Http1
     }
 
+    /// Whether one of its servers authenticates connections, so that none may be shared between clients.
+    pub fn is_private(&self) -> bool {
+        self.servers.iter().any(|server| server.privacy.is_private())
+    }
+
     /// What Pingora needs to reach a server; `read_timeout` overrides the pool's. For an `upgrade` it is a connection
-    /// of another kind, never one that was used before.
-    pub fn peer(&self, index: usize, read_timeout: Option<Duration>, upgrade: bool) -> HttpPeer {
+    /// of another kind, never one that was used before; with an `owner` one that only this owner has used.
+    pub fn peer(&self, index: usize, read_timeout: Option<Duration>, upgrade: bool, owner: Option<Owner>) -> HttpPeer {
         let mut peer = self.servers[index].peer.clone();
+        if let Some(owner) = owner {
+            peer.group_key ^= owner.key() & !UPGRADES;
+        }
         peer.options.read_timeout = Some(read_timeout.unwrap_or(self.timeouts.read));
         if upgrade {
             // HTTP/2 servers that take WebSockets do so over HTTP/1.1.
@@ -136,6 +153,17 @@ impl Server {
         }
     }
 
+    /// Notes that it authenticates connections, for as long as the process runs.
+    pub fn authenticates_connections(&self) {
+        if self.privacy.set() {
+            log::info!(
+                "upstream: the server authenticates connections (NTLM, Negotiate); from now on they are not shared \
+                 between clients server={}",
+                self.name
+            );
+        }
+    }
+
     /// Notes that it answered.
     pub fn answered(&self) {
         if self.mistrusted.load(Ordering::Relaxed) && self.mistrusted.swap(false, Ordering::Relaxed) {
@@ -149,7 +177,13 @@ pub fn is_mistrust(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert)
 }
 
-fn server(pool: &config::Pool, written: &config::PoolServer, secure: Option<&Secure>, metrics: &Metrics) -> Server {
+fn build_server(
+    pool: &config::Pool,
+    written: &config::PoolServer,
+    secure: Option<&Secure>,
+    private: &PrivateServers,
+    metrics: &Metrics,
+) -> Server {
     // An empty SNI keeps all plaintext connections to a server in one group of Pingora's pool.
     let mut peer = HttpPeer::new(written.address, false, String::new());
     if let Some(secure) = secure {
@@ -171,12 +205,14 @@ fn server(pool: &config::Pool, written: &config::PoolServer, secure: Option<&Sec
         // The kernel would let it grow to megabytes for each answer, of memory that all connections share.
         peer.options.tcp_recv_buf = Some(STREAM_WINDOW_BYTES as usize);
     }
+    let key = peer.reuse_hash();
     Server {
         name: written.name.clone(),
-        key: peer.reuse_hash(),
+        key,
         peer,
         metrics: metrics.traffic.upstream(&pool.name, &written.name),
         mistrusted: AtomicBool::default(),
+        privacy: private.of(key),
     }
 }
 
@@ -218,7 +254,7 @@ mod tests {
             timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },
             retries: 2,
         };
-        Pool::build(&written, None, &Metrics::new("test").unwrap())
+        Pool::build(&written, None, &PrivateServers::default(), &Metrics::new("test").unwrap())
     }
 
     #[test]
@@ -226,21 +262,35 @@ mod tests {
         assert_eq!(spread(&[3, 1]), [0, 0, 1, 0]);
         assert_eq!(spread(&[1, 1, 1]), [0, 1, 2]);
         let pool = pool(&[1, 1]);
-        let picked: Vec<_> = (0..4).filter_map(|_| pool.select(&[])).collect();
+        let picked: Vec<_> = (0..4).filter_map(|_| pool.select(&[], None)).collect();
         assert_eq!(picked, [0, 1, 0, 1]);
     }
 
     #[test]
     fn a_server_that_failed_this_request_is_passed_over() {
         let pool = pool(&[5, 1]);
-        assert!((0..12).all(|_| pool.select(&[0]) == Some(1)));
-        assert!(pool.select(&[0, 1]).is_some(), "when all were tried, one is tried again");
-        assert_eq!(Pool::empty("none").select(&[]), None);
+        assert!((0..12).all(|_| pool.select(&[0], None) == Some(1)));
+        assert!(pool.select(&[0, 1], None).is_some(), "when all were tried, one is tried again");
+        assert_eq!(Pool::empty("none").select(&[], None), None);
+    }
+
+    #[test]
+    fn connections_of_one_owner_are_apart_from_all_others_and_lead_to_one_server() {
+        let pool = pool(&[1, 1, 1]);
+        let (ana, ben) = (Owner::unique(), Owner::unique());
+        let server = pool.select(&[], Some(ana)).unwrap();
+        assert!((0..9).all(|_| pool.select(&[], Some(ana)) == Some(server)));
+        assert_ne!(pool.select(&[server], Some(ana)), Some(server), "unless that one has failed");
+        let key = |owner| pool.peer(server, None, false, owner).reuse_hash();
+        assert_eq!(key(Some(ana)), key(Some(ana)));
+        assert_eq!(key(None), pool.server(server).key);
+        assert!(key(Some(ana)) != key(None) && key(Some(ana)) != key(Some(ben)));
+        assert_ne!(pool.peer(server, None, true, Some(ana)).reuse_hash(), key(Some(ana)), "nor for upgrades");
     }
 
     #[test]
     fn every_timeout_is_set() {
-        let peer = pool(&[1]).peer(0, Some(Duration::from_secs(9)), false);
+        let peer = pool(&[1]).peer(0, Some(Duration::from_secs(9)), false, None);
         let options = &peer.options;
         assert_eq!(options.read_timeout, Some(Duration::from_secs(9)));
         for timeout in

@@ -108,6 +108,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         sessions_are_checked: true,
         rates: Arc::default(),
         seen: Arc::default(),
+        private: Arc::default(),
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),

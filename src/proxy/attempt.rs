@@ -6,12 +6,12 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::exchange::Exchange;
 use super::{destination, pace};
-use crate::upstream::Pool;
+use crate::upstream::{Owner, Pool};
 
-/// The server that is to have the request now, of its pool, and since when.
-pub fn next(exchange: &mut Exchange) -> Result<(usize, Instant)> {
+/// The server that is to have the request now, of its pool, and since when. `owner` is that of its connection, if any.
+pub fn next(exchange: &mut Exchange, owner: Option<Owner>) -> Result<(usize, Instant)> {
     let (pool, _) = destination(exchange)?;
-    let server = pool.select(&exchange.tried).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
+    let server = pool.select(&exchange.tried, owner).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
     let now = Instant::now();
     exchange.tried.push(server);
     exchange.upstream_begun = Some(now);

@@ -5,7 +5,7 @@
 //! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, StatusCode};
@@ -18,6 +18,7 @@ use super::headers;
 use crate::host::{Host, HostPattern};
 use crate::hygiene::Malformed;
 use crate::tls::{Agreed, ClientCertificate, Policy};
+use crate::upstream::Owner;
 
 /// One client connection, shared by its stream and its requests. A new one has its first head due.
 #[derive(Debug, Default)]
@@ -31,6 +32,10 @@ pub struct Connection {
     refused: OnceLock<Malformed>,
     /// The peer's address as applications are told it.
     told_peer: OnceLock<HeaderValue>,
+    /// Of upstream connections that only requests on this one may use; see `private`.
+    owner: OnceLock<Owner>,
+    /// Whether a request came that authenticates the connection that it goes out on.
+    authenticated: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -96,6 +101,18 @@ impl Connection {
         }
         let told = headers::address(peer)?;
         Ok(self.told_peer.get_or_init(|| told).clone())
+    }
+
+    pub fn owner(&self) -> Owner {
+        *self.owner.get_or_init(Owner::unique)
+    }
+
+    pub fn authenticates(&self) {
+        self.authenticated.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
     }
 
     pub fn reading(&self) -> Reading {

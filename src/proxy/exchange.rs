@@ -16,6 +16,7 @@ use crate::drain::InFlight;
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
 use crate::tls::ClientCertificate;
+use crate::upstream::Owner;
 
 pub struct Exchange {
     pub begun: Instant,
@@ -43,6 +44,8 @@ pub struct Exchange {
     /// `upstream_peer`: servers of the pool that this request went to, the present one last.
     pub tried: Vec<usize>,
     pub upstream_begun: Option<Instant>,
+    /// `upstream_peer`: whose the upstream connection is; `None` where it may be shared.
+    pub upstream_owner: Option<Owner>,
     /// `request_body_filter`: bytes of the request's body.
     pub body_bytes: usize,
     /// `request_filter`, `request_body_filter`: when more of the body has to be there, while there is more to come.
@@ -113,6 +116,7 @@ impl Exchange {
             auth_seconds: None,
             tried: Vec::new(),
             upstream_begun: None,
+            upstream_owner: None,
             body_bytes: 0,
             body_due: None,
             status: 0,

@@ -33,7 +33,7 @@ use super::decide::{Decision, Place, locate};
 use super::exchange::Exchange;
 use super::fields::Written;
 use super::line::RequestLine;
-use super::{Gateway, attempt, client, destination, headers, rescue};
+use super::{Gateway, attempt, client, destination, headers, private, rescue};
 use crate::config::MOST_RETRIES;
 use crate::hygiene::Target;
 use crate::reply::Reply;
@@ -143,7 +143,8 @@ impl Express {
         let target = self.gateway.inspect(asking, raw, snapshot).ok()?;
         let place = locate(&target, snapshot);
         let route = place.service.as_ref()?.at(place.route?);
-        let plain = route.compression.is_empty() && !snapshot.pools[route.pool].speaks_http2();
+        let pool = &snapshot.pools[route.pool];
+        let plain = route.compression.is_empty() && !pool.speaks_http2() && !private::is_private(asking, pool);
         plain.then_some((target, place))
     }
 
@@ -162,10 +163,11 @@ impl Express {
 
     /// One server.
     async fn attempt<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
-        let (server, now) = attempt::next(exchange)?;
+        let (server, now) = attempt::next(exchange, None)?;
         let (pool, read_timeout) = destination(exchange)?;
         let (key, timeouts) = (pool.server(server).key, pool.timeouts(read_timeout));
-        let (link, reused) = match self.idle.take(key, now) {
+        let taken = self.idle.take(key, now).filter(|_| !pool.is_private());
+        let (link, reused) = match taken {
             Some(link) => (link, true),
             // Rare, and large.
             None => (Box::pin(self.connect(exchange, server)).await?, false),
@@ -176,6 +178,10 @@ impl Express {
             error.retry.decide_reuse(reused);
             return Err(error);
         }
+        if destination(exchange)?.0.is_private() {
+            // Whoever had it next might be taken for this client.
+            return Ok(());
+        }
         if let Some(link) = application.into_kept().await {
             self.idle.keep(key, link, Instant::now(), timeouts.idle);
         }
@@ -184,7 +190,7 @@ impl Express {
 
     async fn connect(&self, exchange: &mut Exchange, server: usize) -> Result<Link> {
         let (pool, read_timeout) = destination(exchange)?;
-        let peer = pool.peer(server, read_timeout, false);
+        let peer = pool.peer(server, read_timeout, false, None);
         self.connector.new_stream(&peer).await.map(Link::new).map_err(|mut error| {
             error.as_up();
             attempt::not_connected(exchange, &mut error);

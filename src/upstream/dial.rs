@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pingora_core::connectors::TransportConnector;
 
-use super::{Pool, Secure};
+use super::{Pool, PrivateServers, Secure};
 use crate::clock::Clock;
 use crate::config::{self, Faults};
 use crate::metrics::Metrics;
@@ -16,7 +16,7 @@ pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), Stri
     let secure = pool.tls.as_ref().and_then(|tls| Secure::load(tls, Clock::default().now(), &mut faults));
     let alone = config::Pool { servers: vec![server.clone()], ..pool.clone() };
     let metrics = Metrics::new("check").map_err(|error| error.to_string())?;
-    let peer = Pool::build(&alone, secure.as_ref(), &metrics).peer(0, None, false);
+    let peer = Pool::build(&alone, secure.as_ref(), &PrivateServers::default(), &metrics).peer(0, None, false, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let made = runtime.block_on(TransportConnector::new(None).new_stream(&peer));

@@ -48,6 +48,8 @@ mod inputs;
 mod return_urls;
 // Who gets in, and what the others are told.
 mod access;
+// Upstream connections that an application has authenticated, and whose they are.
+mod private_connections;
 // Servers behind the edge: turns, failures, limits, bodies.
 mod upstream;
 // The short way to them, and the long one.

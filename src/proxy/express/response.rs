@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
 
-use crate::proxy::headers;
 use crate::proxy::stream::is_event_stream;
+use crate::proxy::{headers, private};
 
 /// Fields of one, at most.
 const MOST_FIELDS: usize = 64;
@@ -100,9 +100,11 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
             }
             Kind::Cookie if headers::sets(field.value, our_cookies) => return None,
             Kind::Type if is_event_stream(field.value) => return None,
+            // Its connection is not to be kept.
+            Kind::Challenge if private::names_scheme(field.value) => return None,
             Kind::Date => is_dated = true,
             Kind::NotPassed => continue,
-            Kind::Cookie | Kind::Type | Kind::Other => {}
+            Kind::Challenge | Kind::Cookie | Kind::Type | Kind::Other => {}
         }
         head.add(field.name, field.value, bytes)?;
     }
@@ -118,6 +120,8 @@ pub fn is_bodiless(status: StatusCode, method: &Method) -> bool {
 /// What has to be known of a field.
 #[derive(Clone, Copy)]
 enum Kind {
+    /// Of authentication.
+    Challenge,
     Coding,
     Connection,
     Cookie,
@@ -140,8 +144,10 @@ impl Kind {
             12 if name.eq_ignore_ascii_case(headers::REQUEST_ID.as_str()) => Self::NotPassed,
             12 => one("content-type", Self::Type),
             14 => one("content-length", Self::Length),
+            16 if name.eq_ignore_ascii_case("www-authenticate") => Self::Challenge,
             16 => one("proxy-connection", Self::NotPassed),
             17 => one("transfer-encoding", Self::Coding),
+            18 => one("proxy-authenticate", Self::Challenge),
             _ => Self::Other,
         }
     }
@@ -221,6 +227,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: a\r\n b\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/Event-Stream; charset=utf-8\r\n\r\n",
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\nWWW-Authenticate: Basic realm=\"a\", ntlm\r\n\r\n",
+            "HTTP/1.1 407 Proxy\r\nContent-Length: 5\r\nproxy-authenticate: Negotiate\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nset-cookie: __host-jwtcookie=x\r\n\r\n",
             "ICY 200 OK\r\nContent-Length: 5\r\n\r\n",
         ] {
