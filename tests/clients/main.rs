@@ -29,5 +29,7 @@ mod compressed;
 mod grpc;
 // Events, lines and long polls, each of which arrives before the next is sent.
 mod live;
+// Uploads of no known length over HTTP/2, beside another client's requests.
+mod uploads;
 // WebSockets with `websockets`, `ws` and a browser.
 mod websockets;

@@ -13,13 +13,24 @@ pub fn program(name: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let installed = root.join("target/clients");
     assert!(installed.join("package-lock.json").exists(), "clients are missing: `make deps`");
-    let mut command = match name.ends_with(".py") {
-        true => Command::new(installed.join("python/bin/python")),
-        false => Command::new("node"),
+    let mut command = match name.rsplit('.').next() {
+        Some("py") => Command::new(installed.join("python/bin/python")),
+        // Not in the suite, which does not need Go.
+        Some("go") => return built(name),
+        _ => Command::new("node"),
     };
     command.env("NODE_PATH", installed.join("node/node_modules"));
     command.arg(root.join("tests/clients/programs").join(name));
     command
+}
+
+/// A program of Go, once it is built.
+fn built(name: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let binary = root.join("target/clients").join(name.trim_end_matches(".go"));
+    let source = root.join("tests/clients/programs").join(name);
+    run(Command::new("go").args(["build", "-o"]).arg(&binary).arg(source));
+    Command::new(binary)
 }
 
 /// An application that runs until it is dropped.
