@@ -203,25 +203,39 @@ pub fn read(path: &Path) -> Result<(Config, Faults), Faults> {
 /// Like [`read`], with the text at hand. `path` names it in messages and is where relative paths begin.
 pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
     let mut faults = Faults::new(path, text);
-    let document = match serde_yaml::from_str::<serde_yaml::Value>(text) {
+    // Editors on Windows write a byte order mark, which is no part of the document (YAML 1.2.2 §5.2).
+    let document = match serde_yaml::from_str::<serde_yaml::Value>(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         Ok(document) => document,
         Err(error) => {
-            let line = error.location().map(|location| location.line());
-            faults.add_at_line(line, describe(&error), "mend the syntax at that place");
+            let (line, what, write) = describe(&error, &mut faults);
+            faults.add_at_line(line, what, write);
             return Err(faults);
         }
     };
-    let file = reading::deserialize(document, &mut faults);
+    let file: file::File = reading::deserialize(document, &mut faults);
     let directory = path.parent().unwrap_or(Path::new(""));
     let config = check::check(file, directory, &mut faults);
     Ok((config, faults))
 }
 
-/// The parser's message; but it would quote a number that is too large for it, and that may be a secret.
-fn describe(error: &serde_yaml::Error) -> String {
+/// What is no YAML, by its line. Some of the parser's messages quote what was written, and that may be a secret.
+fn describe(error: &serde_yaml::Error, faults: &mut Faults) -> (Option<usize>, String, &'static str) {
     let text = error.to_string();
-    if text.contains("invalid type: integer") {
-        return "a number too large to be one; a text of digits stands in quotes".into();
+    let line = error.location().map(|location| location.line());
+    if text.contains("duplicate entry") {
+        return match faults.doubled_key() {
+            Some((second, first)) => (Some(second), format!("a key that stands on line {first} already"), DOUBLED),
+            None => (line, "a key that stands twice in one mapping".into(), DOUBLED),
+        };
     }
-    format!("this is not YAML: {text}")
+    if text.contains("invalid type: integer") {
+        return (line, "a number too large to be one; a text of digits stands in quotes".into(), MEND);
+    }
+    if text.contains(['`', '"']) || text.contains("invalid ") {
+        return (line, "a value that is not what its tag says".into(), MEND);
+    }
+    (line, format!("this is not YAML: {text}"), MEND)
 }
+
+const DOUBLED: &str = "remove one of the two, or bring what stands below them together";
+const MEND: &str = "mend the syntax at that place";

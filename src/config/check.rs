@@ -22,7 +22,7 @@ use super::{Config, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer, 
 pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let mut check = Check { directory, faults };
     let pools = check.pools(file.pools);
-    let tls = check.tls(&file.tls, &file.sentry, &file.services);
+    let tls = check.tls(file.tls, &file.sentry, &file.services);
     let sentry = check.sentry(file.sentry);
     let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, OutagePolicy::Deny);
     let record_interval = time(file.sessions.record_interval, seconds(30));
@@ -70,8 +70,7 @@ impl Check<'_> {
         self.directory.join(text)
     }
 
-    fn address(&mut self, key: &str, written: Option<&str>, default: &str) -> SocketAddr {
-        let text = written.unwrap_or(default);
+    fn address(&mut self, key: &str, text: &str) -> SocketAddr {
         text.parse().unwrap_or_else(|_| {
             self.fault(key, format!("`{text}` is no address"), "write IP:PORT, such as 0.0.0.0:443 or [::]:443");
             SocketAddr::from(([127, 0, 0, 1], 0))

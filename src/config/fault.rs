@@ -74,6 +74,18 @@ impl Faults {
         self.list.push(Fault { line, key: String::new(), what: what.into(), write: write.into() });
     }
 
+    /// Adds a fault at `key` that stands on the line of `beneath`, whose text is not shown.
+    pub(super) fn add_beneath(&mut self, key: &str, beneath: &str, what: impl Into<String>, write: impl Into<String>) {
+        let line = self.lines.find(&self.as_written(beneath.to_owned()));
+        let key = self.as_written(key.to_owned());
+        self.list.push(Fault { line, key, what: what.into(), write: write.into() });
+    }
+
+    /// Where a key stands for the second time in one mapping, and where for the first, counted from 1.
+    pub(super) fn doubled_key(&mut self) -> Option<(usize, usize)> {
+        self.lines.doubled()
+    }
+
     /// Adds a fault at the value of `key`, which is then left out of the configuration.
     pub(super) fn add_unread(&mut self, key: &str, what: impl Into<String>, write: impl Into<String>) {
         self.add(key, what, write);

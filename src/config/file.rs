@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::reading::Sealed;
 use super::units::{Size, Time};
 pub use sentry::*;
 pub use services::*;
@@ -33,7 +34,7 @@ pub struct File {
 pub struct Server {
     pub threads: Option<Threads>,
     pub listeners: Vec<Listener>,
-    pub admin: Option<Admin>,
+    pub admin: Option<Sealed<Admin>>,
     pub trusted_proxies: Vec<String>,
     pub drain: Option<Time>,
     pub limits: Limits,
@@ -136,7 +137,7 @@ pub enum LogFormat {
 pub struct Tls {
     pub min_version: Option<String>,
     pub certificates: Vec<Certificate>,
-    pub tickets: Tickets,
+    pub tickets: Sealed<Tickets>,
     pub refresh: Option<Time>,
     pub hsts: Option<Hsts>,
 }

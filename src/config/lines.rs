@@ -19,7 +19,11 @@ pub enum Lines {
 
 /// Key path to line, both as an operator sees them: `pools.a.servers[1]`, counted from 1.
 #[derive(Default)]
-pub struct Places(HashMap<String, usize>);
+pub struct Places {
+    lines: HashMap<String, usize>,
+    /// The first key that stands twice in one mapping: the line of the second one, and of the first.
+    doubled: Option<(usize, usize)>,
+}
 
 impl Lines {
     pub fn of(text: &str) -> Self {
@@ -28,11 +32,20 @@ impl Lines {
 
     /// The line of `key`, or of its nearest parent in the document.
     pub fn find(&mut self, key: &str) -> Option<usize> {
+        self.places()?.find(key)
+    }
+
+    /// Where a key stands for the second time in one mapping, and where for the first.
+    pub fn doubled(&mut self) -> Option<(usize, usize)> {
+        self.places()?.doubled
+    }
+
+    fn places(&mut self) -> Option<&Places> {
         if let Self::Unread(text) = self {
             *self = Self::Read(Places::of(text));
         }
         match self {
-            Self::Read(places) => places.find(key),
+            Self::Read(places) => Some(places),
             Self::Unread(_) => None,
         }
     }
@@ -80,7 +93,9 @@ impl Places {
     fn scalar(&mut self, text: &str, line: usize, places: &mut [Place]) {
         if let Some(Place { path, kind: Kind::Mapping { key: key @ None } }) = places.last_mut() {
             let full = if path.is_empty() { text.to_owned() } else { format!("{path}.{text}") };
-            self.0.insert(full.clone(), line);
+            if let Some(first) = self.lines.insert(full.clone(), line) {
+                self.doubled.get_or_insert((line, first));
+            }
             *key = Some(full);
         } else {
             self.enter(places, line);
@@ -95,7 +110,7 @@ impl Places {
             Kind::Sequence { next } => {
                 let path = format!("{}[{next}]", place.path);
                 *next += 1;
-                self.0.insert(path.clone(), line);
+                self.lines.insert(path.clone(), line);
                 path
             }
         }
@@ -104,7 +119,7 @@ impl Places {
     fn find(&self, key: &str) -> Option<usize> {
         let mut key = key;
         loop {
-            if let Some(line) = self.0.get(key) {
+            if let Some(line) = self.lines.get(key) {
                 return Some(*line);
             }
             key = &key[..key.rfind(['.', '['])?];
@@ -138,5 +153,12 @@ mod tests {
         assert_eq!(lines.find("a.c[1].d"), Some(5));
         assert_eq!(lines.find("a.c[1].missing"), Some(5));
         assert_eq!(lines.find("nowhere"), None);
+        assert_eq!(lines.doubled(), None);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_found_with_both_its_lines() {
+        assert_eq!(Lines::of("a:\n  b: 1\nc:\n  b: 1\n  x: 2\n  b: 3\n").doubled(), Some((6, 4)));
+        assert_eq!(Lines::of("a: 1\nb: [{c: 1}, {c: 2}]\na: 2\n").doubled(), Some((3, 1)));
     }
 }

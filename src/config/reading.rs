@@ -1,30 +1,123 @@
 //! The reading of the document into its shapes, past every mistake to its end. Called by `config` alone.
+//!
+//! What is wrong with a value is said without the value: a password that was put in the wrong place would be printed,
+//! and a fault names the line anyway. Keys that are not known are named, except in what is [`Sealed`].
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
 
 use super::fault::Faults;
-use super::file::File;
 
-/// Reads the document into its shapes. A value of the wrong type is reported and taken out, and the rest is
-/// read again, so that one mistake does not hide the next; unknown keys are reported by the last reading. A section
+/// A part of the document that holds secrets, and everything that was wrong with it. Whatever was written there, no
+/// text of it is in a message: not a value, and not a key that is not known, as `{correct horse}` is a key without a
+/// value to YAML. Every shape with a [`Secret`](super::file::Secret) among its keys stands in one.
+#[derive(Debug, Default)]
+pub struct Sealed<T> {
+    value: T,
+    mistakes: Vec<Mistake>,
+}
+
+/// Something that was wrong with the reading, at a path below the document or below what is sealed.
+#[derive(Debug)]
+enum Mistake {
+    /// A value of the wrong kind, which is left out.
+    Unread { key: String, what: String },
+    /// An element was taken out of the list at this key.
+    MovedUp { list: String, index: usize },
+    /// The whole path of a key that there is not.
+    Unknown(UnknownKey),
+}
+
+/// Its text is shown only where it cannot be a secret.
+struct UnknownKey(String);
+
+/// Reads the document, and reports what was wrong with it.
+pub fn deserialize<T: DeserializeOwned + Default>(document: Value, faults: &mut Faults) -> T {
+    let (value, mistakes) = read(document);
+    for mistake in mistakes {
+        match mistake {
+            Mistake::Unknown(UnknownKey(key)) => {
+                faults.add(key, "unknown key", "remove it, or see the README for the keys there are");
+            }
+            mistake => mistake.report("", faults),
+        }
+    }
+    value
+}
+
+impl<T> Sealed<T> {
+    /// The part itself; `place` is where it stands. Reports what was wrong with it.
+    pub fn open(self, place: &str, faults: &mut Faults) -> T {
+        for mistake in self.mistakes {
+            match mistake {
+                Mistake::Unknown(UnknownKey(key)) => {
+                    let parent = &key[..key.rfind(['.', '[']).unwrap_or(0)];
+                    let write = "remove it, or see the README for the keys there are";
+                    faults.add_beneath(&below(place, parent), &below(place, &key), "an unknown key", write);
+                }
+                mistake => mistake.report(place, faults),
+            }
+        }
+        self.value
+    }
+}
+
+impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Sealed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Any document is one of these; what it is not is found out with nobody listening.
+        let (value, mistakes) = read(Value::deserialize(deserializer)?);
+        Ok(Self { value, mistakes })
+    }
+}
+
+impl Mistake {
+    /// Of a value or a list, whose key is one of ours or a number.
+    fn report(self, place: &str, faults: &mut Faults) {
+        match self {
+            Self::Unread { key, what } => {
+                faults.add_unread(&below(place, &key), what, "write a value of that kind");
+            }
+            Self::MovedUp { list, index } => faults.moved_up(&below(place, &list), index),
+            Self::Unknown(_) => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for UnknownKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UnknownKey(…)")
+    }
+}
+
+/// `key` of what stands at `place`.
+fn below(place: &str, key: &str) -> String {
+    match (place, key) {
+        ("", key) => key.to_owned(),
+        (place, "") => place.to_owned(),
+        (place, key) if key.starts_with('[') => format!("{place}{key}"),
+        (place, key) => format!("{place}.{key}"),
+    }
+}
+
+/// Reads the document into its shapes. A value of the wrong type is noted and taken out, and the rest is
+/// read again, so that one mistake does not hide the next; unknown keys are noted by the last reading. A section
 /// with nothing under it, such as one whose only line was commented out, says nothing and is no mistake.
-pub fn deserialize(mut document: Value, faults: &mut Faults) -> File {
+fn read<T: DeserializeOwned + Default>(mut document: Value) -> (T, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
     if document.is_null() {
-        return File::default();
+        return (T::default(), mistakes);
     }
     loop {
         let mut unknown = Vec::new();
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(&document, &mut track);
-        let result: Result<File, _> = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+        let result: Result<T, _> = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
         match result {
-            Ok(file) => {
-                for key in unknown {
-                    let key = without_secret(&bracketed(&key)).to_owned();
-                    faults.add(key, "unknown key", "remove it, or see the README for the keys there are");
-                }
-                return file;
+            Ok(value) => {
+                mistakes.extend(unknown.iter().map(|key| Mistake::Unknown(UnknownKey(bracketed(key)))));
+                return (value, mistakes);
             }
             Err(error) => {
                 let path = track.path();
@@ -32,12 +125,13 @@ pub fn deserialize(mut document: Value, faults: &mut Faults) -> File {
                     continue;
                 }
                 let key = path_text(&path);
-                faults.add_unread(without_secret(&key), describe(&key, &error), "write a value of that kind");
+                mistakes.push(Mistake::Unread { what: describe(&error), key: key.clone() });
                 if !remove(&mut document, &path) {
-                    return File::default();
+                    return (T::default(), mistakes);
                 }
                 if let Some(Segment::Seq { index }) = path.iter().next_back() {
-                    faults.moved_up(&key[..key.rfind('[').unwrap_or(key.len())], *index);
+                    let list = key[..key.rfind('[').unwrap_or(key.len())].to_owned();
+                    mistakes.push(Mistake::MovedUp { list, index: *index });
                 }
             }
         }
@@ -73,30 +167,16 @@ fn path_text(path: &Path) -> String {
     text
 }
 
-/// Where the texts stand that must not be printed.
-const SECRETS: [&str; 2] = ["sentry.keys", "server.admin.token"];
-
-fn is_secret(key: &str) -> bool {
-    SECRETS.iter().any(|place| key.starts_with(place))
-}
-
-/// The reader's own message, which quotes what it found; but for secrets, where that may be a secret in the wrong place.
-fn describe(key: &str, error: &serde_yaml::Error) -> String {
+/// What the reader expected. Before that its message quotes what it found, which may be a secret in the wrong place.
+fn describe(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
+    let quotes = text.starts_with("invalid ") || text.starts_with("unknown ");
     match text.rsplit_once(", expected ") {
-        Some((_, expected)) if is_secret(key) => format!("this is not {expected}"),
-        None if is_secret(key) => "this is not what belongs here".into(),
-        _ => text,
-    }
-}
-
-/// What stands below a secret is cut off: `{correct horse}` is a key without a value to YAML.
-fn without_secret(key: &str) -> &str {
-    let material = |name: &&str| is_secret(key) && key.contains(*name);
-    let name = [".secret.", ".private_key.", ".public_key.", ".token."].into_iter().find(material);
-    match name.and_then(|name| Some(key.find(name)? + name.len() - 1)) {
-        Some(end) => &key[..end],
-        None => key,
+        Some((_, expected)) if quotes => format!("this does not fit, expected {expected}"),
+        // What a shape with several forms is said to expect, and the name of a key of ours.
+        _ if text.starts_with('`') => format!("this does not fit, expected {text}"),
+        _ if text.starts_with("missing field ") => text,
+        _ => "this is not what belongs here".into(),
     }
 }
 

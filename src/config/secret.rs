@@ -17,16 +17,17 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl SecretSource {
     /// Reads it. One trailing line end is not part of a secret that stands in a file or variable.
-    /// The message says what is wrong and never quotes the secret.
+    /// The message says what is wrong and never quotes what was written: not the secret, and not the name of a variable
+    /// or file either, which is the secret itself where one key was taken for another.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads variables")]
     pub fn read(&self) -> Result<Secret, String> {
         let mut bytes = match self {
-            Self::Env(name) => std::env::var(name)
-                .map(String::into_bytes)
-                .map_err(|_| format!("the environment variable {name} is not set"))?,
-            Self::File(path) => {
-                std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
-            }
+            Self::Env(name) => match std::env::var(name) {
+                Ok(text) => text.into_bytes(),
+                Err(std::env::VarError::NotPresent) => return Err("this environment variable is not set".into()),
+                Err(std::env::VarError::NotUnicode(_)) => return Err("this environment variable is no text".into()),
+            },
+            Self::File(path) => std::fs::read(path).map_err(|error| format!("this file cannot be read: {error}"))?,
             Self::Value(value) => value.as_bytes().to_vec(),
         };
         if bytes.ends_with(b"\n") {
@@ -57,10 +58,10 @@ impl std::fmt::Debug for Secret {
 
 impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Env(name) => write!(f, "env {name}"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Value(_) => f.write_str("value …"),
-        }
+        f.write_str(match self {
+            Self::Env(_) => "env …",
+            Self::File(_) => "file …",
+            Self::Value(_) => "value …",
+        })
     }
 }

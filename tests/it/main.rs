@@ -69,6 +69,8 @@ mod cookies;
 mod configuration;
 // What is no fault and is said all the same: by `check`, at start and at a reload.
 mod warnings;
+// Secrets in every shape that they can be written in, none of which is printed.
+mod secrets;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
 // HTTP/2 from clients that mean no good.

@@ -529,8 +529,8 @@ fn a_token_that_is_no_good_is_a_fault_that_does_not_repeat_it() {
     let short = faults("{value: correct horse}");
     assert!(short.contains("server.admin.token: the token has 13 bytes; use 32 or more"), "{short}");
     assert!(faults("{value: 'correct horse battery staple, correct'}").contains("cannot stand in a header"));
-    assert!(faults("{file: nowhere}").contains("server.admin.token: cannot read"));
-    assert!(faults("{env: SENTRY_EDGE_NO_SUCH_VARIABLE}").contains("SENTRY_EDGE_NO_SUCH_VARIABLE is not set"));
+    assert!(faults("{file: nowhere}").contains("server.admin.token: this file cannot be read"));
+    assert!(faults("{env: SENTRY_EDGE_NO_SUCH_VARIABLE}").contains("this environment variable is not set"));
     for odd in ["correct-horse-battery-staple-correct", "{correct horse: 1}", "[correct, horse]", "{}"] {
         let told = faults(odd);
         assert!(told.contains("server.admin.token") && !told.contains("horse"), "{odd}: {told}");

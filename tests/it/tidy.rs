@@ -299,6 +299,47 @@ fn configuration_keys() -> BTreeSet<String> {
     keys
 }
 
+/// A shape with a secret among its keys stands sealed wherever it stands, so that nothing of what was written there is
+/// quoted: see `config/reading.rs`.
+#[test]
+fn every_shape_with_a_secret_in_it_is_sealed() {
+    let mut shapes: BTreeMap<String, String> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.name.starts_with("config/file")) {
+        for shape in source.code().split("\npub struct ").skip(1) {
+            let (name, fields) = shape.split_once(" {\n").unwrap();
+            shapes.insert(name.to_owned(), fields.split("\n}").next().unwrap().to_owned());
+        }
+    }
+    let of_type = |fields: &str, shape: &str| -> Vec<String> {
+        let is_it = |line: &&str| {
+            line.split(": ").nth(1).is_some_and(|kind| kind.split(['<', '>', ',']).any(|part| part == shape))
+        };
+        fields.lines().filter(is_it).map(str::to_owned).collect()
+    };
+    let mut holders = BTreeSet::new();
+    for (name, fields) in &shapes {
+        if !of_type(fields, "Secret").is_empty() {
+            holders.insert(name.clone());
+        }
+    }
+    assert_eq!(
+        holders.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["Admin", "Key", "Tickets"],
+        "those that were known when this was written"
+    );
+    for holder in &holders {
+        let places: Vec<String> = shapes.values().flat_map(|fields| of_type(fields, holder)).collect();
+        assert!(!places.is_empty(), "{holder} stands somewhere");
+        for place in places {
+            assert!(
+                place.contains(&format!("Sealed<{holder}>")),
+                "{holder} holds a secret and is not sealed: {}",
+                place.trim()
+            );
+        }
+    }
+}
+
 fn gather_keys(
     structs: &BTreeMap<String, Vec<(String, String)>>,
     shape: &str,
@@ -307,7 +348,7 @@ fn gather_keys(
 ) {
     for (key, kind) in &structs[shape] {
         let (mut kind, mut full) = (kind.as_str(), format!("{place}{key}"));
-        for (wrapper, added) in [("Option<", ""), ("Vec<", "[]"), ("BTreeMap<String, ", ".NAME")] {
+        for (wrapper, added) in [("Option<", ""), ("Vec<", "[]"), ("BTreeMap<String, ", ".NAME"), ("Sealed<", "")] {
             if let Some(inner) = kind.strip_prefix(wrapper) {
                 kind = inner.trim_end_matches('>');
                 full.push_str(added);

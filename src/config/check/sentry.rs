@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{Check, seconds, time};
 use crate::config::file::{self, Algorithm};
+use crate::config::reading::Sealed;
 use crate::config::units::Rate;
 use crate::config::{Cookie, Key, KeyMaterial, Login, SecretSource, Sentry, Ticket, Token};
 use crate::host::Host;
@@ -16,9 +17,11 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 impl Check<'_> {
     pub(super) fn sentry(&mut self, sentry: file::Sentry) -> Sentry {
         let host = self.sentry_host(sentry.host.as_deref());
-        let keys = self.keys(&sentry.keys);
+        let mut open = |(at, key): (usize, Sealed<file::Key>)| key.open(&format!("sentry.keys[{at}]"), self.faults);
+        let written: Vec<file::Key> = sentry.keys.into_iter().enumerate().map(&mut open).collect();
+        let keys = self.keys(&written);
         Sentry {
-            token: self.token(sentry.token, &host, &sentry.keys, &keys),
+            token: self.token(sentry.token, &host, &written, &keys),
             cookie: self.cookie(sentry.cookie),
             ticket: self.ticket(sentry.ticket),
             fingerprint: sentry.fingerprint.unwrap_or_else(|| vec![file::FingerprintProperty::UserAgent]),
@@ -46,7 +49,7 @@ impl Check<'_> {
                 continue;
             };
             if keys.iter().any(|other| other.id == id) {
-                self.fault(format!("{place}.id"), format!("two keys are called `{id}`"), "rename one");
+                self.fault(format!("{place}.id"), "two keys have this name", "rename one");
             }
             let Some(algorithm) = key.algorithm else {
                 self.fault(format!("{place}.algorithm"), "missing", "write HS256, ES256, EdDSA or RS256");
@@ -105,15 +108,11 @@ impl Check<'_> {
             // It is there, and what is wrong with it has been said.
             None if said => {}
             None => {
-                self.fault(
-                    "sentry.token.sign_with",
-                    format!("no key is called `{sign_with}`"),
-                    "name one of sentry.keys",
-                );
+                self.fault("sentry.token.sign_with", "no key has this name", "name one of sentry.keys");
             }
             Some(Key { material: KeyMaterial::Public(_), .. }) => self.fault(
                 "sentry.token.sign_with",
-                format!("`{sign_with}` is a public key and cannot sign"),
+                "this is a public key and cannot sign",
                 "name a key with `secret` or `private_key`",
             ),
             Some(_) => {}

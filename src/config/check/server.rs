@@ -1,5 +1,7 @@
 //! `server`: listeners, the proxies before them, limits and timeouts.
 
+use std::net::SocketAddr;
+
 use super::{Check, file, seconds, time};
 use crate::config::{Admin, Limits, Listener, Protocol, Server, Timeouts};
 
@@ -17,14 +19,11 @@ impl Check<'_> {
             }
         };
         let listeners = self.listeners(&server.listeners, !server.trusted_proxies.is_empty());
-        let admin = server.admin.unwrap_or_default();
+        let admin = server.admin.unwrap_or_default().open("server.admin", self.faults);
         Server {
             threads,
             listeners,
-            admin: Admin {
-                address: self.address("server.admin.address", admin.address.as_deref(), "127.0.0.1:9090"),
-                token: admin.token.and_then(|token| self.secret("server.admin.token", &token)),
-            },
+            admin: self.admin(admin),
             trusted_proxies: self.networks(&server.trusted_proxies),
             drain: time(server.drain, seconds(20)),
             limits: self.limits(&server.limits),
@@ -34,6 +33,18 @@ impl Check<'_> {
                 read: time(server.timeouts.read, seconds(60)),
                 write: time(server.timeouts.write, seconds(60)),
             },
+        }
+    }
+
+    fn admin(&mut self, written: file::Admin) -> Admin {
+        let address = written.address.as_deref().unwrap_or("127.0.0.1:9090").parse();
+        if address.is_err() {
+            // Not quoted: the token may have been written here.
+            self.fault("server.admin.address", "this is no address", "write IP:PORT, such as 127.0.0.1:9090");
+        }
+        Admin {
+            address: address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            token: written.token.and_then(|token| self.secret("server.admin.token", &token)),
         }
     }
 
@@ -50,7 +61,7 @@ impl Check<'_> {
             let key = |name: &str| format!("server.listeners[{at}].{name}");
             let protocol = listener.protocol.unwrap_or(Protocol::Https);
             let address = match &listener.address {
-                Some(address) => self.address(&key("address"), Some(address), ""),
+                Some(address) => self.address(&key("address"), address),
                 None => {
                     self.fault(key("address"), "missing", "write IP:PORT, such as 0.0.0.0:443");
                     continue;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Check, file, seconds, time};
+use crate::config::reading::Sealed;
 use crate::config::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 use crate::host::HostPattern;
 
@@ -16,7 +17,7 @@ const LONGEST_ROTATION: Duration = seconds(3 * 24 * 3600);
 impl Check<'_> {
     pub(super) fn tls(
         &mut self,
-        tls: &file::Tls,
+        tls: file::Tls,
         sentry: &file::Sentry,
         services: &BTreeMap<String, file::Service>,
     ) -> Tls {
@@ -43,7 +44,7 @@ impl Check<'_> {
                 certificates.push(Certificate { place, certificate, key });
             }
         }
-        let tickets = self.tickets(&tls.tickets);
+        let tickets = self.tickets(tls.tickets);
         let hsts = match tls.hsts {
             None => Some(Hsts { max_age: HSTS, include_subdomains: false }),
             Some(file::Hsts::Off(_)) => None,
@@ -92,7 +93,8 @@ impl Check<'_> {
         }
     }
 
-    fn tickets(&mut self, written: &file::Tickets) -> Tickets {
+    fn tickets(&mut self, written: Sealed<file::Tickets>) -> Tickets {
+        let written = written.open("tls.tickets", self.faults);
         let secret = written.secret.as_ref().and_then(|secret| self.secret("tls.tickets.secret", secret));
         let rotation = time(written.rotation, ROTATION);
         if !(SHORTEST_ROTATION..=LONGEST_ROTATION).contains(&rotation) {

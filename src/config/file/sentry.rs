@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::HostTls;
+use crate::config::reading::Sealed;
 use crate::config::units::{Rate, Size, Time};
 
 #[derive(Debug, Default, Deserialize)]
@@ -11,7 +12,7 @@ pub struct Sentry {
     pub host: Option<String>,
     pub tls: HostTls,
     pub token: Token,
-    pub keys: Vec<Key>,
+    pub keys: Vec<Sealed<Key>>,
     pub cookie: Cookie,
     pub ticket: Ticket,
     pub fingerprint: Option<Vec<FingerprintProperty>>,
@@ -55,7 +56,8 @@ pub enum Algorithm {
     RS256,
 }
 
-/// Exactly one of the three is set; `check` sees to that.
+/// Exactly one of the three is set; `check` sees to that. None of them is printed: who takes one key for another writes
+/// the secret itself under `env` or `file`.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Secret {
@@ -66,8 +68,7 @@ pub struct Secret {
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.value.as_ref().map(|_| "…");
-        f.debug_struct("Secret").field("env", &self.env).field("file", &self.file).field("value", &value).finish()
+        f.write_str("Secret(…)")
     }
 }
 
