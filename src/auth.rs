@@ -13,7 +13,7 @@ pub mod streams;
 pub mod token;
 mod told;
 mod verdict;
-mod watch;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,7 @@
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - [`server`]: where everything is made and put together; reload, drain, the admin listener and its API.
-//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`network`], `patience`: primitives.
+//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`network`], `crowd`, `patience`: primitives.
 //!
 //! # Invariants
 //!
@@ -65,6 +65,7 @@ pub mod cli;
 pub mod clock;
 pub mod compression;
 pub mod config;
+mod crowd;
 pub mod drain;
 pub mod host;
 pub mod hygiene;

@@ -4,6 +4,7 @@
 //! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
 
 mod address;
+mod admission;
 mod answer;
 mod asking;
 mod attempt;

@@ -33,6 +33,8 @@ use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
 
 pub struct Snapshot {
+    /// Tells it from those before and after it.
+    pub generation: u64,
     pub routes: Routes,
     pub guard: Arc<Guard>,
     pub sentry: Sentry,
@@ -225,6 +227,7 @@ impl Snapshot {
             ports: ports.to_vec(),
         };
         Self {
+            generation: lasting.streams.generation(),
             sentry: Sentry::new(config, parts),
             routes,
             guard,

@@ -4,9 +4,12 @@
 //! one until it ends, with what keeps it open. `proxy` puts it here and says when bytes move; `watch` looks at it and
 //! says when it is over; `proxy` then cuts it. Nothing here waits or asks a store.
 
+mod shares;
+mod terms;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus::IntGauge;
@@ -16,47 +19,65 @@ use super::token::{Fault, Verified};
 use super::verdict::{Identity, Reason, is_revoked, lacks};
 use crate::clock::UnixTime;
 use crate::config::Access;
+use crate::network::Network;
 use crate::sessions::SessionKey;
 use crate::users::UserState;
+use shares::{Share, Shares};
+pub use terms::{Admission, Full, Opening, Over, Terms};
 
-/// Locks that streams are spread over, by session. A power of two.
+/// Locks that streams are spread over, by holder. A power of two.
 const SHARDS: usize = 16;
 
 /// Every stream that is open.
 pub struct Streams {
     shards: [Mutex<Shard>; SHARDS],
     hashes: ahash::RandomState,
+    shares: Shares,
+    /// Of signed-in users.
     open: AtomicUsize,
     /// The same for people to see.
     gauge: IntGauge,
+    /// Of public routes.
+    public: AtomicUsize,
+    /// How many configurations there have been.
+    generations: AtomicU64,
 }
 
-/// By session, so that a logout finds its own without looking at all others.
-type Shard = HashMap<SessionKey, Vec<Arc<Stream>>, ahash::RandomState>;
+/// By holder, so that a logout finds its own without looking at all others.
+type Shard = HashMap<Holder, Vec<Arc<Stream>>, ahash::RandomState>;
 
-/// What a stream's route asks of whoever has it open.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    pub service: Arc<str>,
-    pub access: Access,
-    /// Whether bytes that move keep the session from idling out.
-    pub counts_as_activity: bool,
+/// Whose a stream is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Holder {
+    Session(SessionKey),
+    /// On a public route.
+    Client(Network),
 }
 
 /// One of them.
 pub struct Stream {
-    pub(super) verified: Arc<Verified>,
-    /// When the session began.
-    begun: UnixTime,
-    terms: Terms,
+    holder: Holder,
+    /// Of a signed-in user.
+    pub(super) session: Option<Session>,
+    _share: Share,
+    terms: Mutex<Terms>,
+    admission: Box<dyn Admission>,
+    /// Of the configuration that it was last held against.
+    generation: AtomicU64,
     /// Whether bytes moved since the last look.
     moved: AtomicBool,
     /// Milliseconds; 0 before the first look, which is therefore due at once: a logout that came between the
     /// request's check and this stream's registration is seen then.
     looked_at: AtomicU64,
-    over: OnceLock<Reason>,
+    over: OnceLock<Over>,
     /// Taken when the stream is told to end.
     cut: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+/// The session that a stream belongs to.
+pub(super) struct Session {
+    pub verified: Arc<Verified>,
+    begun: UnixTime,
 }
 
 /// A stream for as long as it is open; dropped when it has ended, in whatever way.
@@ -69,96 +90,163 @@ impl Streams {
     pub fn new(gauge: IntGauge) -> Self {
         let hashes = ahash::RandomState::new();
         let shards = std::array::from_fn(|_| Mutex::new(Shard::with_hasher(hashes.clone())));
-        Self { shards, hashes, open: AtomicUsize::new(0), gauge }
+        let (open, public) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { shards, hashes, shares: Shares::default(), open, gauge, public, generations: AtomicU64::new(0) }
     }
 
-    /// Begins to watch; `None` when `most` are watched already. What comes back beside the stream resolves when the
-    /// stream is to end.
+    /// A number for a configuration, later than those before it.
+    pub fn generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Begins to watch a stream of a signed-in user. What comes back beside it resolves when it is to end.
     pub fn open(
         self: &Arc<Self>,
         identity: &Identity,
-        terms: Terms,
-        most: usize,
-    ) -> Option<(OpenStream, oneshot::Receiver<()>)> {
-        if self.open.fetch_add(1, Ordering::AcqRel) >= most {
-            self.open.fetch_sub(1, Ordering::AcqRel);
-            return None;
-        }
+        opening: Opening,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+        let session = Session { verified: identity.verified_token(), begun: identity.begun() };
+        let holder = Holder::Session(session.verified.session_key().clone());
+        let opened = self.admit(holder, Some(session), opening)?;
         self.gauge.inc();
+        Ok(opened)
+    }
+
+    /// The same of a public route, for this client.
+    pub fn open_public(
+        self: &Arc<Self>,
+        client: Network,
+        opening: Opening,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+        self.admit(Holder::Client(client), None, opening)
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        holder: Holder,
+        session: Option<Session>,
+        opening: Opening,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+        let Opening { terms, admission, generation, most } = opening;
+        let count = self.count(session.as_ref());
+        if count.fetch_add(1, Ordering::AcqRel) >= most {
+            count.fetch_sub(1, Ordering::AcqRel);
+            return Err(Full::All);
+        }
+        let Some(share) = self.shares.take(&holder, session.as_ref(), most) else {
+            count.fetch_sub(1, Ordering::AcqRel);
+            return Err(Full::Share);
+        };
         let (cut, is_cut) = oneshot::channel();
         let stream = Arc::new(Stream {
-            verified: identity.verified_token(),
-            begun: identity.begun(),
-            terms,
+            holder,
+            session,
+            _share: share,
+            terms: Mutex::new(terms),
+            admission,
+            generation: AtomicU64::new(generation),
             moved: AtomicBool::new(false),
             looked_at: AtomicU64::new(0),
             over: OnceLock::new(),
             cut: Mutex::new(Some(cut)),
         });
         self.put(&stream);
-        Some((OpenStream { streams: Arc::clone(self), stream }, is_cut))
+        Ok((OpenStream { streams: Arc::clone(self), stream }, is_cut))
     }
 
-    fn shard(&self, session: &SessionKey) -> std::sync::MutexGuard<'_, Shard> {
-        let at = self.hashes.hash_one(session) as usize % SHARDS;
-        // Nothing panics while it holds the lock.
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+    const fn count(&self, session: Option<&Session>) -> &AtomicUsize {
+        if session.is_some() { &self.open } else { &self.public }
+    }
+
+    fn shard(&self, holder: &Holder) -> MutexGuard<'_, Shard> {
+        let at = self.hashes.hash_one(holder) as usize % SHARDS;
+        locked(&self.shards[at])
     }
 
     fn put(&self, stream: &Arc<Stream>) {
-        let session = stream.verified.session_key();
-        let mut shard = self.shard(session);
-        match shard.get_mut(session) {
-            Some(of_session) => of_session.push(Arc::clone(stream)),
-            None => drop(shard.insert(session.clone(), vec![Arc::clone(stream)])),
+        let mut shard = self.shard(&stream.holder);
+        match shard.get_mut(&stream.holder) {
+            Some(of_holder) => of_holder.push(Arc::clone(stream)),
+            None => drop(shard.insert(stream.holder.clone(), vec![Arc::clone(stream)])),
         }
     }
 
     fn remove(&self, stream: &Arc<Stream>) {
-        let session = stream.verified.session_key();
-        let mut shard = self.shard(session);
-        if let Some(of_session) = shard.get_mut(session) {
-            if let Some(at) = of_session.iter().position(|other| Arc::ptr_eq(other, stream)) {
-                of_session.swap_remove(at);
+        let mut shard = self.shard(&stream.holder);
+        if let Some(of_holder) = shard.get_mut(&stream.holder) {
+            if let Some(at) = of_holder.iter().position(|other| Arc::ptr_eq(other, stream)) {
+                of_holder.swap_remove(at);
             }
-            if of_session.is_empty() {
-                shard.remove(session);
+            if of_holder.is_empty() {
+                shard.remove(&stream.holder);
             }
         }
         drop(shard);
-        self.open.fetch_sub(1, Ordering::AcqRel);
-        self.gauge.dec();
+        self.count(stream.session.as_ref()).fetch_sub(1, Ordering::AcqRel);
+        if stream.session.is_some() {
+            self.gauge.dec();
+        }
     }
 
     /// A session has ended: so do its streams.
     pub fn end_session(&self, session: &SessionKey) {
-        for stream in self.shard(session).get(session).into_iter().flatten() {
-            stream.end(Reason::NoSession);
+        let holder = Holder::Session(session.clone());
+        for stream in self.shard(&holder).get(&holder).into_iter().flatten() {
+            stream.end(Over::Refused(Reason::NoSession));
         }
     }
 
     /// Shows every stream to `look`, and lets others run between one lock's share and the next.
     pub(super) async fn each(&self, mut look: impl FnMut(&Arc<Stream>)) {
         for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).values().flatten().for_each(&mut look);
+            locked(shard).values().flatten().for_each(&mut look);
             tokio::task::yield_now().await;
         }
     }
 }
 
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these.
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Stream {
     /// Why it may not go on, as far as can be said without a store. `state` is the directory's latest word on its user,
     /// where that differs from the token's.
-    pub(super) fn is_over(&self, state: Option<&UserState>, now: UnixTime) -> Option<Reason> {
-        let claims = self.verified.claims();
+    pub(super) fn is_over(&self, state: Option<&UserState>, now: UnixTime) -> Option<Over> {
+        let terms = locked(&self.terms);
+        if terms.certificate.as_ref().is_some_and(|certificate| certificate.has_ended(now)) {
+            return Some(Over::CertificateEnded);
+        }
+        let session = self.session.as_ref()?;
+        let claims = session.verified.claims();
         if now >= UnixTime::from_seconds(claims.exp) {
-            return Some(Reason::Token(Fault::Expired));
+            return Some(Over::Refused(Reason::Token(Fault::Expired)));
         }
         let state = state?;
-        if is_revoked(state, self.begun) {
-            return Some(Reason::Revoked);
+        if is_revoked(state, session.begun) {
+            return Some(Over::Refused(Reason::Revoked));
         }
-        lacks(&state.services, &state.roles, Some(&self.terms.service), &self.terms.access)
+        if terms.access == Access::Public {
+            return None;
+        }
+        lacks(&state.services, &state.roles, Some(&terms.service), &terms.access).map(Over::Refused)
+    }
+
+    /// Whether there is a configuration that it was not held against.
+    pub(super) fn is_stale(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Relaxed) != generation
+    }
+
+    /// Holds it against the configuration of the day. From then on the terms of that one are its own.
+    pub(super) fn hold_again(&self, now: UnixTime) {
+        match self.admission.again(now) {
+            Ok((generation, terms)) => {
+                *locked(&self.terms) = terms;
+                self.generation.store(generation, Ordering::Relaxed);
+            }
+            Err(over) => self.end(over),
+        }
     }
 
     /// Whether its session is to be asked for again.
@@ -172,9 +260,9 @@ impl Stream {
         self.looked_at.store(now.millis(), Ordering::Relaxed);
     }
 
-    /// Whether somebody was active since this was last asked, if that counts here.
+    /// Whether bytes moved since this was last asked, if that counts here.
     pub(super) fn take_activity(&self) -> bool {
-        self.moved.swap(false, Ordering::Relaxed) && self.terms.counts_as_activity
+        self.moved.swap(false, Ordering::Relaxed) && locked(&self.terms).counts_as_activity
     }
 
     pub(super) fn note_activity(&self) {
@@ -185,12 +273,10 @@ impl Stream {
     }
 
     /// Has it cut. The first reason counts.
-    pub(super) fn end(&self, reason: Reason) {
-        if self.over.set(reason).is_ok()
-            && let Some(cut) = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
+    pub(super) fn end(&self, over: Over) {
+        if self.over.set(over).is_ok() {
             // Nobody listens when it has ended by itself.
-            cut.send(()).ok();
+            locked(&self.cut).take().map(|cut| cut.send(()));
         }
     }
 }
@@ -202,7 +288,7 @@ impl OpenStream {
     }
 
     /// Why it was told to end, if it was.
-    pub fn over(&self) -> Option<&Reason> {
+    pub fn over(&self) -> Option<&Over> {
         self.stream.over.get()
     }
 }

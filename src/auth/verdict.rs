@@ -194,15 +194,6 @@ impl Reason {
         }
     }
 
-    /// The kind of end that a stream came to, for metrics.
-    pub fn of_stream(&self) -> &'static str {
-        match self {
-            Self::NoSession => "session_ended",
-            Self::Token(_) => "expired",
-            _ => "revoked",
-        }
-    }
-
     /// Whether a token that we signed led here, so that a user of ours stands behind it.
     pub fn is_of_a_user(&self) -> bool {
         match self {

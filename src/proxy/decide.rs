@@ -258,7 +258,7 @@ fn note(exchange: &mut Exchange, verdict: Option<Verdict>, route: usize, seconds
     }
 }
 
-fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Demand<'a> {
+pub fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Demand<'a> {
     Demand {
         audience: &service.audience,
         service: Some(&service.name),

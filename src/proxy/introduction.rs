@@ -73,7 +73,7 @@ fn told(asking: &Asking<'_>, client: IpAddr) -> Result<HeaderValue> {
 }
 
 /// `:authority`, or the one Host field.
-fn authority(request: &Parts) -> Result<HeaderValue> {
+pub fn authority(request: &Parts) -> Result<HeaderValue> {
     match (request.uri.authority(), request.headers.get(header::HOST)) {
         (Some(authority), _) => headers::value(authority.as_str().to_owned()),
         (None, Some(host)) => Ok(host.clone()),

@@ -3,22 +3,24 @@
 //! A request is put under watch when it turns out to be a stream, not before: one that is answered at once pays for
 //! none of this. One that is cut never reaches `logging`, and is settled here by what was kept of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
+use super::admission::Admitted;
 use super::asking::Asking;
 use super::client::NOBODY;
 use super::cut::cut_on;
 use super::exchange::Exchange;
 use super::line::RequestLine;
-use super::{Gateway, rescue};
+use super::{Gateway, admission, rescue};
 use crate::audit_log::{self, Event};
-use crate::auth::Reason;
-use crate::auth::streams::{OpenStream, Terms};
+use crate::auth::streams::{Full, OpenStream, Opening, Over};
+use crate::config::Access;
+use crate::network::Network;
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
@@ -44,10 +46,19 @@ impl Gateway {
         {
             connection.is_tunnel();
         }
-        if !is_watched(exchange) && is_stream(&asking.head.method, response) {
-            self.watch(asking, exchange)?;
+        match kind(&asking.head.method, response) {
+            _ if is_watched(exchange) => Ok(()),
+            Kind::Page => Ok(()),
+            Kind::Stream => self.watch(asking, exchange)?.map_err(|full| self.refused(full)),
+            // An ordinary page of most applications, and over in a moment. One that is not is met again in
+            // `bytes_passed`; until then it needs no place, and no table that is full may keep it from its reader.
+            Kind::WithoutLength => {
+                if exchange.identity.is_some() {
+                    self.watch(asking, exchange)?.ok();
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Bytes of a body pass, one way or the other. Where they still do after an interval, the request is a stream.
@@ -60,10 +71,16 @@ impl Gateway {
         if body.is_none_or(Bytes::is_empty) {
             return Ok(());
         }
-        if let (false, Some(identity)) = (is_watched(exchange), &exchange.identity)
-            && exchange.begun.elapsed() >= exchange.snapshot.guard.stream_interval(identity)
-        {
-            self.watch(asking, exchange)?;
+        if !is_watched(exchange) {
+            let lasts = exchange.begun.elapsed() >= self.stream_interval(exchange);
+            // What moves while there is a new configuration is to be held against that at once.
+            if lasts || self.snapshot.load().generation != exchange.snapshot.generation {
+                let watched = self.watch(asking, exchange)?;
+                // A public body outlives nobody's session.
+                if let (Err(full), true, true) = (watched, lasts, exchange.identity.is_some()) {
+                    return Err(self.refused(full));
+                }
+            }
         }
         if let Some(stream) = exchange.watched.as_ref().and_then(|watched| watched.stream.as_ref()) {
             stream.moved();
@@ -71,24 +88,46 @@ impl Gateway {
         Ok(())
     }
 
-    /// Does nothing for a request that nobody was let in for: its session does not matter.
-    fn watch(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Result<()> {
-        let (Some(identity), Some(service)) = (&exchange.identity, &exchange.service) else { return Ok(()) };
-        let route = service.at(exchange.route);
-        let terms = Terms {
-            service: service.name.clone(),
-            access: route.access.clone(),
-            counts_as_activity: route.counts_as_activity,
+    /// How long bytes of a request may pass before it is a stream.
+    fn stream_interval(&self, exchange: &Exchange) -> Duration {
+        let guard = &exchange.snapshot.guard;
+        let of = |identity| guard.stream_interval(identity);
+        exchange.identity.as_ref().map_or_else(|| guard.public_stream_interval(), of)
+    }
+
+    /// Does nothing for a request that was let in nowhere. The inner error is that there is no place.
+    fn watch(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Result<Result<(), Full>> {
+        let Some(service) = &exchange.service else { return Ok(Ok(())) };
+        let Some(admitted) = Admitted::of(asking, exchange, &self.snapshot) else { return Ok(Ok(())) };
+        let (snapshot, route) = (&exchange.snapshot, service.at(exchange.route));
+        let demanded = if exchange.identity.is_some() { &route.access } else { &Access::Public };
+        let opening = Opening {
+            terms: admission::terms(service, route, demanded, exchange.client_certificate.clone()),
+            admission: Box::new(admitted),
+            generation: snapshot.generation,
+            most: snapshot.limits.streams,
         };
-        let snapshot = &exchange.snapshot;
-        // What cannot be watched is not let through: it would outlive its session.
-        let Some((stream, signal)) = snapshot.guard.watch(identity, terms, snapshot.limits.streams) else {
-            self.metrics.limit_reached("streams");
-            return Err(Error::new_in(ErrorType::Custom(rescue::TOO_MANY_STREAMS)));
+        let opened = match &exchange.identity {
+            Some(identity) => snapshot.guard.watch(identity, opening),
+            None => snapshot.guard.watch_public(Network::of(exchange.client.unwrap_or(NOBODY)), opening),
         };
-        cut_on(signal)?;
-        self.may_be_cut(asking, exchange).stream = Some(stream);
-        Ok(())
+        match opened {
+            Err(full) => Ok(Err(full)),
+            Ok((stream, signal)) => {
+                cut_on(signal)?;
+                self.may_be_cut(asking, exchange).stream = Some(stream);
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// What cannot be watched is not let through: it would outlive its session, or the rules that it came in by.
+    fn refused(&self, full: Full) -> Box<Error> {
+        self.metrics.limit_reached(match full {
+            Full::All => "streams",
+            Full::Share => "streams_per_user",
+        });
+        Error::new_in(ErrorType::Custom(rescue::TOO_MANY_STREAMS))
     }
 
     /// From now on the request is settled even if it is cut.
@@ -99,15 +138,15 @@ impl Gateway {
         })
     }
 
-    fn stream_closed(&self, exchange: &Exchange, line: &RequestLine, reason: &Reason) {
-        self.metrics.traffic.streams_closed.with_label_values(&[reason.of_stream()]).inc();
+    fn stream_closed(&self, exchange: &Exchange, line: &RequestLine, over: &Over) {
+        self.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
         let entry = audit_log::Entry {
             event: Event::StreamClosed,
             client: exchange.client.unwrap_or(NOBODY),
             request_id: &exchange.request_id,
             user: exchange.user(),
             host: Some(line.authority()),
-            reason: Some(reason.label()),
+            reason: Some(over.label()),
         };
         self.audit.write(self.clock.now(), entry);
     }
@@ -118,10 +157,10 @@ impl Watched {
     pub fn settle(self, exchange: &mut Exchange) {
         let Self { stream, gateway, line } = self;
         match stream.as_ref().and_then(OpenStream::over) {
-            Some(reason) => {
-                exchange.error = Some("session_ended");
-                exchange.reason = Some(reason.label());
-                gateway.stream_closed(exchange, &line, reason);
+            Some(over) => {
+                exchange.error = Some(if exchange.identity.is_some() { "session_ended" } else { "access_ended" });
+                exchange.reason = Some(over.label());
+                gateway.stream_closed(exchange, &line, over);
             }
             None if exchange.body_is_late() => exchange.error = Some("client_timeout"),
             None => exchange.error = Some("cut_off"),
@@ -134,18 +173,28 @@ fn is_watched(exchange: &Exchange) -> bool {
     exchange.watched.as_ref().is_some_and(|watched| watched.stream.is_some())
 }
 
-/// Whether a response is one that may go on and on. A page without a length is taken for one too, for the moment that
-/// it takes.
-fn is_stream(method: &Method, response: &ResponseHeader) -> bool {
+/// What a response's head says of how long it may last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It says how long it is, or has no body.
+    Page,
+    /// It may go on and on, or be an ordinary page.
+    WithoutLength,
+    Stream,
+}
+
+fn kind(method: &Method, response: &ResponseHeader) -> Kind {
     match response.status {
-        StatusCode::SWITCHING_PROTOCOLS => true,
-        status if status.is_informational() => false,
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => false,
-        _ if *method == Method::HEAD => false,
+        StatusCode::SWITCHING_PROTOCOLS => Kind::Stream,
+        status if status.is_informational() => Kind::Page,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Kind::Page,
+        _ if *method == Method::HEAD => Kind::Page,
         _ => {
             let kind = response.headers.get(header::CONTENT_TYPE);
-            !response.headers.contains_key(header::CONTENT_LENGTH)
-                || kind.is_some_and(|kind| is_event_stream(kind.as_bytes()))
+            if kind.is_some_and(|kind| is_event_stream(kind.as_bytes())) {
+                return Kind::Stream;
+            }
+            if response.headers.contains_key(header::CONTENT_LENGTH) { Kind::Page } else { Kind::WithoutLength }
         }
     }
 }
@@ -171,18 +220,19 @@ mod tests {
     fn a_stream_is_known_by_its_head() {
         let (chunked, length) = (("transfer-encoding", "chunked"), ("content-length", "5"));
         for (status, fields, expected) in [
-            (101, &[][..], true),
-            (200, &[chunked], true),
-            (500, &[chunked], true),
-            (200, &[length, ("content-type", "Text/Event-Stream; charset=utf-8")], true),
-            (200, &[length, ("content-type", "text/html")], false),
-            (100, &[], false),
-            (103, &[], false),
-            (204, &[], false),
-            (304, &[], false),
+            (101, &[][..], Kind::Stream),
+            (200, &[chunked], Kind::WithoutLength),
+            (500, &[chunked], Kind::WithoutLength),
+            (200, &[length, ("content-type", "Text/Event-Stream; charset=utf-8")], Kind::Stream),
+            (200, &[chunked, ("content-type", "text/event-stream")], Kind::Stream),
+            (200, &[length, ("content-type", "text/html")], Kind::Page),
+            (100, &[], Kind::Page),
+            (103, &[], Kind::Page),
+            (204, &[], Kind::Page),
+            (304, &[], Kind::Page),
         ] {
-            assert_eq!(is_stream(&Method::GET, &response(status, fields)), expected, "{status} {fields:?}");
+            assert_eq!(kind(&Method::GET, &response(status, fields)), expected, "{status} {fields:?}");
         }
-        assert!(!is_stream(&Method::HEAD, &response(200, &[])), "an answer to HEAD is its head");
+        assert_eq!(kind(&Method::HEAD, &response(200, &[])), Kind::Page, "an answer to HEAD is its head");
     }
 }

@@ -7,10 +7,11 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::auth::watch::{Swept, hold_again};
 use crate::clock::Clock;
 use crate::snapshot::Snapshot;
 
-/// How soon an administrator's word, or the end of a token, reaches a stream.
+/// How soon an administrator's word, a new configuration, or the end of a token reaches a stream.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Never ends. What the store is asked runs beside it, so that a slow store does not hold up what is known without it;
@@ -22,8 +23,12 @@ pub async fn watch(snapshot: Arc<ArcSwap<Snapshot>>, clock: Clock) {
     loop {
         ticks.tick().await;
         // The latest configuration: a stream may be older than it.
-        let guard = Arc::clone(&snapshot.load().guard);
-        let due = guard.sweep(clock.now()).await;
+        let (guard, generation) = {
+            let snapshot = snapshot.load();
+            (Arc::clone(&snapshot.guard), snapshot.generation)
+        };
+        let Swept { due, stale } = guard.sweep(generation, clock.now()).await;
+        hold_again(stale, &clock).await;
         if !due.is_empty() && round.as_ref().is_none_or(JoinHandle::is_finished) {
             round = Some(tokio::spawn(guard.look_at_all(due, clock.clone())));
         }

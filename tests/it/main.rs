@@ -23,6 +23,8 @@ mod outage_policy;
 mod revocation;
 // Requests that last: what keeps their session, and what ends them.
 mod streams;
+// The same while the configuration changes.
+mod reloads;
 // Who is signed in: `session list`, and the admin API that lists and ends.
 mod sessions;
 // Signing in with user name and password: what is told, counted and refused.

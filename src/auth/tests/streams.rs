@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot::Receiver;
 
-use super::super::streams::{OpenStream, Stream, Terms};
+use super::super::streams::{Admission, Full, OpenStream, Opening, Over, Stream, Terms};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,7 +16,20 @@ struct Opened {
 }
 
 fn terms(access: Access) -> Terms {
-    Terms { service: "iqueue".into(), access, counts_as_activity: true }
+    Terms { service: "iqueue".into(), access, counts_as_activity: true, certificate: None }
+}
+
+/// What every configuration after the first says of a stream.
+struct Says(Result<Terms, Over>);
+
+impl Admission for Says {
+    fn again(&self, _now: UnixTime) -> Result<(u64, Terms), Over> {
+        self.0.clone().map(|terms| (1, terms))
+    }
+}
+
+fn opening(terms: Terms, most: usize) -> Opening {
+    Opening { admission: Box::new(Says(Ok(terms.clone()))), terms, generation: 0, most }
 }
 
 async fn identity(bench: &Bench) -> Identity {
@@ -36,14 +49,18 @@ async fn identity(bench: &Bench) -> Identity {
 }
 
 async fn opened(bench: Bench, terms: Terms) -> Opened {
+    opened_so(bench, opening(terms, 10)).await
+}
+
+async fn opened_so(bench: Bench, opening: Opening) -> Opened {
     let identity = identity(&bench).await;
-    let (stream, signal) = bench.guard.watch(&identity, terms, 10).unwrap();
+    let (stream, signal) = bench.guard.watch(&identity, opening).ok().unwrap();
     Opened { bench, stream, signal }
 }
 
 impl Opened {
     async fn due(&self) -> Vec<Arc<Stream>> {
-        self.bench.guard.sweep(self.bench.clock.now()).await
+        self.bench.guard.sweep(0, self.bench.clock.now()).await.due
     }
 
     /// As `server` does on each tick, but one after the other.
@@ -58,7 +75,7 @@ impl Opened {
     }
 
     fn over(&self) -> Option<&'static str> {
-        self.stream.over().map(Reason::label)
+        self.stream.over().map(Over::label)
     }
 }
 
@@ -166,7 +183,7 @@ async fn what_ends_a_stream_is_known_without_a_store() {
     let now = Clock::default().now();
     let opened = opened(bench().with_session().await, terms(Access::Roles(vec!["clerk".into()]))).await;
     let stream = opened.due().await.pop().unwrap();
-    let why = |change: fn(&mut UserState)| stream.is_over(Some(&state(change)), now).map(|reason| reason.label());
+    let why = |change: fn(&mut UserState)| stream.is_over(Some(&state(change)), now).map(|over| over.label());
     assert_eq!(why(|_| {}), None);
     assert_eq!(why(|state| state.disabled = true), Some("revoked"));
     assert_eq!(why(|state| state.ended_before = UnixTime::from_seconds(u64::MAX / 2000)), Some("revoked"));
@@ -175,20 +192,67 @@ async fn what_ends_a_stream_is_known_without_a_store() {
     let end = UnixTime::from_seconds(opened.bench.claims.exp);
     let millisecond = Duration::from_millis(1);
     assert_eq!(stream.is_over(None, end.minus(millisecond)), None);
-    assert_eq!(stream.is_over(None, end).map(|reason| reason.of_stream()), Some("expired"));
+    assert_eq!(stream.is_over(None, end).map(|over| over.kind()), Some("expired"));
 }
 
 #[tokio::test]
 async fn there_are_only_so_many_and_one_that_ends_makes_room() {
     let bench = bench().with_session().await;
     let identity = identity(&bench).await;
-    let open = |most| bench.guard.watch(&identity, terms(Access::Required), most);
-    let (first, second) = (open(2).unwrap(), open(2).unwrap());
-    assert!(open(2).is_none());
+    // A quarter of a table is a session's share.
+    let open = |most| bench.guard.watch(&identity, opening(terms(Access::Required), most));
+    let (first, second) = (open(8).ok().unwrap(), open(8).ok().unwrap());
+    assert_eq!((open(8).err(), open(2).err()), (Some(Full::Share), Some(Full::All)));
     assert_eq!(bench.metrics.traffic.streams.get(), 2);
     drop(first);
-    assert!(open(2).is_some());
+    assert!(open(8).is_ok());
     drop(second);
     assert_eq!(bench.metrics.traffic.streams.get(), 0);
-    assert!(bench.guard.sweep(bench.clock.now()).await.is_empty(), "nothing is left behind");
+    assert!(bench.guard.sweep(0, bench.clock.now()).await.due.is_empty(), "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_user_has_a_share_however_many_sessions_and_others_have_theirs() {
+    let bench = bench().with_session().await;
+    let now = bench.clock.now();
+    let identity = |sub: &str| {
+        let sid = SessionId::random().unwrap().as_str().to_owned();
+        let token = bench.token(|claims| (claims.sub, claims.sid) = (sub.into(), sid));
+        Identity::new(bench.guard.tokens().verify(&token, now).unwrap(), Source::Cookie, Assurance::Session, None, now)
+    };
+    let open = |sub: &str| bench.guard.watch(&identity(sub), opening(terms(Access::Required), 100));
+    let of_one: Vec<_> = (0..50).map(|_| open("u1").ok().unwrap()).collect();
+    assert_eq!(open("u1").err(), Some(Full::Share));
+    assert!(open("u2").is_ok());
+    drop(of_one);
+    assert!(open("u1").is_ok());
+}
+
+#[tokio::test]
+async fn a_new_configuration_is_asked_once_and_its_terms_hold_from_then_on() {
+    let (before, after) = (terms(Access::Required), terms(Access::Roles(vec!["admin".into()])));
+    let opening = Opening { admission: Box::new(Says(Ok(after))), ..opening(before, 10) };
+    let opened = opened_so(bench().with_session().await, opening).await;
+    let (guard, clock) = (&opened.bench.guard, &opened.bench.clock);
+    assert!(guard.sweep(0, clock.now()).await.stale.is_empty());
+    let swept = guard.sweep(1, clock.now()).await;
+    assert_eq!(swept.stale.len(), 1);
+    watch::hold_again(swept.stale, clock).await;
+    assert_eq!(opened.over(), None);
+    let swept = guard.sweep(1, clock.now()).await;
+    assert!(swept.stale.is_empty());
+    let why = swept.due[0].is_over(Some(&state(|_| {})), clock.now()).map(|over| over.label());
+    assert_eq!(why, Some("missing_role"));
+}
+
+#[tokio::test]
+async fn what_a_new_configuration_does_not_let_in_is_cut() {
+    for over in [Over::Rerouted, Over::Connection, Over::CertificateEnded, Over::Refused(Reason::MissingRole)] {
+        let opening = Opening { admission: Box::new(Says(Err(over.clone()))), ..opening(terms(Access::Required), 10) };
+        let mut opened = opened_so(bench().with_session().await, opening).await;
+        let swept = opened.bench.guard.sweep(1, opened.bench.clock.now()).await;
+        watch::hold_again(swept.stale, &opened.bench.clock).await;
+        assert_eq!(opened.stream.over(), Some(&over));
+        opened.signal.try_recv().unwrap();
+    }
 }

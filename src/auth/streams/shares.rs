@@ -1,0 +1,86 @@
+//! Shares of the table of streams: what one session, one user and one client may have of it, so that none of them fills
+//! it and has everybody else refused.
+
+use std::sync::Arc;
+
+use super::{Holder, Session};
+use crate::crowd::{Crowd, Place};
+
+/// Of one session: more than a browser with many tabs ever has, each with an event stream or two.
+const OF_SESSION: usize = 200;
+/// Of one user, who may be signed in with many browsers: an account that a whole ward shares.
+const OF_USER: usize = 2000;
+/// Of one client's network on public routes: a hospital behind one address.
+const OF_CLIENT: usize = 10_000;
+
+/// How many streams each has.
+#[derive(Default)]
+pub struct Shares(Arc<Crowd<Owner>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    Holder(Holder),
+    User(Box<str>),
+}
+
+/// What one stream takes of the shares of its holder and, if that is a session, of its user.
+pub struct Share {
+    _of_holder: Place<Owner>,
+    _of_user: Option<Place<Owner>>,
+}
+
+impl Shares {
+    /// For one more stream of a table with places for so many; `None` when its holder, or the user, has a whole share
+    /// already. Of a small table a session has a quarter at most, and a user or a client a half.
+    pub fn take(&self, holder: &Holder, session: Option<&Session>, most: usize) -> Option<Share> {
+        let enter = |owner: Owner| {
+            let share = share(&owner, most);
+            self.0.enter(owner, share)
+        };
+        let of_holder = enter(Owner::Holder(holder.clone()))?;
+        let of_user = match session {
+            Some(session) => Some(enter(Owner::User(session.verified.claims().sub.as_str().into()))?),
+            None => None,
+        };
+        Some(Share { _of_holder: of_holder, _of_user: of_user })
+    }
+}
+
+fn share(owner: &Owner, most: usize) -> usize {
+    let (share, part) = match owner {
+        Owner::Holder(Holder::Session(_)) => (OF_SESSION, most / 4),
+        Owner::User(_) => (OF_USER, most / 2),
+        Owner::Holder(Holder::Client(_)) => (OF_CLIENT, most / 2),
+    };
+    share.min(part).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Network;
+
+    fn client(address: &str) -> Holder {
+        Holder::Client(Network::of(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_client_has_a_share_and_others_have_theirs() {
+        let shares = Shares::default();
+        let mut taken: Vec<_> = (0..50).map(|_| shares.take(&client("2001:db8::1"), None, 100).unwrap()).collect();
+        assert!(shares.take(&client("2001:db8::2"), None, 100).is_none(), "one /64");
+        assert!(shares.take(&client("2001:db8:0:1::1"), None, 100).is_some());
+        taken.pop();
+        assert!(shares.take(&client("2001:db8::2"), None, 100).is_some(), "a place is free again");
+    }
+
+    #[test]
+    fn a_share_is_never_the_whole_of_a_table_that_has_room_for_two() {
+        let network = Network::of("192.0.2.1".parse().unwrap());
+        for most in [2, 3, 4, 10, 100, 1000, 100_000, 10_000_000] {
+            for owner in [Owner::User("u1".into()), Owner::Holder(Holder::Client(network))] {
+                assert!((1..most).contains(&share(&owner, most)), "{owner:?} of {most}");
+            }
+        }
+    }
+}
