@@ -24,6 +24,7 @@ mod line;
 mod pace;
 mod private;
 mod rescue;
+mod seat;
 mod stream;
 
 use std::os::fd::RawFd;
@@ -40,7 +41,6 @@ use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
@@ -52,12 +52,14 @@ use crate::upstream::Pool;
 use asking::Asking;
 pub use asking::peer_address;
 pub use client::{NOBODY, is_trusted};
+pub use compress::Compressors;
 pub use connection::{Connection, Reading};
 pub use cut::{Cuttable, until_cut};
 use decide::Decision;
 use exchange::Exchange;
 pub use express::{Client, Express, Served, read};
 use line::RequestLine;
+pub use seat::{IdleSince, Seat};
 
 /// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -72,7 +74,7 @@ pub struct Gateway {
     pub audit: Arc<AuditLog>,
     pub drain: Arc<Drain>,
     /// One for each response that is being compressed.
-    pub compressors: Arc<Semaphore>,
+    pub compressors: Arc<Compressors>,
 }
 
 #[async_trait]

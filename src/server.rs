@@ -7,7 +7,6 @@ mod admin;
 mod api;
 mod caller;
 mod check;
-mod crowd;
 mod establish;
 pub mod frames;
 mod http2;
@@ -18,6 +17,7 @@ mod outside;
 pub mod proxy_protocol;
 mod reload;
 mod renewal;
+pub(crate) mod seats;
 pub mod signed_in;
 mod start_error;
 mod stop;
@@ -36,13 +36,12 @@ use pingora_core::connectors::ConnectorOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
 use crate::clock::Clock;
-use crate::compression::encoder::MOST_AT_ONCE;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
 use crate::log_writer::{GATHER, LogWriter};
@@ -52,7 +51,8 @@ use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::users::clerk::Clerk;
 use api::{Api, Token};
-use listener::{AllBound, Clients, Secured, Service, bind_all};
+use listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
+use seats::{Patience, Seats};
 
 pub use check::check;
 pub use outside::session_store;
@@ -158,15 +158,15 @@ impl Edge {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let config = self.config.load();
         let limits = config.server.limits;
-        let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        let seats = Arc::new(Seats::new(limits.connections, Patience::OF_CLIENTS));
         let proxy = Arc::new(self.proxy());
         let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default() };
         let service = |name: &'static str| Service {
             name,
-            permits: Arc::clone(&permits),
+            seats: Arc::clone(&seats),
             metrics: Arc::clone(&self.lasting.metrics),
             handshake: config.server.timeouts.tls_handshake,
-            clients: Some(clients.clone()),
+            guests: Guests::Clients(clients.clone()),
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
@@ -186,8 +186,8 @@ impl Edge {
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin");
-        service.permits = Arc::new(Semaphore::new(admin::CONNECTIONS));
-        service.clients = None;
+        service.seats = Arc::new(Seats::new(admin::CONNECTIONS, Patience::NONE));
+        service.guests = Guests::Operators(Arc::default());
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
         let renewal = renewal::Renewal {
@@ -227,7 +227,7 @@ impl Edge {
             access: Arc::clone(&self.access),
             audit: Arc::clone(&self.lasting.audit),
             drain: Arc::clone(&self.drain),
-            compressors: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            compressors: Arc::default(),
         };
         let express = Express::new(gateway.clone(), ConnectorOptions::from_server_conf(&conf), MOST_IDLE * threads);
         let mut proxy = http_proxy(&conf, gateway);

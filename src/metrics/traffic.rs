@@ -22,6 +22,8 @@ pub struct TrafficMetrics {
     pub connections_total: IntCounterVec,
     /// labels `listener`, `reason`
     pub connections_refused: IntCounterVec,
+    /// label `listener`
+    pub idle_connections_closed: IntCounterVec,
     /// labels `version`, `resumed`, `result`
     pub tls_handshakes: IntCounterVec,
     /// label `reason`
@@ -89,6 +91,11 @@ impl TrafficMetrics {
                 "connections_refused_total",
                 "Client connections closed unserved",
                 &["listener", "reason"],
+            )?,
+            idle_connections_closed: make.counters(
+                "idle_connections_closed_total",
+                "Idle client connections closed to make room for new ones",
+                &["listener"],
             )?,
             tls_handshakes: make.counters(
                 "tls_handshakes_total",

@@ -13,12 +13,60 @@ use pingora::{ErrorType, OrErr, Result};
 use pingora_core::modules::http::{HttpModule, HttpModuleBuilder, HttpModules, Module};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Gateway;
+use super::client::NOBODY;
 use super::exchange::Exchange;
-use crate::compression::encoder::Encoder;
+use crate::compression::encoder::{Encoder, MOST_AT_ONCE};
 use crate::compression::{self, Asked, Choice};
+use crate::crowd::{Crowd, Place};
+use crate::network::Network;
+
+/// Of the compressor's places, what one user has at most, or on public routes one client: who reads slowly keeps its places
+/// for long, and must not keep them all. What finds none is sent as it is.
+const OF_READER: usize = MOST_AT_ONCE / 4;
+
+/// Places for responses that are being compressed.
+pub struct Compressors {
+    free: Arc<Semaphore>,
+    readers: Arc<Crowd<Reader>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Reader {
+    User(Box<str>),
+    Client(Network),
+}
+
+/// Given back when it is dropped.
+struct Taken {
+    _permit: OwnedSemaphorePermit,
+    _place: Place<Reader>,
+}
+
+impl Default for Compressors {
+    fn default() -> Self {
+        Self { free: Arc::new(Semaphore::new(MOST_AT_ONCE)), readers: Arc::default() }
+    }
+}
+
+impl Compressors {
+    fn take(&self, reader: Reader) -> Option<Taken> {
+        let place = self.readers.enter(reader, OF_READER)?;
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(Taken { _permit: permit, _place: place })
+    }
+}
+
+impl Reader {
+    fn of(exchange: &Exchange) -> Self {
+        match &exchange.identity {
+            Some(identity) => Self::User(identity.verified().claims().sub.as_str().into()),
+            None => Self::Client(Network::of(exchange.client.unwrap_or(NOBODY))),
+        }
+    }
+}
 
 impl Gateway {
     /// The last to change a response's head.
@@ -37,7 +85,7 @@ impl Gateway {
         }
         compression::varies(response)?;
         let Choice::Compress(encoding) = choice else { return Ok(()) };
-        let Ok(place) = Arc::clone(&self.compressors).try_acquire_owned() else {
+        let Some(place) = self.compressors.take(Reader::of(exchange)) else {
             self.metrics.limit_reached("compressors");
             return Ok(());
         };
@@ -74,7 +122,7 @@ struct Work {
     /// Never locked: not all encoders may be looked at from several threads, and modules have to be.
     encoder: Mutex<Encoder>,
     flushes: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Taken,
 }
 
 impl Compressor {
@@ -138,13 +186,11 @@ impl HttpModule for Compressor {
 mod tests {
     use std::io::Read;
 
-    use tokio::sync::Semaphore;
-
     use super::*;
     use crate::config::Encoding;
 
     fn compressor(flushes: bool) -> Compressor {
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let place = Compressors::default().take(Reader::User("ada".into())).unwrap();
         let encoder = Mutex::new(Encoder::new(Encoding::Gzip).unwrap());
         Compressor { begun: false, work: Some(Work { encoder, flushes, _place: place }) }
     }
@@ -211,5 +257,22 @@ mod tests {
         compressor.response_header_filter(&mut head, false).await.unwrap();
         assert_eq!(passed(&mut compressor, Some(b"sorry"), true), b"sorry");
         assert_eq!(compressor.response_done_filter().unwrap(), None);
+    }
+
+    #[test]
+    fn one_reader_leaves_places_for_others_however_slowly_it_reads() {
+        let compressors = Compressors::default();
+        let (ada, ben) = (Reader::User("ada".into()), Reader::User("ben".into()));
+        let mut of_ada: Vec<_> = std::iter::from_fn(|| compressors.take(ada.clone())).collect();
+        assert_eq!(of_ada.len(), OF_READER);
+        let mut of_others: Vec<_> = std::iter::from_fn(|| compressors.take(ben.clone())).collect();
+        for last in 0.. {
+            let client = Reader::Client(Network::of([192, 0, 2, last].into()));
+            let Some(taken) = compressors.take(client) else { break };
+            of_others.push(taken);
+        }
+        assert_eq!(of_ada.len() + of_others.len(), MOST_AT_ONCE, "and there is a bound for all together");
+        of_ada.pop();
+        assert!(compressors.take(ben).is_none() && compressors.take(ada).is_some(), "who gave one back has one again");
     }
 }

@@ -15,6 +15,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
 use super::headers;
+use super::seat::Seat;
 use crate::host::{Host, HostPattern};
 use crate::hygiene::Malformed;
 use crate::tls::{Agreed, ClientCertificate, Policy};
@@ -30,6 +31,8 @@ pub struct Connection {
     pub is_introduced: bool,
     /// Why what came on it is not served; nothing is from then on.
     refused: OnceLock<Malformed>,
+    /// Its place among all connections.
+    pub seat: Arc<Seat>,
     /// The peer's address as applications are told it.
     told_peer: OnceLock<HeaderValue>,
     /// Of upstream connections that only requests on this one may use; see `private`.

@@ -21,6 +21,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::express::Express;
 use crate::patience::Patience;
 
@@ -56,6 +57,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let mut seat = None;
+        if matches!(session, ServerSession::H2(_)) {
+            // Over HTTP/1 the connection says this itself.
+            seat = Connection::of(&session).map(|connection| Arc::clone(&connection.seat));
+        }
+        // One that was given up meanwhile goes without an answer, as one that comes a moment later would.
+        let _busy = seat.as_ref().map(|seat| seat.busy()).transpose().ok()?;
         if matches!(session, ServerSession::H2(_)) {
             session = until_cut(Box::pin(self.express.serve_stream(session))).await.flatten()?;
         }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -15,12 +16,25 @@ use super::api::{self, Api};
 use crate::config::OutagePolicy;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
+use crate::proxy::Connection;
 use crate::sessions::SessionStore;
 use crate::snapshot::Snapshot;
 use crate::users::login::LoginPool;
 
-/// Scrapers and probes; more than this many at once is somebody's mistake.
+/// Scrapers and probes; more than this many at once is a mistake, or an attack.
 pub const CONNECTIONS: usize = 64;
+/// Of one address, those of this machine as well. The next one takes the place of the one that has asked for nothing for
+/// the longest.
+pub const PER_ADDRESS: usize = 16;
+/// For the whole of a request's head.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HEADER_BYTES: usize = 16 << 10;
+/// Between two requests. Scrapers that come again later open another connection.
+pub const KEEPALIVE: Duration = Duration::from_secs(5);
+/// For a client to take anything of what it is sent.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a request and its response as a whole. A list of all sessions takes some seconds.
+pub const LONGEST: Duration = Duration::from_secs(60);
 
 pub struct Admin {
     pub metrics: Arc<Metrics>,
@@ -35,6 +49,14 @@ pub struct Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if let Some(connection) = Connection::of(session) {
+            connection.head_read();
+            // The head that Pingora has read only stands in for one that was refused.
+            if let Some(malformed) = connection.refused() {
+                session.set_keepalive(None);
+                return text(malformed.status(), "that is no request that is served here\n");
+            }
+        }
         if api::has_body(&session.req_header().headers) {
             // It would be read to its end for the next request's sake.
             session.set_keepalive(None);

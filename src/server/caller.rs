@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::listener::Service;
+use super::listener::{Clients, Guests, Service};
 use super::proxy_protocol::{Malformed, Parsed, Source, parse};
 use crate::proxy::is_trusted;
 
@@ -28,9 +28,8 @@ impl Service {
     /// Reads the header that comes before everything else; within the deadline of a handshake, and from trusted
     /// proxies alone, as anybody could say anything there. Answers why not, for the metric.
     pub async fn introduced(&self, socket: &mut TcpStream, peer: SocketAddr) -> Result<Caller, &'static str> {
-        let trusts =
-            |clients: &super::listener::Clients| is_trusted(peer.ip(), &clients.snapshot.load().trusted_proxies);
-        if !self.clients.as_ref().is_some_and(trusts) {
+        let Guests::Clients(Clients { snapshot, .. }) = &self.guests else { return Err("untrusted_proxy") };
+        if !is_trusted(peer.ip(), &snapshot.load().trusted_proxies) {
             return Err("untrusted_proxy");
         }
         match tokio::time::timeout(self.handshake, read_header(socket)).await {

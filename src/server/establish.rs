@@ -13,11 +13,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::admin;
 use super::caller::Caller;
-use super::listener::{Secured, Service};
+use super::listener::{Clients, Guests, Secured, Service};
 use super::stream::{Facts, Stream, Terms, Watch};
 use super::transport::Transport;
-use crate::proxy::Connection;
+use crate::proxy::{Connection, Seat};
 use crate::tls::{Greeting, failure};
 
 /// A fatal alert, in a record of TLS 1.2, as before any agreement (RFC 8446 §5.1, §6).
@@ -25,7 +26,13 @@ const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 impl Service {
     /// `None` when it came to nothing; that was counted.
-    pub async fn establish(&self, socket: TcpStream, caller: Caller, tls: Option<Secured>) -> Option<Stream> {
+    pub async fn establish(
+        &self,
+        socket: TcpStream,
+        caller: Caller,
+        seat: &Arc<Seat>,
+        tls: Option<Secured>,
+    ) -> Option<Stream> {
         // Fails only on a socket that is gone already; the first read will tell.
         socket.set_nodelay(true).ok();
         let descriptor = socket.as_raw_fd();
@@ -46,24 +53,33 @@ impl Service {
             }
         };
         connection.is_introduced = caller.is_introduced;
+        connection.seat = Arc::clone(seat);
         let connection = Arc::new(connection);
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();
-        let watch = self.clients.as_ref().map(|clients| {
-            let snapshot = clients.snapshot.load();
-            let limits = snapshot.limits;
-            let terms = Terms {
-                header_timeout: limits.header_timeout,
-                header_bytes: limits.header_bytes,
-                // Pingora has the same for bodies, and is to be first where it knows what it waits for.
-                write_timeout: snapshot.timeouts.write * 5 / 4,
-                too_slow: self.metrics.limit("header_timeout"),
-                floods: self.metrics.limit("http2_flood"),
-            };
-            Watch::new(terms, connection, http2)
-        });
+        let watch = self.terms().map(|terms| Watch::new(terms, connection, http2));
         let facts = Facts { socket: Arc::new(digest), tls, proxy, http2, descriptor };
         Some(Stream::new(transport, facts, watch))
+    }
+
+    /// What this connection is held to, as the configuration of the day has it.
+    fn terms(&self) -> Option<Terms> {
+        let (too_slow, floods) = (self.metrics.limit("header_timeout"), self.metrics.limit("http2_flood"));
+        Some(match &self.guests {
+            Guests::Clients(Clients { snapshot, .. }) => {
+                let snapshot = snapshot.load();
+                let limits = snapshot.limits;
+                // Pingora has the same for bodies, and is to be first where it knows what it waits for.
+                let write_timeout = snapshot.timeouts.write * 5 / 4;
+                let (header_timeout, header_bytes) = (limits.header_timeout, limits.header_bytes);
+                Terms { header_timeout, header_bytes, write_timeout, too_slow, floods }
+            }
+            Guests::Operators(_) => {
+                let (header_timeout, header_bytes) = (admin::HEADER_TIMEOUT, admin::HEADER_BYTES);
+                Terms { header_timeout, header_bytes, write_timeout: admin::WRITE_TIMEOUT, too_slow, floods }
+            }
+            Guests::Edge => return None,
+        })
     }
 
     async fn shake_hands(&self, socket: TcpStream, secured: &Secured) -> Option<(TlsStream<TcpStream>, Greeting)> {

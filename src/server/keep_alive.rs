@@ -15,11 +15,11 @@ use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream
 use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::HttpProxy;
 
-use super::admin::Admin;
-use super::listener::Service;
+use super::admin::{self, Admin};
+use super::listener::{Guests, Service};
 use super::stream::Stream;
 use crate::patience::Patience;
-use crate::proxy::{Cuttable, Express, Gateway, Served, read, until_cut};
+use crate::proxy::{Cuttable, Express, Gateway, Seat, Served, read, until_cut};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
 const FIRST: u64 = 60;
@@ -41,33 +41,55 @@ impl Application for Cuttable<HttpProxy<Gateway>> {
 }
 
 impl Service {
-    /// Until the connection ends.
-    pub async fn converse<A: Application>(&self, app: &Arc<A>, stream: Stream) {
+    /// Until the connection ends, or is given up for another.
+    pub async fn converse<A: Application>(&self, app: &Arc<A>, stream: Stream, seat: &Seat) {
         if stream.is_http2() {
-            app.process_new(Box::new(stream), &self.closing).await;
+            seat.unless_given_up(app.process_new(Box::new(stream), &self.closing)).await;
             return;
         }
         let mut closing = self.closing.clone();
         let mut closed = pin!(closing.wait_for(|closing| *closing));
-        let mut closed = pin!(poll_fn(|context| closed.as_mut().poll(context).map(drop)));
+        let mut closed = pin!(poll_fn(|context| match closed.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => seat.poll_given_up(context),
+        }));
         let mut patience = Patience::default();
         let mut client = Box::new(stream);
         let mut settings = None;
         loop {
             client.head_may_come();
-            client = match quick(app, client, closed.as_mut()).await {
+            let served = match self.guests {
+                Guests::Edge => seat.begin().ok().map(|()| Served::Left(client)),
+                _ => quick(app, client, seat, closed.as_mut()).await,
+            };
+            client = match served {
                 Some(Served::Kept(client)) => client,
-                Some(Served::Left(client)) => match self.by_pingora(app, client, &mut settings).await {
+                Some(Served::Left(client)) => match self.by_pingora_in_time(app, client, &mut settings).await {
                     Some(client) => client,
                     None => return,
                 },
                 Some(Served::Closed) | None => return,
             };
+            seat.end();
             if let Some(keepalive) = self.keepalive()
                 && !rest(&mut client, patience.renewed(keepalive), closed.as_mut()).await
             {
                 return;
             }
+        }
+    }
+
+    /// The same; an operator's request has a deadline as a whole, as nothing there takes long.
+    async fn by_pingora_in_time<A: Application>(
+        &self,
+        app: &Arc<A>,
+        client: Box<Stream>,
+        settings: &mut Option<HttpPersistentSettings>,
+    ) -> Option<Box<Stream>> {
+        let served = self.by_pingora(app, client, settings);
+        match self.guests {
+            Guests::Clients(_) | Guests::Edge => served.await,
+            Guests::Operators(_) => tokio::time::timeout(admin::LONGEST, served).await.ok().flatten(),
         }
     }
 
@@ -90,20 +112,24 @@ impl Service {
         stream.into_any().downcast().ok()
     }
 
-    /// How long a client may rest between two requests, as the day's configuration has it.
+    /// How long a connection may be idle between two requests, as the day's configuration has it.
     fn keepalive(&self) -> Option<Duration> {
-        self.clients.as_ref().map(|clients| clients.snapshot.load().timeouts.keepalive)
+        match &self.guests {
+            Guests::Clients(clients) => Some(clients.snapshot.load().timeouts.keepalive),
+            Guests::Operators(_) => Some(admin::KEEPALIVE),
+            Guests::Edge => None,
+        }
     }
 }
 
-/// One request by the short way. `None` when there is none, because the client has left or the edge closes, or when it
-/// was cut.
+/// One request by the short way. `None` when there is none, because the client has left, the edge closes or the connection
+/// was given up, or when it was cut.
 async fn quick<A: Application>(
     app: &Arc<A>,
     mut client: Box<Stream>,
+    seat: &Seat,
     mut closed: Pin<&mut impl Future<Output = ()>>,
 ) -> Option<Served<Stream>> {
-    let Some(express) = app.express() else { return Some(Served::Left(client)) };
     let bytes = {
         let mut bytes = pin!(read(&mut *client));
         poll_fn(|context| match bytes.as_mut().poll(context) {
@@ -111,6 +137,11 @@ async fn quick<A: Application>(
             Poll::Pending => closed.as_mut().poll(context).map(|()| None),
         })
         .await?
+    };
+    seat.begin().ok()?;
+    let Some(express) = app.express() else {
+        client.give_back(&bytes);
+        return Some(Served::Left(client));
     };
     // In a place of its own, so that a connection that rests does not hold room for it.
     until_cut(Box::pin(express.serve(client, bytes))).await

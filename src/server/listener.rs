@@ -13,14 +13,17 @@ use pingora_core::apps::ServerApp;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
-use super::StartError;
 use super::caller::Caller;
-use super::crowd::{Crowd, Place};
 use super::keep_alive::Application;
+use super::seats::{Seats, Taking};
+use super::stream::Stream;
+use super::{StartError, admin};
 use crate::config::{self, Config};
+use crate::crowd::{Crowd, Place};
 use crate::metrics::Metrics;
+use crate::network::Network;
 use crate::proxy::is_trusted;
 use crate::snapshot::Snapshot;
 use crate::tls;
@@ -49,12 +52,11 @@ pub struct Bound {
 pub struct Service {
     /// For labels.
     pub name: &'static str,
-    pub permits: Arc<Semaphore>,
+    pub seats: Arc<Seats>,
     pub metrics: Arc<Metrics>,
     /// For a TLS handshake.
     pub handshake: Duration,
-    /// What clients are held to; operators, on the admin listener, are not.
-    pub clients: Option<Clients>,
+    pub guests: Guests,
     pub closing: watch::Receiver<bool>,
 }
 
@@ -66,11 +68,21 @@ pub struct Secured {
     pub live: tls::Live,
 }
 
-/// What the connections of clients are held to.
+/// Whom a listener serves, and what their connections are held to.
+#[derive(Clone)]
+pub enum Guests {
+    /// To what the configuration of the day says.
+    Clients(Clients),
+    /// On the admin listener: to limits that never change. Each address has a share, those of this machine too.
+    Operators(Arc<Crowd<Network>>),
+    /// To nothing: the edge itself, of which an application of the demonstration is asked.
+    Edge,
+}
+
 #[derive(Clone)]
 pub struct Clients {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    pub crowd: Arc<Crowd>,
+    pub crowd: Arc<Crowd<Network>>,
 }
 
 /// Binds and listens. Must be called within a runtime.
@@ -146,30 +158,26 @@ where
 }
 
 /// Gives a connection a task of its own, unless there are too many already.
-fn admit<A>(mut socket: TcpStream, peer: Peer, service: &Service, tls: Option<Secured>, app: Arc<A>)
+fn admit<A>(socket: TcpStream, peer: Peer, service: &Service, tls: Option<Secured>, app: Arc<A>)
 where
     A: Application,
 {
-    let Ok(permit) = Arc::clone(&service.permits).try_acquire_owned() else {
-        service.refused("limit");
-        return;
-    };
-    service.metrics.traffic.connections_total.with_label_values(&[service.name]).inc();
-    let open = Open::new(service, permit);
+    let network = Network::of(peer.address.ip());
+    let taking = service.seats.take(network);
     let service = service.clone();
     tokio::spawn(async move {
-        let _open = open;
-        let caller = match peer.introduces {
-            false => Ok(Caller::direct(peer.address)),
-            true => service.introduced(&mut socket, peer.address).await,
+        let taking = match taking {
+            Some(taking) => taking,
+            None => match service.seats.wait(network).await {
+                Some(taking) => taking,
+                None => return service.refused("limit"),
+            },
         };
-        let caller = match caller {
-            Ok(caller) => caller,
-            Err(reason) => return service.refused(reason),
-        };
-        let Ok(_place) = service.place(caller) else { return service.refused("address") };
-        let Some(stream) = service.establish(socket, caller, tls).await else { return };
-        service.converse(&app, stream).await;
+        let open = Open::new(&service, taking);
+        let seat = open.taking.seat();
+        let established = seat.unless_given_up(Box::pin(service.make(socket, peer, tls, &open.taking)));
+        let Some(stream) = established.await.flatten() else { return };
+        service.converse(&app, stream, seat).await;
     });
 }
 
@@ -181,17 +189,21 @@ struct Peer {
     introduces: bool,
 }
 
-/// One open connection: a permit held, a gauge raised.
+/// One open connection: a place taken, a gauge raised.
 struct Open {
     gauge: prometheus::IntGauge,
-    _permit: OwnedSemaphorePermit,
+    taking: Taking,
 }
 
 impl Open {
-    fn new(service: &Service, permit: OwnedSemaphorePermit) -> Self {
+    fn new(service: &Service, taking: Taking) -> Self {
+        service.metrics.traffic.connections_total.with_label_values(&[service.name]).inc();
+        if taking.in_anothers_place {
+            service.gave_up();
+        }
         let gauge = service.metrics.traffic.connections.with_label_values(&[service.name]);
         gauge.inc();
-        Self { gauge, _permit: permit }
+        Self { gauge, taking }
     }
 }
 
@@ -205,16 +217,44 @@ impl Drop for Open {
 struct Crowded;
 
 impl Service {
+    /// From what was accepted to a stream that can be served; `None` when it came to nothing, which was counted.
+    async fn make(&self, mut socket: TcpStream, peer: Peer, tls: Option<Secured>, taking: &Taking) -> Option<Stream> {
+        let caller = match peer.introduces {
+            false => Ok(Caller::direct(peer.address)),
+            true => self.introduced(&mut socket, peer.address).await,
+        };
+        let caller = caller.map_err(|reason| self.refused(reason)).ok()?;
+        let place = self.place(caller, taking).map_err(|Crowded| self.refused("address")).ok()?;
+        taking.holds(place);
+        self.establish(socket, caller, taking.seat(), tls).await
+    }
+
     /// A trusted proxy's connections stand for many clients, and are not counted. Behind the PROXY protocol each stands
     /// for one: whoever is named there counts, also with an address that is trusted, and so does a balancer that names
     /// nobody.
-    fn place(&self, caller: Caller) -> Result<Option<Place>, Crowded> {
-        let Some(clients) = &self.clients else { return Ok(None) };
-        let (snapshot, address) = (clients.snapshot.load(), caller.address.ip());
-        if !caller.is_introduced && is_trusted(address, &snapshot.trusted_proxies) {
-            return Ok(None);
+    fn place(&self, caller: Caller, taking: &Taking) -> Result<Option<Place<Network>>, Crowded> {
+        let address = caller.address.ip();
+        let network = Network::of(address);
+        match &self.guests {
+            Guests::Clients(Clients { snapshot, crowd }) => {
+                let snapshot = snapshot.load();
+                if !caller.is_introduced && is_trusted(address, &snapshot.trusted_proxies) {
+                    return Ok(None);
+                }
+                crowd.enter(network, snapshot.limits.connections_per_address).map(Some).ok_or(Crowded)
+            }
+            // Who asks for the state of things must not be kept from it by others on the same machine that drip.
+            Guests::Operators(crowd) => {
+                let enter = || crowd.enter(network, admin::PER_ADDRESS);
+                let given_up = || self.seats.give_up_of(network, taking).then(|| self.gave_up());
+                enter().or_else(|| given_up().and_then(|()| enter())).map(Some).ok_or(Crowded)
+            }
+            Guests::Edge => Ok(None),
         }
-        clients.crowd.enter(address, snapshot.limits.connections_per_address).map(Some).ok_or(Crowded)
+    }
+
+    fn gave_up(&self) {
+        self.metrics.traffic.idle_connections_closed.with_label_values(&[self.name]).inc();
     }
 
     pub fn refused(&self, reason: &str) {

@@ -81,6 +81,8 @@ mod http2;
 mod gate;
 // Many who take their time at once, and a process that can open no more.
 mod crowds;
+// What one of many can take of what there is for all.
+mod shares;
 // Behind a balancer that speaks the PROXY protocol.
 mod balancer;
 // Behind a proxy that says for whom it asks.

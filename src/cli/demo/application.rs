@@ -9,10 +9,11 @@ use http::{Response, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::server::listener::{self, Service};
+use crate::server::listener::{self, Guests, Service};
+use crate::server::seats::{Patience, Seats};
 use crate::server::{StartError, keep_alive};
 
 /// Running applications; they stop when this is dropped.
@@ -45,10 +46,10 @@ impl Applications {
             addresses.push((*name, bound.address));
             let service = Service {
                 name: "application",
-                permits: Arc::new(Semaphore::new(1024)),
+                seats: Arc::new(Seats::new(1024, Patience::OF_CLIENTS)),
                 metrics: Arc::clone(&metrics),
                 handshake: Duration::from_secs(5),
-                clients: None,
+                guests: Guests::Edge,
                 closing: closed.clone(),
             };
             runtime.spawn(listener::serve(bound, service, None, Arc::new(Application { name })));

@@ -126,6 +126,18 @@ impl Raw {
         }
     }
 
+    /// Waits for the end of a line; answers it, and leaves what comes after it.
+    pub fn first_line(&mut self) -> String {
+        loop {
+            if let Some(at) = find(&self.received, b"\r\n") {
+                let line = String::from_utf8_lossy(&self.received[..at]).into_owned();
+                self.received.drain(..at + 2);
+                return line;
+            }
+            assert!(self.read_more(), "the connection ended within a line");
+        }
+    }
+
     /// Waits for the end of the connection; answers what came before it and was not yet looked at.
     pub fn rest(mut self) -> Vec<u8> {
         while self.read_more() {}
