@@ -1,20 +1,27 @@
-//! The path that rules are matched against: decoded once, without dot segments and doubled slashes.
+//! The path that rules are matched against, and the other ways in which servers read it.
 //!
-//! The proxy must not decide on another path than the application serves. So a path that an application might
-//! read differently (encoded slashes, `;` parameters, backslashes, needless escapes) is matched in its canonical
-//! form for rules that demand something, and never matches a rule that demands nothing: see `is_canonical`.
+//! The proxy must not decide on another path than the application serves. So where a path can be read in several ways
+//! (encoded slashes, `;` parameters, backslashes, needless escapes, case), a route is found for it only if all its
+//! [readings](CanonicalPath::readings) fall under it, and a rule that demands nothing is not for such a path at all: see
+//! `is_canonical`.
+
+mod readings;
+
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
 
 /// A path as rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath {
+    /// Decoded once, without dot segments and doubled slashes.
     text: String,
-    /// How a server reads it that cuts segments at `;`, takes `\` for `/`, decodes twice or leaves out control characters,
-    /// if that is another way.
-    lenient: Option<String>,
+    /// As it came, unless that is plain.
+    raw: Option<String>,
     exact: bool,
 }
 
-/// The path cannot be read, or climbs above the root; the request is refused.
+/// The path cannot be read, or climbs above the root, or nobody can say what it means; the request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPath;
 
@@ -22,7 +29,7 @@ impl CanonicalPath {
     /// Takes the raw path of a request target, which must begin with `/`.
     pub fn of(raw: &str) -> Result<Self, BadPath> {
         if is_plain(raw) {
-            return Ok(Self { text: raw.to_owned(), lenient: None, exact: true });
+            return Ok(Self { text: raw.to_owned(), raw: None, exact: true });
         }
         Self::read(raw)
     }
@@ -35,45 +42,76 @@ impl CanonicalPath {
         let text = normalize(&decoded)?;
         exact &= text == decoded && !decoded.contains(['\\', ';']);
         exact &= !decoded.split('/').any(can_be_overlooked);
-        let odd = |c: char| matches!(c, '\\' | ';' | '%') || c.is_control();
-        let lenient = if decoded.contains(odd) { Some(read_leniently(&decoded)?) } else { None };
-        Ok(Self { lenient: lenient.filter(|lenient| *lenient != text), text, exact })
+        Ok(Self { raw: Some(raw.to_owned()), text, exact })
     }
 
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether every server must read this path as we do.
+    /// Whether every server must read this path as we do, but for its case: it is ASCII, without an escape, a parameter,
+    /// a doubled slash or a segment that ends in a dot.
+    pub fn is_plain(&self) -> bool {
+        self.raw.is_none()
+    }
+
+    /// Every text that a server may take this path for, but for its case, and this one among them. `Err` when one of
+    /// them has a dot segment, or when there are too many.
+    pub fn readings(&self) -> Result<Vec<Vec<u8>>, BadPath> {
+        readings::of(self.raw.as_ref().unwrap_or(&self.text))
+    }
+
+    /// Whether a public rule may hold for this path: it is written in its canonical form, and every server that knows
+    /// no more than RFC 3986 reads it as we do.
     pub fn is_canonical(&self) -> bool {
         self.exact
     }
 
     /// Whether `rule` (no trailing slash, or `/`) is this path or one of its parents.
     pub fn is_under(&self, rule: &str) -> bool {
-        is_under(&self.text, rule)
+        is_under(self.text.as_bytes(), rule.as_bytes())
     }
+}
 
-    /// The same of the path as a lenient server reads it.
-    pub fn may_be_under(&self, rule: &str) -> bool {
-        is_under(self.lenient.as_ref().unwrap_or(&self.text), rule)
-    }
+/// Whether `rule` (no trailing slash, or `/`) is this path or one of its parents.
+pub fn is_under(path: &[u8], rule: &[u8]) -> bool {
+    rule == b"/" || path.strip_prefix(rule).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The same where case has no meaning in letters of ASCII.
+pub fn is_under_in_any_case(path: &[u8], rule: &[u8]) -> bool {
+    let begins = || path.get(..rule.len()).is_some_and(|start| start.eq_ignore_ascii_case(rule));
+    rule == b"/" || (begins() && matches!(path.get(rule.len()), None | Some(b'/')))
+}
+
+/// A text as servers compare it to which case has no meaning in any alphabet: NFKC, each letter by its capital, since
+/// `ı` and `ſ` have those of `i` and `s`, and without the dot that `İ` leaves behind.
+pub fn folded(text: &str) -> String {
+    let letters = text.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    letters.nfkc().filter(|c| *c != '\u{307}').collect()
+}
+
+/// Whether a decoded path can be a rule: no server reads it as another, so that the readings of a request's path can be
+/// compared with it.
+pub fn is_rule(decoded: &str) -> bool {
+    readings::is_single(decoded)
 }
 
 /// Whether there is nothing in a path that could be read in another way: as most are.
 fn is_plain(raw: &str) -> bool {
     let mut before = 0;
     let plain = raw.bytes().all(|byte| {
-        // No empty segment, and none that begins as `.` and `..` do.
-        let begins_oddly = before == b'/' && matches!(byte, b'/' | b'.');
+        let is_odd_after = match byte {
+            // An empty segment, and one that ends in a dot.
+            b'/' => matches!(before, b'/' | b'.'),
+            // `::$DATA`, to Windows.
+            b'$' => before == b':',
+            _ => false,
+        };
         before = byte;
-        !begins_oddly && (byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_' | b'~'))
+        !is_odd_after && (byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&byte))
     });
-    plain && raw.starts_with('/')
-}
-
-fn is_under(path: &str, rule: &str) -> bool {
-    rule == "/" || path.strip_prefix(rule).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    plain && raw.starts_with('/') && before != b'.'
 }
 
 /// Without dot segments and doubled slashes. Some servers cut a segment at `;` before they look for dots.
@@ -97,14 +135,6 @@ fn normalize(decoded: &str) -> Result<String, BadPath> {
         text.push('/');
     }
     Ok(text)
-}
-
-fn read_leniently(decoded: &str) -> Result<String, BadPath> {
-    // What cannot be decoded a second time is left as it is by those who try.
-    let twice = decode_once(decoded).map_or_else(|_| decoded.to_owned(), |(twice, _)| twice);
-    let slashes = without_controls(&twice).replace('\\', "/");
-    let cut: Vec<&str> = slashes.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
-    normalize(&cut.join("/"))
 }
 
 /// Whether a segment is none, or dots, to who leaves control characters out.
@@ -136,9 +166,14 @@ fn decode_once(raw: &str) -> Result<(String, bool), BadPath> {
         exact &= !octet.is_ascii_alphanumeric() && !b"-._~/\\%;?#".contains(&octet);
         bytes.push(octet);
     }
-    let text = String::from_utf8(bytes).map_err(|_| BadPath)?;
     // Programs in C take it for the end. Other control characters, escaped as they are, mean nothing in particular.
-    if text.contains('\0') { Err(BadPath) } else { Ok((text, exact)) }
+    if bytes.contains(&0) {
+        return Err(BadPath);
+    }
+    // Latin-1, as in the names of old files.
+    let text = String::from_utf8_lossy(&bytes);
+    exact &= matches!(text, Cow::Borrowed(_));
+    Ok((text.into_owned(), exact))
 }
 
 #[cfg(test)]
@@ -159,12 +194,12 @@ mod tests {
         assert_eq!(canonical("/a%09b%0D%0A"), ("/a\tb\r\n".into(), true));
     }
 
-    /// All paths of up to eight bytes of these, with which anything odd can be said.
+    /// All paths of up to seven bytes, the first a slash, of these, with which anything odd can be said.
     #[test]
-    fn a_plain_path_is_read_as_any_other() {
-        const BYTES: &[u8] = b"\\/.a;%2";
+    fn a_plain_path_has_one_reading_and_is_its_own_canonical_form() {
+        const BYTES: &[u8] = b"\\/.a:;%$";
         let mut plain = 0;
-        for number in 0..BYTES.len().pow(7) {
+        for number in 0..BYTES.len().pow(6) {
             let mut rest = number;
             let mut raw = String::from("/");
             while rest > 0 {
@@ -173,7 +208,9 @@ mod tests {
             }
             if is_plain(&raw) {
                 plain += 1;
-                assert_eq!(CanonicalPath::of(&raw), CanonicalPath::read(&raw), "{raw}");
+                let (plain, read) = (CanonicalPath::of(&raw).unwrap(), CanonicalPath::read(&raw).unwrap());
+                assert_eq!((&plain.text, plain.exact), (&read.text, read.exact), "{raw}");
+                assert_eq!(read.readings(), Ok(vec![raw.clone().into_bytes()]), "{raw}");
             }
         }
         assert!(plain > 1_000, "{plain}");
@@ -202,41 +239,134 @@ mod tests {
         }
     }
 
+    fn readings(raw: &str) -> Result<Vec<String>, BadPath> {
+        let readings = CanonicalPath::of(raw).unwrap().readings()?;
+        Ok(readings.iter().map(|reading| String::from_utf8_lossy(reading).into_owned()).collect())
+    }
+
     #[test]
-    fn a_lenient_reading_is_known_where_it_differs() {
-        for raw in [
-            "/admin;x/users",
-            "/x%5c..%5cadmin/users",
-            "/%2561dmin/users",
-            "/x;y/..;/admin/users",
-            "/admin%0A",
-            "/ad%250Dmin/users",
-            "/x/.%0A./admin/users",
+    fn the_readings_of_a_path_are_those_of_servers_that_there_are() {
+        for (raw, expected) in [
+            ("/a%20b/%C3%A9", &["/a b/é"][..]),
+            ("/%61dmin", &["/%61dmin", "/admin"]),
+            ("/%2561dmin", &["/%2561dmin", "/%61dmin", "/admin"]),
+            ("/%40me", &["/%40me", "/@me"]),
+            ("/x%2fy", &["/x%2fy", "/x/y"]),
+            ("/x%5cy", &["/x%5cy", "/x\\y", "/x/y"]),
+            ("/admin;x/users", &["/admin;x/users", "/admin/users"]),
+            ("/a;x%2fb", &["/a;x%2fb", "/a;x/b", "/a", "/a/b"]),
+            ("//host/admin", &["//host/admin", "/host/admin", "/admin"]),
+            ("/admin%3fx", &["/admin%3fx", "/admin?x", "/admin"]),
+            ("/admin%2500x", &["/admin%2500x", "/admin%00x", "/admin\0x", "/admin", "/adminx"]),
+            ("/admin%0A", &["/admin%0A", "/admin\n", "/admin"]),
+            ("/ad%E2%80%8Bmin", &["/ad\u{200b}min", "/admin"]),
+            ("/admin./x", &["/admin./x", "/admin/x"]),
+            ("/admin%20/x", &["/admin /x", "/admin/x"]),
+            ("/admin::$DATA", &["/admin::$DATA", "/admin"]),
+            ("/admin:$i30:$INDEX_ALLOCATION/x", &["/admin:$i30:$INDEX_ALLOCATION/x", "/admin/x"]),
+            ("/x%EF%BC%8Fadmin", &["/x／admin", "/x/admin"]),
+            ("/x%E2%88%95y", &["/x∕y", "/x/y"]),
+            ("/caf%E9.pdf", &["/caf\u{fffd}.pdf", "/café.pdf", "/caf.pdf"]),
         ] {
-            let path = CanonicalPath::of(raw).unwrap();
-            assert!(path.may_be_under("/admin"), "{raw}");
+            let mut found = readings(raw).unwrap();
+            let mut expected: Vec<String> = expected.iter().map(|text| (*text).to_owned()).collect();
+            (found.sort(), expected.sort());
+            assert_eq!(found, expected, "{raw}");
         }
-        assert!(!CanonicalPath::of("/other;admin/users").unwrap().may_be_under("/admin"));
-        assert!(CanonicalPath::of("/admin/x").unwrap().may_be_under("/admin"));
+    }
+
+    #[test]
+    fn a_dot_segment_in_any_spelling_leaves_a_path_without_a_reading() {
+        for segment in [
+            ".",
+            "..",
+            "...",
+            "....",
+            "%2e",
+            "%2E%2e",
+            ".%2e",
+            "%2e.",
+            "%252e%252e",
+            "%25252e.",
+            ".;",
+            "..;",
+            "..;a=b",
+            "..%3b",
+            ".%0A.",
+            "%0D..",
+            "..%09",
+            "..%7F",
+            "..%C2%80",
+            "%20..",
+            "..%20",
+            ".%20.",
+            "..%2520",
+            "%E3%80%80..",
+            "%EF%BC%8E%EF%BC%8E",
+            ".%EF%BC%8E",
+            "%E2%80%A5",
+            "%E2%80%A6",
+            "%E2%80%A4.",
+            "%EF%B9%92.",
+            ".%E2%80%8B.",
+            "..%EF%BB%BF",
+            ".%C2%AD.",
+            "%C2%A0..",
+            "%EF%BC%85%32%65.",
+            "..%EF%BC%9Ba",
+            "..::$DATA",
+            "..%FF",
+            "%C0%AE.",
+            "%c0%ae%c0%ae",
+            "%e0%80%ae.",
+            "..%00x%2500",
+        ] {
+            for raw in ["/a/S", "/a/S/", "/a/S/b", "/S/a", "/S", "/a//S/b", "/a%2fS%2fb", "/a%5cS%5cb", "/a%255cS/b"] {
+                let raw = raw.replace('S', segment);
+                // Some climb above the root, or hold a NUL, and are no path for anybody.
+                let read = CanonicalPath::of(&raw).and_then(|path| path.readings());
+                assert_eq!(read, Err(BadPath), "{raw}");
+            }
+        }
+        for raw in ["/.well-known/x", "/a..b/..c/d..", "/a/.b", "/v1...v2", "/a/..b%20", "/a%2e/b", "/a/%2eb", "/%20/x"]
+        {
+            assert!(readings(raw).is_ok(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_work_for_a_path_is_bounded() {
+        for piece in ["%25", "%2525", "/;/", "%2f%5c;", "%EF%BC%8F%2f;%0A", "%E9%2f", "a.%20", "//", "%3f%23;"] {
+            let raw = format!("/{}41", piece.repeat(30_000 / piece.len()));
+            let bytes: usize = readings(&raw).unwrap_or_default().iter().map(String::len).sum();
+            assert!(bytes <= 512 * 1024, "{piece}: {bytes}");
+        }
+        assert_eq!(readings(&format!("/%{}41", "25".repeat(100))), Err(BadPath));
+    }
+
+    #[test]
+    fn a_rule_has_one_reading() {
+        for rule in ["/", "/admin", "/Admin/x", "/café", "/a b", "/a{b}", "/.well-known", "/@me", "/a:b"] {
+            assert!(is_rule(rule), "{rule}");
+        }
+        for rule in ["/a.", "/a ", "/a/...", "/ﬁle", "/cafe\u{301}", "/a\tb", "/a//b", "/a:$b", "/a\\b", "/a;b"] {
+            assert!(!is_rule(rule), "{rule}");
+        }
+    }
+
+    #[test]
+    fn letters_are_folded_as_any_server_may() {
+        for text in ["ADMIN", "adm\u{131}n", "ADM\u{130}N", "\u{ff41}dmin", "ＡＤＭＩＮ"] {
+            assert_eq!(folded(text), "admin", "{text}");
+        }
+        assert_eq!((folded("\u{17f}\u{212a}ß").as_str(), folded("ΣΟΣ")), ("skss", folded("σος")));
     }
 
     #[test]
     fn what_cannot_be_read_or_climbs_out_is_refused() {
-        for raw in [
-            "",
-            "a",
-            "/..",
-            "/a/../..",
-            "/%",
-            "/%4",
-            "/%zz",
-            "/%00",
-            "/public/.%00./admin",
-            "/%c0%ae%c0%ae/admin",
-            "/a\tb",
-            "/a\tb%20",
-            "/é",
-        ] {
+        for raw in
+            ["", "a", "/..", "/a/../..", "/%", "/%4", "/%zz", "/%00", "/public/.%00./admin", "/a\tb", "/a\tb%20", "/é"]
+        {
             assert_eq!(CanonicalPath::of(raw), Err(BadPath), "{raw}");
         }
     }

@@ -1,7 +1,7 @@
 //! Host and path to a [`Route`]: what it demands and where it leads. A table, built once for a snapshot.
 //!
-//! Rules are matched against the canonical path (see `path`), by whole segments, the longest first. The raw
-//! path is what is forwarded, byte for byte. Called by `proxy`.
+//! Rules are matched by whole segments, the longest first, and a route is found only where all readings of a path (see
+//! `path`) agree on what is decided. The raw path is what is forwarded, byte for byte. Called by `proxy`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::{self, Access, Credentials, Encoding, ForwardToken};
 use crate::host::{Host, HostTable};
 use crate::metrics::{Metrics, ServiceMetrics};
-use crate::path::CanonicalPath;
+use crate::path::{self, CanonicalPath};
 
 /// Every service by its hosts.
 pub struct Routes(HostTable<Arc<Service>>);
@@ -28,10 +28,16 @@ pub struct Service {
     pub metrics: ServiceMetrics,
     /// Longest path first; the last one matches everything.
     routes: Vec<Route>,
+    /// Whether all of them decide the same, so that it does not matter which of them a path is under.
+    is_uniform: bool,
 }
 
 pub struct Route {
     path: String,
+    /// The path where case has no meaning.
+    folded: String,
+    /// The first route of the service that decides the same, in every respect.
+    like: usize,
     pub access: Access,
     pub credentials: Credentials,
     pub counts_as_activity: bool,
@@ -53,8 +59,11 @@ impl Routes {
     ) -> Self {
         let mut table = HostTable::default();
         for written in services {
-            let mut routes: Vec<Route> = written.routes.iter().filter_map(|route| build(route, &pool)).collect();
-            routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+            let mut routes: Vec<Route> = (0..written.routes.len())
+                .filter_map(|at| build(&written.routes[at], like(&written.routes, at), &pool))
+                .collect();
+            // So that a rule comes before those that it is under, in any case.
+            routes.sort_by_key(|route| std::cmp::Reverse(route.folded.len()));
             let service = Arc::new(Service {
                 name: Arc::clone(&written.name),
                 audience: audience(written),
@@ -64,6 +73,7 @@ impl Routes {
                 on_outage: written.on_outage,
                 identity_headers: written.identity_headers.clone(),
                 metrics: metrics.service(&written.name),
+                is_uniform: routes.iter().all(|route| route.like == 0),
                 routes,
             });
             for pattern in &written.hosts {
@@ -78,10 +88,17 @@ impl Routes {
     }
 }
 
+/// The first of the routes that decides what the one at this place does.
+fn like(routes: &[config::Route], at: usize) -> usize {
+    routes.iter().position(|route| route.decides_like(&routes[at])).unwrap_or(at)
+}
+
 /// `None` when the pool does not exist, which the configuration check has reported.
-fn build(written: &config::Route, pool: impl Fn(&str) -> Option<usize>) -> Option<Route> {
+fn build(written: &config::Route, like: usize, pool: impl Fn(&str) -> Option<usize>) -> Option<Route> {
     Some(Route {
         path: written.path.clone(),
+        folded: path::folded(&written.path),
+        like,
         access: written.access.clone(),
         credentials: written.credentials,
         counts_as_activity: written.counts_as_activity,
@@ -92,12 +109,38 @@ fn build(written: &config::Route, pool: impl Fn(&str) -> Option<usize>) -> Optio
 }
 
 impl Service {
-    /// The index of the longest rule that the path is under. `None` when a server that reads the path in another
-    /// way would have it under another rule: then nobody can say what is being asked for.
+    /// The index of the route that a path is under, by whichever reading. `None` when readings fall under routes that
+    /// decide differently, or cannot be told: then nobody can say what is being asked for.
     pub fn route(&self, path: &CanonicalPath) -> Option<usize> {
-        let ours = self.routes.iter().position(|route| path.is_under(&route.path))?;
-        let theirs = self.routes.iter().position(|route| path.may_be_under(&route.path))?;
-        (ours == theirs).then_some(ours)
+        if self.is_uniform {
+            return self.routes.iter().position(|route| path.is_under(&route.path));
+        }
+        if path.is_plain() {
+            return self.agreed(path.as_str().as_bytes());
+        }
+        let mut found = path.readings().ok()?.into_iter().map(|reading| self.agreed(&reading));
+        let first = found.next()??;
+        found.all(|next| next.is_some_and(|next| self.decide_alike(next, first))).then_some(first)
+    }
+
+    /// The route of one reading, whether its case has a meaning or not.
+    fn agreed(&self, reading: &[u8]) -> Option<usize> {
+        let longest = |is_under: &dyn Fn(&Route) -> bool| self.routes.iter().position(is_under);
+        let exact = longest(&|route| path::is_under(reading, route.path.as_bytes()))?;
+        let mut others = [None, None];
+        if reading.is_ascii() {
+            // As a folded rule is compared with a folded path, which is one step less.
+            others[0] = longest(&|route| path::is_under_in_any_case(reading, route.folded.as_bytes()));
+        } else {
+            let folded = path::folded(&String::from_utf8_lossy(reading));
+            others[0] = longest(&|route| path::is_under_in_any_case(reading, route.path.as_bytes()));
+            others[1] = longest(&|route| path::is_under(folded.as_bytes(), route.folded.as_bytes()));
+        }
+        others.iter().flatten().all(|other| self.decide_alike(*other, exact)).then_some(exact)
+    }
+
+    fn decide_alike(&self, one: usize, other: usize) -> bool {
+        self.routes[one].like == self.routes[other].like
     }
 
     pub fn at(&self, index: usize) -> &Route {
@@ -122,8 +165,12 @@ mod tests {
     use http::HeaderName;
 
     fn service(rules: &[(&str, Access)]) -> Service {
+        service_with(rules, |_| {})
+    }
+
+    fn service_with(rules: &[(&str, Access)], change: impl FnOnce(&mut [config::Route])) -> Service {
         let metrics = Metrics::new("test").unwrap();
-        let written = config::Service {
+        let mut written = config::Service {
             name: "iqueue".into(),
             hosts: vec![crate::host::HostPattern::parse("iqueue.example.com").unwrap()],
             idle_timeout: Duration::from_secs(60),
@@ -149,6 +196,7 @@ mod tests {
                 })
                 .collect(),
         };
+        change(&mut written.routes);
         let routes = Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &metrics);
         let found = routes.find(&Host::parse("iqueue.example.com").unwrap()).unwrap().clone();
         drop(routes);
@@ -169,22 +217,153 @@ mod tests {
         assert_eq!(demand(&service, "/api/admin/x"), admin);
     }
 
+    /// What servers may take for `/admin/users` or `/open/x`, or for something else.
+    const SPELLINGS: &[&str] = &[
+        "/R;x/users",
+        "/x%5c..%5cR/users",
+        "/x%2f..%2fR",
+        "/%25R",
+        "/R%0A",
+        "//R/users",
+        "/R//../users",
+        "/R/x%2f../../users",
+        "/R%2fusers",
+        "/R%5cusers",
+        "/R%252fusers",
+        "/R;a=b",
+        "/R%3b/users",
+        "/R./users",
+        "/R%20/users",
+        "/R%09/users",
+        "/R::$DATA",
+        "/R%3fx",
+        "/R%23/users",
+        "/R%2500/users",
+        "/R%E2%80%8B/users",
+        "/R%EF%BC%8Fusers",
+        "/R%E2%81%84users",
+        "/R%FF/users",
+        "/;/R/users",
+        "/%20/R/users",
+        "/./R",
+        "/R/../R/users",
+    ];
+
     #[test]
-    fn a_path_that_two_servers_would_find_under_two_rules_has_no_route() {
-        let admin = Access::Roles(vec!["admin".into()]);
-        let service = service(&[("/", Access::Required), ("/admin", admin)]);
-        let route = |raw: &str| service.route(&CanonicalPath::of(raw).unwrap());
-        for raw in ["/admin;x/users", "/x%5c..%5cadmin/users", "/%2561dmin", "/admin%0A"] {
-            assert_eq!(route(raw), None, "{raw}");
+    fn a_path_that_servers_may_find_under_rules_that_differ_has_no_route() {
+        let admin = || Access::Roles(vec!["admin".into()]);
+        for rules in [
+            [("/", Access::Required), ("/admin", admin()), ("/deep/admin", admin())],
+            [("/", admin()), ("/admin", Access::Required), ("/deep/admin", Access::Required)],
+        ] {
+            let service = service(&rules);
+            let route = |raw: &str| CanonicalPath::of(raw).ok().and_then(|path| service.route(&path));
+            assert_eq!(route("//x/admin/users"), None, "x is the host, to some");
+            for folder in ["", "/deep"] {
+                for spelling in SPELLINGS {
+                    for rule in ["admin", "ADMIN", "Admin", "%61dmin", "%2561dmin", "adm%C4%B1n", "%EF%BD%81dmin"] {
+                        let raw = format!("{folder}{}", spelling.replace("%25R", "%2561dmin").replace('R', rule));
+                        assert_eq!(route(&raw), None, "{raw}");
+                    }
+                }
+                for rule in ["ADMIN", "Admin", "%61dmin", "%41DMIN", "adm%C4%B1n", "%EF%BC%A1dmin", "admi%EF%BD%8E"] {
+                    for rest in ["", "/", "/users", "/users;v=1"] {
+                        let raw = format!("{folder}/{rule}{rest}");
+                        assert_eq!(route(&raw), None, "{raw}");
+                    }
+                }
+            }
         }
-        assert!(route("/page;jsessionid=1").is_some() && route("/admin/users;v=1").is_some());
+    }
+
+    /// Paths of applications as there are: (path, the rule that it is under).
+    const ORDINARY: &[(&str, &str)] = &[
+        ("/", "/"),
+        ("/page;jsessionid=1", "/"),
+        ("/;jsessionid=0A1B", "/"),
+        ("/admin/users;v=1", "/admin"),
+        ("/admin/a%20b/%C3%A9t%C3%A9/", "/admin"),
+        ("/cars;color=red;year=2012/wheels", "/"),
+        ("/@scope/package@1.0.0/-/package-1.0.0.tgz", "/"),
+        ("/@scope%2fpackage", "/"),
+        ("/~ada/notes", "/"),
+        ("/v1/projects/p:batchGet", "/"),
+        ("/v1/projects/p/locations/*:list", "/"),
+        ("/api/v4/projects/group%2Fsub%2Fname/issues", "/"),
+        ("/proxy/https://host.example/x?", "/"),
+        ("/web/20200101000000*/http://example.com/", "/"),
+        ("/c++/a+b,c=d&e!(f)'g'$h", "/"),
+        ("/wiki/Washington_D.C.", "/"),
+        ("/wiki/100%25", "/"),
+        ("/files/%E6%97%A5%E6%9C%AC%E8%AA%9E/%F0%9F%98%80.png", "/"),
+        ("/files/cafe%CC%81.pdf", "/"),
+        ("/files/caf%E9.pdf", "/"),
+        ("/files/a%5Cb", "/"),
+        ("/assets//app.js", "/"),
+        ("/.well-known/openid-configuration", "/"),
+        ("/compare/v1...v2", "/"),
+        ("/search/what%3F/%23tag", "/"),
+        ("/uploads/%7B3F2504E0-4F89-11D3-9A0C-0305E82C3301%7D", "/"),
+        ("/fhir/Patient/123/_history/1", "/"),
+        ("/odata/Patients('42')/Name", "/"),
+        ("/administrator", "/"),
+        ("/x/admin", "/"),
+        ("/a%26b/x%3Dy", "/"),
+    ];
+
+    #[test]
+    fn ordinary_paths_keep_their_routes() {
+        let one = service(&[("/", Access::Required)]);
+        let several = service(&[("/", Access::Required), ("/admin", Access::Roles(vec!["admin".into()]))]);
+        for (raw, rule) in ORDINARY {
+            let path = CanonicalPath::of(raw.trim_end_matches('?')).unwrap();
+            assert_eq!(one.route(&path), Some(0), "{raw}");
+            let found = several.route(&path).map(|at| several.at(at).path.as_str());
+            assert_eq!(found, Some(*rule), "{raw}");
+        }
+    }
+
+    #[test]
+    fn where_all_rules_decide_the_same_no_reading_matters() {
+        let service = service(&[("/", Access::Required), ("/admin", Access::Required)]);
+        for raw in ["/admin;x", "/ADMIN", "/a/../admin", "/%2561dmin", "//admin", "/a/.."] {
+            assert!(service.route(&CanonicalPath::of(raw).unwrap()).is_some(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn rules_that_differ_in_anything_differ() {
+        let changes: [fn(&mut config::Route); 6] = [
+            |route| route.access = Access::Public,
+            |route| route.credentials.bearer = true,
+            |route| route.counts_as_activity = false,
+            |route| route.read_timeout = Some(Duration::from_secs(1)),
+            |route| route.compression = vec![Encoding::Gzip],
+            |route| route.pool = "q".into(),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let service =
+                service_with(&[("/", Access::Required), ("/a", Access::Required)], |routes| change(&mut routes[1]));
+            for raw in ["/A/x", "/a;x", "//a", "/b/../a", "/a%2fx"] {
+                assert_eq!(service.route(&CanonicalPath::of(raw).unwrap()), None, "{at}: {raw}");
+            }
+            assert_eq!((service.route(&CanonicalPath::of("/a").unwrap()), service.routes.len()), (Some(0), 2));
+        }
+    }
+
+    #[test]
+    fn two_rules_that_differ_in_case_hold_where_they_decide_the_same() {
+        let admin = || Access::Roles(vec!["admin".into()]);
+        let service = service(&[("/", Access::Required), ("/Admin", admin()), ("/admin", admin())]);
+        let route = |raw: &str| service.route(&CanonicalPath::of(raw).unwrap()).is_some();
+        assert!(route("/Admin/x") && route("/admin/x") && !route("/ADMIN/x"));
     }
 
     #[test]
     fn a_path_that_is_not_canonical_never_matches_a_public_rule() {
         let service = service(&[("/", Access::Required), ("/public", Access::Public)]);
         assert_eq!(demand(&service, "/public/x"), Access::Public);
-        for raw in ["/public/../public/x", "/%70ublic/x", "/public//x", "/public/x;y"] {
+        for raw in ["/public//x", "/public/x;y", "/public/x%2fy", "/public/%78"] {
             assert_eq!(demand(&service, raw), Access::Required, "{raw}");
         }
     }

@@ -39,7 +39,7 @@ pub struct IdentityHeaders {
     pub roles: HeaderName,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Begins with `/`, ends without one unless it is `/` itself.
     pub path: String,
@@ -50,6 +50,13 @@ pub struct Route {
     /// The best first; none where responses are left as they are.
     pub compression: Vec<Encoding>,
     pub pool: String,
+}
+
+impl Route {
+    /// Whether two routes differ in nothing but their paths.
+    pub fn decides_like(&self, other: &Self) -> bool {
+        Self { path: other.path.clone(), ..self.clone() } == *other
+    }
 }
 
 /// What a route demands of whoever asks.

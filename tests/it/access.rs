@@ -201,7 +201,7 @@ fn a_role_opens_its_routes_and_one_of_several_will_do() {
         assert_eq!(bob.open(&scene.url(path)).status, status_of_bob, "{path}");
     }
     for path in ["/x/../admin", "/%61dmin", "//admin", "/public/../admin/x", "/x;/../admin", "/ADMIN/../admin"] {
-        assert_eq!(bob.open_raw(&scene.edge, path), 403, "{path}");
+        assert_eq!(bob.open_raw(&scene.edge, path), 400, "{path}");
     }
 }
 

@@ -44,6 +44,8 @@ mod bodies;
 mod compression;
 // Requests that could be read in two ways, and paths that could.
 mod hygiene;
+// Rules of routes, for every spelling of a path.
+mod paths;
 // The numbered list of bad inputs, as a table; the desync guardian's cases; the same asked of nginx.
 mod inputs;
 // Where a sign-on may lead, and what its pages repeat.

@@ -126,7 +126,7 @@ impl Check<'_> {
                 None => root.pool.clone(),
             };
             let access = self.access(&format!("{key}.access"), written.access.as_ref());
-            routes.push(Route {
+            let route = Route {
                 path,
                 access: access.unwrap_or_else(|| root.access.clone()),
                 credentials,
@@ -134,7 +134,9 @@ impl Check<'_> {
                 read_timeout: written.read_timeout.map(|time| time.0).or(root.read_timeout),
                 compression: written.compression.as_ref().unwrap_or(&root.compression).clone(),
                 pool,
-            });
+            };
+            self.one_path(&key, &route, &routes);
+            routes.push(route);
         }
         if !routes.iter().any(|route| route.path == "/") {
             routes.push(root);
@@ -150,19 +152,6 @@ impl Check<'_> {
             self.fault(key, what, "name one of `pools`");
         }
         name.into()
-    }
-
-    /// Rules are compared with canonical paths, so they must be canonical themselves: see `path`.
-    fn route_path(&mut self, key: &str, written: Option<&str>) -> Option<String> {
-        let text = written.unwrap_or_default();
-        let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
-        let trimmed = text.strip_suffix('/').unwrap_or(text);
-        let canonical = text == "/" || (trimmed.starts_with('/') && trimmed[1..].split('/').all(plain));
-        if !canonical || text.contains(['%', '?', '#', '\\', ';']) {
-            self.fault(key, format!("`{text}` is no path to match"), "write a decoded path such as /admin/");
-            return None;
-        }
-        Some(if trimmed.is_empty() { "/".into() } else { trimmed.into() })
     }
 
     fn access(&mut self, key: &str, written: Option<&WrittenAccess>) -> Option<Access> {

@@ -233,7 +233,7 @@ impl Raw {
             // A literal field without indexing, no Huffman coding (RFC 7541 §6.2.2).
             block.push(0);
             for text in [name, value] {
-                block.push(u8::try_from(text.len()).unwrap() & 0x7f);
+                block.extend(length(text.len()));
                 block.extend_from_slice(text.as_bytes());
             }
         }
@@ -255,6 +255,18 @@ impl Raw {
             }
         }
     }
+}
+
+/// An integer with a prefix of seven bits (RFC 7541 §5.1).
+fn length(number: usize) -> Vec<u8> {
+    let Some(mut more) = number.checked_sub(127) else { return vec![number as u8] };
+    let mut bytes = vec![127];
+    while more >= 128 {
+        bytes.push((more % 128) as u8 | 128);
+        more /= 128;
+    }
+    bytes.push(more as u8);
+    bytes
 }
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {

@@ -44,7 +44,10 @@ const WHY: &[(&[u16], &str)] = &[
         &[105],
         "nginx cuts the fragment off and goes by what is left; an application behind another proxy may go by the whole",
     ),
-    (&[108], "nginx decodes before it chooses a rule; here a path that is not written plainly is never public"),
+    (
+        &[108],
+        "nginx decodes before it chooses a rule; an application that does not would serve another path than /public",
+    ),
     (&[116], "a port that we do not listen on is another address; nginx goes by the name alone"),
 ];
 
