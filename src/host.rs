@@ -145,6 +145,24 @@ impl Authority {
         };
         Ok(Self { host: Host::parse(host)?, port })
     }
+
+    /// Whether a text that can be parsed is written as [`Display`](fmt::Display) writes it.
+    pub fn is_canonical(text: &str) -> bool {
+        let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+        let is_lower = !host.ends_with('.') && !host.bytes().any(|byte| byte.is_ascii_uppercase());
+        is_lower && port.is_none_or(|port| port != "443" && !port.starts_with('0'))
+    }
+}
+
+/// The one spelling that applications are given: in lower case, without a trailing dot, and with the port where it is not
+/// that of HTTPS, as browsers write it (RFC 9110 §4.2.3).
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port.filter(|port| *port != 443) {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => self.host.fmt(f),
+        }
+    }
 }
 
 fn parse_port(digits: &str) -> Result<u16, BadHost> {
@@ -196,6 +214,23 @@ mod tests {
         assert_eq!(Authority::parse("a.com").unwrap().port, None);
         for bad in ["a.com:", "a.com:99999", "a.com:80:80", "a.com:1.2", "a.com:+80", "a.com: 80", "[::1]:80"] {
             assert_eq!(Authority::parse(bad), Err(BadHost), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_authority_has_one_spelling() {
+        for (text, canonical) in [
+            ("a.com", "a.com"),
+            ("a-1.com:8443", "a-1.com:8443"),
+            ("A.Com", "a.com"),
+            ("a.com.", "a.com"),
+            ("A.com.:8443", "a.com:8443"),
+            ("a.com:443", "a.com"),
+            ("a.com:00443", "a.com"),
+            ("a.com:08443", "a.com:8443"),
+        ] {
+            assert_eq!(Authority::parse(text).unwrap().to_string(), canonical, "{text}");
+            assert_eq!(Authority::is_canonical(text), text == canonical, "{text}");
         }
     }
 

@@ -37,7 +37,7 @@ impl Admitted {
     /// `None` where there is no such request, which was let in nowhere.
     pub fn of(asking: &Asking<'_>, exchange: &Exchange, snapshot: &Arc<ArcSwap<Snapshot>>) -> Option<Self> {
         let service = exchange.service.as_ref()?;
-        let authority = Authority::parse(authority(asking.head).ok()?.to_str().ok()?).ok()?;
+        let authority = Authority::parse(authority(asking.head).ok()?.0.to_str().ok()?).ok()?;
         let target = Target { authority, path: CanonicalPath::of(asking.head.uri.path()).ok()? };
         Some(Self {
             snapshot: Arc::clone(snapshot),

@@ -68,11 +68,13 @@ pub fn rewrite_response(head: &mut ResponseHeader, change: impl FnOnce(&mut Head
     if reason.is_some() { head.set_reason_phrase(reason.as_deref()) } else { Ok(()) }
 }
 
-/// Fields that say where a request came from, or from whom. Only we, and proxies that are trusted, may say that.
+/// Fields that say where a request came from, or from whom. Only we, and proxies that are trusted, may say that. And
+/// `Proxy`, which nobody says: CGI makes `HTTP_PROXY` of it, by which libraries choose whom they connect to ("httpoxy",
+/// CVE-2016-5385).
 fn says_where(name: &str) -> bool {
-    // The last two: a client's certificate, by RFC 9440.
+    // A client's certificate, by RFC 9440.
     let Some(rest) = name.strip_prefix("x-") else {
-        return ["forwarded", "client-cert", "client-cert-chain"].contains(&name);
+        return ["forwarded", "client-cert", "client-cert-chain", "proxy"].contains(&name);
     };
     rest == "real-ip" || ["forwarded-", "original-", "rewrite-"].iter().any(|ours| rest.starts_with(ours))
 }

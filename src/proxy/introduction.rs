@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, header};
 use pingora::{Error, ErrorType, Result};
 
 use super::asking::Asking;
@@ -13,6 +13,7 @@ use super::fields::Fields;
 use super::{Gateway, headers};
 use crate::auth::Source;
 use crate::config::ForwardToken;
+use crate::host::Authority;
 
 impl Gateway {
     /// Takes out of an application's request what clients must not say, and says what only we may.
@@ -28,7 +29,7 @@ impl Gateway {
             .map(|_| snapshot.guard.cookie_name());
         headers::join_cookies(fields, &snapshot.cookie_names, keep);
         let request = asking.head;
-        let authority = authority(request)?;
+        let (authority, is_as_sent) = authority(request)?;
         let port = authority.to_str().ok().and_then(|text| text.split_once(':')?.1.parse().ok());
         let forwarding = headers::Forwarding {
             client: told(asking, exchange.client.unwrap_or(asking.peer))?,
@@ -44,8 +45,8 @@ impl Gateway {
             fields.set(&headers::CLIENT_CERTIFICATE, certificate.told().clone());
         }
         self.assert_identity(fields, exchange)?;
-        // An HTTP/2 request has no Host field, and the application needs one.
-        if request.version == Version::HTTP_2 {
+        // An HTTP/2 request may have no Host field, and the application needs one.
+        if !is_as_sent {
             fields.set(&header::HOST, authority);
         }
         Ok(())
@@ -72,11 +73,24 @@ fn told(asking: &Asking<'_>, client: IpAddr) -> Result<HeaderValue> {
     connection.map_or_else(|| headers::address(client), |connection| connection.told_peer(client))
 }
 
-/// `:authority`, or the one Host field.
-pub fn authority(request: &Parts) -> Result<HeaderValue> {
-    match (request.uri.authority(), request.headers.get(header::HOST)) {
-        (Some(authority), _) => headers::value(authority.as_str().to_owned()),
-        (None, Some(host)) => Ok(host.clone()),
-        (None, None) => Err(Error::explain(ErrorType::InvalidHTTPHeader, "no authority")),
-    }
+/// `:authority`, or the one Host field, in its canonical spelling: two services on one server must not be told apart by
+/// another rule there than here. The second says whether the client spelled it so.
+pub fn authority(request: &Parts) -> Result<(HeaderValue, bool)> {
+    let none = || Error::explain(ErrorType::InvalidHTTPHeader, "no authority");
+    let text = match (request.uri.authority(), request.headers.get(header::HOST)) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => {
+            let text = host.to_str().map_err(|_| none())?;
+            if Authority::is_canonical(text) {
+                return Ok((host.clone(), true));
+            }
+            text
+        }
+        (None, None) => return Err(none()),
+    };
+    let canonical = match Authority::is_canonical(text) {
+        true => text.to_owned(),
+        false => Authority::parse(text).map_err(|_| none())?.to_string(),
+    };
+    Ok((headers::value(canonical)?, false))
 }

@@ -5,6 +5,7 @@
 use hyper::Response as HttpResponse;
 
 use crate::harness::edge::TOKEN_COOKIE;
+use crate::harness::raw::{Ended, http2_request};
 use crate::harness::{Client, Edge, Origin, edge, origin, raw};
 
 const PUBLIC: &str = "routes: [{path: /public, access: public}]";
@@ -165,8 +166,43 @@ fn the_application_is_told_where_a_request_came_from() {
     }
 }
 
+/// However a client spells its host: two services of one server are told apart there by the same name as here.
+#[test]
+fn an_application_hears_the_canonical_host() {
+    let scene = scene();
+    let port = scene.edge.address().port();
+    let name = scene.edge.host("iqueue");
+    for (sent, heard) in [
+        (name.clone(), name.clone()),
+        (name.to_uppercase(), name.clone()),
+        (format!("{name}."), name.clone()),
+        (format!("{name}:443"), name.clone()),
+        (format!("{name}:0{port}"), format!("{name}:{port}")),
+        (format!("{}.:000{port}", name.to_uppercase()), format!("{name}:{port}")),
+    ] {
+        for (target, fields) in [("", ""), ("", "Keep-Alive: 5\r\n"), (&*format!("https://{sent}"), "")] {
+            let request = format!("GET {target}/public HTTP/1.1\r\nHost: {sent}\r\n{fields}\r\n");
+            assert_eq!(raw(scene.edge.address(), &name).send(request).status(), 200, "{sent} {target} {fields}");
+            let seen = scene.iqueue.last();
+            let said = (seen.one("host"), seen.one("x-forwarded-host"), seen.one("x-forwarded-port"));
+            let expected_port = heard.split_once(':').map_or("443", |(_, port)| port).to_owned();
+            assert_eq!(
+                said,
+                (Some(heard.clone()), Some(heard.clone()), Some(expected_port)),
+                "{sent} {target} {fields}"
+            );
+        }
+        let plain = [(":method", "GET"), (":scheme", "https"), (":authority", &sent), (":path", "/public")];
+        for more in [&[][..], &[("trailer", "x")]] {
+            let ended = http2_request(scene.edge.address(), &name, &[&plain[..], more].concat());
+            assert_eq!(ended, Ended::Answered(200), "{sent}");
+            assert_eq!(scene.iqueue.last().one("host"), Some(heard.clone()), "{sent}");
+        }
+    }
+}
+
 /// What a client may say of itself in vain, unless it is a proxy that the configuration trusts.
-const SAID_BY_CLIENTS: [(&str, &str); 12] = [
+const SAID_BY_CLIENTS: [(&str, &str); 13] = [
     ("X-Forwarded-For", "6.6.6.6"),
     ("X-Forwarded-Proto", "http"),
     ("X-Forwarded-Host", "evil.example"),
@@ -179,6 +215,8 @@ const SAID_BY_CLIENTS: [(&str, &str); 12] = [
     ("X-Real-IP", "6.6.6.6"),
     ("X-Original-URL", "/public"),
     ("X-Rewrite-URL", "/public"),
+    // CGI would make HTTP_PROXY of it, and libraries would connect through it.
+    ("Proxy", "http://evil.example:3128"),
 ];
 
 #[test]
@@ -191,7 +229,7 @@ fn what_clients_say_of_the_way_here_is_dropped() {
             assert!(!seen.all(name).iter().any(|said| said == value), "{fields}: {:?}", seen.all(name));
         }
     }
-    assert_eq!(scene.iqueue.last().one("x-original-url"), None);
+    assert_eq!(scene.iqueue.last().one("proxy"), None);
 }
 
 /// Input 89.
