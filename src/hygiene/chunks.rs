@@ -3,7 +3,8 @@
 //!
 //! Pingora takes a line feed within an extension, an empty size, and extensions of kilobytes. What it forwards it
 //! frames anew, so this harms nobody behind us; but a message that two servers may read in two ways is not served
-//! here. Pure; called by `server`.
+//! here. So whatever is not in the grammar of chunks, extensions and trailers is refused, but for blanks behind a size:
+//! old servers pad it with them, and all agree that they mean nothing. Pure; called by `server`.
 
 use super::Malformed;
 
@@ -26,9 +27,11 @@ enum State {
         digits: u8,
         size: u64,
     },
+    /// Behind the size, after so many bytes.
     Extension {
         bytes: usize,
         size: u64,
+        part: Part,
     },
     /// CR has come.
     SizeEnds {
@@ -44,6 +47,9 @@ enum State {
     TrailerBegins {
         bytes: usize,
     },
+    TrailerName {
+        bytes: usize,
+    },
     Trailer {
         bytes: usize,
     },
@@ -53,6 +59,54 @@ enum State {
     /// CR has come where a trailer would begin.
     LastLf,
     Done,
+}
+
+/// Of extensions, `;NAME` or `;NAME=VALUE`, with blanks around each of these.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// What came last is whole, and there may be an end, or another extension.
+    Whole,
+    /// `;` has come.
+    BeforeName,
+    Name,
+    /// A blank has come behind it.
+    AfterName,
+    /// `=` has come.
+    BeforeValue,
+    Value,
+    Quoted,
+    /// `\` has come within quotes.
+    Escaped,
+}
+
+impl Part {
+    fn after(self, byte: u8) -> Option<Self> {
+        let is_text = byte == b'\t' || (0x20..0x7f).contains(&byte);
+        Some(match (self, byte) {
+            (Self::Quoted, b'"') => Self::Whole,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, _) if is_text => Self::Quoted,
+            (Self::Quoted | Self::Escaped, _) => return None,
+            (Self::Name, b' ' | b'\t') => Self::AfterName,
+            (Self::Value, b' ' | b'\t') => Self::Whole,
+            (_, b' ' | b'\t') => self,
+            (Self::Whole | Self::Name | Self::AfterName | Self::Value, b';') => Self::BeforeName,
+            (Self::Name | Self::AfterName, b'=') => Self::BeforeValue,
+            (Self::BeforeValue, b'"') => Self::Quoted,
+            (Self::BeforeName | Self::Name, _) if is_of_token(byte) => Self::Name,
+            (Self::BeforeValue | Self::Value, _) if is_of_token(byte) => Self::Value,
+            _ => return None,
+        })
+    }
+
+    fn may_end(self) -> bool {
+        matches!(self, Self::Whole | Self::Name | Self::AfterName | Self::Value)
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl Default for State {
@@ -91,19 +145,28 @@ impl State {
                 let digit = (byte as char).to_digit(16).unwrap_or_default();
                 Self::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
             }
-            (Self::Size { digits: 1.., size } | Self::Extension { size, .. }, b'\r') => Self::SizeEnds { size },
-            (Self::Size { digits: 1.., size }, b';' | b' ' | b'\t') => Self::Extension { bytes: 0, size },
-            (Self::Extension { bytes, size }, _) if is_text && bytes < LONGEST_EXTENSION => {
-                Self::Extension { bytes: bytes + 1, size }
+            (Self::Size { digits: 1.., size }, b'\r') => Self::SizeEnds { size },
+            (Self::Size { digits: 1.., size }, b';' | b' ' | b'\t') => {
+                let part = if byte == b';' { Part::BeforeName } else { Part::Whole };
+                Self::Extension { bytes: 0, size, part }
+            }
+            (Self::Extension { size, part, .. }, b'\r') if part.may_end() => Self::SizeEnds { size },
+            (Self::Extension { bytes, size, part }, _) if bytes < LONGEST_EXTENSION => {
+                let part = part.after(byte).ok_or(Malformed::Framing)?;
+                Self::Extension { bytes: bytes + 1, size, part }
             }
             (Self::SizeEnds { size: 0 }, b'\n') => Self::TrailerBegins { bytes: 0 },
             (Self::SizeEnds { size }, b'\n') => Self::Data { left: size },
             (Self::Cr, b'\r') => Self::Lf,
             (Self::Lf, b'\n') => Self::default(),
             (Self::TrailerBegins { .. }, b'\r') => Self::LastLf,
-            (Self::TrailerBegins { bytes } | Self::Trailer { bytes }, _)
-                if (is_text || byte >= 0x80) && bytes < LONGEST_TRAILERS =>
+            (Self::TrailerBegins { bytes } | Self::TrailerName { bytes }, _)
+                if is_of_token(byte) && bytes < LONGEST_TRAILERS =>
             {
+                Self::TrailerName { bytes: bytes + 1 }
+            }
+            (Self::TrailerName { bytes }, b':') => Self::Trailer { bytes: bytes + 1 },
+            (Self::Trailer { bytes }, _) if (is_text || byte >= 0x80) && bytes < LONGEST_TRAILERS => {
                 Self::Trailer { bytes: bytes + 1 }
             }
             (Self::Trailer { bytes }, b'\r') => Self::TrailerEnds { bytes },
@@ -135,6 +198,9 @@ mod tests {
         assert_eq!(rest("5\r\nhello\r\n0\r\n\r\nGET"), Ok("GET"));
         assert_eq!(rest("0\r\n\r\n"), Ok(""));
         assert_eq!(rest("00A ;a=\"b c\"\r\n0123456789\r\n1\r\n\n\r\n0;x\r\nA: b\r\nC: \u{e9}\r\n\r\n\r\n"), Ok("\r\n"));
+        assert_eq!(rest("5 \t\r\nhello\r\n0\r\n\r\n"), Ok(""), "a padded size");
+        assert_eq!(rest("1 ; a ; b = c;d=\"\\\" \";e= f\r\nx\r\n0\r\n\r\n"), Ok(""));
+        assert_eq!(rest("0\r\nA:\r\nb-C:d: e\r\n\r\n"), Ok(""));
         assert_eq!(rest("5\r\nhel"), Ok(""), "more may come");
     }
 
@@ -160,6 +226,28 @@ mod tests {
             "0\r\nA: b\n\r\n",
             "0\r\nA: b\rc\r\n",
             "0\r\n\0: b\r\n",
+            // Extensions that are none.
+            "5 a\r\n",
+            "5;\r\n",
+            "5;;a\r\n",
+            "5;=b\r\n",
+            "5;a=\r\n",
+            "5;a=b=c\r\n",
+            "5;a=\"b\r\n",
+            "5;a=\"b\"c\r\n",
+            "5;a=\"\\\r\n",
+            "5;a b\r\n",
+            "5;a,b\r\n",
+            "5;\"a\"\r\n",
+            "5,5\r\n",
+            // Trailers that are none: a line without a name, and a folded one.
+            "0\r\nA\r\n",
+            "0\r\n: b\r\n",
+            "0\r\nA : b\r\n",
+            "0\r\n A: b\r\n",
+            "0\r\nA: b\r\n c\r\n",
+            "0\r\nA(b): c\r\n",
+            "0\r\nGET / HTTP/1.1\r\n",
             &long("1;", 300, "\r\n"),
             &long("0\r\nA: ", 9000, "\r\n\r\n"),
             &format!("0\r\n{}\r\n", "A: bcdefgh\r\n".repeat(1000)),
