@@ -122,6 +122,8 @@ const ROWS: &[Row] = &[
     row(41, ["\"127.0.0.1:9003\"", "«\"127.0.0.1\"»"], ["pools.second.servers[0]", "leads to no address", "write IP:PORT"]),
     row(42, ["path: /admin/", "path: «/a/../b»"], ["services.iqueue.routes[1].path", "no path to match", "write a decoded path"]),
     row(43, ["path: /admin/", "path: «/status/»"], ["services.iqueue.routes[1].path", "has two routes", "remove one"]),
+    row(42, ["path: /admin/", "path: «/admin./x»"], ["services.iqueue.routes[1].path", "no path to match", "write a decoded path"]),
+    row(43, ["path: /admin/", "path: «/Status»"], ["services.iqueue.routes[1].path", "is `/status` to servers that ignore case", "remove one"]),
     row(44, ["{roles: [admin]}", "{roles: «[]»}"], ["services.iqueue.routes[1].access", "no role would ever do", "name at least one role"]),
     row(45, ["credentials: [cookie, bearer]", "credentials: «[]»"], ["services.iqueue.routes[2].credentials", "nobody could sign in", "write [cookie]"]),
     // Services, hosts and pools.
