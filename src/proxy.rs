@@ -57,7 +57,7 @@ pub use connection::{Connection, Reading};
 pub use cut::{Cuttable, until_cut};
 use decide::Decision;
 use exchange::Exchange;
-pub use express::{Client, Express, Served, read};
+pub use express::{Client, Express, FastPath, Served, read};
 use line::RequestLine;
 pub use seat::{IdleSince, Seat};
 

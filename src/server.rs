@@ -13,6 +13,7 @@ mod http2;
 mod intake;
 pub(crate) mod keep_alive;
 pub(crate) mod listener;
+mod options;
 mod outside;
 pub mod proxy_protocol;
 mod reload;
@@ -24,6 +25,7 @@ mod stop;
 mod stream;
 mod streams;
 mod transport;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -55,11 +57,9 @@ use listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
 use seats::{Patience, Seats};
 
 pub use check::check;
+pub use options::{FastPath, Options};
 pub use outside::session_store;
 pub use start_error::StartError;
-
-/// Threads for what must block: none of ours does on the request path.
-const BLOCKING_THREADS: usize = 8;
 
 /// Connections to applications that rest, for each worker.
 const MOST_IDLE: usize = 512;
@@ -90,11 +90,16 @@ pub struct Edge {
 impl Edge {
     /// Starts an edge from a configuration file.
     pub fn start(file: &Path, clock: Clock) -> Result<Self, StartError> {
-        Self::start_with(file, config::read(file).map_err(StartError::Config)?, clock)
+        Self::start_with(file, config::read(file).map_err(StartError::Config)?, clock, Options::default())
     }
 
     /// As above, from what [`config::read`] has made of the file.
-    pub fn start_with(file: &Path, (config, mut faults): (Config, Faults), clock: Clock) -> Result<Self, StartError> {
+    pub fn start_with(
+        file: &Path,
+        (config, mut faults): (Config, Faults),
+        clock: Clock,
+        options: Options,
+    ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
         let loaded = Loaded::read(&config, &clock, &Certificates::default(), &mut faults);
         let token = Token::read(&config.server.admin, &mut faults);
@@ -104,7 +109,7 @@ impl Edge {
         check::warn(&faults.warnings());
         metrics.operation.started(clock.now().seconds());
 
-        let runtime = runtime(&config).map_err(StartError::Runtime)?;
+        let runtime = workers::runtime(&config).map_err(StartError::Runtime)?;
         let bound = bind_all(&config, &runtime)?;
         let log = |target, name: &str, gather| {
             let dropped = metrics.operation.log_lines_dropped.with_label_values(&[name]);
@@ -149,17 +154,17 @@ impl Edge {
             config: Arc::new(ArcSwap::from_pointee(config)),
         };
         let api = token.map(|token| edge.api(token)).transpose()?;
-        edge.serve(bound, api)?;
+        edge.serve(bound, api, options)?;
         Ok(edge)
     }
 
     /// Begins to accept on every socket.
-    fn serve(&mut self, bound: AllBound, api: Option<Api>) -> Result<(), StartError> {
+    fn serve(&mut self, bound: AllBound, api: Option<Api>, options: Options) -> Result<(), StartError> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let config = self.config.load();
         let limits = config.server.limits;
         let seats = Arc::new(Seats::new(limits.connections, Patience::OF_CLIENTS));
-        let proxy = Arc::new(self.proxy());
+        let proxy = Arc::new(self.proxy(options));
         let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default() };
         let service = |name: &'static str| Service {
             name,
@@ -210,9 +215,9 @@ impl Edge {
         Ok(Api::new(token, &config, &self.lasting, users))
     }
 
-    fn proxy(&self) -> Cuttable<HttpProxy<Gateway>> {
+    fn proxy(&self, options: Options) -> Cuttable<HttpProxy<Gateway>> {
         let config = self.config.load();
-        let threads = worker_threads(&config);
+        let threads = workers::threads(&config);
         let conf = Arc::new(ServerConf {
             threads,
             upstream_keepalive_pool_size: MOST_IDLE,
@@ -229,7 +234,8 @@ impl Edge {
             drain: Arc::clone(&self.drain),
             compressors: Arc::default(),
         };
-        let express = Express::new(gateway.clone(), ConnectorOptions::from_server_conf(&conf), MOST_IDLE * threads);
+        let connector = ConnectorOptions::from_server_conf(&conf);
+        let express = Express::new(gateway.clone(), connector, MOST_IDLE * threads, options.fast_path);
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
         // Refused by `hygiene` like every other method that we do not take, with our reply.
@@ -268,18 +274,4 @@ impl Drop for Edge {
             runtime.shutdown_background();
         }
     }
-}
-
-fn worker_threads(config: &Config) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    config.server.threads.unwrap_or_else(cores)
-}
-
-fn runtime(config: &Config) -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(worker_threads(config))
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("edge")
-        .enable_all()
-        .build()
 }

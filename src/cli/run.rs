@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{ConfigFile, Failure, warn};
 use crate::clock::Clock;
 use crate::config::Level;
-use crate::server::Edge;
+use crate::server::{Edge, Options};
 
 #[derive(Args)]
 pub struct Run {
@@ -45,7 +45,7 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&Edge)) -> Result<(), Fail
     let read = crate::config::read(path);
     init_log(read.as_ref().map_or(Level::Info, |(config, _)| config.log.level));
     let read = read.map_err(Failure::because)?;
-    let mut edge = Edge::start_with(path, read, Clock::default()).map_err(Failure::because)?;
+    let mut edge = Edge::start_with(path, read, Clock::default(), Options::default()).map_err(Failure::because)?;
     let signals = edge.block_on(async { Signals::new() });
     let mut signals =
         signals.ok_or_else(|| Failure::Failed("the edge is not running".into()))?.map_err(Failure::because)?;

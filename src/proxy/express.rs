@@ -72,16 +72,26 @@ pub enum Served<C> {
     Closed,
 }
 
+/// Whether requests may take the fast path at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastPath {
+    #[default]
+    On,
+    Off,
+}
+
 pub struct Express {
     gateway: Gateway,
     connector: TransportConnector,
     idle: Idle,
+    fast_path: FastPath,
 }
 
 impl Express {
     /// `most_idle`: connections that rest, at most.
-    pub fn new(gateway: Gateway, options: ConnectorOptions, most_idle: usize) -> Self {
-        Self { gateway, connector: TransportConnector::new(Some(options)), idle: Idle::new(most_idle) }
+    pub fn new(gateway: Gateway, options: ConnectorOptions, most_idle: usize, fast_path: FastPath) -> Self {
+        let connector = TransportConnector::new(Some(options));
+        Self { gateway, connector, idle: Idle::new(most_idle), fast_path }
     }
 
     /// `bytes` are what `read` has brought.
@@ -140,6 +150,9 @@ impl Express {
 
     /// Whom the request is for, if it is one for this way. Counts and changes nothing.
     fn takes(&self, asking: &Asking<'_>, raw: Option<&[u8]>, snapshot: &Snapshot) -> Option<(Target, Place)> {
+        if self.fast_path == FastPath::Off {
+            return None;
+        }
         let target = self.gateway.inspect(asking, raw, snapshot).ok()?;
         let place = locate(&target, snapshot);
         let route = place.service.as_ref()?.at(place.route?);

@@ -1,5 +1,5 @@
-//! The short way to an application and the long one: which requests go which way is nobody's business but ours, so both
-//! lead to the same. A field that belongs to the connection sends a request the long way, and goes no further.
+//! The fast path to an application and the full one: a client and an application cannot tell which of them a request
+//! took. Where both are compared, each has an edge of its own, whatever the rest of the run does.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sentry_edge::server::FastPath;
+
+use crate::harness::edge::Builder;
 use crate::harness::origin::Seen;
 use crate::harness::raw::{Answer, Raw};
 use crate::harness::{Edge, Origin, edge, eventually, origin, raw};
 
-const SHORT: &str = "";
-const LONG: &str = "Keep-Alive: 5\r\n";
+pub const PATHS: [FastPath; 2] = [FastPath::On, FastPath::Off];
 
 /// An application that says these bytes, as they are, in answer to any request.
 pub struct Saying {
@@ -63,10 +65,14 @@ pub fn breaking_off() -> SocketAddr {
 }
 
 /// One service for anybody, iqueue, with this application.
-pub fn edge_before(application: SocketAddr) -> Edge {
+pub fn builder_before(application: SocketAddr) -> Builder {
     let spare = origin("spare");
     let pool = format!("{{servers: [\"{application}\"], timeouts: {{read: 2s}}}}");
-    edge().service_with("iqueue", &spare, "access: public").pool("iqueue", &pool).start()
+    edge().service_with("iqueue", &spare, "access: public").pool("iqueue", &pool)
+}
+
+pub fn edge_before(application: SocketAddr) -> Edge {
+    builder_before(application).start()
 }
 
 fn ask(connection: &mut Raw, method: &str, path: &str, fields: &str) -> Answer {
@@ -109,16 +115,21 @@ pub const SAID: [&[u8]; 18] = [
 #[test]
 fn an_application_hears_the_same_either_way() {
     let iqueue = origin("iqueue");
-    let edge = edge().service_with("iqueue", &iqueue, "access: public").start();
+    let edge = edge().service_with("iqueue", &iqueue, "access: public");
     let sent = "Cookie: a=1\r\nCOOKIE: b=2\r\nX-Forwarded-For: 6.6.6.6\r\nX_Odd: 1\r\nX-Sentry-User: eve\r\nAccept: */*\r\n\
                 X-Two: 1\r\nX-Two: 2\r\nAuthorization: Basic eDp5\r\nX-Empty:\r\n";
-    let mut connection = raw(edge.address(), "iqueue.test");
-    let heard = [SHORT, LONG, "Connection: keep-alive\r\n", "Connection: x-unheard\r\n"].map(|way| {
-        let answer = ask(&mut connection, "GET", "/a/b?c=%64&e", &format!("{sent}{way}"));
-        assert_eq!((answer.status, answer.text().as_str()), (200, "hello from iqueue"));
-        let seen = iqueue.last();
-        (seen.method.clone(), seen.target.clone(), fields(&seen))
-    });
+    let mut heard = Vec::new();
+    for path in PATHS {
+        let edge = edge.clone().fast_path(path).start();
+        let mut connection = raw(edge.address(), "iqueue.test");
+        // Fields that belong to the connection go no further.
+        for more in ["", "Connection: keep-alive\r\n", "Connection: x-unheard\r\n", "Keep-Alive: 5\r\n"] {
+            let answer = ask(&mut connection, "GET", "/a/b?c=%64&e", &format!("{sent}{more}"));
+            assert_eq!((answer.status, answer.text().as_str()), (200, "hello from iqueue"));
+            let seen = iqueue.last();
+            heard.push((seen.method.clone(), seen.target.clone(), fields(&seen)));
+        }
+    }
     assert!(heard.iter().all(|one| *one == heard[0]), "{heard:#?}");
     assert!(heard[0].2.iter().any(|(name, value)| name == "x-forwarded-for" && value == "127.0.0.1"), "{heard:#?}");
 }
@@ -128,10 +139,11 @@ fn a_client_hears_the_same_either_way_whatever_the_application_says() {
     for said in SAID {
         let text = said.escape_ascii().to_string();
         let application = saying(said);
-        let edge = edge_before(application.address);
-        let heard = [SHORT, LONG].map(|way| {
+        let builder = builder_before(application.address);
+        let heard = PATHS.map(|path| {
+            let edge = builder.clone().fast_path(path).start();
             let mut connection = raw(edge.address(), "iqueue.test");
-            let mut answer = ask(&mut connection, "GET", "/", way);
+            let mut answer = ask(&mut connection, "GET", "/", "");
             if answer.status == 103 {
                 answer = connection.answer().unwrap();
             }
@@ -147,7 +159,7 @@ fn a_client_hears_the_same_either_way_whatever_the_application_says() {
             head.sort();
             // Said twice, `chunked` says no more.
             head.dedup();
-            assert!(answer.header("date").is_some(), "{text}: {way:?} {}", answer.head);
+            assert!(answer.header("date").is_some(), "{text}: {path:?} {}", answer.head);
             let body = if answer.status == 502 { String::new() } else { answer.text() };
             (answer.status, head, body)
         });
@@ -162,7 +174,7 @@ fn a_body_ends_where_its_length_says_and_what_comes_behind_it_reaches_nobody() {
     let edge = edge_before(application.address);
     let mut connection = raw(edge.address(), "iqueue.test");
     for times in 1..4 {
-        let answer = ask(&mut connection, "GET", "/", SHORT);
+        let answer = ask(&mut connection, "GET", "/", "");
         assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
         assert_eq!(application.connections.load(Ordering::Relaxed), times, "it is not used again");
     }

@@ -1,27 +1,22 @@
-//! The short way and the long one for clients that speak HTTP/2: a field that announces trailers sends a request the long
-//! way, and goes no further.
+//! The fast path and the full one for clients that speak HTTP/2.
 
-use crate::express::{SAID, breaking_off, edge_before, fields, saying};
+use crate::express::{PATHS, SAID, breaking_off, builder_before, edge_before, fields, saying};
 use crate::harness::client::{Client, Response, client};
 use crate::harness::frames::{END_STREAM, RST_STREAM, Wire, frame};
 use crate::harness::{Origin, edge, eventually, origin};
 
-const SHORT: bool = true;
-const LONG: bool = false;
-
-fn ask(client: &mut Client, way: bool, method: &'static str, path: &str, sent: &[(&str, &str)]) -> Response {
+fn ask(client: &mut Client, method: &'static str, path: &str, sent: &[(&str, &str)]) -> Response {
     let mut asking = client.ask(method, &format!("https://iqueue.test{path}"));
     for (name, value) in sent {
         asking = asking.field(name, value);
     }
-    if way == LONG { asking.field("trailer", "x").send() } else { asking.send() }
+    asking.send()
 }
 
 #[test]
 fn an_application_hears_the_same_either_way() {
     let iqueue = origin("iqueue");
-    let edge = edge().service_with("iqueue", &iqueue, "access: public").start();
-    let mut client = client(edge.address()).http2();
+    let edge = edge().service_with("iqueue", &iqueue, "access: public");
     let sent = [
         ("cookie", "a=1"),
         ("cookie", "b=2"),
@@ -36,8 +31,9 @@ fn an_application_hears_the_same_either_way() {
         // As Firefox says.
         ("te", "trailers"),
     ];
-    let heard = [SHORT, LONG].map(|way| {
-        let answer = ask(&mut client, way, "GET", "/a/b?c=%64&e", &sent);
+    let heard = PATHS.map(|path| {
+        let edge = edge.clone().fast_path(path).start();
+        let answer = ask(&mut client(edge.address()).http2(), "GET", "/a/b?c=%64&e", &sent);
         assert_eq!((answer.status, answer.body.as_str()), (200, "hello from iqueue"));
         let seen = iqueue.last();
         (seen.method.clone(), seen.target.clone(), fields(&seen))
@@ -52,11 +48,11 @@ fn a_client_hears_the_same_either_way_whatever_the_application_says() {
     for said in SAID {
         let text = said.escape_ascii().to_string();
         let application = saying(said);
-        let edge = edge_before(application.address);
-        let heard = [SHORT, LONG].map(|way| {
-            // A connection each, so that both begin with a new one to the application.
-            let answer = ask(&mut client(edge.address()).http2(), way, "GET", "/", &[]);
-            assert!(answer.header("date").is_some(), "{text}: {way}");
+        let builder = builder_before(application.address);
+        let heard = PATHS.map(|path| {
+            let edge = builder.clone().fast_path(path).start();
+            let answer = ask(&mut client(edge.address()).http2(), "GET", "/", &[]);
+            assert!(answer.header("date").is_some(), "{text}: {path:?}");
             let differs = ["date", "x-request-id"];
             let fields = answer.headers.iter().filter(|(name, _)| !differs.contains(&name.as_str()));
             let mut fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {value:?}")).collect();
@@ -72,7 +68,7 @@ fn a_client_hears_the_same_either_way_whatever_the_application_says() {
 fn what_has_no_body_ends_with_its_head() {
     let application = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
     let edge = edge_before(application.address);
-    let answer = ask(&mut client(edge.address()).http2(), SHORT, "HEAD", "/", &[]);
+    let answer = ask(&mut client(edge.address()).http2(), "HEAD", "/", &[]);
     assert_eq!((answer.status, answer.header("content-length"), answer.body.as_str()), (200, Some("5"), ""));
     let line = edge.access_log(1).remove(0);
     assert_eq!((&line["protocol"], &line["bytes"]), (&"HTTP/2".into(), &0.into()));
@@ -83,12 +79,12 @@ fn a_refusal_has_its_body_and_none_for_head() {
     let iqueue = origin("iqueue");
     let edge = edge().service("iqueue", &iqueue).start();
     let mut client = client(edge.address()).http2();
-    let refused = ask(&mut client, SHORT, "GET", "/", &[("accept", "application/json")]);
+    let refused = ask(&mut client, "GET", "/", &[("accept", "application/json")]);
     assert_eq!(refused.status, 401);
     assert!(refused.body.contains("error"), "{}", refused.body);
     let line = edge.access_log(1).remove(0);
     assert_eq!((&line["status"], &line["bytes"]), (&401.into(), &refused.body.len().into()));
-    let refused = ask(&mut client, SHORT, "HEAD", "/", &[("accept", "application/json")]);
+    let refused = ask(&mut client, "HEAD", "/", &[("accept", "application/json")]);
     assert_eq!((refused.status, refused.body.as_str()), (401, ""));
 }
 

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sentry_edge::clock::Clock;
+use sentry_edge::config;
+use sentry_edge::server::{FastPath, Options, StartError};
 use sentry_edge::users::sqlite::SqliteDirectory;
 use sentry_edge::users::{Email, Grants, NewUser, Password, StoredHash, UserName, password};
 
@@ -39,6 +41,7 @@ pub struct Builder {
     users: Vec<(String, Vec<String>, Vec<String>)>,
     files: Vec<(String, String)>,
     balanced: bool,
+    fast_path: FastPath,
 }
 
 pub struct Edge {
@@ -49,6 +52,17 @@ pub struct Edge {
     domain: String,
     users: Vec<String>,
     balanced: bool,
+    fast_path: FastPath,
+}
+
+/// The request path of edges whose test does not name one. `make test` runs the HTTP modules a second time with
+/// `FAST_PATH=off`, which only this line reads, so that their expectations hold for the full path too.
+fn fast_path() -> FastPath {
+    match std::env::var("FAST_PATH").as_deref() {
+        Err(_) | Ok("on") => FastPath::On,
+        Ok("off") => FastPath::Off,
+        Ok(other) => panic!("FAST_PATH is `on` or `off`, not {other:?}"),
+    }
 }
 
 /// An edge with Ada, who is registered for iqueue and dextor and an administrator.
@@ -69,6 +83,7 @@ pub fn edge() -> Builder {
         users: Vec::new(),
         files: Vec::new(),
         balanced: false,
+        fast_path: fast_path(),
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
 }
@@ -167,6 +182,12 @@ impl Builder {
         self
     }
 
+    /// Whether requests may take the fast path, whatever the rest of the run does.
+    pub fn fast_path(mut self, fast_path: FastPath) -> Self {
+        self.fast_path = fast_path;
+        self
+    }
+
     pub fn user(mut self, name: &str, services: &[&str], roles: &[&str]) -> Self {
         let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
         self.users.push((name.into(), owned(services), owned(roles)));
@@ -246,12 +267,18 @@ impl Builder {
     pub fn start(self) -> Edge {
         let (folder, file) = self.write();
         let clock = Clock::default();
-        let inner = sentry_edge::server::Edge::start(&file, clock.clone())
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
+        let inner =
+            start(&file, clock.clone(), self.fast_path).unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
         let users = self.users.iter().map(|(name, ..)| name.clone()).collect();
         let folder = Arc::new(folder);
-        Edge { inner, clock, folder, domain: self.domain, users, balanced: self.balanced }
+        let (domain, balanced, fast_path) = (self.domain, self.balanced, self.fast_path);
+        Edge { inner, clock, folder, domain, users, balanced, fast_path }
     }
+}
+
+fn start(file: &Path, clock: Clock, fast_path: FastPath) -> Result<sentry_edge::server::Edge, StartError> {
+    let read = config::read(file).map_err(StartError::Config)?;
+    sentry_edge::server::Edge::start_with(file, read, clock, Options { fast_path })
 }
 
 /// Hashed once for the whole run: it is slow on purpose.
@@ -297,15 +324,15 @@ impl Edge {
     /// Stops this edge and starts another from the same folder, on other ports.
     pub fn restart(&mut self) {
         let file = self.folder.path().join("edge.yaml");
-        self.inner = sentry_edge::server::Edge::start(&file, self.clock.clone()).unwrap();
+        self.inner = start(&file, self.clock.clone(), self.fast_path).unwrap();
     }
 
     /// Another edge from the same folder, and so with the same users, on other ports.
     pub fn twin(&self) -> Self {
-        let inner =
-            sentry_edge::server::Edge::start(&self.folder.path().join("edge.yaml"), self.clock.clone()).unwrap();
+        let inner = start(&self.folder.path().join("edge.yaml"), self.clock.clone(), self.fast_path).unwrap();
         let (clock, folder) = (self.clock.clone(), Arc::clone(&self.folder));
-        Self { inner, clock, folder, domain: self.domain.clone(), users: self.users.clone(), balanced: self.balanced }
+        let (domain, users) = (self.domain.clone(), self.users.clone());
+        Self { inner, clock, folder, domain, users, balanced: self.balanced, fast_path: self.fast_path }
     }
 
     /// A client over HTTP/1.1 that nobody has signed in.
