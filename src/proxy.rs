@@ -24,6 +24,8 @@ mod line;
 mod pace;
 mod private;
 mod rescue;
+mod response;
+pub mod response_rules;
 mod seat;
 mod stream;
 
@@ -34,7 +36,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{Version, header};
 use pingora::{Error, ErrorType, Result};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
@@ -103,6 +105,8 @@ impl ProxyHttp for Gateway {
         downstream.set_write_timeout(Some(timeouts.write));
         downstream.set_total_drain_timeout(Some(DRAIN));
         downstream.set_pipelining_enabled(true);
+        // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.
+        downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
         Ok(())
     }
 
@@ -118,7 +122,13 @@ impl ProxyHttp for Gateway {
                     session.as_downstream_mut().set_read_timeout(Some(timeout));
                 }
                 // Before Pingora makes the copy that the application gets.
-                headers::rewrite(session.req_header_mut(), |_| {});
+                let is_old = session.req_header().version == Version::HTTP_10;
+                headers::rewrite(session.req_header_mut(), |fields| {
+                    if is_old {
+                        // RFC 9110 §10.1.1: ignored, as nobody could be told to continue.
+                        fields.remove(header::EXPECT);
+                    }
+                });
                 self.expect_body(session, exchange)?;
                 return Ok(false);
             }
@@ -143,11 +153,15 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
-        _descriptor: RawFd,
+        socket: RawFd,
         _digest: Option<&Digest>,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        private::check_shared(destination(exchange)?.0, exchange.upstream_owner, reused)
+        let pool = destination(exchange)?.0;
+        private::check_shared(pool, exchange.upstream_owner, reused)?;
+        // Over HTTP/2 a connection is not one request's alone, and streams cannot get out of step.
+        exchange.upstream_socket = (!pool.speaks_http2()).then_some(socket);
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -179,16 +193,28 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         self.head_came(&Asking::of(session), response, exchange)?;
-        self.compress(session, response, exchange)
+        self.compress(session, response, exchange)?;
+        if ends_with_its_connection(session.req_header(), response) {
+            session.as_downstream_mut().set_keepalive(None);
+        }
+        if response_rules::is_bodiless(response.status, &session.req_header().method)
+            && !response.status.is_informational()
+        {
+            response::release(session, exchange);
+        }
+        Ok(())
     }
 
     fn response_body_filter(
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
+        if end {
+            response::release(session, exchange);
+        }
         exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
         self.bytes_passed(&Asking::of(session), body.as_ref(), exchange).map(|()| None)
     }
@@ -223,7 +249,9 @@ impl ProxyHttp for Gateway {
             }
             Some(rescue) => {
                 exchange.error = Some(rescue.label);
-                if session.response_written().is_none() {
+                // An interim response is none, unless it was the last over HTTP/1.1: then a conversation has begun.
+                let is_interim = |head: &ResponseHeader| head.status.is_informational() && head.status != 101;
+                if session.response_written().is_none_or(is_interim) {
                     let asked = Asking::of(session).asked(exchange);
                     let reply = rescue.reply(&asked);
                     answer::write(reply, session, exchange).await.ok();
@@ -248,38 +276,11 @@ impl ProxyHttp for Gateway {
     }
 }
 
-impl Gateway {
-    /// What an application's answer becomes on its way to the client, but for its compression. An ordinary answer goes
-    /// the short way past this, because `express::response` has seen that nothing here would change it but for the id.
-    fn head_came(&self, asking: &Asking<'_>, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
-        if response.status == StatusCode::SWITCHING_PROTOCOLS && !asking.headers().contains_key(header::UPGRADE) {
-            // Whatever followed would pass for a conversation. Pingora lets it through.
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
-        }
-        check_coding(response)?;
-        if private::challenges(&response.headers)
-            && let (Some(server), Ok((pool, _))) = (exchange.tried.last(), destination(exchange))
-        {
-            // Before the connection goes back to a pool.
-            pool.server(*server).authenticates_connections();
-        }
-        headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
-        headers::rewrite_response(response, |fields| {
-            fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
-        })?;
-        // By the length that the application told.
-        self.head_passed(asking, response, exchange)
-    }
-}
-
-/// Nobody asked for a coding other than `chunked`, and nobody here can take it off.
-fn check_coding(response: &ResponseHeader) -> Result<()> {
-    let fields = response.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut codings = fields.flat_map(|field| field.as_bytes().split(|b| *b == b','));
-    if codings.all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
-        return Ok(());
-    }
-    Err(Error::explain(ErrorType::InvalidHTTPHeader, "a transfer coding that is not `chunked`").into_up())
+/// Whether the client cannot know otherwise where the body ends: over HTTP/1.0 there are no chunks (RFC 9112 §6.1).
+fn ends_with_its_connection(request: &RequestHeader, response: &ResponseHeader) -> bool {
+    request.version == Version::HTTP_10
+        && !response_rules::is_bodiless(response.status, &request.method)
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
 }
 
 /// Where the request goes, once its route is known.

@@ -184,10 +184,11 @@ impl Reply {
             linger(session);
         }
         session.write_response_header(Box::new(head), bodiless).await?;
-        if !bodiless {
-            session.write_response_body(Some(self.body), true).await?;
+        if bodiless {
+            // Over HTTP/2 nothing else ends the stream where the request has failed, and it would be reset.
+            return session.as_downstream_mut().finish_body().await;
         }
-        Ok(())
+        session.write_response_body(Some(self.body), true).await
     }
 }
 

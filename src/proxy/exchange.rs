@@ -3,6 +3,7 @@
 //! Each field says which phase writes it. The end, `line`, reads all of them and decides nothing.
 
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,6 +53,10 @@ pub struct Exchange {
     pub body_due: Option<tokio::time::Instant>,
     /// `response_filter`: the status of the application's response, 0 before there is one.
     pub status: u16,
+    /// `connected_to_upstream`: the socket of a connection that this request has for itself, while Pingora holds it.
+    pub upstream_socket: Option<RawFd>,
+    /// `response_filter`: more may come on the application's connection than the response, so it is not used again.
+    pub upstream_in_doubt: bool,
     /// `response_body_filter`: bytes of its body.
     pub bytes_sent: usize,
     /// `fail_to_proxy`: what went wrong, for the log.
@@ -120,6 +125,8 @@ impl Exchange {
             body_bytes: 0,
             body_due: None,
             status: 0,
+            upstream_socket: None,
+            upstream_in_doubt: false,
             bytes_sent: 0,
             error: None,
             watched: None,

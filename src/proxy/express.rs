@@ -191,8 +191,8 @@ impl Express {
             error.retry.decide_reuse(reused);
             return Err(error);
         }
-        if destination(exchange)?.0.is_private() {
-            // Whoever had it next might be taken for this client.
+        if exchange.upstream_in_doubt || destination(exchange)?.0.is_private() {
+            // Whoever had it next might be taken for this client, or be given what was meant for it.
             return Ok(());
         }
         if let Some(link) = application.into_kept().await {

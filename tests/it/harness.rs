@@ -17,11 +17,13 @@ pub mod front;
 pub mod http2;
 pub mod memcached;
 pub mod nginx;
+pub mod observer;
 pub mod openssl;
 pub mod origin;
 pub mod process;
 pub mod raw;
 pub mod recorder;
+pub mod scripted;
 pub mod streaming;
 pub mod visitor;
 

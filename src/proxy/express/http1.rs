@@ -15,9 +15,10 @@ use tokio::io::AsyncWriteExt;
 
 use super::Client;
 use super::answer::Answer;
-use super::response::{Ordinary, is_bodiless};
+use super::response::Ordinary;
 use crate::patience::Patience;
 use crate::proxy::headers;
+use crate::proxy::response_rules::is_bodiless;
 
 /// Most heads are shorter.
 const HEAD: usize = 1024;
@@ -150,9 +151,6 @@ impl<C: Client> Answer for Http1<'_, C> {
             self.body = framing(self.method, &mut response, end)?;
             self.is_begun = true;
         }
-        for name in ["connection", "keep-alive", "proxy-connection"] {
-            response.remove_header(name);
-        }
         let mut wire = Vec::with_capacity(HEAD);
         wire.extend_from_slice(b"HTTP/1.1 ");
         wire.extend_from_slice(response.status.as_str().as_bytes());
@@ -208,15 +206,12 @@ fn gone(error: io::Error) -> Box<Error> {
     Error::because(kind, "an answer to a client", error).into_down()
 }
 
-/// Makes the head say how its body ends. Pingora has taken out a length beside a coding, and refused lengths that
-/// disagree.
+/// Makes the head say how its body ends, where it does not yet: `response_rules` have seen to what it does say.
 fn framing(method: &Method, response: &mut ResponseHeader, end: bool) -> Result<Body> {
     if is_bodiless(response.status, method) {
         return Ok(Body::None);
     }
     if response.headers.contains_key(header::TRANSFER_ENCODING) {
-        // Some say it twice and do it once, and that is how it was read.
-        response.insert_header(header::TRANSFER_ENCODING, "chunked").or_err(ErrorType::InternalError, "a coding")?;
         return Ok(Body::Chunked);
     }
     if response.headers.contains_key(header::CONTENT_LENGTH) {

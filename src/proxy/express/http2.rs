@@ -11,12 +11,13 @@ use pingora_core::protocols::http::v2::server::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::answer::Answer;
-use super::response::{Ordinary, is_bodiless};
+use super::response::Ordinary;
 use super::{Express, head};
 use crate::proxy::asking::{self, Asking};
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::headers;
+use crate::proxy::response_rules::is_bodiless;
 
 impl Express {
     /// One stream. Gives it back where it is for Pingora.

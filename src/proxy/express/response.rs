@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
 
+use crate::proxy::response_rules::{self, Field, is_bodiless};
 use crate::proxy::stream::is_event_stream;
 use crate::proxy::{headers, private};
 
@@ -85,12 +86,21 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
     let mut head = H::begin(status, reason, response.headers.len(), body, bytes.len() - body)?;
     let (mut length, mut keeps, mut is_dated) = (None, true, false);
     for field in response.headers.iter() {
-        match Kind::of(field.name) {
-            Kind::Coding => return None,
-            // One, and nothing but digits.
-            Kind::Length if length.is_some() => return None,
-            Kind::Length => length = Some(number(field.value)?),
-            Kind::Connection => {
+        match Field::of(field.name) {
+            Field::Coding => return None,
+            // One, and nothing but digits that are needed.
+            Field::Length if length.is_some() || field.value.starts_with(b"0") && field.value != b"0" => return None,
+            Field::Length => {
+                let said = response_rules::length(field.value)?;
+                length = Some(said);
+                if response_rules::says_nothing_of_framing(status) {
+                    if said > 0 && status == StatusCode::NO_CONTENT {
+                        return None;
+                    }
+                    continue;
+                }
+            }
+            Field::Connection => {
                 let closes = field.value.eq_ignore_ascii_case(b"close");
                 if !closes && !field.value.eq_ignore_ascii_case(b"keep-alive") {
                     return None;
@@ -98,65 +108,18 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
                 keeps &= !closes;
                 continue;
             }
-            Kind::Cookie if headers::sets(field.value, our_cookies) => return None,
-            Kind::Type if is_event_stream(field.value) => return None,
+            Field::Cookie if headers::sets(field.value, our_cookies) => return None,
+            Field::Type if is_event_stream(field.value) => return None,
             // Its connection is not to be kept.
-            Kind::Challenge if private::names_scheme(field.value) => return None,
-            Kind::Date => is_dated = true,
-            Kind::NotPassed => continue,
-            Kind::Challenge | Kind::Cookie | Kind::Type | Kind::Other => {}
+            Field::Challenge | Field::ProxyChallenge if private::names_scheme(field.value) => return None,
+            Field::Date => is_dated = true,
+            Field::NotPassed | Field::ProxyChallenge => continue,
+            Field::Challenge | Field::Cookie | Field::Type | Field::Other => {}
         }
         head.add(field.name, field.value, bytes)?;
     }
     let length = if is_bodiless(status, method) { 0 } else { length? };
     Some(Ordinary { status, head, is_dated, length, body, keeps })
-}
-
-/// Whatever its head says.
-pub fn is_bodiless(status: StatusCode, method: &Method) -> bool {
-    *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
-}
-
-/// What has to be known of a field.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// Of authentication.
-    Challenge,
-    Coding,
-    Connection,
-    Cookie,
-    Date,
-    Length,
-    /// Of the connection, or said by the edge.
-    NotPassed,
-    Type,
-    Other,
-}
-
-impl Kind {
-    fn of(name: &str) -> Self {
-        let one = |known: &str, kind| if name.eq_ignore_ascii_case(known) { kind } else { Self::Other };
-        match name.len() {
-            4 => one("date", Self::Date),
-            10 if name.eq_ignore_ascii_case("keep-alive") => Self::NotPassed,
-            10 if name.eq_ignore_ascii_case("connection") => Self::Connection,
-            10 => one("set-cookie", Self::Cookie),
-            12 if name.eq_ignore_ascii_case(headers::REQUEST_ID.as_str()) => Self::NotPassed,
-            12 => one("content-type", Self::Type),
-            14 => one("content-length", Self::Length),
-            16 if name.eq_ignore_ascii_case("www-authenticate") => Self::Challenge,
-            16 => one("proxy-connection", Self::NotPassed),
-            17 => one("transfer-encoding", Self::Coding),
-            18 => one("proxy-authenticate", Self::Challenge),
-            _ => Self::Other,
-        }
-    }
-}
-
-fn number(text: &[u8]) -> Option<usize> {
-    // `parse` would take a sign.
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -198,14 +161,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_has_no_body_needs_no_length_and_may_tell_one() {
-        for (status, method) in
-            [("200 OK", Method::HEAD), ("204 No Content", Method::GET), ("304 Not Modified", Method::GET)]
-        {
-            for length in ["", "Content-Length: 5\r\n"] {
-                assert_eq!(parsed(&format!("HTTP/1.1 {status}\r\n{length}\r\n"), &method).unwrap().length, 0);
-            }
+    fn a_response_without_a_body_needs_no_length_and_says_one_to_head_alone() {
+        for (status, method, length, said) in [
+            ("200 OK", Method::HEAD, "Content-Length: 5\r\n", true),
+            ("200 OK", Method::HEAD, "", false),
+            ("204 No Content", Method::GET, "Content-Length: 0\r\n", false),
+            ("304 Not Modified", Method::GET, "Content-Length: 5\r\n", false),
+            ("304 Not Modified", Method::HEAD, "", false),
+        ] {
+            let ordinary = parsed(&format!("HTTP/1.1 {status}\r\n{length}\r\n"), &method).unwrap();
+            let head = String::from_utf8(ordinary.head).unwrap();
+            assert_eq!((ordinary.length, head.contains("Length")), (0, said), "{status} {method} {length}");
         }
+        // The body that it announces may come late.
+        assert!(parsed("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", &Method::GET).is_none());
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! The head of an application's response on its way to the client, on both request paths.
+
+use http::{Version, header};
+use nix::sys::socket::{Shutdown, shutdown};
+use pingora::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::asking::Asking;
+use super::exchange::Exchange;
+use super::response_rules::{Afterwards, Asked, mend};
+use super::{Gateway, destination, headers, private};
+
+impl Gateway {
+    /// What a head becomes, but for its compression. Interim heads come here too. An ordinary head goes the fast path past
+    /// this, because `express::response` has seen that nothing here would change it but for what it leaves out itself.
+    pub(super) fn head_came(
+        &self,
+        asking: &Asking<'_>,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS && !asking.headers().contains_key(header::UPGRADE) {
+            // Whatever followed would pass for a conversation. Pingora lets it through.
+            return Err(refused("an upgrade that nobody asked for"));
+        }
+        if private::challenges(&response.headers)
+            && let (Some(server), Ok((pool, _))) = (exchange.tried.last(), destination(exchange))
+        {
+            // Before the connection goes back to a pool.
+            pool.server(*server).authenticates_connections();
+        }
+        headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
+        let client = asking.head.version;
+        let asked = Asked {
+            method: &asking.head.method,
+            version: client,
+            // Pingora reads trailers of HTTP/2 applications alone, and writes them to HTTP/2 clients alone.
+            takes_trailers: client == Version::HTTP_2 && destination(exchange)?.0.speaks_http2(),
+        };
+        let (status, version) = (response.status, response.version);
+        let mut mended = Ok(Afterwards::InStep);
+        headers::rewrite_response(response, |fields| {
+            mended = mend(status, version, fields, asked);
+            fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
+        })?;
+        if mended.map_err(refused)? == Afterwards::InDoubt {
+            exchange.upstream_in_doubt = true;
+        }
+        if client != Version::HTTP_2 {
+            // A status line has the version of whoever writes it (RFC 9112 §2.3).
+            response.set_version(Version::HTTP_11);
+        }
+        // By the length that the application told.
+        self.head_passed(asking, response, exchange)
+    }
+}
+
+/// The whole response has been read, so that Pingora is about to keep the application's connection for other requests.
+/// Where that must not be, the socket is shut down beneath it: Pingora has no other way to be told, and takes no idle
+/// connection that has ended.
+pub fn release(session: &mut Session, exchange: &mut Exchange) {
+    let Some(socket) = exchange.upstream_socket.take().filter(|_| exchange.upstream_in_doubt) else { return };
+    // A body that is still on its way to the application may go on.
+    let how = if session.as_downstream_mut().is_body_empty() { Shutdown::Both } else { Shutdown::Read };
+    // It may have ended by itself.
+    shutdown(socket, how).ok();
+}
+
+fn refused(why: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
+}
