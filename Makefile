@@ -1,14 +1,14 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test compare bench load-test pgo tls-scan fuzz lint docs
+.PHONY: help deps build demo test differential compare bench load-test pgo tls-scan fuzz lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install what build and tests need, as far as it is missing
 	@.ci/deps test
@@ -32,6 +32,10 @@ test: ## all tests, those about HTTP on both request paths; ARGS="flow" for thos
 	@tests/clients/setup
 	@cargo test --locked $(ARGS)
 	@[ -n "$(ARGS)" ] || FAST_PATH=off cargo test --locked --test it -- $(HTTP_MODULES:%=%::)
+
+differential: ## both request paths held against each other; CASES= (10000), SEED= of the first one
+	@.ci/deps build
+	@DIFFERENTIAL_CASES=$(or $(CASES),10000) $(if $(SEED),DIFFERENTIAL_SEED=$(SEED)) cargo test --locked --test it -- differential::
 
 compare: ## asks nginx the bad inputs that the tests ask us, and writes tests/it/inputs/NGINX.md
 	@.ci/deps test

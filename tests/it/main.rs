@@ -59,6 +59,10 @@ mod upstream;
 // The short way to them, and the long one.
 mod express;
 mod express_http2;
+// The two held against each other with what a seed draws.
+mod differential;
+// What applications answer, in order and out of it, and what clients get of that.
+mod responses;
 // TLS to those servers.
 mod upstream_tls;
 // The session store away, frozen, restarted, emptied, full or lying.
