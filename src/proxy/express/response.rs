@@ -124,6 +124,8 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, Version};
+
     use super::*;
 
     fn parsed(text: &str, method: &Method) -> Option<Ordinary<Vec<u8>>> {
@@ -175,6 +177,77 @@ mod tests {
         }
         // The body that it announces may come late.
         assert!(parsed("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", &Method::GET).is_none());
+    }
+
+    /// What the rules leave of a head that Pingora has read.
+    fn by_the_rules(text: &str, method: &Method) -> Option<Vec<String>> {
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut response = httparse::Response::new(&mut fields);
+        response.parse(text.as_bytes()).ok()?;
+        let mut map = HeaderMap::new();
+        for field in response.headers.iter() {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+            map.append(name, HeaderValue::from_bytes(field.value).ok()?);
+        }
+        let asked = response_rules::Asked { method, version: Version::HTTP_11, takes_trailers: false };
+        let status = StatusCode::from_u16(response.code?).ok()?;
+        let mended = response_rules::mend(status, Version::HTTP_11, &mut map, asked);
+        assert_eq!(mended, Ok(response_rules::Afterwards::InStep), "{text}");
+        map.remove("x-request-id");
+        let mut lines: Vec<_> =
+            map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        Some(lines)
+    }
+
+    #[test]
+    fn what_is_passed_on_line_by_line_is_what_the_rules_leave() {
+        const LINES: [&str; 24] = [
+            "Content-Length: 5",
+            "content-length: 5",
+            "Content-Length: 0",
+            "Content-Length: 05",
+            "Content-Length: 5, 5",
+            "Content-Length: x",
+            "Transfer-Encoding: chunked",
+            "Connection: close",
+            "CONNECTION: Keep-Alive",
+            "Connection: x-hop",
+            "X-Hop: 1",
+            "Keep-Alive: 1",
+            "Proxy-Connection: 1",
+            "Proxy-Authenticate: Basic",
+            "Proxy-Authentication-Info: 1",
+            "TE: trailers",
+            "Trailer: x-hop",
+            "Upgrade: h2c",
+            "X-Request-Id: 1",
+            "WWW-Authenticate: Basic",
+            "Date: then",
+            "Set-Cookie: a=1",
+            "X-Other: 1",
+            "Content-Type: text/html",
+        ];
+        let (mut rng, mut ordinary) = (fastrand::Rng::with_seed(7), 0);
+        for _ in 0..20_000 {
+            let status = ["200 OK", "204 None", "304 Same", "404 Not"][rng.usize(..4)];
+            let method = [Method::GET, Method::HEAD][rng.usize(..2)].clone();
+            let lines: String =
+                (0..rng.usize(..6)).map(|_| format!("{}\r\n", LINES[rng.usize(..LINES.len())])).collect();
+            let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n");
+            let Some(passed) = parsed(&text, &method) else { continue };
+            ordinary += 1;
+            let head = String::from_utf8(passed.head).unwrap();
+            let mut passed: Vec<_> = head
+                .lines()
+                .skip(1)
+                .map(|line| line.split_once(": ").unwrap())
+                .map(|(name, value)| format!("{}: {value}", name.to_ascii_lowercase()))
+                .collect();
+            passed.sort();
+            assert_eq!(Some(passed), by_the_rules(&text, &method), "{method} {text}");
+        }
+        assert!(ordinary > 5000, "{ordinary}");
     }
 
     #[test]
