@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 const ESSENTIAL: &[&str] = &["env", "sh"];
 
 /// Variables that the tests read: each is a switch that is off where it is not set.
-const SWITCHES: &[&str] = &["COMPARE"];
+const SWITCHES: &[&str] = &["COMPARE", "BODY_SERVER"];
+
+/// What is started only where a switch asks for it.
+const BY_HAND: &[(&str, &str)] = &[("go", "BODY_SERVER")];
 
 /// Folders below `target/` that `make test` fills before it starts the tests.
 const FILLED_BEFORE: &[&str] = &["target/clients"];
@@ -89,7 +92,8 @@ fn every_program_that_a_test_starts_is_installed_by_make_test() {
         let known = if name.ends_with("inputs/nginx.rs") { installed(&["test", "compare"]) } else { for_tests.clone() };
         for program in named(&text, "Command::new(\"") {
             started.insert(program.to_owned());
-            let there = known.contains(program) || ESSENTIAL.contains(&program);
+            let by_hand = |(by, switch): &(&str, &str)| *by == program && SWITCHES.contains(switch);
+            let there = known.contains(program) || ESSENTIAL.contains(&program) || BY_HAND.iter().any(by_hand);
             assert!(there, "{name} starts {program}, which .ci/deps does not install");
         }
     }
