@@ -143,9 +143,11 @@ impl Sentry {
         }
     }
 
-    /// The `aud` of the sign-on host's own tokens.
+    /// The `aud` of the sign-on host's own tokens, which no service has: its name holds no dot and no colon. A host of one
+    /// label could be such a name, and is written as a URL; the others are not, as tokens that were issued stay good.
     pub fn audience(settings: &config::Sentry) -> String {
-        settings.host.to_string()
+        let host = settings.host.as_str();
+        if host.contains('.') { host.into() } else { format!("https://{host}") }
     }
 
     /// The `aud` of a service's tokens.

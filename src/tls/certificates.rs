@@ -126,6 +126,9 @@ impl Certificates {
     }
 }
 
+/// In the first line of a key with a passphrase, in PKCS #8 form, and in the second of one in OpenSSL's own.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
 struct FileFault {
     key: &'static str,
     what: String,
@@ -146,6 +149,14 @@ fn load(files: &config::Certificate, now: UnixTime, before: &Certificates) -> Re
     let print = Print::of(&chain, &key);
     let shown = match before.known.get(&print) {
         Some(known) => known.clone(),
+        None if key.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) => {
+            let what = format!("the private key in {} is encrypted", files.key.display());
+            return Err(FileFault {
+                key: "key",
+                what,
+                write: "write it without a passphrase, as with `openssl pkey -in KEY`",
+            });
+        }
         None => {
             let chain = certificates_in(&files.certificate, &chain).map_err(|what| certificate(what, name_chain))?;
             let key = PrivateKeyDer::from_pem_slice(&key).map_err(name_key)?;

@@ -175,6 +175,16 @@ const ROWS: &[Row] = &[
     row(102, ["store: memory", "store: memcached, memcached: {servers: [{address: \"a:1\", weight: «0»}]}"], ["sessions.memcached.servers[0].weight", "a weight of 0", "write 1 to 256"]),
     row(103, ["store: memory", "store: memcached, memcached: {servers: [\"a:1\", \"b:1\"], copies: «3»}"], ["sessions.memcached.copies", "3 copies on 2 servers", "no more than there are servers"]),
     row(104, ["store: memory", "store: memcached, memcached: {servers: [\"a:1\"], copies: «0»}"], ["sessions.memcached.copies", "0 copies", "write 1 to 3"]),
+    row(105, ["[iqueue.test]", "[iqueue.test, «bücher.test»]"], ["services.iqueue.hosts[1]", "no host name", "in punycode"]),
+    row(106, ["key: edge.key", "key: «encrypted.key»"], ["tls.certificates[0].key", "is encrypted", "without a passphrase"]),
+    // Values that would be taken and let nobody in, or everybody.
+    row(110, ["{value: SECRET}", "«{file: public.pem}»"], ["sentry.keys[0].secret", "this is a PEM file, and no secret", "sentry-edge key generate"]),
+    row(111, ["{value: SECRET}", "«{file: edge.pem}»"], ["sentry.keys[0].secret", "this is a PEM file, and no secret", "sentry-edge key generate"]),
+    row(112, ["{value: SECRET}", "«{file: edge.key}»\n      allow_weak: true"], ["sentry.keys[0].secret", "this is a PEM file, and no secret", "sentry-edge key generate"]),
+    row(113, ["lifetime: 12h", "leeway: «301s»"], ["sentry.token.leeway", "every token would be good for as much longer", "write 5m or less"]),
+    row(114, ["lifetime: 12h", "leeway: «365d»"], ["sentry.token.leeway", "every token would be good for as much longer", "write 5m or less"]),
+    row(115, ["lifetime: 12h", "issuer: «\"\"»"], ["sentry.token.issuer", "it stands in every token", "write 1 to 512 bytes"]),
+    row(116, ["id: second", "id: «\"a\\tb\"»"], ["sentry.keys[1].id", "it stands in every token", "write 128 bytes at most"]),
 ];
 
 /// A folder with all files that a configuration may name, and `text` in it as edge.yaml.
@@ -188,6 +198,7 @@ pub fn folder(text: &str) -> (tempfile::TempDir, PathBuf) {
     write("ended.pem", &ended.pem);
     write("ended.key", &ended.key);
     write("other.key", &ca().issue(&["other.test"]).key);
+    write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     write("public.pem", &rcgen::KeyPair::generate().unwrap().public_key_pem());
     write("edge.yaml", text);
     let file = folder.path().join("edge.yaml");

@@ -79,6 +79,8 @@ mod configuration;
 mod warnings;
 // Secrets in every shape that they can be written in, none of which is printed.
 mod secrets;
+// Keys that verify nothing or sign for everybody, names that say something else already.
+mod keys;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
 // HTTP/2 from clients that mean no good.

@@ -5,29 +5,48 @@ use http::HeaderName;
 use super::{Check, file};
 use crate::config::IdentityHeaders;
 
-/// Header names, in lower case, that an identity may not go by: those that HTTP or the edge itself has a use for.
+/// Fields, in lower case, that an identity may not go by: what HTTP, browsers or the edge itself say under them would be
+/// taken from every request to every service, or from the response. Those of the IANA's registry that applications see,
+/// and those without one that are as common.
+#[rustfmt::skip]
 const SPOKEN_FOR: &[&str] = &[
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-request-id",
-    "x-sentry-assertion",
+    // Connections and framing (RFC 9110 §7.6, RFC 9112).
+    "connection", "expect", "host", "http2-settings", "keep-alive", "max-forwards", "te", "trailer", "transfer-encoding", "upgrade", "via",
+    // What is wanted, and of what state.
+    "a-im", "alt-used", "cache-control", "depth", "destination", "dnt", "early-data", "forwarded", "from", "last-event-id", "lock-token",
+    "origin", "overwrite", "pragma", "prefer", "priority", "range", "referer", "save-data", "timeout", "upgrade-insecure-requests", "user-agent",
+    "warning", "x-requested-with",
+    // Who asks, in another's words.
+    "authorization", "authentication-info", "client-cert", "client-cert-chain", "cookie", "cookie2", "dpop", "www-authenticate",
+    "x-csrf-token", "x-xsrf-token", "x-client-ip", "x-forwarded-client-cert", "x-real-ip", "true-client-ip",
+    // Of responses.
+    "age", "allow", "alt-svc", "clear-site-data", "date", "etag", "expires", "last-modified", "link", "location", "refresh", "referrer-policy",
+    "retry-after", "server", "server-timing", "set-cookie", "set-cookie2", "strict-transport-security", "vary", "x-content-type-options",
+    "x-frame-options",
+    // Where a request came by, and its traces.
+    "baggage", "traceparent", "tracestate", "x-request-id", "x-correlation-id", "x-http-method", "x-http-method-override", "x-method-override",
+    "x-forwarded-by", "x-forwarded-for", "x-forwarded-host", "x-forwarded-method", "x-forwarded-path", "x-forwarded-port",
+    "x-forwarded-prefix", "x-forwarded-proto", "x-forwarded-protocol", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-session",
+    "x-forwarded-ssl", "x-forwarded-uri", "x-sentry-assertion",
 ];
+
+/// Families of such fields.
+const FAMILIES: &[&str] = &[
+    "accept",
+    "access-control-",
+    "content-",
+    "cross-origin-",
+    "if-",
+    "proxy-",
+    "sec-",
+    "service-worker",
+    "x-original-",
+    "x-rewrite-",
+];
+
+fn is_spoken_for(name: &HeaderName) -> bool {
+    SPOKEN_FOR.contains(&name.as_str()) || FAMILIES.iter().any(|family| name.as_str().starts_with(family))
+}
 
 impl Check<'_> {
     pub(super) fn identity_headers(&mut self, place: &str, written: &file::IdentityHeaders) -> IdentityHeaders {
@@ -36,7 +55,7 @@ impl Check<'_> {
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             let key = format!("{place}.identity_headers.{key}");
             let parsed: Option<HeaderName> = name.parse().ok().filter(|_| plain);
-            if parsed.as_ref().is_some_and(|name| SPOKEN_FOR.contains(&name.as_str())) {
+            if parsed.as_ref().is_some_and(is_spoken_for) {
                 self.faults.add(&key, format!("`{name}` says something else already"), "choose another name");
             }
             parsed.unwrap_or_else(|| {

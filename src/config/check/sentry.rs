@@ -11,6 +11,14 @@ use crate::config::units::Rate;
 use crate::config::{Cookie, Key, KeyMaterial, Login, SecretSource, Sentry, Ticket, Token};
 use crate::host::Host;
 
+/// Clocks that are further apart than this do not serve one sign-on. A token is taken for as much longer than it lives.
+const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
+
+/// Bytes. They stand in every token or cookie, and browsers drop a cookie of more than 4096: a login would fail for all.
+const LONGEST_ID: usize = 128;
+const LONGEST_ISSUER: usize = 512;
+const LONGEST_NAME: usize = 64;
+
 /// memcached reads an expiry over 30 days as a moment in 1970; nothing that is stored may live longer.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -48,6 +56,11 @@ impl Check<'_> {
                 self.fault(format!("{place}.id"), "missing", "give the key a name of its own");
                 continue;
             };
+            if id.len() > LONGEST_ID || id.contains(char::is_control) {
+                let write = format!("write {LONGEST_ID} bytes at most, without control characters");
+                self.fault(format!("{place}.id"), "it stands in every token, and does not fit", write);
+                continue;
+            }
             if keys.iter().any(|other| other.id == id) {
                 self.fault(format!("{place}.id"), "two keys have this name", "rename one");
             }
@@ -121,10 +134,19 @@ impl Check<'_> {
         if lifetime > LONGEST {
             self.fault("sentry.token.lifetime", "longer than 30 days", "write 30days or less");
         }
+        let leeway = time(token.leeway, seconds(5));
+        if leeway > LONGEST_LEEWAY {
+            let what = "every token would be good for as much longer, ended ones too";
+            self.fault("sentry.token.leeway", what, "write 5m or less, and set the clocks");
+        }
+        if token.issuer.as_ref().is_some_and(|issuer| issuer.is_empty() || issuer.len() > LONGEST_ISSUER) {
+            let write = format!("write 1 to {LONGEST_ISSUER} bytes");
+            self.fault("sentry.token.issuer", "it stands in every token, and does not fit", write);
+        }
         Token {
             issuer: token.issuer.unwrap_or_else(|| format!("https://{host}")),
             lifetime: lifetime.min(LONGEST),
-            leeway: time(token.leeway, seconds(5)),
+            leeway: leeway.min(LONGEST_LEEWAY),
             audience: token.audience.unwrap_or(file::Audience::PerService),
             sign_with,
             cache: token.cache.map_or(32 << 20, |size| size.0),
@@ -138,6 +160,11 @@ impl Check<'_> {
             same_site: cookie.same_site.unwrap_or(file::SameSite::Lax),
         };
         for (key, name) in [("name", &checked.name), ("state_name", &checked.state_name)] {
+            if name.len() > LONGEST_NAME {
+                let write = format!("write {LONGEST_NAME} characters at most");
+                self.fault(format!("sentry.cookie.{key}"), "too long for a cookie that holds a token", write);
+                continue;
+            }
             let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
             if !token {
                 self.fault(
@@ -169,6 +196,10 @@ impl Check<'_> {
             );
         }
         let parameter = ticket.parameter.unwrap_or_else(|| "requestID".into());
+        if parameter.len() > LONGEST_NAME {
+            let write = format!("write {LONGEST_NAME} characters at most");
+            self.fault("sentry.ticket.parameter", "too long to stand in a URL with another", write);
+        }
         if parameter.is_empty() || !parameter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             self.fault(
                 "sentry.ticket.parameter",

@@ -76,11 +76,11 @@ impl Check<'_> {
         for (at, text) in written.iter().enumerate() {
             let key = format!("{place}.hosts[{at}]");
             let Ok(pattern) = HostPattern::parse(text) else {
-                self.fault(
-                    key,
-                    format!("`{text}` is no host name"),
-                    "write a name or *.DOMAIN, without scheme or port",
-                );
+                let write = match text.is_ascii() {
+                    true => "write a name or *.DOMAIN, without scheme or port",
+                    false => "write it as browsers send it, in punycode, such as xn--bcher-kva.example",
+                };
+                self.fault(key, format!("`{text}` is no host name"), write);
                 // Keeps the places of those behind it.
                 hosts.push(HostPattern::Exact(Host::placeholder()));
                 continue;
