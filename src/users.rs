@@ -6,6 +6,7 @@
 
 pub mod clerk;
 mod entry;
+mod hash_kind;
 pub mod import;
 pub mod login;
 mod name;
@@ -14,11 +15,13 @@ pub mod sqlite;
 mod stored_hash;
 pub mod watch;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 
 use crate::clock::UnixTime;
 pub use entry::{BadEmail, BadGrant, Email, Grants, NewUser};
+pub use hash_kind::HashKind;
 pub use name::{BadUserName, UserName};
 pub use password::{BadPassword, Password};
 pub use stored_hash::{BadHash, StoredHash};
@@ -64,6 +67,12 @@ pub struct UserState {
 pub trait UserDirectory: Send + Sync {
     /// Finds a user, disabled ones too, and the hash of the password.
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError>;
+
+    /// The kinds of hashes that users have, which every refusal of a login has to cost: see [`HashKind`]. Asked once,
+    /// at start. Of a directory that does not say, a kind is known from the first login on that meets it.
+    fn hash_kinds(&self) -> Result<BTreeSet<HashKind>, DirectoryError> {
+        Ok(BTreeSet::new())
+    }
 
     /// Puts `new` in the place of `old`. Answers whether it did: when the stored hash is no longer `old`, somebody
     /// has set another password meanwhile, and that one stays.

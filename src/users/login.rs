@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::hash_kind::Kinds;
 use super::password::{self, HashError, Verified};
 use super::{DirectoryError, Password, StoredHash, User, UserDirectory, UserId, UserName};
 use queue::{Job, Queue, QueueFull};
@@ -88,11 +89,15 @@ impl LoginPool {
         let queue = Arc::new(Queue::new(workers, limits.queue.max(1), patience));
         // Made first: if a thread cannot be started, dropping the pool ends those before it.
         let pool = Self { queue, deadline: limits.deadline };
+        let kinds = Arc::new(Kinds::new(directory.hash_kinds().unwrap_or_else(|error| {
+            log::warn!("the kinds of password hashes are not known yet, and are learned as they are met: {error}");
+            Default::default()
+        })));
         let begin = |name: String, rank: Rank, next: fn(&Queue, usize) -> Option<Arc<Job>>, number| {
-            let (queue, directory) = (Arc::clone(&pool.queue), Arc::clone(directory));
+            let (queue, directory, kinds) = (Arc::clone(&pool.queue), Arc::clone(directory), Arc::clone(&kinds));
             thread::Builder::new().name(name).spawn(move || {
                 rank.take();
-                work(&*directory, || next(&queue, number));
+                work(&*directory, &kinds, || next(&queue, number));
             })
         };
         for number in 0..workers {
@@ -131,18 +136,18 @@ impl Drop for LoginPool {
 }
 
 /// A thread's life: what `next` gives it, to the end.
-fn work(directory: &dyn UserDirectory, next: impl Fn() -> Option<Arc<Job>>) {
+fn work(directory: &dyn UserDirectory, kinds: &Kinds, next: impl Fn() -> Option<Arc<Job>>) {
     while let Some(job) = next() {
         // Nothing of a job outlives its panic, so there is no broken state to see.
-        if catch_unwind(AssertUnwindSafe(|| run(&job, directory))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| run(&job, directory, kinds))).is_err() {
             log::error!("a login worker panicked over a login and goes on with the next");
             job.abandon();
         }
     }
 }
 
-fn run(job: &Job, directory: &dyn UserDirectory) {
-    let (login, outdated) = match check(directory, &job.name, &job.password) {
+fn run(job: &Job, directory: &dyn UserDirectory, kinds: &Kinds) {
+    let (login, outdated) = match check(directory, kinds, &job.name, &job.password) {
         Ok(checked) => checked,
         Err(cause) => (Login::Unavailable { cause }, None),
     };
@@ -152,26 +157,31 @@ fn run(job: &Job, directory: &dyn UserDirectory) {
     }
 }
 
-/// Every path costs one hash, so that time does not tell an unknown user from a wrong password or a disabled one.
+/// Every refusal costs one hash of each kind that the directory holds, so that time tells neither an unknown user from a
+/// wrong password or a disabled one, nor a user with one kind of hash from one with another (OWASP ASVS 5.0 §6.3.8). A
+/// success costs its own alone: it tells more than its time does.
 fn check(
     directory: &dyn UserDirectory,
+    kinds: &Kinds,
     name: &UserName,
     password: &Password,
 ) -> Result<(Login, Option<Outdated>), LoginFault> {
     let Some((user, hash)) = directory.find(name)? else {
-        password::verify_nobody(password)?;
+        kinds.spend(None, password)?;
         return Ok((Login::Refused(Refusal::UnknownUser), None));
     };
+    kinds.note(hash.kind());
     let verified = password::verify(password, &hash)?;
-    Ok(match verified {
-        Verified::NoMatch => (Login::Refused(Refusal::WrongPassword), None),
-        _ if user.disabled => (Login::Refused(Refusal::Disabled), None),
-        Verified::Match => (Login::Accepted(user), None),
-        Verified::MatchOutdated => {
-            let outdated = Outdated { id: user.id.clone(), hash };
-            (Login::Accepted(user), Some(outdated))
-        }
-    })
+    let refusal = match verified {
+        Verified::NoMatch => Some(Refusal::WrongPassword),
+        Verified::Match | Verified::MatchOutdated => user.disabled.then_some(Refusal::Disabled),
+    };
+    if let Some(refusal) = refusal {
+        kinds.spend(Some(hash.kind()), password)?;
+        return Ok((Login::Refused(refusal), None));
+    }
+    let outdated = (verified == Verified::MatchOutdated).then(|| Outdated { id: user.id.clone(), hash });
+    Ok((Login::Accepted(user), outdated))
 }
 
 /// A hash to be made anew while we have the password.

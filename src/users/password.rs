@@ -66,7 +66,7 @@ impl Password {
         }
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
@@ -76,14 +76,6 @@ pub fn hash(password: &Password) -> Result<StoredHash, HashError> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_BYTES)).map_err(Argon2Error::from)?;
     let ours = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     Ok(StoredHash::ours(ours.hash_password(password.as_bytes())?))
-}
-
-/// Takes as long as verifying against one of our hashes, for a user who does not exist (OWASP ASVS 5.0 §6.3.8).
-///
-/// A user whose hash an older directory wrote answers in that hash's time until the first login rewrites it.
-pub fn verify_nobody(password: &Password) -> Result<(), HashError> {
-    // The same work, memory included, so no dummy hash needs to be kept: only its comparison is missing.
-    hash(password).map(drop)
 }
 
 /// Compares in constant time.
@@ -150,6 +142,12 @@ impl Error for HashError {
 impl From<Argon2Error> for HashError {
     fn from(source: Argon2Error) -> Self {
         Self::Argon2(source)
+    }
+}
+
+impl From<argon2::Error> for HashError {
+    fn from(source: argon2::Error) -> Self {
+        Self::Argon2(source.into())
     }
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod schema;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -15,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{DirectoryError, StoredHash, User, UserDirectory, UserId, UserName, UserState};
+use super::{DirectoryError, HashKind, StoredHash, User, UserDirectory, UserId, UserName, UserState};
 use crate::clock::{Clock, UnixTime};
 pub use admin::ImportError;
 
@@ -92,6 +93,22 @@ impl SqliteError {
 impl UserDirectory for SqliteDirectory {
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
         find(&self.connection(), name).map_err(DirectoryError::new)
+    }
+
+    fn hash_kinds(&self) -> Result<BTreeSet<HashKind>, DirectoryError> {
+        let read = || -> rusqlite::Result<BTreeSet<HashKind>> {
+            let connection = self.connection();
+            let mut statement = connection.prepare("SELECT password_hash FROM users")?;
+            let mut rows = statement.query([])?;
+            let mut kinds = BTreeSet::new();
+            while let Some(row) = rows.next()? {
+                // One that cannot be read fails its user's login, and no other.
+                let hash = row.get_ref("password_hash")?.as_str().ok().and_then(|text| StoredHash::parse(text).ok());
+                kinds.extend(hash.map(|hash| hash.kind()));
+            }
+            Ok(kinds)
+        };
+        read().map_err(failed("reading the kinds of hashes")).map_err(DirectoryError::new)
     }
 
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError> {

@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::pbkdf2;
 
+use super::hash_kind::{Digest, HashKind};
 use super::password::{MEMORY_KIB, OUTPUT_BYTES, PASSES, SALT_BYTES};
 
 /// Longer than any hash with a 64-byte salt and a 64-byte output.
@@ -36,6 +37,7 @@ const PBKDF2_DERIVED_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 pub struct StoredHash {
     text: String,
     scheme: Scheme,
+    kind: HashKind,
 }
 
 #[derive(Clone)]
@@ -64,21 +66,34 @@ pub enum BadHash {
 
 impl StoredHash {
     pub fn parse(text: &str) -> Result<Self, BadHash> {
-        let scheme = match text {
+        let (scheme, kind) = match text {
             _ if text.len() > MAX_TEXT_BYTES => return Err(BadHash::Unknown),
-            _ if text.starts_with("$argon2") => Scheme::Argon2(Box::new(parse_argon2(text)?)),
-            _ if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) => {
-                check_bcrypt(text)?;
-                Scheme::Bcrypt
+            _ if text.starts_with("$argon2") => {
+                let (phc, kind) = parse_argon2(text)?;
+                (Scheme::Argon2(Box::new(phc)), kind)
             }
-            _ => Scheme::Pbkdf2(parse_pbkdf2(text)?),
+            _ if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) => {
+                (Scheme::Bcrypt, HashKind::Bcrypt { cost: parse_bcrypt(text)? })
+            }
+            _ => {
+                let hash = parse_pbkdf2(text)?;
+                let digest = if hash.prf == pbkdf2::PBKDF2_HMAC_SHA512 { Digest::Sha512 } else { Digest::Sha256 };
+                let blocks = hash.derived.len().div_ceil(digest.bytes());
+                let kind = HashKind::Pbkdf2 { digest, iterations: hash.iterations, blocks };
+                (Scheme::Pbkdf2(hash), kind)
+            }
         };
-        Ok(Self { text: text.to_owned(), scheme })
+        Ok(Self { text: text.to_owned(), scheme, kind })
     }
 
     /// One that we have just made.
     pub(super) fn ours(phc: PasswordHash) -> Self {
-        Self { text: phc.to_string(), scheme: Scheme::Argon2(Box::new(phc)) }
+        Self { text: phc.to_string(), scheme: Scheme::Argon2(Box::new(phc)), kind: HashKind::OURS }
+    }
+
+    /// What verifying it costs.
+    pub fn kind(&self) -> HashKind {
+        self.kind
     }
 
     /// The text to store. A secret: it lets its reader try passwords at leisure.
@@ -101,28 +116,32 @@ impl StoredHash {
     }
 }
 
-fn parse_argon2(text: &str) -> Result<PasswordHash, BadHash> {
+fn parse_argon2(text: &str) -> Result<(PasswordHash, HashKind), BadHash> {
     const MALFORMED: BadHash = BadHash::Malformed { format: "an argon2 PHC string" };
     let mut phc = PasswordHash::new(text).map_err(|_| MALFORMED)?;
     // The reference implementation left the version out before 1.3; the argon2 crate would take it for 1.3.
     let version = *phc.version.get_or_insert(Version::V0x10.into());
-    let known = Algorithm::try_from(phc.algorithm.as_str()).is_ok() && Version::try_from(version).is_ok();
+    let algorithm = Algorithm::try_from(phc.algorithm.as_str()).map_err(|_| MALFORMED)?;
+    let version = Version::try_from(version).map_err(|_| MALFORMED)?;
     let params = Params::try_from(&phc).map_err(|_| MALFORMED)?;
-    if !known || phc.salt.is_none() || phc.hash.is_none() {
+    if phc.salt.is_none() || phc.hash.is_none() {
         return Err(MALFORMED);
     }
     at_most("argon2 memory in KiB", params.m_cost(), MAX_ARGON2_MEMORY_KIB)?;
     at_most("argon2 passes", params.t_cost(), MAX_ARGON2_PASSES)?;
-    Ok(phc)
+    let (memory_kib, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
+    Ok((phc, HashKind::Argon2 { algorithm, version, memory_kib, passes, lanes }))
 }
 
-fn check_bcrypt(text: &str) -> Result<(), BadHash> {
+/// Its cost; the bcrypt crate reads the rest itself.
+fn parse_bcrypt(text: &str) -> Result<u32, BadHash> {
     const MALFORMED: BadHash = BadHash::Malformed { format: "a bcrypt hash" };
     let parts: bcrypt::HashParts = text.parse().map_err(|_| MALFORMED)?;
     if parts.get_cost() < MIN_BCRYPT_COST {
         return Err(MALFORMED);
     }
-    at_most("bcrypt cost", parts.get_cost(), MAX_BCRYPT_COST)
+    at_most("bcrypt cost", parts.get_cost(), MAX_BCRYPT_COST)?;
+    Ok(parts.get_cost())
 }
 
 fn parse_pbkdf2(text: &str) -> Result<Pbkdf2, BadHash> {

@@ -335,3 +335,63 @@ async fn a_login_whose_worker_gets_nowhere_is_taken_over_and_so_are_those_behind
     drop(pool);
     until_the_threads_have_ended(&directory);
 }
+
+/// Users with hashes of several kinds, some of them disabled, and one who does not exist: whoever is refused, the same
+/// has been computed. What is computed is counted, not the time, which is what it is about.
+#[test]
+fn every_refusal_computes_the_same_whatever_kind_of_hash_its_user_has() {
+    let right = password(RIGHT);
+    let hashes = [
+        ("argon2", password::hash(&right).unwrap()),
+        ("bcrypt", StoredHash::parse(&bcrypt::hash(RIGHT, 4).unwrap()).unwrap()),
+        ("pbkdf2", StoredHash::parse(OUTDATED).unwrap()),
+    ];
+    let (directory, _) = TestDirectory::new();
+    for (user, hash) in &hashes {
+        for disabled in [false, true] {
+            let known = name(&if disabled { format!("{user}-disabled") } else { (*user).to_owned() });
+            let user = User {
+                id: UserId::from(format!("id of {known}")),
+                name: known.clone(),
+                email: None,
+                disabled,
+                services: vec![],
+                roles: vec![],
+                created: UnixTime::default(),
+            };
+            directory.users.lock().unwrap().insert(known, (user, hash.clone()));
+        }
+    }
+    let kinds = Kinds::new(hashes.iter().map(|(_, hash)| hash.kind()));
+    let spent = |user: &str, typed: &str| {
+        kinds.spent.lock().unwrap().clear();
+        let (login, _) = check(&directory, &kinds, &name(user), &password(typed)).unwrap();
+        let own = hashes.iter().find(|(of, _)| user.starts_with(of)).map(|(_, hash)| hash.kind());
+        let mut all: Vec<_> = kinds.spent.lock().unwrap().iter().copied().chain(own).collect();
+        all.sort();
+        (matches!(login, Login::Refused(_)), all)
+    };
+    let (_, unknown) = spent("eve", "wrong");
+    assert_eq!(unknown.len(), 3, "{unknown:?}");
+    for (user, _) in &hashes {
+        assert_eq!(spent(user, "wrong"), (true, unknown.clone()), "{user}");
+        for typed in [RIGHT, "wrong"] {
+            assert_eq!(spent(&format!("{user}-disabled"), typed), (true, unknown.clone()), "{user}, disabled: {typed}");
+        }
+    }
+    let own = |user: &str| hashes.iter().find(|(of, _)| *of == user).unwrap().1.kind();
+    assert_eq!(spent("bcrypt", RIGHT), (false, vec![own("bcrypt")]), "a success costs its own");
+}
+
+/// An import while the edge runs.
+#[test]
+fn a_kind_that_is_met_for_the_first_time_is_computed_for_everybody_from_then_on() {
+    let (directory, _) = TestDirectory::new();
+    let kinds = Kinds::new([]);
+    let spent = |user: &str| {
+        kinds.spent.lock().unwrap().clear();
+        let _ = check(&directory, &kinds, &name(user), &password("wrong")).unwrap();
+        kinds.spent.lock().unwrap().len()
+    };
+    assert_eq!([spent("eve"), spent("bob"), spent("eve")], [1, 1, 2]);
+}
