@@ -4,15 +4,27 @@
 //! No secrets: no password, no token, no ticket value, no session id. Called where the thing happens, by `proxy`,
 //! `sentry` and `server`.
 
-use std::net::IpAddr;
+mod rate;
 
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::IntCounterVec;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
 use crate::log_writer::LogWriter;
+use crate::network::Network;
+use rate::{Rate, Share};
 
 /// Writes events.
-pub struct AuditLog(LogWriter);
+pub struct AuditLog {
+    writer: LogWriter,
+    /// Of clients that are not signed in.
+    anonymous: Mutex<Rate>,
+    /// Their events that were not written; label `event`.
+    suppressed: IntCounterVec,
+}
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +43,8 @@ pub enum Event {
     SessionsListed,
     SessionsEnded,
     ApiRefused,
+    /// In the place of events of clients that are not signed in, for the rest of a minute.
+    EventsSuppressed,
 }
 
 /// One line. Absent parts are left out.
@@ -54,14 +68,46 @@ struct Line<'a> {
     entry: Entry<'a>,
 }
 
+impl Event {
+    /// As it is written, for those that are counted when they are not.
+    fn name(self) -> &'static str {
+        match self {
+            Self::LoginRefused => "login_refused",
+            Self::TicketRefused => "ticket_refused",
+            Self::LoopBroken => "loop_broken",
+            Self::ApiRefused => "api_refused",
+            _ => "other",
+        }
+    }
+}
+
 impl AuditLog {
-    pub fn new(writer: LogWriter) -> Self {
-        Self(writer)
+    pub fn new(writer: LogWriter, suppressed: IntCounterVec) -> Self {
+        Self { writer, anonymous: Mutex::default(), suppressed }
     }
 
     pub fn write(&self, now: UnixTime, entry: Entry<'_>) {
-        if self.0.is_on() {
-            self.0.write(&Line { time: now.rfc3339(), entry });
+        if self.writer.is_on() {
+            self.writer.write(&Line { time: now.rfc3339(), entry });
+        }
+    }
+
+    /// An event that anybody can bring about, as often as there are requests: written at a bounded rate for each
+    /// client and in all, and counted where it is not.
+    pub fn write_anonymous(&self, now: UnixTime, entry: Entry<'_>) {
+        let mut rate = self.anonymous.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = rate.take(Network::of(entry.client), now);
+        drop(rate);
+        let Share::Suppress { first } = share else { return self.write(now, entry) };
+        self.suppressed.with_label_values(&[entry.event.name()]).inc();
+        if first {
+            log::warn!(
+                "audit-log: more events of clients that are not signed in than are written in a minute; the others are counted"
+            );
+            self.write(
+                now,
+                Entry { event: Event::EventsSuppressed, user: None, host: None, reason: Some("rate"), ..entry },
+            );
         }
     }
 }

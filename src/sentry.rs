@@ -214,7 +214,7 @@ impl Sentry {
             logout: "/logout",
             request_id: head.request_id,
         };
-        Reply::page(StatusCode::OK, page.render(), "")
+        Reply::form(StatusCode::OK, page.render(), "")
     }
 
     /// Who asks, judged for the sign-on host or for a service as a whole, whatever its routes demand.
@@ -253,6 +253,12 @@ impl Sentry {
     fn audit(&self, head: &Head<'_>, event: Event, user: Option<&str>, host: Option<&str>, reason: Option<&str>) {
         let entry = audit_log::Entry { event, client: head.client, request_id: head.request_id, user, host, reason };
         self.audit.write(head.now, entry);
+    }
+
+    /// An event that anybody can bring about.
+    fn audit_anonymous(&self, head: &Head<'_>, event: Event, host: Option<&str>, reason: Option<&str>) {
+        let (client, request_id, user) = (head.client, head.request_id, None);
+        self.audit.write_anonymous(head.now, audit_log::Entry { event, client, request_id, user, host, reason });
     }
 
     pub fn asked<'a>(&'a self, head: &Head<'a>) -> Asked<'a> {

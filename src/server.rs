@@ -116,7 +116,8 @@ impl Edge {
             LogWriter::open(target, name, gather, dropped).map_err(StartError::Log)
         };
         let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log", GATHER)?));
-        let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log", Duration::ZERO)?));
+        let suppressed = metrics.operation.audit_events_suppressed.clone();
+        let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log", Duration::ZERO)?, suppressed));
         let store = outside::session_store(&config.sessions, &clock, &metrics)?;
         let directory = outside::open_users(&config, &clock)?;
         let lasting = Lasting {

@@ -112,7 +112,10 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),
-        audit: Arc::new(AuditLog::new(LogWriter::open(&LogTarget::Off, "audit-log", Duration::ZERO, dropped).unwrap())),
+        audit: Arc::new(AuditLog::new(
+            LogWriter::open(&LogTarget::Off, "audit-log", Duration::ZERO, dropped).unwrap(),
+            metrics.operation.audit_events_suppressed.clone(),
+        )),
     }
 }
 

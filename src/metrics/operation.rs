@@ -13,6 +13,8 @@ pub struct OperationMetrics {
     pub config_last_reload_timestamp: IntGauge,
     /// Log lines given up because the writer was behind; label `log`.
     pub log_lines_dropped: IntCounterVec,
+    /// Events of clients that are not signed in that came faster than they are written; label `event`.
+    pub audit_events_suppressed: IntCounterVec,
     /// Calls of the admin API by what came of them; label `result`.
     pub admin_api_requests: IntCounterVec,
     /// The limit that was met; label `limit`.
@@ -38,6 +40,11 @@ impl OperationMetrics {
                 "log_lines_dropped_total",
                 "Log lines given up because the writer was behind",
                 &["log"],
+            )?,
+            audit_events_suppressed: make.counters(
+                "audit_events_suppressed_total",
+                "Events of clients that are not signed in that came faster than they are written",
+                &["event"],
             )?,
             admin_api_requests: make.counters("admin_api_requests_total", "Calls of the admin API", &["result"])?,
             limits_reached: make.counters("limits_reached_total", "Requests that met a limit", &["limit"])?,

@@ -135,7 +135,7 @@ impl Sentry {
             }
             Err(Failure::Refused(refusal)) => {
                 self.count(refusal);
-                self.audit(head, Event::TicketRefused, None, host, Some(refusal.label()));
+                self.audit_anonymous(head, Event::TicketRefused, host, Some(refusal.label()));
                 Redeemed::Failed { url }
             }
             Err(Failure::StoreAway) => Redeemed::Answer(Box::new(self.store_away(head))),

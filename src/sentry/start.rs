@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
-use super::return_url::{encode, strip_tickets, within_length};
+use super::return_url::{encode, is_reserved, strip_tickets, within_length};
 use super::state::{LIFETIME_SECONDS, State};
 use super::{Event, Sentry};
 use crate::auth::Reason;
@@ -86,7 +86,9 @@ impl Sentry {
     fn no_cookie_url(&self, head: &Head<'_>, url: &str, state: Option<&str>) -> String {
         // A longer URL would be refused on the way; the application's first page is better than an error.
         let url = strip_tickets(url, self.parameter());
-        let url = if within_length(&url).is_some() { url } else { format!("{}/", head.origin_of(head.host)) };
+        // So is one that the sign-on would not lead back to.
+        let fits = within_length(&url).is_some_and(|url| !is_reserved(url.path()));
+        let url = if fits { url } else { format!("{}/", head.origin_of(head.host)) };
         let mut location = format!("{}/noCookie?redirectURL={}", head.origin_of(&self.host), encode(&url));
         if let Some(state) = state {
             location.push_str("&state=");
@@ -106,7 +108,7 @@ impl Sentry {
 
     /// Says what is wrong instead of redirecting once more.
     pub(super) fn broken_loop(&self, head: &Head<'_>, host: &Host, retry: &str) -> Reply {
-        self.audit(head, Event::LoopBroken, None, Some(host.as_str()), None);
+        self.audit_anonymous(head, Event::LoopBroken, Some(host.as_str()), None);
         self.metrics.limit_reached("redirects");
         let page = pages::Loop { branding: &self.branding, host: host.as_str(), retry, request_id: head.request_id };
         Reply::page(StatusCode::BAD_REQUEST, page.render(), "")

@@ -22,7 +22,7 @@ use self::answer::Answer;
 use self::call::Call;
 use self::token::Shown;
 use super::signed_in::{SignedIn, signed_in, unreachable_as_json};
-use crate::audit_log::{AuditLog, Entry};
+use crate::audit_log::{AuditLog, Entry, Event};
 use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -106,7 +106,11 @@ impl Api {
             host: None,
             reason: (answer.result != answer::OK).then_some(answer.result),
         };
-        self.audit.write(self.clock.now(), entry);
+        match answer.event {
+            // By whoever reaches the listener.
+            Event::ApiRefused => self.audit.write_anonymous(self.clock.now(), entry),
+            _ => self.audit.write(self.clock.now(), entry),
+        }
         answer.into_response(Some(&request_id))
     }
 

@@ -603,3 +603,40 @@ fn every_event_of_a_ticket_is_counted_and_written_to_the_audit_log() {
         .collect();
     assert_eq!(reasons, ["replayed", "unknown_or_expired", "fingerprint"]);
 }
+
+/// What anybody can send by the thousand is counted, and written at a bounded rate: of each client and in all.
+#[test]
+fn clients_that_are_not_signed_in_cannot_fill_the_audit_log() {
+    let iqueue = origin("iqueue");
+    let edge = edge().service("iqueue", &iqueue).server("trusted_proxies: [127.0.0.1]").start();
+    let events = |event: &str| edge.audit(0).iter().filter(|line| line["event"] == event).count();
+    let suppressed =
+        |event: &str| edge.metric("sentry_edge_audit_events_suppressed_total", &format!("event=\"{event}\""));
+    let expired = || edge.metric("sentry_edge_tickets_total", "event=\"expired\"");
+    let now = edge.clock.now().seconds();
+    let state = format!("{STATE_COOKIE}=AAAAAAAAAAAAAAAAAAAAAA.6.{now}");
+    let mut client = edge.client();
+    let mut send = |address: &str| {
+        let ticket = uuid::Uuid::new_v4();
+        let url = edge.url("iqueue", &format!("/?requestID={ticket}"));
+        client.ask("GET", &url).accept("text/html").field("cookie", &state).field("x-forwarded-for", address).send()
+    };
+    // The clock of the edge stands on its own minute; a run may see two of them.
+    let minutes = 2;
+    for _ in 0..300 {
+        assert_eq!(send("192.0.2.1").status, 400);
+    }
+    assert_eq!(expired(), 300.0, "each is counted");
+    eventually("what is written is written", || events("events_suppressed") >= 1);
+    let written = events("ticket_refused") + events("loop_broken");
+    assert!((60..=60 * minutes).contains(&written), "{written}");
+    assert!(events("events_suppressed") <= minutes, "told of once");
+    let counted = suppressed("ticket_refused") + suppressed("loop_broken");
+    assert_eq!(counted + written as f64, 600.0, "two events a request: written or counted");
+    send("192.0.2.2");
+    eventually("another client's are written", || events("ticket_refused") + events("loop_broken") >= written + 2);
+    // A login that is refused with its password looked at is written whoever else is noisy.
+    let form = client.open(&edge.url("sentry", "/login"));
+    assert_eq!(edge.send_login(&mut client, &form, "ada", "wrong").status, 401);
+    eventually("it is written", || events("login_refused") == 1);
+}

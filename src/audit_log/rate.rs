@@ -1,0 +1,82 @@
+//! How many lines clients that are not signed in may have written: so many for each address and so many in all, in a
+//! minute.
+//!
+//! Whoever sends such requests by the thousand would else fill the disk, or push what matters out of sight. Called by
+//! `audit_log` alone.
+
+use std::collections::HashMap;
+
+use crate::clock::UnixTime;
+use crate::network::Network;
+
+/// Lines in a minute: more than the mishaps of a hospital behind one address.
+pub const OF_ONE_CLIENT: u32 = 60;
+pub const IN_ALL: u32 = 600;
+
+const MINUTE_SECONDS: u64 = 60;
+
+/// What was written in the present minute. Holds [`IN_ALL`] clients at most.
+#[derive(Debug, Default)]
+pub struct Rate {
+    minute: u64,
+    in_all: u32,
+    of_client: HashMap<Network, u32>,
+    suppressed: bool,
+}
+
+/// What is to be done with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    Write,
+    /// It is counted and not written. The first one in a minute is told of.
+    Suppress {
+        first: bool,
+    },
+}
+
+impl Rate {
+    pub fn take(&mut self, client: Network, now: UnixTime) -> Share {
+        let minute = now.seconds() / MINUTE_SECONDS;
+        if minute != self.minute {
+            *self = Self { minute, ..Self::default() };
+        }
+        let written = self.of_client.get(&client).copied().unwrap_or_default();
+        if self.in_all >= IN_ALL || written >= OF_ONE_CLIENT {
+            return Share::Suppress { first: !std::mem::replace(&mut self.suppressed, true) };
+        }
+        self.in_all += 1;
+        self.of_client.insert(client, written + 1);
+        Share::Write
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixTime = UnixTime::from_seconds(1_200_000_000);
+
+    fn client(number: u32) -> Network {
+        Network::of(std::net::Ipv4Addr::from(number).into())
+    }
+
+    #[test]
+    fn a_client_has_a_share_that_is_full_again_after_a_minute() {
+        let mut rate = Rate::default();
+        assert!((0..OF_ONE_CLIENT).all(|_| rate.take(client(1), START) == Share::Write));
+        assert_eq!(rate.take(client(1), START), Share::Suppress { first: true });
+        assert_eq!(rate.take(client(1), START), Share::Suppress { first: false }, "told of once");
+        assert_eq!(rate.take(client(2), START), Share::Write, "another's share is its own");
+        let later = UnixTime::from_seconds(START.seconds() + MINUTE_SECONDS);
+        assert_eq!(rate.take(client(1), later), Share::Write);
+        assert_eq!(rate.take(client(1), START), Share::Write, "a clock that was set back");
+    }
+
+    #[test]
+    fn all_together_have_one_too_and_what_is_remembered_is_bounded() {
+        let mut rate = Rate::default();
+        let written = (0..100_000).filter(|number| rate.take(client(*number), START) == Share::Write).count();
+        assert_eq!(written, IN_ALL as usize);
+        assert!(rate.of_client.len() <= IN_ALL as usize);
+    }
+}
