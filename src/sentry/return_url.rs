@@ -80,6 +80,9 @@ impl Realm {
         }
         let url = within_length(text).ok_or(BadReturnUrl)?;
         let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or(BadReturnUrl)?;
+        if is_reserved(url.path()) {
+            return Err(BadReturnUrl);
+        }
         let target = match self.services.find(&host) {
             _ if host == self.sentry && url.path() == "/" => Target::Landing,
             Some(service) if host != self.sentry => Target::Service(Arc::clone(service)),
@@ -97,6 +100,57 @@ impl Realm {
             target,
         })
     }
+}
+
+/// Whether a path is below `/.sentry`, where the edge answers itself, in any way that it may be read: a sign-on that leads
+/// to `/.sentry/logout` ends with nobody signed in. A browser resolves dots and turns `\\` before it asks, the edge decodes
+/// once, and what stands before it may have done so as well.
+pub fn is_reserved(path: &str) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..=MOST_DECODINGS {
+        if leads_to_reserved(&path) {
+            return true;
+        }
+        path = percent_decoded(&path);
+    }
+    false
+}
+
+/// A path that is decoded this often is not one of ours any more in any browser or server.
+const MOST_DECODINGS: usize = 3;
+
+fn leads_to_reserved(path: &str) -> bool {
+    use unicode_normalization::UnicodeNormalization;
+    let folded: String = path.nfkc().flat_map(char::to_lowercase).filter(|c| !c.is_control()).collect();
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in folded.split(['/', '\\']) {
+        match segment.split(';').next().unwrap_or_default().trim() {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    segments.first() == Some(&".sentry")
+}
+
+/// What is no escape, or no text, stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = after.get(..2).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match (byte, escaped) {
+            (b'%', Some(octet)) => {
+                bytes.push(octet);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A URL that is short enough, and stays so on its way: rebuilt from its parts, a quote is three bytes.
@@ -281,6 +335,59 @@ mod tests {
             &long,
         ] {
             assert_eq!(realm().judge(url), Err(BadReturnUrl), "{url}");
+        }
+    }
+
+    /// In any spelling that a browser, the edge or what stands before it may read so.
+    #[test]
+    fn no_sign_on_leads_to_what_the_edge_answers_itself() {
+        for path in [
+            "/.sentry/logout",
+            "/.sentry",
+            "/.sentry/",
+            "/.sentry/currentUser?x=1",
+            "/.sentry/logout#x",
+            "//.sentry/logout",
+            "/./.sentry/logout",
+            "/a/../.sentry/logout",
+            "/a/%2e%2e/.sentry/logout",
+            "/a/.%2E/.sentry/logout",
+            "/%2esentry/logout",
+            "/%2Esentry%2flogout",
+            "/%2e%73%65%6e%74%72%79/logout",
+            "/%252esentry/logout",
+            "/%25252esentry/logout",
+            "/.SENTRY/logout",
+            "/.Sentry/logout",
+            "/.sentry;x=1/logout",
+            "/;x/.sentry/logout",
+            "/a%2f..%2f.sentry/logout",
+            "/a%5c..%5c.sentry%5clogout",
+            "/%2f.sentry/logout",
+            "/%5c.sentry/logout",
+            "/%09.sentry/logout",
+            "/.sentry%00/logout",
+            "/.sentr%0ay/logout",
+            "/.sentry%20/logout",
+            "/%EF%BC%8Esentry/logout",
+            "/.%C5%BFentry/logout",
+        ] {
+            for host in ["iqueue.leantaas.com", "iqueue.leantaas.com:8443", "a.dextor.leantaas.com"] {
+                assert_eq!(realm().judge(&format!("https://{host}{path}")), Err(BadReturnUrl), "{host}{path}");
+            }
+        }
+        for path in [
+            "/",
+            "/sentry/logout",
+            "/a/.sentry/logout",
+            "/.sentryx/",
+            "/x.sentry",
+            "/?next=/.sentry/logout",
+            "/#/.sentry/logout",
+            "/.well-known/x",
+        ] {
+            let url = format!("https://iqueue.leantaas.com{path}");
+            assert_eq!(realm().judge(&url).unwrap().plain("requestID"), url);
         }
     }
 

@@ -297,7 +297,8 @@ fn is_a_safe_page(page: &Response) {
     assert!(!policy.contains("unsafe-inline") && !policy.contains("script-src") && !policy.contains('*'), "{policy}");
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(page.header("x-frame-options"), Some("DENY"));
-    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    let policy = if page.body.contains("<form") { "same-origin" } else { "no-referrer" };
+    assert_eq!(page.header("referrer-policy"), Some(policy), "no other site learns of it");
 }
 
 #[test]
@@ -353,4 +354,42 @@ fn a_good_return_url_is_kept_to_the_byte_and_gets_one_ticket() {
         assert_ne!(ticket, "11111111-2222-4333-8444-555555555555", "input 190: ours, not one that was planted");
         assert_eq!(ticket.len(), 36, "{path}: {location}");
     }
+}
+
+/// A login that ends at a logout, or at anything else that the edge answers itself, is a trap.
+#[test]
+fn no_sign_on_leads_below_the_edges_own_path() {
+    let iqueue = origin("iqueue");
+    let edge = edge().service("iqueue", &iqueue).start();
+    let mut ada = edge.signed_in();
+    for path in [
+        "/.sentry/logout",
+        "/.sentry",
+        "//.sentry/logout",
+        "/%2esentry/logout",
+        "/a/..;/.SENTRY/logout",
+        "/a/%2e%2e/.sentry%2flogout",
+    ] {
+        let wanted = url::form_urlencoded::byte_serialize(edge.url("iqueue", path).as_bytes()).collect::<String>();
+        for route in ["/noCookie", "/copyCookie", "/login"] {
+            let answer = ada.open(&edge.url("sentry", &format!("{route}?redirectURL={wanted}")));
+            assert_eq!((answer.status, answer.location()), (400, None), "{route} to {path}");
+        }
+        let form = edge.client().open(&edge.url("sentry", "/login")).form_field("csrf");
+        let fields = [
+            ("csrf", form.as_str()),
+            ("username", "ada"),
+            ("password", "x"),
+            ("redirectURL", &edge.url("iqueue", path)),
+        ];
+        assert_eq!(ada.post_form(&edge.url("sentry", "/login"), &fields).status, 400, "the form to {path}");
+    }
+    // What belongs to such a page comes back to the application's first one.
+    let page = edge.url("iqueue", "/.sentry/logout");
+    let told =
+        edge.client().ask("GET", &edge.url("iqueue", "/api")).accept("*/*").field("referer", &page).send().json();
+    let login_url = told["login_url"].as_str().unwrap();
+    let back: String = url::form_urlencoded::byte_serialize(edge.url("iqueue", "/").as_bytes()).collect();
+    assert!(login_url.ends_with(&format!("/noCookie?redirectURL={back}")), "{login_url}");
+    assert_eq!(ada.open(&edge.url("iqueue", "/")).status, 200, "and she is signed in as before");
 }
