@@ -86,6 +86,18 @@ impl Reply {
         }
     }
 
+    /// A page with a form that leads back to us. Under `no-referrer` a browser from before Fetch Metadata posts it with
+    /// `Origin: null`; under this policy with its own origin, and other sites learn as little of its address.
+    pub fn form(status: StatusCode, html: String, form_targets: &str) -> Self {
+        let mut reply = Self::page(status, html, form_targets);
+        for (name, value) in &mut reply.fields {
+            if *name == header::REFERRER_POLICY {
+                *value = HeaderValue::from_static("same-origin");
+            }
+        }
+        reply
+    }
+
     /// An error, as a page for those who read pages and as JSON for the others. `text` is for the public.
     pub fn problem(asked: &Asked<'_>, status: StatusCode, title: &str, text: &str) -> Self {
         if !asked.html {

@@ -1,7 +1,7 @@
 //! The login form's protection against being sent by another site: a signed double submit (OWASP CSRF cheat sheet).
 //!
 //! The browser holds a random nonce in a cookie, the form holds the nonce's MAC; another site can neither read the
-//! one nor compute the other. Beside it stands what the browser says of the request's origin.
+//! one nor compute the other. Before it comes what the browser says of the request's origin.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,11 +52,18 @@ impl Csrf {
         Ok(FormToken { field: URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, nonce.as_bytes())), cookie })
     }
 
+    /// Fetch Metadata decides where the browser has it: no page can forge it. Where it is absent, the signed double submit
+    /// does, beside the Origin.
     pub fn check(&self, head: &Head<'_>, field: &str) -> Result<(), Forgery> {
-        if !is_own_form(head) {
-            return Err(Forgery::OtherSite);
+        match origin(head) {
+            Origin::Own | Origin::Unsaid => {}
+            Origin::Foreign => return Err(Forgery::OtherSite),
         }
+        // A browser that keeps no cookie would not stay signed in either, and is told so.
         let nonce = nonce(head).ok_or(Forgery::NoCookie)?;
+        if head.fetch_site() == FetchSite::SameOrigin {
+            return Ok(());
+        }
         let mac = URL_SAFE_NO_PAD.decode(field).map_err(|_| Forgery::Mismatch)?;
         hmac::verify(&self.key, nonce.as_bytes(), &mac).map_err(|_| Forgery::Mismatch)
     }
@@ -69,15 +76,32 @@ fn nonce<'a>(head: &Head<'a>) -> Option<&'a str> {
     }
 }
 
-/// Fetch Metadata decides where the browser has it. Else the Origin must be ours, or absent in clients that are
-/// no browsers. (A page with `no-referrer`, as ours are, sends `Origin: null`: that alone proves nothing.)
+/// Whose form it is, as far as the browser says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Own,
+    Foreign,
+    /// Browsers from before Fetch Metadata say `Origin: null` for a form of a page whose policy is `no-referrer`, and for
+    /// one of a sandboxed frame; programs say nothing. By itself it proves nothing.
+    Unsaid,
+}
+
+fn origin(head: &Head<'_>) -> Origin {
+    match (head.fetch_site(), head.headers.get(header::ORIGIN)) {
+        (FetchSite::SameOrigin, _) => Origin::Own,
+        (FetchSite::SameSite | FetchSite::CrossSite | FetchSite::None, _) => Origin::Foreign,
+        (FetchSite::Absent, None) => Origin::Unsaid,
+        (FetchSite::Absent, Some(origin)) if origin == "null" => Origin::Unsaid,
+        (FetchSite::Absent, Some(origin)) if origin.as_bytes() == head.origin_of(head.host).as_bytes() => Origin::Own,
+        (FetchSite::Absent, Some(_)) => Origin::Foreign,
+    }
+}
+
+/// Whether a form without a double submit is one of our pages', or comes from a client that is no browser.
 pub fn is_own_form(head: &Head<'_>) -> bool {
-    match head.fetch_site() {
-        FetchSite::SameOrigin => true,
-        FetchSite::SameSite | FetchSite::CrossSite | FetchSite::None => false,
-        FetchSite::Absent => match head.headers.get(header::ORIGIN) {
-            Some(origin) => origin.as_bytes() == head.origin_of(head.host).as_bytes(),
-            None => true,
-        },
+    match origin(head) {
+        Origin::Own => true,
+        Origin::Foreign => false,
+        Origin::Unsaid => !head.headers.contains_key(header::ORIGIN),
     }
 }

@@ -117,7 +117,9 @@ impl Sentry {
         let password = Password::new(attempt.password.to_string());
         let (Ok(name), Ok(password)) = (name, password) else {
             // No account can have such a name or password: no hash is spent on it.
-            return Err(self.refuse(head, None, "malformed"));
+            self.count_login("refused");
+            self.audit_anonymous(head, Event::LoginRefused, None, Some("malformed"));
+            return Err((StatusCode::UNAUTHORIZED, Notice::WrongCredentials));
         };
         self.reserve(head, &name).await?;
         match self.logins.authenticate(name.clone(), password).await {
@@ -173,7 +175,7 @@ impl Sentry {
             if count > limit.count {
                 self.count_login("limited");
                 self.metrics.limit_reached(label);
-                self.audit(head, Event::LoginRefused, None, None, Some(label));
+                self.audit_anonymous(head, Event::LoginRefused, None, Some(label));
                 let retry_after_s = limit.per.as_secs().max(1);
                 return Err((StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s }));
             }
@@ -210,7 +212,7 @@ impl Sentry {
             notice: form.notice,
             request_id: head.request_id,
         };
-        let reply = Reply::page(form.status, page.render(), &self.form_sources(head)).with_cookie(token.cookie);
+        let reply = Reply::form(form.status, page.render(), &self.form_sources(head)).with_cookie(token.cookie);
         if form.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §11.6.1 asks for a challenge; browsers show no dialog for a scheme that they do not know.
             reply.with(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Form realm=\"sign-in\""))

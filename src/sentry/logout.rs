@@ -30,7 +30,7 @@ impl Sentry {
         if *head.method == Method::GET && !self.is_wanted(head) {
             let page =
                 pages::ConfirmLogout { branding: &self.branding, action: head.path, request_id: head.request_id };
-            return Reply::page(StatusCode::OK, page.render(), "");
+            return Reply::form(StatusCode::OK, page.render(), "");
         }
         match self.end_session(head, service).await {
             Ok(()) => self.signed_out(head),

@@ -440,7 +440,6 @@ fn another_site_cannot_send_the_form_even_with_everything_in_it() {
     let sibling = edge.url("iqueue", "");
     let no_port = format!("https://{}", edge.host("sentry"));
     for (origin, site, status) in [
-        (Some("null"), None, 403),
         (Some("https://evil.example"), None, 403),
         (Some(sibling.as_str()), None, 403),
         (Some(no_port.as_str()), None, 403),
@@ -452,8 +451,9 @@ fn another_site_cannot_send_the_form_even_with_everything_in_it() {
         (Some(own.as_str()), Some("cross-site"), 403),
         (Some(own.as_str()), None, 303),
         (Some(own.as_str()), Some("same-origin"), 303),
-        // What Chromium sends from a page with `no-referrer`, as ours is.
         (Some("null"), Some("same-origin"), 303),
+        // Browsers from before Fetch Metadata, on a page whose policy is `no-referrer`.
+        (Some("null"), None, 303),
         (None, None, 303),
     ] {
         let mut asking =
@@ -467,6 +467,75 @@ fn another_site_cannot_send_the_form_even_with_everything_in_it() {
         assert_eq!(answer.status, status, "[181] Origin {origin:?}, Sec-Fetch-Site {site:?}");
         assert_eq!(answer.set_cookie(TOKEN_COOKIE).is_some(), status == 303, "[181] {origin:?} {site:?}");
     }
+}
+
+/// Origin, Fetch Metadata and the signed double submit in all combinations. Fetch Metadata decides where it is there; where
+/// it is not, a foreign Origin is refused, and with any other the double submit decides.
+#[test]
+fn a_form_is_believed_by_fetch_metadata_and_else_by_the_double_submit() {
+    let Scene { edge, .. } = &scene();
+    let own = edge.url("sentry", "");
+    let sibling = edge.url("iqueue", "");
+    for origin in [None, Some("null"), Some(own.as_str()), Some(sibling.as_str()), Some("https://evil.example")] {
+        for site in [None, Some("same-origin"), Some("same-site"), Some("cross-site"), Some("none")] {
+            for (field, cookie) in [("right", true), ("wrong", true), ("right", false), ("absent", true)] {
+                let mut browser = edge.client();
+                let form = browser.open(&edge.url("sentry", "/login"));
+                let mut other = edge.client();
+                let csrf = match field {
+                    "right" => form.form_field("csrf"),
+                    "wrong" => other.open(&edge.url("sentry", "/login")).form_field("csrf"),
+                    _ => String::new(),
+                };
+                if !cookie {
+                    browser.forget_cookies();
+                }
+                let mut asking =
+                    browser.ask("POST", &edge.url("sentry", "/login")).accept("text/html").field("content-type", FORM);
+                for (name, value) in [("origin", origin), ("sec-fetch-site", site)] {
+                    asking = match value {
+                        Some(value) => asking.field(name, value),
+                        None => asking,
+                    };
+                }
+                let answer =
+                    asking.body(encode(&[("csrf", &csrf), ("username", "ada"), ("password", PASSWORD)])).send();
+                let believed = match (site, origin) {
+                    (Some(site), _) => site == "same-origin" && cookie,
+                    (None, Some(origin)) if origin != "null" && origin != own => false,
+                    (None, _) => field == "right" && cookie,
+                };
+                let what = format!("Origin {origin:?}, Sec-Fetch-Site {site:?}, field {field}, cookie {cookie}");
+                assert_eq!(answer.status, if believed { 303 } else { 403 }, "{what}");
+                assert_eq!(answer.set_cookie(TOKEN_COOKIE).is_some(), believed, "{what}");
+            }
+        }
+    }
+}
+
+/// An old browser says its own origin with a form whose page has this policy, and `null` under `no-referrer`.
+#[test]
+fn pages_with_a_form_of_ours_are_sent_under_a_policy_that_lets_browsers_say_their_origin() {
+    let Scene { edge, .. } = &scene();
+    let mut browser = edge.client();
+    let policy = |answer: &Response| {
+        let page = answer.body.split("<meta name=\"referrer\" content=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(answer.body.contains("<form"), "{}", answer.body);
+        (answer.header("referrer-policy").unwrap().to_owned(), page.to_owned())
+    };
+    let same_origin = ("same-origin".to_owned(), "same-origin".to_owned());
+    let form = browser.open(&edge.url("sentry", "/login"));
+    assert_eq!(policy(&form), same_origin, "the form");
+    let again = edge.send_login(&mut browser, &form, "ada", "wrong");
+    assert_eq!((again.status, policy(&again)), (401, same_origin.clone()), "the form again");
+    let mut ada = edge.signed_in();
+    assert_eq!(policy(&ada.open(&edge.url("sentry", "/"))), same_origin, "the landing page, which signs out");
+    let asked = ada
+        .ask("GET", &edge.url("iqueue", "/.sentry/logout"))
+        .accept("text/html")
+        .field("sec-fetch-site", "cross-site")
+        .send();
+    assert_eq!(policy(&asked), same_origin, "the question before a logout");
 }
 
 #[test]
