@@ -37,8 +37,16 @@ pub struct Tickets {
 struct Secrets {
     /// Under which tickets are made.
     present: Arc<Root>,
-    /// Until the last reload; tickets that were made then are still taken.
-    former: Option<Arc<Root>>,
+    /// The one before it; tickets that were made then are still taken.
+    former: Option<Former>,
+}
+
+#[derive(Clone)]
+struct Former {
+    root: Arc<Root>,
+    /// The last period in which an edge may have made tickets under it: one that names a later one is no edge's, but of
+    /// whoever made it necessary to change the secret.
+    last_period: u64,
 }
 
 /// A secret, in the form that keys are derived from.
@@ -125,7 +133,9 @@ impl Tickets {
         let present = Arc::clone(&self.secrets.load().present);
         let the_same = present.digest.as_ref() == root.digest.as_ref();
         if !the_same && (present.configured || root.configured) {
-            self.secrets.store(Arc::new(Secrets { present: Arc::new(root), former: Some(present) }));
+            // Other edges take the new one up a little later.
+            let former = Former { root: present, last_period: self.period() + 1 };
+            self.secrets.store(Arc::new(Secrets { present: Arc::new(root), former: Some(former) }));
         }
     }
 
@@ -159,7 +169,8 @@ impl ProducesTickets for Tickets {
             return None;
         }
         let secrets = self.secrets.load();
-        let former = || secrets.former.as_ref()?.open(*period, *nonce, sealed);
+        let in_time = |former: &&Former| u64::from_be_bytes(*period) <= former.last_period;
+        let former = || secrets.former.as_ref().filter(in_time)?.root.open(*period, *nonce, sealed);
         secrets.present.open(*period, *nonce, sealed).or_else(former)
     }
 }
@@ -238,6 +249,22 @@ mod tests {
         assert!(super::tests::tickets("one", &clock).decrypt(&new).is_none());
         tickets.renew(root("three"));
         assert!(tickets.decrypt(&old).is_none());
+    }
+
+    /// Whoever has got hold of a secret that was changed for that reason makes tickets of any period.
+    #[test]
+    fn a_secret_that_was_replaced_opens_nothing_two_periods_later() {
+        let clock = Clock::default();
+        let tickets = tickets("one", &clock);
+        tickets.renew(root("two"));
+        clock.advance(HOUR);
+        let thief = super::tests::tickets("one", &clock);
+        assert!(tickets.decrypt(&thief.encrypt(b"of an edge that reloads late").unwrap()).is_some());
+        for _ in 0..3 {
+            clock.advance(HOUR);
+            assert!(tickets.decrypt(&thief.encrypt(b"forged").unwrap()).is_none());
+        }
+        assert!(tickets.decrypt(&tickets.encrypt(b"of today").unwrap()).is_some());
     }
 
     #[test]
