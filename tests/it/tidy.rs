@@ -530,3 +530,10 @@ fn documents_lead_only_to_what_is_there() {
         }
     }
 }
+
+#[test]
+fn sums_that_wrap_end_their_task_in_a_release_too() {
+    let manifest = read("Cargo.toml");
+    let profile = manifest.split("[profile.release.package.sentry-edge]\n").nth(1).expect("the crate's own profile");
+    assert!(profile.starts_with("overflow-checks = true\n"), "{}", &profile[..40]);
+}
