@@ -15,7 +15,7 @@ mod connection;
 mod cut;
 mod decide;
 mod exchange;
-mod express;
+pub mod express;
 pub mod fields;
 mod form;
 pub mod headers;

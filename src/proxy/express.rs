@@ -7,12 +7,12 @@
 
 mod answer;
 mod application;
-mod head;
+pub mod head;
 mod http1;
 mod http2;
 mod idle;
 mod link;
-mod response;
+pub mod response;
 mod rewound;
 mod wait;
 

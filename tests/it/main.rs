@@ -46,6 +46,8 @@ mod compression;
 mod hygiene;
 // Rules of routes, for every spelling of a path.
 mod paths;
+// What the fuzzer has found worth keeping, and what must hold of it.
+mod seeds;
 // The numbered list of bad inputs, as a table; the desync guardian's cases; the same asked of nginx.
 mod inputs;
 // Where a sign-on may lead, and what its pages repeat.
