@@ -1,9 +1,11 @@
-//! What the fuzz targets of heads hold, held for their seeds without a fuzzer.
+//! What the fuzz targets of heads and paths hold, held for their seeds without a fuzzer.
 
 #[path = "../../fuzz/checks/fast_request.rs"]
 mod fast_request;
 #[path = "../../fuzz/checks/fast_response.rs"]
 mod fast_response;
+#[path = "../../fuzz/checks/path.rs"]
+mod path;
 #[path = "../../fuzz/checks/reader.rs"]
 mod reader;
 #[path = "../../fuzz/checks/upstream_response.rs"]
@@ -38,4 +40,9 @@ fn heads_of_responses_on_the_fast_path_are_read_as_they_are_written() {
 #[test]
 fn responses_of_applications_have_one_meaning_or_are_refused() {
     replay("upstream_response", 10, upstream_response::check);
+}
+
+#[test]
+fn paths_have_one_canonical_form_and_one_route() {
+    replay("path", 10, path::check);
 }
