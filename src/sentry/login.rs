@@ -13,12 +13,13 @@ use super::state::StateHash;
 use super::{Event, Sentry};
 use crate::auth::cookie::Lookup;
 use crate::auth::{Reason, Verdict};
+use crate::config::Rate;
 use crate::network::Network;
 use crate::pages::{self, Notice};
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sessions::{CounterKey, StoreError};
-use crate::users::login::{Login as Authentication, Refusal};
+use crate::sessions::{Count, CounterKey, StoreError};
+use crate::users::login::{Login as Authentication, Place, Refusal};
 use crate::users::{Password, UserName};
 use attempt::Attempt;
 
@@ -35,6 +36,14 @@ struct Form<'a> {
     username: &'a str,
     url: Option<&'a ReturnUrl>,
     state: Option<&'a StateHash>,
+}
+
+/// What an attempt was counted as, until it is known whether it was a failure.
+struct Reserved {
+    address: CounterKey,
+    of_address: Count,
+    account: CounterKey,
+    of_account: Count,
 }
 
 impl Sentry {
@@ -121,10 +130,10 @@ impl Sentry {
             self.audit_anonymous(head, Event::LoginRefused, None, Some("malformed"));
             return Err((StatusCode::UNAUTHORIZED, Notice::WrongCredentials));
         };
-        self.reserve(head, &name).await?;
-        match self.logins.authenticate(name.clone(), password).await {
+        let (reserved, place) = self.reserve(head, &name).await?;
+        match place.authenticate(name.clone(), password).await {
             Authentication::Accepted(user) => {
-                self.release(head, &name, true).await;
+                self.release(&reserved, true).await;
                 self.open_session(head, &user).await
             }
             Authentication::Refused(refusal) => {
@@ -133,18 +142,22 @@ impl Sentry {
                 Err(self.refuse(head, known, label(refusal)))
             }
             Authentication::Busy => {
-                self.release(head, &name, false).await;
-                self.count_login("busy");
-                self.metrics.limit_reached("login_queue");
-                Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
+                self.release(&reserved, false).await;
+                Err(self.busy())
             }
             Authentication::Unavailable { cause } => {
-                self.release(head, &name, false).await;
+                self.release(&reserved, false).await;
                 self.count_login("unavailable");
                 log::error!("request {}: the user directory failed: {cause}", head.request_id);
                 Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
             }
         }
+    }
+
+    fn busy(&self) -> (StatusCode, Notice) {
+        self.count_login("busy");
+        self.metrics.limit_reached("login_queue");
+        (StatusCode::SERVICE_UNAVAILABLE, Notice::Busy)
     }
 
     fn refuse(&self, head: &Head<'_>, user: Option<&str>, reason: &str) -> (StatusCode, Notice) {
@@ -164,33 +177,58 @@ impl Sentry {
     }
 
     /// Counts this attempt as a failure before it is known to be one; a success takes it back.
-    async fn reserve(&self, head: &Head<'_>, name: &UserName) -> Result<(), (StatusCode, Notice)> {
+    ///
+    /// The address comes first: one that is over its limit takes no place before the workers from others. Then comes the
+    /// place, and only then the account: an attempt that finds all workers busy is no failure, and leaves no count
+    /// behind, of which there could be as many as there are names.
+    async fn reserve(&self, head: &Head<'_>, name: &UserName) -> Result<(Reserved, Place), (StatusCode, Notice)> {
         let limits = &self.settings.login;
-        for (key, limit, label) in [
-            (self.address_counter(head), limits.failures_per_address, "failures_per_address"),
-            (account_counter(name), limits.failures_per_account, "failures_per_account"),
-        ] {
-            let count =
-                self.store.add_failure(&key, limit.per).await.map_err(|error| self.login_without_store(&error))?;
-            if count > limit.count {
-                self.count_login("limited");
-                self.metrics.limit_reached(label);
-                self.audit_anonymous(head, Event::LoginRefused, None, Some(label));
-                let retry_after_s = limit.per.as_secs().max(1);
-                return Err((StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s }));
+        let address = self.address_counter(head);
+        let of_address =
+            self.count_attempt(head, &address, limits.failures_per_address, "failures_per_address").await?;
+        let account = account_counter(name);
+        let failure = match self.logins.place() {
+            None => self.busy(),
+            Some(place) => {
+                let limit = limits.failures_per_account;
+                match self.count_attempt(head, &account, limit, "failures_per_account").await {
+                    Ok(of_account) => return Ok((Reserved { address, of_address, account, of_account }, place)),
+                    Err(refusal @ (StatusCode::TOO_MANY_REQUESTS, _)) => return Err(refusal),
+                    Err(failure) => failure,
+                }
             }
+        };
+        // Nothing was tried, for want of a worker or of the store, so nothing counts.
+        self.store.take_back_failure(&address, &of_address).await.ok();
+        Err(failure)
+    }
+
+    async fn count_attempt(
+        &self,
+        head: &Head<'_>,
+        key: &CounterKey,
+        limit: Rate,
+        label: &'static str,
+    ) -> Result<Count, (StatusCode, Notice)> {
+        let counted = self.store.add_failure(key, limit.per).await.map_err(|error| self.login_without_store(&error))?;
+        if counted.count <= limit.count {
+            return Ok(counted);
         }
-        Ok(())
+        self.count_login("limited");
+        self.metrics.limit_reached(label);
+        self.audit_anonymous(head, Event::LoginRefused, None, Some(label));
+        let retry_after_s = limit.per.as_secs().max(1);
+        Err((StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s }))
     }
 
     /// Takes the reservation back. A failure to do so only leaves a count that ages away.
-    async fn release(&self, head: &Head<'_>, name: &UserName, forget_account: bool) {
-        self.store.take_back_failure(&self.address_counter(head)).await.ok();
-        let account = account_counter(name);
+    async fn release(&self, reserved: &Reserved, forget_account: bool) {
+        let Reserved { address, of_address, account, of_account } = reserved;
+        self.store.take_back_failure(address, of_address).await.ok();
         if forget_account {
-            self.store.forget_failures(&account).await.ok();
+            self.store.forget_failures(account).await.ok();
         } else {
-            self.store.take_back_failure(&account).await.ok();
+            self.store.take_back_failure(account, of_account).await.ok();
         }
     }
 

@@ -50,9 +50,16 @@ key!(
     TicketKey, "t:"
 );
 key!(
-    /// Where a count is kept: failed logins of an account or an address, tickets issued for one page.
-    CounterKey, "c:"
+    /// The name of a count.
+    CountKey, "c:"
 );
+
+/// Where a count is kept: failed logins of an account or an address, tickets issued for one page.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CounterKey {
+    key: CountKey,
+    kind: &'static str,
+}
 
 /// The system's random source failed; nothing may be issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +122,11 @@ impl TicketId {
         canonical.then(|| uuid::Uuid::try_parse(text).ok()).flatten().map(Self)
     }
 
+    /// The random bits that nobody knows but who holds the ticket.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
     pub fn key(&self) -> TicketKey {
         TicketKey::of(self.0.as_bytes())
     }
@@ -133,9 +145,18 @@ impl std::fmt::Debug for TicketId {
 }
 
 impl CounterKey {
-    /// A counter for `subject` in `space`, e.g. `("account", "ada")`. The space keeps kinds apart.
-    pub fn new(space: &str, subject: &str) -> Self {
-        Self::of(format!("{space}\0{subject}").as_bytes())
+    /// A counter for `subject` of a kind, e.g. `("account", "ada")`.
+    pub fn new(kind: &'static str, subject: &str) -> Self {
+        Self { key: CountKey::of(format!("{kind}\0{subject}").as_bytes()), kind }
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.key.as_str()
+    }
+
+    /// Kinds do not crowd each other out.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 }
 

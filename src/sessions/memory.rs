@@ -2,9 +2,11 @@
 //! shares nothing with other edges; for that there is `memcached`.
 //!
 //! Expiry is exact: an entry is gone in the very millisecond in which its time has passed by the given clock.
-//! Sessions, tickets and counters have a bound each, so a flood of one kind leaves the others alone. When a
-//! bound is met, what has expired makes room; a live entry never does, and the newcomer is refused.
+//! Sessions, tickets and each kind of counter have a bound of their own, so a flood of one kind leaves the others
+//! alone. When a bound is met, what has expired makes room. Then a session is refused, because those that live are
+//! somebody's; the oldest ticket gives way, because its owner goes round once more; and so does the smallest counter.
 
+mod counters;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -13,10 +15,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::shelf::{Shelf, Slot, Walk};
+use self::counters::Counters;
+use self::shelf::{Overflow, Shelf, Slot, Walk};
 use super::listing::Gathering;
 use super::{
-    CounterKey, Found, Listed, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+    Count, CounterKey, Found, Listed, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError,
+    TicketKey,
 };
 use crate::clock::{Clock, UnixTime};
 
@@ -24,8 +28,11 @@ pub struct MemoryStore {
     clock: Clock,
     sessions: Shelf<SessionKey, SessionRecord>,
     tickets: Shelf<TicketKey, Ticket>,
-    counters: Shelf<CounterKey, u64>,
+    counters: Counters,
 }
+
+/// Counters of a kind that are worth their memory, some 300 bytes each; the smallest give way.
+const MOST_COUNTERS: usize = 100_000;
 
 /// What lies under a ticket's key.
 enum Ticket {
@@ -34,9 +41,11 @@ enum Ticket {
 }
 
 impl MemoryStore {
-    /// Holds up to `capacity` sessions, as many tickets and as many counters.
+    /// Holds up to `capacity` sessions, as many tickets and, up to 100,000, as many counters of each kind.
     pub fn new(clock: Clock, capacity: usize) -> Self {
-        Self { clock, sessions: Shelf::new(capacity), tickets: Shelf::new(capacity), counters: Shelf::new(capacity) }
+        let sessions = Shelf::new(capacity, Overflow::Refuse);
+        let tickets = Shelf::new(capacity, Overflow::PushOut);
+        Self { clock, sessions, tickets, counters: Counters::new(capacity.min(MOST_COUNTERS)) }
     }
 
     /// Sessions held; some may have expired. For a gauge.
@@ -115,23 +124,17 @@ impl SessionStore for MemoryStore {
         Ok(redemption.unwrap_or(Redemption::Unknown))
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
-        let now = self.now();
-        let mut count = 1;
-        self.counters.put_or(key, Slot { value: count, expires: now.plus(window) }, now, |old, _| {
-            old.value = old.value.saturating_add(1);
-            count = old.value;
-        })?;
-        Ok(count)
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+        Ok(Count { count: self.counters.add(key, window, self.now()), server: None })
     }
 
-    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.counters.visit(key, self.now(), |slot| slot.value = slot.value.saturating_sub(1));
+    async fn take_back_failure(&self, key: &CounterKey, _: &Count) -> Result<(), StoreError> {
+        self.counters.take_back(key, self.now());
         Ok(())
     }
 
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.counters.remove(key, self.now());
+        self.counters.forget(key);
         Ok(())
     }
 

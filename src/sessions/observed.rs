@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::{CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use super::{
+    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+};
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
 
@@ -219,12 +221,12 @@ impl<S: SessionStore> SessionStore for Observed<S> {
         self.watcher.watch(Operation::RedeemTicket, self.store.redeem_ticket(key, remember), won).await
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         self.watcher.watch(Operation::AddFailure, self.store.add_failure(key, window), always).await
     }
 
-    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.watcher.watch(Operation::TakeBackFailure, self.store.take_back_failure(key), always).await
+    async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
+        self.watcher.watch(Operation::TakeBackFailure, self.store.take_back_failure(key, counted), always).await
     }
 
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
@@ -249,6 +251,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::metrics::Metrics;
     use crate::sessions::memory::MemoryStore;
+    use crate::sessions::tests::{record, session};
     use crate::sessions::{CounterKey, SessionId};
 
     fn observed(metrics: &Metrics, capacity: usize) -> Observed<MemoryStore> {
@@ -263,15 +266,17 @@ mod tests {
         store.ping().await.unwrap();
         store.find(&SessionId::random().unwrap().key(), None).await.unwrap();
         store.add_failure(&CounterKey::new("account", "ada"), window).await.unwrap();
-        store.add_failure(&CounterKey::new("account", "eve"), window).await.unwrap_err();
+        store.insert(&session(), &record("ada"), window).await.unwrap();
+        store.insert(&session(), &record("eve"), window).await.unwrap_err();
 
         let count = |operation, result| {
             metrics.sign_on.store.operations.with_label_values(&["memory", operation, result]).get()
         };
         assert_eq!((count("ping", "ok"), count("ping", "miss")), (1, 0));
         assert_eq!((count("find", "ok"), count("find", "miss")), (0, 1));
-        assert_eq!((count("add_failure", "ok"), count("add_failure", "full")), (1, 1));
-        assert_eq!(metrics.sign_on.store.duration.with_label_values(&["add_failure"]).get_sample_count(), 2);
+        assert_eq!(count("add_failure", "ok"), 1);
+        assert_eq!((count("insert", "ok"), count("insert", "full")), (1, 1));
+        assert_eq!(metrics.sign_on.store.duration.with_label_values(&["insert"]).get_sample_count(), 2);
         assert_eq!(metrics.sign_on.store.up.with_label_values(&["memory"]).get(), 1);
     }
 

@@ -23,8 +23,14 @@ use tokio::sync::oneshot;
 use super::hash_kind::Kinds;
 use super::password::{self, HashError, Verified};
 use super::{DirectoryError, Password, StoredHash, User, UserDirectory, UserId, UserName};
-use queue::{Job, Queue, QueueFull};
+use queue::{Job, Queue};
 use rank::Rank;
+
+/// A place in the pool's queue. Whoever has one will be heard, so what is counted against them is not counted for nothing.
+pub struct Place {
+    place: queue::Place,
+    deadline: Duration,
+}
 
 /// The pool. Dropping it ends the threads after their current job.
 pub struct LoginPool {
@@ -107,13 +113,23 @@ impl LoginPool {
         Ok(pool)
     }
 
+    /// A place in the queue; `None` when it is full.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place { place: self.queue.reserve()?, deadline: self.deadline })
+    }
+
+    /// How many logins wait for a worker.
+    pub fn queued(&self) -> usize {
+        self.queue.waiting()
+    }
+}
+
+impl Place {
     /// Checks a password, on a worker. Dropping the future gives the login up: if it still waits, nothing is
     /// computed for it.
-    pub async fn authenticate(&self, name: UserName, password: Password) -> Login {
+    pub async fn authenticate(self, name: UserName, password: Password) -> Login {
         let (answer, answered) = oneshot::channel();
-        if let Err(QueueFull) = self.queue.push(Job::new(name, password, answer)) {
-            return Login::Busy;
-        }
+        self.place.take(Job::new(name, password, answer));
         // A passed deadline drops `answered`, which tells the worker to skip the job.
         match tokio::time::timeout(self.deadline, answered).await {
             Ok(Ok(login)) => login,
@@ -121,11 +137,6 @@ impl LoginPool {
             Ok(Err(_)) => Login::Unavailable { cause: LoginFault::Panicked },
             Err(_) => Login::Busy,
         }
-    }
-
-    /// How many logins wait for a worker.
-    pub fn queued(&self) -> usize {
-        self.queue.waiting()
     }
 }
 

@@ -1,5 +1,6 @@
-//! A bounded map whose entries expire by a clock that the caller reads. Not a cache: a live entry is never
-//! dropped to make room. [`MemoryStore`](super::MemoryStore) has one shelf each for sessions, tickets and counters.
+//! A bounded map whose entries expire by a clock that the caller reads. What happens when every place is taken by a
+//! live entry is the shelf's [`Overflow`]. [`MemoryStore`](super::MemoryStore) has one shelf for sessions and one for
+//! tickets.
 //!
 //! Each entry is also filed under an expiry in its shard's timeline, so that what has expired is found
 //! without a scan. A touch only changes the entry: it is filed anew when it is touched, or met by a sweep,
@@ -23,6 +24,15 @@ const SWEEP: usize = 4;
 /// Entries that a walk looks at under one lock: some ten microseconds.
 const STRIDE: usize = 64;
 
+/// What becomes of a newcomer for whom there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is refused: those that are there are worth more.
+    Refuse,
+    /// The entry whose time is up first gives way.
+    PushOut,
+}
+
 /// An entry's value and end.
 pub struct Slot<V> {
     pub value: V,
@@ -36,6 +46,7 @@ pub struct Shelf<K, V> {
     /// Entries in all shards, expired ones that were not swept yet among them.
     held: AtomicUsize,
     capacity: usize,
+    overflow: Overflow,
 }
 
 struct Shard<K, V> {
@@ -63,13 +74,14 @@ struct Filed<V> {
 }
 
 impl<K: Clone + Eq + Hash + Ord, V> Shelf<K, V> {
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, overflow: Overflow) -> Self {
         let shard = |_| Mutex::new(Shard { entries: HashMap::default(), timeline: BTreeSet::new() });
         Self {
             hasher: ahash::RandomState::new(),
             shards: std::array::from_fn(shard),
             held: AtomicUsize::new(0),
             capacity,
+            overflow,
         }
     }
 
@@ -79,7 +91,7 @@ impl<K: Clone + Eq + Hash + Ord, V> Shelf<K, V> {
     }
 
     /// Puts `fresh` under `key`; a live entry there is given to `change` instead.
-    /// [`StoreError::Full`] when nothing is there and every place is taken by a live entry.
+    /// [`StoreError::Full`] when nothing is there, every place is taken by a live entry, and none gives way.
     pub fn put_or(
         &self,
         key: &K,
@@ -88,10 +100,15 @@ impl<K: Clone + Eq + Hash + Ord, V> Shelf<K, V> {
         change: impl FnOnce(&mut Slot<V>, Slot<V>),
     ) -> Result<(), StoreError> {
         // A place is taken before the shard's lock, because the sweep that may free one takes every lock in turn.
-        let reserved = self.reserve() || {
-            self.sweep_all(now);
-            self.reserve()
-        };
+        let reserved = self.reserve()
+            || {
+                self.sweep_all(now);
+                self.reserve()
+            }
+            || {
+                let is_new = !self.shard(key).is_live(key, now);
+                is_new && self.push_out() && self.reserve()
+            };
         let mut shard = self.shard(key);
         let mut freed = shard.sweep(now, SWEEP);
         let outcome = if shard.is_live(key, now) {
@@ -156,6 +173,19 @@ impl<K: Clone + Eq + Hash + Ord, V> Shelf<K, V> {
         }
     }
 
+    /// Makes room by the entry that was to go first, of all shards.
+    fn push_out(&self) -> bool {
+        if self.overflow == Overflow::Refuse {
+            return false;
+        }
+        let first = |shard: &Mutex<Shard<K, V>>| lock(shard).timeline.first().map(|(filed, _)| *filed);
+        let oldest =
+            self.shards.iter().filter_map(|shard| Some((first(shard)?, shard))).min_by_key(|(filed, _)| *filed);
+        let gone = oldest.map_or(0, |(_, shard)| lock(shard).drop_first());
+        self.release(gone);
+        gone > 0
+    }
+
     /// Takes a place, if one is free.
     fn reserve(&self) -> bool {
         let one_more = |held| (held < self.capacity).then_some(held + 1);
@@ -203,6 +233,12 @@ impl<K: Clone + Eq + Hash + Ord, V> Shard<K, V> {
         let (key, entry) = self.entries.remove_entry(key)?;
         self.timeline.remove(&(entry.filed, key));
         Some(entry.slot)
+    }
+
+    /// Answers how many are gone: one, unless there was none.
+    fn drop_first(&mut self) -> usize {
+        let Some((_, key)) = self.timeline.pop_first() else { return 0 };
+        usize::from(self.entries.remove(&key).is_some())
     }
 
     /// Takes up to `at_most` entries whose filed expiry has passed out of the timeline: expired ones for
@@ -256,7 +292,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_gone_the_moment_it_expires() {
-        let shelf = Shelf::new(10);
+        let shelf = Shelf::new(10, Overflow::Refuse);
         put(&shelf, 1, 100, 0).unwrap();
         assert_eq!(shelf.visit(&1, at(99), |slot| slot.value), Some(1));
         assert_eq!(shelf.visit(&1, at(100), |slot| slot.value), None);
@@ -266,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_last_place_is_the_last_whatever_the_shard() {
-        let shelf = Shelf::new(3);
+        let shelf = Shelf::new(3, Overflow::Refuse);
         for key in 0..3 {
             put(&shelf, key, 100, 0).unwrap();
         }
@@ -281,7 +317,7 @@ mod tests {
 
     #[test]
     fn expired_entries_make_room_wherever_they_lie() {
-        let shelf = Shelf::new(1000);
+        let shelf = Shelf::new(1000, Overflow::Refuse);
         for key in 0..1000 {
             put(&shelf, key, 100, 0).unwrap();
         }
@@ -294,8 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn where_newcomers_come_first_the_oldest_gives_way_whatever_the_shard() {
+        let shelf = Shelf::new(3, Overflow::PushOut);
+        for key in 0..100 {
+            put(&shelf, key, 1000 + u64::from(key), 0).unwrap();
+            assert_sound(&shelf);
+        }
+        assert!((97..100).all(|key| shelf.visit(&key, at(0), |_| ()).is_some()), "the last three");
+        put(&shelf, 98, 2000, 0).expect("a key that is there needs no place");
+        assert!((97..100).all(|key| shelf.visit(&key, at(0), |_| ()).is_some()), "and pushes none out");
+    }
+
+    #[test]
     fn a_sweep_leaves_what_was_touched() {
-        let shelf = Shelf::new(100);
+        let shelf = Shelf::new(100, Overflow::Refuse);
         for key in 0..100 {
             put(&shelf, key, 100, 0).unwrap();
         }
@@ -312,7 +360,7 @@ mod tests {
 
     #[test]
     fn an_entry_whose_end_was_brought_forward_makes_room_in_time() {
-        let shelf = Shelf::new(1);
+        let shelf = Shelf::new(1, Overflow::Refuse);
         put(&shelf, 1, 1000, 0).unwrap();
         shelf.visit(&1, at(0), |slot| slot.expires = at(10)).unwrap();
         put(&shelf, 2, 1000, 10).unwrap();
@@ -321,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_walk_meets_every_live_entry_though_others_are_touched_meanwhile() {
-        let shelf = Shelf::new(10_000);
+        let shelf = Shelf::new(10_000, Overflow::Refuse);
         for key in 0..5000 {
             put(&shelf, key, if key % 5 == 0 { 50 } else { 100 + u64::from(key) }, 0).unwrap();
         }
@@ -341,7 +389,7 @@ mod tests {
 
     #[test]
     fn coming_and_going_leaves_nothing_behind() {
-        let shelf = Shelf::new(8);
+        let shelf = Shelf::new(8, Overflow::Refuse);
         for round in 0..10_000 {
             put(&shelf, round % 4, 1_000_000, u64::from(round)).unwrap();
             shelf.remove(&(round % 3), at(u64::from(round)));
@@ -351,7 +399,7 @@ mod tests {
 
     #[test]
     fn memory_is_returned_before_the_shelf_is_full() {
-        let shelf = Shelf::new(1_000_000);
+        let shelf = Shelf::new(1_000_000, Overflow::Refuse);
         for key in 0..100_000_u32 {
             put(&shelf, key, u64::from(key) + 100, u64::from(key)).unwrap();
         }
@@ -361,7 +409,7 @@ mod tests {
 
     #[test]
     fn additions_from_many_threads_all_count() {
-        let shelf = Shelf::new(100);
+        let shelf = Shelf::new(100, Overflow::Refuse);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {

@@ -18,6 +18,8 @@ pub struct Queue {
 
 struct State {
     waiting: VecDeque<Arc<Job>>,
+    /// Places that were given out and not taken yet.
+    reserved: usize,
     /// By worker.
     under_way: Vec<Option<UnderWay>>,
     closed: bool,
@@ -31,7 +33,8 @@ struct UnderWay {
     relieved: bool,
 }
 
-pub struct QueueFull;
+/// A place in the queue that nobody else gets, until it is taken or given up.
+pub struct Place(Arc<Queue>);
 
 /// One login.
 pub struct Job {
@@ -44,7 +47,7 @@ pub struct Job {
 impl Queue {
     pub fn new(workers: usize, most_waiting: usize, patience: Duration) -> Self {
         let under_way = (0..workers).map(|_| None).collect();
-        let state = Mutex::new(State { waiting: VecDeque::new(), under_way, closed: false });
+        let state = Mutex::new(State { waiting: VecDeque::new(), reserved: 0, under_way, closed: false });
         Self { state, changed: Condvar::new(), most_waiting, patience }
     }
 
@@ -57,19 +60,18 @@ impl Queue {
         self.state().waiting.len()
     }
 
-    pub fn push(&self, job: Job) -> Result<(), QueueFull> {
+    /// A place to wait in, if there is one.
+    pub fn reserve(self: &Arc<Self>) -> Option<Place> {
         let mut state = self.state();
-        if state.waiting.len() >= self.most_waiting {
+        if state.taken() >= self.most_waiting {
             // Whoever asks and goes away must not keep a place that somebody else could have.
             state.waiting.retain(|waiting| !waiting.is_over());
         }
-        if state.waiting.len() >= self.most_waiting {
-            return Err(QueueFull);
+        if state.taken() >= self.most_waiting {
+            return None;
         }
-        state.waiting.push_back(Arc::new(job));
-        // All of them: a single one might be a relief, who leaves it to the worker.
-        self.changed.notify_all();
-        Ok(())
+        state.reserved += 1;
+        Some(Place(Arc::clone(self)))
     }
 
     /// What a worker does next, once it has done what it was at; waits for it. None once the pool is dropped.
@@ -125,7 +127,25 @@ impl Queue {
     }
 }
 
+impl Place {
+    pub fn take(self, job: Job) {
+        self.0.state().waiting.push_back(Arc::new(job));
+        // All of them: a single one might be a relief, who leaves it to the worker.
+        self.0.changed.notify_all();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.state().reserved -= 1;
+    }
+}
+
 impl State {
+    fn taken(&self) -> usize {
+        self.waiting.len() + self.reserved
+    }
+
     /// The first one that somebody still waits for.
     fn take(&mut self) -> Option<Arc<Job>> {
         while let Some(job) = self.waiting.pop_front() {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::clock::UnixTime;
-use crate::users::UserState;
+use crate::users::Changes;
 
 const OUTDATED: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
 const RIGHT: &str = "hunter2 päss";
@@ -46,6 +46,7 @@ impl TestDirectory {
                 services: vec![],
                 roles: vec![],
                 created: UnixTime::default(),
+                change: 0,
             };
             (user.name.clone(), (user, StoredHash::parse(OUTDATED).unwrap()))
         });
@@ -91,8 +92,8 @@ impl UserDirectory for TestDirectory {
         }
     }
 
-    fn changed_since(&self, _: UnixTime) -> Result<Vec<UserState>, DirectoryError> {
-        Ok(Vec::new())
+    fn changed_since(&self, _: u64) -> Result<Changes, DirectoryError> {
+        Ok(Changes::default())
     }
 
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError> {
@@ -125,7 +126,10 @@ fn pool(directory: TestDirectory, workers: usize, queue: usize) -> (LoginPool, A
 }
 
 async fn log_in(pool: &LoginPool, user: &str, typed: &str) -> Login {
-    pool.authenticate(name(user), password(typed)).await
+    match pool.place() {
+        Some(place) => place.authenticate(name(user), password(typed)).await,
+        None => Login::Busy,
+    }
 }
 
 /// Each thread holds the directory as long as it lives.
