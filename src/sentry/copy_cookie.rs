@@ -73,7 +73,9 @@ impl Sentry {
         let mut attempts = FRESH_KEYS;
         loop {
             let id = TicketId::random();
-            match self.store.issue_ticket(&id.key(), &ticket.encode(), self.settings.ticket.lifetime).await {
+            let sealed =
+                ticket.seal(&id).ok_or_else(|| StoreError::Garbled { cause: "no ticket was sealed".into() })?;
+            match self.store.issue_ticket(&id.key(), &sealed, self.settings.ticket.lifetime).await {
                 Ok(()) => return Ok(id),
                 Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
                 Err(error) => return Err(error),
@@ -84,8 +86,8 @@ impl Sentry {
     /// Whether this session has just been handed to this very page too often.
     async fn goes_round(&self, identity: &Identity, url: &ReturnUrl) -> Result<bool, StoreError> {
         let subject = format!("{} {}", identity.verified().claims().sid, url.plain(self.parameter()));
-        let count = self.store.add_failure(&CounterKey::new("hand-off", &subject), WINDOW).await?;
-        Ok(count > MOST_TICKETS)
+        let counted = self.store.add_failure(&CounterKey::new("hand-off", &subject), WINDOW).await?;
+        Ok(counted.count > MOST_TICKETS)
     }
 
     pub(super) fn parameter(&self) -> &str {

@@ -62,7 +62,7 @@ impl Sentry {
         let url = Head { query: rest.as_deref(), ..*head }.url();
         let taken = self.store.redeem_ticket(&id.key(), self.settings.ticket.lifetime).await;
         let outcome = match taken {
-            Ok(Redemption::Won(bytes)) => self.exchange(head, &state, service, &bytes).await,
+            Ok(Redemption::Won(bytes)) => self.exchange(head, &state, service, Ticket::open(&id, &bytes)).await,
             Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed)),
             Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown)),
             // The ticket's server is away, the others need not be: another ticket may find one that is there.
@@ -78,10 +78,10 @@ impl Sentry {
         head: &Head<'_>,
         state: &State,
         service: &str,
-        bytes: &[u8],
+        ticket: Option<Ticket>,
     ) -> Result<(String, String), Failure> {
         let refused = |refusal| Err(Failure::Refused(refusal));
-        let Some(ticket) = Ticket::decode(bytes) else { return refused(Refusal::Unknown) };
+        let Some(ticket) = ticket else { return refused(Refusal::Unknown) };
         if ticket.host != *head.host {
             return refused(Refusal::OtherHost);
         }
@@ -94,6 +94,10 @@ impl Sentry {
         let fingerprint = self.guard.fingerprints().of(head.headers, verified.session_id());
         if ticket.fingerprint != fingerprint {
             return refused(Refusal::OtherBrowser);
+        }
+        // A user who was disabled since the ticket was issued keeps nothing alive with it.
+        if self.guard.is_revoked(&verified) {
+            return refused(Refusal::SessionEnded);
         }
         let idle = slide(&verified);
         if !self.store.record_access(verified.session_key(), head.now, idle).await?

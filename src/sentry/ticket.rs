@@ -1,9 +1,21 @@
 //! What is stored behind a ticket: the token, whom it was made for, and what must be shown to redeem it.
+//!
+//! The store is told none of that. The value is sealed (ChaCha20-Poly1305, RFC 8439) under a key that is derived from the
+//! ticket's own UUID (HKDF-SHA-256, RFC 5869), and a store knows a ticket by the SHA-256 of its UUID alone: whoever
+//! reads a store, or listens on the way to it, learns nothing that opens anything.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::{aead, hkdf};
 
 use crate::host::Host;
-use crate::sessions::Fingerprint;
+use crate::sessions::{Fingerprint, TicketId};
 
 use super::state::StateHash;
+
+/// Of this form. The one before it, `1 HOST STATE FINGERPRINT TOKEN`, lay open; it is taken no more. A ticket lives for
+/// seconds, so while edges are upgraded one after another some sign-ons go round once more, without a password.
+const VERSION: &str = "2 ";
 
 /// The stored value of a ticket. Lives seconds; opens one host, once, for one browser.
 pub struct Ticket {
@@ -14,19 +26,22 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// `1 HOST STATE FINGERPRINT TOKEN`; none of them can hold a space.
-    pub fn encode(&self) -> Vec<u8> {
-        format!("1 {} {} {} {}", self.host, self.state.as_str(), self.fingerprint.encode(), self.token).into_bytes()
+    /// `2 ` and, sealed for `id` alone and in base64url, `HOST STATE FINGERPRINT TOKEN`; none of them can hold a space.
+    /// An `id` must be given to one ticket only, because its key seals one value only. `None` if the cipher fails, which
+    /// it cannot for so few bytes.
+    pub fn seal(&self, id: &TicketId) -> Option<Vec<u8>> {
+        let Self { host, state, fingerprint, token } = self;
+        let mut bytes = format!("{host} {} {} {token}", state.as_str(), fingerprint.encode()).into_bytes();
+        key(id)?.seal_in_place_append_tag(one_nonce(), aad(), &mut bytes).ok()?;
+        Some(format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(bytes)).into_bytes())
     }
 
-    /// `None` when the bytes are of another version or damaged.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(bytes).ok()?.split(' ');
-        let ("1", host, state, fingerprint, token) =
-            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?)
-        else {
-            return None;
-        };
+    /// `None` when the bytes are of another version, of another ticket, or damaged.
+    pub fn open(id: &TicketId, stored: &[u8]) -> Option<Self> {
+        let mut sealed = URL_SAFE_NO_PAD.decode(stored.strip_prefix(VERSION.as_bytes())?).ok()?;
+        let opened = key(id)?.open_in_place(one_nonce(), aad(), &mut sealed).ok()?;
+        let mut parts = std::str::from_utf8(opened).ok()?.split(' ');
+        let (host, state, fingerprint, token) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         parts.next().is_none().then_some(())?;
         Some(Self {
             host: Host::parse(host).ok()?,
@@ -35,6 +50,24 @@ impl Ticket {
             token: token.into(),
         })
     }
+}
+
+/// A UUID's random bits are the only secret. The store's key is a plain SHA-256 of them, from which this one does not
+/// follow.
+fn key(id: &TicketId) -> Option<aead::LessSafeKey> {
+    let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"sentry-edge ticket");
+    let material = salt.extract(id.as_bytes());
+    let derived = material.expand(&[b"value"], &aead::CHACHA20_POLY1305).ok()?;
+    Some(aead::LessSafeKey::new(aead::UnboundKey::from(derived)))
+}
+
+/// Each key seals one value, so the nonce may always be the same.
+fn one_nonce() -> aead::Nonce {
+    aead::Nonce::assume_unique_for_key([0; aead::NONCE_LEN])
+}
+
+fn aad() -> aead::Aad<&'static str> {
+    aead::Aad::from(VERSION)
 }
 
 /// It opens a session: nothing of it is printed but where.
@@ -48,21 +81,39 @@ impl std::fmt::Debug for Ticket {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_ticket_round_trips_and_damage_is_noticed() {
-        let ticket = Ticket {
+    fn ticket() -> Ticket {
+        Ticket {
             host: Host::parse("iqueue.leantaas.com").unwrap(),
             state: StateHash::parse(&"a".repeat(43)).unwrap(),
             fingerprint: Fingerprint::new([7; 16]),
-            token: "a.b.c".into(),
-        };
-        let bytes = ticket.encode();
-        let back = Ticket::decode(&bytes).unwrap();
-        assert_eq!((back.host, back.state, back.token), (ticket.host, ticket.state, ticket.token));
-        for cut in 0..bytes.len() - 5 {
-            assert!(Ticket::decode(&bytes[..cut]).is_none(), "{cut}");
+            token: "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl".into(),
         }
-        assert!(Ticket::decode(b"2 a b c d").is_none());
-        assert!(Ticket::decode(&[bytes, b" x".to_vec()].concat()).is_none());
+    }
+
+    #[test]
+    fn a_ticket_opens_with_its_own_id_and_damage_is_noticed() {
+        let (ticket, id) = (ticket(), TicketId::random());
+        let stored = ticket.seal(&id).unwrap();
+        let back = Ticket::open(&id, &stored).unwrap();
+        assert_eq!((back.host, back.state, back.token), (ticket.host, ticket.state, ticket.token));
+        assert!(Ticket::open(&TicketId::random(), &stored).is_none(), "of another ticket");
+        for at in 0..stored.len() {
+            assert!(Ticket::open(&id, &stored[..at]).is_none(), "{at} bytes");
+            let mut damaged = stored.clone();
+            damaged[at] = if damaged[at] == b'A' { b'B' } else { b'A' };
+            assert!(Ticket::open(&id, &damaged).is_none(), "byte {at} changed");
+        }
+        assert!(Ticket::open(&id, &[&stored[..], b"AAAA"].concat()).is_none());
+    }
+
+    #[test]
+    fn what_is_stored_shows_nothing_of_the_ticket_and_a_former_form_is_not_taken() {
+        let (ticket, id) = (ticket(), TicketId::random());
+        let stored = String::from_utf8(ticket.seal(&id).unwrap()).unwrap();
+        for part in ["iqueue", "eyJ", "aaaa", &ticket.fingerprint.encode(), &id.to_string()[..8]] {
+            assert!(!stored.contains(part), "{part}: {stored}");
+        }
+        let before = format!("1 iqueue.leantaas.com {} {} a.b.c", "a".repeat(43), ticket.fingerprint.encode());
+        assert!(Ticket::open(&id, before.as_bytes()).is_none());
     }
 }
