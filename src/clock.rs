@@ -32,6 +32,9 @@ impl Clock {
 }
 
 impl UnixTime {
+    /// The last millisecond of the year 9999, after which RFC 3339 can write no date. Nothing honest lies beyond it.
+    pub const LATEST: Self = Self(253_402_300_799_999);
+
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
@@ -50,12 +53,12 @@ impl UnixTime {
     }
 
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(by.as_millis() as u64))
+        Self(self.0.saturating_add(millis(by)))
     }
 
     /// The moment that long before; 1970 at the earliest.
     pub fn minus(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(by.as_millis() as u64))
+        Self(self.0.saturating_sub(millis(by)))
     }
 
     /// How long after `earlier` this is; zero when it is before.
@@ -63,10 +66,16 @@ impl UnixTime {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// RFC 3339 in UTC with milliseconds, for logs.
+    /// RFC 3339 in UTC with milliseconds, for logs. A moment after [`LATEST`](Self::LATEST) prints as that one: the
+    /// formatter would panic, and such a moment may come from a store that other programs write to.
     pub fn rfc3339(self) -> String {
-        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.0)).to_string()
+        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.min(Self::LATEST).0)).to_string()
     }
+}
+
+/// A duration may be longer than the milliseconds of it that 64 bits hold.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -85,5 +94,15 @@ mod tests {
     #[test]
     fn a_moment_prints_as_rfc_3339() {
         assert_eq!(UnixTime::from_millis(1_700_000_000_123).rfc3339(), "2023-11-14T22:13:20.123Z");
+    }
+
+    #[test]
+    fn no_moment_is_too_far_away_to_print_or_to_reckon_with() {
+        for beyond in [UnixTime::LATEST.0, UnixTime::LATEST.0 + 1, u64::MAX / 1000, u64::MAX] {
+            assert_eq!(UnixTime::from_millis(beyond).rfc3339(), "9999-12-31T23:59:59.999Z", "{beyond}");
+        }
+        let now = UnixTime::from_seconds(1_700_000_000);
+        assert_eq!(now.plus(Duration::MAX).millis(), u64::MAX);
+        assert_eq!(now.minus(Duration::MAX), UnixTime::default());
     }
 }

@@ -156,12 +156,16 @@ impl Api {
             }
         };
         let listing = self.look(id.as_ref().map(|id| id.as_str()), limit).await;
-        let (more, unreachable) = (listing.more, listing.unreachable);
+        let (more, unreadable, unreachable) = (listing.more, listing.unreadable, listing.unreachable);
         // Thousands of sessions take some milliseconds to write down.
         let written = move |directory: &SqliteDirectory| {
             let sessions: Vec<_> = signed_in(listing.sessions, directory)?.iter().map(SignedIn::as_json).collect();
+            let whole = unreachable.is_empty();
             let unreachable = unreachable_as_json(&unreachable);
-            Ok((json!({ "sessions": sessions, "more": more, "unreachable": unreachable }), unreachable == json!([])))
+            let body = json!({
+                "sessions": sessions, "more": more, "unreachable": unreachable, "unreadable": unreadable,
+            });
+            Ok((body, whole))
         };
         match self.users.ask(written).await {
             Ok((body, whole)) => Answer::listed(user, body, whole),
@@ -176,9 +180,8 @@ impl Api {
             self.store.list(user, limit).await
         };
         tokio::time::timeout(LOOK, look).await.unwrap_or_else(|_| Listing {
-            sessions: Vec::new(),
             unreachable: vec![("session store".into(), StoreError::TimedOut)],
-            more: false,
+            ..Listing::default()
         })
     }
 
@@ -208,7 +211,7 @@ impl Api {
     async fn end_in_store(&self, user: &UserState) -> (usize, Vec<(String, StoreError)>) {
         let (mut ended, mut failures) = (0, Vec::new());
         loop {
-            let Listing { sessions, unreachable, more } = self.look(Some(user.id.as_str()), ENDED_AT_ONCE).await;
+            let Listing { sessions, unreachable, more, .. } = self.look(Some(user.id.as_str()), ENDED_AT_ONCE).await;
             failures.extend(unreachable);
             let over = sessions.into_iter().filter(|session| session.record.created <= user.ended_before);
             let orders = over.map(|session| async move {

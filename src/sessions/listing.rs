@@ -14,6 +14,9 @@ pub struct Listing {
     pub sessions: Vec<Listed>,
     /// Servers that could not be asked, or not to the end, and why: what they alone hold is not listed.
     pub unreachable: Vec<(String, StoreError)>,
+    /// Values under keys of sessions that are no record of this version: another program's, or damaged. Each is
+    /// counted once, and they stop nothing.
+    pub unreadable: usize,
     /// Whether the limit left sessions out.
     pub more: bool,
 }
@@ -29,26 +32,41 @@ pub struct Listed {
     pub servers: Vec<String>,
 }
 
+/// Keys of unreadable values that are remembered, so that each is counted once; beyond that some may count twice.
+const MOST_UNREADABLE: usize = 10_000;
+
 /// A listing that is being made: holds no more than `limit` sessions, whatever the store holds.
 pub(super) struct Gathering<'a> {
     user: Option<&'a str>,
     limit: usize,
     seen: HashSet<SessionKey>,
+    unreadable: HashSet<SessionKey>,
     listing: Listing,
 }
 
 impl<'a> Gathering<'a> {
     /// For the sessions of one user, or of all.
     pub fn new(user: Option<&'a str>, limit: usize) -> Self {
-        Self { user, limit, seen: HashSet::new(), listing: Listing::default() }
+        Self { user, limit, seen: HashSet::new(), unreadable: HashSet::new(), listing: Listing::default() }
     }
 
     pub fn wants(&self, record: &SessionRecord) -> bool {
         self.user.is_none_or(|user| record.user == user)
     }
 
+    /// Whether nothing more is to be learnt of a key.
     pub fn has(&self, key: &SessionKey) -> bool {
-        self.seen.contains(key)
+        self.seen.contains(key) || self.unreadable.contains(key)
+    }
+
+    /// Notes that what lies under a key cannot be read.
+    pub fn cannot_read(&mut self, key: &SessionKey) {
+        if !self.has(key) {
+            self.listing.unreadable += 1;
+            if self.unreadable.len() < MOST_UNREADABLE {
+                self.unreadable.insert(key.clone());
+            }
+        }
     }
 
     /// Whether another session would be one too many, and there was one.
@@ -111,6 +129,17 @@ mod tests {
         gathering.add(listed("eve"));
         assert!(gathering.is_full());
         assert_eq!(gathering.done().sessions.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted_once_and_never_listed() {
+        let mut gathering = Gathering::new(None, 10);
+        let (odd, hers) = (session(), listed("ada"));
+        for _ in 0..3 {
+            gathering.cannot_read(&odd);
+        }
+        gathering.add(hers.clone());
+        assert_eq!(gathering.done(), Listing { sessions: vec![hers], unreadable: 1, ..Listing::default() });
     }
 
     #[test]

@@ -108,6 +108,15 @@ impl MemcachedServer {
         }
     }
 
+    async fn increment(&self, key: &CounterKey, window: Duration, deadline: Instant) -> Result<u64, StoreError> {
+        let command = Command::Increment { key: key.as_str().into(), window: window.into() };
+        let Reply::Item { value, .. } = self.execute(command, deadline).await? else {
+            return Err(garbled("an addition without a sum"));
+        };
+        let sum = std::str::from_utf8(&value).ok().and_then(|sum| sum.parse().ok());
+        sum.ok_or_else(|| garbled("a sum that is no number"))
+    }
+
     async fn get(&self, key: &str, deadline: Instant) -> Result<Option<(Vec<u8>, Cas)>, StoreError> {
         match self.execute(Command::Get { key: key.into() }, deadline).await? {
             Reply::Item { value, cas } => Ok(Some((value, cas))),
@@ -175,19 +184,24 @@ impl Member for MemcachedServer {
         if value == USED {
             return Ok(Redemption::Replayed);
         }
-        let value = value.strip_prefix(ISSUED).ok_or_else(|| garbled("no ticket's value"))?;
+        // What another program left there opens nothing, as if nothing lay there: the sign-on goes round once more.
+        let Some(value) = value.strip_prefix(ISSUED) else { return Ok(Redemption::Unknown) };
         // Of all that read this cas, the server lets one through.
         let won = self.set(key.as_str(), USED.to_vec(), remember, Condition::Unchanged(cas), deadline).await?;
         Ok(if won { Redemption::Won(value.to_vec()) } else { Redemption::Replayed })
     }
 
+    /// A value that is no number was written by another program. The count begins anew in its place: refused, it would
+    /// keep an account from signing in for as long as it lies there.
     async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
-        let command = Command::Increment { key: key.as_str().into(), window: window.into() };
-        let Reply::Item { value, .. } = self.execute(command, self.deadline()).await? else {
-            return Err(garbled("an addition without a sum"));
-        };
-        let sum = std::str::from_utf8(&value).ok().and_then(|sum| sum.parse().ok());
-        sum.ok_or_else(|| garbled("a sum that is no number"))
+        let deadline = self.deadline();
+        match self.increment(key, window, deadline).await {
+            Err(StoreError::Garbled { .. }) => {
+                self.execute(Command::Delete { key: key.as_str().into() }, deadline).await?;
+                self.increment(key, window, deadline).await
+            }
+            counted => counted,
+        }
     }
 
     async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
@@ -204,6 +218,14 @@ impl Member for MemcachedServer {
 
     fn silent_for(&self) -> Duration {
         self.look_ups.silent_for()
+    }
+
+    fn is_failing(&self) -> bool {
+        self.look_ups.is_failing()
+    }
+
+    fn is_resting(&self) -> bool {
+        self.look_ups.is_resting()
     }
 
     fn survey(&self) -> Survey {

@@ -88,23 +88,29 @@ impl SessionRecord {
         line.into_bytes()
     }
 
-    /// `None` for anything that [`encode`](Self::encode) of this version did not write.
+    /// `None` for anything that [`encode`](Self::encode) of this version did not write. A moment that no calendar has
+    /// was written by another program.
     pub fn decode(line: &[u8]) -> Option<Self> {
         // The user comes last because a name may hold a space.
         let mut rest = line.strip_suffix(b"\n")?.strip_prefix(VERSION.as_bytes())?.strip_prefix(b" ")?;
         let [created, last_accessed, session_time_out, expires] =
-            [number(&mut rest)?, number(&mut rest)?, number(&mut rest)?, number(&mut rest)?];
+            [moment(&mut rest)?, moment(&mut rest)?, moment(&mut rest)?, moment(&mut rest)?];
         let (fingerprint, rest) = rest.split_at_checked(Fingerprint::TEXT_BYTES)?;
         let user = std::str::from_utf8(rest.strip_prefix(b" ")?).ok().filter(|user| !user.is_empty())?;
         Some(Self {
             user: user.into(),
-            created: UnixTime::from_millis(created),
-            last_accessed: UnixTime::from_millis(last_accessed),
-            session_time_out: Duration::from_millis(session_time_out),
+            created,
+            last_accessed,
+            session_time_out: Duration::from_millis(session_time_out.millis()),
             fingerprint: Fingerprint::decode(fingerprint)?,
-            expires: UnixTime::from_millis(expires),
+            expires,
         })
     }
+}
+
+/// The next number, in milliseconds: since 1970, or of a duration, which is shorter.
+fn moment(rest: &mut &[u8]) -> Option<UnixTime> {
+    number(rest).map(UnixTime::from_millis).filter(|moment| *moment <= UnixTime::LATEST)
 }
 
 /// Takes digits and the blank behind them, in their one spelling: the standard parser would also take a leading `+`, and
@@ -173,6 +179,10 @@ mod tests {
             "1 01700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1 -1 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1 99999999999999999999 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 9999999999999999999 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 1700000000123 253402300800000 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 1700000000123 1700000360456 253402300800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
+            "1 1700000000123 1700000360456 1800000 253402300800000 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1  1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0ODw ada\n",
             "1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0OD ada\n",
             "1 1700000000123 1700000360456 1800000 1700043200123 AAECAwQFBgcICQoLDA0OD= ada\n",

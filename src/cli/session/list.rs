@@ -41,6 +41,10 @@ impl List {
         if listing.more {
             eprintln!("there are more than {}; --limit lists more", self.limit);
         }
+        if listing.unreadable > 0 {
+            let count = listing.unreadable;
+            eprintln!("{count} under keys of sessions could not be read and are not listed: no record of this version");
+        }
         reached_all(&listing.unreachable)
     }
 }

@@ -69,22 +69,15 @@ async fn take_up<M: Member>(
     for ((key, idles_until), words) in page.iter().zip(words) {
         let holds = |(_, word): &&(usize, Word)| matches!(word.said, Ok(Some(Held::Session(_))));
         let names = words.iter().filter(holds).map(|(server, _)| servers[*server].seat.name.clone()).collect();
-        let garbled = words.iter().find_map(|(server, word)| match &word.said {
-            Err(error @ StoreError::Garbled { .. }) => Some((*server, error.clone())),
-            _ => None,
-        });
         let words: Vec<Word> = words.into_iter().map(|(_, word)| word).collect();
         match judge(&words).found {
             Ok(Found::Lives(record)) => {
                 gathering.add(Listed { key: key.clone(), record, idles_until: *idles_until, servers: names });
             }
             Ok(Found::Ended | Found::Missing) => {}
-            // What lies there is not known, and an operator should hear of it. A server's silence is told of once,
-            // at the end.
-            Err(error) if !error.is_silence() => {
-                let (server, error) = garbled.unwrap_or((at, error));
-                gathering.failed(&servers[server].seat.name, error);
-            }
+            // One bad value says nothing about the server, and hides none of its others: it is counted.
+            Err(StoreError::Garbled { .. }) => gathering.cannot_read(key),
+            // A server's silence is told of once, at the end.
             Err(_) => {}
         }
     }
@@ -139,8 +132,9 @@ impl<M: Member> Surveyed<M> {
             None => self.seat.watcher.watch(Operation::List, self.survey.look_up(keys), always).await,
         };
         said.unwrap_or_else(|error| {
-            self.failure = Some(error.clone());
-            keys.iter().map(|_| Err(error.clone())).collect()
+            self.failure = Some(error);
+            // Of the keys nothing is known: the failure is the server's, and is told of once.
+            keys.iter().map(|_| Err(StoreError::TimedOut)).collect()
         })
     }
 }

@@ -95,7 +95,8 @@ impl member::Survey for Survey {
         }
         let Some(dump) = &mut self.dump else { return Ok(None) };
         let Some(page) = dump.recv().await.transpose()? else { return Ok(None) };
-        let moment = |dumped: &Dumped| UnixTime::from_seconds(u64::try_from(dumped.expires).unwrap_or(0));
+        // What never expires was stored by another program.
+        let moment = |dumped: &Dumped| u64::try_from(dumped.expires).map_or(UnixTime::LATEST, UnixTime::from_seconds);
         Ok(Some(page.into_iter().map(|dumped| (moment(&dumped), dumped.key)).map(|(at, key)| (key, at)).collect()))
     }
 

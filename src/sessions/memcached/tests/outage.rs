@@ -132,7 +132,7 @@ async fn an_emptied_server_has_misses_and_no_failures() {
     memcached.client().await.flush_all().await.unwrap();
     assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Missing));
     assert_eq!(store.record_access(&key, UnixTime::from_seconds(1_800_000_000), LONG).await, Ok(false));
-    assert_eq!(store.add_failure(&counted, LONG).await, Ok(1));
+    assert_eq!(store.add_failure(&counted, LONG).await.map(|it| it.count), Ok(1));
     store.insert(&key, &record("ada"), LONG).await.unwrap();
     assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Lives(record("ada"))));
     memcached.client().await.flush_all().await.unwrap();
@@ -152,7 +152,7 @@ async fn a_restart_between_two_operations_costs_nobody_a_failure() {
         memcached.restart();
         // Past the time for which an idle connection is trusted: with what may not be done twice, and with others.
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        assert_eq!(store.add_failure(&counter(), LONG).await, Ok(1));
+        assert_eq!(store.add_failure(&counter(), LONG).await.map(|it| it.count), Ok(1));
         assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Missing));
     }
 }
