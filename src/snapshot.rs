@@ -109,11 +109,14 @@ impl Loaded {
         let now = clock.now();
         let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, now, faults)).collect();
         config::warn_of_permissions(config, faults);
-        if let Sessions::Memcached { servers, .. } = &config.sessions {
-            for (at, server) in servers.iter().enumerate() {
-                if let Err(fault) = memcached::check(&server.address) {
-                    let key = format!("sessions.memcached.servers[{at}]");
-                    faults.add(key, fault.to_string(), "write IP:PORT, NAME:PORT or unix:///PATH");
+        if let Sessions::Memcached { servers, former, .. } = &config.sessions {
+            let before = former.iter().enumerate().map(|(at, list)| (format!("sessions.memcached.former[{at}]"), list));
+            for (key, servers) in std::iter::once(("sessions.memcached.servers".to_owned(), servers)).chain(before) {
+                for (at, server) in servers.iter().enumerate() {
+                    if let Err(fault) = memcached::check(&server.address) {
+                        let remedy = "write IP:PORT, NAME:PORT or unix:///PATH";
+                        faults.add(format!("{key}[{at}]"), fault.to_string(), remedy);
+                    }
                 }
             }
         }
@@ -181,13 +184,9 @@ impl Snapshot {
     pub fn build(config: &Config, files: Files, lasting: &Lasting, ports: &[u16]) -> Self {
         let settings = &config.sentry;
         let metrics = &lasting.metrics;
-        let tokens = Arc::new(Tokens::new(
-            Arc::new(files.keys),
-            settings.token.issuer.clone(),
-            settings.token.leeway,
-            settings.token.cache,
-            metrics.sign_on.token_cache.clone(),
-        ));
+        let (issuer, cache) = (settings.token.issuer.clone(), metrics.sign_on.token_cache.clone());
+        let tokens = Tokens::new(Arc::new(files.keys), issuer, settings.token.leeway, settings.token.cache, cache);
+        let tokens = Arc::new(tokens.with_lifetime(settings.token.lifetime));
         let guard = Arc::new(Guard::new(
             tokens,
             settings.cookie.name.clone(),

@@ -42,6 +42,8 @@ pub struct User {
     /// Sorted.
     pub roles: Vec<String>,
     pub created: UnixTime,
+    /// The number of the last change of this user, as in [`UserState`].
+    pub change: u64,
 }
 
 /// What has become of a user since tokens were made that may still live.
@@ -51,10 +53,23 @@ pub struct UserState {
     pub disabled: bool,
     pub services: Vec<String>,
     pub roles: Vec<String>,
-    /// Sessions that began before this moment have ended.
+    /// When an administrator last ended the user's sessions, by that machine's clock.
     pub ended_before: UnixTime,
-    /// When this was written.
-    pub changed: UnixTime,
+    /// The number of the change that did; 0 is none.
+    pub ended_by: u64,
+    /// The number of the last change of this user. The directory counts its changes, from 1 on.
+    pub change: u64,
+}
+
+/// What has changed in a directory.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// In the order of their numbers.
+    pub users: Vec<UserState>,
+    /// Whether there are more, after the last of these.
+    pub more: bool,
+    /// The number of the directory's last change. It falls only where an older copy was put in its place.
+    pub last: u64,
 }
 
 /// Where users live.
@@ -78,8 +93,9 @@ pub trait UserDirectory: Send + Sync {
     /// has set another password meanwhile, and that one stays.
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError>;
 
-    /// The users that were written at or after `since`, as they are now.
-    fn changed_since(&self, since: UnixTime) -> Result<Vec<UserState>, DirectoryError>;
+    /// The users that were changed after change number `since`, as they are now: some at a time, so that nobody waits
+    /// long for the directory. Numbers and not moments, because clocks are put right and differ between machines.
+    fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError>;
 }
 
 /// The directory could not answer. For the log, through its sources; the client is told that logins are

@@ -129,6 +129,7 @@ fn claims(issuer: &str, now: UnixTime) -> Claims {
         roles: vec!["clerk".into(), "admin".into()],
         services: vec!["s0".into(), "s1".into()],
         sid: SessionId::random().unwrap().as_str().into(),
+        dir: Some(0),
         jti: "5c0f6a0e-7f64-4c55-93a2-3f0a6f4d2b11".into(),
         auth_time: now,
         iat: now,

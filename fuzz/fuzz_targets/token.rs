@@ -39,6 +39,7 @@ fn world() -> &'static World {
             roles: vec!["admin".into()],
             services: vec!["iqueue".into()],
             sid: SessionId::random().unwrap().as_str().into(),
+            dir: Some(0),
             jti: "5c0f6a0e-7f64-4c55-93a2-3f0a6f4d2b11".into(),
             auth_time: now.seconds(),
             iat: now.seconds(),

@@ -77,7 +77,6 @@ pub struct Stream {
 /// The session that a stream belongs to.
 pub(super) struct Session {
     pub verified: Arc<Verified>,
-    begun: UnixTime,
 }
 
 /// A stream for as long as it is open; dropped when it has ended, in whatever way.
@@ -105,7 +104,7 @@ impl Streams {
         identity: &Identity,
         opening: Opening,
     ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
-        let session = Session { verified: identity.verified_token(), begun: identity.begun() };
+        let session = Session { verified: identity.verified_token() };
         let holder = Holder::Session(session.verified.session_key().clone());
         let opened = self.admit(holder, Some(session), opening)?;
         self.gauge.inc();
@@ -219,12 +218,11 @@ impl Stream {
             return Some(Over::CertificateEnded);
         }
         let session = self.session.as_ref()?;
-        let claims = session.verified.claims();
-        if now >= UnixTime::from_seconds(claims.exp) {
+        if now >= session.verified.ends() {
             return Some(Over::Refused(Reason::Token(Fault::Expired)));
         }
         let state = state?;
-        if is_revoked(state, session.begun) {
+        if is_revoked(state, session.verified.claims()) {
             return Some(Over::Refused(Reason::Revoked));
         }
         if terms.access == Access::Public {

@@ -4,7 +4,9 @@
 //! taken from a header, no unknown `crit`. What verified once is remembered under the whole token, so that the
 //! signature is not computed again; the moments `exp` and `nbf` are compared on every use.
 
-use std::sync::Arc;
+mod verified;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
@@ -18,7 +20,9 @@ use super::keys::Keys;
 use super::told::Told;
 use crate::clock::UnixTime;
 use crate::metrics::TokenCacheMetrics;
-use crate::sessions::{SessionId, SessionKey};
+use crate::sessions::SessionId;
+
+pub use verified::Verified;
 
 /// The `typ` of a token that opens a session, and of the short-lived one that an application gets.
 const SESSION_TYPE: &str = "session+jwt";
@@ -29,6 +33,9 @@ const LONGEST_TOKEN: usize = 4096;
 
 /// Seconds: the end of the year 9999, after which RFC 3339 can write no date. No honest token lives so long.
 const LATEST_EXPIRY: u64 = 253_402_300_799;
+
+/// What `sentry.token.lifetime` may be at most.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a token says. Only these claims are read; each must be of its type, or the token is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +52,10 @@ pub struct Claims {
     pub services: Vec<String>,
     /// The specification's TokenID: names the session.
     pub sid: String,
+    /// The number of the user's last change in the directory when the password was checked: a change that ended sessions
+    /// ends this one if its number is higher. A former version's tokens have none, and are judged by `auth_time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<u64>,
     pub jti: String,
     /// When the password was checked (OpenID Connect Core §2). Absent is long ago.
     #[serde(default)]
@@ -56,16 +67,6 @@ pub struct Claims {
     pub aud: String,
     /// Seconds: the specification's SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
     pub idle: u64,
-}
-
-/// A token whose signature, issuer, type and times are right. Not yet: whether its session lives.
-pub struct Verified {
-    token: Box<str>,
-    claims: Claims,
-    session_id: SessionId,
-    session_key: SessionKey,
-    told: Told,
-    seen: Seen,
 }
 
 /// What is wrong with a token.
@@ -85,6 +86,7 @@ pub struct Tokens {
     keys: Arc<Keys>,
     issuer: String,
     leeway: Duration,
+    lifetime: Duration,
     verified: Cache<Box<str>, Arc<Verified>, ByBytes, ahash::RandomState>,
     metrics: TokenCacheMetrics,
 }
@@ -133,7 +135,13 @@ impl Tokens {
             ahash::RandomState::new(),
             Default::default(),
         );
-        Self { keys, issuer, leeway, verified, metrics }
+        Self { keys, issuer, leeway, lifetime: LONGEST_LIFETIME, verified, metrics }
+    }
+
+    /// Logins last no longer than this, those before the configuration said so among them: the directory's word of who
+    /// may not sign in is not all that a shorter lifetime stands for.
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        Self { lifetime, ..self }
     }
 
     /// Verifies everything but the audience, which depends on where the token is shown.
@@ -150,16 +158,16 @@ impl Tokens {
                 verified
             }
         };
-        self.check_times(&verified.claims, now)?;
+        self.check_times(&verified, now)?;
         Ok(verified)
     }
 
     /// Half-open: a token is good from `nbf` to before `exp`, each with the leeway for clocks that differ.
-    fn check_times(&self, claims: &Claims, now: UnixTime) -> Result<(), Fault> {
+    fn check_times(&self, verified: &Verified, now: UnixTime) -> Result<(), Fault> {
         let leeway = self.leeway.as_secs();
-        if now.seconds() >= claims.exp.saturating_add(leeway) {
+        if now.seconds() >= verified.ends.saturating_add(leeway) {
             Err(Fault::Expired)
-        } else if now.seconds().saturating_add(leeway) < claims.nbf {
+        } else if now.seconds().saturating_add(leeway) < verified.claims.nbf {
             Err(Fault::NotYetValid)
         } else {
             Ok(())
@@ -186,7 +194,15 @@ impl Tokens {
         let session_id = SessionId::parse(&claims.sid).ok_or(Fault::Malformed)?;
         let session_key = session_id.key();
         let told = Told::of(&claims);
-        Ok(Verified { token: token.into(), claims, session_id, session_key, told, seen: Seen::default() })
+        let (token, ends) = (token.into(), self.end_of(&claims));
+        let (seen, bound) = (Seen::default(), OnceLock::new());
+        Ok(Verified { token, claims, session_id, session_key, told, seen, ends, bound })
+    }
+
+    /// A token is minted anew for each service, and its login is older than that: the older of both counts.
+    fn end_of(&self, claims: &Claims) -> u64 {
+        let begun = if claims.auth_time == 0 { claims.iat } else { claims.iat.min(claims.auth_time) };
+        claims.exp.min(begun.saturating_add(self.lifetime.as_secs()))
     }
 
     /// Signs a token that opens a session.
@@ -245,43 +261,6 @@ fn fault(kind: &ErrorKind) -> Fault {
         // Another algorithm than the key's is a forgery like any other.
         ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm | ErrorKind::InvalidKeyFormat => Fault::BadSignature,
         _ => Fault::Malformed,
-    }
-}
-
-impl Verified {
-    pub fn token(&self) -> &str {
-        &self.token
-    }
-
-    pub fn claims(&self) -> &Claims {
-        &self.claims
-    }
-
-    pub fn session_id(&self) -> &SessionId {
-        &self.session_id
-    }
-
-    pub fn session_key(&self) -> &SessionKey {
-        &self.session_key
-    }
-
-    pub fn told(&self) -> &Told {
-        &self.told
-    }
-
-    pub(super) fn seen(&self) -> &Seen {
-        &self.seen
-    }
-
-    pub fn idle_timeout(&self) -> Duration {
-        Duration::from_secs(self.claims.idle)
-    }
-}
-
-/// The token opens a session: it is not printed.
-impl std::fmt::Debug for Verified {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verified").field("sub", &self.claims.sub).field("aud", &self.claims.aud).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 //! its own reply, label and log line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 
@@ -27,8 +28,6 @@ pub struct Identity {
     assurance: Assurance,
     /// The directory's word, where it is newer than the token's.
     state: Option<Arc<UserState>>,
-    /// When the session began, which the directory may have ended since.
-    begun: UnixTime,
 }
 
 /// What stands behind an identity.
@@ -68,9 +67,8 @@ impl Identity {
         source: Source,
         assurance: Assurance,
         state: Option<Arc<UserState>>,
-        begun: UnixTime,
     ) -> Self {
-        Self { verified, source, assurance, state, begun }
+        Self { verified, source, assurance, state }
     }
 
     /// What the user is registered for, as of now.
@@ -113,15 +111,24 @@ impl Identity {
     pub fn source(&self) -> Source {
         self.source
     }
-
-    pub(super) fn begun(&self) -> UnixTime {
-        self.begun
-    }
 }
 
-/// Whether a session that began then is not to live on, by the directory's word.
-pub(super) fn is_revoked(state: &UserState, begun: UnixTime) -> bool {
-    state.disabled || begun <= state.ended_before
+/// Clocks of machines that share a directory differ by that much at most. Where only moments tell whether a login came
+/// before an end, it did if it came this little after it.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+
+/// Whether a token's session is not to live on, by the directory's word. The directory's own numbers tell what came
+/// after what, whatever the clocks of the machines say; moments decide only for tokens that have no number, or one that
+/// this directory has not come to, because an older copy was put in its place.
+pub(super) fn is_revoked(state: &UserState, claims: &Claims) -> bool {
+    if state.disabled {
+        return true;
+    }
+    match claims.dir {
+        Some(known) if known <= state.change => known < state.ended_by,
+        _ if state.ended_by == 0 => false,
+        _ => UnixTime::from_seconds(claims.auth_time) <= state.ended_before.plus(CLOCKS_DIFFER),
+    }
 }
 
 /// What a user is short of, where somebody must be registered and have one of some roles.

@@ -90,7 +90,7 @@ impl Guard {
         }
         let claims = verified.claims();
         let state = self.sessions.users.state(&claims.sub);
-        if state.as_ref().is_some_and(|state| is_revoked(state, identity.begun())) {
+        if state.as_ref().is_some_and(|state| is_revoked(state, claims)) {
             return Some(Reason::Revoked);
         }
         if *demand.access == Access::Public {

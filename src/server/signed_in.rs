@@ -107,7 +107,8 @@ mod tests {
             services: Vec::new(),
             roles: Vec::new(),
             ended_before: word,
-            changed: word,
+            ended_by: 1,
+            change: 1,
         };
         assert_eq!(Ended::by(&state(false), word), Some(Ended::EndedBefore));
         assert_eq!(Ended::by(&state(false), word.plus(Duration::from_millis(1))), None);

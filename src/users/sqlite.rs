@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{DirectoryError, HashKind, StoredHash, User, UserDirectory, UserId, UserName, UserState};
+use super::{Changes, DirectoryError, HashKind, StoredHash, User, UserDirectory, UserId, UserName, UserState};
 use crate::clock::{Clock, UnixTime};
 pub use admin::ImportError;
 
@@ -121,20 +121,39 @@ impl UserDirectory for SqliteDirectory {
         changed.map(|rows| rows == 1).map_err(failed("replacing an outdated hash")).map_err(DirectoryError::new)
     }
 
-    fn changed_since(&self, since: UnixTime) -> Result<Vec<UserState>, DirectoryError> {
-        let since = i64::try_from(since.seconds()).unwrap_or(i64::MAX);
-        let read = || -> rusqlite::Result<Vec<UserState>> {
+    fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError> {
+        let read = || -> rusqlite::Result<Changes> {
             let connection = self.connection();
-            let mut statement = connection.prepare(&format!("{SELECT_USER} WHERE updated_at >= :since"))?;
-            statement.query_map(named_params! { ":since": since }, state)?.collect()
+            // First: a change that comes in between is told of by the next call.
+            let last = connection.prepare("SELECT last FROM changes")?.query_row([], |row| row.get::<_, i64>(0))?;
+            let mut statement = connection.prepare(SELECT_CHANGED)?;
+            let parameters = named_params! {
+                ":since": i64::try_from(since).unwrap_or(i64::MAX), ":most": CHANGES_AT_ONCE as i64,
+            };
+            let users: Vec<UserState> = statement.query_map(parameters, state)?.collect::<Result<_, _>>()?;
+            Ok(Changes { more: users.len() == CHANGES_AT_ONCE, users, last: number(last) })
         };
         read().map_err(failed("reading what changed")).map_err(DirectoryError::new)
     }
 }
 
+/// Users read while the connection is held: some ten milliseconds.
+const CHANGES_AT_ONCE: usize = 1000;
+
+/// No name is read here: one that was edited into nonsense must not hide the changes of all others. Of a user whose row
+/// is gone it is known that nobody may sign in.
+const SELECT_CHANGED: &str = "
+    SELECT id, disabled, ended_before, ended_by, change,
+           (SELECT json_group_array(service ORDER BY service) FROM user_services WHERE user_id = id) AS services,
+           (SELECT json_group_array(role ORDER BY role) FROM user_roles WHERE user_id = id) AS roles
+    FROM users WHERE change > :since
+    UNION ALL
+    SELECT id, 1, 0, change, change, '[]', '[]' FROM deleted_users WHERE change > :since
+    ORDER BY change LIMIT :most";
+
 /// A user with services and roles in one statement, so that all of it is of one moment.
 const SELECT_USER: &str = "
-    SELECT id, name, email, disabled, created_at, updated_at, ended_before, password_hash,
+    SELECT id, name, email, disabled, created_at, ended_before, ended_by, change, password_hash,
            (SELECT json_group_array(service ORDER BY service) FROM user_services WHERE user_id = id) AS services,
            (SELECT json_group_array(role ORDER BY role) FROM user_roles WHERE user_id = id) AS roles
     FROM users";
@@ -157,21 +176,28 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         disabled: row.get("disabled")?,
         services,
         roles,
-        created: UnixTime::from_seconds(u64::try_from(row.get::<_, i64>("created_at")?).unwrap_or(0)),
+        created: UnixTime::from_seconds(number(row.get("created_at")?)),
+        change: number(row.get("change")?),
     })
 }
 
 fn state(row: &Row<'_>) -> rusqlite::Result<UserState> {
-    let moment = |column| row.get::<_, i64>(column).map(|time| u64::try_from(time).unwrap_or(0));
-    let user = user(row)?;
+    let Names(services) = row.get("services")?;
+    let Names(roles) = row.get("roles")?;
     Ok(UserState {
-        id: user.id,
-        disabled: user.disabled,
-        services: user.services,
-        roles: user.roles,
-        ended_before: UnixTime::from_millis(moment("ended_before")?),
-        changed: UnixTime::from_seconds(moment("updated_at")?),
+        id: UserId::from(row.get::<_, String>("id")?),
+        disabled: row.get("disabled")?,
+        services,
+        roles,
+        ended_before: UnixTime::from_millis(number(row.get("ended_before")?)),
+        ended_by: number(row.get("ended_by")?),
+        change: number(row.get("change")?),
     })
+}
+
+/// Of what we write none is below zero.
+fn number(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0)
 }
 
 /// A JSON array of texts, as `json_group_array` makes it.

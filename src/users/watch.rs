@@ -1,9 +1,12 @@
 //! What live sessions must know of their users: whether one was disabled, ended, or given other services or roles
 //! since the token was made.
 //!
-//! A token says what was true at its login. A thread asks the directory a few times a second what has changed
-//! since, so that an administrator's word holds at once on every edge that shares the directory. A directory that
-//! fails changes nothing: what was known stays. Made in `server`, asked by `auth`.
+//! A token says what was true at its login. A thread asks the directory a few times a second for the changes after the
+//! last one that it knows, so that an administrator's word holds at once on every edge that shares the directory. It
+//! asks by number: no clock that is wrong hides a change, and where nothing has changed nothing is read. At the start all
+//! changes there ever were are read, so that a restart forgets none, whatever a token's lifetime was before it; that is
+//! some 400 bytes for each user who was ever changed. A directory that fails changes nothing: what was known stays.
+//! Made in `server`, asked by `auth`.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -13,11 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::{UserDirectory, UserState};
-use crate::clock::{Clock, UnixTime};
-
-/// Read again each time, so that a change that was written by a clock behind ours is not missed.
-const OVERLAP: Duration = Duration::from_secs(600);
+use super::{Changes, DirectoryError, UserDirectory, UserState};
 
 type States = HashMap<Box<str>, Arc<UserState>>;
 
@@ -31,16 +30,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Reads what changed within `lifetime`, the longest that a token lives, and goes on asking every `interval`.
-    pub fn start(
-        directory: Arc<dyn UserDirectory>,
-        clock: Clock,
-        lifetime: Duration,
-        interval: Duration,
-    ) -> std::io::Result<Self> {
+    /// Reads what ever changed, and goes on asking every `interval`.
+    pub fn start(directory: Arc<dyn UserDirectory>, interval: Duration) -> std::io::Result<Self> {
         let states = Arc::new(ArcSwap::from_pointee(States::new()));
-        let since = clock.now().minus(lifetime);
-        let mut reader = Reader { directory, states: Arc::clone(&states), since, failing: false };
+        let mut reader = Reader { directory, states: Arc::clone(&states), since: 0, failing: false };
         // Before anybody is let in, so that a restart forgets nothing.
         reader.read();
         let (stop, stopped) = sync_channel(0);
@@ -71,13 +64,14 @@ impl Drop for Watch {
 struct Reader {
     directory: Arc<dyn UserDirectory>,
     states: Arc<ArcSwap<States>>,
-    since: UnixTime,
+    /// The number of the last change that is known.
+    since: u64,
     failing: bool,
 }
 
 impl Reader {
     fn read(&mut self) {
-        let changed = match self.directory.changed_since(self.since.minus(OVERLAP)) {
+        let changed = match self.changes() {
             Ok(changed) => changed,
             Err(error) => {
                 if !self.failing {
@@ -90,18 +84,35 @@ impl Reader {
         if std::mem::take(&mut self.failing) {
             log::info!("changes of users are seen again");
         }
-        let known = self.states.load();
-        let is_news = |state: &UserState| known.get(state.id.as_str()).is_none_or(|known| **known != *state);
-        if !changed.iter().any(is_news) {
+        if changed.is_empty() {
             return;
         }
-        let mut states = States::clone(&known);
-        for state in changed {
-            // Inclusive: another change within the same moment is read again, and is no news then.
-            self.since = self.since.max(state.changed);
-            states.insert(state.id.as_str().into(), Arc::new(state));
-        }
+        let mut states = States::clone(&self.states.load());
+        states.extend(changed.into_iter().map(|state| (state.id.as_str().into(), Arc::new(state))));
         self.states.store(Arc::new(states));
+    }
+
+    /// All that is new, page by page. What was read before a page failed counts.
+    fn changes(&mut self) -> Result<Vec<UserState>, DirectoryError> {
+        let mut changed = Vec::new();
+        loop {
+            let Changes { users, more, last } = match self.directory.changed_since(self.since) {
+                Ok(changes) => changes,
+                Err(_) if !changed.is_empty() => return Ok(changed),
+                Err(error) => return Err(error),
+            };
+            if last < self.since {
+                // Its numbers begin again lower, so all are read anew. What was known of others stays.
+                log::warn!("the user directory has become an older one: all that ever changed is read again");
+                self.since = 0;
+                continue;
+            }
+            self.since = users.last().map_or(self.since, |user| user.change);
+            changed.extend(users);
+            if !more {
+                return Ok(changed);
+            }
+        }
     }
 }
 
@@ -120,12 +131,17 @@ fn sources(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::users::{DirectoryError, StoredHash, User, UserId, UserName};
+    use crate::clock::UnixTime;
+    use crate::users::{StoredHash, User, UserId, UserName};
 
-    /// A directory whose changes a test hands out one reading at a time.
-    struct Changes(Mutex<Vec<Result<Vec<UserState>, DirectoryError>>>);
+    /// A directory whose changes a test hands out one reading at a time; and what it was asked for.
+    #[derive(Default)]
+    struct Readings {
+        left: Mutex<Vec<Result<Changes, DirectoryError>>>,
+        asked: Mutex<Vec<u64>>,
+    }
 
-    impl UserDirectory for Changes {
+    impl UserDirectory for Readings {
         fn find(&self, _: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
             Ok(None)
         }
@@ -134,30 +150,43 @@ mod tests {
             Ok(false)
         }
 
-        fn changed_since(&self, _: UnixTime) -> Result<Vec<UserState>, DirectoryError> {
-            let mut readings = self.0.lock().unwrap();
-            if readings.is_empty() { Ok(Vec::new()) } else { readings.remove(0) }
+        fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError> {
+            self.asked.lock().unwrap().push(since);
+            let mut left = self.left.lock().unwrap();
+            if left.is_empty() { Ok(Changes { last: since, ..Changes::default() }) } else { left.remove(0) }
         }
     }
 
-    fn state(id: &str, disabled: bool) -> UserState {
+    fn state(id: &str, disabled: bool, change: u64) -> UserState {
         UserState {
             id: UserId::from(id.to_owned()),
             disabled,
             services: Vec::new(),
             roles: Vec::new(),
             ended_before: UnixTime::default(),
-            changed: UnixTime::from_seconds(1),
+            ended_by: 0,
+            change,
         }
+    }
+
+    fn page(users: Vec<UserState>, more: bool, last: u64) -> Result<Changes, DirectoryError> {
+        Ok(Changes { users, more, last })
+    }
+
+    fn reader(readings: Vec<Result<Changes, DirectoryError>>) -> (Reader, Arc<Readings>) {
+        let directory = Arc::new(Readings { left: Mutex::new(readings), asked: Mutex::default() });
+        let states = Arc::new(ArcSwap::from_pointee(States::new()));
+        (Reader { directory: directory.clone(), states, since: 0, failing: false }, directory)
     }
 
     #[test]
     fn a_change_is_known_and_a_failing_directory_takes_nothing_back() {
-        let readings =
-            vec![Ok(vec![state("ada", true)]), Err(DirectoryError::new("gone")), Ok(vec![state("bob", false)])];
-        let states = Arc::new(ArcSwap::from_pointee(States::new()));
-        let directory = Arc::new(Changes(Mutex::new(readings)));
-        let mut reader = Reader { directory, states: Arc::clone(&states), since: UnixTime::default(), failing: false };
+        let (mut reader, directory) = reader(vec![
+            page(vec![state("ada", true, 7)], false, 9),
+            Err(DirectoryError::new("gone")),
+            page(vec![state("bob", false, 10)], false, 10),
+        ]);
+        let states = Arc::clone(&reader.states);
         let disabled = |name: &str| states.load().get(name).map(|state| state.disabled);
         assert_eq!(disabled("ada"), None);
         reader.read();
@@ -168,13 +197,31 @@ mod tests {
         reader.read();
         assert_eq!((disabled("ada"), disabled("bob")), (Some(true), Some(false)));
         assert!(!reader.failing);
+        assert_eq!(*directory.asked.lock().unwrap(), [0, 7, 7]);
+    }
+
+    #[test]
+    fn pages_are_read_to_their_end_and_an_older_copy_from_its_beginning() {
+        let (mut reader, directory) = reader(vec![
+            page(vec![state("ada", true, 3), state("bob", false, 5)], true, 90),
+            page(vec![state("cyd", false, 80)], false, 90),
+            page(vec![], false, 20),
+            page(vec![state("ada", false, 2), state("dan", true, 20)], false, 20),
+        ]);
+        let states = Arc::clone(&reader.states);
+        reader.read();
+        assert_eq!(states.load().len(), 3);
+        reader.read();
+        let disabled = |name: &str| states.load().get(name).map(|state| state.disabled);
+        assert_eq!((disabled("ada"), disabled("bob"), disabled("dan")), (Some(false), Some(false), Some(true)));
+        reader.read();
+        assert_eq!(*directory.asked.lock().unwrap(), [0, 5, 80, 0, 20]);
     }
 
     #[test]
     fn what_changed_before_the_start_is_known_at_once_and_the_thread_ends_with_the_watch() {
-        let directory = Arc::new(Changes(Mutex::new(vec![Ok(vec![state("ada", true)])])));
-        let hour = Duration::from_secs(3600);
-        let watch = Watch::start(directory, Clock::default(), hour, hour).unwrap();
+        let (reader, _) = reader(vec![page(vec![state("ada", true, 1)], false, 1)]);
+        let watch = Watch::start(reader.directory, Duration::from_secs(3600)).unwrap();
         assert!(watch.state("ada").is_some_and(|state| state.disabled));
         assert!(watch.state("bob").is_none());
     }

@@ -121,6 +121,7 @@ impl Sentry {
             roles: user.roles.clone(),
             services: user.services.clone(),
             sid: id.as_str().into(),
+            dir: Some(user.change),
             jti: uuid::Uuid::new_v4().to_string(),
             auth_time: now,
             iat: now,

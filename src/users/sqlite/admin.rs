@@ -74,14 +74,17 @@ impl SqliteDirectory {
 
     /// Disabling ends the user's sessions; enabling does not bring them back.
     pub fn set_disabled(&self, name: &UserName, disabled: bool) -> Result<(), SqliteError> {
-        const SET: &str = "UPDATE users SET disabled = :disabled, updated_at = :now,
-                                  ended_before = iif(:disabled, :millis, ended_before)
-                           WHERE name = :name";
-        let parameters = named_params! {
-            ":disabled": disabled, ":now": self.now(), ":millis": self.now_millis(), ":name": name.as_str(),
+        const DISABLE: &str =
+            "UPDATE users SET disabled = 1, updated_at = :now, ended_before = :millis WHERE name = :name";
+        const ENABLE: &str = "UPDATE users SET disabled = 0, updated_at = :now WHERE name = :name";
+        let (now, millis) = (self.now(), self.now_millis());
+        let connection = self.connection();
+        let changed = if disabled {
+            connection.execute(DISABLE, named_params! { ":now": now, ":millis": millis, ":name": name.as_str() })
+        } else {
+            connection.execute(ENABLE, named_params! { ":now": now, ":name": name.as_str() })
         };
-        let changed = self.connection().execute(SET, parameters).map_err(failed("disabling or enabling a user"))?;
-        one_user(changed, name)
+        one_user(changed.map_err(failed("disabling or enabling a user"))?, name)
     }
 
     /// Ends every session that the user has begun until now.
@@ -188,6 +191,8 @@ fn insert(transaction: &Transaction<'_>, new: &NewUser, hash: &StoredHash, now: 
     const INSERT: &str = "
         INSERT INTO users (id, name, email, password_hash, disabled, created_at, updated_at)
         VALUES (:id, :name, :email, :hash, :disabled, :now, :now)";
+    // No session knows of a user who is only being made: there is no change to tell of.
+    const UNCHANGED: &str = "UPDATE users SET change = 0, ended_by = 0 WHERE id = ?1";
     let id = UserId::random();
     let parameters = named_params! {
         ":id": id.as_str(),
@@ -198,7 +203,9 @@ fn insert(transaction: &Transaction<'_>, new: &NewUser, hash: &StoredHash, now: 
         ":now": now,
     };
     match transaction.execute(INSERT, parameters) {
-        Ok(_) => give(transaction, &id, &new.grants).map_err(failed("adding a user")),
+        Ok(_) => give(transaction, &id, &new.grants)
+            .and_then(|()| transaction.execute(UNCHANGED, [id.as_str()]).map(drop))
+            .map_err(failed("adding a user")),
         // The name is the only UNIQUE column; two equal identities would be a PRIMARYKEY violation.
         Err(error) if error.sqlite_error().is_some_and(|it| it.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE) => {
             Err(SqliteError::UserExists(new.name.clone()))

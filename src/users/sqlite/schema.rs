@@ -46,9 +46,16 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE users ADD COLUMN ended_before INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX users_by_change ON users (updated_at);
 ",
+    include_str!("changes.sql"),
 ];
 
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// The first `count` steps, for a file of a former version.
+#[cfg(test)]
+pub(super) fn steps(count: usize) -> &'static [&'static str] {
+    &MIGRATIONS[..count]
+}
 
 /// Makes an empty file unless there is one. SQLite would make it readable for all; its journal files take the
 /// mode of the database.

@@ -369,3 +369,143 @@ fn an_import_that_loses_a_race_for_a_name_adds_nobody() {
     assert_eq!(faults[0].line, 2);
     assert_eq!(directory.list().unwrap().len(), 1, "and user a was rolled back");
 }
+
+// Changes.
+
+fn changes(directory: &SqliteDirectory, since: u64) -> Vec<UserState> {
+    let (mut since, mut found) = (since, Vec::new());
+    loop {
+        let Changes { users, more, last } = directory.changed_since(since).unwrap();
+        assert!(users.iter().is_sorted_by_key(|user| user.change), "in the order of their numbers");
+        assert!(users.iter().all(|user| since < user.change && user.change <= last));
+        since = users.last().map_or(since, |user| user.change);
+        found.extend(users);
+        if !more {
+            return found;
+        }
+    }
+}
+
+fn last(directory: &SqliteDirectory) -> u64 {
+    directory.changed_since(0).unwrap().last
+}
+
+#[test]
+fn users_who_are_only_made_are_no_news_and_each_change_is_one() {
+    let file = File::new();
+    let (edge, command_line) = (file.open(), file.open());
+    let lines: String = (0..2500)
+        .map(|n| format!("{{\"name\":\"u{n}\",\"services\":[\"s\"],\"password_hash\":\"{NEW}\"}}\n"))
+        .collect();
+    assert_eq!(import(&command_line, &lines).unwrap(), 2500);
+    command_line.add(&bob(), &hash(OLD)).unwrap();
+    assert_eq!(changes(&edge, 0), [], "nothing is to be read of an import");
+
+    let bob = name("bob");
+    type Change = fn(&SqliteDirectory, &UserName);
+    let heard: [(&str, Change, bool); 7] = [
+        ("disable", |it, bob| it.set_disabled(bob, true).unwrap(), true),
+        ("enable", |it, bob| it.set_disabled(bob, false).unwrap(), false),
+        ("end", |it, bob| it.end_sessions(bob).unwrap(), true),
+        ("end in the same millisecond", |it, bob| it.end_sessions(bob).unwrap(), true),
+        ("another password", |it, bob| it.set_password_hash(bob, &hash(NEW)).unwrap(), true),
+        ("grant", |it, bob| drop(it.grant(bob, &grants(&["third"], &[])).unwrap()), false),
+        ("revoke", |it, bob| drop(it.revoke(bob, &grants(&[], &["admin"])).unwrap()), false),
+    ];
+    for (what, change, ends) in heard {
+        let before = last(&edge);
+        change(&command_line, &bob);
+        let after = changes(&edge, before);
+        assert_eq!(after.len(), 1, "{what}: once, as it is now");
+        assert_eq!(after[0].ended_by > before, ends, "{what}");
+        assert_eq!(edge.find(&bob).unwrap().unwrap().0.change, after[0].change, "a login learns the number");
+        assert_eq!(changes(&edge, after[0].change), [], "{what}: and not again");
+    }
+    let before = last(&edge);
+    assert!(edge.replace_hash(&edge.show(&bob).unwrap().id, &hash(NEW), &hash(OLD)).unwrap());
+    assert_eq!(changes(&edge, before), [], "a hash that is made anew at a login is no change");
+}
+
+#[test]
+fn what_is_written_by_hand_is_heard_as_well() {
+    let file = File::new();
+    let directory = file.open();
+    directory.add(&bob(), &hash(OLD)).unwrap();
+    let id = directory.show(&name("bob")).unwrap().id.as_str().to_owned();
+    let raw = file.raw();
+    raw.pragma_update(None, "foreign_keys", true).unwrap();
+    for (sql, disabled) in [
+        ("UPDATE users SET disabled = 1", true),
+        ("UPDATE users SET disabled = 0, email = 'x@example.com'", false),
+        ("UPDATE users SET name = 'bobby'", false),
+        ("UPDATE users SET ended_before = 17", false),
+        ("UPDATE users SET ended_before = 17", false),
+        ("INSERT INTO user_roles SELECT id, 'nurse' FROM users", false),
+        ("UPDATE user_roles SET role = 'doctor' WHERE role = 'nurse'", false),
+        ("DELETE FROM user_roles", false),
+        ("UPDATE user_services SET service = 'other' WHERE service = 'iqueue'", false),
+        ("DELETE FROM user_services", false),
+        ("REPLACE INTO users SELECT id, name, email, password_hash, 1, 0, 0, 0, 0, 0 FROM users", true),
+        ("DELETE FROM users", true),
+    ] {
+        let before = last(&directory);
+        raw.execute(sql, []).unwrap();
+        let after = changes(&directory, before);
+        assert_eq!(
+            after.iter().map(|user| (user.id.as_str(), user.disabled)).collect::<Vec<_>>(),
+            [(id.as_str(), disabled)],
+            "{sql}"
+        );
+    }
+    assert_eq!(changes(&directory, 0).len(), 1, "that he is gone is remembered");
+    raw.execute("INSERT INTO users (id, name, password_hash, disabled, created_at, updated_at) VALUES (?1, 'bob', 'x', 0, 1, 1)", [&id]).unwrap();
+    assert!(changes(&directory, 0).iter().all(|user| !user.disabled), "until he is back");
+}
+
+#[test]
+fn a_directory_of_the_version_before_is_taken_up_with_all_that_it_says() {
+    let file = File::new();
+    let raw = file.raw();
+    for step in schema::steps(2) {
+        raw.execute_batch(step).unwrap();
+    }
+    raw.pragma_update(None, "user_version", 2).unwrap();
+    // Never changed, disabled long ago, ended long ago, granted something since, and by a clock that was ahead.
+    for (id, disabled, created, updated, ended) in [
+        ("never", 0, 100, 100, 0),
+        ("disabled", 1, 100, 100, 0),
+        ("ended", 0, 100, 300, 300_000),
+        ("granted", 0, 100, 200, 0),
+        ("ahead", 0, 100, 9_999_999_999_i64, 0),
+    ] {
+        let insert = "INSERT INTO users VALUES (?1, ?1, NULL, ?2, ?3, ?4, ?5, ?6)";
+        raw.execute(insert, rusqlite::params![id, OLD, disabled, created, updated, ended]).unwrap();
+        raw.execute("INSERT INTO user_services VALUES (?1, 'iqueue')", [id]).unwrap();
+    }
+    drop(raw);
+    for _ in 0..2 {
+        let directory = file.open();
+        let found = changes(&directory, 0);
+        let told: Vec<_> = found.iter().map(|user| (user.id.as_str(), user.disabled, user.ended_by > 0)).collect();
+        let wanted =
+            [("disabled", true, true), ("granted", false, false), ("ended", false, true), ("ahead", false, false)];
+        assert_eq!(told, wanted);
+        assert_eq!(found[2].ended_before, UnixTime::from_seconds(300));
+        assert_eq!(last(&directory), 4);
+    }
+    let directory = file.open();
+    directory.set_disabled(&name("never"), true).unwrap();
+    assert_eq!(changes(&directory, 4).iter().map(|user| user.id.as_str()).collect::<Vec<_>>(), ["never"]);
+}
+
+#[test]
+fn many_changes_are_told_a_page_at_a_time() {
+    let file = File::new();
+    let directory = file.open();
+    let lines: String = (0..2500).map(|n| format!("{{\"name\":\"u{n}\",\"password_hash\":\"{NEW}\"}}\n")).collect();
+    import(&directory, &lines).unwrap();
+    file.raw().execute("UPDATE users SET disabled = 1", []).unwrap();
+    let first = directory.changed_since(0).unwrap();
+    assert_eq!((first.users.len(), first.more), (CHANGES_AT_ONCE, true));
+    assert_eq!(changes(&directory, 0).len(), 2500);
+}

@@ -1,0 +1,76 @@
+//! A token that verified, and what is remembered with it for its next requests.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::super::fingerprint::Seen;
+use super::super::told::Told;
+use super::Claims;
+use crate::clock::UnixTime;
+use crate::sessions::{Fingerprint, SessionId, SessionKey};
+
+/// A token whose signature, issuer, type and times are right. Not yet: whether its session lives.
+pub struct Verified {
+    pub(super) token: Box<str>,
+    pub(super) claims: Claims,
+    pub(super) session_id: SessionId,
+    pub(super) session_key: SessionKey,
+    pub(super) told: Told,
+    pub(super) seen: Seen,
+    /// Seconds: from when on it is over, by `exp` or by the lifetime that the configuration has now.
+    pub(super) ends: u64,
+    /// The fingerprint that the session was found with, once it was.
+    pub(super) bound: OnceLock<Fingerprint>,
+}
+
+impl Verified {
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub fn session_id(&self) -> &SessionId {
+        &self.session_id
+    }
+
+    pub fn session_key(&self) -> &SessionKey {
+        &self.session_key
+    }
+
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
+    pub(in crate::auth) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// From when on it is over, without a leeway.
+    pub fn ends(&self) -> UnixTime {
+        UnixTime::from_seconds(self.ends)
+    }
+
+    /// Whether the session was found before with this fingerprint in it.
+    pub(in crate::auth) fn is_bound_to(&self, fingerprint: Fingerprint) -> bool {
+        self.bound.get() == Some(&fingerprint)
+    }
+
+    /// Notes the fingerprint that the session has. It has one for as long as it lives.
+    pub(in crate::auth) fn bind(&self, fingerprint: Fingerprint) {
+        self.bound.get_or_init(|| fingerprint);
+    }
+
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.claims.idle)
+    }
+}
+
+/// The token opens a session: it is not printed.
+impl std::fmt::Debug for Verified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verified").field("sub", &self.claims.sub).field("aud", &self.claims.aud).finish_non_exhaustive()
+    }
+}
