@@ -5,6 +5,7 @@
 
 pub mod cookie;
 pub mod fingerprint;
+mod judgement;
 pub mod keys;
 pub mod outage;
 pub mod recorder;
@@ -26,18 +27,18 @@ use http::{HeaderMap, header};
 use crate::clock::UnixTime;
 use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
-use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, StoreError};
-use crate::users::UserState;
+use crate::sessions::{Found, SessionKey, SessionRecord, SessionStore};
 use crate::users::watch::Watch;
 use cookie::Lookup;
 use fingerprint::Fingerprinter;
+use judgement::{Evidence, Standing, judge, refusal};
 use outage::RecentlySeen;
 use recorder::Recorder;
 use streams::Streams;
 use token::{Tokens, Verified};
 
+use verdict::is_revoked;
 pub use verdict::{Assurance, Identity, Outcome, Reason, Source, Verdict};
-use verdict::{is_revoked, lacks};
 
 /// Lets the rest of the process use our ring provider for JSON Web Tokens. Harmless when called again.
 pub fn install_crypto() {
@@ -82,20 +83,6 @@ pub struct Demand<'a> {
     pub on_outage: OutagePolicy,
 }
 
-/// How a session stands.
-#[derive(Debug)]
-enum Standing {
-    Lives(SessionRecord),
-    Gone,
-    /// The store did not say, and no policy says it instead.
-    Unknown(StoreError),
-    /// A policy says it, and with which fingerprint if it knows.
-    Vouched {
-        assurance: Assurance,
-        fingerprint: Option<Fingerprint>,
-    },
-}
-
 impl Guard {
     pub fn new(
         tokens: Arc<Tokens>,
@@ -107,7 +94,7 @@ impl Guard {
         Self { tokens, cookie_name, fingerprints, sessions, metrics }
     }
 
-    /// The whole chain. Slides the session's expiry in the same round trip that finds it.
+    /// The whole chain. Slides the session's expiry in the same round trip that finds it, and only for who may pass.
     pub async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> Verdict {
         self.timed(headers, demand, now).await.0
     }
@@ -123,39 +110,90 @@ impl Guard {
             Ok(credential) => credential,
             Err(reason) => return (Verdict::Refused(reason), looked_for),
         };
-        let standing = self.standing(&verified, demand, now).await;
         let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
         let state = self.sessions.users.state(&verified.claims().sub);
-        let verdict = judge(Evidence { verified, source, standing, fingerprint, state }, demand);
+        let refusal = refusal(verified.claims(), state.as_deref(), demand);
+        let verdict = self.judged(Evidence { verified, source, fingerprint, state, refusal }, demand, now).await;
         // One look at the clock ends both.
         let ended = Instant::now();
         self.metrics.sign_on.session_duration.observe(ended.duration_since(looked_at).as_secs_f64());
         (verdict, ended.duration_since(begun))
     }
 
-    async fn standing(&self, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
-        let Sessions { store, checked, seen, recorder, .. } = &self.sessions;
+    /// A request that is refused must not keep a session alive: a thief's would keep it from idling out, and a disabled
+    /// user's polling browser would too. All that decides but the session itself is known before the store is asked,
+    /// and its fingerprint from the first time on that it was found with this token. So a good request still needs one
+    /// round trip; the first one of a token, which cannot be told from a thief's, has a second one to slide.
+    async fn judged(&self, evidence: Evidence, demand: &Demand<'_>, now: UnixTime) -> Verdict {
+        let verified = &*evidence.verified;
+        let slide = demand.counts_as_activity.then(|| slide(verified));
+        let is_good = evidence.refusal.is_none() && verified.is_bound_to(evidence.fingerprint);
+        let mut standing = self.standing(verified, slide.filter(|_| is_good), demand, now).await;
+        let mut ruling = judge(&evidence, &standing);
+        if !is_good && slide.is_some() && ruling.is_ok() && matches!(standing, Standing::Lives(_)) {
+            let slid = self.standing(verified, slide, demand, now).await;
+            // It may have ended in between. Where nothing is heard, what was heard before holds.
+            if matches!(slid, Standing::Lives(_) | Standing::Gone) {
+                ruling = judge(&evidence, &slid);
+                standing = slid;
+            }
+        }
+        match ruling {
+            Ok(assurance) => {
+                if let Standing::Lives(record) = &standing {
+                    self.note(verified, record, slide, demand, now);
+                }
+                Verdict::Known(Identity::new(evidence.verified, evidence.source, assurance, evidence.state))
+            }
+            Err(reason) => Verdict::Refused(reason),
+        }
+    }
+
+    async fn standing(
+        &self,
+        verified: &Verified,
+        slide: Option<Duration>,
+        demand: &Demand<'_>,
+        now: UnixTime,
+    ) -> Standing {
+        let Sessions { store, checked, seen, .. } = &self.sessions;
         if !checked {
             return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
         }
         let key = verified.session_key();
-        let slide = demand.counts_as_activity.then(|| slide(verified));
         match store.find(key, slide).await {
-            Ok(Found::Lives(record)) => {
-                if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
-                    seen.remember(key, record.fingerprint, now);
-                }
-                if let Some(ttl) = slide {
-                    recorder.note(key, &record, now, ttl);
-                }
-                Standing::Lives(record)
-            }
+            Ok(Found::Lives(record)) => Standing::Lives(record),
             Ok(Found::Ended | Found::Missing) => {
                 self.forget(key);
                 Standing::Gone
             }
-            Err(error) => outage::standing(error, key, seen, demand, now),
+            Err(error) => outage::standing(error, store.is_out(key), key, seen, demand, now),
         }
+    }
+
+    /// Notes that somebody was there who may be: for an outage, for the record, and for this token's next request.
+    fn note(
+        &self,
+        verified: &Verified,
+        record: &SessionRecord,
+        slide: Option<Duration>,
+        demand: &Demand<'_>,
+        now: UnixTime,
+    ) {
+        let Sessions { seen, recorder, .. } = &self.sessions;
+        verified.bind(record.fingerprint);
+        if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
+            seen.remember(verified.session_key(), record.fingerprint, now);
+        }
+        if let Some(ttl) = slide {
+            recorder.note(verified.session_key(), record, now, ttl);
+        }
+    }
+
+    /// Whether the directory has ended the session behind a token.
+    pub fn is_revoked(&self, verified: &Verified) -> bool {
+        let claims = verified.claims();
+        self.sessions.users.state(&claims.sub).is_some_and(|state| is_revoked(&state, claims))
     }
 
     /// A session has ended, here or elsewhere: no policy may vouch for it any more, and its streams end.
@@ -228,41 +266,4 @@ pub fn is_by_bearer(headers: &HeaderMap, credentials: Credentials) -> bool {
 /// every use anyway: then each session would slide by a time of its own, and no two could share a round trip.
 pub fn slide(verified: &Verified) -> Duration {
     verified.idle_timeout().max(Duration::from_secs(1))
-}
-
-/// Everything that is known of a request's sender.
-struct Evidence {
-    verified: Arc<Verified>,
-    source: Source,
-    standing: Standing,
-    fingerprint: Fingerprint,
-    /// The directory's latest word, where it differs from the token's.
-    state: Option<Arc<UserState>>,
-}
-
-/// The second half, once it is known how the session stands. Pure.
-fn judge(evidence: Evidence, demand: &Demand<'_>) -> Verdict {
-    let Evidence { verified, source, standing, fingerprint, state } = evidence;
-    let claims = verified.claims();
-    let (assurance, bound_to, begun) = match standing {
-        Standing::Unknown(error) => return Verdict::Refused(Reason::StoreAway(error)),
-        Standing::Gone => return Verdict::Refused(Reason::NoSession),
-        // A session of that id, but another's: as good as none.
-        Standing::Lives(record) if record.user != claims.sub => return Verdict::Refused(Reason::NoSession),
-        Standing::Lives(record) => (Assurance::Session, Some(record.fingerprint), record.created),
-        Standing::Vouched { assurance, fingerprint } => {
-            (assurance, fingerprint, UnixTime::from_seconds(claims.auth_time))
-        }
-    };
-    if state.as_ref().is_some_and(|state| is_revoked(state, begun)) {
-        return Verdict::Refused(Reason::Revoked);
-    }
-    if bound_to.is_some_and(|bound_to| bound_to != fingerprint) {
-        return Verdict::Refused(Reason::OtherBrowser);
-    }
-    let identity = Identity::new(verified, source, assurance, state, begun);
-    match lacks(identity.services(), identity.roles(), demand.service, demand.access) {
-        Some(reason) => Verdict::Refused(reason),
-        None => Verdict::Known(identity),
-    }
 }

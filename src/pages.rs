@@ -91,6 +91,8 @@ pub struct Problem<'a> {
 #[template(ext = "html", source = r#"{% extends "src/pages/signed_out.html" %}"#)]
 pub struct SignedOut<'a> {
     pub branding: &'a Branding,
+    /// What is to be said of other applications, unless the session has ended in all of them.
+    pub elsewhere: Option<&'a str>,
     /// Where to sign in again.
     pub sign_in: Option<&'a str>,
     pub request_id: &'a str,

@@ -45,8 +45,21 @@ pub trait SessionStore: Send + Sync {
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError>;
 
     /// Ends a session, whether or not there is one. No touch, rewrite or copy brings it back before `until`, by
-    /// when no token names it any more.
+    /// when no token names it any more. A store that could not be told may still be owed it, see
+    /// [`owes`](Self::owes).
     async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError>;
+
+    /// Whether an end of this session is kept here to be told to the store when it answers again. Until then it is
+    /// found ended here.
+    fn owes(&self, _key: &SessionKey) -> bool {
+        false
+    }
+
+    /// Whether what would hold this session has failed several times in a row, so that a failure just met is more than
+    /// one late answer.
+    fn is_out(&self, _key: &SessionKey) -> bool {
+        true
+    }
 
     /// Stores a ticket for one redemption within `ttl`.
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError>;
@@ -57,10 +70,10 @@ pub trait SessionStore: Send + Sync {
 
     /// Adds one to a counter and answers the new count. A counter begins at zero and is forgotten `window`
     /// after its first addition.
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError>;
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError>;
 
-    /// Takes one back from a counter, if it still counts.
-    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError>;
+    /// Takes one back from a counter, if it still counts, where it was counted.
+    async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError>;
 
     /// Forgets a counter.
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError>;
@@ -71,6 +84,14 @@ pub trait SessionStore: Send + Sync {
 
     /// Whether the store answers at all.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// A count, and which server of a store keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub count: u64,
+    /// `None` where there is one place alone.
+    pub server: Option<Box<str>>,
 }
 
 /// What a store knows of a session.

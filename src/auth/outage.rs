@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
+use super::Demand;
+use super::judgement::Standing;
 use super::verdict::Assurance;
-use super::{Demand, Standing};
 use crate::clock::UnixTime;
 use crate::config::OutagePolicy;
 use crate::sessions::{Fingerprint, SessionKey, StoreError};
@@ -18,12 +19,16 @@ use crate::sessions::{Fingerprint, SessionKey, StoreError};
 /// Sessions that are remembered; about 100 bytes each. Whoever is forgotten is refused, as under `deny`.
 const REMEMBERED: usize = 100_000;
 
+/// Sessions that have ended, as far as this process knows; about 100 bytes each.
+const ENDED: usize = 100_000;
+
 /// How often it is told that users pass by a policy.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
-/// Sessions that lived when the store was last asked.
+/// Sessions that lived when the store was last asked; and those that had ended, which no policy may bring back.
 pub struct RecentlySeen {
     sessions: Cache<SessionKey, Arc<Seen>, quick_cache::UnitWeighter, ahash::RandomState>,
+    ended: Cache<SessionKey, (), quick_cache::UnitWeighter, ahash::RandomState>,
     /// Milliseconds; 0 before the first time.
     told_at: AtomicU64,
 }
@@ -36,8 +41,9 @@ struct Seen {
 impl Default for RecentlySeen {
     fn default() -> Self {
         let (weights, hashes) = (quick_cache::UnitWeighter, ahash::RandomState::new());
-        let sessions = Cache::with(REMEMBERED, REMEMBERED as u64, weights, hashes, Default::default());
-        Self { sessions, told_at: AtomicU64::new(0) }
+        let sessions = Cache::with(REMEMBERED, REMEMBERED as u64, weights.clone(), hashes.clone(), Default::default());
+        let ended = Cache::with(ENDED, ENDED as u64, weights, hashes, Default::default());
+        Self { sessions, ended, told_at: AtomicU64::new(0) }
     }
 }
 
@@ -49,8 +55,14 @@ impl RecentlySeen {
         }
     }
 
+    /// A session has ended here, or was found ended.
     pub fn forget(&self, key: &SessionKey) {
         self.sessions.remove(key);
+        self.ended.insert(key.clone(), ());
+    }
+
+    fn has_ended(&self, key: &SessionKey) -> bool {
+        self.ended.get(key).is_some()
     }
 
     /// Whether it is time to tell that users pass by a policy: when the first does, and then once a minute. Each
@@ -70,16 +82,22 @@ impl RecentlySeen {
     }
 }
 
-/// How a session stands that the store said nothing about. A store that answers with garbage is not away: what it
-/// holds may be another's, so nobody passes on its account.
+/// How a session stands that the store said nothing about. What this process knows to have ended has, before any policy
+/// is asked. A store that answers with garbage is not away: what it holds may be another's, so nobody passes on its
+/// account. And one late answer is no outage, which anybody can bring about who keeps the machine busy: a policy speaks
+/// when the store has failed several times in a row (`is_out`).
 pub(super) fn standing(
     error: StoreError,
+    is_out: bool,
     key: &SessionKey,
     seen: &RecentlySeen,
     demand: &Demand<'_>,
     now: UnixTime,
 ) -> Standing {
-    if !error.is_silence() {
+    if seen.has_ended(key) {
+        return Standing::Gone;
+    }
+    if !error.is_silence() || !is_out {
         return Standing::Unknown(error);
     }
     let (assurance, fingerprint) = match demand.on_outage {
@@ -123,5 +141,33 @@ mod tests {
         assert_eq!(seen.recall(&key, within, now.plus(within * 2)), Some(print));
         seen.forget(&key);
         assert_eq!(seen.recall(&key, within, now.plus(within)), None);
+    }
+
+    #[test]
+    fn a_policy_speaks_when_the_store_is_out_and_never_for_what_has_ended() {
+        let (seen, now) = (RecentlySeen::default(), UnixTime::from_seconds(1000));
+        let (living, ended) = (SessionId::random().unwrap().key(), SessionId::random().unwrap().key());
+        for key in [&living, &ended] {
+            seen.remember(key, Fingerprint::new([1; 16]), now);
+        }
+        seen.forget(&ended);
+        let within = Duration::from_secs(60);
+        for (policy, speaks) in
+            [(OutagePolicy::Deny, false), (OutagePolicy::Recent { within }, true), (OutagePolicy::TokenOnly, true)]
+        {
+            let demand = Demand { on_outage: policy, ..super::super::tests::DEMAND };
+            for (error, is_out) in [
+                (StoreError::TimedOut, true),
+                (StoreError::TimedOut, false),
+                (StoreError::Garbled { cause: String::new() }, true),
+                (StoreError::Full, true),
+            ] {
+                let passes = speaks && is_out && error == StoreError::TimedOut;
+                let stands = standing(error.clone(), is_out, &living, &seen, &demand, now);
+                assert_eq!(matches!(stands, Standing::Vouched { .. }), passes, "{policy:?} {error:?} {is_out}");
+                assert_eq!(matches!(stands, Standing::Unknown(_)), !passes, "{policy:?} {error:?} {is_out}");
+                assert!(matches!(standing(error, is_out, &ended, &seen, &demand, now), Standing::Gone));
+            }
+        }
     }
 }

@@ -13,8 +13,9 @@ use super::token::{Claims, Fault};
 use super::*;
 use crate::clock::Clock;
 use crate::config::FingerprintProperty;
-use crate::sessions::SessionId;
 use crate::sessions::memory::MemoryStore;
+use crate::sessions::{SessionId, StoreError};
+use crate::users::UserState;
 
 const COOKIE: &str = "__Host-JWTCookie";
 const LEEWAY: u64 = 5;
@@ -64,6 +65,7 @@ fn bench_with(store: Arc<dyn SessionStore>, clock: Clock) -> Bench {
         roles: vec!["clerk".into()],
         services: vec!["iqueue".into()],
         sid: SessionId::random().unwrap().as_str().into(),
+        dir: Some(0),
         jti: "j".into(),
         auth_time: now,
         iat: now,
@@ -126,7 +128,7 @@ fn cookie(token: &str) -> HeaderMap {
     headers(&[("cookie", &format!("{COOKIE}={token}"))])
 }
 
-const DEMAND: Demand<'static> = Demand {
+pub const DEMAND: Demand<'static> = Demand {
     audience: "iqueue",
     service: Some("iqueue"),
     access: &Access::Required,

@@ -50,7 +50,7 @@ fn every_page(word: &str) -> Vec<String> {
     vec![
         form.render(),
         Problem { branding, status: 403, title: word, text: word, request_id, link }.render(),
-        SignedOut { branding, sign_in: Some(word), request_id }.render(),
+        SignedOut { branding, elsewhere: Some(word), sign_in: Some(word), request_id }.render(),
         ConfirmLogout { branding, action: word, request_id }.render(),
         Home { branding, user: word, services: &services, logout: word, request_id }.render(),
         Loop { branding, host: word, retry: word, request_id }.render(),
@@ -209,7 +209,7 @@ fn a_page_without_a_way_on_has_no_link() {
     let branding = &Branding::default();
     let problem = Problem { branding, status: 404, title: "Not found", text: "", request_id: "r-1", link: None };
     assert!(!problem.render().contains("<a "));
-    assert!(!SignedOut { branding, sign_in: None, request_id: "r-1" }.render().contains("<a "));
+    assert!(!SignedOut { branding, elsewhere: None, sign_in: None, request_id: "r-1" }.render().contains("<a "));
 }
 
 /// WCAG 2.2: text 4.5 to 1 (success criterion 1.4.3), the edge of a field 3 to 1 (1.4.11).

@@ -8,6 +8,8 @@
 //! What must happen once, such as the redemption of a ticket, is decided by one server alone, the first for its key.
 //! Who issues a ticket while that server is away takes another ticket.
 
+mod counting;
+mod find;
 mod judgement;
 mod layout;
 mod listing;
@@ -25,22 +27,18 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use self::judgement::{Mend, Word, judge};
-use self::layout::{Layout, Owner, Seat};
+use self::layout::{Layout, Owner};
 use self::member::Member;
 use self::mending::{Mending, Pauses};
 use super::observed::{Operation, always};
 use super::{
-    CounterKey, Found, Held, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
     Tombstone,
 };
 use crate::clock::{Clock, UnixTime};
 use crate::metrics::StoreMetrics;
 
-pub use self::layout::Server;
-
-/// Servers that a counter may be kept on: the first for its key and, while that is away, the next.
-const COUNTER_PLACES: usize = 2;
+pub use self::layout::{Former, Server};
 
 pub struct Cluster<M> {
     layout: ArcSwap<Layout<M>>,
@@ -81,80 +79,15 @@ impl<M: Member> Cluster<M> {
         Ok(())
     }
 
+    /// Has these former lists asked as well, as after changes that this process has not seen.
+    pub fn remember<E>(&self, former: &[Former], connect: impl FnMut(&Server) -> Result<M, E>) -> Result<(), E> {
+        let layout = self.layout.load_full().after(former, &self.metrics, connect, Instant::now())?;
+        self.layout.store(Arc::new(layout));
+        Ok(())
+    }
+
     fn owners(&self, key: &str) -> Vec<Owner<M>> {
         self.layout.load().owners(key, Instant::now())
-    }
-
-    async fn look_up(seat: &Seat<M>, key: &SessionKey, slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
-        let lives = |held: &Option<Held>| matches!(held, Some(Held::Session(_)));
-        seat.watcher.watch(Operation::Find, seat.member.look_up(key, slide), lives).await
-    }
-
-    /// Of several servers, what all their words come to.
-    async fn confer(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
-        let owners = self.owners(key.as_str());
-        let words = join_all(owners.iter().map(async |owner| {
-            let said = Self::look_up(&owner.seat, key, slide.filter(|_| owner.belongs)).await;
-            let silent_for = if said.is_ok() { Duration::ZERO } else { owner.seat.member.silent_for() };
-            Word { said, silent_for, belongs: owner.belongs }
-        }));
-        let words = words.await;
-        let judgement = judge(&words);
-        self.mend(&owners, &words, key, slide, &judgement.found, judgement.mend);
-        judgement.found
-    }
-
-    fn mend(
-        &self,
-        owners: &[Owner<M>],
-        words: &[Word],
-        key: &SessionKey,
-        slide: Option<Duration>,
-        found: &Result<Found, StoreError>,
-        mend: Mend,
-    ) {
-        match (mend, found, slide) {
-            // Without a slide it is not known how long the session may still idle.
-            (Mend::Copy(places), Ok(Found::Lives(record)), Some(ttl)) => {
-                for place in places {
-                    self.mending.copy(Arc::clone(&owners[place].seat), key, record, ttl);
-                }
-            }
-            // The slide has shortened the life of the tombstones that it met.
-            (Mend::Bury(tombstone, _), _, Some(_)) => {
-                for (owner, _) in owners.iter().zip(words).filter(|(_, word)| word.said.is_ok()) {
-                    self.mending.bury(Arc::clone(&owner.seat), key, tombstone);
-                }
-            }
-            (Mend::Bury(tombstone, places), _, None) => {
-                for place in places {
-                    self.mending.bury(Arc::clone(&owners[place].seat), key, tombstone);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Counts where the counter lies or, while that server gives no answer, on the next. Then a count begins anew,
-    /// which a guesser cannot bring about; and nobody is kept from signing in because one server is down.
-    async fn count<T, F>(
-        &self,
-        operation: Operation,
-        key: &CounterKey,
-        ask: impl Fn(Arc<Seat<M>>) -> F,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let candidates = self.layout.load().candidates(key.as_str(), COUNTER_PLACES);
-        let mut outcome = Err(StoreError::TimedOut);
-        for seat in candidates {
-            outcome = seat.watcher.watch(operation, ask(Arc::clone(&seat)), always).await;
-            if !outcome.as_ref().is_err_and(StoreError::is_silence) {
-                break;
-            }
-        }
-        outcome
     }
 }
 
@@ -170,22 +103,23 @@ impl<M: Member> SessionStore for Cluster<M> {
         one_of(stored.await).and_then(|stored| if stored { Ok(()) } else { Err(taken) })
     }
 
+    /// A lost packet or a moment in which nobody computed is no outage: who meets it first asks once more. From the
+    /// second failure in a row on the server is left alone, so an outage costs nobody more than two timeouts.
     async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
-        let layout = self.layout.load_full();
-        let Some(seat) = layout.only_owner(key.as_str()) else { return self.confer(key, slide).await };
-        Ok(match Self::look_up(seat, key, slide).await? {
-            None => Found::Missing,
-            Some(Held::Session(record)) => Found::Lives(record),
-            Some(Held::Ended(tombstone)) => {
-                if slide.is_some() {
-                    self.mending.bury(Arc::clone(seat), key, tombstone);
-                }
-                Found::Ended
-            }
-        })
+        if self.mending.owes(key) {
+            return Ok(Found::Ended);
+        }
+        match self.find_once(key, slide).await {
+            // Rare, and large.
+            Err(error) if error.is_silence() && !self.is_out(key) => Box::pin(self.find_once(key, slide)).await,
+            answer => answer,
+        }
     }
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
+        if self.mending.owes(key) {
+            return Ok(false);
+        }
         let owners = self.owners(key.as_str());
         let written = join_all(owners.iter().map(async |Owner { seat, .. }| {
             seat.watcher
@@ -208,12 +142,21 @@ impl<M: Member> SessionStore for Cluster<M> {
         // One that is only asked for a while is no witness: it is told, and does not count.
         let present = owners.iter().zip(&buried).filter(|(owner, _)| owner.belongs);
         let outcome = one_of(present.map(|(_, outcome)| outcome.clone().map(|()| true)).collect()).map(drop);
-        if outcome.is_ok() {
-            for (owner, _) in owners.iter().zip(&buried).filter(|(_, outcome)| outcome.is_err()) {
-                self.mending.owe(Arc::clone(&owner.seat), key, tombstone);
-            }
+        // Where none took it as well: whoever has left stays out, as far as this process is asked.
+        for (owner, _) in owners.iter().zip(&buried).filter(|(_, outcome)| outcome.is_err()) {
+            self.mending.owe(Arc::clone(&owner.seat), key, tombstone);
         }
         outcome
+    }
+
+    fn owes(&self, key: &SessionKey) -> bool {
+        self.mending.owes(key)
+    }
+
+    fn is_out(&self, key: &SessionKey) -> bool {
+        let owners = self.owners(key.as_str());
+        let mut silent = owners.iter().map(|owner| &owner.seat.member).filter(|member| member.is_failing()).peekable();
+        silent.peek().is_some() && silent.all(Member::is_resting)
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
@@ -234,16 +177,17 @@ impl<M: Member> SessionStore for Cluster<M> {
         Ok(Redemption::Unknown)
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
-        self.count(Operation::AddFailure, key, async |seat| seat.member.add_failure(key, window).await).await
+    /// On the first server that answers, see [`counted`](Self::counted).
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+        self.counted(key, window).await
     }
 
-    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.count(Operation::TakeBackFailure, key, async |seat| seat.member.take_back_failure(key).await).await
+    async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
+        self.take_back(key, counted).await
     }
 
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.count(Operation::ForgetFailures, key, async |seat| seat.member.forget_failures(key).await).await
+        self.forget_counts(key).await
     }
 
     async fn list(&self, user: Option<&str>, limit: usize) -> Listing {

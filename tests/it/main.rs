@@ -27,6 +27,8 @@ mod streams;
 mod reloads;
 // Who is signed in: `session list`, and the admin API that lists and ends.
 mod sessions;
+// What the session store holds: tables that anybody can fill, values that others read, expiries.
+mod store;
 // Signing in with user name and password: what is told, counted and refused.
 mod login;
 

@@ -117,14 +117,12 @@ fn the_sign_on_host_says_that_the_store_is_away_wherever_it_needs_it() {
     let Scene { edge, .. } = &scene(&memcached.address());
     let mut browser = signed_in_as(edge, "ada");
     memcached.kill();
-    for path in ["/", "/copyCookie", "/login", "/logout", "/currentUser"] {
+    for path in ["/", "/copyCookie", "/login", "/currentUser"] {
         is_unavailable(&browser.open(&edge.url("sentry", path)), path);
     }
-    for path in ["/.sentry/currentUser", "/.sentry/logout"] {
-        let answer = browser.get(&edge.url("iqueue", path));
-        is_unavailable(&answer, path);
-        assert_eq!(answer.json()["error"], "service_unavailable", "{path}");
-    }
+    let answer = browser.get(&edge.url("iqueue", "/.sentry/currentUser"));
+    is_unavailable(&answer, "/.sentry/currentUser");
+    assert_eq!(answer.json()["error"], "service_unavailable");
     assert_eq!(browser.get(&edge.url("sentry", "/.well-known/jwks.json")).status, 200, "keys need no store");
 }
 
@@ -175,23 +173,6 @@ fn a_login_while_the_store_is_away_is_asked_to_be_tried_again_and_then_works() {
     assert_eq!(sent.status, 303, "{}", sent.body);
     let page = browser.follow(&sent.location().unwrap()).pop().unwrap();
     assert_eq!((page.url, page.body.as_str()), (edge.url("iqueue", "/a?b"), "hello ada"));
-}
-
-#[test]
-fn a_logout_while_the_store_is_away_says_so_and_a_later_one_works() {
-    let memcached = memcached();
-    let Scene { edge, .. } = &scene_of_little_patience(&memcached.address());
-    let mut browser = signed_in_as(edge, "ada");
-    memcached.freeze();
-    let out = browser.open(&edge.url("iqueue", "/.sentry/logout"));
-    is_unavailable(&out, "the logout");
-    assert!(out.body.contains("You are still signed in"), "{}", out.body);
-    memcached.thaw();
-    is_back(edge, &mut browser);
-    let mut old = browser.clone();
-    let out = browser.open(&edge.url("iqueue", "/.sentry/logout"));
-    assert_eq!((out.status, out.body.contains("You are signed out")), (200, true), "{}", out.body);
-    assert_eq!(old.get(&edge.url("iqueue", "/")).status, 401, "whoever kept the cookie is out as well");
 }
 
 // Back.

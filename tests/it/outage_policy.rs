@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::edge::TOKEN_COOKIE;
-use crate::harness::{edge, eventually, memcached, origin};
+use crate::harness::{Client, Edge, Fault, Memcached, Origin, edge, eventually, faulty, memcached, origin};
 
 #[test]
 fn under_recent_whoever_was_just_seen_passes_and_others_wait() {
@@ -45,7 +45,7 @@ fn under_recent_a_logout_here_is_a_logout() {
     assert_eq!(browser.open(&edge.url("dextor", "/")).status, 200);
     assert_eq!(browser.open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
     memcached.freeze();
-    assert_eq!(browser.open(&edge.url("dextor", "/")).status, 503, "no policy vouches for a session that ended here");
+    assert_eq!(browser.open(&edge.url("dextor", "/")).status, 302, "no policy vouches for a session that ended here");
     memcached.thaw();
 }
 
@@ -87,4 +87,165 @@ fn without_a_store_the_token_alone_decides_until_it_expires() {
     assert_eq!(browser.open(&edge.url("iqueue", "/")).status, 200, "and is all that it does");
     edge.let_pass(Duration::from_secs(700));
     assert_eq!(browser.open(&edge.url("iqueue", "/")).status, 302, "the token's own end holds");
+}
+
+// What ended, whatever the policy.
+
+const POLICIES: [&str; 3] = ["deny", "{policy: recent, within: 60s}", "token_only"];
+
+fn sessions(servers: &[String], copies: usize, policy: &str) -> String {
+    let servers: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
+    let servers = servers.join(", ");
+    format!(
+        "{{store: memcached, memcached: {{servers: [{servers}], copies: {copies}, timeout: 300ms}}, on_outage: {policy}}}"
+    )
+}
+
+fn with_policy(origin: &Origin, servers: &[String], copies: usize, policy: &str) -> Edge {
+    let builder = edge().service("iqueue", origin).service("dextor", origin).balanced();
+    builder.sessions(&sessions(servers, copies, policy)).start()
+}
+
+/// Signed in at both services, and seen there.
+fn signed_in_everywhere(edge: &Edge) -> Client {
+    let mut browser = edge.signed_in();
+    assert_eq!(browser.follow(&edge.url("dextor", "/")).pop().unwrap().status, 200);
+    assert_eq!(browser.open(&edge.url("dextor", "/")).status, 200);
+    browser
+}
+
+/// What the sign-on host says of a browser.
+fn current_user(edge: &Edge, browser: &mut Client) -> serde_json::Value {
+    browser.get(&edge.url("sentry", "/currentUser")).json()["currentUser"].clone()
+}
+
+#[test]
+fn a_session_that_ended_or_was_found_ended_here_passes_under_no_policy() {
+    let origin = origin("app");
+    for policy in POLICIES {
+        for (how, ends_here) in [("a logout here", true), ("a logout elsewhere, seen here", false)] {
+            let memcached = memcached();
+            let one = with_policy(&origin, &[memcached.address()], 1, policy);
+            let other = one.twin();
+            let mut browser = signed_in_everywhere(&one);
+            let mut leaving = browser.clone();
+            let edge = if ends_here { &one } else { &other };
+            assert_eq!(leaving.through(edge.address()).open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
+            if !ends_here {
+                assert_eq!(browser.clone().open(&one.url("iqueue", "/")).status, 302, "{policy}, {how}");
+            }
+            memcached.freeze();
+            for round in 0..3 {
+                for service in ["iqueue", "dextor"] {
+                    let status = browser.open(&one.url(service, "/")).status;
+                    assert_eq!(status, 302, "{policy}, {how}, {service}, round {round}");
+                }
+            }
+            memcached.thaw();
+        }
+    }
+}
+
+#[test]
+fn one_late_answer_is_no_outage() {
+    let origin = origin("app");
+    for policy in POLICIES {
+        let memcached = memcached();
+        let path = faulty(&memcached);
+        let one = with_policy(&origin, &[path.address()], 1, policy);
+        let other = with_policy_of(&one, &path.address(), &memcached.address());
+        let (mut living, mut ended) = (signed_in_everywhere(&one), signed_in_everywhere(&one));
+        path.set(Fault::LateOnce);
+        assert_eq!(living.open(&one.url("iqueue", "/")).status, 200, "{policy}: asked once more, it lives");
+        let mut leaving = ended.clone();
+        assert_eq!(leaving.through(other.address()).open(&other.url("iqueue", "/.sentry/logout")).status, 200);
+        path.set(Fault::LateOnce);
+        assert_eq!(ended.open(&one.url("iqueue", "/")).status, 302, "{policy}: asked once more, it has ended");
+        for reason in ["outage_recent", "outage_token_only"] {
+            let labels = format!("outcome=\"allowed\",reason=\"{reason}\",service=\"iqueue\"");
+            assert_eq!(one.metric("sentry_edge_auth_decisions_total", &labels), 0.0, "{policy}: no policy was asked");
+        }
+    }
+}
+
+/// Another edge with the same users, which reaches the store on another way.
+fn with_policy_of(edge: &Edge, from: &str, to: &str) -> Edge {
+    let file = edge.folder.path().join("edge.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, yaml.replace(from, to)).unwrap();
+    let other = edge.twin();
+    std::fs::write(&file, yaml).unwrap();
+    other
+}
+
+#[test]
+fn a_policy_speaks_once_the_store_has_failed_again() {
+    let origin = origin("app");
+    for (policy, status) in POLICIES.into_iter().zip([503, 200, 200]) {
+        let memcached = memcached();
+        let edge = with_policy(&origin, &[memcached.address()], 1, policy);
+        let mut browser = signed_in_everywhere(&edge);
+        memcached.freeze();
+        for round in 0..3 {
+            assert_eq!(browser.open(&edge.url("iqueue", "/")).status, status, "{policy}, round {round}");
+        }
+        memcached.thaw();
+    }
+}
+
+#[test]
+fn a_logout_while_the_store_is_away_holds_here_at_once_and_everywhere_when_it_is_back() {
+    let origin = origin("app");
+    for copies in 1..=3 {
+        for policy in POLICIES {
+            for (service, path) in [("iqueue", "/.sentry/logout"), ("sentry", "/logout")] {
+                let when = format!("{copies} copies, {policy}, at {service}");
+                let memcacheds: Vec<Memcached> = (0..3).map(|_| memcached()).collect();
+                let servers: Vec<String> = memcacheds.iter().map(Memcached::address).collect();
+                let one = with_policy(&origin, &servers, copies, policy);
+                let other = one.twin();
+                let mut kept = signed_in_everywhere(&one);
+                let mut leaving = kept.clone();
+                memcacheds.iter().for_each(Memcached::freeze);
+
+                let out = leaving.open(&one.url(service, path));
+                assert_eq!(out.status, 200, "{when}: {}", out.body);
+                assert!(out.body.contains("You are signed out here"), "{when}: {}", out.body);
+                assert!(out.body.contains("as soon as it is back"), "{when}: {}", out.body);
+                assert!(out.set_cookie(TOKEN_COOKIE).is_some_and(|cookie| cookie.contains("Max-Age=0")), "{when}");
+                assert_eq!(leaving.cookie(&one.host(service), TOKEN_COOKIE), None, "{when}");
+                let is_out = |browser: &mut Client, then: &str| {
+                    for service in ["iqueue", "dextor"] {
+                        assert_eq!(browser.open(&one.url(service, "/")).status, 302, "{when}, {then}: {service}");
+                    }
+                    assert!(current_user(&one, browser).is_null(), "{when}, {then}: the sign-on host");
+                };
+                is_out(&mut kept.clone(), "while it is away");
+
+                memcacheds.iter().for_each(Memcached::thaw);
+                is_out(&mut kept.clone(), "when it is back");
+                kept.move_to(other.address());
+                eventually("the other edge hears of it", || {
+                    [302, 503].contains(&kept.clone().open(&other.url("iqueue", "/")).status)
+                        && one.metric("sentry_edge_session_store_tombstones_owed", "") == 0.0
+                });
+                eventually("it is ended there", || kept.clone().open(&other.url("iqueue", "/")).status == 302);
+                is_out(&mut kept, "when all have heard");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_script_is_told_that_its_logout_is_yet_to_be_heard_of_elsewhere() {
+    let (origin, memcached) = (origin("app"), memcached());
+    let edge = with_policy(&origin, &[memcached.address()], 1, "deny");
+    let mut browser = signed_in_everywhere(&edge);
+    memcached.freeze();
+    let out = browser.get(&edge.url("iqueue", "/.sentry/logout"));
+    assert_eq!((out.status, &out.json()["pending"]), (202, &true.into()), "{}", out.body);
+    assert_eq!(browser.cookie(&edge.host("iqueue"), TOKEN_COOKIE), None);
+    let line = edge.audit(1).into_iter().find(|line| line["event"] == "logout").unwrap();
+    assert_eq!((line["user"].as_str(), line["reason"].as_str()), (Some("ada"), Some("store_away")));
+    memcached.thaw();
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::sessions::{
-    CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
 };
 
 pub struct Away;
@@ -31,10 +31,10 @@ impl SessionStore for Away {
     async fn redeem_ticket(&self, _: &TicketKey, _: Duration) -> Result<Redemption, StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn add_failure(&self, _: &CounterKey, _: Duration) -> Result<u64, StoreError> {
+    async fn add_failure(&self, _: &CounterKey, _: Duration) -> Result<Count, StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn take_back_failure(&self, _: &CounterKey) -> Result<(), StoreError> {
+    async fn take_back_failure(&self, _: &CounterKey, _: &Count) -> Result<(), StoreError> {
         Err(StoreError::TimedOut)
     }
     async fn forget_failures(&self, _: &CounterKey) -> Result<(), StoreError> {

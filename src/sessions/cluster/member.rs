@@ -69,6 +69,12 @@ pub trait Member: Send + Sync + 'static {
     /// How long the server has given no answer; zero while it does.
     fn silent_for(&self) -> Duration;
 
+    /// Whether the last look-up found no answer.
+    fn is_failing(&self) -> bool;
+
+    /// Whether look-ups have failed several times in a row, so that the server is left alone for now.
+    fn is_resting(&self) -> bool;
+
     /// Begins a look through all that the server holds. Asks nothing yet.
     fn survey(&self) -> Self::Survey;
 }

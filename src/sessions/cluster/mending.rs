@@ -1,7 +1,9 @@
 //! What is done behind the back of a request so that all servers come to know the same: copies for servers that
 //! lost theirs, tombstones for servers that were not there when a session ended.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -37,18 +39,54 @@ pub struct Mending {
     pauses: Pauses,
     metrics: StoreMetrics,
     places: Arc<Semaphore>,
-    debts: Arc<Semaphore>,
+    debts: Arc<Debts>,
+}
+
+/// Ends that servers have not heard of, by session with the number of those servers: at most [`OWED`] in all.
+#[derive(Default)]
+struct Debts {
+    owed: Mutex<HashMap<SessionKey, usize, ahash::RandomState>>,
+    /// The sum of them, for those who need not lock in good times.
+    count: AtomicUsize,
+}
+
+impl Debts {
+    /// Whether there was room for one more.
+    fn add(&self, key: &SessionKey) -> bool {
+        let mut owed = self.owed();
+        let count = self.count.load(Ordering::Relaxed);
+        if count >= OWED {
+            return false;
+        }
+        *owed.entry(key.clone()).or_default() += 1;
+        self.count.store(count + 1, Ordering::Release);
+        true
+    }
+
+    fn settle(&self, key: &SessionKey) {
+        let mut owed = self.owed();
+        if let Some(servers) = owed.get_mut(key) {
+            *servers -= 1;
+            if *servers == 0 {
+                owed.remove(key);
+            }
+            self.count.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn has(&self, key: &SessionKey) -> bool {
+        self.count.load(Ordering::Acquire) != 0 && self.owed().contains_key(key)
+    }
+
+    /// Nothing panics under the lock.
+    fn owed(&self) -> MutexGuard<'_, HashMap<SessionKey, usize, ahash::RandomState>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Mending {
     pub fn new(clock: Clock, pauses: Pauses, metrics: StoreMetrics) -> Self {
-        Self {
-            clock,
-            pauses,
-            metrics,
-            places: Arc::new(Semaphore::new(UNDER_WAY)),
-            debts: Arc::new(Semaphore::new(OWED)),
-        }
+        Self { clock, pauses, metrics, places: Arc::new(Semaphore::new(UNDER_WAY)), debts: Arc::default() }
     }
 
     /// Gives a session to a server that should have it. It is added, so what the server has learnt meanwhile
@@ -78,12 +116,18 @@ impl Mending {
         });
     }
 
+    /// Whether some server has yet to hear of the end of a session.
+    pub fn owes(&self, key: &SessionKey) -> bool {
+        self.debts.has(key)
+    }
+
     /// Tells a server that is away, as soon as it is back, of a session that has ended.
     pub fn owe<M: Member>(&self, seat: Arc<Seat<M>>, key: &SessionKey, tombstone: Tombstone) {
-        let Ok(debt) = Arc::clone(&self.debts).try_acquire_owned() else {
+        if !self.debts.add(key) {
             log::warn!("session store {}: too many ended sessions to tell it of; some it will not hear of", seat.name);
             return;
-        };
+        }
+        let debts = Arc::clone(&self.debts);
         let (key, clock, owed) = (key.clone(), self.clock.clone(), self.metrics.tombstones_owed.clone());
         let Pauses { first, longest } = self.pauses;
         owed.inc();
@@ -102,7 +146,7 @@ impl Mending {
                 }
             }
             owed.dec();
-            drop(debt);
+            debts.settle(&key);
         });
     }
 }

@@ -87,6 +87,11 @@ impl Breaker {
         }
     }
 
+    /// Whether the last exchange failed.
+    pub fn is_failing(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether the last exchange failed and was not the first to.
     pub fn is_resting(&self) -> bool {
         rest_after(self.failures.load(Ordering::Relaxed)).is_some()

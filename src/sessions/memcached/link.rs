@@ -74,6 +74,16 @@ impl<Q: Question> Link<Q> {
         self.breaker.failing_for(Instant::now())
     }
 
+    /// Whether the last exchange failed.
+    pub fn is_failing(&self) -> bool {
+        self.breaker.is_failing()
+    }
+
+    /// Whether the last ones did, several in a row.
+    pub fn is_resting(&self) -> bool {
+        self.breaker.is_resting()
+    }
+
     /// Answers by `deadline`, whatever the server does.
     pub async fn ask(&self, question: Q, deadline: Instant) -> Result<Q::Answer, StoreError> {
         if !self.breaker.admits(Instant::now) {

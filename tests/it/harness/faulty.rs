@@ -23,6 +23,8 @@ pub enum Fault {
     Garbage,
     /// Each answer comes long after its asker's deadline, whole and true.
     Late,
+    /// The next answer comes long after its asker's deadline; all behind it as they are.
+    LateOnce,
     /// To each look-up a true answer, of another key, from whichever connection.
     Swapped,
     /// No answer.
@@ -117,6 +119,11 @@ async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, asked: Ar
             Fault::Cut => said[..read / 2].to_vec(),
             Fault::Garbage => b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
             Fault::Late => {
+                tokio::time::sleep(DELAY).await;
+                said.to_vec()
+            }
+            Fault::LateOnce => {
+                *shared.fault.lock().unwrap() = Fault::None;
                 tokio::time::sleep(DELAY).await;
                 said.to_vec()
             }

@@ -48,8 +48,16 @@ impl Memcached {
         }
     }
 
+    /// None of its threads answers any more when this returns.
     pub fn freeze(&self) {
-        signal(self.child.as_ref().unwrap(), "STOP");
+        let child = self.child.as_ref().unwrap();
+        signal(child, "STOP");
+        let tasks = format!("/proc/{}/task", child.id());
+        let is_stopped = |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        eventually("all its threads have stopped", || {
+            let mut threads = std::fs::read_dir(&tasks).unwrap().map(|thread| thread.unwrap().path().join("stat"));
+            threads.all(|stat| std::fs::read_to_string(stat).is_ok_and(is_stopped))
+        });
     }
 
     pub fn thaw(&self) {
@@ -63,13 +71,16 @@ impl Memcached {
 
     /// The keys that begin with a prefix and have not expired.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
+        self.keys_of(prefix).into_iter().filter(|key| !self.value(key).is_empty()).collect()
+    }
+
+    fn keys_of(&self, prefix: &str) -> Vec<String> {
         // The crawler passes over what is in use at that moment.
         let mut dumped: Vec<String> = (0..5).flat_map(|_| self.lines("lru_crawler metadump all")).collect();
         dumped.sort_unstable();
         dumped.dedup_by(|a, b| a.split(' ').next() == b.split(' ').next());
         let keys = dumped.iter().filter_map(|line| line.strip_prefix("key=")?.split(' ').next());
-        let keys = keys.map(|key| key.replace("%3A", ":")).filter(|key| key.starts_with(prefix));
-        keys.filter(|key| !self.value(key).is_empty()).collect()
+        keys.map(|key| key.replace("%3A", ":")).filter(|key| key.starts_with(prefix)).collect()
     }
 
     /// One of the server's own figures.
@@ -93,8 +104,24 @@ impl Memcached {
         BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END").collect()
     }
 
+    /// The values under keys that begin with a prefix, byte for byte.
+    pub fn raw_values(&self, prefix: &str) -> Vec<Vec<u8>> {
+        use std::io::{BufRead, BufReader, Read, Write};
+        let value = |key: &String| {
+            let stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
+            (&stream).write_all(format!("get {key}\r\n").as_bytes()).unwrap();
+            let (mut reader, mut line) = (BufReader::new(stream), String::new());
+            reader.read_line(&mut line).unwrap();
+            let length = line.trim().rsplit(' ').next().and_then(|length| length.parse().ok()).unwrap_or(0);
+            let mut value = vec![0; length];
+            reader.read_exact(&mut value).unwrap();
+            value
+        };
+        self.keys_of(prefix).iter().map(value).collect()
+    }
+
     /// Empty when there is no such key.
-    fn value(&self, key: &str) -> String {
+    pub fn value(&self, key: &str) -> String {
         self.lines(&format!("get {key}")).into_iter().nth(1).unwrap_or_default()
     }
 

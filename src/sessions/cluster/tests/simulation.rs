@@ -246,6 +246,15 @@ impl Member for Simulated {
         Duration::ZERO
     }
 
+    fn is_failing(&self) -> bool {
+        self.world.with(|state| state.cut[self.edge][self.server])
+    }
+
+    /// Never, so that each look-up that fails is tried once more.
+    fn is_resting(&self) -> bool {
+        false
+    }
+
     fn survey(&self) -> Survey {
         Survey { server: self.clone(), after: String::new() }
     }

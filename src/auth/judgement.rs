@@ -1,0 +1,62 @@
+//! What follows from token, directory, fingerprint and store: pure, so that it can be read on one page.
+
+use std::sync::Arc;
+
+use super::Demand;
+use super::token::{Claims, Verified};
+use super::verdict::{Assurance, Reason, Source, is_revoked, lacks};
+use crate::sessions::{Fingerprint, SessionRecord, StoreError};
+use crate::users::UserState;
+
+/// How a session stands.
+#[derive(Debug)]
+pub enum Standing {
+    Lives(SessionRecord),
+    Gone,
+    /// The store did not say, and no policy says it instead.
+    Unknown(StoreError),
+    /// A policy says it, and with which fingerprint if it knows.
+    Vouched {
+        assurance: Assurance,
+        fingerprint: Option<Fingerprint>,
+    },
+}
+
+/// Everything that is known of a request's sender without the store.
+pub struct Evidence {
+    pub verified: Arc<Verified>,
+    pub source: Source,
+    pub fingerprint: Fingerprint,
+    /// The directory's latest word, where it differs from the token's.
+    pub state: Option<Arc<UserState>>,
+    /// Why the user may not pass, though the session lives.
+    pub refusal: Option<Reason>,
+}
+
+/// What token and directory come to for a route.
+pub fn refusal(claims: &Claims, state: Option<&UserState>, demand: &Demand<'_>) -> Option<Reason> {
+    if state.is_some_and(|state| is_revoked(state, claims)) {
+        return Some(Reason::Revoked);
+    }
+    let (services, roles) = state.map_or((&claims.services, &claims.roles), |state| (&state.services, &state.roles));
+    lacks(services, roles, demand.service, demand.access)
+}
+
+/// The second half, once it is known how the session stands. Pure. What a refusal is told to be for is the first of
+/// these: store, session, revocation, browser, registration and role.
+pub fn judge(evidence: &Evidence, standing: &Standing) -> Result<Assurance, Reason> {
+    let (assurance, bound_to) = match standing {
+        Standing::Unknown(error) => return Err(Reason::StoreAway(error.clone())),
+        Standing::Gone => return Err(Reason::NoSession),
+        // A session of that id, but another's: as good as none.
+        Standing::Lives(record) if record.user != evidence.verified.claims().sub => return Err(Reason::NoSession),
+        Standing::Lives(record) => (Assurance::Session, Some(record.fingerprint)),
+        Standing::Vouched { assurance, fingerprint } => (*assurance, *fingerprint),
+    };
+    match &evidence.refusal {
+        Some(Reason::Revoked) => Err(Reason::Revoked),
+        _ if bound_to.is_some_and(|bound_to| bound_to != evidence.fingerprint) => Err(Reason::OtherBrowser),
+        Some(reason) => Err(reason.clone()),
+        None => Ok(assurance),
+    }
+}
