@@ -37,6 +37,8 @@ pub const MOST_RETRIES: usize = 10;
 
 /// Servers that one cluster may have; each costs every edge five connections.
 pub const MOST_SERVERS: usize = 64;
+/// Former lists of servers that are asked as well: a change beyond that forgets the oldest.
+pub const MOST_FORMER: usize = 8;
 /// Copies of a session; each costs every request a look-up.
 pub const MOST_COPIES: usize = 3;
 
@@ -145,6 +147,8 @@ pub enum Sessions {
     },
     Memcached {
         servers: Vec<MemcachedServer>,
+        /// Lists that other machines have, or had before.
+        former: Vec<Vec<MemcachedServer>>,
         /// How many of them each session lies on.
         copies: usize,
         timeout: Duration,

@@ -9,6 +9,7 @@ mod caller;
 mod check;
 mod establish;
 pub mod frames;
+mod history;
 mod http2;
 mod intake;
 pub(crate) mod keep_alive;
@@ -53,6 +54,7 @@ use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::users::clerk::Clerk;
 use api::{Api, Token};
+use history::History;
 use listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
 use seats::{Patience, Seats};
 
@@ -119,6 +121,8 @@ impl Edge {
         let suppressed = metrics.operation.audit_events_suppressed.clone();
         let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log", Duration::ZERO)?, suppressed));
         let store = outside::session_store(&config.sessions, &clock, &metrics)?;
+        let former = History::of(&config, file).take_up(&config, clock.now());
+        store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
         let directory = outside::open_users(&config, &clock)?;
         let lasting = Lasting {
             store: Arc::clone(&store.sessions),
@@ -126,7 +130,7 @@ impl Edge {
             seen: Arc::default(),
             streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
             rates: Arc::default(),
-            users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock)?),
+            users: Arc::new(outside::watch_users(&config, Arc::clone(&directory))?),
             logins: Arc::new(outside::login_pool(&config, directory)?),
             clock,
             metrics,

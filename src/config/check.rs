@@ -17,7 +17,9 @@ use std::time::Duration;
 use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
-use super::{Config, Log, LogTarget, MOST_COPIES, MOST_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users};
+use super::{
+    Config, Log, LogTarget, MOST_COPIES, MOST_FORMER, MOST_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users,
+};
 
 /// `directory` is where relative paths begin: the configuration file's own.
 pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
@@ -105,7 +107,8 @@ impl Check<'_> {
                 Sessions::Memory { capacity }
             }
             file::SessionStore::Memcached => {
-                let servers = self.memcached_servers(&sessions.memcached.servers);
+                let servers = self.memcached_servers("sessions.memcached.servers", &sessions.memcached.servers);
+                let former = self.former_servers(&sessions.memcached.former);
                 let copies = sessions.memcached.copies.unwrap_or(1);
                 if !(1..=MOST_COPIES).contains(&copies) || copies > servers.len().max(1) {
                     self.fault(
@@ -115,14 +118,22 @@ impl Check<'_> {
                     );
                 }
                 let timeout = time(sessions.memcached.timeout, Duration::from_millis(50));
-                Sessions::Memcached { servers, copies, timeout }
+                Sessions::Memcached { servers, former, copies, timeout }
             }
         }
     }
 
+    fn former_servers(&mut self, written: &[Vec<file::MemcachedServer>]) -> Vec<Vec<MemcachedServer>> {
+        let key = "sessions.memcached.former";
+        if written.len() > MOST_FORMER {
+            self.fault(key, format!("{} lists", written.len()), format!("name the last {MOST_FORMER} at most"));
+        }
+        let list = |(at, list): (usize, &Vec<_>)| self.memcached_servers(&format!("{key}[{at}]"), list);
+        written.iter().enumerate().map(list).collect()
+    }
+
     /// Where they lead is looked at later, with the other things outside.
-    fn memcached_servers(&mut self, written: &[file::MemcachedServer]) -> Vec<MemcachedServer> {
-        let key = "sessions.memcached.servers";
+    fn memcached_servers(&mut self, key: &str, written: &[file::MemcachedServer]) -> Vec<MemcachedServer> {
         if !(1..=MOST_SERVERS).contains(&written.len()) {
             let remedy =
                 format!("name 1 to {MOST_SERVERS}, such as [\"127.0.0.1:11211\"] or [\"unix:///run/memcached.sock\"]");

@@ -222,6 +222,7 @@ pub struct Memory {
 #[serde(default)]
 pub struct Memcached {
     pub servers: Vec<MemcachedServer>,
+    pub former: Vec<Vec<MemcachedServer>>,
     pub copies: Option<usize>,
     pub timeout: Option<Time>,
 }

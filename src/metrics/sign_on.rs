@@ -60,6 +60,8 @@ pub struct StoreMetrics {
     pub batch_size: Histogram,
     /// Ended sessions that a server which is away has not heard of.
     pub tombstones_owed: IntGauge,
+    /// Look-ups that no more than half of a session's servers answered.
+    pub minority: IntCounter,
 }
 
 impl SignOnMetrics {
@@ -146,6 +148,13 @@ impl StoreMetrics {
                 "session_store_tombstones_owed",
                 "Ended sessions that a server which is away has still to hear of",
             )?,
+            minority: make
+                .counters(
+                    "session_store_minority_total",
+                    "Look-ups of sessions that half of their servers or more did not answer",
+                    &[],
+                )?
+                .with_label_values::<&str>(&[]),
         })
     }
 }

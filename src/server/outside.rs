@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::{Config, MemcachedServer as Listed, Sessions, Users};
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::sessions::SessionStore;
-use crate::sessions::cluster::{Cluster, Server};
+use crate::sessions::cluster::{Cluster, Former, Server};
 use crate::sessions::memcached::{BadServer, MemcachedServer, Settings};
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::observed::Observed;
@@ -42,7 +42,7 @@ pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> R
             let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
             alone(Arc::new(Observed::new(WithoutSessions::new(memory), "none", metrics)))
         }
-        Sessions::Memcached { servers, copies, timeout } => {
+        Sessions::Memcached { servers, copies, timeout, .. } => {
             let connect = |server: &Server| connect(server, *timeout, metrics);
             let cluster = Cluster::new(&listed(servers), *copies, clock.clone(), metrics, connect)
                 .map_err(|error| StartError::Store(error.to_string()))?;
@@ -56,19 +56,37 @@ impl Store {
     /// Takes up another list of servers. Whether sessions are kept on servers at all cannot change in place, nor
     /// can the timeout of those that stay.
     pub fn rearrange(&self, config: &Config, metrics: &Metrics) -> Result<(), BadServer> {
-        let (Some(cluster), Sessions::Memcached { servers, copies, timeout }) = (&self.cluster, &config.sessions)
+        let (Some(cluster), Sessions::Memcached { servers, copies, timeout, .. }) = (&self.cluster, &config.sessions)
         else {
             return Ok(());
         };
         let metrics = &metrics.sign_on.store;
-        let longest_idle = config.services.iter().map(|service| service.idle_timeout).max().unwrap_or_default();
-        cluster.rearrange(&listed(servers), *copies, longest_idle.max(SHORTEST_KEEP), |server| {
-            connect(server, *timeout, metrics)
-        })
+        let connect = |server: &Server| connect(server, *timeout, metrics);
+        cluster.rearrange(&listed(servers), *copies, keep(config), connect)
+    }
+
+    /// Has former lists asked as well: those that this machine has had (`recorded`) and those that the configuration
+    /// names.
+    pub fn remember(&self, config: &Config, recorded: &[Former], metrics: &Metrics) -> Result<(), BadServer> {
+        let (Some(cluster), Sessions::Memcached { former, copies, timeout, .. }) = (&self.cluster, &config.sessions)
+        else {
+            return Ok(());
+        };
+        let metrics = &metrics.sign_on.store;
+        let named =
+            former.iter().map(|servers| Former { servers: listed(servers), copies: *copies, keep: keep(config) });
+        let all: Vec<Former> = recorded.iter().cloned().chain(named).collect();
+        cluster.remember(&all, |server| connect(server, *timeout, metrics))
     }
 }
 
-fn listed(servers: &[Listed]) -> Vec<Server> {
+/// How long the places of a former list are asked: as long as a session that lies there may idle.
+pub fn keep(config: &Config) -> Duration {
+    let longest_idle = config.services.iter().map(|service| service.idle_timeout).max().unwrap_or_default();
+    longest_idle.max(SHORTEST_KEEP)
+}
+
+pub fn listed(servers: &[Listed]) -> Vec<Server> {
     servers.iter().map(|server| Server { name: server.address.clone(), weight: server.weight }).collect()
 }
 
@@ -90,7 +108,7 @@ pub fn login_pool(config: &Config, directory: Arc<SqliteDirectory>) -> Result<Lo
     LoginPool::start(directory, limits).map_err(StartError::Runtime)
 }
 
-pub fn watch_users(config: &Config, directory: Arc<SqliteDirectory>, clock: &Clock) -> Result<Watch, StartError> {
+pub fn watch_users(config: &Config, directory: Arc<SqliteDirectory>) -> Result<Watch, StartError> {
     let Users::Sqlite { refresh, .. } = &config.users;
-    Watch::start(directory, clock.clone(), config.sentry.token.lifetime, *refresh).map_err(StartError::Runtime)
+    Watch::start(directory, *refresh).map_err(StartError::Runtime)
 }

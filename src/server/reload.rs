@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::api::Token;
+use super::history::History;
 use super::{Edge, check};
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{Loaded, Snapshot};
@@ -41,9 +42,10 @@ impl Edge {
             log::error!("TLS stays as it is: {error}");
         }
         self.snapshot.store(Arc::new(snapshot));
-        if let Err(error) = self.store.rearrange(&config, &self.lasting.metrics) {
+        match self.store.rearrange(&config, &self.lasting.metrics) {
+            Ok(()) => drop(History::of(&config, &self.file).take_up(&config, self.lasting.clock.now())),
             // Its addresses were looked at above, so this cannot be.
-            log::error!("the session store keeps its servers: {error}");
+            Err(error) => log::error!("the session store keeps its servers: {error}"),
         }
         Ok(needs_restart(&self.started_with, &config))
     }
@@ -53,7 +55,7 @@ impl Edge {
 fn what_stays(sessions: &Sessions) -> Sessions {
     match sessions {
         Sessions::Memcached { timeout, .. } => {
-            Sessions::Memcached { servers: Vec::new(), copies: 1, timeout: *timeout }
+            Sessions::Memcached { servers: Vec::new(), former: Vec::new(), copies: 1, timeout: *timeout }
         }
         others => others.clone(),
     }

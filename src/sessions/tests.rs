@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CounterKey, Fingerprint, Found, Redemption, SessionId, SessionKey, SessionRecord, SessionStore, TicketId, TicketKey,
+    Count, CounterKey, Fingerprint, Found, Redemption, SessionId, SessionKey, SessionRecord, SessionStore, TicketId,
+    TicketKey,
 };
 use crate::clock::{Clock, UnixTime};
 
@@ -230,27 +231,27 @@ pub async fn failures_are_counted_up_and_taken_back(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = counter();
     for count in 1..=12 {
-        assert_eq!(one.add_failure(&key, LONG).await, Ok(count));
+        assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(count));
     }
     // From two digits to one: a server may keep the width of the number and pad it.
     for _ in 0..4 {
-        other.take_back_failure(&key).await.unwrap();
+        other.take_back_failure(&key, &Count::default()).await.unwrap();
     }
-    assert_eq!(one.add_failure(&key, LONG).await, Ok(9));
+    assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(9));
     other.forget_failures(&key).await.unwrap();
-    assert_eq!(one.add_failure(&key, LONG).await, Ok(1));
+    assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
     for _ in 0..3 {
-        other.take_back_failure(&key).await.unwrap();
+        other.take_back_failure(&key, &Count::default()).await.unwrap();
     }
-    assert_eq!(one.add_failure(&key, LONG).await, Ok(1), "never below zero");
+    assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(1), "never below zero");
 }
 
 pub async fn taking_back_from_nothing_makes_no_counter(subject: &impl Subject) {
     let [store, _] = subject.edges();
     let key = counter();
-    store.take_back_failure(&key).await.unwrap();
+    store.take_back_failure(&key, &Count::default()).await.unwrap();
     store.forget_failures(&key).await.unwrap();
-    assert_eq!(store.add_failure(&key, LONG).await, Ok(1));
+    assert_eq!(store.add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
 }
 
 pub async fn no_addition_of_50_at_once_is_lost(subject: &impl Subject) {
@@ -258,7 +259,7 @@ pub async fn no_addition_of_50_at_once_is_lost(subject: &impl Subject) {
     let mut tasks = tokio::task::JoinSet::new();
     for store in edges.iter().cycle().take(50) {
         let (store, key) = (store.clone(), key.clone());
-        tasks.spawn(async move { store.add_failure(&key, LONG).await.unwrap() });
+        tasks.spawn(async move { store.add_failure(&key, LONG).await.unwrap().count });
     }
     let mut counts = tasks.join_all().await;
     counts.sort_unstable();
@@ -285,7 +286,7 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
     assert_eq!(store.record_access(&rewritten, later, LONG).await, Ok(true));
     store.redeem_ticket(&used, SHORT).await.unwrap();
     store.redeem_ticket(&remembered, LONG).await.unwrap();
-    assert_eq!(store.add_failure(&key, LONG).await, Ok(2), "the window is the first addition's");
+    assert_eq!(store.add_failure(&key, LONG).await.map(|it| it.count), Ok(2), "the window is the first addition's");
 
     // Half a second more than memcached's clock, which ticks once a second, can be behind.
     subject.pass(SHORT + Duration::from_millis(500)).await;
@@ -296,7 +297,7 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
     assert_eq!(store.redeem_ticket(&unredeemed, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&used, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&remembered, LONG).await.unwrap(), Redemption::Replayed);
-    assert_eq!(store.add_failure(&key, LONG).await, Ok(1));
+    assert_eq!(store.add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
 }
 
 pub async fn living_sessions_are_listed_and_nothing_else(subject: &impl Subject) {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey};
+use super::{
+    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+};
 use crate::clock::UnixTime;
 
 /// Forwards tickets and counters, and forgets sessions.
@@ -46,12 +48,12 @@ impl<S: SessionStore> SessionStore for WithoutSessions<S> {
         self.0.redeem_ticket(key, remember).await
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         self.0.add_failure(key, window).await
     }
 
-    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.0.take_back_failure(key).await
+    async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
+        self.0.take_back_failure(key, counted).await
     }
 
     async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {

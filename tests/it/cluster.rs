@@ -215,3 +215,77 @@ fn a_server_that_stays_away_is_left_alone_and_that_is_counted() {
     });
     assert_eq!(scene.edges[0].metric("sentry_edge_session_store_up", &labels), 0.0);
 }
+
+#[test]
+fn an_edge_that_is_started_with_another_list_sends_nobody_to_the_login() {
+    let origins = [greeting(), greeting()];
+    // The lists by their servers' numbers, one after the other, and the copies with each.
+    let stories: [&[(&[usize], usize)]; 4] = [
+        &[(&[0, 1], 1), (&[1, 2, 3], 1)],
+        &[(&[0, 1], 1), (&[2, 3], 2)],
+        &[(&[0, 1, 2], 2), (&[1, 2, 3], 1), (&[3], 1)],
+        &[(&[0, 1], 1), (&[1, 2, 3], 1), (&[0, 1], 1)],
+    ];
+    for lists in stories {
+        for reloads_first in [false, true] {
+            let memcacheds: Vec<Memcached> = (0..4).map(|_| memcached()).collect();
+            let of = |(numbers, copies): &(&[usize], usize)| {
+                sessions(&numbers.iter().map(|number| &memcacheds[*number]).collect::<Vec<_>>(), *copies, "1s")
+            };
+            let mut edge = builder(&origins).sessions(&of(&lists[0])).start();
+            let sign_in = |_| {
+                let mut browser = edge.client();
+                browser.sign_in(&edge.url("iqueue", "/"), "ada", PASSWORD);
+                browser
+            };
+            let mut browsers: Vec<Client> = (0..20).map(sign_in).collect();
+            let mut left = browsers.pop().unwrap();
+            assert_eq!(left.clone().open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
+            for pair in lists.windows(2) {
+                if reloads_first {
+                    edge.reload_with(|yaml| yaml.replace(&of(&pair[0]), &of(&pair[1])));
+                } else {
+                    let file = edge.folder.path().join("edge.yaml");
+                    let yaml = std::fs::read_to_string(&file).unwrap().replace(&of(&pair[0]), &of(&pair[1]));
+                    std::fs::write(&file, yaml).unwrap();
+                }
+                edge.restart();
+            }
+            let to_the_login = browsers
+                .iter_mut()
+                .filter_map(|browser| {
+                    browser.move_to(edge.address());
+                    let answer = browser.open(&edge.url("iqueue", "/"));
+                    (answer.status != 200).then_some(answer.status)
+                })
+                .count();
+            assert_eq!(to_the_login, 0, "{lists:?}, reloaded first: {reloads_first}: of 19 users");
+            left.move_to(edge.address());
+            assert_eq!(left.open(&edge.url("iqueue", "/")).status, 302, "{lists:?}: whoever left stays out");
+        }
+    }
+}
+
+#[test]
+fn an_edge_on_a_new_machine_is_told_the_former_lists_by_its_configuration() {
+    let origins = [greeting(), greeting()];
+    let memcacheds: Vec<Memcached> = (0..4).map(|_| memcached()).collect();
+    let of = |numbers: &[usize]| numbers.iter().map(|number| &memcacheds[*number]).collect::<Vec<_>>();
+    let old = builder(&origins).sessions(&sessions(&of(&[0, 1]), 1, "1s")).start();
+    let browsers: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut browser = old.client();
+            browser.sign_in(&old.url("iqueue", "/"), "ada", PASSWORD);
+            browser
+        })
+        .collect();
+    let former: Vec<String> = of(&[0, 1]).iter().map(|server| format!("\"{}\"", server.address())).collect();
+    let with_former =
+        sessions(&of(&[1, 2, 3]), 1, "1s").replace("copies:", &format!("former: [[{}]], copies:", former.join(", ")));
+    let new = builder(&origins).sessions(&with_former).start();
+    for browser in &browsers {
+        let mut browser = browser.clone();
+        browser.move_to(new.address());
+        assert_eq!(browser.open(&new.url("iqueue", "/")).status, 200);
+    }
+}

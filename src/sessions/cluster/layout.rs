@@ -25,6 +25,15 @@ pub struct Server {
     pub weight: u32,
 }
 
+/// A list that was in use before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    pub servers: Vec<Server>,
+    pub copies: usize,
+    /// For how long yet what lies there is asked for.
+    pub keep: Duration,
+}
+
 /// A server with its watcher.
 pub struct Seat<M> {
     pub name: String,
@@ -38,15 +47,15 @@ pub struct Layout<M> {
     ring: Ring,
     copies: usize,
     /// The last one first. They have no former ones themselves.
-    former: Vec<Former<M>>,
+    former: Vec<Before<M>>,
 }
 
-struct Former<M> {
+struct Before<M> {
     layout: Arc<Layout<M>>,
     until: Instant,
 }
 
-impl<M> Clone for Former<M> {
+impl<M> Clone for Before<M> {
     fn clone(&self) -> Self {
         Self { layout: Arc::clone(&self.layout), until: self.until }
     }
@@ -101,9 +110,42 @@ impl<M: Member> Layout<M> {
         let mut next = Self::of(servers, copies, seats.collect::<Result<_, E>>()?);
         if sorted(&self.servers) != sorted(servers) || self.copies > copies {
             let layout = Arc::new(Self::of(&self.servers, self.copies, self.seats.clone()));
-            next.former.push(Former { layout, until: now + keep });
+            next.former.push(Before { layout, until: now + keep });
         }
         next.former.extend(self.former.iter().filter(|former| now < former.until).cloned());
+        next.former.truncate(MOST_FORMER);
+        Ok(next)
+    }
+
+    /// This layout with others before it, the last one first. Those that say nothing new of where a key may lie are
+    /// left out.
+    pub fn after<E>(
+        &self,
+        former: &[Former],
+        metrics: &StoreMetrics,
+        mut connect: impl FnMut(&Server) -> Result<M, E>,
+        now: Instant,
+    ) -> Result<Self, E> {
+        let mut seats = self.everybody(now);
+        let mut next = Self::of(&self.servers, self.copies, self.seats.clone());
+        next.former = self.former.clone();
+        for Former { servers, copies, keep } in former {
+            let says_the_same = |layout: &Self| sorted(&layout.servers) == sorted(servers) && *copies <= layout.copies;
+            if says_the_same(&next) || next.former.iter().any(|before| says_the_same(&before.layout)) {
+                continue;
+            }
+            let mut seat = |server: &Server| match seats.iter().find(|seat| seat.name == server.name) {
+                Some(seat) => Ok(Arc::clone(seat)),
+                None => {
+                    let seat = Seat::new(server, connect(server)?, metrics);
+                    seats.push(Arc::clone(&seat));
+                    Ok(seat)
+                }
+            };
+            let seats_then = servers.iter().map(&mut seat).collect::<Result<_, E>>()?;
+            let layout = Arc::new(Self::of(servers, *copies, seats_then));
+            next.former.push(Before { layout, until: now + *keep });
+        }
         next.former.truncate(MOST_FORMER);
         Ok(next)
     }

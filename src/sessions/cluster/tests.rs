@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use self::simulation::{Simulated, World};
 use super::*;
 use crate::metrics::Metrics;
+use crate::sessions::Held;
 use crate::sessions::tests::{LONG, counter, record, session, ticket, until};
 
 const EDGES: usize = 2;
@@ -276,10 +277,10 @@ async fn a_counter_goes_on_elsewhere_while_its_server_is_away() {
         world.cut(0, server, true);
         for _ in 0..50 {
             let key = counter();
-            assert_eq!(edges[0].add_failure(&key, LONG).await, Ok(1));
-            assert_eq!(edges[0].add_failure(&key, LONG).await, Ok(2), "it stays where it went");
+            assert_eq!(edges[0].add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
+            assert_eq!(edges[0].add_failure(&key, LONG).await.map(|it| it.count), Ok(2), "it stays where it went");
             edges[0].forget_failures(&key).await.unwrap();
-            assert_eq!(edges[0].add_failure(&key, LONG).await, Ok(1));
+            assert_eq!(edges[0].add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
         }
         world.heal();
     }
@@ -367,5 +368,48 @@ async fn a_ticket_that_was_issued_before_the_servers_changed_is_good_after() {
     for key in &keys {
         assert!(cluster.redeem_ticket(key, LONG).await.unwrap() == Redemption::Won(b"a token".to_vec()));
         assert!(cluster.redeem_ticket(key, LONG).await.unwrap() == Redemption::Replayed);
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_taken_from_the_server_that_counted_it() {
+    for seed in 0..200 {
+        let world = World::new(seed, EDGES, SERVERS, 0);
+        let (edges, key) = (edges(&world, 1), counter());
+        let add = async |edge: usize| edges[edge].add_failure(&key, LONG).await.unwrap();
+        // A failure that stays, where the counter lies.
+        let stays = add(0).await;
+        let first: usize = stays.server.as_deref().unwrap().parse().unwrap();
+        world.cut(0, first, true);
+        let elsewhere = add(0).await;
+        assert_ne!(elsewhere.server, stays.server, "seed {seed}");
+        world.heal();
+        edges[0].take_back_failure(&key, &elsewhere).await.unwrap();
+        assert_eq!(add(1).await.count, 2, "seed {seed}: the one that stays still counts");
+        let own = add(1).await;
+        world.cut(1, first, true);
+        assert!(edges[1].take_back_failure(&key, &own).await.is_err(), "seed {seed}: no other is asked instead");
+        world.cut(0, first, true);
+        assert_eq!(add(0).await.count, 1, "seed {seed}: nothing was taken from the other, and nothing left there");
+        world.heal();
+        edges[0].forget_failures(&key).await.unwrap();
+        assert_eq!(add(0).await.count, 1, "seed {seed}");
+        world.cut(0, first, true);
+        assert_eq!(add(0).await.count, 1, "seed {seed}: a right password forgets both");
+    }
+}
+
+#[tokio::test]
+async fn what_no_majority_of_servers_has_judged_is_counted() {
+    for (copies, cut, counted) in [(1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 0), (3, 2, 1)] {
+        let world = World::new(7, EDGES, SERVERS, 0);
+        // Other tests count on the common ones.
+        let metrics = Metrics::new("test").unwrap().sign_on.store;
+        let edge = Cluster::new(&servers(copies), copies, Clock::default(), &metrics, connect(&world, 0)).unwrap();
+        let key = session();
+        edge.insert(&key, &record("ada"), LONG).await.unwrap();
+        (0..cut).for_each(|server| world.cut(0, server, true));
+        edge.find(&key, None).await.unwrap();
+        assert_eq!(metrics.minority.get(), counted, "{copies} copies, {cut} cut");
     }
 }

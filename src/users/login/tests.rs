@@ -362,6 +362,7 @@ fn every_refusal_computes_the_same_whatever_kind_of_hash_its_user_has() {
                 services: vec![],
                 roles: vec![],
                 created: UnixTime::default(),
+                change: 0,
             };
             directory.users.lock().unwrap().insert(known, (user, hash.clone()));
         }
