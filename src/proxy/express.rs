@@ -192,7 +192,7 @@ impl Express {
             return Err(error);
         }
         if exchange.upstream_in_doubt || destination(exchange)?.0.is_private() {
-            // Whoever had it next might be taken for this client, or be given what was meant for it.
+            // The next request on it might be taken for one of this client, or get a response that was for it.
             return Ok(());
         }
         if let Some(link) = application.into_kept().await {

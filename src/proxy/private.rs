@@ -1,5 +1,5 @@
 //! Authentication of connections: NTLM, and Negotiate with most servers, authenticate the connection and not the request
-//! (RFC 4559 §6), so that whoever uses an upstream connection next is taken for the one who signed in on it.
+//! (RFC 4559 §6), so that the next request on an upstream connection is taken for one of the user who signed in on it.
 //!
 //! Such a connection belongs to one client. Three things make it so, on both request paths:
 //! - A request with such credentials goes out on a connection of its client's own, and so do all later requests on the
@@ -9,7 +9,8 @@
 //! - The fast path takes neither, and does not keep the connection on which the challenge came.
 //!
 //! On Pingora's pool the owner is a part of the key. A connection that went back under the shared key before its server
-//! was known is not used again: that key is not asked for any more, and `connected` refuses what was taken meanwhile.
+//! was known is not used again: no request looks under that key any more, and `check_shared` refuses a connection that was
+//! taken from there meanwhile.
 
 use http::{HeaderMap, HeaderName, header};
 use pingora::{Error, ErrorType, Result};
@@ -29,7 +30,7 @@ const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::PROXY_AUTHO
 const CHALLENGES: [HeaderName; 2] = [header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE];
 
 /// Whether the value of a field of these names such a scheme, alone or in a list of challenges. Any token counts, also
-/// one that stands in a parameter: one too many costs a connection, and one too few a person's identity.
+/// one in a parameter: a false match costs a connection, a missed one shares a user's identity.
 pub fn names_scheme(value: &[u8]) -> bool {
     value.split(|byte| !is_token(byte)).any(|token| SCHEMES.iter().any(|scheme| token.eq_ignore_ascii_case(scheme)))
 }

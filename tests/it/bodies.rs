@@ -15,7 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
-use crate::harness::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, Wire, frame, head};
+use crate::harness::frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire, frame, head,
+};
 use crate::harness::raw::Raw;
 use crate::harness::recorder::{Parsed, Received, Recorded, Recorder, parse, recorder};
 use crate::harness::{Edge, edge, eventually, eventually_or, origin, raw, runtime};
@@ -597,6 +599,48 @@ fn a_body_over_http1_that_is_broken_off_anywhere_is_never_taken_for_whole_and_en
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// RFC 9110 §9.3.4 and §15.5.14 let an application answer before it has the body. Until it has, the connection is not
+/// good for another request.
+#[test]
+fn an_answer_that_comes_before_the_body_has_ended_does_not_set_the_connection_free() {
+    let recorder = recorder();
+    let edge = edge_before(recorder.address, "");
+    let ends = [End::WithTheLast, End::InAnEmptyFrame, End::InTrailers].map(|end| (Some(end), Break::Vanish));
+    let breaks = [Break::Reset(NO_ERROR), Break::Reset(CANCEL), Break::Leave, Break::Vanish].map(|how| (None, how));
+    for (end, how) in ends.into_iter().chain(breaks) {
+        let before = recorder.connections();
+        let mut ana = Uploader::open(&edge);
+        let mut cut = Cut::of(&[b"ab", b"c"], end.unwrap_or(End::WithTheLast), false, false);
+        let rest = cut.frames.split_off(1);
+        ana.send(&cut.with("POST", &[("x-early", "1")]), "ana");
+        eventually("the answer is there", || ana.wire.heard().is_answered(ana.stream));
+        assert_eq!(post(&mut raw(edge.address(), "iqueue.test"), "ben"), "200 ben", "{end:?}, {how:?}: meanwhile");
+        match end {
+            Some(_) => {
+                for (kind, flags, payload) in rest {
+                    ana.wire.send(frame(kind, flags, ana.stream, &payload));
+                }
+                ana.finish();
+            }
+            None => break_off(&mut ana, how),
+        }
+        for _ in 0..3 {
+            assert_eq!(post(&mut raw(edge.address(), "iqueue.test"), "ben"), "200 ben", "{end:?}, {how:?}");
+        }
+        let came = since(&recorder, &before);
+        for bytes in came.iter().filter(|bytes| of_ana(bytes)) {
+            let begins_with_hers = parse(bytes);
+            let good = match (&end, &begins_with_hers) {
+                // It may be closed as well: the application has had its say.
+                (Some(_), Parsed::Whole(request)) => request.body == b"abc" && requests(bytes).is_ok(),
+                (_, Parsed::Partial) => true,
+                _ => false,
+            };
+            assert!(good, "{end:?}, {how:?}: {:?}", bytes.escape_ascii().to_string());
+        }
+    }
+}
+
 // Refused, blocked, and answered with what is no answer.
 
 #[test]
@@ -675,10 +719,14 @@ fn a_stream_that_is_reset_while_the_application_takes_nothing_ends_at_once() {
     let (address, heads) = odd_h2c(b"");
     let edge = edge_before(address, ", protocol: h2c, timeouts: {write: 1h, read: 1h}");
     let mut ana = Uploader::open(&edge);
+    // More than 64 KiB may be sent once the edge's settings are agreed on (RFC 9113 §6.9.2).
+    let is_open = || ana.wire.heard().setting(4).is_some() && ana.wire.heard().all(WINDOW_UPDATE).count() > 0;
+    eventually("the edge says how much", is_open);
+    ana.wire.send(frame(SETTINGS, ACK, 0, &[]));
     let mut cut = Cut::of(&[&[b'x'; 16_000][..]; 8], End::WithTheLast, false, false);
     cut.frames.iter_mut().for_each(|(_, flags, _)| *flags &= !END_STREAM);
     ana.send(&cut, "ana");
-    eventually("the application has the head", || heads.load(Ordering::SeqCst) == 1);
+    eventually_or(|| heads.load(Ordering::SeqCst) == 1, || format!("a head is there, but {heads:?} are"));
     ana.is_heard();
     break_off(&mut ana, Break::Reset(CANCEL));
     // Long before any timeout: what it held is free again (pingora#910).

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 application that keeps every byte it is sent, by connection, and parses it as strictly as real ones do.
 //!
 //! Each whole request is answered with its `X-Test` field; what is not a request is answered with 400, and the
-//! connection is closed. A request with `X-Late` is never answered.
+//! connection is closed. A request with `X-Late` is never answered, one with `X-Early` when its head is there.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -85,7 +85,7 @@ fn serve(
     kept: &Mutex<Vec<Recorded>>,
     closes_kept: &AtomicBool,
 ) -> std::io::Result<()> {
-    let (mut answered, mut continued, mut chunk) = (0, 0, vec![0; 64 << 10]);
+    let (mut answered, mut continued, mut early, mut chunk) = (0, 0, 0, vec![0; 64 << 10]);
     loop {
         let read = socket.read(&mut chunk)?;
         if read == 0 || (answered > 0 && closes_kept.swap(false, Ordering::SeqCst)) {
@@ -100,10 +100,10 @@ fn serve(
         loop {
             match parse(&bytes[at..]) {
                 Parsed::Whole(request) => {
+                    let begun = answered + at + 1;
                     at += request.length;
-                    if field(&request.head, "x-late").is_none() {
-                        let text = field(&request.head, "x-test").unwrap_or("");
-                        write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())?;
+                    if field(&request.head, "x-late").is_none() && early != begun {
+                        answer(socket, &request.head)?;
                     }
                 }
                 Parsed::Malformed => {
@@ -113,6 +113,13 @@ fn serve(
                 Parsed::Partial => break,
             }
         }
+        let head = String::from_utf8_lossy(&bytes[at..]);
+        if let Some((head, _)) = head.split_once("\r\n\r\n").filter(|_| early != answered + at + 1)
+            && field(head, "x-early").is_some()
+        {
+            early = answered + at + 1;
+            answer(socket, head)?;
+        }
         // Asked for once, when the head is there and the body is not.
         let waits = String::from_utf8_lossy(&bytes[at..]).to_ascii_lowercase().contains("expect: 100-continue\r\n");
         if waits && bytes[at..].ends_with(b"\r\n\r\n") && continued != answered + at + 1 {
@@ -121,6 +128,11 @@ fn serve(
         }
         answered += at;
     }
+}
+
+fn answer(mut socket: &TcpStream, head: &str) -> std::io::Result<()> {
+    let text = field(head, "x-test").unwrap_or("");
+    write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
 }
 
 /// The first value of a field.
