@@ -8,9 +8,9 @@
 //!   connection of its client's own.
 //! - The fast path takes neither, and does not keep the connection on which the challenge came.
 //!
-//! On Pingora's pool the owner is a part of the key. A connection that went back under the shared key before its server
-//! was known is not used again: no request looks under that key any more, and `check_shared` refuses a connection that was
-//! taken from there meanwhile.
+//! On Pingora's pool the owner is a part of the key. A connection on which a challenge came under the shared key is closed
+//! (`response`). Over HTTP/2, where it has other requests too, it goes back; but no request looks under that key any more,
+//! and `check_shared` refuses a connection that was taken from there meanwhile.
 
 use http::{HeaderMap, HeaderName, header};
 use pingora::{Error, ErrorType, Result};
