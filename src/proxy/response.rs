@@ -22,7 +22,7 @@ impl Gateway {
     ) -> Result<()> {
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS && !asking.headers().contains_key(header::UPGRADE) {
             // Whatever followed would pass for a conversation. Pingora lets it through.
-            return Err(refused("an upgrade that nobody asked for"));
+            return Err(refused("an upgrade that was not asked for"));
         }
         if private::challenges(&response.headers)
             && let (Some(server), Ok((pool, _))) = (exchange.tried.last(), destination(exchange))
@@ -49,7 +49,7 @@ impl Gateway {
             exchange.upstream_in_doubt = true;
         }
         if client != Version::HTTP_2 {
-            // A status line has the version of whoever writes it (RFC 9112 §2.3).
+            // A status line has the version of its sender (RFC 9112 §2.3).
             response.set_version(Version::HTTP_11);
         }
         // By the length that the application told.

@@ -103,7 +103,7 @@ pub enum Afterwards {
 }
 
 /// Takes out of a response's fields what must not reach the client, and makes the rest say one thing. `version` is the
-/// one that the application spoke. `Err` for a response that nobody can tell the end of, or that is too large.
+/// one that the application spoke. `Err` for a response whose end cannot be told, or whose head is too large.
 pub fn mend(
     status: StatusCode,
     version: Version,
@@ -171,8 +171,8 @@ fn remove_nominated(fields: &mut HeaderMap) {
     fields.remove(header::CONNECTION);
 }
 
-/// Whether the body came in chunks. Said twice, `chunked` says no more. Nobody asked for another coding, and nobody here
-/// can take it off; and where HTTP/1.0 says of its body that it is coded, its framing is faulty (RFC 9112 §6.1).
+/// Whether the body came in chunks. Said twice, `chunked` says no more. Another coding was not asked for and cannot be
+/// taken off here; and where HTTP/1.0 says of its body that it is coded, its framing is faulty (RFC 9112 §6.1).
 fn one_coding(version: Version, fields: &mut HeaderMap) -> Result<bool, Fault> {
     let header::Entry::Occupied(mut coding) = fields.entry(header::TRANSFER_ENCODING) else { return Ok(false) };
     if version < Version::HTTP_11 {

@@ -320,6 +320,25 @@ fn what_belongs_to_a_connection_ends_with_it_and_a_head_out_of_order_is_no_respo
     hold(&heads());
 }
 
+/// RFC 9110 §10.1.1: nobody could tell such a client to continue, so its expectation is ignored, and goes no further.
+#[test]
+fn an_expectation_of_http_1_0_is_ignored() {
+    let application = scripted();
+    let said = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec();
+    let path = application.script(Script { said, ..Script::default() });
+    for request_path in PATHS {
+        let edge = builder_before(application.address).fast_path(request_path).start();
+        let fields = [("Expect", "100-continue")];
+        let asking = Asking { method: "POST", path: &path, body: Some("body"), fields: &fields };
+        let observed = runtime().block_on(async {
+            Observer::connect(edge.address(), HOST, Protocol::Http10).await.ask(HOST, &asking).await.unwrap()
+        });
+        assert_eq!((observed.status, observed.text().as_str(), observed.interim.len()), (200, "hello", 0));
+        let heard = application.take_asked().pop().unwrap().head.to_ascii_lowercase();
+        assert!(!heard.contains("expect") && heard.ends_with("body"), "{heard}");
+    }
+}
+
 #[test]
 fn a_script_in_python_does_not_wait_for_the_body_of_a_204() {
     let script = "
