@@ -227,7 +227,7 @@ impl Observer {
 
     async fn more(&mut self) -> bool {
         let Self::Http1 { stream, received, ended, .. } = self else { return false };
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         match stream.read(&mut chunk).await {
             Ok(0) => *ended = Some(End::Whole),
             Ok(read) => received.extend_from_slice(&chunk[..read]),

@@ -89,7 +89,7 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: Arc<Shared>) ->
             if let Some(end) = request_end(&received) {
                 break end;
             }
-            let mut chunk = [0; 8192];
+            let mut chunk = vec![0; 8192];
             match socket.read(&mut chunk).await {
                 Ok(read @ 1..) => received.extend_from_slice(&chunk[..read]),
                 _ => return None,
