@@ -270,7 +270,8 @@ mod tests {
         ] {
             let mut found = readings(raw).unwrap();
             let mut expected: Vec<String> = expected.iter().map(|text| (*text).to_owned()).collect();
-            (found.sort(), expected.sort());
+            found.sort();
+            expected.sort();
             assert_eq!(found, expected, "{raw}");
         }
     }

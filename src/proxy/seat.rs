@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn nothing_begins_on_a_connection_that_was_given_up() {
         let seat = Seat::default();
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(seat.poll_given_up(&mut context).is_pending());
+        let context = Context::from_waker(Waker::noop());
+        assert!(seat.poll_given_up(&context).is_pending());
         assert!(seat.give_up() && !seat.give_up());
-        assert!(seat.poll_given_up(&mut context).is_ready());
+        assert!(seat.poll_given_up(&context).is_ready());
         assert_eq!((seat.begin(), seat.idle()), (Err(GivenUp), None));
         seat.end();
         assert!(seat.busy().is_err());
