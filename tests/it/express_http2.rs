@@ -135,3 +135,15 @@ fn a_client_that_takes_nothing_of_an_answer_is_cut_off_and_others_of_its_connect
     let line = edge.access_log(1).remove(0);
     assert_eq!((&line["status"], &line["error"]), (&200.into(), &"client_gone".into()));
 }
+
+#[test]
+fn a_get_that_says_its_body_is_empty_goes_the_short_way_and_says_nothing_of_it_to_the_application() {
+    let iqueue = origin("iqueue");
+    let edge = edge().service_with("iqueue", &iqueue, "access: public").start();
+    for method in ["GET", "HEAD"] {
+        let answer = ask(&mut client(edge.address()).http2(), method, "/a", &[("content-length", "0")]);
+        assert_eq!(answer.status, 200);
+        let seen = iqueue.last();
+        assert_eq!((seen.method.as_str(), seen.one("content-length"), seen.body.len()), (method, None, 0));
+    }
+}

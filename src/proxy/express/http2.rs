@@ -52,7 +52,9 @@ fn is_plain(stream: &HttpSession) -> bool {
     let is_odd = |(name, value): (&HeaderName, &HeaderValue)| {
         // Firefox takes trailers, and applications over HTTP/1.1 have no way to send us any that we pass on.
         let takes_trailers = *name == header::TE && value == "trailers";
-        !takes_trailers && head::is_out_of_the_ordinary(name)
+        // There is no body, and it says so twice.
+        let says_nothing = *name == header::CONTENT_LENGTH && value == "0";
+        !takes_trailers && !says_nothing && head::is_out_of_the_ordinary(name)
     };
     [Method::GET, Method::HEAD].contains(&request.method)
         && stream.is_body_done()
@@ -64,6 +66,8 @@ fn taken(stream: &mut HttpSession) -> request::Parts {
     let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut head = request::Parts::from(std::mem::replace(stream.req_header_mut(), empty));
     head.headers.remove(header::TE);
+    // RFC 9110 §8.6: of a GET without a body nothing is said.
+    head.headers.remove(header::CONTENT_LENGTH);
     head
 }
 
