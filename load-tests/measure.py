@@ -83,6 +83,16 @@ def wrk(stage, port, token, seconds, *more, **options):
     return figures_in(done.stdout + done.stderr)
 
 
+def metrics(admin):
+    """What the edge's admin listener shows."""
+    connection = http.client.HTTPConnection("127.0.0.1", admin, timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
 def counts(stage):
     """What the application has counted."""
     connection = http.client.HTTPConnection("127.0.0.1", stage.application_port, timeout=10)

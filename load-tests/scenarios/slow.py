@@ -37,7 +37,8 @@ COLUMNS = [
 EVERY = 5
 # Of `tcp_info`.
 ESTABLISHED = 1
-LIMITS = "connections_per_address: 20000, header_timeout: 10m"
+# They come from one address, and those who do not read are to stay.
+LIMITS = "connections_per_address: 20000, header_timeout: 10m, buffer_bytes: 8GiB, buffer_bytes_per_address: 8GiB"
 PATIENCE = ", read: 10m, write: 10m"
 
 
