@@ -106,18 +106,26 @@ fn check_method(method: &Method) -> Result<(), Malformed> {
 }
 
 fn check_size(request: &Incoming<'_>, limits: &Limits) -> Result<(), Malformed> {
-    let bytes = match request.raw {
-        Some(raw) => raw.len(),
-        // As HTTP/2 counts a header list (RFC 9113 §6.5.2).
-        None => request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum(),
+    let is_too_large = match request.raw {
+        Some(raw) => raw.len() > limits.header_bytes || has_too_many(request.headers, limits),
+        None => bytes(request.headers) > limits.header_bytes || has_too_many(request.headers, limits),
     };
-    // HTTP/2 browsers send a field for each cookie; they count as the one that they stand for (RFC 9113 §8.2.3).
-    let crumbs = request.headers.get_all(header::COOKIE).iter().count();
-    let fields = request.headers.len() - crumbs.saturating_sub(1);
-    if bytes > limits.header_bytes || fields > limits.header_count {
-        return Err(Malformed::HeaderTooLarge);
+    if is_too_large { Err(Malformed::HeaderTooLarge) } else { Ok(()) }
+}
+
+/// What header fields take, as HTTP/2 counts them (RFC 9113 §6.5.2).
+pub fn bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+/// Whether there are more fields than there may be.
+pub fn has_too_many(headers: &HeaderMap, limits: &Limits) -> bool {
+    if headers.len() <= limits.header_count {
+        return false;
     }
-    Ok(())
+    // HTTP/2 browsers send a field for each cookie; they count as the one that they stand for (RFC 9113 §8.2.3).
+    let crumbs = headers.get_all(header::COOKIE).iter().count();
+    headers.len() - crumbs.saturating_sub(1) > limits.header_count
 }
 
 /// Pingora drops Content-Length beside Transfer-Encoding before we see the map, so the raw bytes decide.

@@ -61,6 +61,7 @@
 pub mod access_log;
 pub mod audit_log;
 pub mod auth;
+pub mod buffers;
 pub mod cli;
 pub mod clock;
 pub mod compression;

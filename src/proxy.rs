@@ -19,6 +19,7 @@ pub mod express;
 pub mod fields;
 mod form;
 pub mod headers;
+mod holding;
 mod introduction;
 mod line;
 mod pace;
@@ -56,7 +57,7 @@ pub use asking::peer_address;
 pub use client::{NOBODY, is_trusted};
 pub use compress::Compressors;
 pub use connection::{Connection, Reading};
-pub use cut::{Cuttable, until_cut};
+pub use cut::{Cuttable, Ends, until_cut};
 use decide::Decision;
 use exchange::Exchange;
 pub use express::{Client, Express, FastPath, Served, read};
@@ -170,6 +171,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        holding::pace(session).await;
         headers::rewrite(upstream, |fields| {
             fields.reserve(headers::MOST_SET);
             self.introduce(&Asking::of(session), fields, exchange)
@@ -216,7 +218,9 @@ impl ProxyHttp for Gateway {
             response::release(session, exchange);
         }
         exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
-        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange).map(|()| None)
+        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange)?;
+        self.hold_answer(session, body, exchange);
+        Ok(None)
     }
 
     /// A connection that was never made has harmed nobody: the next server may have the request.

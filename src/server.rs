@@ -14,6 +14,7 @@ mod http2;
 mod intake;
 pub(crate) mod keep_alive;
 pub(crate) mod listener;
+mod memory;
 mod options;
 mod outside;
 pub mod proxy_protocol;
@@ -44,6 +45,7 @@ use tokio::sync::watch;
 use crate::access_log::AccessLog;
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
+use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
@@ -170,7 +172,10 @@ impl Edge {
         let limits = config.server.limits;
         let seats = Arc::new(Seats::new(limits.connections, Patience::OF_CLIENTS));
         let proxy = Arc::new(self.proxy(options));
-        let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default() };
+        let held = self.lasting.metrics.traffic.buffer_bytes.clone();
+        runtime.spawn(memory::watch(held.clone()));
+        let buffers = Buffers::new(held, limits.buffer_bytes, limits.buffer_bytes_per_address);
+        let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default(), buffers };
         let service = |name: &'static str| Service {
             name,
             seats: Arc::clone(&seats),
@@ -245,9 +250,7 @@ impl Edge {
         let mut options = HttpServerOptions::default();
         // Refused by `hygiene` like every other method that we do not take, with our reply.
         options.allow_connect_method_proxying = true;
-        options.h2_idle_timeout = Some(config.server.timeouts.keepalive);
         proxy.server_options = Some(options);
-        proxy.h2_options = Some(http2::options());
         Cuttable::new(proxy, express)
     }
 

@@ -24,6 +24,15 @@ const ZSTD_LEVEL: i32 = 3;
 const WINDOW_LOG: u32 = 17;
 const BROTLI_BUFFER_BYTES: usize = 4096;
 
+/// What an encoder takes, about.
+pub const fn bytes(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Gzip => 384 << 10,
+        Encoding::Br => 2458 << 10,
+        Encoding::Zstd => 1434 << 10,
+    }
+}
+
 pub enum Encoder {
     Gzip(GzEncoder<Vec<u8>>),
     Brotli(Box<CompressorWriter<Vec<u8>>>),

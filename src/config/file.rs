@@ -89,6 +89,8 @@ pub struct Limits {
     pub body_bytes: Option<Size>,
     pub body_rate: Option<Size>,
     pub streams: Option<usize>,
+    pub buffer_bytes: Option<Size>,
+    pub buffer_bytes_per_address: Option<Size>,
     pub requests_per_second: Option<u32>,
 }
 

@@ -49,6 +49,9 @@ pub struct Limits {
     /// Bytes in a second that a request's body brings on average, once it has taken the read timeout.
     pub body_rate: usize,
     pub streams: usize,
+    /// Of memory that all clients may make the edge hold, and that each may.
+    pub buffer_bytes: usize,
+    pub buffer_bytes_per_address: usize,
     /// Of each client.
     pub requests_per_second: Option<u32>,
 }
@@ -57,13 +60,15 @@ impl Limits {
     /// What holds where nothing is written.
     pub const DEFAULT: Self = Self {
         connections: 20_000,
-        connections_per_address: 256,
+        connections_per_address: 2048,
         header_bytes: 32 << 10,
         header_count: 100,
         header_timeout: Duration::from_secs(10),
         body_bytes: 64 << 20,
         body_rate: 256,
         streams: 100_000,
+        buffer_bytes: 512 << 20,
+        buffer_bytes_per_address: 32 << 20,
         requests_per_second: None,
     };
 }

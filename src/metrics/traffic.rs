@@ -31,6 +31,8 @@ pub struct TrafficMetrics {
     /// label `name`
     pub certificate_expiry: GaugeVec,
     pub headers_dropped: HeadersDropped,
+    /// What clients make the edge hold, see `buffers`.
+    pub buffer_bytes: IntGauge,
     /// WebSockets, event streams and long bodies of signed-in users, while they are open.
     pub streams: IntGauge,
     /// Cut because they may not go on; label `reason`.
@@ -113,6 +115,8 @@ impl TrafficMetrics {
                 &["name"],
             )?,
             headers_dropped: HeadersDropped::register(make)?,
+            buffer_bytes: make
+                .gauge("buffer_bytes", "Memory counted for requests in flight and what waits of their bodies")?,
             streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
             streams_closed: make.counters(
                 "streams_closed_total",

@@ -29,6 +29,7 @@ impl Gateway {
             self.metrics.limit_reached("body_too_large");
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
+        self.hold_body(session, body, exchange)?;
         if body.is_some() && pace::drips(session, exchange) {
             self.metrics.limit_reached("body_rate");
             return Err(Error::new_down(ErrorType::ReadTimedout));

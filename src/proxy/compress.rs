@@ -17,8 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Gateway;
 use super::client::NOBODY;
+use super::connection::Connection;
+use super::cut;
 use super::exchange::Exchange;
-use crate::compression::encoder::{Encoder, MOST_AT_ONCE};
+use crate::buffers::{Fill, Share};
+use crate::compression::encoder::{self, Encoder, MOST_AT_ONCE};
 use crate::compression::{self, Asked, Choice};
 use crate::crowd::{Crowd, Place};
 use crate::network::Network;
@@ -85,7 +88,10 @@ impl Gateway {
         }
         compression::varies(response)?;
         let Choice::Compress(encoding) = choice else { return Ok(()) };
-        let Some(place) = self.compressors.take(Reader::of(exchange)) else {
+        let account = Connection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
+        let share = account.map(|account| account.hold(encoder::bytes(encoding)));
+        let has_room = account.is_none_or(|account| account.fill() == Fill::Low);
+        let Some(place) = self.compressors.take(Reader::of(exchange)).filter(|_| has_room) else {
             self.metrics.limit_reached("compressors");
             return Ok(());
         };
@@ -97,7 +103,7 @@ impl Gateway {
         modules.add_module(Box::new(Blank));
         session.downstream_modules_ctx = modules.build_ctx();
         if let Some(compressor) = session.downstream_modules_ctx.get_mut::<Compressor>() {
-            compressor.work = Some(Work { encoder: Mutex::new(encoder), flushes, _place: place });
+            compressor.work = Some(Work { encoder: Mutex::new(encoder), flushes, _place: place, _share: share });
         }
         Ok(())
     }
@@ -123,6 +129,8 @@ struct Work {
     encoder: Mutex<Encoder>,
     flushes: bool,
     _place: Taken,
+    /// Of what the client makes the edge hold: an encoder's memory lasts as long as its client takes to read.
+    _share: Option<Share>,
 }
 
 impl Compressor {
@@ -159,7 +167,9 @@ impl HttpModule for Compressor {
         if end && let Some(rest) = self.finish()? {
             made = if made.is_empty() { rest } else { [made, rest].concat().into() };
         }
-        *body = Some(made).filter(|made| !made.is_empty());
+        *body = Some(made)
+            .filter(|made| !made.is_empty())
+            .map(|made| cut::count_piece(made, 0).unwrap_or_else(|made| made));
         Ok(())
     }
 
@@ -192,7 +202,7 @@ mod tests {
     fn compressor(flushes: bool) -> Compressor {
         let place = Compressors::default().take(Reader::User("ada".into())).unwrap();
         let encoder = Mutex::new(Encoder::new(Encoding::Gzip).unwrap());
-        Compressor { begun: false, work: Some(Work { encoder, flushes, _place: place }) }
+        Compressor { begun: false, work: Some(Work { encoder, flushes, _place: place, _share: None }) }
     }
 
     async fn with_its_head(flushes: bool) -> Compressor {

@@ -5,7 +5,7 @@
 //! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, StatusCode};
@@ -13,13 +13,18 @@ use pingora::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
+use tokio::sync::Notify;
 
 use super::headers;
 use super::seat::Seat;
+use crate::buffers::Account;
 use crate::host::{Host, HostPattern};
 use crate::hygiene::Malformed;
 use crate::tls::{Agreed, ClientCertificate, Policy};
 use crate::upstream::Owner;
+
+/// So much of request bodies is passed on before a client may run further ahead.
+const RECEIVES: usize = 64 << 10;
 
 /// One client connection, shared by its stream and its requests. A new one has its first head due.
 #[derive(Debug, Default)]
@@ -39,6 +44,16 @@ pub struct Connection {
     owner: OnceLock<Owner>,
     /// Whether a request came that authenticates the connection that it goes out on.
     authenticated: AtomicBool,
+    /// What its client makes the edge hold; operators have none.
+    pub account: Option<Arc<Account>>,
+    /// Bytes of responses that the client has taken: over HTTP/2 those of DATA frames.
+    sent: AtomicU64,
+    /// What Pingora reads ahead of the present response, over HTTP/1.
+    ahead: AtomicUsize,
+    /// Bytes of request bodies that applications have taken, over HTTP/2.
+    received: AtomicUsize,
+    /// The client may run further ahead with its bodies.
+    receives: Notify,
 }
 
 #[derive(Debug)]
@@ -118,6 +133,37 @@ impl Connection {
         self.authenticated.load(Ordering::Relaxed)
     }
 
+    /// The client has taken so much of responses.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// While the client takes nothing, so much more of the present response is kept, over HTTP/1.
+    pub fn reads_ahead(&self, bytes: usize) {
+        self.ahead.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn bytes_ahead(&self) -> usize {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Some of a body was passed on, over HTTP/2.
+    pub fn received(&self, bytes: usize) {
+        let before = self.received.fetch_add(bytes, Ordering::Relaxed);
+        if before / RECEIVES != (before + bytes) / RECEIVES {
+            self.receives.notify_one();
+        }
+    }
+
+    /// Ready when applications have taken another [`RECEIVES`] bytes of bodies.
+    pub async fn receives(&self) {
+        self.receives.notified().await;
+    }
+
     pub fn reading(&self) -> Reading {
         match self.reading.load(Ordering::Relaxed) {
             0 => Reading::Head,
@@ -139,6 +185,7 @@ impl Connection {
 
     /// The request is over and another may come. The first head of a connection is due without that.
     pub fn head_may_come(&self) {
+        self.reads_ahead(0);
         if self.reading() == Reading::Past {
             self.set(Reading::Between);
         }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderMap;
 use pingora::{Error, ErrorType, Result};
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
@@ -23,6 +25,8 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::express::Express;
+use crate::buffers::{Exhausted, Held};
+use crate::hygiene;
 use crate::patience::Patience;
 
 tokio::task_local! {
@@ -32,11 +36,23 @@ tokio::task_local! {
 }
 
 #[derive(Default)]
-struct Ends {
+pub struct Ends {
     signal: Option<oneshot::Receiver<()>>,
     /// Moved with every piece of a body.
     patience: Patience,
+    /// What the request makes the edge hold, and the connection that it came on.
+    held: Option<(Held, Arc<Connection>)>,
+    /// It was cut because of that.
+    is_exhausted: bool,
 }
+
+/// What a request without a body holds on the fast path: its task, what h2 keeps of it, buffers for the application's
+/// answer. As measured, with a little to spare.
+const FAST_BYTES: usize = 16 << 10;
+/// The same of a request that Pingora's proxy serves.
+const FULL_BYTES: usize = 32 << 10;
+/// What a field takes in a map beside its bytes.
+const FIELD_BYTES: usize = 128;
 
 /// An HTTP application whose requests can be cut, and the short way beside it.
 pub struct Cuttable<A> {
@@ -64,10 +80,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
         }
         // One that was given up meanwhile goes without an answer, as one that comes a moment later would.
         let _busy = seat.as_ref().map(|seat| seat.busy()).transpose().ok()?;
-        if matches!(session, ServerSession::H2(_)) {
-            session = until_cut(Box::pin(self.express.serve_stream(session))).await.flatten()?;
+        let connection = Connection::of(&session).cloned();
+        if let ServerSession::H2(stream) = &session {
+            let ends = Ends::fast(connection.as_ref(), &stream.req_header().headers);
+            session = until_cut(Box::pin(self.express.serve_stream(session)), ends).await.flatten()?;
         }
-        until_cut(self.application.process_new_http(session, shutdown)).await.flatten()
+        // The head of a later request over HTTP/1 is not there yet; it is bounded as a whole.
+        let ends = match &session {
+            ServerSession::H2(stream) => Ends::full(connection.as_ref(), Some(&stream.req_header().headers)),
+            _ => Ends::full(connection.as_ref(), None),
+        };
+        until_cut(self.application.process_new_http(session, shutdown), ends).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -98,16 +121,83 @@ fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
     ENDS.try_with(|ends| change(&mut ends.borrow_mut())).map_err(outside)
 }
 
-/// Drops a request when its signal or its deadline comes, and with it the connection that it owns. `None` then.
-pub fn until_cut<R: Future + ?Sized>(mut request: Pin<Box<R>>) -> impl Future<Output = Option<R::Output>> {
+/// From within a request: counts a piece of a body until it has gone; `ahead` is what may be read behind it while it
+/// waits. `Err` has one that does not count.
+pub fn count_piece(bytes: Bytes, ahead: usize) -> std::result::Result<Bytes, Bytes> {
+    let mut bytes = Some(bytes);
+    let counted = ENDS.try_with(|ends| {
+        let mut ends = ends.borrow_mut();
+        let (held, _) = ends.held.as_mut()?;
+        bytes.take().map(|bytes| held.piece(bytes, ahead))
+    });
+    counted.ok().flatten().unwrap_or_else(|| Err(bytes.unwrap_or_default()))
+}
+
+/// From within a request: so much more is kept of it until it ends. `Err` where there is no room for that.
+pub fn keep(bytes: usize) -> Result<()> {
+    let has_room = ENDS.try_with(|ends| match &mut ends.borrow_mut().held {
+        Some((held, _)) => {
+            held.keep(bytes);
+            held.has_room()
+        }
+        None => true,
+    });
+    if has_room.unwrap_or(true) { Ok(()) } else { Err(Error::new_in(ErrorType::Custom(EXHAUSTED))) }
+}
+
+/// From within a request: it turns out to be one that lasts.
+pub fn lasts() {
+    let lasts = |ends: &RefCell<Ends>| {
+        if let Some((held, _)) = &mut ends.borrow_mut().held {
+            held.lasts();
+        }
+    };
+    // Outside of what could cut it, nothing is held.
+    ENDS.try_with(lasts).ok();
+}
+
+/// Whether the request is being dropped because of what it holds.
+pub fn is_exhausted() -> bool {
+    ENDS.try_with(|ends| ends.try_borrow().is_ok_and(|ends| ends.is_exhausted)).unwrap_or(false)
+}
+
+/// Drops a request when its signal or its deadline comes, or when it holds too much for too long, and with it the
+/// connection that it owns. `None` then.
+pub fn until_cut<R: Future + ?Sized>(mut request: Pin<Box<R>>, ends: Ends) -> impl Future<Output = Option<R::Output>> {
     let whole_or_cut = poll_fn(move |context| match request.as_mut().poll(context) {
         Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
         Poll::Ready(done) => Poll::Ready(Some(done)),
     });
-    ENDS.scope(RefCell::default(), whole_or_cut)
+    ENDS.scope(RefCell::new(ends), whole_or_cut)
 }
 
+/// The kind of error of a request that there is no room for.
+pub const EXHAUSTED: &str = "buffers";
+
 impl Ends {
+    /// Of a request on the fast path.
+    pub fn fast(connection: Option<&Arc<Connection>>, headers: &HeaderMap) -> Self {
+        Self::holding(connection, FAST_BYTES + in_memory(headers))
+    }
+
+    /// Of one that Pingora serves, which copies the head for the application.
+    fn full(connection: Option<&Arc<Connection>>, headers: Option<&HeaderMap>) -> Self {
+        Self::holding(connection, FULL_BYTES + 2 * headers.map_or(0, in_memory))
+    }
+
+    /// Of one on the fast path whose head is in so many bytes.
+    pub fn fast_in(connection: Option<&Arc<Connection>>, head: usize) -> Self {
+        Self::holding(connection, FAST_BYTES + 2 * head)
+    }
+
+    fn holding(connection: Option<&Arc<Connection>>, bytes: usize) -> Self {
+        let held = connection.and_then(|connection| {
+            let account = connection.account.as_ref()?;
+            Some((Held::new(account, bytes), Arc::clone(connection)))
+        });
+        Self { held, ..Self::default() }
+    }
+
     /// Ready when the request is to be cut. Most requests have no end of this kind, and then this is all there is to it.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(signal) = &mut self.signal {
@@ -118,8 +208,18 @@ impl Ends {
                 Poll::Pending => {}
             }
         }
+        if let Some((held, connection)) = &mut self.held
+            && let Poll::Ready(Exhausted) = held.poll_wait(context, connection.bytes_sent())
+        {
+            self.is_exhausted = true;
+            return Poll::Ready(());
+        }
         self.patience.poll(context)
     }
+}
+
+fn in_memory(headers: &HeaderMap) -> usize {
+    hygiene::bytes(headers) + FIELD_BYTES * headers.len()
 }
 
 #[cfg(test)]
@@ -137,8 +237,8 @@ mod tests {
     #[tokio::test]
     async fn a_quiet_request_ends_at_its_signal_and_at_no_other() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal)))));
-        let bystander = tokio::spawn(until_cut(Box::pin(endless(None))));
+        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal))), Ends::default()));
+        let bystander = tokio::spawn(until_cut(Box::pin(endless(None)), Ends::default()));
         tokio::task::yield_now().await;
         assert!(!request.is_finished());
         cut.send(()).unwrap();
@@ -149,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_watched_no_more_goes_on() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal)))));
+        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal))), Ends::default()));
         tokio::task::yield_now().await;
         drop(cut);
         tokio::task::yield_now().await;
@@ -173,19 +273,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deadline_cuts_when_it_is_moved_no_more() {
         let begun = Instant::now();
-        assert!(until_cut(Box::pin(fed(10))).await.is_none());
+        assert!(until_cut(Box::pin(fed(10)), Ends::default()).await.is_none());
         assert_eq!(begun.elapsed().as_millis(), 1050);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_was_taken_away_cuts_nothing() {
-        let request = until_cut(Box::pin(fed(1)));
-        let spared = until_cut(Box::pin(async {
-            cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
-            tokio::task::yield_now().await;
-            cut_at(None).unwrap();
-            std::future::pending::<()>().await;
-        }));
+        let request = until_cut(Box::pin(fed(1)), Ends::default());
+        let spared = until_cut(
+            Box::pin(async {
+                cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
+                tokio::task::yield_now().await;
+                cut_at(None).unwrap();
+                std::future::pending::<()>().await;
+            }),
+            Ends::default(),
+        );
         let hour = std::time::Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, request).await.is_ok());
         assert!(tokio::time::timeout(hour, spared).await.is_err());

@@ -140,6 +140,10 @@ impl Gateway {
         if let Some(malformed) = asking.connection.and_then(|connection| connection.refused()) {
             return Err(malformed);
         }
+        // Over HTTP/2 a refusal is of one request, and the next ones of the connection may be good.
+        if let Some(malformed) = asking.head.extensions.get::<Malformed>() {
+            return Err(*malformed);
+        }
         let request = asking.head;
         let incoming = Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw };
         let target = hygiene::inspect(incoming, &snapshot.limits)?;

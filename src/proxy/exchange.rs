@@ -57,6 +57,8 @@ pub struct Exchange {
     pub upstream_socket: Option<RawFd>,
     /// `response_filter`: more may come on the application's connection than the response, so it is not used again.
     pub upstream_in_doubt: bool,
+    /// `response_filter`: how long the application says that its body is.
+    pub length: Option<usize>,
     /// `response_body_filter`: bytes of its body.
     pub bytes_sent: usize,
     /// `fail_to_proxy`: what went wrong, for the log.
@@ -127,6 +129,7 @@ impl Exchange {
             status: 0,
             upstream_socket: None,
             upstream_in_doubt: false,
+            length: None,
             bytes_sent: 0,
             error: None,
             watched: None,

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::HttpTask;
+use pingora_timeout::timeout;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::asking::Asking;
@@ -134,7 +135,7 @@ impl Express {
         client::identify(asking, exchange);
         let served = match self.gateway.judge(asking, target, place, exchange).await {
             Decision::Forward => self.forward(asking, answer, exchange).await,
-            Decision::Answer(reply) => write(*reply, answer, exchange).await,
+            Decision::Answer(reply) => write(*reply, asking, answer, exchange).await,
             // Left to Pingora.
             Decision::SignOn(_) => Err(Error::new(ErrorType::InternalError)),
         };
@@ -249,6 +250,7 @@ impl Express {
                     if !end || exchange.watched.is_some() {
                         self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
                     }
+                    let bytes = self.gateway.hold(asking, bytes, 0, exchange);
                     answer.piece(bytes, end).await?;
                     exchange.bytes_sent = answer.bytes();
                     if end {
@@ -269,14 +271,18 @@ fn left<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Served<C> {
     Served::Left(client)
 }
 
-async fn write<A: Answer>(reply: Reply, answer: &mut A, exchange: &Exchange) -> Result<()> {
+async fn write<A: Answer>(reply: Reply, asking: &Asking<'_>, answer: &mut A, exchange: &Exchange) -> Result<()> {
+    let limit = super::answer::time_for_reply(asking.head.version, &exchange.snapshot);
     let reply = super::answer::dressed(reply, true, &exchange.snapshot);
     if reply.closes() {
         answer.close();
     }
     let head = reply.head(&exchange.request_id)?;
     answer.head(Box::new(head), reply.body().is_empty()).await?;
-    answer.piece(reply.body().clone(), true).await?;
+    let Ok(written) = timeout(limit, answer.piece(reply.body().clone(), true)).await else {
+        return Err(Error::new_down(ErrorType::WriteTimedout));
+    };
+    written?;
     answer.finish().await
 }
 
@@ -289,6 +295,6 @@ async fn fail<A: Answer>(error: &Error, asking: &Asking<'_>, answer: &mut A, exc
     exchange.error = Some(rescue.label);
     if !answer.is_begun() {
         let reply = rescue.reply(&asking.asked(exchange));
-        write(reply, answer, exchange).await.ok();
+        write(reply, asking, answer, exchange).await.ok();
     }
 }

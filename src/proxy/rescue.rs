@@ -3,6 +3,7 @@
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::cut::EXHAUSTED;
 use crate::reply::{Asked, Reply};
 use crate::upstream::is_mistrust;
 
@@ -86,6 +87,7 @@ pub fn rescue(error: &Error) -> Option<Rescue> {
         (HTTPStatus(413), _) => TOO_LARGE,
         (HTTPStatus(503), _) => NO_SERVER,
         (Custom(TOO_MANY_STREAMS), _) => CROWDED,
+        (Custom(EXHAUSTED), _) => Rescue { label: EXHAUSTED, ..CROWDED },
         (HTTPStatus(400..=499) | InvalidHTTPHeader, ErrorSource::Downstream) => MALFORMED,
         (ReadTimedout, ErrorSource::Downstream) => CLIENT_SLOW,
         (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,

@@ -53,6 +53,7 @@ impl Gateway {
             response.set_version(Version::HTTP_11);
         }
         // By the length that the application told.
+        Self::answer_begins(response, exchange);
         self.head_passed(asking, response, exchange)
     }
 }

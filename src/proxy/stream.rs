@@ -13,7 +13,7 @@ use pingora_http::ResponseHeader;
 use super::admission::Admitted;
 use super::asking::Asking;
 use super::client::NOBODY;
-use super::cut::cut_on;
+use super::cut::{self, cut_on};
 use super::exchange::Exchange;
 use super::line::RequestLine;
 use super::{Gateway, admission, rescue};
@@ -46,7 +46,11 @@ impl Gateway {
         {
             connection.is_tunnel();
         }
-        match kind(&asking.head.method, response) {
+        let kind = kind(&asking.head.method, response);
+        if kind != Kind::Page {
+            cut::lasts();
+        }
+        match kind {
             _ if is_watched(exchange) => Ok(()),
             Kind::Page => Ok(()),
             Kind::Stream => self.watch(asking, exchange)?.map_err(|full| self.refused(full)),
@@ -161,6 +165,10 @@ impl Watched {
                 exchange.error = Some(if exchange.identity.is_some() { "session_ended" } else { "access_ended" });
                 exchange.reason = Some(over.label());
                 gateway.stream_closed(exchange, &line, over);
+            }
+            None if cut::is_exhausted() => {
+                exchange.error = Some(cut::EXHAUSTED);
+                gateway.metrics.limit_reached(cut::EXHAUSTED);
             }
             None if exchange.body_is_late() => exchange.error = Some("client_timeout"),
             None => exchange.error = Some("cut_off"),

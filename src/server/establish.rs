@@ -18,8 +18,12 @@ use super::caller::Caller;
 use super::listener::{Clients, Guests, Secured, Service};
 use super::stream::{Facts, Stream, Terms, Watch};
 use super::transport::Transport;
+use crate::buffers::Account;
 use crate::proxy::{Connection, Seat};
 use crate::tls::{Greeting, failure};
+
+/// What TLS keeps of what was written and the socket does not take. It would be 64 KiB.
+const MOST_UNSENT_BYTES: usize = 32 << 10;
 
 /// A fatal alert, in a record of TLS 1.2, as before any agreement (RFC 8446 §5.1, §6).
 const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
@@ -32,6 +36,7 @@ impl Service {
         caller: Caller,
         seat: &Arc<Seat>,
         tls: Option<Secured>,
+        account: Option<Arc<Account>>,
     ) -> Option<Stream> {
         // Fails only on a socket that is gone already; the first read will tell.
         socket.set_nodelay(true).ok();
@@ -54,6 +59,7 @@ impl Service {
         };
         connection.is_introduced = caller.is_introduced;
         connection.seat = Arc::clone(seat);
+        connection.account = account;
         let connection = Arc::new(connection);
         // Errors on no input there is: the response in it is ours.
         let proxy = connection.digest().ok();
@@ -65,6 +71,7 @@ impl Service {
     /// What this connection is held to, as the configuration of the day has it.
     fn terms(&self) -> Option<Terms> {
         let (too_slow, floods) = (self.metrics.limit("header_timeout"), self.metrics.limit("http2_flood"));
+        let buffers = self.metrics.limit("buffers");
         Some(match &self.guests {
             Guests::Clients(Clients { snapshot, .. }) => {
                 let snapshot = snapshot.load();
@@ -72,11 +79,11 @@ impl Service {
                 // Pingora has the same for bodies, and is to be first where it knows what it waits for.
                 let write_timeout = snapshot.timeouts.write * 5 / 4;
                 let (header_timeout, header_bytes) = (limits.header_timeout, limits.header_bytes);
-                Terms { header_timeout, header_bytes, write_timeout, too_slow, floods }
+                Terms { header_timeout, header_bytes, write_timeout, too_slow, floods, buffers }
             }
             Guests::Operators(_) => {
                 let (header_timeout, header_bytes) = (admin::HEADER_TIMEOUT, admin::HEADER_BYTES);
-                Terms { header_timeout, header_bytes, write_timeout: admin::WRITE_TIMEOUT, too_slow, floods }
+                Terms { header_timeout, header_bytes, write_timeout: admin::WRITE_TIMEOUT, too_slow, floods, buffers }
             }
             Guests::Edge => return None,
         })
@@ -124,7 +131,8 @@ impl Secured {
             socket.shutdown().await.ok();
             return Err("server_name");
         }
-        let stream = begun.into_stream(Arc::clone(&greeting.settings)).await.map_err(reason)?;
+        let mut stream = begun.into_stream(Arc::clone(&greeting.settings)).await.map_err(reason)?;
+        stream.get_mut().1.set_buffer_limit(Some(MOST_UNSENT_BYTES));
         Ok((stream, greeting))
     }
 }

@@ -29,6 +29,13 @@ const AT_ONCE: f64 = 10_000.0;
 const PER_SECOND: f64 = 2000.0;
 const BYTES_FOR_ONE: f64 = 1024.0;
 
+/// WINDOW_UPDATE frames answer DATA: so many for each DATA frame that was sent, as Envoy has it, and so many for each
+/// request, whose window may be widened before anything comes. Others bring nothing.
+const UPDATES_FOR_DATA: u32 = 10;
+const UPDATES_FOR_HEAD: u32 = 4;
+/// Before there is either.
+const FIRST_UPDATES: u32 = 100;
+
 /// How far a connection's bytes have got.
 #[derive(Debug)]
 pub struct Frames {
@@ -42,6 +49,18 @@ pub struct Frames {
     in_head: bool,
     heads: u64,
     idle: Bucket,
+    /// WINDOW_UPDATE frames that may come.
+    updates: u32,
+    /// What is written to the client, as far as it has got.
+    written: Written,
+}
+
+/// Frames that go the other way.
+#[derive(Debug, Default)]
+struct Written {
+    head: [u8; FRAME_HEAD],
+    had: usize,
+    payload: usize,
 }
 
 /// More frames came that bring nothing than anybody needs.
@@ -59,7 +78,17 @@ struct Bucket {
 impl Default for Frames {
     fn default() -> Self {
         let head = [0; FRAME_HEAD];
-        Self { preface: PREFACE, head, had: 0, payload: 0, in_head: false, heads: 0, idle: Bucket::default() }
+        Self {
+            preface: PREFACE,
+            head,
+            had: 0,
+            payload: 0,
+            in_head: false,
+            heads: 0,
+            idle: Bucket::default(),
+            updates: FIRST_UPDATES,
+            written: Written::default(),
+        }
     }
 }
 
@@ -90,9 +119,12 @@ impl Frames {
         if idle == 0 { Ok(()) } else { self.idle.add(idle, now()) }
     }
 
-    /// Bytes went the other way.
-    pub fn wrote(&mut self, bytes: usize) {
-        self.idle.moved += bytes;
+    /// These went the other way. Answers how many bytes of bodies were among them.
+    pub fn wrote(&mut self, bytes: &[u8]) -> usize {
+        self.idle.moved += bytes.len();
+        let (frames, data) = self.written.take(bytes);
+        self.updates = self.updates.saturating_add(frames * UPDATES_FOR_DATA);
+        data
     }
 
     /// Whether a head has begun and is not whole.
@@ -113,9 +145,15 @@ impl Frames {
         if kind == HEADERS {
             self.in_head = true;
             self.heads += 1;
+            self.updates = self.updates.saturating_add(UPDATES_FOR_HEAD);
         }
         match kind {
-            HEADERS | WINDOW_UPDATE => false,
+            HEADERS => false,
+            WINDOW_UPDATE => {
+                let is_owed = self.updates > 0;
+                self.updates = self.updates.saturating_sub(1);
+                !is_owed
+            }
             DATA => (self.payload == 0 && flags & END_STREAM == 0) || flags & PADDED != 0,
             _ => true,
         }
@@ -125,6 +163,34 @@ impl Frames {
     fn ends_head(&self) -> bool {
         let [_, _, _, kind, flags, ..] = self.head;
         self.in_head && matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0
+    }
+}
+
+impl Written {
+    /// Takes what was written, cut anywhere. Answers how many DATA frames begin in it, and how many bytes of them it has.
+    fn take(&mut self, mut bytes: &[u8]) -> (u32, usize) {
+        let (mut frames, mut data) = (0, 0);
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                let taken = skip(&mut self.payload, bytes.len());
+                if self.head[3] == DATA {
+                    data += taken;
+                }
+                bytes = &bytes[taken..];
+                continue;
+            }
+            let (head, rest) = bytes.split_at((FRAME_HEAD - self.had).min(bytes.len()));
+            self.head[self.had..self.had + head.len()].copy_from_slice(head);
+            self.had += head.len();
+            bytes = rest;
+            if self.had == FRAME_HEAD {
+                let [high, middle, low, kind, ..] = self.head;
+                self.payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                self.had = 0;
+                frames += u32::from(kind == DATA);
+            }
+        }
+        (frames, data)
     }
 }
 
@@ -194,15 +260,37 @@ mod tests {
             let mut frames = begun();
             (0..20_000).map(|_| frames.take(&frame(kind, flags, payload), || now)).find(Result::is_err).is_some()
         };
-        for (kind, flags, payload) in
-            [(6, 0, &[0; 8][..]), (4, 0, b""), (DATA, 0, b""), (DATA, PADDED, b"\0"), (3, 0, &[0; 4]), (2, 0, &[0; 5])]
-        {
+        for (kind, flags, payload) in [
+            (6, 0, &[0; 8][..]),
+            (4, 0, b""),
+            (DATA, 0, b""),
+            (DATA, PADDED, b"\0"),
+            (3, 0, &[0; 4]),
+            (2, 0, &[0; 5]),
+            (WINDOW_UPDATE, 0, &[0; 4]),
+        ] {
             assert!(many(kind, flags, payload), "type {kind}, flags {flags}");
         }
-        for (kind, flags, payload) in
-            [(HEADERS, END_HEADERS, &b"x"[..]), (DATA, 0, b"x"), (DATA, END_STREAM, b""), (WINDOW_UPDATE, 0, &[0; 4])]
-        {
+        for (kind, flags, payload) in [(HEADERS, END_HEADERS, &b"x"[..]), (DATA, 0, b"x"), (DATA, END_STREAM, b"")] {
             assert!(!many(kind, flags, payload), "type {kind}, flags {flags}");
+        }
+    }
+
+    #[test]
+    fn windows_that_are_opened_for_what_was_sent_are_no_flood() {
+        let (update, data) = (frame(WINDOW_UPDATE, 0, &[0; 4]), frame(DATA, 0, b"tiny"));
+        let (mut frames, now) = (begun(), Instant::now());
+        for at in 0..100_000 {
+            // Cut anywhere: a client of gRPC that opens both windows for each short message.
+            let (first, rest) = data.split_at(at % data.len());
+            assert_eq!(frames.wrote(first) + frames.wrote(rest), 4);
+            assert!((0..2).all(|_| frames.take(&update, || now).is_ok()), "after {at} messages");
+        }
+        // Requests whose windows are widened before an answer comes.
+        let mut frames = begun();
+        for _ in 0..100_000 {
+            frames.take(&frame(HEADERS, END_HEADERS, b"x"), || now).unwrap();
+            assert!((0..2).all(|_| frames.take(&update, || now).is_ok()));
         }
     }
 
@@ -216,7 +304,7 @@ mod tests {
         }
         let mut frames = begun();
         for _ in 0..50_000 {
-            frames.wrote(4096);
+            frames.wrote(&frame(DATA, 0, &[0; 100]).repeat(40));
             assert!(frames.take(&ping, || begin).is_ok(), "a ping for each piece of a large response");
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::HttpProxy;
 
@@ -19,7 +19,7 @@ use super::admin::{self, Admin};
 use super::listener::{Guests, Service};
 use super::stream::Stream;
 use crate::patience::Patience;
-use crate::proxy::{Cuttable, Express, Gateway, Seat, Served, read, until_cut};
+use crate::proxy::{Cuttable, Ends, Express, Gateway, Seat, Served, read, until_cut};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
 const FIRST: u64 = 60;
@@ -44,7 +44,7 @@ impl Service {
     /// Until the connection ends, or is given up for another.
     pub async fn converse<A: Application>(&self, app: &Arc<A>, stream: Stream, seat: &Seat) {
         if stream.is_http2() {
-            seat.unless_given_up(app.process_new(Box::new(stream), &self.closing)).await;
+            seat.unless_given_up(self.converse_by_http2(app, stream)).await;
             return;
         }
         let mut closing = self.closing.clone();
@@ -144,7 +144,8 @@ async fn quick<A: Application>(
         return Some(Served::Left(client));
     };
     // In a place of its own, so that a connection that rests does not hold room for it.
-    until_cut(Box::pin(express.serve(client, bytes))).await
+    let ends = Ends::fast_in(client.connection(), bytes.len());
+    until_cut(Box::pin(express.serve(client, bytes)), ends).await
 }
 
 /// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.

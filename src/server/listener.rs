@@ -20,6 +20,7 @@ use super::keep_alive::Application;
 use super::seats::{Seats, Taking};
 use super::stream::Stream;
 use super::{StartError, admin};
+use crate::buffers::{Account, Buffers};
 use crate::config::{self, Config};
 use crate::crowd::{Crowd, Place};
 use crate::metrics::Metrics;
@@ -83,6 +84,8 @@ pub enum Guests {
 pub struct Clients {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub crowd: Arc<Crowd<Network>>,
+    /// What they make the edge hold.
+    pub buffers: Arc<Buffers>,
 }
 
 /// Binds and listens. Must be called within a runtime.
@@ -225,8 +228,9 @@ impl Service {
         };
         let caller = caller.map_err(|reason| self.refused(reason)).ok()?;
         let place = self.place(caller, taking).map_err(|Crowded| self.refused("address")).ok()?;
+        let account = self.account(caller, place.is_some());
         taking.holds(place);
-        self.establish(socket, caller, taking.seat(), tls).await
+        self.establish(socket, caller, taking.seat(), tls, account).await
     }
 
     /// A trusted proxy's connections stand for many clients, and are not counted. Behind the PROXY protocol each stands
@@ -236,7 +240,7 @@ impl Service {
         let address = caller.address.ip();
         let network = Network::of(address);
         match &self.guests {
-            Guests::Clients(Clients { snapshot, crowd }) => {
+            Guests::Clients(Clients { snapshot, crowd, .. }) => {
                 let snapshot = snapshot.load();
                 if !caller.is_introduced && is_trusted(address, &snapshot.trusted_proxies) {
                     return Ok(None);
@@ -251,6 +255,12 @@ impl Service {
             }
             Guests::Edge => Ok(None),
         }
+    }
+
+    /// What is counted against a client. A trusted proxy stands for many, and has an account for each connection.
+    fn account(&self, caller: Caller, is_counted: bool) -> Option<Arc<Account>> {
+        let Guests::Clients(Clients { buffers, .. }) = &self.guests else { return None };
+        Some(if is_counted { buffers.account(Network::of(caller.address.ip())) } else { buffers.unbounded_account() })
     }
 
     fn gave_up(&self) {

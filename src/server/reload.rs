@@ -72,6 +72,12 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         (old.server.admin != new.server.admin).then_some("server.admin"),
         changed("server.threads", &old.server.threads, &new.server.threads),
         changed("server.limits.connections", &old.server.limits.connections, &new.server.limits.connections),
+        changed("server.limits.buffer_bytes", &old.server.limits.buffer_bytes, &new.server.limits.buffer_bytes),
+        changed(
+            "server.limits.buffer_bytes_per_address",
+            &old.server.limits.buffer_bytes_per_address,
+            &new.server.limits.buffer_bytes_per_address,
+        ),
         changed(
             "server.timeouts.tls_handshake",
             &old.server.timeouts.tls_handshake,

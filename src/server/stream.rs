@@ -5,12 +5,14 @@
 //! **Reads** go through an [`Intake`] over HTTP/1, and are not buffered over HTTP/2. While a head is due (see
 //! [`Watch`]) they end at its deadline, however many bytes still drip.
 
+mod blocked;
 mod facts;
 mod watch;
 
 use std::fmt;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use async_trait::async_trait;
@@ -19,15 +21,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::intake::{Intake, Over};
 use super::transport::Transport;
-use crate::patience::Patience;
+use crate::proxy::Connection;
+use blocked::Blocked;
 pub use facts::Facts;
+use watch::TOO_SLOW;
 pub use watch::{Terms, Watch};
 
 /// What is held back at most. A head and a short body fit; what is longer goes out beside it, uncopied.
 const HELD_BACK: usize = 4096;
-
-/// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 pub struct Stream {
     transport: Transport,
@@ -39,8 +40,8 @@ pub struct Stream {
     intake: Option<Intake>,
     /// Whether something may lie with TLS that has not gone out.
     unflushed: bool,
-    /// Since when the client takes nothing of what it is sent.
-    stalled: Patience,
+    /// While the client takes nothing of what it is sent.
+    blocked: Blocked,
     /// Given up on: nothing more is read or written.
     over: bool,
 }
@@ -53,15 +54,20 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// `watch`: over what clients send; operators are not watched.
+    /// Operators are not watched.
     pub fn new(transport: Transport, facts: Facts, watch: Option<Watch>) -> Self {
         let intake = watch.as_ref().filter(|_| !facts.http2).map(Watch::intake);
-        let (unflushed, stalled) = (false, Patience::default());
-        Self { transport, facts, held_back: Vec::new(), watch, intake, unflushed, stalled, over: false }
+        let (unflushed, blocked) = (false, Blocked::default());
+        Self { transport, facts, held_back: Vec::new(), watch, intake, unflushed, blocked, over: false }
     }
 
     pub const fn is_http2(&self) -> bool {
         self.facts.http2
+    }
+
+    /// `None` of an operator's.
+    pub fn connection(&self) -> Option<&Arc<Connection>> {
+        self.watch.as_ref().map(Watch::connection)
     }
 
     /// Ready when the client has sent something, or never will again. Takes nothing.
@@ -81,8 +87,8 @@ impl Stream {
 
     /// The last request is over. Over HTTP/2 there are many on their way at once, and nobody says this.
     pub fn head_may_come(&self) {
-        if let Some(watch) = &self.watch {
-            watch.connection().head_may_come();
+        if let Some(connection) = self.connection() {
+            connection.head_may_come();
         }
     }
 
@@ -99,7 +105,7 @@ impl Stream {
             return Err(bytes);
         }
         if let Some(watch) = &mut self.watch {
-            watch.bytes_go(bytes.len());
+            watch.bytes_go(&bytes);
         }
         self.held_back = bytes;
         Ok(())
@@ -114,11 +120,11 @@ impl Stream {
 
     /// Pingora bounds how long a body's bytes may take, and nothing else that is written: heads, last chunks, farewells.
     fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
-        let Some(limit) = self.watch.as_ref().map(Watch::write_timeout).filter(|_| written.is_pending()) else {
-            self.stalled.rest();
+        let Some(watch) = self.watch.as_ref().filter(|_| written.is_pending()) else {
+            self.blocked.flows();
             return written;
         };
-        if self.stalled.begun(limit).poll(context).is_ready() {
+        if watch.poll_blocked(&mut self.blocked, context).is_ready() {
             self.over = true;
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         }
@@ -133,7 +139,7 @@ impl Stream {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
             }
             self.held_back.drain(..written);
-            self.stalled.rest();
+            self.blocked.flows();
         }
         // An idle connection holds no memory for what it may be sent one day.
         self.held_back = Vec::new();
@@ -231,7 +237,7 @@ impl Stream {
             if written == 0 {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
             }
-            self.stalled.rest();
+            self.blocked.flows();
             let of_bytes = written.saturating_sub(self.held_back.len());
             self.held_back.drain(..written.min(self.held_back.len()));
             if of_bytes > 0 {
@@ -250,7 +256,7 @@ impl AsyncWrite for Stream {
         }
         let passed = this.poll_pass(context, bytes);
         if let (Some(watch), Poll::Ready(Ok(passed))) = (&mut this.watch, &passed) {
-            watch.bytes_go(*passed);
+            watch.bytes_go(&bytes[..*passed]);
         }
         this.in_time(context, passed)
     }
@@ -265,10 +271,10 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut shut = self.poll_let_go(context);
-        if let Poll::Ready(Ok(())) = shut {
-            shut = Pin::new(&mut self.transport).poll_shutdown(context);
-        }
+        let shut = match self.poll_let_go(context) {
+            Poll::Ready(Ok(())) => Pin::new(&mut self.transport).poll_shutdown(context),
+            other => other,
+        };
         self.in_time(context, shut)
     }
 }

@@ -89,6 +89,7 @@ mod keys;
 mod operation;
 // HTTP/2 from clients that mean no good.
 mod http2;
+mod windows;
 // Who is let in, how fast they have to be, and how much of them there may be.
 mod gate;
 // Many who take their time at once, and a process that can open no more.

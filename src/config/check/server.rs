@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 
 use super::{Check, file, seconds, time};
+use crate::config::units::Size;
 use crate::config::{Admin, Limits, Listener, Protocol, Server, Timeouts};
+
+/// What some tens of requests hold.
+const LEAST_BUFFERS: usize = 4 << 20;
 
 /// A request a microsecond.
 const MOST_PER_SECOND: u32 = 1_000_000;
@@ -112,8 +116,18 @@ impl Check<'_> {
         written
     }
 
+    fn buffers(&mut self, key: &str, written: Option<Size>, default: usize) -> usize {
+        if written.is_some_and(|size| size.0 < LEAST_BUFFERS) {
+            self.fault(format!("server.limits.{key}"), "too little for some tens of requests", "write 4MiB or more");
+        }
+        written.map_or(default, |size| size.0)
+    }
+
     fn limits(&mut self, written: &file::Limits) -> Limits {
         let requests_per_second = self.per_second("server.limits.requests_per_second", written.requests_per_second);
+        let buffer_bytes = self.buffers("buffer_bytes", written.buffer_bytes, Limits::DEFAULT.buffer_bytes);
+        let each = Limits::DEFAULT.buffer_bytes_per_address;
+        let buffer_bytes_per_address = self.buffers("buffer_bytes_per_address", written.buffer_bytes_per_address, each);
         let mut positive = |key: &str, value: Option<usize>, default: usize| match value {
             Some(0) => {
                 self.faults.add(format!("server.limits.{key}"), "zero would refuse everything", "write 1 or more");
@@ -123,6 +137,8 @@ impl Check<'_> {
         };
         let default = Limits::DEFAULT;
         Limits {
+            buffer_bytes,
+            buffer_bytes_per_address,
             connections: positive("connections", written.connections, default.connections),
             connections_per_address: positive(
                 "connections_per_address",

@@ -3,15 +3,19 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep};
 
+use super::blocked::{Blocked, Over};
 use crate::proxy::{Connection, Reading};
 use crate::server::frames::{Flood, Frames};
 use crate::server::intake::Intake;
+
+/// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
+pub const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What clients are held to.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct Terms {
     pub too_slow: IntCounter,
     /// Counts those that sent too many frames that bring nothing.
     pub floods: IntCounter,
+    /// Counts those that were given up because their client makes the edge hold too much.
+    pub buffers: IntCounter,
 }
 
 /// The deadline of the head that is due, or of the next one; and over HTTP/2 what its frames are.
@@ -100,14 +106,22 @@ impl Watch {
         taken.inspect_err(|_| self.terms.floods.inc())
     }
 
-    pub const fn write_timeout(&self) -> Duration {
-        self.terms.write_timeout
+    /// These go to the client.
+    pub fn bytes_go(&mut self, bytes: &[u8]) {
+        let of_bodies = match &mut self.frames {
+            Some(frames) => frames.wrote(bytes),
+            None => bytes.len(),
+        };
+        self.connection.sent(of_bodies);
     }
 
-    pub fn bytes_go(&mut self, bytes: usize) {
-        if let Some(frames) = &mut self.frames {
-            frames.wrote(bytes);
+    /// The client's socket takes nothing: ready when that has lasted too long.
+    pub fn poll_blocked(&self, blocked: &mut Blocked, context: &mut Context<'_>) -> Poll<()> {
+        let over = ready!(blocked.poll(context, &self.connection, self.terms.write_timeout));
+        if over == Over::Buffers {
+            self.terms.buffers.inc();
         }
+        Poll::Ready(())
     }
 
     /// After a read that brought nothing: ready when the time is up.

@@ -66,13 +66,17 @@ pub struct Wire {
     host: String,
     writer: WriteHalf<TlsStream<TcpStream>>,
     heard: Arc<Mutex<Heard>>,
-    reader: tokio::task::JoinHandle<()>,
+    reader: Option<tokio::task::JoinHandle<()>>,
+    /// Where nobody listens: it is kept so that the connection stays open.
+    _unread: Option<ReadHalf<TlsStream<TcpStream>>>,
 }
 
 impl Drop for Wire {
     /// Both halves, so that the connection ends.
     fn drop(&mut self) {
-        self.reader.abort();
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
     }
 }
 
@@ -81,19 +85,31 @@ impl Wire {
     pub fn silent(edge: SocketAddr, host: &str) -> Self {
         let (reader, writer) = tokio::io::split(runtime().block_on(connect(edge, host, &[b"h2"])).unwrap());
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let reader = runtime().spawn(listen(reader, Arc::clone(&heard)));
-        Self { host: host.into(), writer, heard, reader }
+        let reader = Some(runtime().spawn(listen(reader, Arc::clone(&heard))));
+        Self { host: host.into(), writer, heard, reader, _unread: None }
+    }
+
+    /// One that says nothing yet and never reads.
+    pub fn deaf(edge: SocketAddr, host: &str) -> Self {
+        let stream = runtime().block_on(connect(edge, host, &[b"h2"])).unwrap();
+        let (reader, writer) = tokio::io::split(stream);
+        Self { host: host.into(), writer, heard: Arc::default(), reader: None, _unread: Some(reader) }
     }
 
     /// With the preface and these settings, by number and value.
     pub fn open(edge: SocketAddr, host: &str, settings: &[(u16, u32)]) -> Self {
         let mut wire = Self::silent(edge, host);
+        wire.begin(settings);
+        wire
+    }
+
+    /// Sends the preface and these settings, by number and value.
+    pub fn begin(&mut self, settings: &[(u16, u32)]) {
         let settings: Vec<u8> = settings
             .iter()
             .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
-        assert!(wire.send([PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat()));
-        wire
+        assert!(self.send([PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat()));
     }
 
     /// Whether the edge has taken it. It may have closed, or may take no more.

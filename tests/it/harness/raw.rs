@@ -82,6 +82,24 @@ impl Raw {
         read == 0
     }
 
+    /// Reads once, so much at most, and answers how much there was; 0 at the end.
+    pub fn read_some(&mut self, most: usize) -> usize {
+        let mut chunk = vec![0; most];
+        let read = async { tokio::time::timeout(LONGEST_WAIT, self.stream.read(&mut chunk)).await };
+        runtime().block_on(read).unwrap().unwrap_or(0)
+    }
+
+    /// Sends what the edge takes within so long.
+    pub fn send_within(&mut self, bytes: &[u8], within: Duration) {
+        runtime().block_on(async {
+            let sent = async {
+                self.stream.write_all(bytes).await?;
+                self.stream.flush().await
+            };
+            tokio::time::timeout(within, sent).await.ok()
+        });
+    }
+
     /// The edge may have closed already, having seen enough; then its answer tells.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         runtime().block_on(async {
