@@ -28,7 +28,7 @@ use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
-use crate::upstream::{Pool, PrivateServers, Secure};
+use crate::upstream::{self, Pool, PrivateServers, Secure};
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
 
@@ -109,6 +109,7 @@ impl Loaded {
         let now = clock.now();
         let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, now, faults)).collect();
         config::warn_of_permissions(config, faults);
+        upstream::check_system(faults);
         if let Sessions::Memcached { servers, former, .. } = &config.sessions {
             let before = former.iter().enumerate().map(|(at, list)| (format!("sessions.memcached.former[{at}]"), list));
             for (key, servers) in std::iter::once(("sessions.memcached.servers".to_owned(), servers)).chain(before) {

@@ -19,7 +19,7 @@ use crate::config::{self, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use private::Privacy;
 pub use private::{Owner, PrivateServers};
-pub use secure::Secure;
+pub use secure::{Secure, check_system};
 
 /// A bit of the group key: keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
 const UPGRADES: u64 = 1;

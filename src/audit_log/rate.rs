@@ -1,7 +1,7 @@
 //! How many lines clients that are not signed in may have written: so many for each address and so many in all, in a
 //! minute.
 //!
-//! Whoever sends such requests by the thousand would else fill the disk, or push what matters out of sight. Called by
+//! A client that sends such requests by the thousand would else fill the disk, or push what matters out of sight. Called by
 //! `audit_log` alone.
 
 use std::collections::HashMap;

@@ -128,7 +128,7 @@ fn load(written: &config::Key) -> Result<Loaded, LoadFault> {
 
 fn load_hmac(secret: Secret, allow_weak: bool) -> Result<Loaded, LoadFault> {
     if let Some(what) = judge::disguised_key(secret.bytes()) {
-        let what = format!("this is {what}, and no secret: whoever has it could sign");
+        let what = format!("this is {what}, and no secret: everyone who has it could sign");
         return Err((what, "make one with `sentry-edge key generate --algorithm HS256`"));
     }
     if secret.bytes().len() < HMAC_BYTES && !allow_weak {

@@ -66,7 +66,7 @@ impl<T> Sealed<T> {
 
 impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Sealed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Any document is one of these; what it is not is found out with nobody listening.
+        // Any document is one of these; serde's trackers around this reader see no key of it.
         let (value, mistakes) = read(Value::deserialize(deserializer)?);
         Ok(Self { value, mistakes })
     }

@@ -103,7 +103,7 @@ impl Realm {
 }
 
 /// Whether a path is below `/.sentry`, where the edge answers itself, in any way that it may be read: a sign-on that leads
-/// to `/.sentry/logout` ends with nobody signed in. A browser resolves dots and turns `\\` before it asks, the edge decodes
+/// to `/.sentry/logout` ends with the user signed out. A browser resolves dots and turns `\\` before it asks, the edge decodes
 /// once, and what stands before it may have done so as well.
 pub fn is_reserved(path: &str) -> bool {
     let mut path = path.to_owned();

@@ -45,7 +45,7 @@ struct Secrets {
 struct Former {
     root: Arc<Root>,
     /// The last period in which an edge may have made tickets under it: one that names a later one is no edge's, but of
-    /// whoever made it necessary to change the secret.
+    /// the client because of which the secret was changed.
     last_period: u64,
 }
 
@@ -251,7 +251,7 @@ mod tests {
         assert!(tickets.decrypt(&old).is_none());
     }
 
-    /// Whoever has got hold of a secret that was changed for that reason makes tickets of any period.
+    /// A client that has got hold of a secret, which was changed for that reason, makes tickets of any period.
     #[test]
     fn a_secret_that_was_replaced_opens_nothing_two_periods_later() {
         let clock = Clock::default();

@@ -72,6 +72,15 @@ impl Secure {
     }
 }
 
+/// Adds a fault where the system's CAs cannot be read. Pingora reads them when the process starts, whether a pool speaks
+/// TLS or not, and panics without them.
+pub fn check_system(faults: &mut Faults) {
+    if let Err(error) = rustls_native_certs::load_native_certs() {
+        let write = "install them (Debian's ca-certificates), or mend SSL_CERT_FILE and SSL_CERT_DIR";
+        faults.add("", format!("the CA certificates of this system cannot be read: {error}"), write);
+    }
+}
+
 fn load_issuers(written: &PoolTls, context: &mut Context) -> Result<Option<Arc<[WrappedX509]>>, FileFault> {
     let fault = |what| FileFault { key: "ca", what, write: "name a PEM file with the CA of the servers' certificates" };
     let Some(path) = &written.ca else {

@@ -1,6 +1,6 @@
 //! What a stored hash costs to verify: its kind, and the same work without a hash.
 //!
-//! A directory may hold hashes of several kinds, whose verification takes from 2 ms to a second. Whoever guesses would
+//! A directory may hold hashes of several kinds, whose verification takes from 2 ms to a second. A client that guesses would
 //! learn by the time of a refusal which kind a user has, and so who exists. So every refusal does the work of all kinds
 //! that the directory holds: see [`Kinds`]. Called by the login workers.
 
@@ -21,7 +21,7 @@ const MOST_MICROS: u64 = 250_000;
 /// Kinds that are remembered; a directory that was imported has two or three.
 const MOST_KINDS: usize = 16;
 
-/// Hashes of one kind take the same time to verify, whoever's they are.
+/// Hashes of one kind take the same time to verify, for every user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HashKind {
     Argon2 { algorithm: Algorithm, version: Version, memory_kib: u32, passes: u32, lanes: u32 },
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_spends_one_hash_of_each_kind_whoever_it_is_for() {
+    fn every_refusal_spends_one_hash_of_each_kind_for_every_user() {
         let bcrypt = HashKind::Bcrypt { cost: 10 };
         for found in [
             vec![],

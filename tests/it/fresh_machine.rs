@@ -5,12 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::{edge, origin, process};
 
 /// In Debian's and Ubuntu's `Essential` packages (dash, coreutils), so on every machine.
 const ESSENTIAL: &[&str] = &["env", "sh"];
 
 /// Variables that the tests read: each is a switch that is off where it is not set.
-const SWITCHES: &[&str] = &["COMPARE", "BODY_SERVER"];
+const SWITCHES: &[&str] = &["COMPARE", "BODY_SERVER", "FAST_PATH"];
 
 /// What is started only where a switch asks for it.
 const BY_HAND: &[(&str, &str)] = &[("go", "BODY_SERVER")];
@@ -141,12 +144,39 @@ fn no_test_reads_what_only_an_earlier_run_leaves_behind() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A minimal image has no CA certificates, without which Pingora's connector panics.
+#[test]
+fn without_the_systems_cas_the_edge_says_so_and_does_not_panic() {
+    assert!(
+        std::fs::read_to_string(at(".ci/deps")).unwrap().contains(" ca-certificates"),
+        "and `make test` installs them"
+    );
+    let iqueue = origin("iqueue");
+    let (_folder, file) = edge().service("iqueue", &iqueue).write();
+    for arguments in &[&["check"][..], &["run"], &["run", "-t"]] {
+        let output = Command::new("env")
+            .args(["SSL_CERT_FILE=/nonexistent/ca.pem", "SSL_CERT_DIR=/nonexistent"])
+            .arg(env!("CARGO_BIN_EXE_sentry-edge"))
+            .args(*arguments)
+            .arg("-c")
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = process::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        let begin = format!("{}: the CA certificates of this system cannot be read: ", file.display());
+        assert!(said.starts_with(&begin) && said.lines().count() == 1, "{arguments:?}: {said}");
+        assert!(said.contains("ca-certificates"), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn make_test_installs_what_it_needs_before_it_starts_the_tests() {
     let makefile = std::fs::read_to_string(at("Makefile")).unwrap();
     let recipe = makefile.split("\ntest: ").nth(1).unwrap().split("\n\n").next().unwrap();
     let steps: Vec<&str> = recipe.lines().skip(1).map(|line| line.trim().trim_start_matches('@')).collect();
-    assert_eq!(steps, [".ci/deps test", "tests/clients/setup", "cargo test --locked $(ARGS)"]);
+    assert_eq!(steps[..3], [".ci/deps test", "tests/clients/setup", "cargo test --locked $(ARGS)"]);
+    assert!(steps[3..].iter().all(|step| step.contains("cargo test --locked ")), "{steps:?}");
     let setup = std::fs::read_to_string(at("tests/clients/setup")).unwrap();
     for folder in FILLED_BEFORE {
         assert!(setup.contains(folder), "tests/clients/setup fills {folder}");

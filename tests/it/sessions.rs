@@ -416,7 +416,8 @@ fn a_users_sessions_end_on_every_edge_though_all_other_keys_were_evicted() {
     for key in others {
         memcached.tell(&format!("delete {key}"));
     }
-    assert_eq!(memcached.session_records().len(), 3);
+    // A listing passes over what the server has in use at that moment.
+    eventually("the sessions are there", || memcached.session_records().len() == 3);
 
     let answer = api(&other, "DELETE", "/api/sessions?user=Ada");
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -35,7 +35,7 @@ const ROWS: &[Row] = &[
     ([MEMORY, "sessions: {store: memory, stream_interval: «1h»}"], ["sessions.stream_interval", "streams outlive their sessions", "write 10m or less"]),
     ([MEMORY, "sessions: {store: memory, on_outage: {policy: recent, within: «1day»}}"], ["sessions.on_outage.within", "sessions that were ended pass", "write 1h or less"]),
     (["    pool: second\n", "    pool: second\n    on_outage: {policy: recent, within: «1day»}\n"], ["services.dextor.on_outage.within", "sessions that were ended pass", "write 1h or less"]),
-    (["failures_per_account: 5 per 15m", "deadline: «1h»"], ["sentry.login.deadline", "nobody waits so long", "write 5m or less"]),
+    (["failures_per_account: 5 per 15m", "deadline: «1h»"], ["sentry.login.deadline", "no client waits so long", "write 5m or less"]),
     // Values that are not taken as they are written.
     (["idle_timeout: 30m", "idle_timeout: «24h»"], ["services.iqueue.idle_timeout", "longer than sentry.token.lifetime, so it is 12h", "write 12h or less"]),
     (["failures_per_account: 5 per 15m", "workers: «65»"], ["sentry.login.workers", "out of bounds, so it is 64", "write 1 to 64"]),

@@ -19,7 +19,7 @@ const P256: &str = "1.2.840.10045.3.1.7";
 const ED25519: &str = "1.3.101.112";
 const RSA: &str = "1.2.840.113549.1.1.1";
 
-/// What an HMAC secret is instead, if it is a key in one of the forms that keys are published in. Whoever has the public
+/// What an HMAC secret is instead, if it is a key in one of the forms that keys are published in. Everyone with the public
 /// half of such a pair could sign with it, as a secret is its bytes (RFC 8725 §2.1); and a private half was meant for
 /// another algorithm.
 pub fn disguised_key(secret: &[u8]) -> Option<&'static str> {
@@ -139,7 +139,7 @@ mod tests {
             base64(&der),
             base64(certificate.der()),
             url,
-            b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEkey somebody@somewhere".to_vec(),
+            b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEkey operator@host".to_vec(),
             b"ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAI".to_vec(),
             b"---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----".to_vec(),
             br#"{"kty":"EC","crv":"P-256","x":"0123456789","y":"0123456789"}"#.to_vec(),

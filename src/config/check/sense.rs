@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Check, seconds};
 use crate::config::{Config, OutagePolicy, Sessions, Users};
 
-/// The least prefix of a network that may be somebody's own proxies: a /8, such as 10.0.0.0/8.
+/// The least prefix of a network that may be an operator's own proxies: a /8, such as 10.0.0.0/8.
 const WIDEST_V4: u8 = 8;
 /// What the registries hand out is a /19 at most; the private range is a /7 (RFC 4193).
 const WIDEST_V6: u8 = 19;
@@ -30,7 +30,8 @@ impl Check<'_> {
             return;
         }
         for (at, network) in proxies.iter().enumerate().filter(|(_, network)| is_wide(network)) {
-            let what = format!("{network} is no network of proxies: whoever connects from it says who the client is");
+            let what =
+                format!("{network} is no network of proxies: each client that connects from it names its own address");
             self.faults.warn(format!("server.trusted_proxies[{at}]"), what, "name the addresses of the proxies alone");
         }
         if !proxies.iter().any(is_wide) {
@@ -70,7 +71,7 @@ impl Check<'_> {
                 10 * minute,
                 "streams outlive their sessions by as much",
             ),
-            ("sentry.login.deadline", config.sentry.login.deadline, 5 * minute, "nobody waits so long for a login"),
+            ("sentry.login.deadline", config.sentry.login.deadline, 5 * minute, "no client waits so long for a login"),
             ("users.refresh", *refresh, 5 * minute, "users who were disabled stay signed in for as long"),
         ] {
             self.warn_of_time(key, time, most, why);
