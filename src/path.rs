@@ -97,6 +97,29 @@ pub fn is_rule(decoded: &str) -> bool {
     readings::is_single(decoded)
 }
 
+/// What may stand in a path as it is (RFC 3986 §3.3), but for `;` and escapes.
+const fn is_sign(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'/' | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'!'
+            | b'$'
+            | b'&'
+            | b'\''
+            | b'('
+            | b')'
+            | b'*'
+            | b'+'
+            | b','
+            | b'='
+            | b':'
+            | b'@'
+    )
+}
+
 /// Whether there is nothing in a path that could be read in another way: as most are.
 fn is_plain(raw: &str) -> bool {
     let mut before = 0;
@@ -109,7 +132,7 @@ fn is_plain(raw: &str) -> bool {
             _ => false,
         };
         before = byte;
-        !is_odd_after && (byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&byte))
+        !is_odd_after && (byte.is_ascii_alphanumeric() || is_sign(byte))
     });
     plain && raw.starts_with('/') && before != b'.'
 }

@@ -31,5 +31,7 @@ mod grpc;
 mod live;
 // Uploads of no known length over HTTP/2, beside another client's requests.
 mod uploads;
+// Which handlers of real applications a user without the role gets to run, however a path is spelled.
+mod paths;
 // WebSockets with `websockets`, `ws` and a browser.
 mod websockets;

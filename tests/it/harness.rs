@@ -24,6 +24,7 @@ pub mod process;
 pub mod raw;
 pub mod recorder;
 pub mod scripted;
+pub mod spellings;
 pub mod streaming;
 pub mod visitor;
 
