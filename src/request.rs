@@ -91,7 +91,7 @@ impl<'a> Head<'a> {
         self.field("sec-fetch-dest").is_some_and(|dest| dest != "document")
     }
 
-    /// Browsers say it once: of two fields nobody can tell which is the browser's.
+    /// Browsers send it once: of two fields it cannot be said which is the browser's.
     pub fn fetch_site(&self) -> FetchSite {
         if self.headers.get_all("sec-fetch-site").iter().nth(1).is_some() {
             return FetchSite::CrossSite;

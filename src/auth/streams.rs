@@ -273,7 +273,7 @@ impl Stream {
     /// Has it cut. The first reason counts.
     pub(super) fn end(&self, over: Over) {
         if self.over.set(over).is_ok() {
-            // Nobody listens when it has ended by itself.
+            // The other end is gone when the stream has ended by itself.
             locked(&self.cut).take().map(|cut| cut.send(()));
         }
     }

@@ -92,7 +92,7 @@ impl Admission for Admitted {
         let demanded = route.demands(&self.target.path);
         let refused = match &self.identity {
             Some(identity) => snapshot.guard.refuses(identity, &demand(&service, route, demanded), now),
-            // Nobody was asked who they are.
+            // A public route asked for no identity.
             None => (*demanded != Access::Public).then_some(Reason::NoToken),
         };
         match refused {

@@ -119,7 +119,7 @@ mod tests {
                 "192.0.2.7",
                 "{told}"
             );
-            // On its right there are trusted proxies alone, or nobody: what stands on its left was not said by them.
+            // On its right there are trusted proxies alone, or no element: what stands on its left was not said by them.
             assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd])]), "10.0.0.1", "{told}");
             assert_eq!(client("10.0.0.1", &[b"6.6.6.6", odd]), "10.0.0.1", "{told}");
             assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd, b"10.0.0.9"])]), "10.0.0.9", "{told}");

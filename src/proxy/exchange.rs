@@ -84,7 +84,7 @@ impl RequestId {
         HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut text)).map(Self).unwrap_or_default()
     }
 
-    /// The one that a request brings, if it looks like one. Where there are several nobody can say which is whose.
+    /// The one that a request brings, if it looks like one. Of several it cannot be said which is the proxy's.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut fields = headers.get_all(&headers::REQUEST_ID).iter();
         let (Some(theirs), None) = (fields.next(), fields.next()) else { return None };

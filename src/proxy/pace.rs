@@ -19,9 +19,9 @@ use crate::reply::Reply;
 
 impl Gateway {
     /// Counts a request against its client's rate: of its service once that is known, and else in all. `429` when
-    /// that is used up. A trusted proxy's clients have theirs, and what it asks itself is not counted. Where it names
-    /// a client that cannot be made out, the request counts as the proxy's: else a client could say something that
-    /// nobody can read and have no limit at all.
+    /// that is used up. A trusted proxy's clients have theirs, and the proxy's own requests are not counted. Where the
+    /// client that it names cannot be made out, the request counts as the proxy's: else a client could send what cannot
+    /// be read and have no limit at all.
     pub(super) fn too_fast(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Option<Decision> {
         let snapshot = &exchange.snapshot;
         let (service, limit) = match &exchange.service {

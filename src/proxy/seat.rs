@@ -30,7 +30,7 @@ pub struct Seat {
 /// How a connection is idle. The first to be given up is the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdleSince {
-    /// Whoever has never asked for anything goes first.
+    /// A connection that has never asked for anything goes first.
     pub has_asked: bool,
     pub since: Instant,
 }

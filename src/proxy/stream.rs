@@ -80,7 +80,7 @@ impl Gateway {
             // What moves while there is a new configuration is to be held against that at once.
             if lasts || self.snapshot.load().generation != exchange.snapshot.generation {
                 let watched = self.watch(asking, exchange)?;
-                // A public body outlives nobody's session.
+                // A public body has no session that it could outlive.
                 if let (Err(full), true, true) = (watched, lasts, exchange.identity.is_some()) {
                     return Err(self.refused(full));
                 }

@@ -234,8 +234,7 @@ impl Service {
     }
 
     /// A trusted proxy's connections stand for many clients, and are not counted. Behind the PROXY protocol each stands
-    /// for one: whoever is named there counts, also with an address that is trusted, and so does a balancer that names
-    /// nobody.
+    /// for one client: the named address counts, a trusted one too, and the balancer's where none is named.
     fn place(&self, caller: Caller, taking: &Taking) -> Result<Option<Place<Network>>, Crowded> {
         let address = caller.address.ip();
         let network = Network::of(address);

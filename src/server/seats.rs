@@ -1,5 +1,5 @@
 //! Places for connections: so many in all. Where all are taken, a connection that is idle is given up for a new one, as
-//! nginx does: else whoever opens connections and says nothing keeps everybody else out.
+//! nginx does: else a client that opens connections and sends nothing keeps all others out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -26,7 +26,7 @@ fn field(value: &[u8]) -> Vec<u8> {
     [b"X-Forwarded-For: ", value, b"\r\n"].concat()
 }
 
-/// Values of `X-Forwarded-For` that a client may send so that somebody cannot read the whole.
+/// Values of `X-Forwarded-For` that a client may send so that the whole cannot be read.
 const SAID: [&[u8]; 12] = [
     b"\xe9",
     b"\xff\xfe, \x80",
@@ -74,7 +74,7 @@ fn a_client_has_its_limit_whatever_bytes_it_sends() {
     }
 }
 
-/// A peer that is trusted, and says something of which nobody can make out a client.
+/// A peer that is trusted, and names a client that cannot be made out.
 #[test]
 fn a_proxy_behind_which_no_client_can_be_made_out_counts_itself() {
     let iqueue = origin("iqueue");

@@ -1,5 +1,5 @@
-//! Requests that last while the configuration changes: what was decided once is decided again, and what nobody changed
-//! goes on.
+//! Requests that last while the configuration changes: what was decided once is decided again, and what no reload
+//! changes goes on.
 
 use std::time::{Duration, SystemTime};
 

@@ -251,7 +251,7 @@ fn fill(scene: &Scene, browser: &Client) -> Vec<Raw> {
             return open;
         }
         open.push(connection);
-        assert!(open.len() <= 1000, "nobody is refused");
+        assert!(open.len() <= 1000, "none is refused");
     }
 }
 
