@@ -248,9 +248,17 @@ impl Service {
             }
             // Who asks for the state of things must not be kept from it by others on the same machine that drip.
             Guests::Operators(crowd) => {
-                let enter = || crowd.enter(network, admin::PER_ADDRESS);
-                let given_up = || self.seats.give_up_of(network, taking).then(|| self.gave_up());
-                enter().or_else(|| given_up().and_then(|()| enter())).map(Some).ok_or(Crowded)
+                // Of several that come at once another may have what was given up for this one.
+                for _ in 0..=admin::PER_ADDRESS {
+                    if let Some(place) = crowd.enter(network, admin::PER_ADDRESS) {
+                        return Ok(Some(place));
+                    }
+                    if !self.seats.give_up_of(network, taking) {
+                        break;
+                    }
+                    self.gave_up();
+                }
+                Err(Crowded)
             }
             Guests::Edge => Ok(None),
         }

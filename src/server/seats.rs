@@ -35,7 +35,13 @@ pub struct Patience {
 
 impl Patience {
     pub const OF_CLIENTS: Self = Self { first: Duration::from_secs(2), next: Duration::from_millis(100) };
+    /// Of operators, who send a whole request at once.
     pub const NONE: Self = Self { first: Duration::ZERO, next: Duration::ZERO };
+
+    /// The least goes first: one that has never asked for anything, where it had time for it; then the longest idle.
+    fn order(self, idle: IdleSince) -> (bool, Instant) {
+        (idle.has_asked && !self.first.is_zero(), idle.since)
+    }
 
     fn is_over(self, idle: IdleSince, now: Instant) -> bool {
         now.saturating_duration_since(idle.since) >= if idle.has_asked { self.next } else { self.first }
@@ -130,7 +136,7 @@ impl Seats {
             sitting.network == network && **number != but.number && locked(&sitting.held).is_some()
         });
         let mut idle: Vec<_> = of_client.filter_map(|(_, sitting)| Some((sitting.seat.idle()?, sitting))).collect();
-        idle.sort_by_key(|(idle, _)| *idle);
+        idle.sort_by_key(|(idle, _)| self.patience.order(*idle));
         let given_up = idle.into_iter().find(|(_, sitting)| sitting.seat.give_up());
         // With its permit: it is over, though its task may not know yet.
         given_up.is_some_and(|(_, sitting)| locked(&sitting.held).take().is_some())
@@ -139,12 +145,16 @@ impl Seats {
 
 impl Taken {
     fn give_up_idle(&mut self, patience: Patience) -> Option<Held> {
-        if self.idle.is_empty() {
+        // What the last look found may all be gone or used since.
+        self.give_up_found(patience).or_else(|| {
             self.look(patience);
-        }
+            self.give_up_found(patience)
+        })
+    }
+
+    fn give_up_found(&mut self, patience: Patience) -> Option<Held> {
         let now = Instant::now();
         while let Some(sitting) = self.idle.pop() {
-            // It may have been used since.
             if sitting.seat.idle().is_some_and(|idle| patience.is_over(idle, now))
                 && sitting.seat.give_up()
                 && let Some(held) = locked(&sitting.held).take()
@@ -165,10 +175,10 @@ impl Taken {
         let all = self.connections.values().filter_map(|sitting| Some((sitting.seat.idle()?, sitting)));
         let mut idle: Vec<_> = all.filter(|(idle, _)| patience.is_over(*idle, now)).collect();
         if idle.len() > FOUND_AT_ONCE {
-            idle.select_nth_unstable_by_key(FOUND_AT_ONCE, |(idle, _)| *idle);
+            idle.select_nth_unstable_by_key(FOUND_AT_ONCE, |(idle, _)| patience.order(*idle));
             idle.truncate(FOUND_AT_ONCE);
         }
-        idle.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+        idle.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(patience.order(*idle)));
         self.idle = idle.into_iter().map(|(_, sitting)| Arc::clone(sitting)).collect();
         self.barren = self.idle.is_empty().then_some(now);
     }
@@ -256,6 +266,18 @@ mod tests {
         assert!(take(&seats, 2).is_none());
         assert!(seats.wait(network(2)).await.is_some_and(|taking| taking.in_anothers_place));
         assert!(is_given_up(&first));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_patience_a_new_connection_goes_after_those_that_were_there_before() {
+        let seats = Arc::new(Seats::new(2, Patience::NONE));
+        let asked = take(&seats, 1).unwrap();
+        ask(&asked);
+        tokio::time::advance(SECOND).await;
+        let new = take(&seats, 1).unwrap();
+        tokio::time::advance(SECOND).await;
+        assert!(take(&seats, 2).is_some_and(|taking| taking.in_anothers_place));
+        assert!(is_given_up(&asked) && !is_given_up(&new));
     }
 
     #[test]
