@@ -171,7 +171,7 @@ impl Guard {
         }
     }
 
-    /// Notes that somebody was there who may be: for an outage, for the record, and for this token's next request.
+    /// Notes a request that was let in: for an outage, for the record's last access, and for this token's next request.
     fn note(
         &self,
         verified: &Verified,

@@ -93,8 +93,8 @@ pub trait UserDirectory: Send + Sync {
     /// has set another password meanwhile, and that one stays.
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError>;
 
-    /// The users that were changed after change number `since`, as they are now: some at a time, so that nobody waits
-    /// long for the directory. Numbers and not moments, because clocks are put right and differ between machines.
+    /// The users that were changed after change number `since`, as they are now: some at a time, so that logins do not
+    /// wait long for the directory. Numbers and not moments, because clocks are put right and differ between machines.
     fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError>;
 }
 

@@ -83,7 +83,7 @@ impl RecentlySeen {
 }
 
 /// How a session stands that the store said nothing about. What this process knows to have ended has, before any policy
-/// is asked. A store that answers with garbage is not away: what it holds may be another's, so nobody passes on its
+/// is asked. A store that answers with garbage is not away: what it holds may be another's, so no request passes on its
 /// account. And one late answer is no outage, which anybody can bring about who keeps the machine busy: a policy speaks
 /// when the store has failed several times in a row (`is_out`).
 pub(super) fn standing(

@@ -80,7 +80,7 @@ impl Sentry {
     /// Ends the session of every good token that this host's cookies bring, though two of them sign nobody in.
     /// The token alone says which session: one that idled out, or whose fingerprint changed, may end too.
     ///
-    /// A store that is away keeps nobody signed in here: the browser forgets its cookie in any case, and the end is
+    /// A store that is away keeps no browser signed in here: the browser forgets its cookie in any case, and the end is
     /// kept for the store, which is asked for nothing of that session until it has heard.
     async fn end_session(&self, head: &Head<'_>, service: Option<&str>) -> Outcome {
         let mut outcome = Outcome::Everywhere;

@@ -1,8 +1,8 @@
 //! What is stored behind a ticket: the token, whom it was made for, and what must be shown to redeem it.
 //!
 //! The store is told none of that. The value is sealed (ChaCha20-Poly1305, RFC 8439) under a key that is derived from the
-//! ticket's own UUID (HKDF-SHA-256, RFC 5869), and a store knows a ticket by the SHA-256 of its UUID alone: whoever
-//! reads a store, or listens on the way to it, learns nothing that opens anything.
+//! ticket's own UUID (HKDF-SHA-256, RFC 5869), and a store knows a ticket by the SHA-256 of its UUID alone. So what
+//! is read from a store, or on the way to it, opens nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -80,7 +80,7 @@ impl History {
             .ok()
     }
 
-    /// Whole or not at all: whoever reads meanwhile, or after a crash, has the one before.
+    /// Written whole or not at all: a process that reads meanwhile, or after a crash, has the record before this one.
     fn write(&self, record: &Record) -> std::io::Result<()> {
         let draft = self.0.with_extension(format!("{}.draft", std::process::id()));
         let mut options = std::fs::OpenOptions::new();

@@ -103,8 +103,8 @@ impl<M: Member> SessionStore for Cluster<M> {
         one_of(stored.await).and_then(|stored| if stored { Ok(()) } else { Err(taken) })
     }
 
-    /// A lost packet or a moment in which nobody computed is no outage: who meets it first asks once more. From the
-    /// second failure in a row on the server is left alone, so an outage costs nobody more than two timeouts.
+    /// A lost packet or a starved moment is no outage: the look-up that meets it first is sent once more. From the second
+    /// failure in a row on the server is left alone, so an outage costs a request two timeouts at most.
     async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
         if self.mending.owes(key) {
             return Ok(Found::Ended);
@@ -142,7 +142,7 @@ impl<M: Member> SessionStore for Cluster<M> {
         // One that is only asked for a while is no witness: it is told, and does not count.
         let present = owners.iter().zip(&buried).filter(|(owner, _)| owner.belongs);
         let outcome = one_of(present.map(|(_, outcome)| outcome.clone().map(|()| true)).collect()).map(drop);
-        // Where none took it as well: whoever has left stays out, as far as this process is asked.
+        // Where no server took it as well: until they have, this process itself finds the session ended.
         for (owner, _) in owners.iter().zip(&buried).filter(|(_, outcome)| outcome.is_err()) {
             self.mending.owe(Arc::clone(&owner.seat), key, tombstone);
         }

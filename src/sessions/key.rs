@@ -122,7 +122,7 @@ impl TicketId {
         canonical.then(|| uuid::Uuid::try_parse(text).ok()).flatten().map(Self)
     }
 
-    /// The random bits that nobody knows but who holds the ticket.
+    /// The random bits, which are known to the ticket's holder alone.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }

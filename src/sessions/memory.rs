@@ -4,7 +4,7 @@
 //! Expiry is exact: an entry is gone in the very millisecond in which its time has passed by the given clock.
 //! Sessions, tickets and each kind of counter have a bound of their own, so a flood of one kind leaves the others
 //! alone. When a bound is met, what has expired makes room. Then a session is refused, because those that live are
-//! somebody's; the oldest ticket gives way, because its owner goes round once more; and so does the smallest counter.
+//! in use; the oldest ticket gives way, because its owner goes round once more; and so does the smallest counter.
 
 mod counters;
 mod shelf;

@@ -26,7 +26,7 @@ use super::{DirectoryError, Password, StoredHash, User, UserDirectory, UserId, U
 use queue::{Job, Queue};
 use rank::Rank;
 
-/// A place in the pool's queue. Whoever has one will be heard, so what is counted against them is not counted for nothing.
+/// A place in the pool's queue. A login that has one is carried out, so a failure may be counted for it beforehand.
 pub struct Place {
     place: queue::Place,
     deadline: Duration,

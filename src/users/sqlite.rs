@@ -140,8 +140,8 @@ impl UserDirectory for SqliteDirectory {
 /// Users read while the connection is held: some ten milliseconds.
 const CHANGES_AT_ONCE: usize = 1000;
 
-/// No name is read here: one that was edited into nonsense must not hide the changes of all others. Of a user whose row
-/// is gone it is known that nobody may sign in.
+/// No name is read here: one that was edited into nonsense must not hide the changes of all others. A user whose row is
+/// gone counts as disabled.
 const SELECT_CHANGED: &str = "
     SELECT id, disabled, ended_before, ended_by, change,
            (SELECT json_group_array(service ORDER BY service) FROM user_services WHERE user_id = id) AS services,

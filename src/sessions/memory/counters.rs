@@ -1,8 +1,8 @@
 //! Counters of the memory store: failed logins of accounts and of addresses, hand-offs of a session to a page.
 //!
-//! Anybody may bring a new counter into being, by signing in under a name that nobody has. So each kind has a table of
+//! Any client can make a new counter, by signing in under an unknown name. So each kind has a table of
 //! its own, and a full table refuses nothing: the smallest count gives way, of several the one that began first. A
-//! count that is near its limit stays, as long as there are smaller ones; and a flood of guesses keeps nobody from
+//! count that is near its limit stays, as long as there are smaller ones; and a flood of guesses keeps no user from
 //! signing in.
 
 use std::collections::{BTreeSet, HashMap};

@@ -33,7 +33,7 @@ struct UnderWay {
     relieved: bool,
 }
 
-/// A place in the queue that nobody else gets, until it is taken or given up.
+/// A place in the queue that no other login gets, until it is taken or given up.
 pub struct Place(Arc<Queue>);
 
 /// One login.

@@ -1,4 +1,4 @@
--- Changes have numbers, which the database itself gives: whoever writes, and whatever the clock says, an edge that knows
+-- Changes have numbers, which the database itself gives: whatever program writes, and whatever the clock says, an edge that knows
 -- the last number finds what came after it.
 
 -- The number of the last change of the user that matters to sessions, and of the last that ended them. 0 is none since
@@ -12,7 +12,7 @@ CREATE TABLE changes (one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1), last INT
 -- Users whose rows are gone, while tokens of theirs may live.
 CREATE TABLE deleted_users (id TEXT NOT NULL PRIMARY KEY, change INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
--- What a version before this one wrote: whoever was changed after being made has a number, in the order of the changes.
+-- What a version before this one wrote: each user who was changed after being made has a number, in the order of the changes.
 UPDATE users SET change = ranked.number
     FROM (SELECT id, row_number() OVER (ORDER BY updated_at, id) AS number FROM users
           WHERE updated_at <> created_at OR disabled = 1 OR ended_before > 0) AS ranked
