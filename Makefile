@@ -33,9 +33,9 @@ test: ## all tests, those about HTTP on both request paths; ARGS="flow" for thos
 	@cargo test --locked $(ARGS)
 	@[ -n "$(ARGS)" ] || FAST_PATH=off cargo test --locked --test it -- $(HTTP_MODULES:%=%::)
 
-differential: ## both request paths held against each other; CASES= (10000), SEED= of the first one
+differential: ## both request paths held against each other; CASES= (10000), SEED= of the first one, else drawn
 	@.ci/deps build
-	@DIFFERENTIAL_CASES=$(or $(CASES),10000) $(if $(SEED),DIFFERENTIAL_SEED=$(SEED)) cargo test --locked --test it -- differential::
+	@DIFFERENTIAL_CASES=$(or $(CASES),10000) DIFFERENTIAL_SEED=$(or $(SEED),$$(date +%s)000000) cargo test --locked --test it -- differential::
 
 compare: ## asks nginx the bad inputs that the tests ask us, and writes tests/it/inputs/NGINX.md
 	@.ci/deps test

@@ -99,7 +99,7 @@ impl ProxyHttp for Gateway {
         let timeouts = &exchange.snapshot.timeouts;
         let downstream = session.as_downstream_mut();
         // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
-        let wanted = downstream.get_keepalive().is_some();
+        let wanted = downstream.get_keepalive().is_some() && !says_close(downstream.req_header());
         let keepalive = (wanted && !self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
@@ -278,6 +278,13 @@ impl ProxyHttp for Gateway {
         let line = || RequestLine::of(session.req_header());
         self.settle(exchange, line, status, session.body_bytes_sent(), now);
     }
+}
+
+/// In any field and place (RFC 9112 §9.6): Pingora looks at the first field alone.
+fn says_close(request: &RequestHeader) -> bool {
+    let values = request.headers.get_all(header::CONNECTION).iter();
+    let mut options = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Whether the client cannot know otherwise where the body ends: over HTTP/1.0 there are no chunks (RFC 9112 §6.1).

@@ -98,7 +98,8 @@ pub type Fault = &'static str;
 pub enum Afterwards {
     /// Its response ends where the head says.
     InStep,
-    /// A body was announced where there can be none. Where its bytes come late, they would begin the next response.
+    /// A body was announced where there can be none, and where its bytes come late they would begin the next response; or
+    /// the application closes.
     InDoubt,
 }
 
@@ -112,7 +113,7 @@ pub fn mend(
 ) -> Result<Afterwards, Fault> {
     check_size(fields)?;
     let is_upgrade = status == StatusCode::SWITCHING_PROTOCOLS;
-    remove_nominated(fields);
+    let closes = remove_nominated(fields);
     for name in HOP_BY_HOP {
         fields.remove(name);
     }
@@ -131,14 +132,15 @@ pub fn mend(
         fields.remove(header::CONTENT_LENGTH);
         let announced = is_coded || length.is_some_and(|length| length > 0);
         let is_of_another = status == StatusCode::NOT_MODIFIED;
-        return Ok(if announced && !is_of_another { Afterwards::InDoubt } else { Afterwards::InStep });
+        let is_in_doubt = closes || announced && !is_of_another;
+        return Ok(if is_in_doubt { Afterwards::InDoubt } else { Afterwards::InStep });
     }
     // A body without a length ends with its connection over HTTP/1.0, which has no chunks (RFC 9112 §6.1), and with its
     // stream over HTTP/2, which has no such field (RFC 9113 §8.2.2).
     if asked.version != Version::HTTP_11 {
         fields.remove(header::TRANSFER_ENCODING);
     }
-    Ok(Afterwards::InStep)
+    Ok(if closes { Afterwards::InDoubt } else { Afterwards::InStep })
 }
 
 fn check_size(fields: &HeaderMap) -> Result<(), Fault> {
@@ -152,11 +154,14 @@ fn check_size(fields: &HeaderMap) -> Result<(), Fault> {
 
 /// RFC 9110 §7.6.1: each field that `Connection` names is for us alone, and so is `Connection`. But for the two that say
 /// where the body ends: it was read by them.
-fn remove_nominated(fields: &mut HeaderMap) {
-    let Some(first) = fields.get(header::CONNECTION) else { return };
+///
+/// Answers whether it says `close` in a place where Pingora does not look.
+fn remove_nominated(fields: &mut HeaderMap) -> bool {
+    let Some(first) = fields.get(header::CONNECTION) else { return false };
     let is_plain = |value: &HeaderValue| {
         [&b"close"[..], b"keep-alive"].iter().any(|plain| value.as_bytes().eq_ignore_ascii_case(plain))
     };
+    let mut closes = false;
     // What nearly all say names no field.
     if !is_plain(first) || fields.get_all(header::CONNECTION).iter().nth(1).is_some() {
         let values = fields.get_all(header::CONNECTION).iter();
@@ -167,8 +172,10 @@ fn remove_nominated(fields: &mut HeaderMap) {
         for name in names.iter().filter(|name| !spared.contains(name)) {
             fields.remove(name);
         }
+        closes = names.iter().any(|name| name == "close");
     }
     fields.remove(header::CONNECTION);
+    closes
 }
 
 /// Whether the body came in chunks. Said twice, `chunked` says no more. Another coding was not asked for and cannot be

@@ -40,7 +40,7 @@ pub fn draw(seed: u64) -> Case {
         pick(&mut rng, &[Protocol::Http11, Protocol::Http11, Protocol::Http2, Protocol::Http2, Protocol::Http10]);
     let method = pick(&mut rng, &["GET", "GET", "GET", "HEAD", "POST", "DELETE"]);
     let body = match method {
-        "POST" => pick(&mut rng, &[Some("body"), Some("a=1&b=2"), Some("")]),
+        "POST" => pick(&mut rng, &[Some("body"), Some("a=1&b=2"), None]),
         _ => pick(&mut rng, &[None, None, None, None, None, Some("body")]),
     };
     Case {
