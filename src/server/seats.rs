@@ -118,6 +118,10 @@ impl Seats {
 
     /// The same; waits a moment for one, unless too many do already.
     pub async fn wait(self: &Arc<Self>, network: Network) -> Option<Taking> {
+        if self.patience.first.is_zero() {
+            // There is no moment in which an idle connection is kept.
+            return None;
+        }
         let _waiting = self.waiting.try_acquire().ok()?;
         for _ in 0..WAITS {
             tokio::time::sleep(WAIT).await;
@@ -128,12 +132,14 @@ impl Seats {
         None
     }
 
-    /// Gives up an idle connection of a client for this one; answers whether it had any. Looks at all connections: for
-    /// listeners that have few.
+    /// Gives up an idle connection of a client for this one, and with it the share that it holds; answers whether there was
+    /// one. Looks at all connections: for listeners that have few.
     pub fn give_up_of(&self, network: Network, but: &Taking) -> bool {
         let taken = locked(&self.taken);
         let of_client = taken.connections.iter().filter(|(number, sitting)| {
-            sitting.network == network && **number != but.number && locked(&sitting.held).is_some()
+            // One that was accepted and has no share yet would give none back.
+            let has_share = || locked(&sitting.held).as_ref().is_some_and(|held| held.place.is_some());
+            sitting.network == network && **number != but.number && has_share()
         });
         let mut idle: Vec<_> = of_client.filter_map(|(_, sitting)| Some((sitting.seat.idle()?, sitting))).collect();
         idle.sort_by_key(|(idle, _)| self.patience.order(*idle));
@@ -304,10 +310,18 @@ mod tests {
 
     #[test]
     fn a_client_may_give_up_its_own_and_nobody_elses() {
-        let seats = Arc::new(Seats::new(10, Patience::NONE));
-        let (own, other, new) = (take(&seats, 1).unwrap(), take(&seats, 2).unwrap(), take(&seats, 1).unwrap());
+        let (seats, crowd) = (Arc::new(Seats::new(10, Patience::NONE)), Arc::new(crate::crowd::Crowd::default()));
+        let placed = |last: u8| {
+            let taking = take(&seats, last).unwrap();
+            taking.holds(crowd.enter(network(last), 2));
+            taking
+        };
+        let (unplaced, own, other, new) = (take(&seats, 1).unwrap(), placed(1), placed(2), placed(1));
+        assert!(crowd.enter(network(1), 2).is_none());
         assert!(seats.give_up_of(network(1), &new));
+        assert!(crowd.enter(network(1), 2).is_some(), "its share is free");
         assert!(is_given_up(&own) && !is_given_up(&other) && !is_given_up(&new));
+        assert!(!is_given_up(&unplaced), "it has no share that it could give back");
         new.seat().begin().unwrap();
         assert!(!seats.give_up_of(network(2), &other) && !seats.give_up_of(network(1), &own));
     }

@@ -53,7 +53,7 @@ fn nobody_takes_the_admin_listener_away_with_connections() {
                 }
             }
             for _ in 0..5 {
-                admin_is_there(&edge, what);
+                admin_is_there(&edge, &format!("{what} from {sources:?}"));
                 // Those that are closed already may say so.
                 takers.iter_mut().for_each(|taker| drop(taker.write_all(b"x")));
             }
