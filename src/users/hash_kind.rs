@@ -134,7 +134,7 @@ impl Kinds {
         for kind in self.owed(own) {
             kind.spend(password)?;
             #[cfg(test)]
-            self.spent.lock().unwrap().push(kind);
+            self.spent.lock().unwrap_or_else(PoisonError::into_inner).push(kind);
         }
         Ok(())
     }

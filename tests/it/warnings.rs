@@ -184,7 +184,7 @@ fn a_file_that_all_may_read_or_write_is_named_where_that_matters() {
             };
             let checked = check(&file);
             assert_eq!(checked.status, Some(0), "{name} {mode:o}: {}", checked.stderr);
-            let expected: usize = may.map_or(0, |_| 1);
+            let expected = usize::from(may.is_some());
             assert_eq!(checked.stderr.lines().count(), expected, "{name} {mode:o}: {}", checked.stderr);
             if let Some(may) = may {
                 let said = format!("every user of this machine may {may} it: it has mode {mode:04o}; ");
