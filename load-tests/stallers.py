@@ -2,7 +2,7 @@
 
 Each of so many addresses (127.0.0.2 and those that follow) opens its part of the connections, asks for as much as a
 connection may ask for, and keeps its windows shut, or over HTTP/1.1 does not read. What the edge has closed is opened
-again. At the end of its input a line tells how often.
+again. A line says when all of them have been, and one at the end of its input how often.
 """
 
 import os
@@ -253,8 +253,12 @@ def main():
     port, ca, host, kinds, connections, addresses = sys.argv[1:7]
     crowd = Crowd(int(port), ca, host, kinds.split(","), int(connections), int(addresses))
     os.set_blocking(0, False)
+    is_ready = False
     while sys.stdin.buffer.raw.read(1) is None:
         crowd.turn()
+        if not is_ready and not crowd.due:
+            is_ready = True
+            print("ready", flush=True)
     print(f"figures open={crowd.open} closed={crowd.closed} failed={crowd.failed}")
 
 

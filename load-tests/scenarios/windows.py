@@ -97,8 +97,10 @@ def measurement(stage, running, crowd, traffic, token):
         return figures | {"grown_mib": grown()}
     stallers = begin(stage, running.port, *crowd)
     try:
-        # They are connected and have asked.
-        time.sleep(3 + crowd[1] / 200)
+        # They are connected; and have asked.
+        if stallers.stdout.readline() != "ready\n":
+            raise Failed("the clients could not connect")
+        time.sleep(2)
         figures = measure.measured(stage, running, token, rounds.seconds(), traffic)
         held = counted(running)
         said, errors = stallers.communicate(timeout=60)

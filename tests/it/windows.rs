@@ -101,7 +101,7 @@ fn kinds() -> Vec<Kind> {
         kind("refused heads", 24, Some(0), |host| repeated(host, "/", "a", "", 1900)),
         kind("heads with too many fields", 24, Some(0), |host| repeated(host, "/", "a", "", 800)),
         kind("cookie crumbs", 24, Some(0), |host| repeated(host, "/", "cookie", "a", 700)),
-        kind("error pages", 24, Some(0), |host| asked(host, "GET", "/", &[("expect", "x")], None)),
+        kind("error pages", 40, Some(0), |host| asked(host, "GET", "/", &[("expect", "x")], None)),
         kind("answers", 64, Some(0), |host| asked(host, "GET", "/", &[], None)),
         kind("answers to a request that says its body is empty", 24, Some(0), |host| {
             asked(host, "GET", "/", &[("content-length", "0")], None)
@@ -109,7 +109,7 @@ fn kinds() -> Vec<Kind> {
         kind("answers to a request with a body", 16, Some(0), |host| asked(host, "POST", "/", &[], Some(ONE))),
         Kind {
             host: "sentry.test",
-            ..kind("sign-on pages", 24, Some(0), |host| asked(host, "GET", "/login", &[], None))
+            ..kind("sign-on pages", 40, Some(0), |host| asked(host, "GET", "/login", &[], None))
         },
         Kind {
             host: "dextor.test",
