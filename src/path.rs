@@ -21,7 +21,7 @@ pub struct CanonicalPath {
     exact: bool,
 }
 
-/// The path cannot be read, or climbs above the root, or nobody can say what it means; the request is refused.
+/// The path cannot be read, climbs above the root, or has a dot segment or too many readings; the request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPath;
 

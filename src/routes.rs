@@ -110,7 +110,7 @@ fn build(written: &config::Route, like: usize, pool: impl Fn(&str) -> Option<usi
 
 impl Service {
     /// The index of the route that a path is under, by whichever reading. `None` when readings fall under routes that
-    /// decide differently, or cannot be told: then nobody can say what is being asked for.
+    /// decide differently, or has none that can be told: then the request is ambiguous, and refused.
     pub fn route(&self, path: &CanonicalPath) -> Option<usize> {
         if self.is_uniform {
             return self.routes.iter().position(|route| path.is_under(&route.path));
