@@ -38,9 +38,10 @@ impl Patience {
     /// Of operators, who send a whole request at once.
     pub const NONE: Self = Self { first: Duration::ZERO, next: Duration::ZERO };
 
-    /// The least goes first: one that has never asked for anything, where it had time for it; then the longest idle.
+    /// The least goes first: one that has never asked for anything, where it had time for it, and else one that has been
+    /// served; then the longest idle.
     fn order(self, idle: IdleSince) -> (bool, Instant) {
-        (idle.has_asked && !self.first.is_zero(), idle.since)
+        (idle.has_asked != self.first.is_zero(), idle.since)
     }
 
     fn is_over(self, idle: IdleSince, now: Instant) -> bool {
@@ -275,15 +276,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_patience_a_new_connection_goes_after_those_that_were_there_before() {
+    async fn without_patience_a_new_connection_goes_after_those_that_were_served() {
         let seats = Arc::new(Seats::new(2, Patience::NONE));
-        let asked = take(&seats, 1).unwrap();
-        ask(&asked);
+        let (new, served) = (take(&seats, 1).unwrap(), take(&seats, 1).unwrap());
         tokio::time::advance(SECOND).await;
-        let new = take(&seats, 1).unwrap();
-        tokio::time::advance(SECOND).await;
+        ask(&served);
         assert!(take(&seats, 2).is_some_and(|taking| taking.in_anothers_place));
-        assert!(is_given_up(&asked) && !is_given_up(&new));
+        assert!(is_given_up(&served) && !is_given_up(&new));
     }
 
     #[test]
