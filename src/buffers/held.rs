@@ -145,7 +145,10 @@ impl Held {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if waited >= most { Poll::Ready(Exhausted) } else { self.look_again((most - waited).min(LOOK_AGAIN), context) }
+        match most.checked_sub(waited).filter(|left| !left.is_zero()) {
+            None => Poll::Ready(Exhausted),
+            Some(left) => self.look_again(left.min(LOOK_AGAIN), context),
+        }
     }
 
     fn look_again(&mut self, after: Duration, context: &mut Context<'_>) -> Poll<Exhausted> {

@@ -45,6 +45,7 @@ struct Ended {
 
 impl History {
     /// Edges with other configurations may share the folder, so the file is named by the configuration's own path.
+    #[expect(clippy::disallowed_methods, reason = "systemd names the state folder in a variable, and in no other way")]
     pub fn of(config: &Config, file: &Path) -> Self {
         let Users::Sqlite { path, .. } = &config.users;
         let folder = match std::env::var("STATE_DIRECTORY") {

@@ -222,10 +222,8 @@ struct Crowded;
 impl Service {
     /// From what was accepted to a stream that can be served; `None` when it came to nothing, which was counted.
     async fn make(&self, mut socket: TcpStream, peer: Peer, tls: Option<Secured>, taking: &Taking) -> Option<Stream> {
-        if taking.seat().idle().is_none() {
-            // It was given up before it was begun with.
-            return None;
-        }
+        // `None` where it was given up before it was begun with.
+        taking.seat().idle()?;
         let caller = match peer.introduces {
             false => Ok(Caller::direct(peer.address)),
             true => self.introduced(&mut socket, peer.address).await,

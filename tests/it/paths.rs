@@ -9,8 +9,11 @@ use crate::harness::raw::http2_request;
 use crate::harness::spellings::spellings;
 use crate::harness::{Edge, Origin, edge, origin, raw};
 
+/// A server's name, and what it makes of a path.
+type Model = (&'static str, fn(&str) -> String);
+
 /// What servers make of a path. Each is modelled by itself, with nothing of the edge's own.
-const SERVERS: &[(&str, fn(&str) -> String)] = &[
+const SERVERS: &[Model] = &[
     ("one that takes it as it is", str::to_owned),
     ("Node's URL", |path| {
         Url::parse("http://host/").unwrap().join(path).map_or_else(|_| String::new(), |url| url.path().into())

@@ -55,10 +55,10 @@ impl Blocked {
             Fill::FarOver if ahead > 0 => Duration::ZERO,
             Fill::FarOver => limit.min(FAR_OVER),
         };
-        if waited >= most {
+        let Some(left) = most.checked_sub(waited).filter(|left| !left.is_zero()) else {
             return Poll::Ready(if most < limit { Over::Buffers } else { Over::Time });
-        }
-        let again = (most - waited).min(LOOK_AGAIN);
+        };
+        let again = left.min(LOOK_AGAIN);
         while self.patience.renewed(again).poll(context).is_ready() {}
         Poll::Pending
     }
