@@ -327,7 +327,8 @@ fn many_wrong_tokens_at_once_are_turned_away_and_the_right_one_is_not_held_up() 
     let edge = with_token().service("iqueue", &origin).start();
     std::thread::scope(|scope| {
         let guess = || ask(&edge, "GET", "/api/sessions", &[("authorization", "Bearer x")]);
-        let guesses: Vec<_> = (0..30).map(|_| scope.spawn(guess)).collect();
+        // One address may have 16 connections, and that of the one with the right token is one of them.
+        let guesses: Vec<_> = (0..14).map(|_| scope.spawn(guess)).collect();
         assert_eq!(api(&edge, "GET", "/api/sessions").status, 200);
         let answers: Vec<Response> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
         assert!(answers.iter().all(|answer| [401, 429].contains(&answer.status)));

@@ -281,7 +281,6 @@ fn the_longest_path_leads_to_its_own_pool() {
         ("/apis", "root"),
         ("/ap", "root"),
         ("/x/api", "root"),
-        ("/API", "root"),
         ("/api", "api"),
         ("/api/", "api"),
         ("/api/x?/api/deep/", "api"),
@@ -292,6 +291,8 @@ fn the_longest_path_leads_to_its_own_pool() {
     ] {
         assert_eq!(client.get(&edge.url("iqueue", path)).body, format!("hello from {expected}"), "{path}");
     }
+    // A server that ignores case would look for it in another pool.
+    assert_eq!(client.get(&edge.url("iqueue", "/API")).status, 400);
 }
 
 #[test]
