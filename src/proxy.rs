@@ -196,7 +196,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         self.head_came(&Asking::of(session), response, exchange)?;
         self.compress(session, response, exchange)?;
-        if ends_with_its_connection(session.req_header(), response) {
+        if response::ends_with_its_connection(session.req_header(), response) {
             session.as_downstream_mut().set_keepalive(None);
         }
         if response_rules::is_bodiless(response.status, &session.req_header().method)
@@ -285,13 +285,6 @@ fn says_close(request: &RequestHeader) -> bool {
     let values = request.headers.get_all(header::CONNECTION).iter();
     let mut options = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-}
-
-/// Whether the client cannot know otherwise where the body ends: over HTTP/1.0 there are no chunks (RFC 9112 §6.1).
-fn ends_with_its_connection(request: &RequestHeader, response: &ResponseHeader) -> bool {
-    request.version == Version::HTTP_10
-        && !response_rules::is_bodiless(response.status, &request.method)
-        && !response.headers.contains_key(header::CONTENT_LENGTH)
 }
 
 /// Where the request goes, once its route is known.

@@ -3,12 +3,12 @@
 use http::{Version, header};
 use nix::sys::socket::{Shutdown, shutdown};
 use pingora::{Error, ErrorType, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::asking::Asking;
 use super::exchange::Exchange;
-use super::response_rules::{Afterwards, Asked, mend};
+use super::response_rules::{Afterwards, Asked, is_bodiless, mend};
 use super::{Gateway, destination, headers, private};
 
 impl Gateway {
@@ -67,6 +67,13 @@ pub fn release(session: &mut Session, exchange: &mut Exchange) {
     let how = if session.as_downstream_mut().is_body_empty() { Shutdown::Both } else { Shutdown::Read };
     // It may have ended by itself.
     shutdown(socket, how).ok();
+}
+
+/// Whether the client cannot know otherwise where the body ends: over HTTP/1.0 there are no chunks (RFC 9112 §6.1).
+pub fn ends_with_its_connection(request: &RequestHeader, response: &ResponseHeader) -> bool {
+    request.version == Version::HTTP_10
+        && !is_bodiless(response.status, &request.method)
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
 }
 
 fn refused(why: &'static str) -> Box<Error> {
