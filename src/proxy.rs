@@ -142,11 +142,8 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         // Of a further attempt: Pingora shows the filters again what it has kept of the body.
         exchange.body_bytes = 0;
-        exchange.upstream_owner = private::owner(&Asking::of(session), destination(exchange)?.0, exchange);
-        let owner = exchange.upstream_owner;
-        let (server, _) = attempt::next(exchange, owner)?;
-        let (pool, read_timeout) = destination(exchange)?;
-        Ok(Box::new(pool.peer(server, read_timeout, session.as_downstream().is_upgrade_req(), owner)))
+        let is_upgrade = session.as_downstream().is_upgrade_req();
+        attempt::peer(&Asking::of(session), is_upgrade, exchange).map(Box::new)
     }
 
     async fn connected_to_upstream(

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::upstreams::peer::HttpPeer;
 
+use super::asking::Asking;
 use super::exchange::Exchange;
-use super::{destination, pace};
+use super::{destination, pace, private};
 use crate::upstream::{Owner, Pool};
 
 /// The server that is to have the request now, of its pool, and since when. `owner` is that of its connection, if any.
@@ -16,6 +18,15 @@ pub fn next(exchange: &mut Exchange, owner: Option<Owner>) -> Result<(usize, Ins
     exchange.tried.push(server);
     exchange.upstream_begun = Some(now);
     Ok((server, now))
+}
+
+/// How Pingora reaches that server: on a connection of the client's own where that has to be.
+pub fn peer(asking: &Asking<'_>, is_upgrade: bool, exchange: &mut Exchange) -> Result<HttpPeer> {
+    let owner = private::owner(asking, destination(exchange)?.0, exchange);
+    exchange.upstream_owner = owner;
+    let (server, _) = next(exchange, owner)?;
+    let (pool, read_timeout) = destination(exchange)?;
+    Ok(pool.peer(server, read_timeout, is_upgrade, owner))
 }
 
 /// A connection that was never made has harmed nobody: the next server may have the request.
