@@ -62,6 +62,12 @@ pub fn check(data: &[u8]) {
     if has_none && !matches!(said, End::Closed | End::Length(0)) {
         assert_eq!(afterwards, Afterwards::InDoubt, "{status} {before:?}");
     }
+    // A single `close` is heard by whoever reads the head.
+    let connection = before.get("connection").map(Vec::as_slice).unwrap_or_default();
+    let closes = elements(connection).contains(&b"close".to_vec());
+    if closes && !(connection.len() == 1 && connection[0].eq_ignore_ascii_case(b"close")) {
+        assert_eq!(afterwards, Afterwards::InDoubt, "{before:?}");
+    }
     // What has been mended needs no more of it.
     let mut again = fields.clone();
     assert_eq!(mend(status, Version::HTTP_11, &mut again, asked), Ok(Afterwards::InStep), "{after:?}");
