@@ -43,7 +43,7 @@ pub enum FetchSite {
 
 impl<'a> Head<'a> {
     /// A field as text, the first of its name; `None` when absent. One with a byte that is no ASCII is not absent: it
-    /// reads as [`UNREADABLE`], which is none of the values that anything is decided by.
+    /// reads as `UNREADABLE`, which is none of the values that anything is decided by.
     pub fn field(&self, name: impl header::AsHeaderName) -> Option<&'a str> {
         self.headers.get(name).map(|value| value.to_str().unwrap_or(UNREADABLE))
     }

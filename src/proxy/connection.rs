@@ -159,7 +159,7 @@ impl Connection {
         }
     }
 
-    /// Ready when applications have taken another [`RECEIVES`] bytes of bodies.
+    /// Ready when applications have taken another `RECEIVES` bytes of bodies.
     pub async fn receives(&self) {
         self.receives.notified().await;
     }

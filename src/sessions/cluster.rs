@@ -177,7 +177,7 @@ impl<M: Member> SessionStore for Cluster<M> {
         Ok(Redemption::Unknown)
     }
 
-    /// On the first server that answers, see [`counted`](Self::counted).
+    /// On the first server that answers, see `counted`.
     async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         self.counted(key, window).await
     }

@@ -1,7 +1,7 @@
 //! The login pool: a few threads beside the request workers that check passwords, and a short queue before them.
 //!
 //! So a flood of logins slows logins alone, and memory is bounded (19 MiB a thread). Counting failures and
-//! choosing replies is the login page's part (`sentry`), which calls [`LoginPool::authenticate`].
+//! choosing replies is the login page's part (`sentry`), which calls [`Place::authenticate`].
 //!
 //! Each worker is two threads. The first takes what time the processor has left over, so that no request waits for
 //! a login. Where nothing is left over it would get nowhere: then the second one, which gets a share in any case,
