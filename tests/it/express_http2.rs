@@ -1,5 +1,7 @@
 //! The fast path and the full one for clients that speak HTTP/2.
 
+use sentry_edge::server::FastPath;
+
 use crate::express::{PATHS, SAID, breaking_off, builder_before, edge_before, fields, saying};
 use crate::harness::client::{Client, Response, client};
 use crate::harness::frames::{END_STREAM, RST_STREAM, Wire, frame};
@@ -137,9 +139,9 @@ fn a_client_that_takes_nothing_of_an_answer_is_cut_off_and_others_of_its_connect
 }
 
 #[test]
-fn a_get_that_says_its_body_is_empty_goes_the_short_way_and_says_nothing_of_it_to_the_application() {
+fn a_get_that_says_its_body_is_empty_takes_the_fast_path_and_says_nothing_of_it_to_the_application() {
     let iqueue = origin("iqueue");
-    let edge = edge().service_with("iqueue", &iqueue, "access: public").start();
+    let edge = edge().service_with("iqueue", &iqueue, "access: public").fast_path(FastPath::On).start();
     for method in ["GET", "HEAD"] {
         let answer = ask(&mut client(edge.address()).http2(), method, "/a", &[("content-length", "0")]);
         assert_eq!(answer.status, 200);
