@@ -42,6 +42,10 @@ pub const MOST_FORMER: usize = 8;
 /// Copies of a session; each costs every request a look-up.
 pub const MOST_COPIES: usize = 3;
 
+/// Cookies of the sign-on host whose names are fixed: the login form's and the device's.
+pub const FORM_COOKIE: &str = "__Host-SSOLogin";
+pub const DEVICE_COOKIE: &str = "__Host-SSODevice";
+
 /// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
 #[derive(Clone, Debug)]
 pub struct Config {

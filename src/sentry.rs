@@ -7,6 +7,7 @@
 mod copy_cookie;
 mod csrf;
 mod current_user;
+mod device;
 mod login;
 mod logout;
 mod redeem;
@@ -33,6 +34,7 @@ use crate::sessions::SessionStore;
 use crate::users::login::LoginPool;
 use return_url::{Parameter, Realm, ReturnUrl};
 
+pub use device::{Device, DeviceId};
 pub use login::LARGEST_FORM;
 pub use redeem::Redeemed;
 
@@ -49,6 +51,7 @@ pub struct Sentry {
     /// Where a form of ours may lead: the hosts of all services.
     form_targets: Vec<HostPattern>,
     csrf: csrf::Csrf,
+    devices: device::Devices,
     branding: Branding,
     metrics: Arc<Metrics>,
     audit: Arc<AuditLog>,
@@ -133,6 +136,7 @@ impl Sentry {
             idle_timeouts: config.services.iter().map(|s| (Arc::clone(&s.name), s.idle_timeout)).collect(),
             form_targets: config.services.iter().flat_map(|service| service.hosts.clone()).collect(),
             csrf: csrf::Csrf::new(parts.guard.tokens().keys().derive("login form")),
+            devices: device::Devices::new(parts.guard.tokens().keys()),
             guard: parts.guard,
             store: parts.store,
             logins: parts.logins,
@@ -160,7 +164,8 @@ impl Sentry {
 
     /// Every cookie that the edge sets: no application sees them, none may set them.
     pub fn cookie_names(settings: &config::Sentry) -> Vec<String> {
-        vec![settings.cookie.name.clone(), settings.cookie.state_name.clone(), csrf::COOKIE.into()]
+        let ours = [csrf::COOKIE.into(), device::COOKIE.into()];
+        [settings.cookie.name.clone(), settings.cookie.state_name.clone()].into_iter().chain(ours).collect()
     }
 
     pub fn is_sentry_host(&self, host: &Host) -> bool {

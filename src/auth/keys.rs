@@ -28,8 +28,10 @@ const RSA_BITS: usize = 2048;
 pub struct Keys {
     verifying: HashMap<Box<str>, VerifyingKey>,
     signing: SigningKey,
-    /// From which other secrets of the house are derived; the signing key's own material.
+    /// From which other secrets of the house are derived: the signing key's own material, and after it that of every
+    /// other key whose secret half is here.
     seed: hmac::Key,
+    former_seeds: Vec<hmac::Key>,
 }
 
 pub struct VerifyingKey {
@@ -56,13 +58,17 @@ impl Keys {
     /// is to sign is among those.
     pub fn load(sentry: &config::Sentry, faults: &mut Faults) -> Option<Self> {
         let mut verifying = HashMap::new();
-        let mut signer = None;
+        let (mut signer, mut former_seeds) = (None, Vec::new());
         for written in &sentry.keys {
             match load(written) {
                 Ok(loaded) => {
-                    if let (true, Some((key, secret))) = (written.id == sentry.token.sign_with, loaded.signing) {
-                        let algorithm = loaded.verifying.algorithm;
-                        signer = Some((SigningKey { id: written.id.clone(), algorithm, key }, secret));
+                    let algorithm = loaded.verifying.algorithm;
+                    match loaded.signing {
+                        Some((key, secret)) if written.id == sentry.token.sign_with => {
+                            signer = Some((SigningKey { id: written.id.clone(), algorithm, key }, secret));
+                        }
+                        Some((_, secret)) => former_seeds.push(seed(&secret)),
+                        None => {}
                     }
                     verifying.insert(written.id.as_str().into(), loaded.verifying);
                 }
@@ -70,7 +76,7 @@ impl Keys {
             }
         }
         let (signing, secret) = signer?;
-        Some(Self { verifying, signing, seed: hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()) })
+        Some(Self { verifying, signing, seed: seed(&secret), former_seeds })
     }
 
     pub fn verifying(&self, id: &str) -> Option<&VerifyingKey> {
@@ -83,7 +89,13 @@ impl Keys {
 
     /// A secret for another purpose, the same on every edge that has the same signing key.
     pub fn derive(&self, purpose: &str) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.seed, purpose.as_bytes()).as_ref())
+        derived(&self.seed, purpose)
+    }
+
+    /// The same secret as [`derive`](Self::derive) first, and then as each other key would derive it: what was made
+    /// before the signing key changed, or by an edge where it has changed already, is still known.
+    pub fn derive_all(&self, purpose: &str) -> Vec<hmac::Key> {
+        std::iter::once(&self.seed).chain(&self.former_seeds).map(|seed| derived(seed, purpose)).collect()
     }
 
     /// The JSON Web Key Set: public halves alone.
@@ -99,6 +111,14 @@ impl Keys {
         keys.sort_by_key(|key| key["kid"].to_string());
         json!({ "keys": keys })
     }
+}
+
+fn seed(secret: &Secret) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret.bytes())
+}
+
+fn derived(seed: &hmac::Key, purpose: &str) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(seed, purpose.as_bytes()).as_ref())
 }
 
 /// Where the key's material stands in the configuration.

@@ -9,12 +9,12 @@ use http::{HeaderValue, header};
 use ring::hmac;
 
 use crate::auth::cookie::{self, Lookup, SetCookie};
-use crate::config::SameSite;
+use crate::config::{FORM_COOKIE, SameSite};
 use crate::request::{FetchSite, Head};
 use crate::sessions::key::{NoRandomness, random_base64url};
 
 /// Holds the nonce, on the sign-on host alone.
-pub const COOKIE: &str = "__Host-SSOLogin";
+pub const COOKIE: &str = FORM_COOKIE;
 
 pub struct Csrf {
     key: hmac::Key,

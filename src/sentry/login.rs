@@ -21,7 +21,7 @@ use crate::request::Head;
 use crate::sessions::{Count, CounterKey, StoreError};
 use crate::users::login::{Login as Authentication, Place, Refusal};
 use crate::users::{Password, UserName};
-use attempt::Attempt;
+use attempt::{Attempt, Opened};
 
 /// Bytes of a login form.
 pub const LARGEST_FORM: usize = 16 * 1024;
@@ -101,9 +101,9 @@ impl Sentry {
             return self.form(head, &form);
         }
         match self.sign_in(head, &attempt).await {
-            Ok(token) => {
+            Ok(Opened { token, device }) => {
                 let next = self.sso_url(head, "/copyCookie", url.as_ref(), state.as_ref());
-                Reply::see_other(&next).with_cookie(self.token_cookie(&token))
+                Reply::see_other(&next).with_cookie(self.token_cookie(&token)).with_cookie(device.cookie())
             }
             Err((status, notice)) => {
                 (form.status, form.notice) = (status, Some(notice));
@@ -118,7 +118,7 @@ impl Sentry {
     }
 
     /// From user name and password to the sign-on host's token, with its session in the store.
-    async fn sign_in(&self, head: &Head<'_>, attempt: &Attempt) -> Result<String, (StatusCode, Notice)> {
+    async fn sign_in(&self, head: &Head<'_>, attempt: &Attempt) -> Result<Opened, (StatusCode, Notice)> {
         if attempt.username.trim().is_empty() || attempt.password.is_empty() {
             return Err((StatusCode::BAD_REQUEST, Notice::MissingFields));
         }
@@ -237,7 +237,9 @@ impl Sentry {
     }
 
     fn form(&self, head: &Head<'_>, form: &Form<'_>) -> Reply {
-        let Ok(token) = self.csrf.token(head) else { return self.internal(head, &"no randomness for a form") };
+        let (Ok(token), Ok(device)) = (self.csrf.token(head), self.device_cookie_of_form(head)) else {
+            return self.internal(head, &"no randomness for a form");
+        };
         let redirect_url = form.url.map(|url| url.plain(self.parameter())).unwrap_or_default();
         let page = pages::Login {
             branding: &self.branding,
@@ -250,7 +252,8 @@ impl Sentry {
             notice: form.notice,
             request_id: head.request_id,
         };
-        let reply = Reply::form(form.status, page.render(), &self.form_sources(head)).with_cookie(token.cookie);
+        let reply = Reply::form(form.status, page.render(), &self.form_sources(head));
+        let reply = reply.with_cookie(token.cookie).with_cookie(device);
         if form.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §11.6.1 asks for a challenge; browsers show no dialog for a scheme that they do not know.
             reply.with(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Form realm=\"sign-in\""))

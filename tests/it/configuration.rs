@@ -167,6 +167,8 @@ const ROWS: &[Row] = &[
     row(94, ["name: __Host-JWTCookie", "name: «JWTCookie»"], ["sentry.cookie.name", "set by a sibling host", "begin the name with __Host-"]),
     row(95, ["name: __Host-JWTCookie", "name: «\"__Host-a b\"»"], ["sentry.cookie.name", "no cookie name", "use letters"]),
     row(96, ["name: __Host-JWTCookie", "name: «__Host-SSOState»"], ["sentry.cookie.state_name", "equals sentry.cookie.name", "its own name"]),
+    row(96, ["name: __Host-JWTCookie", "name: «__Host-SSODevice»"], ["sentry.cookie.name", "another cookie of the sign-on host", "its own name"]),
+    row(96, ["name: __Host-JWTCookie", "state_name: «__Host-SSOLogin»"], ["sentry.cookie.state_name", "another cookie of the sign-on host", "its own name"]),
     row(97, ["ticket: {lifetime: 30s}", "ticket: {lifetime: 30s, parameter: «a&b»}"], ["sentry.ticket.parameter", "need escaping", "use letters and digits"]),
     row(98, ["failures_per_account: 5 per 15m", "logo: «edge.pem»"], ["sentry.login.logo", "not a kind of picture", "name a .svg"]),
     row(99, ["store: memory", "store: memcached, memcached: {servers: «[]»}"], ["sessions.memcached.servers", "0 servers", "name 1 to 64"]),

@@ -323,6 +323,7 @@ fn an_application_sets_its_own_cookies_and_none_of_ours() {
             "=__Host-JWTCookie=x; Path=/; Secure",
             "__Host-SSOState=x",
             "__Host-SSOLogin=x",
+            "__Host-SSODevice=x",
             "b=__Host-JWTCookie=x",
             "__Host-JWTCookie2=x",
             "c=3; Max-Age=18446744073709551615",

@@ -10,7 +10,7 @@ use crate::auth::cookie::LARGEST;
 use crate::auth::token::Claims;
 use crate::pages::Notice;
 use crate::request::Head;
-use crate::sentry::Sentry;
+use crate::sentry::{Device, Sentry};
 use crate::sessions::{FRESH_KEYS, SessionId, SessionRecord};
 use crate::users::User;
 
@@ -51,6 +51,13 @@ impl Attempt {
     }
 }
 
+/// What the browser gets for a good password.
+pub struct Opened {
+    pub token: String,
+    /// With this account's mark.
+    pub device: Device,
+}
+
 /// A session that is not yet stored.
 struct NewSession {
     id: SessionId,
@@ -63,7 +70,8 @@ const IDLE_WITHOUT_SERVICES: Duration = Duration::from_secs(1800);
 
 impl Sentry {
     /// Always under a fresh session id, never one that the browser brought (session fixation).
-    pub(super) async fn open_session(&self, head: &Head<'_>, user: &User) -> Result<String, (StatusCode, Notice)> {
+    pub(super) async fn open_session(&self, head: &Head<'_>, user: &User) -> Result<Opened, (StatusCode, Notice)> {
+        let device = self.device_of_login(head).map_err(|_| no_session(head, &"no randomness"))?;
         let mut attempts = FRESH_KEYS;
         loop {
             let NewSession { id, token, record } = self.new_session(head, user)?;
@@ -72,7 +80,7 @@ impl Sentry {
                 Ok(()) => {
                     self.count_login("accepted");
                     self.audit(head, Event::Login, Some(user.name.as_str()), None, None);
-                    return Ok(token);
+                    return Ok(Opened { token, device: device.with_account(&user.name) });
                 }
                 Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
                 Err(error) => return Err(self.login_without_store(&error)),
@@ -81,14 +89,10 @@ impl Sentry {
     }
 
     fn new_session(&self, head: &Head<'_>, user: &User) -> Result<NewSession, (StatusCode, Notice)> {
-        let failed = |cause: &dyn std::fmt::Display| {
-            log::error!("request {}: no session could be opened: {cause}", head.request_id);
-            (StatusCode::INTERNAL_SERVER_ERROR, Notice::Busy)
-        };
-        let id = SessionId::random().map_err(|_| failed(&"no randomness"))?;
+        let id = SessionId::random().map_err(|_| no_session(head, &"no randomness"))?;
         let idle = self.session_time_out(user);
         let claims = self.claims(head, user, &id, idle);
-        let token = self.guard.tokens().mint(&claims).map_err(|error| failed(&error))?;
+        let token = self.guard.tokens().mint(&claims).map_err(|error| no_session(head, &error))?;
         if self.settings.cookie.name.len() + 1 + token.len() > LARGEST {
             self.count_login("token_too_large");
             log::error!("user {}: the token has {} bytes, browsers drop such a cookie", claims.name, token.len());
@@ -131,6 +135,11 @@ impl Sentry {
             idle: idle.as_secs().max(1),
         }
     }
+}
+
+fn no_session(head: &Head<'_>, cause: &dyn std::fmt::Display) -> (StatusCode, Notice) {
+    log::error!("request {}: no session could be opened: {cause}", head.request_id);
+    (StatusCode::INTERNAL_SERVER_ERROR, Notice::Busy)
 }
 
 #[cfg(test)]
