@@ -72,6 +72,9 @@ pub trait SessionStore: Send + Sync {
     /// after its first addition.
     async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError>;
 
+    /// Reads a counter without adding to it; zero where nothing is counted.
+    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError>;
+
     /// Takes one back from a counter, if it still counts, where it was counted.
     async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError>;
 
@@ -86,10 +89,12 @@ pub trait SessionStore: Send + Sync {
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// A count, and which server of a store keeps it.
+/// A count, how long it stays, and which server of a store keeps it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub count: u64,
+    /// Until the counter is forgotten; in whole seconds where the store counts those.
+    pub left: Duration,
     /// `None` where there is one place alone.
     pub server: Option<Box<str>>,
 }

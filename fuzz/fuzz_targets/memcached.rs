@@ -11,7 +11,7 @@ use sentry_edge::clock::UnixTime;
 use sentry_edge::metrics::{Metrics, StoreMetrics};
 use sentry_edge::sessions::cluster::member::Member;
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
-use sentry_edge::sessions::{CounterKey, Held, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone};
+use sentry_edge::sessions::{Count, CounterKey, Held, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, Runtime};
@@ -120,8 +120,8 @@ async fn ask(kind: u8, reply: &[u8], server: &MemcachedServer) {
             None => {}
         },
         3 => {
-            if let Some(sum) = in_time(server.add_failure(&counter, TTL).await) {
-                assert!(has(reply, &["VA "]) && has(reply, &[&sum.to_string()]), "{sum}");
+            if let Some(Count { count, .. }) = in_time(server.add_failure(&counter, TTL).await) {
+                assert!(has(reply, &["VA "]) && has(reply, &[&count.to_string()]), "{count}");
             }
         }
         4 => {

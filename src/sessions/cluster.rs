@@ -182,6 +182,10 @@ impl<M: Member> SessionStore for Cluster<M> {
         self.counted(key, window).await
     }
 
+    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        self.count_of(key).await
+    }
+
     async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
         self.take_back(key, counted).await
     }

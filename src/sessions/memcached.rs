@@ -35,7 +35,7 @@ use self::look_up::LookUp;
 use self::survey::Survey;
 use self::wire::{Cas, Command, Condition, Reply, garbled};
 use super::cluster::member::Member;
-use super::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
+use super::{Count, CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
 
@@ -108,18 +108,17 @@ impl MemcachedServer {
         }
     }
 
-    async fn increment(&self, key: &CounterKey, window: Duration, deadline: Instant) -> Result<u64, StoreError> {
+    async fn increment(&self, key: &CounterKey, window: Duration, deadline: Instant) -> Result<Count, StoreError> {
         let command = Command::Increment { key: key.as_str().into(), window: window.into() };
-        let Reply::Item { value, .. } = self.execute(command, deadline).await? else {
-            return Err(garbled("an addition without a sum"));
-        };
-        let sum = std::str::from_utf8(&value).ok().and_then(|sum| sum.parse().ok());
-        sum.ok_or_else(|| garbled("a sum that is no number"))
+        match self.execute(command, deadline).await? {
+            Reply::Item { value, ttl, .. } => count(&value, ttl, window),
+            _ => Err(garbled("an addition without a sum")),
+        }
     }
 
     async fn get(&self, key: &str, deadline: Instant) -> Result<Option<(Vec<u8>, Cas)>, StoreError> {
         match self.execute(Command::Get { key: key.into() }, deadline).await? {
-            Reply::Item { value, cas } => Ok(Some((value, cas))),
+            Reply::Item { value, cas, .. } => Ok(Some((value, cas))),
             _ => Ok(None),
         }
     }
@@ -191,9 +190,9 @@ impl Member for MemcachedServer {
         Ok(if won { Redemption::Won(value.to_vec()) } else { Redemption::Replayed })
     }
 
-    /// A value that is no number was written by another program. The count begins anew in its place: refused, it would
-    /// keep an account from signing in for as long as it lies there.
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<u64, StoreError> {
+    /// A value that is no number, or that never expires, was written by another program. The count begins anew in its
+    /// place: refused, it would keep an account from signing in for as long as it lies there.
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         let deadline = self.deadline();
         match self.increment(key, window, deadline).await {
             Err(StoreError::Garbled { .. }) => {
@@ -201,6 +200,13 @@ impl Member for MemcachedServer {
                 self.increment(key, window, deadline).await
             }
             counted => counted,
+        }
+    }
+
+    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        match self.execute(Command::Get { key: key.as_str().into() }, self.deadline()).await? {
+            Reply::Item { value, ttl, .. } => Ok(count(&value, ttl, Duration::ZERO).unwrap_or_default()),
+            _ => Ok(Count::default()),
         }
     }
 
@@ -251,6 +257,19 @@ impl std::fmt::Display for BadServer {
 }
 
 impl std::error::Error for BadServer {}
+
+/// memcached pads a number that has become shorter with blanks. `otherwise` is how long the counter stays where the
+/// server does not say: memcached 1.6 answers -1 to the addition that makes the counter.
+fn count(value: &[u8], ttl: Option<i64>, otherwise: Duration) -> Result<Count, StoreError> {
+    let count = std::str::from_utf8(value).ok().and_then(|count| count.trim_end().parse().ok());
+    let count: u64 = count.ok_or_else(|| garbled("a count that is no number"))?;
+    let left = match ttl.map(u64::try_from) {
+        Some(Ok(seconds)) => Duration::from_secs(seconds),
+        Some(Err(_)) if count > 1 => return Err(garbled("a count that never ends")),
+        Some(Err(_)) | None => otherwise,
+    };
+    Ok(Count { count, left, server: None })
+}
 
 fn decode(value: &[u8]) -> Result<Held, StoreError> {
     Held::decode(value).ok_or_else(|| garbled("no session record of this version"))

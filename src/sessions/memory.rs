@@ -125,7 +125,13 @@ impl SessionStore for MemoryStore {
     }
 
     async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
-        Ok(Count { count: self.counters.add(key, window, self.now()), server: None })
+        let (count, left) = self.counters.add(key, window, self.now());
+        Ok(Count { count, left, server: None })
+    }
+
+    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        let (count, left) = self.counters.get(key, self.now());
+        Ok(Count { count, left, server: None })
     }
 
     async fn take_back_failure(&self, key: &CounterKey, _: &Count) -> Result<(), StoreError> {

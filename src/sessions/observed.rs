@@ -42,6 +42,7 @@ pub enum Operation {
     IssueTicket,
     RedeemTicket,
     AddFailure,
+    ReadFailures,
     TakeBackFailure,
     ForgetFailures,
     List,
@@ -74,7 +75,7 @@ enum Change {
 }
 
 impl Operation {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 13] = [
         (Self::Insert, "insert"),
         (Self::Find, "find"),
         (Self::RecordAccess, "record_access"),
@@ -83,6 +84,7 @@ impl Operation {
         (Self::IssueTicket, "issue_ticket"),
         (Self::RedeemTicket, "redeem_ticket"),
         (Self::AddFailure, "add_failure"),
+        (Self::ReadFailures, "read_failures"),
         (Self::TakeBackFailure, "take_back_failure"),
         (Self::ForgetFailures, "forget_failures"),
         (Self::List, "list"),
@@ -223,6 +225,11 @@ impl<S: SessionStore> SessionStore for Observed<S> {
 
     async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         self.watcher.watch(Operation::AddFailure, self.store.add_failure(key, window), always).await
+    }
+
+    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        let counted = |count: &Count| count.count > 0;
+        self.watcher.watch(Operation::ReadFailures, self.store.failures(key), counted).await
     }
 
     async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {

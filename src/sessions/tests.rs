@@ -34,6 +34,7 @@ macro_rules! conformance {
             a_ticket_holds_any_bytes
             of_100_redemptions_at_once_exactly_one_wins
             failures_are_counted_up_and_taken_back
+            a_counter_says_what_it_counts_and_how_long_it_stays
             taking_back_from_nothing_makes_no_counter
             no_addition_of_50_at_once_is_lost
             what_was_not_touched_is_forgotten_in_time
@@ -244,6 +245,26 @@ pub async fn failures_are_counted_up_and_taken_back(subject: &impl Subject) {
         other.take_back_failure(&key, &Count::default()).await.unwrap();
     }
     assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(1), "never below zero");
+}
+
+pub async fn a_counter_says_what_it_counts_and_how_long_it_stays(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let key = counter();
+    assert_eq!(one.failures(&key).await.unwrap().count, 0, "nothing is counted");
+    let window = Duration::from_secs(100);
+    let in_its_window = |count: &Count| (Duration::from_secs(60)..=window).contains(&count.left);
+    for number in 1..=10 {
+        let added = one.add_failure(&key, window * u32::try_from(number).unwrap()).await.unwrap();
+        assert!(added.count == number && in_its_window(&added), "the window is the first addition's: {added:?}");
+        let read = other.failures(&key).await.unwrap();
+        assert_eq!((read.count, in_its_window(&read)), (number, true), "{read:?}");
+    }
+    // From two digits to one: a server may keep the width of the number and pad it.
+    other.take_back_failure(&key, &Count::default()).await.unwrap();
+    let read = one.failures(&key).await.unwrap();
+    assert_eq!((read.count, in_its_window(&read)), (9, true), "{read:?}");
+    one.forget_failures(&key).await.unwrap();
+    assert_eq!(other.failures(&key).await.unwrap().count, 0, "reading makes no counter");
 }
 
 pub async fn taking_back_from_nothing_makes_no_counter(subject: &impl Subject) {

@@ -52,6 +52,10 @@ impl<S: SessionStore> SessionStore for WithoutSessions<S> {
         self.0.add_failure(key, window).await
     }
 
+    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        self.0.failures(key).await
+    }
+
     async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
         self.0.take_back_failure(key, counted).await
     }

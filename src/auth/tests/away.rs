@@ -34,6 +34,9 @@ impl SessionStore for Away {
     async fn add_failure(&self, _: &CounterKey, _: Duration) -> Result<Count, StoreError> {
         Err(StoreError::TimedOut)
     }
+    async fn failures(&self, _: &CounterKey) -> Result<Count, StoreError> {
+        Err(StoreError::TimedOut)
+    }
     async fn take_back_failure(&self, _: &CounterKey, _: &Count) -> Result<(), StoreError> {
         Err(StoreError::TimedOut)
     }

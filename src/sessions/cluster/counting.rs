@@ -24,7 +24,23 @@ impl<M: Member> Cluster<M> {
         for seat in candidates {
             let added = seat.watcher.watch(Operation::AddFailure, seat.member.add_failure(key, window), always).await;
             let is_silent = added.as_ref().is_err_and(StoreError::is_silence);
-            outcome = added.map(|count| Count { count, server: Some(seat.name.as_str().into()) });
+            outcome = added.map(|count| Count { server: Some(seat.name.as_str().into()), ..count });
+            if !is_silent {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Of the first server that answers, as [`counted`](Self::counted) adds to it.
+    pub(super) async fn count_of(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        let candidates = self.layout.load().candidates(key.as_str(), PLACES);
+        let mut outcome = Err(StoreError::TimedOut);
+        for seat in candidates {
+            let read = seat.member.failures(key);
+            let read = seat.watcher.watch(Operation::ReadFailures, read, |count| count.count > 0).await;
+            let is_silent = read.as_ref().is_err_and(StoreError::is_silence);
+            outcome = read.map(|count| Count { server: Some(seat.name.as_str().into()), ..count });
             if !is_silent {
                 break;
             }

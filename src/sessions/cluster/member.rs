@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use crate::clock::UnixTime;
-use crate::sessions::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
+use crate::sessions::{
+    Count, CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone,
+};
 
 /// What lies under a key, or nothing; an error is the value's own, such as garbage.
 pub type Lies = Result<Option<Held>, StoreError>;
@@ -58,7 +60,12 @@ pub trait Member: Send + Sync + 'static {
         remember: Duration,
     ) -> impl Future<Output = Result<Redemption, StoreError>> + Send;
 
-    fn add_failure(&self, key: &CounterKey, window: Duration) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// The count that it answers names no server.
+    fn add_failure(&self, key: &CounterKey, window: Duration)
+    -> impl Future<Output = Result<Count, StoreError>> + Send;
+
+    /// Zero where nothing is counted.
+    fn failures(&self, key: &CounterKey) -> impl Future<Output = Result<Count, StoreError>> + Send;
 
     fn take_back_failure(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 

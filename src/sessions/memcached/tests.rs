@@ -111,11 +111,13 @@ async fn what_another_program_left_is_garbled_and_harms_no_neighbour() {
     let memcached = Memcached::start();
     let store = store(memcached.server(), PATIENT);
     let (odd, empty, sound, odd_ticket, odd_counter) = (session(), session(), session(), ticket(), counter());
+    let endless_counter = counter();
     let mut client = memcached.client().await;
     for key in [odd.as_str(), odd_ticket.as_str(), odd_counter.as_str()] {
         client.meta_set(key, "hello", false, None, None).await.unwrap();
     }
     client.meta_set(empty.as_str(), "", false, None, None).await.unwrap();
+    client.meta_set(endless_counter.as_str(), "7", false, None, None).await.unwrap();
     store.insert(&sound, &record("ada"), LONG).await.unwrap();
 
     let (odd_found, empty_found, sound_found) =
@@ -127,6 +129,8 @@ async fn what_another_program_left_is_garbled_and_harms_no_neighbour() {
     assert_eq!(store.add_failure(&odd_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
     assert_eq!(store.add_failure(&odd_counter, LONG).await.map(|it| it.count), Ok(2));
     assert!((LONG.as_secs() as i64 - 5..=LONG.as_secs() as i64).contains(&ttl(&memcached, odd_counter.as_str()).await));
+    assert_eq!(store.failures(&endless_counter).await.map(|it| it.count), Ok(0), "it would never end");
+    assert_eq!(store.add_failure(&endless_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
     store.ping().await.unwrap();
 }
 

@@ -100,6 +100,8 @@ pub enum Reply {
     Item {
         value: Vec<u8>,
         cas: Cas,
+        /// Seconds until it is forgotten; -1 is never.
+        ttl: Option<i64>,
     },
     /// Nothing is there, or something else than the command's condition wants.
     Not,
@@ -193,7 +195,7 @@ pub async fn execute(client: Client, command: &Command) -> Result<(Client, Reply
         Command::Set { condition: Condition::Unchanged(cas), .. } if cas.connection != number => {
             return Ok((whole(client), Reply::NotAsked));
         }
-        Command::Get { key } => (key, client.meta_get(&**key, false, None, Some(&["v", "c", "k"])).await),
+        Command::Get { key } => (key, client.meta_get(&**key, false, None, Some(&["v", "c", "k", "t"])).await),
         Command::Set { key, value, ttl, condition } => {
             let ttl = format!("T{}", ttl.0);
             let condition = match condition {
@@ -208,7 +210,7 @@ pub async fn execute(client: Client, command: &Command) -> Result<(Client, Reply
         Command::Increment { key, window } => {
             // N: make it when it is missing; J: begin with. The lifetime is not set again by later additions.
             let vivify = format!("N{}", window.0);
-            (key, client.meta_increment(&**key, false, None, None, Some(&["k", "v", &vivify, "J1"])).await)
+            (key, client.meta_increment(&**key, false, None, None, Some(&["k", "v", "t", &vivify, "J1"])).await)
         }
         Command::Decrement { key } => (key, client.meta_decrement(&**key, false, None, None, Some(&["k"])).await),
         Command::Version => {
@@ -244,7 +246,7 @@ fn judge(
     match (command, status) {
         (Command::Get { .. } | Command::Increment { .. }, Status::Value) => {
             let cas = Cas { value: answer.cas.unwrap_or_default(), connection };
-            Ok(Reply::Item { value: answer.data.unwrap_or_default(), cas })
+            Ok(Reply::Item { value: answer.data.unwrap_or_default(), cas, ttl: answer.ttl_remaining })
         }
         (Command::Set { .. } | Command::Decrement { .. }, Status::Stored) => Ok(Reply::Done),
         (Command::Delete { .. }, Status::Deleted) => Ok(Reply::Done),

@@ -43,8 +43,8 @@ impl Counters {
         Self { tables: Mutex::default(), most }
     }
 
-    /// Adds one, and answers the new count.
-    pub fn add(&self, key: &CounterKey, window: Duration, now: UnixTime) -> u64 {
+    /// Adds one, and returns the new count and how long the counter stays.
+    pub fn add(&self, key: &CounterKey, window: Duration, now: UnixTime) -> (u64, Duration) {
         let mut tables = self.tables();
         let table = tables.entry(key.kind()).or_default();
         table.sweep(now, SWEEP);
@@ -56,7 +56,15 @@ impl Counters {
         }
         let counter = Counter { count: count.saturating_add(1), ends };
         table.insert(key, counter);
-        counter.count
+        (counter.count, ends.since(now))
+    }
+
+    /// The count and how long the counter stays; zero of both where nothing is counted.
+    pub fn get(&self, key: &CounterKey, now: UnixTime) -> (u64, Duration) {
+        let tables = self.tables();
+        let counter = tables.get(key.kind()).and_then(|table| table.counters.get(key));
+        let counter = counter.filter(|counter| counter.ends > now);
+        counter.map_or((0, Duration::ZERO), |counter| (counter.count, counter.ends.since(now)))
     }
 
     /// Takes one back. A counter that counts nothing any more is gone.
@@ -144,13 +152,13 @@ mod tests {
         let counters = Counters::new(10);
         // The oldest of all, so that age alone would push it out first.
         for count in 1..=5 {
-            assert_eq!(counters.add(&account("ada"), WINDOW, START), count);
+            assert_eq!(counters.add(&account("ada"), WINDOW, START).0, count);
         }
         for number in 0..1000 {
             let now = START.plus(Duration::from_millis(number));
-            assert_eq!(counters.add(&account(number), WINDOW, now), 1);
+            assert_eq!(counters.add(&account(number), WINDOW, now).0, 1);
         }
-        assert_eq!(counters.add(&account("ada"), WINDOW, START.plus(WINDOW / 2)), 6);
+        assert_eq!(counters.add(&account("ada"), WINDOW, START.plus(WINDOW / 2)).0, 6);
         assert_eq!(counters.len(), 10);
         assert_sound(&counters);
     }
@@ -159,14 +167,14 @@ mod tests {
     fn each_kind_has_a_table_of_its_own() {
         let counters = Counters::new(2);
         for kind in ["account", "address", "hand-off"] {
-            assert_eq!(counters.add(&CounterKey::new(kind, "known"), WINDOW, START), 1);
-            assert_eq!(counters.add(&CounterKey::new(kind, "known"), WINDOW, START), 2);
+            assert_eq!(counters.add(&CounterKey::new(kind, "known"), WINDOW, START).0, 1);
+            assert_eq!(counters.add(&CounterKey::new(kind, "known"), WINDOW, START).0, 2);
         }
         for number in 0..100 {
             counters.add(&account(number), WINDOW, START);
         }
         for kind in ["account", "address", "hand-off"] {
-            assert_eq!(counters.add(&CounterKey::new(kind, "known"), WINDOW, START), 3, "{kind}");
+            assert_eq!(counters.add(&CounterKey::new(kind, "known"), WINDOW, START).0, 3, "{kind}");
         }
     }
 
@@ -190,7 +198,7 @@ mod tests {
         assert!(counters.len() < 200, "{} held for 100 that count", counters.len());
         let late = START.plus(Duration::from_millis(9_950 + 100));
         counters.add(&account(9_950), WINDOW, late.minus(Duration::from_millis(1)));
-        assert_eq!(counters.add(&account(9_950), WINDOW, late), 1);
+        assert_eq!(counters.add(&account(9_950), WINDOW, late).0, 1);
         assert_sound(&counters);
     }
 }

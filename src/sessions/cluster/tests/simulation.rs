@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::super::member::{self, Lies, Member};
 use crate::clock::UnixTime;
-use crate::sessions::{CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
+use crate::sessions::{
+    Count, CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone,
+};
 
 /// What all edges see of all servers.
 #[derive(Clone)]
@@ -210,12 +212,21 @@ impl Member for Simulated {
         .await
     }
 
-    async fn add_failure(&self, key: &CounterKey, _window: Duration) -> Result<u64, StoreError> {
+    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| {
             let count = state.servers[server].counters.entry(key).or_default();
             *count += 1;
-            *count
+            Count { count: *count, left: window, server: None }
+        })
+        .await
+    }
+
+    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        let key = key.as_str().to_owned();
+        self.exchange(move |state, server| {
+            let count = state.servers[server].counters.get(&key).copied().unwrap_or_default();
+            Count { count, ..Count::default() }
         })
         .await
     }
