@@ -113,7 +113,7 @@ impl Edge {
         check::warn(&faults.warnings());
         metrics.operation.started(clock.now().seconds());
 
-        let runtime = workers::runtime(&config).map_err(StartError::Runtime)?;
+        let runtime = workers::runtime(&config, metrics.traffic.buffer_bytes.clone()).map_err(StartError::Runtime)?;
         let bound = bind_all(&config, &runtime)?;
         let log = |target, name: &str, gather| {
             let dropped = metrics.operation.log_lines_dropped.with_label_values(&[name]);
@@ -173,7 +173,6 @@ impl Edge {
         let seats = Arc::new(Seats::new(limits.connections, Patience::OF_CLIENTS));
         let proxy = Arc::new(self.proxy(options));
         let held = self.lasting.metrics.traffic.buffer_bytes.clone();
-        runtime.spawn(memory::watch(held.clone()));
         let buffers = Buffers::new(held, limits.buffer_bytes, limits.buffer_bytes_per_address);
         let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default(), buffers };
         let service = |name: &'static str| Service {

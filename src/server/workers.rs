@@ -1,7 +1,9 @@
 //! The threads of an edge: its workers, and a few for what must block.
 
+use prometheus::IntGauge;
 use tokio::runtime::Runtime;
 
+use super::memory::GivingBack;
 use crate::config::Config;
 
 /// Threads for what must block: none of ours does on the request path.
@@ -13,12 +15,18 @@ pub fn threads(config: &Config) -> usize {
     config.server.threads.unwrap_or_else(cores)
 }
 
-/// The one runtime that everything of an edge runs on.
-pub fn runtime(config: &Config) -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads(config))
+/// The one runtime that everything of an edge runs on. Its workers give memory back when `held`, the bytes that the edge
+/// holds for clients, falls.
+pub fn runtime(config: &Config, held: IntGauge) -> std::io::Result<Runtime> {
+    let (workers, giving_back) = (threads(config), GivingBack::default());
+    let of_workers = giving_back.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("edge")
+        .on_thread_park(move || of_workers.before_sleep())
         .enable_all()
-        .build()
+        .build()?;
+    runtime.spawn(giving_back.watch(held, workers));
+    Ok(runtime)
 }

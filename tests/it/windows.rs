@@ -166,9 +166,9 @@ fn large() -> Origin {
     })
 }
 
-fn daemon(large: &Origin, unread: &Unread) -> Daemon {
+fn daemon(large: &Origin, unread: &Unread, per_address: u64) -> Daemon {
     let limits =
-        format!("limits: {{connections_per_address: 1000, buffer_bytes_per_address: {}MiB}}", PER_ADDRESS >> 20);
+        format!("limits: {{connections_per_address: 1000, buffer_bytes_per_address: {}MiB}}", per_address >> 20);
     let routes = "access: public, routes: [{path: /unread, access: public, pool: unread}]";
     edge()
         .service_with("iqueue", large, routes)
@@ -237,7 +237,7 @@ fn what_a_client_makes_the_edge_hold_has_a_bound_of_whatever_kind_it_is() {
     let mut failed = Vec::new();
     for kind in kinds() {
         let (large, unread) = (large(), unread());
-        let daemon = daemon(&large, &unread);
+        let daemon = daemon(&large, &unread, PER_ADDRESS);
         let before = daemon.process.memory("VmRSS");
         let crowd: Vec<_> = (0..kind.connections).map(|_| open(daemon.address, &kind)).collect();
         // Whatever comes in answer has come, and waits.
@@ -254,6 +254,20 @@ fn what_a_client_makes_the_edge_hold_has_a_bound_of_whatever_kind_it_is() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+#[test]
+fn the_memory_goes_back_to_the_system_when_the_clients_have_gone() {
+    let (large, unread) = (large(), unread());
+    let daemon = daemon(&large, &unread, 128 << 20);
+    let before = daemon.process.memory("VmRSS");
+    let grown = || daemon.process.memory("VmRSS").saturating_sub(before);
+    let kinds = kinds();
+    let kind = kinds.iter().find(|kind| kind.name == "heads with too many fields").unwrap();
+    let clients: Vec<_> = (0..4 * kind.connections).map(|_| open(daemon.address, kind)).collect();
+    eventually("much is held", || grown() > 80 << 20);
+    drop(clients);
+    eventually("nearly all of it is given back", || grown() < 24 << 20);
+}
+
 /// Opens a window as slowly as it reads.
 const A_LITTLE: u32 = 16 << 10;
 const NOW_AND_THEN: Duration = Duration::from_millis(100);
@@ -261,7 +275,7 @@ const NOW_AND_THEN: Duration = Duration::from_millis(100);
 #[test]
 fn a_client_that_reads_slowly_but_steadily_is_not_cut_while_its_neighbours_hold_all_there_is() {
     let (large, unread) = (large(), unread());
-    let daemon = daemon(&large, &unread);
+    let daemon = daemon(&large, &unread, PER_ADDRESS);
     let mut slow = Wire::open(daemon.address, "iqueue.test", &[(4, A_LITTLE)]);
     assert!(slow.ask(1, END_STREAM, "GET", &[]));
     let mut uploading = Wire::open(daemon.address, "iqueue.test", &[]);
