@@ -188,6 +188,21 @@ impl Notice {
     pub fn is_error(self) -> bool {
         self != Self::SessionEnded
     }
+
+    /// The same for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::WrongCredentials => "wrong_credentials",
+            Self::MissingFields => "missing_fields",
+            Self::SessionEnded => "session_ended",
+            Self::FormTooOld => "form_too_old",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
+            Self::Busy => "busy",
+            Self::StoreAway => "store_away",
+            Self::CookieNotKept => "cookie_not_kept",
+            Self::TooLarge => "token_too_large",
+        }
+    }
 }
 
 impl fmt::Display for Notice {

@@ -98,11 +98,10 @@ impl Reply {
         reply
     }
 
-    /// An error, as a page for those who read pages and as JSON for the others. `text` is for the public.
+    /// An error, as a page for clients that read pages and as JSON for the others. `text` is for the public.
     pub fn problem(asked: &Asked<'_>, status: StatusCode, title: &str, text: &str) -> Self {
         if !asked.html {
-            let error = status.canonical_reason().unwrap_or("error").to_ascii_lowercase().replace(' ', "_");
-            return Self::json(status, &json!({"error": error, "reason": text, "request_id": asked.request_id}));
+            return Self::error(status, &code(status), text, asked.request_id);
         }
         let page = pages::Problem {
             branding: asked.branding,
@@ -113,6 +112,20 @@ impl Reply {
             link: None,
         };
         Self::page(status, page.render(), "")
+    }
+
+    /// An error as JSON, for programs: `code` is for them to decide by, `message` a sentence for the public.
+    pub fn error(status: StatusCode, code: &str, message: &str, request_id: &str) -> Self {
+        Self::json(status, &json!({"error": code, "message": message, "request_id": request_id}))
+    }
+
+    /// `401` as JSON, with the address that a person would sign in at.
+    pub fn login_required(reason: &str, message: &str, login_url: &str, request_id: &str) -> Self {
+        let body = json!({
+            "error": "login_required", "reason": reason, "message": message, "login_url": login_url,
+            "request_id": request_id,
+        });
+        Self::json(StatusCode::UNAUTHORIZED, &body)
     }
 
     pub fn json(status: StatusCode, value: &Value) -> Self {
@@ -202,6 +215,11 @@ impl Reply {
         }
         session.write_response_body(Some(self.body), true).await
     }
+}
+
+/// The code of an error that has no other: its status in words.
+fn code(status: StatusCode) -> String {
+    status.canonical_reason().unwrap_or("error").to_ascii_lowercase().replace([' ', '-'], "_").replace('\'', "")
 }
 
 /// Pingora closes when it answers before the request's body is there, and the reset takes the reply with it

@@ -1,7 +1,6 @@
 //! The beginning of a sign-on: a service host sends a browser without a good session to the sign-on host.
 
 use http::{HeaderValue, Method, StatusCode, header};
-use serde_json::json;
 
 use super::return_url::{encode, is_reserved, strip_tickets, within_length};
 use super::state::{LIFETIME_SECONDS, State};
@@ -49,12 +48,13 @@ impl Sentry {
 
     /// A JSON 401 for whoever cannot follow a redirect.
     fn unauthorized(&self, head: &Head<'_>, reason: &Reason, challenge: &'static str) -> Reply {
-        let public = if matches!(reason, Reason::NoToken) { "no_session" } else { "session_ended" };
+        let (public, message) = match reason {
+            Reason::NoToken => ("no_session", "Nobody is signed in. Sign in at login_url, then repeat the request."),
+            _ => ("session_ended", "The session has ended. Sign in again at login_url, then repeat the request."),
+        };
         let login_url = self.no_cookie_url(head, &self.referring_page(head), None);
-        let body = json!({
-            "error": "login_required", "reason": public, "login_url": login_url, "request_id": head.request_id,
-        });
-        Reply::json(StatusCode::UNAUTHORIZED, &body).with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+        Reply::login_required(public, message, &login_url, head.request_id)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie.
@@ -110,6 +110,10 @@ impl Sentry {
     pub(super) fn broken_loop(&self, head: &Head<'_>, host: &Host, retry: &str) -> Reply {
         self.audit_anonymous(head, Event::LoopBroken, Some(host.as_str()), None);
         self.metrics.limit_reached("redirects");
+        if !head.accepts_html() && !head.is_navigation() {
+            let message = "The sign-in keeps starting over: the session cookie does not come back.";
+            return Reply::error(StatusCode::BAD_REQUEST, "redirect_loop", message, head.request_id);
+        }
         let page = pages::Loop { branding: &self.branding, host: host.as_str(), retry, request_id: head.request_id };
         Reply::page(StatusCode::BAD_REQUEST, page.render(), "")
     }

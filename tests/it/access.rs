@@ -99,7 +99,7 @@ fn a_script_is_told_why_and_where_to_sign_on() {
         let told = response.json();
         let mut keys: Vec<&String> = told.as_object().unwrap().keys().collect();
         keys.sort();
-        assert_eq!(keys, ["error", "login_url", "reason", "request_id"]);
+        assert_eq!(keys, ["error", "login_url", "message", "reason", "request_id"]);
         assert_eq!(told["error"], "login_required");
         assert_eq!(told["reason"], "no_session");
         assert_eq!(told["request_id"].as_str(), response.header("x-request-id"));
@@ -178,7 +178,7 @@ fn who_is_not_registered_or_lacks_the_role_gets_403_and_never_a_redirect() {
         let told = bob.ask("POST", &url).accept("application/json").send();
         assert_eq!((told.status, told.location()), (403, None), "{url}");
         let json = told.json();
-        assert!(json["error"].is_string() && json["reason"].is_string(), "{json}");
+        assert!(json["error"].is_string() && json["message"].is_string(), "{json}");
         assert_eq!(json["request_id"].as_str(), told.header("x-request-id"));
         for text in [&page.body, &told.body] {
             assert!(!text.contains(reason) && !text.contains("auditor"), "the reason stays in the house: {text}");

@@ -167,7 +167,7 @@ fn a_failure_is_told_as_a_page_to_browsers_and_as_json_to_others() {
         assert_eq!(told.status, status);
         assert_eq!(told.header("content-type"), Some("application/json"));
         let json = told.json();
-        assert!(json["error"].is_string() && json["reason"].is_string(), "{json}");
+        assert!(json["error"].is_string() && json["message"].is_string(), "{json}");
         assert_eq!(json["request_id"].as_str(), told.header("x-request-id"));
         for response in [page, told] {
             assert_eq!(response.header("cache-control"), Some("no-store"));
