@@ -187,7 +187,7 @@ impl World {
             on_outage: OutagePolicy::Deny,
         };
         let checked = self.snapshot.guard.check(black_box(&self.request.headers), &demand, self.now);
-        match at_once(checked) {
+        match at_once(checked).verdict {
             Verdict::Known(identity) => identity,
             Verdict::Refused(reason) => panic!("refused: {}", reason.label()),
         }

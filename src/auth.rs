@@ -68,6 +68,21 @@ pub struct Sessions {
     pub stream_interval: Duration,
 }
 
+/// A verdict, and what stands beside it in logs.
+pub struct Judged {
+    pub verdict: Verdict,
+    /// The token of a refusal, where its signature was verified: it names the user. It proves no living session.
+    pub refused: Option<Arc<Verified>>,
+    pub took: Duration,
+}
+
+impl Judged {
+    /// The name of the user who was refused.
+    pub fn refused_user(&self) -> Option<&str> {
+        self.refused.as_ref().map(|verified| verified.claims().name.as_str())
+    }
+}
+
 /// What a route asks of whoever comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand<'a> {
@@ -95,12 +110,7 @@ impl Guard {
     }
 
     /// The whole chain. Slides the session's expiry in the same round trip that finds it, and only for who may pass.
-    pub async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> Verdict {
-        self.timed(headers, demand, now).await.0
-    }
-
-    /// The same, and how long it took.
-    pub async fn timed(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> (Verdict, Duration) {
+    pub async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> Judged {
         let begun = Instant::now();
         let credential = self.credential(headers, demand, now);
         let looked_at = Instant::now();
@@ -108,23 +118,35 @@ impl Guard {
         self.metrics.sign_on.token_duration.observe(looked_for.as_secs_f64());
         let (verified, source) = match credential {
             Ok(credential) => credential,
-            Err(reason) => return (Verdict::Refused(reason), looked_for),
+            Err(reason) => {
+                let refused = self.refused_token(headers, demand, &reason);
+                return Judged { verdict: Verdict::Refused(reason), refused, took: looked_for };
+            }
         };
         let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
         let state = self.sessions.users.state(&verified.claims().sub);
         let refusal = refusal(verified.claims(), state.as_deref(), demand);
-        let verdict = self.judged(Evidence { verified, source, fingerprint, state, refusal }, demand, now).await;
+        let evidence = Evidence { verified, source, fingerprint, state, refusal };
+        let (verdict, refused) = self.judged(evidence, demand, now).await;
         // One look at the clock ends both.
         let ended = Instant::now();
         self.metrics.sign_on.session_duration.observe(ended.duration_since(looked_at).as_secs_f64());
-        (verdict, ended.duration_since(begun))
+        Judged { verdict, refused, took: ended.duration_since(begun) }
+    }
+
+    /// The token that was refused for this reason, if it is one that we signed: a refusal for its times or its audience
+    /// comes after its signature has been verified.
+    #[cold]
+    fn refused_token(&self, headers: &HeaderMap, demand: &Demand<'_>, reason: &Reason) -> Option<Arc<Verified>> {
+        let (token, _) = self.find_token(headers, demand.credentials).ok().filter(|_| reason.is_of_a_user())?;
+        self.tokens.remembered(token)
     }
 
     /// A request that is refused must not keep a session alive: a thief's would keep it from idling out, and a disabled
     /// user's polling browser would too. All that decides but the session itself is known before the store is asked,
     /// and its fingerprint from the first time on that it was found with this token. So a good request still needs one
     /// round trip; the first one of a token, which cannot be told from a thief's, has a second one to slide.
-    async fn judged(&self, evidence: Evidence, demand: &Demand<'_>, now: UnixTime) -> Verdict {
+    async fn judged(&self, evidence: Evidence, demand: &Demand<'_>, now: UnixTime) -> (Verdict, Option<Arc<Verified>>) {
         let verified = &*evidence.verified;
         let slide = demand.counts_as_activity.then(|| slide(verified));
         let is_good = evidence.refusal.is_none() && verified.is_bound_to(evidence.fingerprint);
@@ -143,9 +165,9 @@ impl Guard {
                 if let Standing::Lives(record) = &standing {
                     self.note(verified, record, slide, demand, now);
                 }
-                Verdict::Known(Identity::new(evidence.verified, evidence.source, assurance, evidence.state))
+                (Verdict::Known(Identity::new(evidence.verified, evidence.source, assurance, evidence.state)), None)
             }
-            Err(reason) => Verdict::Refused(reason),
+            Err(reason) => (Verdict::Refused(reason), Some(evidence.verified)),
         }
     }
 

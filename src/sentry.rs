@@ -237,7 +237,14 @@ impl Sentry {
             // The sign-on host hands out tickets and needs the store for that anyway.
             on_outage: OutagePolicy::Deny,
         };
-        self.guard.check(head.headers, &demand, head.now).await
+        let judged = self.guard.check(head.headers, &demand, head.now).await;
+        if let Verdict::Refused(reason) = &judged.verdict
+            && reason.is_of_a_user()
+        {
+            let host = Some(head.host.as_str());
+            self.audit(head, Event::AccessRefused, judged.refused_user(), host, Some(reason.label()));
+        }
+        judged.verdict
     }
 
     /// The judged `redirectURL` of a query: `Ok(None)` when there is none to speak of.
@@ -298,7 +305,7 @@ impl Sentry {
     }
 
     /// Known, but not admitted. Never a redirect: signing on again would not help.
-    pub fn forbidden(&self, head: &Head<'_>) -> Reply {
+    pub fn forbidden(&self, head: &Head<'_>, _user: Option<&str>) -> Reply {
         let text = "You are signed in, but your account has no access to this. Please ask your administrator.";
         self.problem(head, StatusCode::FORBIDDEN, "No access", text)
     }

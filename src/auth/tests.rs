@@ -100,7 +100,7 @@ impl Bench {
     }
 
     async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>) -> Result<Source, Reason> {
-        match self.guard.check(headers, demand, self.clock.now()).await {
+        match self.guard.check(headers, demand, self.clock.now()).await.verdict {
             Verdict::Known(identity) => Ok(identity.source()),
             Verdict::Refused(reason) => Err(reason),
         }

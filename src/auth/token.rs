@@ -162,6 +162,11 @@ impl Tokens {
         Ok(verified)
     }
 
+    /// A token whose signature was verified a moment ago, whatever its times say.
+    pub fn remembered(&self, token: &str) -> Option<Arc<Verified>> {
+        self.verified.get(token)
+    }
+
     /// Half-open: a token is good from `nbf` to before `exp`, each with the leeway for clocks that differ.
     fn check_times(&self, verified: &Verified, now: UnixTime) -> Result<(), Fault> {
         let leeway = self.leeway.as_secs();

@@ -3,7 +3,6 @@
 //! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header;
 
@@ -13,7 +12,7 @@ use super::client::NOBODY;
 use super::exchange::Exchange;
 use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
-use crate::auth::{self, Assurance, Demand, Outcome, Verdict};
+use crate::auth::{self, Assurance, Demand, Judged, Outcome, Verdict};
 use crate::config::Access;
 use crate::host::Authority;
 use crate::hygiene::{self, Incoming, Malformed, Target};
@@ -113,19 +112,14 @@ impl Gateway {
         let route = service.at(at);
         let demanded = route.demands(&target.path);
         // 4. to 11. Who asks, and whether they may.
-        let (verdict, took) = match demanded {
-            Access::Public => (None, Duration::ZERO),
-            _ => {
-                let demand = demand(&service, route, demanded);
-                let (verdict, took) = snapshot.guard.timed(head.headers, &demand, head.now).await;
-                (Some(verdict), took)
-            }
+        let judged = match demanded {
+            Access::Public => None,
+            _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
         };
-        let seconds = took.as_secs_f64();
         let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
         let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer };
-        let decision = self.conclude(&head, addressee, verdict.as_ref(), &ticket, seconds);
-        note(exchange, verdict, at, seconds);
+        let decision = self.conclude(&head, addressee, judged.as_ref(), &ticket);
+        note(exchange, judged, at);
         decision
     }
 
@@ -184,16 +178,11 @@ impl Gateway {
     }
 
     /// The reply to a verdict. `None` is a public route.
-    fn conclude(
-        &self,
-        head: &Head<'_>,
-        asked: Addressee<'_>,
-        verdict: Option<&Verdict>,
-        ticket: &Redeemed,
-        seconds: f64,
-    ) -> Decision {
+    fn conclude(&self, head: &Head<'_>, asked: Addressee<'_>, judged: Option<&Judged>, ticket: &Redeemed) -> Decision {
         let Addressee { sentry, service, by_bearer } = asked;
-        let reason = match (verdict, ticket) {
+        let seconds = judged.map_or(0.0, |judged| judged.took.as_secs_f64());
+        let user = judged.and_then(Judged::refused_user);
+        let reason = match (judged.map(|judged| &judged.verdict), ticket) {
             // The ticket was no good, but nobody asks for one here, or whoever is signed in goes on without it.
             (None | Some(Verdict::Known(_)), Redeemed::Failed { url }) => return Reply::redirect(url).into(),
             (None, _) => {
@@ -218,7 +207,7 @@ impl Gateway {
                 event: Event::AccessRefused,
                 client: head.client,
                 request_id: head.request_id,
-                user: None,
+                user,
                 host: Some(head.host.as_str()),
                 reason: Some(reason.label()),
             };
@@ -226,7 +215,7 @@ impl Gateway {
         }
         match (outcome, ticket) {
             (Outcome::Unavailable, _) => sentry.store_away(head),
-            (Outcome::Forbidden, _) => sentry.forbidden(head),
+            (Outcome::Forbidden, _) => sentry.forbidden(head, user),
             (Outcome::LoginRequired, _) if by_bearer => sentry.challenge(head, reason),
             (Outcome::LoginRequired, Redeemed::Failed { url }) => sentry.start_over(head, reason, url),
             (Outcome::LoginRequired, _) => sentry.login_required(head, reason),
@@ -244,20 +233,22 @@ struct Addressee<'a> {
 }
 
 /// Remembers for the log and for the phases that follow.
-fn note(exchange: &mut Exchange, verdict: Option<Verdict>, route: usize, seconds: f64) {
+fn note(exchange: &mut Exchange, judged: Option<Judged>, route: usize) {
     exchange.route = route;
+    let Some(Judged { verdict, took, .. }) = judged else {
+        exchange.outcome = Some("public");
+        return;
+    };
+    exchange.auth_seconds = Some(took.as_secs_f64());
     match verdict {
-        None => exchange.outcome = Some("public"),
-        Some(Verdict::Known(identity)) => {
+        Verdict::Known(identity) => {
             exchange.outcome = Some("allowed");
             exchange.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
-            exchange.auth_seconds = Some(seconds);
             exchange.identity = Some(identity);
         }
-        Some(Verdict::Refused(reason)) => {
+        Verdict::Refused(reason) => {
             exchange.outcome = Some(reason.outcome().label());
             exchange.reason = Some(reason.label());
-            exchange.auth_seconds = Some(seconds);
         }
     }
 }

@@ -29,6 +29,9 @@ pub const LARGEST_FORM: usize = 16 * 1024;
 /// Seconds until a login is worth another try, when the fault is ours.
 const RETRY_AFTER_S: u64 = 2;
 
+/// The audit log's `host` of a login that leads to no application.
+const NO_DESTINATION: &str = "none";
+
 /// What a form is shown with.
 struct Form<'a> {
     status: StatusCode,
@@ -100,7 +103,8 @@ impl Sentry {
             });
             return self.form(head, &form);
         }
-        match self.sign_in(head, &attempt).await {
+        let destination = url.as_ref().map_or(NO_DESTINATION, |url| url.host.as_str());
+        match self.sign_in(head, &attempt, destination).await {
             Ok(Opened { token, device }) => {
                 let next = self.sso_url(head, "/copyCookie", url.as_ref(), state.as_ref());
                 Reply::see_other(&next).with_cookie(self.token_cookie(&token)).with_cookie(device.cookie())
@@ -117,8 +121,14 @@ impl Sentry {
         }
     }
 
-    /// From user name and password to the sign-on host's token, with its session in the store.
-    async fn sign_in(&self, head: &Head<'_>, attempt: &Attempt) -> Result<Opened, (StatusCode, Notice)> {
+    /// From user name and password to the sign-on host's token, with its session in the store. `destination` is the host
+    /// that the user is on the way to, for the log.
+    async fn sign_in(
+        &self,
+        head: &Head<'_>,
+        attempt: &Attempt,
+        destination: &str,
+    ) -> Result<Opened, (StatusCode, Notice)> {
         if attempt.username.trim().is_empty() || attempt.password.is_empty() {
             return Err((StatusCode::BAD_REQUEST, Notice::MissingFields));
         }
@@ -127,19 +137,19 @@ impl Sentry {
         let (Ok(name), Ok(password)) = (name, password) else {
             // No account can have such a name or password: no hash is spent on it.
             self.count_login("refused");
-            self.audit_anonymous(head, Event::LoginRefused, None, Some("malformed"));
+            self.audit_anonymous(head, Event::LoginRefused, Some(destination), Some("malformed"));
             return Err((StatusCode::UNAUTHORIZED, Notice::WrongCredentials));
         };
-        let (reserved, place) = self.reserve(head, &name).await?;
+        let (reserved, place) = self.reserve(head, &name, destination).await?;
         match place.authenticate(name.clone(), password).await {
             Authentication::Accepted(user) => {
                 self.release(&reserved, true).await;
-                self.open_session(head, &user).await
+                self.open_session(head, &user, destination).await
             }
             Authentication::Refused(refusal) => {
                 // A name that nobody has may be a password in the wrong field: it is not written down.
                 let known = (refusal != Refusal::UnknownUser).then_some(name.as_str());
-                Err(self.refuse(head, known, label(refusal)))
+                Err(self.refuse(head, known, destination, label(refusal)))
             }
             Authentication::Busy => {
                 self.release(&reserved, false).await;
@@ -160,9 +170,9 @@ impl Sentry {
         (StatusCode::SERVICE_UNAVAILABLE, Notice::Busy)
     }
 
-    fn refuse(&self, head: &Head<'_>, user: Option<&str>, reason: &str) -> (StatusCode, Notice) {
+    fn refuse(&self, head: &Head<'_>, user: Option<&str>, destination: &str, reason: &str) -> (StatusCode, Notice) {
         self.count_login("refused");
-        self.audit(head, Event::LoginRefused, user, None, Some(reason));
+        self.audit(head, Event::LoginRefused, user, Some(destination), Some(reason));
         (StatusCode::UNAUTHORIZED, Notice::WrongCredentials)
     }
 
@@ -181,17 +191,23 @@ impl Sentry {
     /// The address comes first: one that is over its limit takes no place before the workers from others. Then comes the
     /// place, and only then the account: an attempt that finds all workers busy is no failure, and leaves no count
     /// behind, of which there could be as many as there are names.
-    async fn reserve(&self, head: &Head<'_>, name: &UserName) -> Result<(Reserved, Place), (StatusCode, Notice)> {
+    async fn reserve(
+        &self,
+        head: &Head<'_>,
+        name: &UserName,
+        destination: &str,
+    ) -> Result<(Reserved, Place), (StatusCode, Notice)> {
         let limits = &self.settings.login;
         let address = self.address_counter(head);
-        let of_address =
-            self.count_attempt(head, &address, limits.failures_per_address, "failures_per_address").await?;
+        let of_address = self
+            .count_attempt(head, &address, limits.failures_per_address, destination, "failures_per_address")
+            .await?;
         let account = account_counter(name);
         let failure = match self.logins.place() {
             None => self.busy(),
             Some(place) => {
                 let limit = limits.failures_per_account;
-                match self.count_attempt(head, &account, limit, "failures_per_account").await {
+                match self.count_attempt(head, &account, limit, destination, "failures_per_account").await {
                     Ok(of_account) => return Ok((Reserved { address, of_address, account, of_account }, place)),
                     Err(refusal @ (StatusCode::TOO_MANY_REQUESTS, _)) => return Err(refusal),
                     Err(failure) => failure,
@@ -208,6 +224,7 @@ impl Sentry {
         head: &Head<'_>,
         key: &CounterKey,
         limit: Rate,
+        destination: &str,
         label: &'static str,
     ) -> Result<Count, (StatusCode, Notice)> {
         let counted = self.store.add_failure(key, limit.per).await.map_err(|error| self.login_without_store(&error))?;
@@ -216,7 +233,7 @@ impl Sentry {
         }
         self.count_login("limited");
         self.metrics.limit_reached(label);
-        self.audit_anonymous(head, Event::LoginRefused, None, Some(label));
+        self.audit_anonymous(head, Event::LoginRefused, Some(destination), Some(label));
         let retry_after_s = limit.per.as_secs().max(1);
         Err((StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s }))
     }
@@ -237,6 +254,10 @@ impl Sentry {
     }
 
     fn form(&self, head: &Head<'_>, form: &Form<'_>) -> Reply {
+        let is_error = form.status.is_client_error() || form.status.is_server_error();
+        if is_error && !head.accepts_html() {
+            return form_as_json(head, form);
+        }
         let (Ok(token), Ok(device)) = (self.csrf.token(head), self.device_cookie_of_form(head)) else {
             return self.internal(head, &"no randomness for a form");
         };
@@ -261,6 +282,15 @@ impl Sentry {
             reply
         }
     }
+}
+
+/// What the form would say, for a program that signs in.
+fn form_as_json(head: &Head<'_>, form: &Form<'_>) -> Reply {
+    let (code, message) = match form.notice {
+        Some(notice) => (notice.code(), notice.to_string()),
+        None => ("login_refused", "The sign-in was refused.".to_owned()),
+    };
+    Reply::error(form.status, code, &message, head.request_id)
 }
 
 /// For the audit log alone.

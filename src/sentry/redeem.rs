@@ -35,7 +35,8 @@ enum Refusal {
 }
 
 enum Failure {
-    Refused(Refusal),
+    /// With the name of the user whose ticket it was, once its token has been verified.
+    Refused(Refusal, Option<String>),
     StoreAway,
     Internal(String),
 }
@@ -63,10 +64,10 @@ impl Sentry {
         let taken = self.store.redeem_ticket(&id.key(), self.settings.ticket.lifetime).await;
         let outcome = match taken {
             Ok(Redemption::Won(bytes)) => self.exchange(head, &state, service, Ticket::open(&id, &bytes)).await,
-            Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed)),
-            Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown)),
+            Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed, None)),
+            Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown, None)),
             // The ticket's server is away, the others need not be: another ticket may find one that is there.
-            Err(error) if error.is_silence() => Err(Failure::Refused(Refusal::StoreAway)),
+            Err(error) if error.is_silence() => Err(Failure::Refused(Refusal::StoreAway, None)),
             Err(error) => Err(error.into()),
         };
         self.conclude(head, url, outcome)
@@ -80,7 +81,7 @@ impl Sentry {
         service: &str,
         ticket: Option<Ticket>,
     ) -> Result<(String, String), Failure> {
-        let refused = |refusal| Err(Failure::Refused(refusal));
+        let refused = |refusal| Err(Failure::Refused(refusal, None));
         let Some(ticket) = ticket else { return refused(Refusal::Unknown) };
         if ticket.host != *head.host {
             return refused(Refusal::OtherHost);
@@ -88,9 +89,13 @@ impl Sentry {
         if ticket.state != state.hash() {
             return refused(Refusal::OtherState);
         }
-        let Ok(verified) = self.guard.tokens().verify(&ticket.token, head.now) else {
-            return refused(Refusal::BadToken);
+        let tokens = self.guard.tokens();
+        let name = |verified: &Verified| verified.claims().name.clone();
+        let Ok(verified) = tokens.verify(&ticket.token, head.now) else {
+            let user = tokens.remembered(&ticket.token).map(|verified| name(&verified));
+            return Err(Failure::Refused(Refusal::BadToken, user));
         };
+        let refused = |refusal| Err(Failure::Refused(refusal, Some(name(&verified))));
         let fingerprint = self.guard.fingerprints().of(head.headers, verified.session_id());
         if ticket.fingerprint != fingerprint {
             return refused(Refusal::OtherBrowser);
@@ -107,7 +112,7 @@ impl Sentry {
         }
         let token = self.service_token(head, &verified, service);
         let token = token.map_err(|error| Failure::Internal(error.to_string()))?;
-        Ok((verified.claims().name.clone(), token))
+        Ok((name(&verified), token))
     }
 
     /// The same session, for one service: a cookie stolen from one application opens no other. Under a shared
@@ -137,9 +142,12 @@ impl Sentry {
                     Reply::redirect(&url).with_cookie(self.token_cookie(&token)).with_cookie(self.clear_state_cookie());
                 Redeemed::Answer(Box::new(reply))
             }
-            Err(Failure::Refused(refusal)) => {
+            Err(Failure::Refused(refusal, user)) => {
                 self.count(refusal);
-                self.audit_anonymous(head, Event::TicketRefused, host, Some(refusal.label()));
+                match user {
+                    Some(user) => self.audit(head, Event::TicketRefused, Some(&user), host, Some(refusal.label())),
+                    None => self.audit_anonymous(head, Event::TicketRefused, host, Some(refusal.label())),
+                }
                 Redeemed::Failed { url }
             }
             Err(Failure::StoreAway) => Redeemed::Answer(Box::new(self.store_away(head))),

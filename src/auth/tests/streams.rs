@@ -42,7 +42,7 @@ async fn identity(bench: &Bench) -> Identity {
         counts_as_activity: true,
         on_outage: OutagePolicy::TokenOnly,
     };
-    match bench.guard.check(&headers(&[("cookie", &token)]), &demand, bench.clock.now()).await {
+    match bench.guard.check(&headers(&[("cookie", &token)]), &demand, bench.clock.now()).await.verdict {
         Verdict::Known(identity) => identity,
         Verdict::Refused(reason) => panic!("{reason:?}"),
     }

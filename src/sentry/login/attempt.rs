@@ -70,7 +70,12 @@ const IDLE_WITHOUT_SERVICES: Duration = Duration::from_secs(1800);
 
 impl Sentry {
     /// Always under a fresh session id, never one that the browser brought (session fixation).
-    pub(super) async fn open_session(&self, head: &Head<'_>, user: &User) -> Result<Opened, (StatusCode, Notice)> {
+    pub(super) async fn open_session(
+        &self,
+        head: &Head<'_>,
+        user: &User,
+        destination: &str,
+    ) -> Result<Opened, (StatusCode, Notice)> {
         let device = self.device_of_login(head).map_err(|_| no_session(head, &"no randomness"))?;
         let mut attempts = FRESH_KEYS;
         loop {
@@ -79,7 +84,7 @@ impl Sentry {
             match self.store.insert(&id.key(), &record, ttl).await {
                 Ok(()) => {
                     self.count_login("accepted");
-                    self.audit(head, Event::Login, Some(user.name.as_str()), None, None);
+                    self.audit(head, Event::Login, Some(user.name.as_str()), Some(destination), None);
                     return Ok(Opened { token, device: device.with_account(&user.name) });
                 }
                 Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
