@@ -6,6 +6,7 @@
 //! is what an operator sees of all that is held.
 
 pub mod cluster;
+pub mod device;
 pub mod key;
 pub mod listing;
 pub mod memcached;
@@ -22,7 +23,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::UnixTime;
-pub use key::{CounterKey, SessionId, SessionKey, TicketId, TicketKey};
+pub use device::{DeviceRecord, Swap};
+pub use key::{CounterKey, DeviceKey, SessionId, SessionKey, TicketId, TicketKey};
 pub use listing::{Listed, Listing};
 pub use record::{Fingerprint, SessionRecord};
 pub use tombstone::{Held, Tombstone};
@@ -44,6 +46,10 @@ pub trait SessionStore: Send + Sync {
     /// nothing about whether the session lives; never creates a session.
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError>;
 
+    /// Writes `record` in the place of a session that lives, for the same person has typed the password again. Answers
+    /// whether it was written; never creates a session.
+    async fn renew(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError>;
+
     /// Ends a session, whether or not there is one. No touch, rewrite or copy brings it back before `until`, by
     /// when no token names it any more. A store that could not be told may still be owed it, see
     /// [`owes`](Self::owes).
@@ -60,6 +66,19 @@ pub trait SessionStore: Send + Sync {
     fn is_out(&self, _key: &SessionKey) -> bool {
         true
     }
+
+    /// What is kept of a browser. Where several servers say different things, the later counts.
+    async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError>;
+
+    /// Puts `next` in the place of `seen`, to be forgotten after `ttl`, unless something else is there. Of any number of
+    /// simultaneous calls that have seen the same, exactly one is told [`Swap::Done`].
+    async fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        ttl: Duration,
+    ) -> Result<Swap, StoreError>;
 
     /// Stores a ticket for one redemption within `ttl`.
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError>;

@@ -9,6 +9,7 @@
 //! Who issues a ticket while that server is away takes another ticket.
 
 mod counting;
+mod devices;
 mod find;
 mod judgement;
 mod layout;
@@ -32,8 +33,8 @@ use self::member::Member;
 use self::mending::{Mending, Pauses};
 use super::observed::{Operation, always};
 use super::{
-    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
-    Tombstone,
+    Count, CounterKey, DeviceKey, DeviceRecord, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore,
+    StoreError, Swap, TicketKey, Tombstone,
 };
 use crate::clock::{Clock, UnixTime};
 use crate::metrics::StoreMetrics;
@@ -129,6 +130,18 @@ impl<M: Member> SessionStore for Cluster<M> {
         one_of(written.await)
     }
 
+    /// Whoever renews has asked all servers before whether it lives; a tombstone that comes in between outweighs this.
+    async fn renew(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError> {
+        if self.mending.owes(key) {
+            return Ok(false);
+        }
+        let owners = self.owners(key.as_str());
+        let renewed = join_all(owners.iter().filter(|owner| owner.belongs).map(async |Owner { seat, .. }| {
+            seat.watcher.watch(Operation::Renew, seat.member.renew(key, record, ttl), |renewed| *renewed).await
+        }));
+        one_of(renewed.await)
+    }
+
     /// Ended when one server has the tombstone: whoever can reach that one knows. The others are told as soon as
     /// they are back.
     async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError> {
@@ -157,6 +170,20 @@ impl<M: Member> SessionStore for Cluster<M> {
         let owners = self.owners(key.as_str());
         let mut silent = owners.iter().map(|owner| &owner.seat.member).filter(|member| member.is_failing()).peekable();
         silent.peek().is_some() && silent.all(Member::is_resting)
+    }
+
+    async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        self.device_anywhere(key).await
+    }
+
+    async fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        ttl: Duration,
+    ) -> Result<Swap, StoreError> {
+        self.swap_device_somewhere(key, seen, next, ttl).await
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

@@ -50,6 +50,10 @@ key!(
     TicketKey, "t:"
 );
 key!(
+    /// Where a browser's record is kept.
+    DeviceKey, "d:"
+);
+key!(
     /// The name of a count.
     CountKey, "c:"
 );
@@ -98,6 +102,13 @@ impl SessionId {
 impl std::fmt::Debug for SessionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SessionId(…)")
+    }
+}
+
+impl DeviceKey {
+    /// Of a browser that has these random bits for a name.
+    pub fn new(id: &[u8; 16]) -> Self {
+        Self::of(id)
     }
 }
 

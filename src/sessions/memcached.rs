@@ -35,7 +35,10 @@ use self::look_up::LookUp;
 use self::survey::Survey;
 use self::wire::{Cas, Command, Condition, Reply, garbled};
 use super::cluster::member::Member;
-use super::{Count, CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone};
+use super::{
+    Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
+    TicketKey, Tombstone,
+};
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
 
@@ -169,8 +172,45 @@ impl Member for MemcachedServer {
         }
     }
 
+    async fn renew(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError> {
+        let deadline = self.deadline();
+        let Some((value, cas)) = self.get(key.as_str(), deadline).await? else { return Ok(false) };
+        match decode(&value)? {
+            Held::Session(_) => self.set(key.as_str(), record.encode(), ttl, Condition::Unchanged(cas), deadline).await,
+            Held::Ended(_) => Ok(false),
+        }
+    }
+
     async fn bury(&self, key: &SessionKey, tombstone: Tombstone, ttl: Duration) -> Result<(), StoreError> {
         self.put(key.as_str(), tombstone.encode(), ttl).await
+    }
+
+    /// What another program or version left there says nothing of a browser.
+    async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        let there = self.get(key.as_str(), self.deadline()).await?;
+        Ok(there.and_then(|(value, _)| DeviceRecord::decode(&value)))
+    }
+
+    /// A condition that fails has met another swap: what that one left is read, and told.
+    async fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        ttl: Duration,
+    ) -> Result<Swap, StoreError> {
+        let deadline = self.deadline();
+        let there = self.get(key.as_str(), deadline).await?;
+        let condition = there.as_ref().map_or(Condition::Absent, |(_, cas)| Condition::Unchanged(*cas));
+        let there = there.and_then(|(value, _)| DeviceRecord::decode(&value));
+        if there.as_ref() != seen {
+            return Ok(Swap::Found(there));
+        }
+        if self.set(key.as_str(), next.encode(), ttl, condition, deadline).await? {
+            return Ok(Swap::Done);
+        }
+        let there = self.get(key.as_str(), deadline).await?;
+        Ok(Swap::Found(there.and_then(|(value, _)| DeviceRecord::decode(&value))))
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

@@ -4,7 +4,8 @@
 //! Expiry is exact: an entry is gone in the very millisecond in which its time has passed by the given clock.
 //! Sessions, tickets and each kind of counter have a bound of their own, so a flood of one kind leaves the others
 //! alone. When a bound is met, what has expired makes room. Then a session is refused, because those that live are
-//! in use; the oldest ticket gives way, because its owner goes round once more; and so does the smallest counter.
+//! in use; the oldest ticket gives way, because its owner goes round once more; so does the browser that signed in longest
+//! ago; and so does the smallest counter.
 
 mod counters;
 mod shelf;
@@ -19,14 +20,15 @@ use self::counters::Counters;
 use self::shelf::{Overflow, Shelf, Slot, Walk};
 use super::listing::Gathering;
 use super::{
-    Count, CounterKey, Found, Listed, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError,
-    TicketKey,
+    Count, CounterKey, DeviceKey, DeviceRecord, Found, Listed, Listing, Redemption, SessionKey, SessionRecord,
+    SessionStore, StoreError, Swap, TicketKey,
 };
 use crate::clock::{Clock, UnixTime};
 
 pub struct MemoryStore {
     clock: Clock,
     sessions: Shelf<SessionKey, SessionRecord>,
+    devices: Shelf<DeviceKey, DeviceRecord>,
     tickets: Shelf<TicketKey, Ticket>,
     counters: Counters,
 }
@@ -41,11 +43,12 @@ enum Ticket {
 }
 
 impl MemoryStore {
-    /// Holds up to `capacity` sessions, as many tickets and, up to 100,000, as many counters of each kind.
+    /// Holds up to `capacity` sessions, as many browsers, as many tickets and, up to 100,000, as many counters of each kind.
     pub fn new(clock: Clock, capacity: usize) -> Self {
         let sessions = Shelf::new(capacity, Overflow::Refuse);
+        let devices = Shelf::new(capacity, Overflow::PushOut);
         let tickets = Shelf::new(capacity, Overflow::PushOut);
-        Self { clock, sessions, tickets, counters: Counters::new(capacity.min(MOST_COUNTERS)) }
+        Self { clock, sessions, devices, tickets, counters: Counters::new(capacity.min(MOST_COUNTERS)) }
     }
 
     /// Sessions held; some may have expired. For a gauge.
@@ -100,10 +103,46 @@ impl SessionStore for MemoryStore {
         Ok(written.unwrap_or(false))
     }
 
+    async fn renew(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError> {
+        let now = self.now();
+        let renewed = self.sessions.visit(key, now, |slot| {
+            *slot = Slot { value: record.clone(), expires: now.plus(ttl) };
+        });
+        Ok(renewed.is_some())
+    }
+
     /// There is but this one copy, so nothing has to stay in its place.
     async fn end(&self, key: &SessionKey, _: UnixTime) -> Result<(), StoreError> {
         self.sessions.remove(key, self.now());
         Ok(())
+    }
+
+    async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        Ok(self.devices.visit(key, self.now(), |slot| slot.value.clone()))
+    }
+
+    async fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        ttl: Duration,
+    ) -> Result<Swap, StoreError> {
+        let now = self.now();
+        let fresh = Slot { value: next.clone(), expires: now.plus(ttl) };
+        let Some(seen) = seen else {
+            let mut swap = Swap::Done;
+            self.devices.put_or(key, fresh, now, |there, _| swap = Swap::Found(Some(there.value.clone())))?;
+            return Ok(swap);
+        };
+        let swapped = self.devices.visit(key, now, |there| {
+            if there.value != *seen {
+                return Swap::Found(Some(there.value.clone()));
+            }
+            *there = fresh;
+            Swap::Done
+        });
+        Ok(swapped.unwrap_or(Swap::Found(None)))
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

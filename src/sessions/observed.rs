@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{
-    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+    Count, CounterKey, DeviceKey, DeviceRecord, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore,
+    StoreError, Swap, TicketKey,
 };
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
@@ -37,8 +38,11 @@ pub enum Operation {
     Insert,
     Find,
     RecordAccess,
+    Renew,
     Copy,
     End,
+    Device,
+    SwapDevice,
     IssueTicket,
     RedeemTicket,
     AddFailure,
@@ -75,12 +79,15 @@ enum Change {
 }
 
 impl Operation {
-    const ALL: [(Self, &'static str); 13] = [
+    const ALL: [(Self, &'static str); 16] = [
         (Self::Insert, "insert"),
         (Self::Find, "find"),
         (Self::RecordAccess, "record_access"),
+        (Self::Renew, "renew"),
         (Self::Copy, "copy"),
         (Self::End, "end"),
+        (Self::Device, "device"),
+        (Self::SwapDevice, "swap_device"),
         (Self::IssueTicket, "issue_ticket"),
         (Self::RedeemTicket, "redeem_ticket"),
         (Self::AddFailure, "add_failure"),
@@ -212,6 +219,25 @@ impl<S: SessionStore> SessionStore for Observed<S> {
 
     async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError> {
         self.watcher.watch(Operation::End, self.store.end(key, until), always).await
+    }
+
+    async fn renew(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError> {
+        self.watcher.watch(Operation::Renew, self.store.renew(key, record, ttl), |renewed| *renewed).await
+    }
+
+    async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        self.watcher.watch(Operation::Device, self.store.device(key), Option::is_some).await
+    }
+
+    async fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        ttl: Duration,
+    ) -> Result<Swap, StoreError> {
+        let swapped = self.store.swap_device(key, seen, next, ttl);
+        self.watcher.watch(Operation::SwapDevice, swapped, |swap| *swap == Swap::Done).await
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Count, CounterKey, Fingerprint, Found, Redemption, SessionId, SessionKey, SessionRecord, SessionStore, TicketId,
-    TicketKey,
+    Count, CounterKey, DeviceKey, DeviceRecord, Fingerprint, Found, Redemption, SessionId, SessionKey, SessionRecord,
+    SessionStore, Swap, TicketId, TicketKey,
 };
 use crate::clock::{Clock, UnixTime};
 
@@ -30,6 +30,9 @@ macro_rules! conformance {
             an_access_is_recorded_when_it_is_later_than_the_last
             recording_an_access_creates_no_session
             an_ended_session_never_comes_back_from_touches_and_rewrites
+            a_session_is_renewed_while_it_lives_and_never_made
+            what_is_kept_of_a_browser_is_swapped_by_who_has_seen_it
+            of_many_logins_in_one_browser_at_once_one_session_is_left
             a_ticket_is_won_once_and_replayed_after
             a_ticket_holds_any_bytes
             of_100_redemptions_at_once_exactly_one_wins
@@ -61,6 +64,10 @@ pub fn session() -> SessionKey {
 
 pub fn ticket() -> TicketKey {
     TicketId::random().key()
+}
+
+pub fn device() -> DeviceKey {
+    DeviceKey::new(TicketId::random().as_bytes())
 }
 
 pub fn counter() -> CounterKey {
@@ -185,6 +192,82 @@ pub async fn an_ended_session_never_comes_back_from_touches_and_rewrites(subject
         for key in &keys {
             assert!(!lives(&found(one, key).await));
         }
+    }
+}
+
+pub async fn a_session_is_renewed_while_it_lives_and_never_made(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let (key, again) = (session(), SessionRecord { expires: until(), ..record("ada") });
+    assert_eq!(one.renew(&key, &again, LONG).await, Ok(false), "there is none");
+    assert_eq!(one.find(&key, None).await, Ok(Found::Missing));
+    one.insert(&key, &record("ada"), LONG).await.unwrap();
+    assert_eq!(other.renew(&key, &again, LONG).await, Ok(true));
+    assert_eq!(found(&one, &key).await, Found::Lives(again.clone()));
+    one.end(&key, until()).await.unwrap();
+    assert_eq!(other.renew(&key, &again, LONG).await, Ok(false), "it has ended");
+    assert!(!lives(&found(&one, &key).await));
+}
+
+pub async fn what_is_kept_of_a_browser_is_swapped_by_who_has_seen_it(subject: &impl Subject) {
+    let [one, other] = subject.edges();
+    let key = device();
+    let at = |seconds: u64| UnixTime::from_seconds(1_700_000_000 + seconds);
+    let first = DeviceRecord { number: 1, session: Some(session()), auth_time: at(7), ..DeviceRecord::default() };
+    let second = DeviceRecord { number: 2, session: Some(session()), auth_time: at(5), ..first.clone() };
+    let out = DeviceRecord { number: 3, session: None, signed_out: at(9), ..second.clone() };
+    assert_eq!(one.device(&key).await, Ok(None));
+    assert_eq!(one.swap_device(&key, Some(&first), &second, LONG).await, Ok(Swap::Found(None)));
+    assert_eq!(one.device(&key).await, Ok(None), "and wrote nothing");
+    assert_eq!(one.swap_device(&key, None, &first, LONG).await, Ok(Swap::Done));
+    assert_eq!(other.device(&key).await, Ok(Some(first.clone())));
+    assert_eq!(other.swap_device(&key, None, &second, LONG).await, Ok(Swap::Found(Some(first.clone()))));
+    assert_eq!(other.swap_device(&key, Some(&first), &second, LONG).await, Ok(Swap::Done));
+    assert_eq!(one.swap_device(&key, Some(&first), &out, LONG).await, Ok(Swap::Found(Some(second.clone()))));
+    assert_eq!(one.swap_device(&key, Some(&second), &out, LONG).await, Ok(Swap::Done));
+    assert_eq!(other.device(&key).await, Ok(Some(out)));
+    assert_eq!(other.device(&device()).await, Ok(None), "another browser");
+    // As long as it was told to keep it, and no longer.
+    let short = device();
+    one.swap_device(&short, None, &first, Duration::from_secs(1)).await.unwrap();
+    subject.pass(Duration::from_millis(2500)).await;
+    assert_eq!(other.device(&short).await, Ok(None));
+    assert_eq!(other.device(&key).await.map(|it| it.is_some()), Ok(true));
+}
+
+/// As logins do it: each ends what it has seen, and then swaps it for its own.
+pub async fn of_many_logins_in_one_browser_at_once_one_session_is_left(subject: &impl Subject) {
+    let edges = subject.edges();
+    for _ in 0..5 {
+        let key = device();
+        let mut logins = tokio::task::JoinSet::new();
+        for (turn, store) in edges.iter().cycle().take(12).enumerate() {
+            let (store, key, own) = (store.clone(), key.clone(), session());
+            logins.spawn(async move {
+                store.insert(&own, &record("ada"), LONG).await.unwrap();
+                // The clocks of edges differ.
+                let auth_time = UnixTime::from_seconds(1_700_000_000 - turn as u64);
+                let mut next = DeviceRecord { session: Some(own.clone()), auth_time, ..DeviceRecord::default() };
+                let mut seen = store.device(&key).await.unwrap();
+                loop {
+                    if let Some(before) = seen.as_ref().and_then(|seen| seen.session.as_ref()) {
+                        store.end(before, until()).await.unwrap();
+                    }
+                    next.number = next.number.max(DeviceRecord::after(seen.as_ref()));
+                    match store.swap_device(&key, seen.as_ref(), &next, LONG).await.unwrap() {
+                        Swap::Done => return own,
+                        Swap::Found(there) => seen = there,
+                    }
+                }
+            });
+        }
+        let mut living = Vec::new();
+        for own in logins.join_all().await {
+            if lives(&found(&edges[0], &own).await) {
+                living.push(own);
+            }
+        }
+        assert_eq!(living.len(), 1, "{living:?}");
+        assert_eq!(edges[1].device(&key).await.unwrap().unwrap().session, living.pop());
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+    Count, CounterKey, DeviceKey, DeviceRecord, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore,
+    StoreError, Swap, TicketKey,
 };
 use crate::clock::UnixTime;
 
@@ -38,6 +39,24 @@ impl<S: SessionStore> SessionStore for WithoutSessions<S> {
 
     async fn end(&self, _: &SessionKey, _: UnixTime) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn renew(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        self.0.device(key).await
+    }
+
+    async fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        ttl: Duration,
+    ) -> Result<Swap, StoreError> {
+        self.0.swap_device(key, seen, next, ttl).await
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::sessions::{
-    Count, CounterKey, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore, StoreError, TicketKey,
+    Count, CounterKey, DeviceKey, DeviceRecord, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore,
+    StoreError, Swap, TicketKey,
 };
 
 pub struct Away;
@@ -23,6 +24,21 @@ impl SessionStore for Away {
         Err(StoreError::TimedOut)
     }
     async fn end(&self, _: &SessionKey, _: UnixTime) -> Result<(), StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn renew(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<bool, StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn device(&self, _: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        Err(StoreError::TimedOut)
+    }
+    async fn swap_device(
+        &self,
+        _: &DeviceKey,
+        _: Option<&DeviceRecord>,
+        _: &DeviceRecord,
+        _: Duration,
+    ) -> Result<Swap, StoreError> {
         Err(StoreError::TimedOut)
     }
     async fn issue_ticket(&self, _: &TicketKey, _: &[u8], _: Duration) -> Result<(), StoreError> {

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use crate::clock::UnixTime;
 use crate::sessions::{
-    Count, CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone,
+    Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
+    TicketKey, Tombstone,
 };
 
 /// What lies under a key, or nothing; an error is the value's own, such as garbage.
 pub type Lies = Result<Option<Held>, StoreError>;
 
 /// Each call is bounded by the server's own deadline. Those that write nothing over what is there (`add`) and those
-/// that write on condition (`record_access`, `redeem_ticket`) are atomic at the server.
+/// that write on condition (`record_access`, `renew`, `swap_device`, `redeem_ticket`) are atomic at the server.
 pub trait Member: Send + Sync + 'static {
     type Survey: Survey;
 
@@ -39,6 +40,14 @@ pub trait Member: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// As of a [`SessionStore`](crate::sessions::SessionStore). What is not a session stays as it is.
+    fn renew(
+        &self,
+        key: &SessionKey,
+        record: &SessionRecord,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// Puts a tombstone in place of whatever lies under `key`.
     fn bury(
         &self,
@@ -46,6 +55,17 @@ pub trait Member: Send + Sync + 'static {
         tombstone: Tombstone,
         ttl: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    fn device(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
+
+    /// As of a [`SessionStore`](crate::sessions::SessionStore).
+    fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
     fn issue_ticket(
         &self,

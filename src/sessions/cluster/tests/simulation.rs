@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::super::member::{self, Lies, Member};
 use crate::clock::UnixTime;
 use crate::sessions::{
-    Count, CounterKey, Held, Redemption, SessionKey, SessionRecord, StoreError, TicketKey, Tombstone,
+    Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
+    TicketKey, Tombstone,
 };
 
 /// What all edges see of all servers.
@@ -30,6 +31,7 @@ struct Shelf {
     items: HashMap<String, Item>,
     tickets: HashMap<String, Option<Vec<u8>>>,
     counters: HashMap<String, u64>,
+    devices: HashMap<DeviceKey, DeviceRecord>,
     next_cas: u64,
 }
 
@@ -196,6 +198,43 @@ impl Member for Simulated {
     async fn bury(&self, key: &SessionKey, tombstone: Tombstone, _ttl: Duration) -> Result<(), StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| state.put(server, &key, Held::Ended(tombstone))).await
+    }
+
+    async fn renew(&self, key: &SessionKey, record: &SessionRecord, _ttl: Duration) -> Result<bool, StoreError> {
+        let (key, record) = (key.as_str().to_owned(), record.clone());
+        self.exchange(move |state, server| {
+            let held = state.servers[server].items.get(&key).map(|item| &item.held);
+            let lives = matches!(held, Some(Held::Session(_)));
+            if lives {
+                state.put(server, &key, Held::Session(record));
+            }
+            lives
+        })
+        .await
+    }
+
+    async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        let key = key.clone();
+        self.exchange(move |state, server| state.servers[server].devices.get(&key).cloned()).await
+    }
+
+    async fn swap_device(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        next: &DeviceRecord,
+        _ttl: Duration,
+    ) -> Result<Swap, StoreError> {
+        let (key, seen, next) = (key.clone(), seen.cloned(), next.clone());
+        self.exchange(move |state, server| {
+            let devices = &mut state.servers[server].devices;
+            if devices.get(&key) != seen.as_ref() {
+                return Swap::Found(devices.get(&key).cloned());
+            }
+            devices.insert(key, next);
+            Swap::Done
+        })
+        .await
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], _ttl: Duration) -> Result<(), StoreError> {
