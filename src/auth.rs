@@ -13,6 +13,7 @@ mod ring_provider;
 pub mod streams;
 pub mod token;
 mod told;
+mod user_agent;
 mod verdict;
 pub mod watch;
 
@@ -31,7 +32,7 @@ use crate::sessions::{Found, SessionKey, SessionRecord, SessionStore};
 use crate::users::watch::Watch;
 use cookie::Lookup;
 use fingerprint::Fingerprinter;
-use judgement::{Evidence, Standing, judge, refusal};
+use judgement::{Evidence, Request, Standing, judge, refusal};
 use outage::RecentlySeen;
 use recorder::Recorder;
 use streams::Streams;
@@ -126,7 +127,8 @@ impl Guard {
         let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
         let state = self.sessions.users.state(&verified.claims().sub);
         let refusal = refusal(verified.claims(), state.as_deref(), demand);
-        let evidence = Evidence { verified, source, fingerprint, state, refusal };
+        let request = Request { headers, fingerprint, fingerprints: &self.fingerprints };
+        let evidence = Evidence { verified, source, request, state, refusal };
         let (verdict, refused) = self.judged(evidence, demand, now).await;
         // One look at the clock ends both.
         let ended = Instant::now();
@@ -146,10 +148,15 @@ impl Guard {
     /// user's polling browser would too. All that decides but the session itself is known before the store is asked,
     /// and its fingerprint from the first time on that it was found with this token. So a good request still needs one
     /// round trip; the first one of a token, which cannot be told from a thief's, has a second one to slide.
-    async fn judged(&self, evidence: Evidence, demand: &Demand<'_>, now: UnixTime) -> (Verdict, Option<Arc<Verified>>) {
+    async fn judged(
+        &self,
+        evidence: Evidence<'_>,
+        demand: &Demand<'_>,
+        now: UnixTime,
+    ) -> (Verdict, Option<Arc<Verified>>) {
         let verified = &*evidence.verified;
         let slide = demand.counts_as_activity.then(|| slide(verified));
-        let is_good = evidence.refusal.is_none() && verified.is_bound_to(evidence.fingerprint);
+        let is_good = evidence.refusal.is_none() && verified.bound().is_some_and(|bound| evidence.is_of(bound));
         let mut standing = self.standing(verified, slide.filter(|_| is_good), demand, now).await;
         let mut ruling = judge(&evidence, &standing);
         if !is_good && slide.is_some() && ruling.is_ok() && matches!(standing, Standing::Lives(_)) {

@@ -1,7 +1,8 @@
 //! The specification's FINGER_PRINT: a keyed hash over properties of a request that stay the same for one browser.
 //!
-//! Of User-Agent only family and platform count, so that an update of the browser logs nobody out; the address
-//! never does, because phones change theirs. The session id is the key: a fingerprint can be compared within its
+//! Of User-Agent only family and platform count, so that an update of the browser logs nobody out, and what else the same
+//! device sends within a session is taken for its browser's (see `user_agent`); the address never counts, because phones
+//! change theirs. The session id is the key: a fingerprint can be compared within its
 //! session alone, and a rotation of signing keys changes none.
 
 use std::sync::OnceLock;
@@ -9,6 +10,7 @@ use std::sync::OnceLock;
 use http::{HeaderMap, header};
 use ring::hmac;
 
+use super::user_agent::{self, Kind};
 use crate::config::FingerprintProperty;
 use crate::sessions::{Fingerprint, SessionId};
 
@@ -64,18 +66,37 @@ impl Fingerprinter {
     }
 
     pub fn of(&self, headers: &HeaderMap, session: &SessionId) -> Fingerprint {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, session.as_str().as_bytes());
-        let mut context = hmac::Context::with_key(&key);
+        self.hashed(headers, &key(session), user_agent::kind(agent(headers)))
+    }
+
+    /// Whether a session with this fingerprint may be this request's: of the same browser, or of one that sends this
+    /// agent beside its own on the same device.
+    pub fn matches(&self, headers: &HeaderMap, session: &SessionId, fingerprint: Fingerprint) -> bool {
+        self.of(headers, session) == fingerprint || self.is_beside(headers, session, fingerprint)
+    }
+
+    /// Whether a browser with this fingerprint sends this request's agent beside its own. No hash tells that, so each kind
+    /// of browser that may is tried: some 20 at most, and only where the fingerprints differ. So what a session keeps is
+    /// what it always was, and edges of two versions can share it.
+    #[cold]
+    pub fn is_beside(&self, headers: &HeaderMap, session: &SessionId, fingerprint: Fingerprint) -> bool {
+        if !self.0.contains(&FingerprintProperty::UserAgent) {
+            return false;
+        }
+        let key = key(session);
+        user_agent::others(agent(headers)).into_iter().any(|kind| self.hashed(headers, &key, kind) == fingerprint)
+    }
+
+    fn hashed(&self, headers: &HeaderMap, key: &hmac::Key, (family, platform): Kind<'_>) -> Fingerprint {
+        let mut context = hmac::Context::with_key(key);
         for property in &self.0 {
-            let text = field(*property, headers);
             match property {
                 FingerprintProperty::UserAgent => {
-                    let (family, platform) = family_and_platform(text);
                     context.update(family.as_bytes());
                     context.update(b"|");
                     context.update(platform.as_bytes());
                 }
-                FingerprintProperty::AcceptLanguage => context.update(text),
+                FingerprintProperty::AcceptLanguage => context.update(field(*property, headers)),
             }
             context.update(&[END]);
         }
@@ -83,6 +104,15 @@ impl Fingerprinter {
         bytes.copy_from_slice(&context.sign().as_ref()[..16]);
         Fingerprint::new(bytes)
     }
+}
+
+fn key(session: &SessionId) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, session.as_str().as_bytes())
+}
+
+/// One that is no text says nothing; all such agents look alike, which only weakens their own fingerprint.
+fn agent(headers: &HeaderMap) -> &str {
+    std::str::from_utf8(field(FingerprintProperty::UserAgent, headers)).unwrap_or_default()
 }
 
 /// Stands in no field's value (RFC 9110 §5.5), so that two fields cannot be read as two others.
@@ -94,38 +124,6 @@ fn field(property: FingerprintProperty, headers: &HeaderMap) -> &[u8] {
         FingerprintProperty::AcceptLanguage => header::ACCEPT_LANGUAGE,
     };
     headers.get(name).map(|value| value.as_bytes()).unwrap_or_default()
-}
-
-/// Names in the order in which they decide: Edge and Opera also say Chrome, Chrome also says Safari.
-const FAMILIES: [(&str, &str); 8] = [
-    ("Edg", "edge"),
-    ("OPR/", "opera"),
-    ("SamsungBrowser/", "samsung"),
-    ("Firefox/", "firefox"),
-    ("FxiOS/", "firefox"),
-    ("CriOS/", "chrome"),
-    ("Chrome/", "chrome"),
-    ("Safari/", "safari"),
-];
-
-/// Android also says Linux; an iPad may say Macintosh, and then says so always.
-const PLATFORMS: [(&str, &str); 7] = [
-    ("Windows", "windows"),
-    ("Android", "android"),
-    ("iPhone", "ios"),
-    ("iPad", "ios"),
-    ("Macintosh", "macos"),
-    ("CrOS", "chromeos"),
-    ("Linux", "linux"),
-];
-
-fn family_and_platform(user_agent: &[u8]) -> (&str, &'static str) {
-    // What is no text has no family; all such agents look alike, which only weakens their own fingerprint.
-    let text = std::str::from_utf8(user_agent).unwrap_or_default();
-    let named = |names: &'static [(&str, &str)]| names.iter().find(|(mark, _)| text.contains(mark)).map(|(_, n)| *n);
-    // A program rather than a browser: what stands before its version, such as `curl`.
-    let product = text.split(['/', ' ']).next().unwrap_or_default();
-    (named(&FAMILIES).unwrap_or(product), named(&PLATFORMS).unwrap_or("other"))
 }
 
 #[cfg(test)]
@@ -165,6 +163,32 @@ mod tests {
                 assert_eq!(known, fingerprinter.of(&headers, &session), "{agent} {language}");
             }
             assert!(seen.0.get().is_none_or(|(fields, _)| fields.len() <= Seen::LONGEST));
+        }
+    }
+
+    /// Kinds as a former version found them. Its sessions go on, and its edges may stand beside ours.
+    #[test]
+    fn a_session_of_a_former_version_goes_on() {
+        let session = SessionId::random().unwrap();
+        let fingerprinter = Fingerprinter::new(vec![FingerprintProperty::UserAgent]);
+        let macintosh = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15";
+        let (linux, windows) = ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", "Mozilla/5.0 (Windows NT 10.0;");
+        for (agent, former) in [
+            (CHROME.to_owned(), ("chrome", "windows")),
+            (format!("{CHROME} Edg/140.0"), ("edge", "windows")),
+            (format!("{windows} WOW64; Trident/7.0; rv:11.0) like Gecko"), ("Mozilla", "windows")),
+            (format!("{macintosh} Version/17.4 Safari/605.1.15"), ("safari", "macos")),
+            (format!("{macintosh} CriOS/123 Version/11.1.1 Safari/605.1.15"), ("chrome", "macos")),
+            (format!("{macintosh} FxiOS/124.0 Safari/605.1.15"), ("firefox", "macos")),
+            (format!("{linux} SamsungBrowser/21.0 Chrome/110.0 Safari/537.36"), ("samsung", "linux")),
+            ("AppleCoreMedia/1.0 (iPhone; U; CPU OS 17_4 like Mac OS X)".to_owned(), ("AppleCoreMedia", "ios")),
+            ("curl/8.0".to_owned(), ("curl", "other")),
+            (String::new(), ("", "other")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::USER_AGENT, agent.parse().unwrap());
+            let former = fingerprinter.hashed(&headers, &key(&session), former);
+            assert!(fingerprinter.matches(&headers, &session, former), "{agent}");
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::Demand;
+use super::fingerprint::Fingerprinter;
 use super::token::{Claims, Verified};
 use super::verdict::{Assurance, Reason, Source, is_revoked, lacks};
 use crate::sessions::{Fingerprint, SessionRecord, StoreError};
@@ -23,14 +26,31 @@ pub enum Standing {
 }
 
 /// Everything that is known of a request's sender without the store.
-pub struct Evidence {
+pub struct Evidence<'a> {
     pub verified: Arc<Verified>,
     pub source: Source,
-    pub fingerprint: Fingerprint,
+    pub request: Request<'a>,
     /// The directory's latest word, where it differs from the token's.
     pub state: Option<Arc<UserState>>,
     /// Why the user may not pass, though the session lives.
     pub refusal: Option<Reason>,
+}
+
+/// The request, as far as it can be held against a session's fingerprint.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub headers: &'a HeaderMap,
+    /// Its own.
+    pub fingerprint: Fingerprint,
+    pub fingerprints: &'a Fingerprinter,
+}
+
+impl Evidence<'_> {
+    /// Whether the request is of the browser that a session with this fingerprint belongs to.
+    pub fn is_of(&self, session: Fingerprint) -> bool {
+        let Request { headers, fingerprint, fingerprints } = self.request;
+        session == fingerprint || fingerprints.is_beside(headers, self.verified.session_id(), session)
+    }
 }
 
 /// What token and directory come to for a route.
@@ -44,7 +64,7 @@ pub fn refusal(claims: &Claims, state: Option<&UserState>, demand: &Demand<'_>) 
 
 /// The second half, once it is known how the session stands. Pure. What a refusal is told to be for is the first of
 /// these: store, session, revocation, browser, registration and role.
-pub fn judge(evidence: &Evidence, standing: &Standing) -> Result<Assurance, Reason> {
+pub fn judge(evidence: &Evidence<'_>, standing: &Standing) -> Result<Assurance, Reason> {
     let (assurance, bound_to) = match standing {
         Standing::Unknown(error) => return Err(Reason::StoreAway(error.clone())),
         Standing::Gone => return Err(Reason::NoSession),
@@ -55,7 +75,7 @@ pub fn judge(evidence: &Evidence, standing: &Standing) -> Result<Assurance, Reas
     };
     match &evidence.refusal {
         Some(Reason::Revoked) => Err(Reason::Revoked),
-        _ if bound_to.is_some_and(|bound_to| bound_to != evidence.fingerprint) => Err(Reason::OtherBrowser),
+        _ if bound_to.is_some_and(|bound_to| !evidence.is_of(bound_to)) => Err(Reason::OtherBrowser),
         Some(reason) => Err(reason.clone()),
         None => Ok(assurance),
     }

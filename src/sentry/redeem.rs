@@ -96,8 +96,7 @@ impl Sentry {
             return Err(Failure::Refused(Refusal::BadToken, user));
         };
         let refused = |refusal| Err(Failure::Refused(refusal, Some(name(&verified))));
-        let fingerprint = self.guard.fingerprints().of(head.headers, verified.session_id());
-        if ticket.fingerprint != fingerprint {
+        if !self.guard.fingerprints().matches(head.headers, verified.session_id(), ticket.fingerprint) {
             return refused(Refusal::OtherBrowser);
         }
         // A user who was disabled since the ticket was issued keeps nothing alive with it.

@@ -56,6 +56,8 @@ mod inputs;
 mod return_urls;
 // Who gets in, and what the others are told.
 mod access;
+// The agents that one device sends within a session.
+mod devices;
 // What refusals say: to scripts as JSON, and to the audit log with the user's name.
 mod refusals;
 // Upstream connections that an application has authenticated, and whose they are.

@@ -53,9 +53,9 @@ impl Verified {
         UnixTime::from_seconds(self.ends)
     }
 
-    /// Whether the session was found before with this fingerprint in it.
-    pub(in crate::auth) fn is_bound_to(&self, fingerprint: Fingerprint) -> bool {
-        self.bound.get() == Some(&fingerprint)
+    /// The fingerprint that the session was found with before.
+    pub(in crate::auth) fn bound(&self) -> Option<Fingerprint> {
+        self.bound.get().copied()
     }
 
     /// Notes the fingerprint that the session has. It has one for as long as it lives.
