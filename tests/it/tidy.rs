@@ -186,8 +186,13 @@ fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
         if !text.contains("fn ") || !before.split_whitespace().all(modifier) {
             continue;
         }
-        let end = format!("{}}}", &line[..line.len() - text.len()]);
-        if !text.ends_with(['}', ';'])
+        let indent = &line[..line.len() - text.len()];
+        let end = format!("{indent}}}");
+        // A declaration of a trait's, over several lines, has no body.
+        let parameters = lines[at + 1..].iter().find(|line| line.starts_with(&format!("{indent})")));
+        let is_declaration = text.ends_with('(') && parameters.is_some_and(|line| line.ends_with(';'));
+        if !is_declaration
+            && !text.ends_with(['}', ';'])
             && let Some(length) = lines[at..].iter().position(|line| *line == end)
         {
             functions.push((at + 1, length + 1));
@@ -198,8 +203,8 @@ fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
 
 #[test]
 fn the_length_of_a_function_is_counted() {
-    let text = "impl A {\n    pub async fn b(\n        c: D,\n    ) -> E {\n        if x {\n        }\n    }\n    fn f() {}\n}\n/// not a fn here\nfn g() {\n}";
-    assert_eq!(functions(&text.lines().collect::<Vec<_>>()), [(2, 6), (11, 2)]);
+    let text = "impl A {\n    pub async fn b(\n        c: D,\n    ) -> E {\n        if x {\n        }\n    }\n    fn f() {}\n}\ntrait T {\n    fn h(\n        c: D,\n    ) -> E;\n    fn i() {\n    }\n}\n/// not a fn here\nfn g() {\n}";
+    assert_eq!(functions(&text.lines().collect::<Vec<_>>()), [(2, 6), (14, 2), (17, 2)]);
 }
 
 /// Each room's floor, as ARCHITECTURE.md has it.
