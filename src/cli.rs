@@ -69,6 +69,8 @@ pub enum Failure {
     Usage(String),
     /// Refused or failed; the text is whole lines.
     Failed(String),
+    /// The same, and the process log has it.
+    Logged,
 }
 
 impl Failure {
@@ -91,6 +93,7 @@ impl Failure {
                 eprintln!("{}", text.trim_end());
                 ExitCode::FAILURE
             }
+            Self::Logged => ExitCode::FAILURE,
         }
     }
 }

@@ -1,180 +1,175 @@
-//! Lines of JSON to a file or to standard output, written by a thread of its own so that no request waits for a disk.
+//! Lines to a file, to standard output or to standard error, each log written by a thread of its own: no request, no
+//! signal and no end of the process waits for a disk, a terminal or the reader of a pipe.
 //!
-//! What waits is bounded: a writer that falls behind loses lines and counts them, and never slows the edge.
+//! What waits is bounded. Lines that a log cannot take are lost and counted (`log_lines_dropped_total`,
+//! `log_write_errors_total`), which is said once when it begins and once when it is over, in another log. [`queue`] holds
+//! what waits and runs the thread, [`sink`] writes whole lines, [`process`] is what the `log` crate's macros write to.
 //! `access_log` and `audit_log` say what a line holds.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+pub mod process;
+mod queue;
+mod sink;
 
-use prometheus::IntCounter;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use crate::config::LogTarget;
+use crate::metrics::LogMetrics;
+use queue::{Queue, Room};
+use sink::{Locks, Target};
 
 /// How long lines gather before they are written, where there are many: else every request would wake the writer, which
 /// would write one line and sleep again. What a crash loses is so much.
 pub const GATHER: Duration = Duration::from_millis(20);
 
-/// Bytes of lines that may wait for the writer.
+/// How long the end of the process waits for the last lines. What a blocked pipe does not take by then is lost.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// How long a start waits for a file to open. One that hangs for longer, on a server that does not answer, is waited for
+/// beside the requests.
+const OPENING: Duration = Duration::from_secs(2);
+
+/// Bytes of lines that may wait for a writer.
 const ROOM: usize = 32 << 20;
+
+/// The same of the process log, which says little.
+const PROCESS_ROOM: usize = 4 << 20;
 
 /// Most lines are shorter.
 const LINE: usize = 512;
 
-/// Room that the writer keeps after a rush.
-const KEPT: usize = 1 << 20;
+pub const ACCESS: &str = "access-log";
+pub const AUDIT: &str = "audit-log";
+pub const PROCESS: &str = "process-log";
+/// The logs there are, as labels have them.
+pub const NAMES: [&str; 3] = [ACCESS, AUDIT, PROCESS];
 
-/// Accepts lines. Dropping it writes what is left, and waits for that.
-pub struct LogWriter {
-    waiting: Option<Arc<Waiting>>,
-    dropped: IntCounter,
-    thread: Option<JoinHandle<()>>,
+/// The logs of one process, and what they have in common.
+#[derive(Clone)]
+pub struct Logs(Arc<Common>);
+
+struct Common {
+    metrics: LogMetrics,
+    /// Logs that go to the same place take turns.
+    locks: Locks,
+    open: Mutex<Vec<Arc<Queue>>>,
 }
 
-/// What the writer has not written yet.
-#[derive(Default)]
-struct Waiting {
-    lines: Mutex<Lines>,
-    came: Condvar,
+/// Accepts lines. Dropping it writes what is left, and waits for that as long as [`FLUSH`] says.
+pub struct LogWriter(Option<Arc<Queue>>);
+
+impl Logs {
+    pub fn new(metrics: LogMetrics) -> Self {
+        Self(Arc::new(Common { metrics, locks: Locks::default(), open: Mutex::default() }))
+    }
+
+    pub fn metrics(&self) -> &LogMetrics {
+        &self.0.metrics
+    }
+
+    /// Opens the target. A file is appended to, and created for its owner and group alone. A line is written within
+    /// `gather`, together with those that came meanwhile.
+    pub fn open(&self, target: &LogTarget, name: &'static str, gather: Duration) -> io::Result<LogWriter> {
+        let target = match target {
+            LogTarget::Off => return Ok(LogWriter::off()),
+            LogTarget::Stdout => Target::Stdout,
+            LogTarget::File(path) => Target::of_path(path),
+        };
+        self.start(target, name, Room { bytes: ROOM, gather })
+    }
+
+    /// The process log, on standard error.
+    fn open_process_log(&self) -> io::Result<LogWriter> {
+        self.start(Target::Stderr, PROCESS, Room { bytes: PROCESS_ROOM, gather: Duration::ZERO })
+    }
+
+    fn start(&self, target: Target, name: &'static str, room: Room) -> io::Result<LogWriter> {
+        let queue = Arc::new(Queue::new(name, room, &self.0.metrics, Arc::downgrade(&self.0)));
+        queue::start(&queue, target, &self.0.locks, OPENING)?;
+        self.all().push(Arc::clone(&queue));
+        Ok(LogWriter(Some(queue)))
+    }
+
+    /// Has every file opened anew, by its own writer. Lines go whole to the file that there was or to the new one.
+    pub fn reopen(&self) {
+        self.all().iter().for_each(|queue| queue.reopen());
+    }
+
+    /// Writes what is left of all logs but the process log, which is told of lines that nothing took in time.
+    pub fn close(&self) {
+        let until = Instant::now() + FLUSH;
+        let others: Vec<_> = self.all().iter().filter(|queue| queue.name() != PROCESS).cloned().collect();
+        others.iter().for_each(|queue| queue.end());
+        for queue in others {
+            queue.close(until);
+        }
+    }
+
+    /// The same, and then the process log.
+    pub fn close_with_process_log(&self) {
+        self.close();
+        let process: Vec<_> = self.all().iter().filter(|queue| queue.name() == PROCESS).cloned().collect();
+        process.iter().for_each(|queue| queue.close(Instant::now() + FLUSH));
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
+        self.0.all()
+    }
 }
 
-#[derive(Default)]
-struct Lines {
-    bytes: Vec<u8>,
-    /// None will come any more.
-    over: bool,
+impl Common {
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log that says what is wrong with the process log: the audit log, or the access log where that is off or
+    /// loses lines itself.
+    fn beside_process_log(&self) -> Option<Arc<Queue>> {
+        let all = self.all();
+        let working = |name: &str| all.iter().find(|queue| queue.name() == name && !queue.is_losing()).cloned();
+        working(AUDIT).or_else(|| working(ACCESS))
+    }
 }
 
 impl LogWriter {
-    /// Opens the target. A file is appended to, and created for its owner and group alone. A line is written within
-    /// `gather`, together with those that came meanwhile.
-    pub fn open(target: &LogTarget, name: &str, gather: Duration, dropped: IntCounter) -> io::Result<Self> {
-        let output: Box<dyn Write + Send> = match target {
-            LogTarget::Off => return Ok(Self { waiting: None, dropped, thread: None }),
-            LogTarget::Stdout => Box::new(io::stdout()),
-            LogTarget::File(path) => Box::new(append(path)?),
-        };
-        let waiting = Arc::<Waiting>::default();
-        let of_thread = Arc::clone(&waiting);
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || of_thread.write_to(output, gather))?;
-        Ok(Self { waiting: Some(waiting), dropped, thread: Some(thread) })
+    /// Takes lines and keeps none.
+    pub fn off() -> Self {
+        Self(None)
     }
 
     pub fn is_on(&self) -> bool {
-        self.waiting.is_some()
+        self.0.is_some()
     }
 
     /// Queues one entry as a line of JSON.
     pub fn write(&self, entry: &impl Serialize) {
-        let Some(waiting) = &self.waiting else { return };
+        let Some(queue) = &self.0 else { return };
         let mut line = Vec::with_capacity(LINE);
         // A struct of strings and numbers always serializes.
         if serde_json::to_writer(&mut line, entry).is_ok() {
             line.push(b'\n');
-            if !waiting.push(&line) {
-                self.dropped.inc();
-            }
-        }
-    }
-}
-
-impl Waiting {
-    /// `false` where there is no room.
-    fn push(&self, line: &[u8]) -> bool {
-        let mut lines = self.lock();
-        if lines.bytes.len() + line.len() > ROOM {
-            return false;
-        }
-        let is_first = lines.bytes.is_empty();
-        lines.bytes.extend_from_slice(line);
-        drop(lines);
-        if is_first {
-            self.came.notify_one();
-        }
-        true
-    }
-
-    /// Writes what has gathered in one go, again and again, until nothing is left and nothing will come.
-    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
-    fn write_to(&self, mut output: Box<dyn Write + Send>, gather: Duration) {
-        let mut gathered = Vec::new();
-        loop {
-            let lines = self.lock();
-            let nothing = |lines: &mut Lines| lines.bytes.is_empty() && !lines.over;
-            drop(self.came.wait_while(lines, nothing).unwrap_or_else(PoisonError::into_inner));
-            // Nobody has to wake who only sleeps.
-            std::thread::sleep(gather);
-            std::mem::swap(&mut gathered, &mut self.lock().bytes);
-            if gathered.is_empty() {
-                return;
-            }
-            // A full disk or a closed pipe loses log lines; it must not end the edge.
-            output.write_all(&gathered).ok();
-            output.flush().ok();
-            gathered.clear();
-            // After a rush, or a file that took long.
-            gathered.shrink_to(KEPT);
+            queue.push(&line);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Queues a text of whole lines.
+    pub fn write_text(&self, text: &str) {
+        if let Some(queue) = &self.0 {
+            queue.push(text.as_bytes());
+        }
     }
 }
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
-            waiting.lock().over = true;
-            waiting.came.notify_one();
-        }
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
+        if let Some(queue) = self.0.take() {
+            queue.close(Instant::now() + FLUSH);
         }
     }
-}
-
-fn append(path: &std::path::Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(named)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_queued_is_written_before_the_handle_is_gone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("access.log");
-        let dropped = IntCounter::new("dropped", "lines").unwrap();
-        let log = LogWriter::open(&LogTarget::File(path.clone()), "test-log", GATHER, dropped.clone()).unwrap();
-        for n in 0..1000 {
-            log.write(&n);
-        }
-        drop(log);
-        let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!(text.lines().count() as u64 + dropped.get(), 1000);
-        assert!(text.starts_with("0\n1\n"));
-    }
-
-    #[test]
-    fn what_there_is_no_room_for_is_lost_and_nothing_else() {
-        let waiting = Waiting::default();
-        assert!(waiting.push(&vec![b'x'; ROOM - 2]));
-        assert!(!waiting.push(b"xyz"));
-        assert!(waiting.push(b"xy"));
-        assert_eq!(waiting.lock().bytes.len(), ROOM);
-    }
-
-    #[test]
-    fn a_target_that_cannot_be_opened_is_named() {
-        let target = LogTarget::File("/nonexistent/access.log".into());
-        let error = LogWriter::open(&target, "test-log", GATHER, IntCounter::new("d", "d").unwrap()).err().unwrap();
-        assert!(error.to_string().contains("/nonexistent/access.log"));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! Rooms get the struct that concerns them ([`StoreMetrics`], [`ServiceMetrics`] …). Requests are counted when they
 //! end, in one place, through handles that were resolved when the snapshot was built.
 
+mod logs;
 mod maker;
 mod operation;
 mod sign_on;
@@ -10,6 +11,7 @@ mod traffic;
 
 use prometheus::{Encoder, Registry, TextEncoder};
 
+pub use logs::LogMetrics;
 use maker::Maker;
 pub use operation::OperationMetrics;
 pub use sign_on::{SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
@@ -31,7 +33,13 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything. Errors only if a name is registered twice, which is a defect of ours.
     pub fn new(version: &str) -> Result<Self, prometheus::Error> {
+        Self::with_logs(version, &LogMetrics::new(&[])?)
+    }
+
+    /// The same, with the metrics of logs that are open already.
+    pub fn with_logs(version: &str, logs: &LogMetrics) -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("sentry_edge".into()), None)?;
+        logs.register(&registry)?;
         let process = Registry::new();
         process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let make = Maker(&registry);

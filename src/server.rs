@@ -49,8 +49,8 @@ use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
-use crate::log_writer::{GATHER, LogWriter};
-use crate::metrics::Metrics;
+use crate::log_writer::{self, GATHER, Logs};
+use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cuttable, Express, Gateway};
 use crate::snapshot::{Lasting, Loaded, Snapshot};
 use crate::tls::{self, Certificates};
@@ -77,6 +77,7 @@ pub struct Edge {
     lasting: Lasting,
     store: outside::Store,
     access: Arc<AccessLog>,
+    logs: Logs,
     snapshot: Arc<ArcSwap<Snapshot>>,
     tls: tls::Live,
     drain: Arc<Drain>,
@@ -98,13 +99,21 @@ impl Edge {
     }
 
     /// As above, from what [`config::read`] has made of the file.
-    pub fn start_with(
+    pub fn start_with(file: &Path, read: (Config, Faults), clock: Clock, options: Options) -> Result<Self, StartError> {
+        let metrics = LogMetrics::new(&log_writer::NAMES).map_err(StartError::Metrics)?;
+        Self::start_beside(file, read, clock, options, Logs::new(metrics))
+    }
+
+    /// As above, in a process that has a log already.
+    pub fn start_beside(
         file: &Path,
         (config, mut faults): (Config, Faults),
         clock: Clock,
         options: Options,
+        logs: Logs,
     ) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(StartError::Metrics)?);
+        let metrics = Metrics::with_logs(env!("CARGO_PKG_VERSION"), logs.metrics()).map_err(StartError::Metrics)?;
+        let metrics = Arc::new(metrics);
         let loaded = Loaded::read(&config, &clock, &Certificates::default(), &mut faults);
         let token = Token::read(&config.server.admin, &mut faults);
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else {
@@ -115,13 +124,11 @@ impl Edge {
 
         let runtime = workers::runtime(&config, metrics.traffic.buffer_bytes.clone()).map_err(StartError::Runtime)?;
         let bound = bind_all(&config, &runtime)?;
-        let log = |target, name: &str, gather| {
-            let dropped = metrics.operation.log_lines_dropped.with_label_values(&[name]);
-            LogWriter::open(target, name, gather, dropped).map_err(StartError::Log)
-        };
-        let access = Arc::new(AccessLog::new(log(&config.log.access, "access-log", GATHER)?));
+        let log = |target, name, gather| logs.open(target, name, gather).map_err(StartError::Log);
+        let access = Arc::new(AccessLog::new(log(&config.log.access, log_writer::ACCESS, GATHER)?));
         let suppressed = metrics.operation.audit_events_suppressed.clone();
-        let audit = Arc::new(AuditLog::new(log(&config.log.audit, "audit-log", Duration::ZERO)?, suppressed));
+        let audit = log(&config.log.audit, log_writer::AUDIT, Duration::ZERO)?;
+        let audit = Arc::new(AuditLog::new(audit, suppressed));
         let store = outside::session_store(&config.sessions, &clock, &metrics)?;
         let former = History::of(&config, file).take_up(&config, clock.now());
         store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
@@ -148,6 +155,7 @@ impl Edge {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             tls,
             access,
+            logs,
             drain: Arc::new(Drain::default()),
             closing: watch::channel(false).0,
             admin_closing: watch::channel(false).0,
@@ -267,6 +275,11 @@ impl Edge {
 
     pub fn metrics(&self) -> &Metrics {
         &self.lasting.metrics
+    }
+
+    /// How long a drain may take, by the configuration of the day.
+    pub fn drain_time(&self) -> Duration {
+        self.config.load().server.drain
     }
 
     /// Runs a future on the edge's own runtime, from a thread that is not one of its workers.

@@ -11,7 +11,7 @@ use sentry_edge::audit_log::AuditLog;
 use sentry_edge::auth::streams::Streams;
 use sentry_edge::auth::token::Claims;
 use sentry_edge::clock::{Clock, UnixTime};
-use sentry_edge::config::{self, Config, Faults, LogTarget};
+use sentry_edge::config::{self, Config, Faults};
 use sentry_edge::log_writer::LogWriter;
 use sentry_edge::metrics::Metrics;
 use sentry_edge::proxy::headers;
@@ -100,7 +100,6 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
     let folder = tempfile::tempdir().unwrap();
     let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), clock.clone()).unwrap();
     let limits = LoginLimits { workers: 1, queue: 1, deadline: Duration::from_secs(1) };
-    let dropped = metrics.operation.log_lines_dropped.with_label_values(&["audit-log"]);
     Lasting {
         clock: clock.clone(),
         metrics: Arc::clone(metrics),
@@ -112,10 +111,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),
-        audit: Arc::new(AuditLog::new(
-            LogWriter::open(&LogTarget::Off, "audit-log", Duration::ZERO, dropped).unwrap(),
-            metrics.operation.audit_events_suppressed.clone(),
-        )),
+        audit: Arc::new(AuditLog::new(LogWriter::off(), metrics.operation.audit_events_suppressed.clone())),
     }
 }
 

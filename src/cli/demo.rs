@@ -6,8 +6,10 @@
 mod application;
 mod folder;
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread;
 
 use clap::Args;
 
@@ -46,9 +48,11 @@ impl Demo {
         };
         let file = folder.write_configuration(&settings).map_err(Failure::Failed)?;
         folder.add_user(&SERVICES).map_err(Failure::Failed)?;
-        run::serve(&file, |edge| {
-            let port = edge.https_addresses().first().map_or(self.listen.port(), SocketAddr::port);
-            println!("{}", welcome(&folder, port));
+        run::serve(&file, move |addresses| {
+            let port = addresses.first().map_or(self.listen.port(), SocketAddr::port);
+            let welcome = welcome(&folder, port);
+            // On a thread of its own: a terminal that is stopped holds up nothing else.
+            thread::spawn(move || writeln!(io::stdout(), "{welcome}").ok());
         })
     }
 }

@@ -1,15 +1,35 @@
 //! `run`: serve until a signal says otherwise.
+//!
+//! The main thread hears signals and does nothing that could wait; what starts, reloads and drains the edge is a thread of
+//! its own. So a signal counts at once, also while a start or a reload waits for a disk or a name server.
 
-use std::path::Path;
+mod notify;
+mod signals;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use clap::Args;
-use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::{ConfigFile, Failure, warn};
 use crate::clock::Clock;
-use crate::config::Level;
+use crate::config::{Config, Faults, Level};
+use crate::log_writer::{self, LogWriter, Logs};
+use crate::metrics::LogMetrics;
 use crate::server::{Edge, Options};
+use notify::{Notifier, State};
+use signals::{Signals, Wish};
+
+/// Beyond `server.drain`, for what is cut off then.
+const LAST_BREATH: Duration = Duration::from_secs(3);
+
+/// How deep the thread's stack is, as the main thread's.
+const STACK: usize = 8 << 20;
 
 #[derive(Args)]
 pub struct Run {
@@ -33,50 +53,92 @@ impl Run {
     }
 }
 
-/// What a signal asks for.
-enum Wish {
-    Reload,
-    StopGently,
-    StopNow,
+/// Serves a configuration until a signal ends it. `started` is called once sockets listen, and must not wait.
+pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::because)?;
+    // First of all: no signal ends a process that is only starting by its default action.
+    let signals = runtime.block_on(async { Signals::new() }).map_err(Failure::because)?;
+    let read = crate::config::read(path);
+    let logs = Logs::new(LogMetrics::new(&log_writer::NAMES).map_err(Failure::because)?);
+    let level = read.as_ref().map_or(Level::Info, |(config, _)| config.log.level);
+    let log = log_writer::process::install(&logs, level, Clock::default()).map_err(Failure::because)?;
+    let (worker, events) = Worker::start(path.to_owned(), read, logs.clone())?;
+    let process = Process { worker, logs, signals, notifier: Notifier::start(), reloads: 0, drain: None, end: None };
+    let result = runtime.block_on(process.run(events, &log, started));
+    // A resolver may still be at work for the edge, and is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
-/// Serves a configuration until SIGTERM (drain) or SIGINT (now). `started` is called once sockets listen.
-pub(super) fn serve(path: &Path, started: impl FnOnce(&Edge)) -> Result<(), Failure> {
-    let read = crate::config::read(path);
-    init_log(read.as_ref().map_or(Level::Info, |(config, _)| config.log.level));
-    let read = read.map_err(Failure::because)?;
-    let mut edge = Edge::start_with(path, read, Clock::default(), Options::default()).map_err(Failure::because)?;
-    let signals = edge.block_on(async { Signals::new() });
-    let mut signals =
-        signals.ok_or_else(|| Failure::Failed("the edge is not running".into()))?.map_err(Failure::because)?;
-    // Said once signals are heard: whoever reads it may send one.
+/// What the thread that has the edge is asked for.
+enum Order {
+    Reload,
+    /// Until the sender says that it is enough, or is gone.
+    Drain(oneshot::Receiver<()>),
+}
+
+/// What became of it.
+enum Event {
+    Started { https: Vec<SocketAddr>, drain: Duration },
+    Failed(String),
+    Reloaded { drain: Duration },
+    Stopped,
+}
+
+/// The thread that has the edge.
+struct Worker(SyncSender<Order>);
+
+type Read = Result<(Config, Faults), Faults>;
+
+impl Worker {
+    fn start(path: PathBuf, read: Read, logs: Logs) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
+        // At most a reload under way, one that waits, and a drain.
+        let (orders, asked) = sync_channel(3);
+        let (events, told) = mpsc::channel(8);
+        std::thread::Builder::new()
+            .name("control".into())
+            .stack_size(STACK)
+            .spawn(move || work(&path, read, logs, &asked, &events))
+            .map_err(Failure::because)?;
+        Ok((Self(orders), told))
+    }
+}
+
+fn work(path: &Path, read: Read, logs: Logs, orders: &Receiver<Order>, events: &mpsc::Sender<Event>) {
+    // An error means that the process is ending.
+    let tell = |event| events.blocking_send(event).is_ok();
+    let started = read.map_err(|faults| faults.to_string()).and_then(|read| {
+        Edge::start_beside(path, read, Clock::default(), Options::default(), logs).map_err(|error| error.to_string())
+    });
+    let mut edge = match started {
+        Ok(edge) => edge,
+        Err(text) => {
+            tell(Event::Failed(text));
+            return;
+        }
+    };
     for address in edge.https_addresses() {
         log::info!("listening on https://{address}");
     }
     log::info!("admin on http://{}", edge.admin_address());
-    // Without a service manager there is nobody to notify, which is no fault.
-    sd_notify::notify(&[NotifyState::Ready]).ok();
-    started(&edge);
-    loop {
-        let wish = edge.block_on(signals.next()).unwrap_or(Wish::StopNow);
-        match wish {
-            Wish::Reload => reload(&mut edge),
-            Wish::StopGently => {
-                log::info!("draining");
-                sd_notify::notify(&[NotifyState::Stopping]).ok();
-                let cut = edge.stop_gently(signals.hurry());
-                log::info!("stopped; {cut} requests were cut off");
-                return Ok(());
+    tell(Event::Started { https: edge.https_addresses().to_vec(), drain: edge.drain_time() });
+    while let Ok(order) = orders.recv() {
+        match order {
+            Order::Reload => {
+                reload(&mut edge);
+                tell(Event::Reloaded { drain: edge.drain_time() });
             }
-            Wish::StopNow => return Ok(()),
+            Order::Drain(hurry) => {
+                let cut = edge.stop_gently(async { drop(hurry.await) });
+                log::info!("stopped; {cut} requests were cut off");
+                tell(Event::Stopped);
+                return;
+            }
         }
     }
 }
 
 fn reload(edge: &mut Edge) {
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        sd_notify::notify(&[NotifyState::Reloading, now]).ok();
-    }
     match edge.reload() {
         Ok(needs_restart) => {
             log::info!("configuration reloaded");
@@ -86,51 +148,135 @@ fn reload(edge: &mut Edge) {
         }
         Err(faults) => log::error!("configuration refused, the old one stays:\n{faults}"),
     }
-    sd_notify::notify(&[NotifyState::Ready]).ok();
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
+/// The process as its signals see it.
+struct Process {
+    worker: Worker,
+    logs: Logs,
+    signals: Signals,
+    notifier: Notifier,
+    /// Under way, or waiting.
+    reloads: u32,
+    /// How long a drain may take. `None` until the edge serves.
+    drain: Option<Duration>,
+    end: Option<End>,
 }
 
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
+/// The process is ending.
+struct End {
+    hurry: Option<oneshot::Sender<()>>,
+    deadline: Instant,
+}
+
+impl Process {
+    async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        log: &Arc<LogWriter>,
+        started: impl FnOnce(&[SocketAddr]),
+    ) -> Result<(), Failure> {
+        let mut started = Some(started);
+        let result = loop {
+            let deadline = self.end.as_ref().map(|end| end.deadline);
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Started { https, drain }) => {
+                        self.drain = Some(drain);
+                        self.notifier.say(State::Ready);
+                        if let Some(started) = started.take() {
+                            started(&https);
+                        }
+                    }
+                    Some(Event::Reloaded { drain }) => self.reloaded(drain),
+                    Some(Event::Stopped) => break Ok(()),
+                    Some(Event::Failed(text)) => {
+                        log.write_text(&format!("{}\n", text.trim_end()));
+                        break Err(Failure::Logged);
+                    }
+                    None => {
+                        log::error!("the edge has ended by itself");
+                        break Err(Failure::Logged);
+                    }
+                },
+                (name, wish) = self.signals.next() => if self.obey(&name, wish) {
+                    break Ok(());
+                },
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    log::error!("what is left is not waited for: the drain has had its time");
+                    break Ok(());
+                }
+            }
+        };
+        self.logs.close_with_process_log();
+        result
     }
 
-    /// Until somebody will not wait for the drain any longer.
-    async fn hurry(&mut self) {
-        while !matches!(self.next().await, Wish::StopNow) {}
+    /// Answers whether the process is to end at once.
+    fn obey(&mut self, name: &str, wish: Wish) -> bool {
+        match (wish, &mut self.end) {
+            (Wish::StopNow, None) => {
+                log::info!("{name}: stopped at once");
+                return true;
+            }
+            (Wish::StopNow, Some(end)) => {
+                log::info!("{name}: the drain ends here");
+                // Dropped is as good as sent.
+                drop(end.hurry.take());
+                end.deadline = end.deadline.min(Instant::now() + LAST_BREATH);
+            }
+            (Wish::Drain, Some(_)) => log::info!("{name}: draining already; SIGINT stops at once"),
+            (Wish::Drain, None) => return self.drain(name),
+            (Wish::Reload, Some(_)) => {
+                log::info!("{name}: draining, so no reload; logs are opened again");
+                self.logs.reopen();
+            }
+            (Wish::Reload, None) => {
+                self.logs.reopen();
+                self.reload();
+            }
+            (Wish::Reopen, _) => {
+                log::info!("{name}: logs are opened again");
+                self.logs.reopen();
+            }
+            (Wish::Upgrade, _) => {
+                log::warn!("{name}: an upgrade in place is not supported yet; nothing was done");
+            }
+            (Wish::Nothing, _) => log::info!("{name}: means nothing here; nothing was done"),
+        }
+        false
     }
 
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.terminate.recv() => Wish::StopGently,
-            _ = self.interrupt.recv() => Wish::StopNow,
-            _ = self.hang_up.recv() => Wish::Reload,
+    /// Answers whether there is nothing to drain.
+    fn drain(&mut self, name: &str) -> bool {
+        let Some(drain) = self.drain else {
+            log::info!("{name}: stopped before it served");
+            return true;
+        };
+        log::info!("draining");
+        self.notifier.say(State::Stopping);
+        let (hurry, hurried) = oneshot::channel();
+        // There is always room: see `Worker::start`.
+        self.worker.0.try_send(Order::Drain(hurried)).ok();
+        self.end = Some(End { hurry: Some(hurry), deadline: Instant::now() + drain + LAST_BREATH });
+        false
+    }
+
+    /// One that is under way may have read the file already, so one more may wait; more would read the same.
+    fn reload(&mut self) {
+        if self.reloads < 2 && self.worker.0.try_send(Order::Reload).is_ok() {
+            self.reloads += 1;
+            if self.drain.is_some() {
+                self.notifier.say(State::Reloading);
+            }
         }
     }
-}
 
-fn init_log(level: Level) {
-    let level = match level {
-        Level::Error => log::LevelFilter::Error,
-        Level::Warn => log::LevelFilter::Warn,
-        Level::Info => log::LevelFilter::Info,
-        Level::Debug => log::LevelFilter::Debug,
-    };
-    // Pingora reports clients' misbehaviour line by line as errors; the access log and metrics have it.
-    env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module("pingora", log::LevelFilter::Off)
-        .filter_module("pingora_core", log::LevelFilter::Off)
-        .filter_module("pingora_proxy", log::LevelFilter::Off)
-        .try_init()
-        .ok();
+    fn reloaded(&mut self, drain: Duration) {
+        self.drain = Some(drain);
+        self.reloads -= 1;
+        if self.reloads == 0 && self.end.is_none() {
+            self.notifier.say(State::Ready);
+        }
+    }
 }

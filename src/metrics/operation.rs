@@ -1,4 +1,4 @@
-//! Metrics of the process itself: reloads, limits, logs, version.
+//! Metrics of the process itself: reloads, limits, version.
 
 use prometheus::{Error, IntCounterVec, IntGauge};
 
@@ -11,8 +11,6 @@ pub struct OperationMetrics {
     pub certificate_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_timestamp: IntGauge,
-    /// Log lines given up because the writer was behind; label `log`.
-    pub log_lines_dropped: IntCounterVec,
     /// Events of clients that are not signed in that came faster than they are written; label `event`.
     pub audit_events_suppressed: IntCounterVec,
     /// Calls of the admin API by what came of them; label `result`.
@@ -36,11 +34,6 @@ impl OperationMetrics {
                 .gauge("config_last_reload_successful", "1 unless the last reload was refused")?,
             config_last_reload_timestamp: make
                 .gauge("config_last_reload_timestamp_seconds", "When a configuration was last taken up, Unix time")?,
-            log_lines_dropped: make.counters(
-                "log_lines_dropped_total",
-                "Log lines given up because the writer was behind",
-                &["log"],
-            )?,
             audit_events_suppressed: make.counters(
                 "audit_events_suppressed_total",
                 "Events of clients that are not signed in that came faster than they are written",

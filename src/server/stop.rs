@@ -28,6 +28,7 @@ impl Edge {
         let cut = self.drain.in_flight();
         // What remains are idle connections and requests whose time is up.
         runtime.shutdown_timeout(LAST_BREATH);
+        self.logs.close();
         cut
     }
 

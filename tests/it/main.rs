@@ -91,6 +91,10 @@ mod secrets;
 mod keys;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
+// Logs that nobody reads, that are closed, or whose disk is full.
+mod logs;
+// What each signal does.
+mod signals;
 // HTTP/2 from clients that mean no good.
 mod http2;
 mod windows;

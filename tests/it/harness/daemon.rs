@@ -37,6 +37,11 @@ impl Running {
         Self { child, stdout, stderr }
     }
 
+    /// One whose outputs are somebody else's.
+    pub fn unheard(child: Child) -> Self {
+        Self { child, stdout: Arc::default(), stderr: Arc::default() }
+    }
+
     pub fn stdout(&self) -> String {
         self.stdout.lock().unwrap().clone()
     }
@@ -63,6 +68,13 @@ impl Running {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')).unwrap();
         value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Whether it has a handler for a signal.
+    pub fn hears(&self, signal: u32) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal - 1)) != 0
     }
 
     pub fn signal(&self, name: &str) {

@@ -1,0 +1,46 @@
+//! What the service manager is told: `sd_notify`, on a thread of its own, as a manager that hangs takes nothing.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use sd_notify::NotifyState;
+
+/// Messages that may wait. More are not sent: the manager does not read.
+const QUEUE: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+pub enum State {
+    Ready,
+    Reloading,
+    Stopping,
+}
+
+/// Without a service manager it says nothing.
+pub struct Notifier(Option<SyncSender<Vec<NotifyState<'static>>>>);
+
+impl Notifier {
+    pub fn start() -> Self {
+        let (states, said) = sync_channel::<Vec<NotifyState<'static>>>(QUEUE);
+        let thread = std::thread::Builder::new().name("notify".into()).spawn(move || {
+            for states in said {
+                // Without a service manager there is none to notify, which is no fault.
+                sd_notify::notify(&states).ok();
+            }
+        });
+        Self(thread.ok().map(|_| states))
+    }
+
+    pub fn say(&self, state: State) {
+        let states = match state {
+            State::Ready => vec![NotifyState::Ready],
+            State::Stopping => vec![NotifyState::Stopping],
+            // systemd wants to know when it began.
+            State::Reloading => match NotifyState::monotonic_usec_now() {
+                Ok(now) => vec![NotifyState::Reloading, now],
+                Err(_) => return,
+            },
+        };
+        if let Some(said) = &self.0 {
+            said.try_send(states).ok();
+        }
+    }
+}

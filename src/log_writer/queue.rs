@@ -1,0 +1,344 @@
+//! Lines that wait for their writer, the thread that writes them, and what is said of those that are lost.
+
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+use serde_json::json;
+
+use super::sink::{Failure, Locks, Sink, Target};
+use super::{AUDIT, Common, PROCESS};
+use crate::clock::Clock;
+use crate::metrics::LogMetrics;
+
+/// Room that the writer keeps after a rush.
+const KEPT: usize = 1 << 20;
+
+/// A log works again when nothing was lost for so long.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Between two tries to open a file.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How much may wait, and how long lines gather before they are written together.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub bytes: usize,
+    pub gather: Duration,
+}
+
+/// What the writer of one log has not written yet.
+pub struct Queue {
+    name: &'static str,
+    room: Room,
+    state: Mutex<State>,
+    /// There is something for the writer to do.
+    came: Condvar,
+    /// The writer has ended.
+    gone: Condvar,
+    dropped: IntCounter,
+    errors: IntCounter,
+    /// For the log that says what is wrong with the process log.
+    logs: Weak<Common>,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    reopen: bool,
+    /// No more lines will come.
+    ending: bool,
+    /// The writer has ended, or is no longer waited for.
+    over: bool,
+    loss: Option<Loss>,
+}
+
+/// Lines are being lost, and that was said.
+struct Loss {
+    lines: u64,
+    last: Instant,
+    /// Something was written since.
+    written_since: bool,
+}
+
+/// What is said of a log.
+enum Change {
+    Losing { reason: String },
+    Works { lost: u64 },
+}
+
+/// What the writer is to do next.
+struct Work {
+    bytes: Vec<u8>,
+    reopen: bool,
+    ending: bool,
+}
+
+/// Opens the target and starts the writer. Waits for the file to open for `patience` at most, then goes on without:
+/// lines wait for it.
+pub fn start(queue: &Arc<Queue>, target: Target, locks: &Locks, patience: Duration) -> io::Result<()> {
+    let (opened, answer) = sync_channel(1);
+    let (of_thread, locks, place) = (Arc::clone(queue), locks.clone(), target.to_string());
+    std::thread::Builder::new().name(queue.name.into()).spawn(move || of_thread.write_to(target, &locks, &opened))?;
+    match answer.recv_timeout(patience) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => {
+            log::warn!("{}: {place} has not opened yet; lines wait for it", queue.name);
+            Ok(())
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the log's thread has ended")),
+    }
+}
+
+impl Queue {
+    pub fn new(name: &'static str, room: Room, metrics: &LogMetrics, logs: Weak<Common>) -> Self {
+        Self {
+            name,
+            room,
+            state: Mutex::default(),
+            came: Condvar::new(),
+            gone: Condvar::new(),
+            dropped: metrics.dropped(name),
+            errors: metrics.errors(name),
+            logs,
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn is_losing(&self) -> bool {
+        self.lock().loss.is_some()
+    }
+
+    /// Never waits for the writer: where there is no room, the lines are lost and counted.
+    pub fn push(&self, lines: &[u8]) {
+        let mut state = self.lock();
+        if state.over {
+            return;
+        }
+        if state.bytes.len() + lines.len() > self.room.bytes {
+            let begins = state.lose(count(lines));
+            drop(state);
+            self.dropped.inc_by(count(lines));
+            if begins {
+                let reason = format!("nothing takes them, and {} MiB wait already", self.room.bytes >> 20);
+                self.tell(&Change::Losing { reason });
+            }
+            return;
+        }
+        let is_first = state.bytes.is_empty();
+        state.bytes.extend_from_slice(lines);
+        drop(state);
+        if is_first {
+            self.came.notify_one();
+        }
+    }
+
+    /// Has the writer open its file anew, when it has written what waits now.
+    pub fn reopen(&self) {
+        self.lock().reopen = true;
+        self.came.notify_one();
+    }
+
+    /// No more lines will come.
+    pub fn end(&self) {
+        self.lock().ending = true;
+        self.came.notify_one();
+    }
+
+    /// Waits for the last lines to be written until that moment; those that are not are counted as lost.
+    pub fn close(&self, until: Instant) {
+        self.end();
+        let state = self.lock();
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = self.gone.wait_timeout_while(state, left, |state| !state.over);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if !std::mem::replace(&mut state.over, true) {
+            let lost = count(&state.bytes);
+            drop(state);
+            self.dropped.inc_by(lost);
+            if self.name != PROCESS {
+                log::error!("{}: the last lines are lost, {lost} or more: nothing took them in time", self.name);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's life: opens the target, then writes what has gathered in one go, again and again, until nothing is
+    /// left and nothing will come.
+    fn write_to(&self, target: Target, locks: &Locks, opened: &SyncSender<io::Result<()>>) {
+        if let Some(mut sink) = self.open(target, locks, opened) {
+            let mut failed_at = None;
+            let mut gathered = Vec::new();
+            loop {
+                let work = self.next(gathered);
+                gathered = work.bytes;
+                let again = failed_at.is_some_and(|at: Instant| at.elapsed() >= TRY_AGAIN);
+                if !gathered.is_empty() {
+                    if again {
+                        // A file on a server that came back may want to be opened anew; if not, it is no worse.
+                        failed_at = None;
+                        sink.reopen().ok();
+                    }
+                    match sink.write(&gathered) {
+                        Ok(()) => self.written(),
+                        Err(failure) => {
+                            failed_at.get_or_insert_with(Instant::now);
+                            self.failed(&failure);
+                        }
+                    }
+                } else if work.ending {
+                    break;
+                }
+                if work.reopen
+                    && let Err(error) = sink.reopen()
+                {
+                    self.errors.inc();
+                    log::error!("{}: {sink} cannot be opened again, the old file goes on: {error}", self.name);
+                }
+                gathered.clear();
+                // After a rush, or a file that took long.
+                gathered.shrink_to(KEPT);
+            }
+        }
+        self.lock().over = true;
+        self.gone.notify_all();
+    }
+
+    /// `None` when the start was told that it cannot be opened, or when the end came first.
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
+    fn open(&self, target: Target, locks: &Locks, opened: &SyncSender<io::Result<()>>) -> Option<Sink> {
+        loop {
+            match Sink::open(target.clone(), locks.clone()) {
+                Ok(sink) => {
+                    opened.try_send(Ok(())).ok();
+                    return Some(sink);
+                }
+                Err(error) => {
+                    self.errors.inc();
+                    if opened.try_send(Err(error)).is_ok() {
+                        return None;
+                    }
+                }
+            }
+            if self.lock().ending {
+                return None;
+            }
+            std::thread::sleep(TRY_AGAIN);
+        }
+    }
+
+    /// Waits for something to do, and for what comes right after it. `spare` is an empty buffer to go on with.
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
+    fn next(&self, mut spare: Vec<u8>) -> Work {
+        let mut state = self.lock();
+        loop {
+            let nothing = |state: &mut State| state.bytes.is_empty() && !state.ending && !state.reopen;
+            if state.loss.is_none() {
+                state = self.came.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                // It may have come to an end without another line.
+                let waited = self.came.wait_timeout_while(state, CALM, nothing);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if !nothing(&mut state) {
+                break;
+            }
+            if let Some(lost) = state.recover() {
+                drop(state);
+                self.tell(&Change::Works { lost });
+                state = self.lock();
+            }
+        }
+        let gathers = !state.ending;
+        drop(state);
+        if gathers {
+            // A thread that only sleeps need not be woken.
+            std::thread::sleep(self.room.gather);
+        }
+        let mut state = self.lock();
+        std::mem::swap(&mut spare, &mut state.bytes);
+        Work { bytes: spare, reopen: std::mem::take(&mut state.reopen), ending: state.ending }
+    }
+
+    fn written(&self) {
+        let mut state = self.lock();
+        if let Some(loss) = &mut state.loss {
+            loss.written_since = true;
+        }
+        if let Some(lost) = state.recover() {
+            drop(state);
+            self.tell(&Change::Works { lost });
+        }
+    }
+
+    fn failed(&self, failure: &Failure) {
+        self.errors.inc();
+        self.dropped.inc_by(failure.lost);
+        let begins = self.lock().lose(failure.lost);
+        if begins {
+            self.tell(&Change::Losing { reason: failure.error.to_string() });
+        }
+    }
+
+    /// Said in another log, as this one may not take it; that there is a gap, in the log itself as well.
+    fn tell(&self, change: &Change) {
+        let name = self.name;
+        match change {
+            Change::Losing { reason } if name != PROCESS => log::error!("{name}: lines are lost: {reason}"),
+            Change::Works { lost } => log::warn!("{name}: lines are written again; {lost} were lost"),
+            Change::Losing { .. } => {}
+        }
+        let other = self.logs.upgrade().filter(|_| name == PROCESS).and_then(|logs| logs.beside_process_log());
+        if let Some(other) = &other {
+            other.push(&self.line(change));
+        } else if name == AUDIT && matches!(change, Change::Works { .. }) {
+            self.push(&self.line(change));
+        }
+    }
+
+    /// A line of JSON, as the audit log has them.
+    fn line(&self, change: &Change) -> Vec<u8> {
+        let time = Clock::default().now().rfc3339();
+        let entry = match change {
+            Change::Losing { reason } => {
+                json!({"time": time, "event": "log_failed", "log": self.name, "reason": reason})
+            }
+            Change::Works { lost } => {
+                json!({"time": time, "event": "log_recovered", "log": self.name, "lost_lines": lost})
+            }
+        };
+        format!("{entry}\n").into_bytes()
+    }
+}
+
+impl State {
+    /// Answers whether this is where it begins.
+    fn lose(&mut self, lines: u64) -> bool {
+        let begins = self.loss.is_none();
+        let loss = self.loss.get_or_insert(Loss { lines: 0, last: Instant::now(), written_since: false });
+        loss.lines += lines;
+        loss.last = Instant::now();
+        loss.written_since = false;
+        begins
+    }
+
+    /// How many lines were lost, where that is over.
+    fn recover(&mut self) -> Option<u64> {
+        let is_over = |loss: &&mut Loss| loss.written_since && loss.last.elapsed() >= CALM;
+        let lost = self.loss.as_mut().filter(is_over)?.lines;
+        self.loss = None;
+        Some(lost)
+    }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}

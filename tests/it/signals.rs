@@ -1,0 +1,145 @@
+//! What each signal does to a running edge, and that none of those that administrators send kills it.
+
+use std::path::Path;
+
+use crate::harness::daemon::Running;
+use crate::harness::{Connection, Daemon, Origin, edge, eventually, origin};
+
+fn serving(origin: &Origin) -> Daemon {
+    edge().service_with("iqueue", origin, "access: public").run()
+}
+
+fn status(daemon: &Daemon) -> u16 {
+    Connection::open(daemon.address, "iqueue.test").unwrap().get("iqueue.test", "/").unwrap().0
+}
+
+fn told(process: &Running, what: &str) -> usize {
+    process.stderr().lines().filter(|line| line.contains(what)).count()
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn signals_that_mean_nothing_are_logged_and_end_nothing() {
+    let app = origin("app");
+    let mut daemon = serving(&app);
+    for name in
+        ["USR2", "WINCH", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "TTIN", "TTOU", "CONT", "XCPU", "XFSZ"]
+    {
+        daemon.process.signal(name);
+        eventually(&format!("SIG{name} is logged"), || told(&daemon.process, &format!("SIG{name}: ")) == 1);
+        assert!(!daemon.process.has_ended(), "SIG{name}");
+    }
+    for number in ["34", "40", "64"] {
+        daemon.process.signal(number);
+        let expected = format!("real-time signal {number}: ");
+        eventually(&expected, || told(&daemon.process, &expected) == 1);
+    }
+    daemon.process.signal("PIPE");
+    daemon.process.signal("URG");
+    daemon.process.signal("CHLD");
+    assert_eq!(told(&daemon.process, "SIGUSR2: an upgrade in place is not supported yet"), 1);
+    assert_eq!(status(&daemon), 200);
+}
+
+#[test]
+fn both_usr1_and_hup_open_the_logs_again_and_lose_no_line() {
+    let app = origin("app");
+    let daemon = serving(&app);
+    let folder = daemon.folder.path();
+    for (turn, name) in ["USR1", "HUP"].into_iter().enumerate() {
+        let (log, moved) = (folder.join("access.log"), folder.join(format!("access.log.{turn}")));
+        let before = lines(&log).len();
+        let mut connection = Connection::open(daemon.address, "iqueue.test").unwrap();
+        let mut ask = |path: &str| assert_eq!(connection.get("iqueue.test", path).unwrap().0, 200);
+        (0..50).for_each(|n| ask(&format!("/before/{n}")));
+        for log in ["access.log", "audit.log"] {
+            std::fs::rename(folder.join(log), folder.join(format!("{log}.{turn}"))).unwrap();
+        }
+        daemon.process.signal(name);
+        (0..50).for_each(|n| ask(&format!("/between/{n}")));
+        eventually("both files are there again", || log.exists() && folder.join("audit.log").exists());
+        (0..50).for_each(|n| ask(&format!("/after/{n}")));
+        eventually("every line is in one of the two", || lines(&log).len() + lines(&moved).len() == before + 150);
+        let all: Vec<serde_json::Value> = [lines(&moved), lines(&log)]
+            .concat()
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect();
+        let paths: Vec<&str> = all[before..].iter().map(|line| line["path"].as_str().unwrap()).collect();
+        let expected: Vec<String> = ["before", "between", "after"]
+            .iter()
+            .flat_map(|part| (0..50).map(move |n| format!("/{part}/{n}")))
+            .collect();
+        assert_eq!(paths, expected, "in their order");
+        assert!(lines(&log).iter().any(|line| line.contains("/after/49")));
+    }
+    assert!(daemon.metric("sentry_edge_config_reloads_total", "result=\"ok\"") >= 1.0, "HUP reloads as well");
+}
+
+#[test]
+fn quit_drains_as_term_does() {
+    let held = Origin::held();
+    let mut daemon = serving(&held);
+    let mut connection = Connection::open(daemon.address, "iqueue.test").unwrap();
+    let in_flight = std::thread::spawn(move || connection.get("iqueue.test", "/").map(|(status, _)| status).ok());
+    eventually("the request is at the application", || held.count() == 1);
+    daemon.process.signal("QUIT");
+    eventually("it drains", || daemon.admin("/readyz").status == 503);
+    held.release();
+    assert_eq!(in_flight.join().unwrap(), Some(200));
+    assert_eq!(daemon.process.end().code(), Some(0));
+}
+
+#[test]
+fn a_drain_goes_on_whatever_comes_until_sigint() {
+    let held = Origin::held();
+    let mut daemon =
+        edge().service_with("iqueue", &held, "access: public").run_with(|yaml| yaml.replace("drain: 5s", "drain: 1h"));
+    let mut connection = Connection::open(daemon.address, "iqueue.test").unwrap();
+    let in_flight = std::thread::spawn(move || connection.get("iqueue.test", "/").is_ok());
+    eventually("the request is at the application", || held.count() == 1);
+    daemon.process.signal("TERM");
+    eventually("it drains", || daemon.admin("/readyz").status == 503);
+    for (name, expected) in [
+        ("TERM", "SIGTERM: draining already"),
+        ("QUIT", "SIGQUIT: draining already"),
+        ("HUP", "SIGHUP: draining, so no reload"),
+        ("USR1", "SIGUSR1: logs are opened again"),
+        ("USR2", "SIGUSR2: an upgrade"),
+        ("ALRM", "SIGALRM: means nothing"),
+    ] {
+        daemon.process.signal(name);
+        eventually(expected, || told(&daemon.process, expected) == 1);
+    }
+    assert!(!daemon.process.has_ended());
+    daemon.process.signal("INT");
+    assert_eq!(daemon.process.end().code(), Some(0));
+    assert!(!in_flight.join().unwrap(), "it was cut off");
+    assert_eq!(told(&daemon.process, "stopped; 1 requests were cut off"), 1, "{}", daemon.process.stderr());
+}
+
+#[test]
+fn signals_during_a_start_that_takes_long_are_heard() {
+    let app = origin("app");
+    for (name, ends) in [("USR1", false), ("ALRM", false), ("TERM", true), ("QUIT", true), ("INT", true)] {
+        let (folder, config) = edge().service_with("iqueue", &app, "access: public").write();
+        let yaml = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, yaml.replace("level: warn", "level: info")).unwrap();
+        // As on a file server that does not answer: it hangs where it opens the key.
+        let key = folder.path().join("edge.key");
+        std::fs::remove_file(&key).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&key).status().unwrap().success());
+        let mut process = Running::start(&["run", "-c", config.to_str().unwrap()]);
+        eventually("it hears signals", || process.hears(64));
+        process.signal(name);
+        eventually("it is logged", || told(&process, &format!("SIG{name}: ")) == 1);
+        if ends {
+            assert_eq!(process.end().code(), Some(0), "SIG{name}: {}", process.stderr());
+        } else {
+            assert!(!process.has_ended(), "SIG{name}: {}", process.stderr());
+        }
+    }
+}
