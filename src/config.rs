@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use crate::host::Host;
 pub use fault::{Faults, Warnings};
-pub use file::{Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, Protocol, SameSite};
+pub use file::{
+    Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, Preflight, Protocol, SameSite,
+};
 pub use permissions::warn_of_permissions;
 pub use secret::{Secret, SecretSource};
 pub use server::{Admin, Limits, Listener, Server, Timeouts};

@@ -3,8 +3,12 @@
 //! `config` parses what operators write, `proxy` parses what clients send; behind that everything takes a
 //! [`Host`], so no room compares raw strings.
 
+mod origin;
+
 use std::collections::HashMap;
 use std::fmt;
+
+pub use origin::{BadOrigin, Origin};
 
 /// A DNS name in canonical form: lower-case letters, digits, `-` and `.`; at most 253 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@
 
 pub mod chunks;
 pub mod head;
-mod upgrade;
+pub mod upgrade;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
@@ -19,6 +19,8 @@ use crate::path::CanonicalPath;
 pub struct Target {
     pub authority: Authority,
     pub path: CanonicalPath,
+    /// Whether it is a WebSocket handshake, whose Origin has still to be looked at.
+    pub is_websocket: bool,
 }
 
 /// Why a request is refused before anybody looks at what it wants.
@@ -93,9 +95,9 @@ pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malform
     }
     let authority = authority(&request)?;
     check_expectation(request.headers)?;
-    upgrade::check(request.method, request.headers, &authority)?;
+    let is_websocket = upgrade::is_websocket(request.method, request.headers)?;
     let path = CanonicalPath::of(request.uri.path()).map_err(|_| Malformed::Path)?;
-    Ok(Target { authority, path })
+    Ok(Target { authority, path, is_websocket })
 }
 
 /// TRACE echoes cookies, CONNECT tunnels; what we do not know we do not forward (RFC 9110 §9.1).

@@ -23,6 +23,7 @@ mod holding;
 mod introduction;
 mod line;
 mod pace;
+mod preflight;
 mod private;
 mod rescue;
 mod response;
@@ -112,6 +113,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        exchange.is_preflight = preflight::is_preflight(session);
         let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
         let asking = Asking::of(session);
         client::identify(&asking, exchange);

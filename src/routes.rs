@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Access, Credentials, Encoding, ForwardToken};
-use crate::host::{Host, HostTable};
+use crate::config::{self, Access, Credentials, Encoding, ForwardToken, Preflight};
+use crate::host::{Host, HostTable, Origin};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::path::{self, CanonicalPath};
 
@@ -25,6 +25,8 @@ pub struct Service {
     pub assertion: bool,
     pub on_outage: config::OutagePolicy,
     pub identity_headers: config::IdentityHeaders,
+    /// Beside the host's own: of pages that may open a WebSocket.
+    pub websocket_origins: Vec<Origin>,
     pub metrics: ServiceMetrics,
     /// Longest path first; the last one matches everything.
     routes: Vec<Route>,
@@ -44,6 +46,7 @@ pub struct Route {
     pub read_timeout: Option<Duration>,
     /// The best first.
     pub compression: Vec<Encoding>,
+    pub preflight: Preflight,
     /// Which of the snapshot's pools; this room knows none of them.
     pub pool: usize,
 }
@@ -72,6 +75,7 @@ impl Routes {
                 assertion: written.assertion,
                 on_outage: written.on_outage,
                 identity_headers: written.identity_headers.clone(),
+                websocket_origins: written.websocket_origins.clone(),
                 metrics: metrics.service(&written.name),
                 is_uniform: routes.iter().all(|route| route.like == 0),
                 routes,
@@ -104,6 +108,7 @@ fn build(written: &config::Route, like: usize, pool: impl Fn(&str) -> Option<usi
         counts_as_activity: written.counts_as_activity,
         read_timeout: written.read_timeout,
         compression: written.compression.clone(),
+        preflight: written.preflight,
         pool: pool(&written.pool)?,
     })
 }
@@ -157,6 +162,11 @@ impl Route {
             access => access,
         }
     }
+
+    /// Whether a CORS preflight is let in as such: without a sign-on, where there would be one.
+    pub fn lets_preflights_in(&self) -> bool {
+        self.preflight == Preflight::Forward && self.access != Access::Public
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +188,7 @@ mod tests {
             requests_per_second: None,
             assertion: false,
             on_outage: config::OutagePolicy::Deny,
+            websocket_origins: Vec::new(),
             identity_headers: config::IdentityHeaders {
                 user: HeaderName::from_static("x-forwarded-user"),
                 email: HeaderName::from_static("x-forwarded-email"),
@@ -192,6 +203,7 @@ mod tests {
                     counts_as_activity: true,
                     read_timeout: None,
                     compression: Vec::new(),
+                    preflight: Preflight::Check,
                     pool: "p".into(),
                 })
                 .collect(),
@@ -333,12 +345,13 @@ mod tests {
 
     #[test]
     fn rules_that_differ_in_anything_differ() {
-        let changes: [fn(&mut config::Route); 6] = [
+        let changes: [fn(&mut config::Route); 7] = [
             |route| route.access = Access::Public,
             |route| route.credentials.bearer = true,
             |route| route.counts_as_activity = false,
             |route| route.read_timeout = Some(Duration::from_secs(1)),
             |route| route.compression = vec![Encoding::Gzip],
+            |route| route.preflight = Preflight::Forward,
             |route| route.pool = "q".into(),
         ];
         for (at, change) in changes.into_iter().enumerate() {

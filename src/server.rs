@@ -52,7 +52,7 @@ use crate::drain::Drain;
 use crate::log_writer::{self, GATHER, Logs};
 use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cuttable, Express, Gateway};
-use crate::snapshot::{Lasting, Loaded, Snapshot};
+use crate::snapshot::{Lasting, Loaded, Ports, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::users::clerk::Clerk;
 use api::{Api, Token};
@@ -87,6 +87,7 @@ pub struct Edge {
     admin_closing: watch::Sender<bool>,
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
+    ports: Ports,
     admin: SocketAddr,
     /// `None` once it has been shut down.
     runtime: Option<Runtime>,
@@ -146,7 +147,7 @@ impl Edge {
             audit,
             private: Arc::default(),
         };
-        let ports: Vec<u16> = bound.https.iter().map(|(bound, _)| bound.address.port()).collect();
+        let ports = bound.ports();
         tls.certificates.publish(&lasting.metrics);
         let tls = tls::Live::new(tls, config.tls.tickets.rotation, &lasting.clock).map_err(StartError::Tls)?;
         let snapshot = Snapshot::build(&config, files, &lasting, &ports);
@@ -161,6 +162,7 @@ impl Edge {
             admin_closing: watch::channel(false).0,
             https: bound.https.iter().map(|(bound, _)| bound.address).collect(),
             http: bound.http.iter().map(|bound| bound.address).collect(),
+            ports,
             admin: bound.admin.address,
             runtime: Some(runtime),
             lasting,
@@ -183,8 +185,9 @@ impl Edge {
         let held = self.lasting.metrics.traffic.buffer_bytes.clone();
         let buffers = Buffers::new(held, limits.buffer_bytes, limits.buffer_bytes_per_address);
         let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default(), buffers };
-        let service = |name: &'static str| Service {
+        let service = |name: &'static str, public_port: Option<u16>| Service {
             name,
+            public_port,
             seats: Arc::clone(&seats),
             metrics: Arc::clone(&self.lasting.metrics),
             handshake: config.server.timeouts.tls_handshake,
@@ -193,10 +196,12 @@ impl Edge {
         };
         for (socket, http2) in bound.https {
             let secured = Secured { http2, live: self.tls.clone() };
-            runtime.spawn(listener::serve(socket, service("https"), Some(secured), Arc::clone(&proxy)));
+            let service = service("https", socket.public_port);
+            runtime.spawn(listener::serve(socket, service, Some(secured), Arc::clone(&proxy)));
         }
         for socket in bound.http {
-            runtime.spawn(listener::serve(socket, service("http"), None, Arc::clone(&proxy)));
+            let service = service("http", socket.public_port);
+            runtime.spawn(listener::serve(socket, service, None, Arc::clone(&proxy)));
         }
         let admin = Arc::new(admin::Admin {
             metrics: Arc::clone(&self.lasting.metrics),
@@ -207,7 +212,7 @@ impl Edge {
             api,
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
-        let mut service = service("admin");
+        let mut service = service("admin", None);
         service.seats = Arc::new(Seats::new(admin::CONNECTIONS, Patience::NONE));
         service.guests = Guests::Operators(Arc::default());
         service.closing = self.admin_closing.subscribe();

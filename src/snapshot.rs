@@ -63,6 +63,30 @@ pub struct Snapshot {
     pub our_headers: Vec<String>,
 }
 
+/// Of the HTTPS listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Those that an authority may name: what the listeners are bound to, and what clients connect to.
+    known: Vec<u16>,
+    /// The one that plain HTTP is redirected to; `None` is 443.
+    https: Option<u16>,
+}
+
+impl Ports {
+    /// Of each listener what it is bound to, and the port that clients connect to where the configuration says so.
+    pub fn new(listeners: impl Iterator<Item = (u16, Option<u16>)>) -> Self {
+        let (mut known, mut public) = (Vec::new(), Vec::new());
+        for (bound, said) in listeners {
+            known.extend([Some(bound), said].into_iter().flatten());
+            public.push(said.unwrap_or(bound));
+        }
+        known.sort_unstable();
+        known.dedup();
+        let https = public.first().copied().filter(|_| !public.contains(&443));
+        Self { known, https }
+    }
+}
+
 /// What outlives a snapshot.
 #[derive(Clone)]
 pub struct Lasting {
@@ -181,8 +205,7 @@ fn branding(config: &Config, faults: &mut Faults) -> Branding {
 }
 
 impl Snapshot {
-    /// `ports` are those that our HTTPS listeners are bound to.
-    pub fn build(config: &Config, files: Files, lasting: &Lasting, ports: &[u16]) -> Self {
+    pub fn build(config: &Config, files: Files, lasting: &Lasting, ports: &Ports) -> Self {
         let settings = &config.sentry;
         let metrics = &lasting.metrics;
         let (issuer, cache) = (settings.token.issuer.clone(), metrics.sign_on.token_cache.clone());
@@ -224,7 +247,7 @@ impl Snapshot {
             branding: files.branding.clone(),
             metrics: Arc::clone(metrics),
             audit: Arc::clone(&lasting.audit),
-            ports: ports.to_vec(),
+            ports: ports.known.clone(),
         };
         Self {
             generation: lasting.streams.generation(),
@@ -241,8 +264,8 @@ impl Snapshot {
             rates: Arc::clone(&lasting.rates),
             timeouts: config.server.timeouts,
             hsts: config.tls.hsts.and_then(|hsts| HeaderValue::try_from(hsts.to_string()).ok()),
-            ports: ports.to_vec(),
-            https_port: ports.first().copied().filter(|port| *port != 443 && !ports.contains(&443)),
+            ports: ports.known.clone(),
+            https_port: ports.https,
             cookie_names: Sentry::cookie_names(settings),
             ticket_parameter: settings.ticket.parameter.clone(),
             our_headers: our_headers(config),
@@ -264,4 +287,25 @@ fn our_headers(config: &Config) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_leads_to_a_port_that_clients_connect_to() {
+        for (listeners, known, https) in [
+            (&[(443, None)][..], &[443][..], None),
+            (&[(8443, None)], &[8443], Some(8443)),
+            (&[(8443, Some(443))], &[443, 8443], None),
+            (&[(8443, Some(9443))], &[8443, 9443], Some(9443)),
+            (&[(443, Some(9443))], &[443, 9443], Some(9443)),
+            (&[(9000, Some(9001)), (8443, Some(443))], &[443, 8443, 9000, 9001], None),
+            (&[(9000, None), (8443, Some(9443))], &[8443, 9000, 9443], Some(9000)),
+        ] {
+            let ports = Ports::new(listeners.iter().copied());
+            assert_eq!(ports, Ports { known: known.to_vec(), https }, "{listeners:?}");
+        }
+    }
 }

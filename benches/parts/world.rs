@@ -17,7 +17,7 @@ use sentry_edge::metrics::Metrics;
 use sentry_edge::proxy::headers;
 use sentry_edge::sessions::memory::MemoryStore;
 use sentry_edge::sessions::{SessionId, SessionRecord, SessionStore};
-use sentry_edge::snapshot::{Lasting, Loaded, Snapshot};
+use sentry_edge::snapshot::{Lasting, Loaded, Ports, Snapshot};
 use sentry_edge::tls::Certificates;
 use sentry_edge::users::login::{LoginLimits, LoginPool};
 use sentry_edge::users::sqlite::SqliteDirectory;
@@ -73,7 +73,7 @@ impl World {
         let metrics = Arc::new(Metrics::new("bench").unwrap());
         let store = Arc::new(MemoryStore::new(clock.clone(), 1_000));
         let lasting = lasting(&clock, &metrics, Arc::clone(&store) as _);
-        let snapshot = Snapshot::build(&config, loaded.files, &lasting, &[443]);
+        let snapshot = Snapshot::build(&config, loaded.files, &lasting, &Ports::new([(443, None)].into_iter()));
         let now = clock.now();
         let claims = claims(snapshot.guard.tokens().issuer(), now);
         let token = snapshot.guard.tokens().mint(&claims).unwrap();

@@ -62,6 +62,7 @@ pub struct Listener {
     pub http2: Option<bool>,
     pub redirect_to_https: Option<bool>,
     pub proxy_protocol: Option<bool>,
+    pub public_port: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -35,6 +35,8 @@ pub struct Listener {
     pub http2: bool,
     /// Connections begin with a header that says for whom a trusted proxy stands.
     pub proxy_protocol: bool,
+    /// What clients connect to, where that is another port than that of `address`.
+    pub public_port: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug)]

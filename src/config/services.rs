@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Encoding, ForwardToken, OutagePolicy};
-use crate::host::HostPattern;
+use super::{Encoding, ForwardToken, OutagePolicy, Preflight};
+use crate::host::{HostPattern, Origin};
 
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -21,6 +21,8 @@ pub struct Service {
     pub assertion: bool,
     pub identity_headers: IdentityHeaders,
     pub on_outage: OutagePolicy,
+    /// Beside the host's own: of pages that may open a WebSocket.
+    pub websocket_origins: Vec<Origin>,
     /// The last one is `/`, which holds what the service says of itself.
     pub routes: Vec<Route>,
 }
@@ -49,6 +51,7 @@ pub struct Route {
     pub read_timeout: Option<Duration>,
     /// The best first; none where responses are left as they are.
     pub compression: Vec<Encoding>,
+    pub preflight: Preflight,
     pub pool: String,
 }
 

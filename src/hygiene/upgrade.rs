@@ -5,17 +5,14 @@
 //! the token cookie travels with its handshake: only the Origin tells it from the application's own page.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use url::Url;
 
 use super::Malformed;
-use crate::host::Authority;
+use crate::host::Origin;
 
-/// The port of an `https` URL that names none.
-const HTTPS: u16 = 443;
-
-pub fn check(method: &Method, headers: &HeaderMap, authority: &Authority) -> Result<(), Malformed> {
+/// Whether a request is a WebSocket handshake, and an error where it says so and is none.
+pub fn is_websocket(method: &Method, headers: &HeaderMap) -> Result<bool, Malformed> {
     if !has_token(headers, &header::UPGRADE, "websocket") {
-        return Ok(());
+        return Ok(false);
     }
     // Base64 of 16 bytes.
     let key = alone(headers, &header::SEC_WEBSOCKET_KEY).is_ok_and(|key| key.is_some_and(|key| key.len() == 24));
@@ -25,7 +22,20 @@ pub fn check(method: &Method, headers: &HeaderMap, authority: &Authority) -> Res
     let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let body = length || headers.contains_key(header::TRANSFER_ENCODING);
     let whole = method == Method::GET && !body && has_token(headers, &header::CONNECTION, "upgrade") && version && key;
-    if whole && is_own_page(headers, authority) { Ok(()) } else { Err(Malformed::Upgrade) }
+    if whole { Ok(true) } else { Err(Malformed::Upgrade) }
+}
+
+/// Whether the page that opens a WebSocket may: `may` judges its origin, which is scheme, host and port (RFC 6454 §4), as
+/// on another port of a host there may be anybody. Browsers always say where a handshake comes from; a client that does
+/// not is no browser, and has no page.
+pub fn page_may_open(headers: &HeaderMap, may: impl FnOnce(&Origin) -> bool) -> bool {
+    let origin = match alone(headers, &header::ORIGIN) {
+        Ok(None) => return true,
+        Ok(Some(origin)) => origin,
+        Err(Several) => return false,
+    };
+    let origin = origin.to_str().ok().and_then(|origin| Origin::parse(origin).ok());
+    origin.is_some_and(|origin| may(&origin))
 }
 
 /// By bytes: a field with one that is no ASCII is there all the same.
@@ -45,25 +55,10 @@ fn alone<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Hea
     if fields.next().is_some() { Err(Several) } else { Ok(first) }
 }
 
-/// Browsers always say where a handshake comes from; a client that does not is no browser, and has no page. An origin
-/// is scheme, host and port (RFC 6454 §4): on another port of this host there may be anybody.
-fn is_own_page(headers: &HeaderMap, authority: &Authority) -> bool {
-    let origin = match alone(headers, &header::ORIGIN) {
-        Ok(None) => return true,
-        Ok(Some(origin)) => origin,
-        Err(Several) => return false,
-    };
-    let url = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok());
-    url.is_some_and(|url| {
-        url.scheme() == "https"
-            && url.host_str() == Some(authority.host.as_str())
-            && url.port().unwrap_or(HTTPS) == authority.port.unwrap_or(HTTPS)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Authority;
 
     const WHOLE: [(&str, &str); 5] = [
         ("upgrade", "websocket"),
@@ -78,7 +73,10 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        check(method, &headers, &Authority::parse(authority).unwrap())
+        let Authority { host, port } = Authority::parse(authority).unwrap();
+        let own = Origin::of(&host, port);
+        let is_ours = || page_may_open(&headers, |origin| *origin == own);
+        if !is_websocket(method, &headers)? || is_ours() { Ok(()) } else { Err(Malformed::Upgrade) }
     }
 
     fn judge(method: &Method, fields: &[(&'static str, &'static str)]) -> Result<(), Malformed> {
@@ -133,6 +131,8 @@ mod tests {
             ("iqueue.test", &["wss://iqueue.test"], FOREIGN),
             ("iqueue.test", &["https://iqueue.test:0"], FOREIGN),
             ("iqueue.test", &["https://iqueue.test:65536"], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test/"], FOREIGN),
+            ("iqueue.test", &["https://iqueue.test."], OWN),
             ("iqueue.test", &["iqueue.test"], FOREIGN),
             ("iqueue.test", &[""], FOREIGN),
             ("iqueue.test", &["https://iqueue.test", "https://iqueue.test"], FOREIGN),

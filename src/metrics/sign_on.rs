@@ -95,6 +95,11 @@ impl SignOnMetrics {
         self.auth_decisions.with_label_values(&[service.service(), "allowed", reason]).inc();
     }
 
+    /// A CORS preflight that its route leaves to the application.
+    pub fn preflight(&self, service: &ServiceMetrics) {
+        self.auth_decisions.with_label_values(&[service.service(), "public", "preflight"]).inc();
+    }
+
     /// A refusal: rarer than a pass, so its labels are looked up when it happens.
     pub fn refused(&self, service: &ServiceMetrics, outcome: &str, reason: &str, seconds: f64) {
         self.auth_decisions.with_label_values(&[service.service(), outcome, reason]).inc();

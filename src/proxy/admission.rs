@@ -26,8 +26,9 @@ pub struct Admitted {
     snapshot: Arc<ArcSwap<Snapshot>>,
     target: Target,
     connection: Option<Arc<Connection>>,
-    /// `None` on a public route.
+    /// `None` on a public route, and of a preflight.
     identity: Option<Identity>,
+    is_preflight: bool,
     /// Names: where it leads.
     service: Arc<str>,
     pool: String,
@@ -38,12 +39,13 @@ impl Admitted {
     pub fn of(asking: &Asking<'_>, exchange: &Exchange, snapshot: &Arc<ArcSwap<Snapshot>>) -> Option<Self> {
         let service = exchange.service.as_ref()?;
         let authority = Authority::parse(authority(asking.head).ok()?.0.to_str().ok()?).ok()?;
-        let target = Target { authority, path: CanonicalPath::of(asking.head.uri.path()).ok()? };
+        let target = Target { authority, path: CanonicalPath::of(asking.head.uri.path()).ok()?, is_websocket: false };
         Some(Self {
             snapshot: Arc::clone(snapshot),
             target,
             connection: asking.connection.cloned(),
             identity: exchange.identity.clone(),
+            is_preflight: exchange.is_preflight,
             service: Arc::clone(&service.name),
             pool: exchange.snapshot.pools[service.at(exchange.route).pool].name.clone(),
         })
@@ -92,7 +94,8 @@ impl Admission for Admitted {
         let demanded = route.demands(&self.target.path);
         let refused = match &self.identity {
             Some(identity) => snapshot.guard.refuses(identity, &demand(&service, route, demanded), now),
-            // A public route asked for no identity.
+            // It was let in without one.
+            None if self.is_preflight && route.lets_preflights_in() => None,
             None => (*demanded != Access::Public).then_some(Reason::NoToken),
         };
         match refused {

@@ -50,6 +50,11 @@ impl<'a> Asking<'a> {
         !is_introduced && is_trusted(self.peer, trusted)
     }
 
+    /// The port that its listener's clients connect to, where the configuration says so.
+    pub fn public_port(&self) -> Option<u16> {
+        self.connection.and_then(|connection| connection.public_port)
+    }
+
     /// For a reply that tells of a problem.
     pub fn asked<'b>(&self, exchange: &'b Exchange) -> Asked<'b> {
         let accept = self.headers().get(header::ACCEPT);

@@ -34,6 +34,8 @@ pub struct Connection {
     shown: Option<Shown>,
     /// By a balancer that speaks the PROXY protocol: nothing that a request on it says of its origin is believed.
     pub is_introduced: bool,
+    /// Of the listener: the port that clients connect to, where the configuration says so.
+    pub public_port: Option<u16>,
     /// Why what came on it is not served; nothing is from then on.
     refused: OnceLock<Malformed>,
     /// Its place among all connections.

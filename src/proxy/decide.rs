@@ -14,8 +14,8 @@ use super::{Gateway, headers};
 use crate::audit_log::{self, Event};
 use crate::auth::{self, Assurance, Demand, Judged, Outcome, Verdict};
 use crate::config::Access;
-use crate::host::Authority;
-use crate::hygiene::{self, Incoming, Malformed, Target};
+use crate::host::{Authority, Origin};
+use crate::hygiene::{self, Incoming, Malformed, Target, upgrade};
 use crate::reply::Reply;
 use crate::request::Head;
 use crate::routes::{Route, Service};
@@ -35,6 +35,9 @@ impl From<Reply> for Decision {
         Self::Answer(Box::new(reply))
     }
 }
+
+/// The `reason` of what was let in without identity, in the log.
+const PREFLIGHT: &str = "preflight";
 
 /// Below this, a service host is ours.
 const RESERVED: &str = "/.sentry";
@@ -111,13 +114,16 @@ impl Gateway {
         let Some(at) = place.route else { return self.malformed(asking, exchange, Malformed::Path) };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
+        exchange.is_preflight &= route.lets_preflights_in();
         // 4. to 11. Who asks, and whether they may.
         let judged = match demanded {
             Access::Public => None,
+            _ if exchange.is_preflight => None,
             _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
         };
         let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
-        let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer };
+        let by_preflight = exchange.is_preflight;
+        let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
         let decision = self.conclude(&head, addressee, judged.as_ref(), &ticket);
         note(exchange, judged, at);
         decision
@@ -140,7 +146,7 @@ impl Gateway {
         }
         let request = asking.head;
         let incoming = Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw };
-        let target = hygiene::inspect(incoming, &snapshot.limits)?;
+        let mut target = hygiene::inspect(incoming, &snapshot.limits)?;
         // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
         let port = target.authority.port;
         let known = |port: &u16| *port == 443 || snapshot.ports.contains(port);
@@ -150,6 +156,11 @@ impl Gateway {
         if headers::has_disguised(&request.headers, snapshot) {
             return Err(Malformed::HeaderName);
         }
+        if target.is_websocket && !may_open(asking, &target.authority, snapshot) {
+            return Err(Malformed::Upgrade);
+        }
+        // All that is said of this host from here on names the port that clients connect to.
+        target.authority.port = asking.public_port().or(port);
         Ok(target)
     }
 
@@ -179,14 +190,17 @@ impl Gateway {
 
     /// The reply to a verdict. `None` is a public route.
     fn conclude(&self, head: &Head<'_>, asked: Addressee<'_>, judged: Option<&Judged>, ticket: &Redeemed) -> Decision {
-        let Addressee { sentry, service, by_bearer } = asked;
+        let Addressee { sentry, service, by_bearer, by_preflight } = asked;
         let seconds = judged.map_or(0.0, |judged| judged.took.as_secs_f64());
         let user = judged.and_then(Judged::refused_user);
         let reason = match (judged.map(|judged| &judged.verdict), ticket) {
             // The ticket was no good, but nobody asks for one here, or whoever is signed in goes on without it.
             (None | Some(Verdict::Known(_)), Redeemed::Failed { url }) => return Reply::redirect(url).into(),
             (None, _) => {
-                service.metrics.public.inc();
+                match by_preflight {
+                    true => self.metrics.sign_on.preflight(&service.metrics),
+                    false => service.metrics.public.inc(),
+                }
                 return Decision::Forward;
             }
             (Some(Verdict::Known(identity)), _) => {
@@ -224,12 +238,26 @@ impl Gateway {
     }
 }
 
-/// Where a request went: the service, the sign-on that guards it, and whether a program asked (see `is_by_bearer`).
+/// Where a request went: the service, the sign-on that guards it, whether a program asked (see `is_by_bearer`), and
+/// whether a browser asked whether a page may.
 #[derive(Clone, Copy)]
 struct Addressee<'a> {
     sentry: &'a Sentry,
     service: &'a Service,
     by_bearer: bool,
+    by_preflight: bool,
+}
+
+/// Whether the page that opens a WebSocket is this host's own or one that the service names.
+fn may_open(asking: &Asking<'_>, authority: &Authority, snapshot: &Snapshot) -> bool {
+    let Authority { host, port } = authority;
+    let public = asking.public_port();
+    let is_own = |origin: &Origin| {
+        *origin == Origin::of(host, *port) || (public.is_some() && *origin == Origin::of(host, public))
+    };
+    let is_named =
+        |origin: &Origin| snapshot.routes.find(host).is_some_and(|service| service.websocket_origins.contains(origin));
+    upgrade::page_may_open(asking.headers(), |origin| is_own(origin) || is_named(origin))
 }
 
 /// Remembers for the log and for the phases that follow.
@@ -237,6 +265,7 @@ fn note(exchange: &mut Exchange, judged: Option<Judged>, route: usize) {
     exchange.route = route;
     let Some(Judged { verdict, took, .. }) = judged else {
         exchange.outcome = Some("public");
+        exchange.reason = exchange.is_preflight.then_some(PREFLIGHT);
         return;
     };
     exchange.auth_seconds = Some(took.as_secs_f64());

@@ -34,6 +34,8 @@ pub struct Exchange {
     pub service: Option<Arc<Service>>,
     /// `request_filter`: which of its routes.
     pub route: usize,
+    /// `request_filter`: a CORS preflight; from the decision on, one that is let in as such, without identity.
+    pub is_preflight: bool,
     /// `request_filter`: of the client, where the host asks for one.
     pub client_certificate: Option<Arc<ClientCertificate>>,
     /// `request_filter`: set when the guard admitted somebody.
@@ -116,6 +118,7 @@ impl Exchange {
             request_id: RequestId::default(),
             service: None,
             route: 0,
+            is_preflight: false,
             client_certificate: None,
             identity: None,
             outcome: None,

@@ -36,7 +36,7 @@ impl Gateway {
             peer: asking.peer,
             peer_is_trusted: asking.is_believed(&snapshot.trusted_proxies),
             host: &authority,
-            port: port.unwrap_or(443),
+            port: asking.public_port().or(port).unwrap_or(443),
             request_id: exchange.request_id.value(),
         };
         let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
@@ -45,6 +45,10 @@ impl Gateway {
             fields.set(&headers::CLIENT_CERTIFICATE, certificate.told().clone());
         }
         self.assert_identity(fields, exchange)?;
+        if exchange.is_preflight && takes_bearer(exchange) {
+            // On this route it may be a token of ours, which is for nobody to see who has not verified it.
+            fields.take_out(&header::AUTHORIZATION);
+        }
         // An HTTP/2 request may have no Host field, and the application needs one.
         if !is_as_sent {
             fields.set(&header::HOST, authority);
@@ -65,6 +69,11 @@ impl Gateway {
         fields.set(&headers::ASSERTION, headers::value(assertion)?);
         Ok(())
     }
+}
+
+/// Whether the request's route takes bearer tokens.
+fn takes_bearer(exchange: &Exchange) -> bool {
+    exchange.service.as_ref().is_some_and(|service| service.at(exchange.route).credentials.bearer)
 }
 
 /// A client's address. That of the peer is written once for its connection.

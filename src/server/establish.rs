@@ -59,6 +59,7 @@ impl Service {
         };
         connection.is_introduced = caller.is_introduced;
         connection.seat = Arc::clone(seat);
+        connection.public_port = self.public_port;
         connection.account = account;
         let connection = Arc::new(connection);
         // Errors on no input there is: the response in it is ours.

@@ -26,7 +26,7 @@ use crate::crowd::{Crowd, Place};
 use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::proxy::is_trusted;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Ports, Snapshot};
 use crate::tls;
 
 /// Connections that the kernel may hold for us while we are busy.
@@ -46,6 +46,8 @@ pub struct Bound {
     pub address: SocketAddr,
     /// Whether connections begin with a header of the PROXY protocol.
     proxy_protocol: bool,
+    /// What clients connect to, where the configuration says so.
+    pub public_port: Option<u16>,
 }
 
 /// What all connections of a listener share.
@@ -58,6 +60,8 @@ pub struct Service {
     /// For a TLS handshake.
     pub handshake: Duration,
     pub guests: Guests,
+    /// Of its listener.
+    pub public_port: Option<u16>,
     pub closing: watch::Receiver<bool>,
 }
 
@@ -101,7 +105,7 @@ pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<Bound, StartErr
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(Bound { socket, address, proxy_protocol })
+        Ok(Bound { socket, address, proxy_protocol, public_port: None })
     };
     bound().map_err(|cause| StartError::Bind { address, cause })
 }
@@ -114,12 +118,19 @@ pub struct AllBound {
     pub admin: Bound,
 }
 
+impl AllBound {
+    pub fn ports(&self) -> Ports {
+        Ports::new(self.https.iter().map(|(bound, _)| (bound.address.port(), bound.public_port)))
+    }
+}
+
 /// Before anything is served, so that a taken port is told at once.
 pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<AllBound, StartError> {
     let _inside = runtime.enter();
     let (mut https, mut http) = (Vec::new(), Vec::new());
     for listener in &config.server.listeners {
-        let bound = bind(listener.address, listener.proxy_protocol)?;
+        let mut bound = bind(listener.address, listener.proxy_protocol)?;
+        bound.public_port = listener.public_port;
         match listener.protocol {
             config::Protocol::Https => https.push((bound, listener.http2)),
             config::Protocol::Http => http.push(bound),

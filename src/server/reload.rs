@@ -31,8 +31,7 @@ impl Edge {
         Token::read(&config.server.admin, &mut faults);
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else { return Err(faults) };
         check::warn(&faults.warnings());
-        let ports: Vec<u16> = self.https.iter().map(std::net::SocketAddr::port).collect();
-        let snapshot = Snapshot::build(&config, files, &self.lasting, &ports);
+        let snapshot = Snapshot::build(&config, files, &self.lasting, &self.ports);
         let config = Arc::new(config);
         // First: who read files by the configuration before has to see that it is no longer the day's.
         self.config.store(Arc::clone(&config));

@@ -186,6 +186,19 @@ const ROWS: &[Row] = &[
     row(113, ["lifetime: 12h", "leeway: «301s»"], ["sentry.token.leeway", "every token would be good for as much longer", "write 5m or less"]),
     row(114, ["lifetime: 12h", "leeway: «365d»"], ["sentry.token.leeway", "every token would be good for as much longer", "write 5m or less"]),
     row(115, ["lifetime: 12h", "issuer: «\"\"»"], ["sentry.token.issuer", "it stands in every token", "write 1 to 512 bytes"]),
+    // What pages of other origins may do, and the port that clients connect to.
+    row(117, ["idle_timeout: 30m", "websocket_origins: [«\"https://a.test/x\"»]"], ["services.iqueue.websocket_origins[0]", "`https://a.test/x` has more than scheme, host and port", "write scheme, host and port alone"]),
+    row(118, ["idle_timeout: 30m", "websocket_origins: [\"null\", «\"https://*.a.test\"»]"], ["services.iqueue.websocket_origins[1]", "has a wildcard", "name each origin"]),
+    row(119, ["idle_timeout: 30m", "websocket_origins: [«\"*\"»]"], ["services.iqueue.websocket_origins[0]", "it has no scheme", "write an origin as browsers send it"]),
+    row(120, ["idle_timeout: 30m", "websocket_origins: [«\"wss://a.test\"»]"], ["services.iqueue.websocket_origins[0]", "the address of a WebSocket", "https:// or http://"]),
+    row(121, ["idle_timeout: 30m", "websocket_origins: [«a.test»]"], ["services.iqueue.websocket_origins[0]", "it has no scheme", "write an origin as browsers send it"]),
+    row(122, ["idle_timeout: 30m", "websocket_origins: [«null»]"], ["services.iqueue.websocket_origins[0]", "nothing is written here", "`null` in quotes"]),
+    row(123, ["idle_timeout: 30m", "websocket_origins: [\"https://a.test\", «\"HTTPS://A.test:443\"»]"], ["services.iqueue.websocket_origins[1]", "https://a.test stands here twice", "remove one"]),
+    row(124, ["idle_timeout: 30m", "websocket_origins: [«\"https://bücher.test\"»]"], ["services.iqueue.websocket_origins[0]", "is not ASCII", "in punycode"]),
+    row(125, ["idle_timeout: 30m", "websocket_origins: [«\"https://a.test:0\"»]"], ["services.iqueue.websocket_origins[0]", "its port is none", "write an origin as browsers send it"]),
+    row(126, ["idle_timeout: 30m", "preflight: «allow»"], ["services.iqueue.preflight", "expected `check` or `forward`", "write a value of that kind"]),
+    row(127, ["      protocol: https", "      protocol: https\n      public_port: «0»"], ["server.listeners[0].public_port", "no client can connect to port 0", "write 1 to 65535"]),
+    row(128, ["      protocol: https", "      protocol: https\n      public_port: «65536»"], ["server.listeners[0].public_port", "expected u16", "write a value of that kind"]),
     row(116, ["id: second", "id: «\"a\\tb\"»"], ["sentry.keys[1].id", "it stands in every token", "write 128 bytes at most"]),
 ];
 

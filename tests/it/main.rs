@@ -38,6 +38,10 @@ mod headers;
 mod grpc;
 // Whom a request is for: host, port, certificate, TLS.
 mod hosts;
+// The port that clients connect to, where a listener is bound to another.
+mod public_port;
+// Pages of other origins: their preflights and their WebSockets.
+mod cross_origin;
 // Several requests on one connection, when it ends, and bodies that are asked for first.
 mod keepalive;
 // Request bodies in every cut, byte for byte at the application.

@@ -50,6 +50,7 @@ impl Applications {
                 metrics: Arc::clone(&metrics),
                 handshake: Duration::from_secs(5),
                 guests: Guests::Edge,
+                public_port: None,
                 closing: closed.clone(),
             };
             runtime.spawn(listener::serve(bound, service, None, Arc::new(Application { name })));

@@ -87,7 +87,11 @@ impl Check<'_> {
                 let write = "name the addresses of the balancers under server.trusted_proxies";
                 self.fault(key("proxy_protocol"), "nobody is trusted to speak it", write);
             }
-            listeners.push(Listener { address, protocol, http2, proxy_protocol });
+            if listener.public_port == Some(0) {
+                self.fault(key("public_port"), "no client can connect to port 0", "write 1 to 65535");
+            }
+            let public_port = listener.public_port;
+            listeners.push(Listener { address, protocol, http2, proxy_protocol, public_port });
         }
         listeners
     }

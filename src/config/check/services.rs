@@ -9,8 +9,8 @@ use super::{Check, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::units::Time;
 use crate::config::{
-    Access, Credentials, ForwardToken, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer, PoolTimeouts, Route,
-    Sentry, Service,
+    Access, Credentials, ForwardToken, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer, PoolTimeouts,
+    Preflight, Route, Sentry, Service,
 };
 use crate::host::{Host, HostPattern};
 
@@ -45,6 +45,7 @@ impl Check<'_> {
                 assertion: service.assertion.unwrap_or(false),
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
                 on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),
+                websocket_origins: self.origins(&format!("{place}.websocket_origins"), &service.websocket_origins),
                 routes,
             });
         }
@@ -108,6 +109,7 @@ impl Check<'_> {
             counts_as_activity: service.counts_as_activity.unwrap_or(true),
             read_timeout: service.read_timeout.map(|time| time.0),
             compression: service.compression.clone().unwrap_or_default(),
+            preflight: service.preflight.unwrap_or(Preflight::Check),
             pool,
         };
         let mut routes: Vec<Route> = Vec::new();
@@ -133,6 +135,7 @@ impl Check<'_> {
                 counts_as_activity: written.counts_as_activity.unwrap_or(root.counts_as_activity),
                 read_timeout: written.read_timeout.map(|time| time.0).or(root.read_timeout),
                 compression: written.compression.as_ref().unwrap_or(&root.compression).clone(),
+                preflight: written.preflight.unwrap_or(root.preflight),
                 pool,
             };
             self.one_path(&key, &route, &routes);

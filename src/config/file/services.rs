@@ -21,6 +21,8 @@ pub struct Service {
     pub read_timeout: Option<Time>,
     pub compression: Option<Vec<Encoding>>,
     pub on_outage: Option<OnOutage>,
+    pub preflight: Option<Preflight>,
+    pub websocket_origins: Vec<WrittenOrigin>,
     pub tls: HostTls,
     pub routes: Vec<Route>,
 }
@@ -50,6 +52,7 @@ pub struct Route {
     pub counts_as_activity: Option<bool>,
     pub read_timeout: Option<Time>,
     pub compression: Option<Vec<Encoding>>,
+    pub preflight: Option<Preflight>,
     pub pool: Option<String>,
 }
 
@@ -79,6 +82,21 @@ pub enum Credential {
     Cookie,
     Bearer,
 }
+
+/// What becomes of a CORS preflight (Fetch, "CORS-preflight fetch").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preflight {
+    /// It is a request like any other, and has no credentials.
+    Check,
+    /// The application answers it.
+    Forward,
+}
+
+/// An origin; `None` where `null` is written without quotes, which YAML takes for nothing at all.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct WrittenOrigin(pub Option<String>);
 
 /// A content coding (RFC 9110 §8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
