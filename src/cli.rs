@@ -2,11 +2,10 @@
 //!
 //! Exit status: 0 fine, 1 refused or failed, 2 wrong usage. No secret is ever taken from an argument.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command prints is its result")]
-
 mod check;
 mod demo;
 mod key;
+mod output;
 mod run;
 mod session;
 mod token;
@@ -86,11 +85,11 @@ impl Failure {
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
             Self::Usage(text) => {
-                eprintln!("{text}");
+                output::note(text);
                 ExitCode::from(2)
             }
             Self::Failed(text) => {
-                eprintln!("{}", text.trim_end());
+                output::note(text.trim_end());
                 ExitCode::FAILURE
             }
             Self::Logged => ExitCode::FAILURE,
@@ -100,7 +99,9 @@ impl Failure {
 
 /// Prints what is to be said of a configuration that has no faults.
 fn warn(warnings: &Warnings) {
-    eprint!("{warnings}");
+    if !warnings.is_empty() {
+        output::note(warnings.to_string().trim_end());
+    }
 }
 
 impl From<SqliteError> for Failure {

@@ -230,8 +230,8 @@ impl fmt::Display for Notice {
                  then sign in again."
             }
             Self::TooLarge => {
-                "Your account has more applications and roles than we can sign in at once. \
-                 Please tell your administrator."
+                "Your username and password are right, but your account has more applications and roles than one \
+                 sign-in can hold. Ask your administrator to take some away, and give them the reference below."
             }
         })
     }

@@ -4,6 +4,7 @@
 //! login, logout, current user, keys. It decides and answers; `proxy` reads bodies and writes. The only awaits
 //! are the session store's and the login pool's, each with its own deadline.
 
+pub mod claims;
 mod copy_cookie;
 mod csrf;
 mod current_user;

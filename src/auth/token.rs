@@ -28,6 +28,9 @@ pub use verified::Verified;
 const SESSION_TYPE: &str = "session+jwt";
 const ASSERTION_TYPE: &str = "assertion+jwt";
 
+/// How far an application's clock may be behind ours.
+const CLOCKS_DIFFER_SECONDS: u64 = 30;
+
 /// Bytes. Browsers drop a larger cookie, so nothing longer can be ours.
 const LONGEST_TOKEN: usize = 4096;
 
@@ -215,9 +218,11 @@ impl Tokens {
         self.sign(SESSION_TYPE, claims)
     }
 
-    /// Signs who the user is for one application, for a minute.
+    /// Signs who the user is for one application, for a minute. It was issued a little earlier by its own word: libraries
+    /// refuse a token whose `iat` or `nbf` is a second ahead of their clock, and most allow no leeway unless told to.
     pub fn assertion(&self, claims: &Claims, audience: &str, now: UnixTime) -> Result<String, CannotSign> {
-        let mut claims = Claims { aud: audience.into(), iat: now.seconds(), nbf: now.seconds(), ..claims.clone() };
+        let issued = now.seconds().saturating_sub(CLOCKS_DIFFER_SECONDS);
+        let mut claims = Claims { aud: audience.into(), iat: issued, nbf: issued, ..claims.clone() };
         claims.exp = claims.exp.min(now.seconds() + 60);
         self.sign(ASSERTION_TYPE, &claims)
     }

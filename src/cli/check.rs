@@ -1,10 +1,11 @@
 //! `check`: everything that can be said of a configuration without serving it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigFile, Failure, warn};
+use super::{ConfigFile, Failure, output, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Sessions};
 use crate::metrics::Metrics;
@@ -15,6 +16,9 @@ use crate::upstream::dial::dial;
 
 #[derive(Args)]
 pub struct Check {
+    /// The YAML configuration file, as with `-c`.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    named: Option<PathBuf>,
     #[command(flatten)]
     file: ConfigFile,
     /// Also dial the session store and every server of every pool.
@@ -27,7 +31,7 @@ pub struct Check {
 
 impl Check {
     pub fn carry_out(self) -> Result<(), Failure> {
-        let path = self.file.path()?;
+        let path = self.named.as_ref().map_or_else(|| self.file.path(), Ok)?;
         let (config, warnings) = server::check(path, &Clock::default()).map_err(Failure::because)?;
         if self.strict && !warnings.is_empty() {
             return Err(Failure::because(warnings));
@@ -36,8 +40,7 @@ impl Check {
         if self.connect {
             connect(&config)?;
         }
-        println!("{}: good", path.display());
-        Ok(())
+        output::print(format_args!("{}: configuration OK", path.display()))
     }
 }
 

@@ -6,14 +6,13 @@
 mod application;
 mod folder;
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
 use clap::Args;
 
-use super::{Failure, run};
+use super::{Failure, output, run};
 use application::Applications;
 use folder::Folder;
 
@@ -52,7 +51,7 @@ impl Demo {
             let port = addresses.first().map_or(self.listen.port(), SocketAddr::port);
             let welcome = welcome(&folder, port);
             // On a thread of its own: a terminal that is stopped holds up nothing else.
-            thread::spawn(move || writeln!(io::stdout(), "{welcome}").ok());
+            thread::spawn(move || output::print(welcome).ok());
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Failure;
+use super::{Failure, output};
 use crate::auth::keys;
 use crate::config;
 
@@ -43,7 +43,6 @@ impl Key {
             Algorithm::Rs256 => config::Algorithm::RS256,
         };
         let key = keys::generate(algorithm).map_err(Failure::Failed)?;
-        println!("{}", key.trim_end());
-        Ok(())
+        output::print(key.trim_end())
     }
 }

@@ -16,7 +16,7 @@ use clap::Args;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::{ConfigFile, Failure, warn};
+use super::{ConfigFile, Failure, output, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Faults, Level};
 use crate::log_writer::{self, LogWriter, Logs};
@@ -46,8 +46,7 @@ impl Run {
         if self.test {
             let (_, warnings) = crate::server::check(path, &Clock::default()).map_err(Failure::because)?;
             warn(&warnings);
-            println!("{}: good", path.display());
-            return Ok(());
+            return output::print(format_args!("{}: configuration OK", path.display()));
         }
         serve(path, |_| {})
     }

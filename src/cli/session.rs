@@ -5,7 +5,7 @@ mod list;
 use clap::{Args, Subcommand};
 
 use super::user::open_directory;
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, output};
 use crate::users::UserName;
 
 #[derive(Args)]
@@ -40,6 +40,5 @@ fn end(user: &str, file: &ConfigFile) -> Result<(), Failure> {
     let name = UserName::parse(user).map_err(Failure::because)?;
     let (directory, config) = open_directory(file, false)?;
     directory.end_sessions(&name)?;
-    println!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh()));
-    Ok(())
+    output::print(format_args!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh())))
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::{Failure, output};
 use crate::clock::{Clock, UnixTime};
 
 /// Bytes; no header line carries more.
@@ -34,8 +34,7 @@ impl Token {
         let Command::Inspect { token } = self.command;
         let token = if token == "-" { read_token()? } else { token };
         let inspected = inspect(token.trim(), Clock::default().now()).map_err(Failure::Failed)?;
-        println!("{inspected:#}");
-        Ok(())
+        output::print(format_args!("{inspected:#}"))
     }
 }
 

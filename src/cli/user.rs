@@ -1,15 +1,21 @@
 //! `user …`: the user directory, from the command line. A change holds from the user's next login on.
 
-use std::io::{BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::cell::OnceCell;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, output};
+use crate::auth::keys::Keys;
+use crate::auth::token::Tokens;
 use crate::clock::Clock;
-use crate::config::{self, Config, Users};
-use crate::users::import::ImportFile;
+use crate::config::{self, Config, Faults, Users};
+use crate::metrics::Metrics;
+use crate::sentry::claims::would_fit;
+use crate::users::import::{ImportFile, LineFault};
 use crate::users::sqlite::{ImportError, SqliteDirectory};
 use crate::users::{self, Email, Grants, NewUser, Password, UserName, password};
 
@@ -94,8 +100,18 @@ impl User {
         // Only a command that adds somebody may begin a directory; the others would hide a mistyped path.
         let may_create = matches!(self.command, Command::Add { .. } | Command::Import { .. });
         let (directory, config) = open_directory(&self.file, may_create)?;
-        let known: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
-        self.command.carry_out(&directory, &known)
+        let desk = Desk { directory, config, tokens: OnceCell::new() };
+        match self.command {
+            Command::Add { name, grants, email, password } => desk.add(&name, grants, email.as_deref(), &password),
+            Command::List { json } => desk.list(json),
+            Command::Show { name, json } => output::print(shown(&desk.directory.show(&parse(&name)?)?, json)),
+            Command::SetPassword { name, password } => desk.set_password(&parse(&name)?, &password),
+            Command::Disable { name } => desk.disable(&parse(&name)?),
+            Command::Enable { name } => desk.enable(&parse(&name)?),
+            Command::Grant { name, grants } => desk.grant(&parse(&name)?, grants),
+            Command::Revoke { name, grants } => desk.revoke(&parse(&name)?, grants),
+            Command::Import { file } => desk.import(&file),
+        }
     }
 }
 
@@ -110,51 +126,176 @@ pub(super) fn open_directory(file: &ConfigFile, may_create: bool) -> Result<(Sql
     Ok((directory, config))
 }
 
-impl Command {
-    fn carry_out(self, directory: &SqliteDirectory, known: &[&str]) -> Result<(), Failure> {
-        match self {
-            Self::Add { name, grants, email, password } => {
-                let email = email.as_deref().map(Email::parse).transpose().map_err(Failure::because)?;
-                let new = NewUser { name: parse(&name)?, email, grants: grants.check(known)?, disabled: false };
-                let hash = password::hash(&password.read()?).map_err(Failure::because)?;
-                print(&directory.add(&new, &hash)?, false);
+/// The user directory of a configuration.
+struct Desk {
+    directory: SqliteDirectory,
+    config: Config,
+    /// Made when the first one is wanted; `None` where the configuration's key cannot sign.
+    tokens: OnceCell<Option<Tokens>>,
+}
+
+impl Desk {
+    fn add(
+        &self,
+        name: &str,
+        grants: GrantArguments,
+        email: Option<&str>,
+        password: &PasswordSource,
+    ) -> Result<(), Failure> {
+        let email = email.map(Email::parse).transpose().map_err(Failure::because)?;
+        let new = NewUser { name: parse(name)?, email, grants: self.known(grants)?, disabled: false };
+        self.check_size(&tentative(&new)).map_err(Failure::Failed)?;
+        let hash = password::hash(&password.read()?).map_err(Failure::because)?;
+        let user = self.directory.add(&new, &hash)?;
+        output::print(format_args!("{} was added\n{}", user.name, shown(&user, false)))
+    }
+
+    fn list(&self, json: bool) -> Result<(), Failure> {
+        let users = self.directory.list()?;
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut written = users.iter().try_for_each(|user| writeln!(out, "{}", shown(user, json)));
+        written = written.and_then(|()| out.flush());
+        output::printed(written)
+    }
+
+    fn set_password(&self, name: &UserName, password: &PasswordSource) -> Result<(), Failure> {
+        let hash = password::hash(&password.read()?).map_err(Failure::because)?;
+        self.directory.set_password_hash(name, &hash)?;
+        output::print(format_args!("the password of {name} was set; open sessions end within {}", self.within()))
+    }
+
+    fn disable(&self, name: &UserName) -> Result<(), Failure> {
+        self.directory.set_disabled(name, true)?;
+        output::print(format_args!("{name} was disabled; open sessions end within {}", self.within()))
+    }
+
+    fn enable(&self, name: &UserName) -> Result<(), Failure> {
+        self.directory.set_disabled(name, false)?;
+        output::print(format_args!("{name} was enabled and may sign in again; earlier sessions stay ended"))
+    }
+
+    fn grant(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
+        let grants = self.known(grants)?;
+        let mut user = self.directory.show(name)?;
+        merge(&mut user.services, grants.services());
+        merge(&mut user.roles, grants.roles());
+        self.check_size(&user).map_err(Failure::Failed)?;
+        let user = self.directory.grant(name, &grants)?;
+        let within = self.within();
+        output::print(format_args!(
+            "{name} was granted {}; open sessions have it within {within}\n{}",
+            listed(&grants),
+            shown(&user, false)
+        ))
+    }
+
+    /// What is taken away may be a service that the configuration has no more.
+    fn revoke(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
+        let grants = Grants::parse(grants.services, grants.roles).map_err(Failure::because)?;
+        let user = self.directory.revoke(name, &grants)?;
+        let within = self.within();
+        output::print(format_args!(
+            "{name} no longer has {}; open sessions lose it within {within}\n{}",
+            listed(&grants),
+            shown(&user, false)
+        ))
+    }
+
+    fn import(&self, path: &Path) -> Result<(), Failure> {
+        let named = |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", path.display()));
+        let input = std::fs::File::open(path).map_err(|error| named(&error))?;
+        let mut file = ImportFile::read(std::io::BufReader::new(input)).map_err(|error| named(&error))?;
+        file.hold_against(|user| {
+            self.check_services(user.grants.services()).and_then(|()| self.check_size(&tentative(user)))
+        });
+        match self.directory.import(file) {
+            Ok(count) => output::print(format_args!("{count} users imported")),
+            Err(ImportError::Lines(faults)) => {
+                let line = |fault: &LineFault| format!("{}:{}: {}", path.display(), fault.line, fault.what);
+                Err(Failure::Failed(faults.iter().map(line).collect::<Vec<_>>().join("\n")))
             }
-            Self::List { json } => {
-                for user in directory.list()? {
-                    print(&user, json);
-                }
-            }
-            Self::Show { name, json } => print(&directory.show(&parse(&name)?)?, json),
-            Self::SetPassword { name, password } => {
-                let name = parse(&name)?;
-                let hash = password::hash(&password.read()?).map_err(Failure::because)?;
-                directory.set_password_hash(&name, &hash)?;
-            }
-            Self::Disable { name } => directory.set_disabled(&parse(&name)?, true)?,
-            Self::Enable { name } => directory.set_disabled(&parse(&name)?, false)?,
-            Self::Grant { name, grants } => {
-                let grants = grants.check(known)?;
-                print(&directory.grant(&parse(&name)?, &grants)?, false);
-            }
-            // What is taken away may be a service that the configuration has no more.
-            Self::Revoke { name, grants } => {
-                let grants = Grants::parse(grants.services, grants.roles).map_err(Failure::because)?;
-                print(&directory.revoke(&parse(&name)?, &grants)?, false);
-            }
-            Self::Import { file } => import(directory, &file)?,
+            Err(ImportError::Directory(error)) => Err(named(&error.in_full())),
+            Err(error) => Err(named(&error)),
         }
-        Ok(())
+    }
+
+    /// How long it takes until every edge that shares the directory has heard of a change.
+    fn within(&self) -> humantime::FormattedDuration {
+        humantime::format_duration(self.config.users.refresh())
+    }
+
+    /// Grants of services that the configuration has.
+    fn known(&self, grants: GrantArguments) -> Result<Grants, Failure> {
+        self.check_services(&grants.services).map_err(Failure::Failed)?;
+        Grants::parse(grants.services, grants.roles).map_err(Failure::because)
+    }
+
+    fn check_services(&self, services: &[String]) -> Result<(), String> {
+        const MOST_NAMED: usize = 20;
+        let known: Vec<&str> = self.config.services.iter().map(|service| &*service.name).collect();
+        let unknown: Vec<String> =
+            services.iter().filter(|name| !known.contains(&name.as_str())).map(|name| format!("`{name}`")).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let more = if known.len() > MOST_NAMED { ", …" } else { "" };
+        let shown = known[..known.len().min(MOST_NAMED)].join(", ");
+        Err(format!("there is no service {}; the configuration has: {shown}{more}", unknown.join(", ")))
+    }
+
+    /// Whether the user could sign in with these services and roles: they are in a token, and that is in a cookie.
+    fn check_size(&self, user: &users::User) -> Result<(), String> {
+        let Some(tokens) = self.tokens.get_or_init(|| tokens(&self.config)) else { return Ok(()) };
+        let fit =
+            would_fit(&self.config.sentry, tokens, user, Clock::default().now()).map_err(|error| error.to_string())?;
+        fit.map_err(|too_large| {
+            let (services, roles) = (user.services.len(), user.roles.len());
+            format!(
+                "{} could not sign in with {services} services and {roles} roles: {too_large}; give fewer, or roles in \
+                 the place of services",
+                user.name
+            )
+        })
     }
 }
 
-impl GrantArguments {
-    fn check(self, known: &[&str]) -> Result<Grants, Failure> {
-        if let Some(unknown) = self.services.iter().find(|service| !known.contains(&service.as_str())) {
-            let text = format!("there is no service `{unknown}`; the configuration has: {}", known.join(", "));
-            return Err(Failure::Failed(text));
-        }
-        Grants::parse(self.services, self.roles).map_err(Failure::because)
+/// What signs for this configuration. What is wrong with its keys is said by `check`.
+fn tokens(config: &Config) -> Option<Tokens> {
+    let settings = &config.sentry;
+    crate::auth::install_crypto();
+    let keys = Keys::load(settings, &mut Faults::new(Path::new(""), ""))?;
+    let cache = Metrics::new("user").ok()?.sign_on.token_cache;
+    Some(Tokens::new(Arc::new(keys), settings.token.issuer.clone(), settings.token.leeway, 1, cache))
+}
+
+/// The user that this would become.
+fn tentative(new: &NewUser) -> users::User {
+    users::User {
+        id: users::UserId::random(),
+        name: new.name.clone(),
+        email: new.email.as_ref().map(|email| email.as_str().to_owned()),
+        disabled: new.disabled,
+        services: new.grants.services().to_vec(),
+        roles: new.grants.roles().to_vec(),
+        created: Clock::default().now(),
+        change: u64::from(u32::MAX),
     }
+}
+
+fn merge(held: &mut Vec<String>, given: &[String]) {
+    let fresh: Vec<String> = given.iter().filter(|name| !held.contains(name)).cloned().collect();
+    held.extend(fresh);
+}
+
+/// In words.
+fn listed(grants: &Grants) -> String {
+    let of = |what: &str, names: &[String]| match names {
+        [] => None,
+        names => Some(format!("{what} {}", names.join(", "))),
+    };
+    let parts = [of("service", grants.services()), of("role", grants.roles())];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "nothing".into() } else { parts.join(" and ") }
 }
 
 impl PasswordSource {
@@ -183,37 +324,20 @@ fn parse(name: &str) -> Result<UserName, Failure> {
     UserName::parse(name).map_err(Failure::because)
 }
 
-fn import(directory: &SqliteDirectory, file: &PathBuf) -> Result<(), Failure> {
-    let named = |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", file.display()));
-    let input = std::fs::File::open(file).map_err(|error| named(&error))?;
-    let entries = ImportFile::read(std::io::BufReader::new(input)).map_err(|error| named(&error))?;
-    match directory.import(entries) {
-        Ok(count) => {
-            println!("{count} users imported");
-            Ok(())
-        }
-        Err(ImportError::Lines(faults)) => {
-            let lines: Vec<String> =
-                faults.iter().map(|fault| format!("{}:{}: {}", file.display(), fault.line, fault.what)).collect();
-            Err(Failure::Failed(lines.join("\n")))
-        }
-        Err(ImportError::Directory(error)) => Err(named(&error.in_full())),
-        Err(error) => Err(named(&error)),
-    }
-}
-
-fn print(user: &users::User, json: bool) {
+fn shown(user: &users::User, json: bool) -> String {
     if json {
-        println!("{}", as_json(user));
-        return;
+        return as_json(user).to_string();
     }
     let state = if user.disabled { "  (disabled)" } else { "" };
-    println!("{}{state}", user.name.as_str());
-    println!("  id        {}", user.id.as_str());
-    println!("  email     {}", user.email.as_deref().unwrap_or("-"));
-    println!("  services  {}", user.services.join(", "));
-    println!("  roles     {}", user.roles.join(", "));
-    println!("  created   {}", user.created.rfc3339());
+    let parts = [
+        ("id", user.id.as_str().to_owned()),
+        ("email", user.email.clone().unwrap_or_else(|| "-".into())),
+        ("services", user.services.join(", ")),
+        ("roles", user.roles.join(", ")),
+        ("created", user.created.rfc3339()),
+    ];
+    let lines: Vec<String> = parts.iter().map(|(what, value)| format!("  {what:<9} {value}")).collect();
+    format!("{}{state}\n{}", user.name.as_str(), lines.join("\n"))
 }
 
 fn as_json(user: &users::User) -> Value {

@@ -91,6 +91,22 @@ impl ImportFile {
     }
 }
 
+impl ImportFile {
+    /// Takes out the good lines that `judge` refuses; what it says becomes their fault.
+    pub fn hold_against(&mut self, judge: impl Fn(&NewUser) -> Result<(), String>) {
+        let mut faults = std::mem::take(&mut self.faults);
+        self.entries.retain(|entry| match judge(&entry.user) {
+            Ok(()) => true,
+            Err(what) => {
+                faults.push(LineFault { line: entry.line, what });
+                false
+            }
+        });
+        faults.sort_by_key(|fault| fault.line);
+        self.faults = faults;
+    }
+}
+
 enum Line {
     Whole,
     TooLong,

@@ -15,6 +15,8 @@ struct Desk {
     _origin: Origin,
 }
 
+const PASSWORD_SET: &str = "the password of ada was set; open sessions end within 20ms\n";
+
 /// What a command left behind.
 struct Done {
     status: Option<i32>,
@@ -198,7 +200,7 @@ fn what_makes_no_user_is_refused_with_the_reason() {
 #[test]
 fn a_new_password_takes_the_place_of_the_old_one() {
     let desk = desk();
-    assert_eq!(desk.user_with(&["set-password", "ada", "--password-stdin"], "another one\n").well(), "");
+    assert_eq!(desk.user_with(&["set-password", "ada", "--password-stdin"], "another one\n").well(), PASSWORD_SET);
     assert_eq!(desk.sign_in("ada", PASSWORD), 401);
     assert_eq!(desk.sign_in("ada", "another one"), 303);
     desk.user_with(&["set-password", "ada", "--password-stdin"], "\n").refused();
@@ -354,7 +356,7 @@ fn a_key_of_each_algorithm_is_made_and_a_configuration_with_it_checks_and_signs(
             builder.file("made.key", &key).run()
         };
         let checked = tell(&["check", "-c", daemon.file.to_str().unwrap()], "").well();
-        assert!(checked.ends_with(": good\n"), "{algorithm}: {checked}");
+        assert!(checked.ends_with(": configuration OK\n"), "{algorithm}: {checked}");
         let mut client = daemon.client();
         let page = client.sign_in(&daemon.url("iqueue", "/"), "ada", PASSWORD).pop().unwrap();
         assert_eq!(page.body, "hello from iqueue", "{algorithm}");

@@ -265,7 +265,7 @@ fn says(line: &str, file: &Path, number: Option<usize>, row: &Row) -> bool {
 fn a_good_file_says_so() {
     let (_folder, file) = folder(&without_marks(GOOD));
     let checked = check(&file);
-    assert_eq!(checked.stdout, format!("{}: good\n", file.display()), "{}", checked.stderr);
+    assert_eq!(checked.stdout, format!("{}: configuration OK\n", file.display()), "{}", checked.stderr);
     assert_eq!((checked.status, checked.stderr.as_str()), (Some(0), ""));
 }
 

@@ -168,7 +168,7 @@ fn what_it_writes_is_an_ordinary_configuration() {
     let demo_yaml = demo.read("edge.yaml");
     demo.stop();
     let checked = sentry_edge(&["check", "-c", file.to_str().unwrap()]);
-    assert_eq!(text(&checked.stdout), format!("{}: good\n", file.display()), "{}", text(&checked.stderr));
+    assert_eq!(text(&checked.stdout), format!("{}: configuration OK\n", file.display()), "{}", text(&checked.stderr));
 
     // Its own applications are gone; the sign-on host is there all the same.
     std::fs::write(&file, demo_yaml.replace("level: warn", "level: info")).unwrap();

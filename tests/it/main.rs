@@ -120,6 +120,8 @@ mod host_tls;
 mod renewal;
 // Users, keys and tokens from the command line.
 mod command_line;
+// What they print, to readers that listen and to some that do not.
+mod command_output;
 // The demonstration: one command, and the whole flow with what it made on the spot.
 mod demo;
 // What a machine has to have for the tests to run: nothing that only an earlier run leaves behind.

@@ -50,7 +50,7 @@ fn check_strictly(file: &Path) -> Checked {
 fn warns(what: &str, file: &Path, expected: &[(Option<usize>, &str, &str, &str)]) {
     let checked = check(file);
     assert_eq!(checked.status, Some(0), "{what}: {}", checked.stderr);
-    assert_eq!(checked.stdout, format!("{}: good\n", file.display()), "{what}");
+    assert_eq!(checked.stdout, format!("{}: configuration OK\n", file.display()), "{what}");
     let lines: Vec<&str> = checked.stderr.lines().collect();
     assert_eq!(lines.len(), expected.len(), "{what}: {}", checked.stderr);
     for (line, (number, key, says, write)) in lines.iter().zip(expected) {

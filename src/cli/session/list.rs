@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::user::open_directory;
-use crate::cli::{ConfigFile, Failure};
+use crate::cli::{ConfigFile, Failure, output};
 use crate::clock::{Clock, UnixTime};
 use crate::config::{Config, Sessions};
 use crate::metrics::Metrics;
@@ -36,14 +36,15 @@ impl List {
         let user = name.as_ref().map(|name| directory.show(name)).transpose()?;
         let listing = ask_store(&config, user.as_ref().map(|user| user.id.as_str()), self.limit as usize)?;
         let sessions = signed_in(listing.sessions, &directory)?;
-        // Whoever reads may have read enough: `… | head`.
-        print(&sessions, self.json, Clock::default().now()).ok();
+        output::printed(print(&sessions, self.json, Clock::default().now()))?;
         if listing.more {
-            eprintln!("there are more than {}; --limit lists more", self.limit);
+            output::note(format_args!("there are more than {}; --limit lists more", self.limit));
         }
         if listing.unreadable > 0 {
             let count = listing.unreadable;
-            eprintln!("{count} under keys of sessions could not be read and are not listed: no record of this version");
+            output::note(format_args!(
+                "{count} under keys of sessions could not be read and are not listed: no record of this version"
+            ));
         }
         reached_all(&listing.unreachable)
     }

@@ -6,10 +6,9 @@ use http::StatusCode;
 use zeroize::Zeroizing;
 
 use super::Event;
-use crate::auth::cookie::LARGEST;
-use crate::auth::token::Claims;
 use crate::pages::Notice;
 use crate::request::Head;
+use crate::sentry::claims::{claims, fits};
 use crate::sentry::{Device, Sentry};
 use crate::sessions::{FRESH_KEYS, SessionId, SessionRecord};
 use crate::users::User;
@@ -79,7 +78,7 @@ impl Sentry {
         let device = self.device_of_login(head).map_err(|_| no_session(head, &"no randomness"))?;
         let mut attempts = FRESH_KEYS;
         loop {
-            let NewSession { id, token, record } = self.new_session(head, user)?;
+            let NewSession { id, token, record } = self.new_session(head, user, destination)?;
             let ttl = record.session_time_out.min(self.settings.token.lifetime);
             match self.store.insert(&id.key(), &record, ttl).await {
                 Ok(()) => {
@@ -93,15 +92,17 @@ impl Sentry {
         }
     }
 
-    fn new_session(&self, head: &Head<'_>, user: &User) -> Result<NewSession, (StatusCode, Notice)> {
+    fn new_session(&self, head: &Head<'_>, user: &User, destination: &str) -> Result<NewSession, (StatusCode, Notice)> {
         let id = SessionId::random().map_err(|_| no_session(head, &"no randomness"))?;
         let idle = self.session_time_out(user);
-        let claims = self.claims(head, user, &id, idle);
+        let claims = claims(&self.settings, user, &id, idle, head.now);
         let token = self.guard.tokens().mint(&claims).map_err(|error| no_session(head, &error))?;
-        if self.settings.cookie.name.len() + 1 + token.len() > LARGEST {
+        if let Err(too_large) = fits(&self.settings, &claims, &token) {
             self.count_login("token_too_large");
-            log::error!("user {}: the token has {} bytes, browsers drop such a cookie", claims.name, token.len());
-            return Err((StatusCode::INTERNAL_SERVER_ERROR, Notice::TooLarge));
+            log::error!("request {}: user {} cannot sign in: {too_large}", head.request_id, claims.name);
+            let reason = Some("token_too_large");
+            self.audit(head, Event::LoginRefused, Some(&claims.name), Some(destination), reason);
+            return Err((StatusCode::FORBIDDEN, Notice::TooLarge));
         }
         let record = SessionRecord {
             user: claims.sub,
@@ -118,27 +119,6 @@ impl Sentry {
     fn session_time_out(&self, user: &User) -> Duration {
         let timeouts = user.services.iter().filter_map(|service| self.idle_timeouts.get(service.as_str()));
         timeouts.min().copied().unwrap_or(IDLE_WITHOUT_SERVICES)
-    }
-
-    fn claims(&self, head: &Head<'_>, user: &User, id: &SessionId, idle: Duration) -> Claims {
-        let now = head.now.seconds();
-        Claims {
-            iss: self.settings.token.issuer.clone(),
-            sub: user.id.as_str().into(),
-            name: user.name.as_str().into(),
-            email: user.email.clone(),
-            roles: user.roles.clone(),
-            services: user.services.clone(),
-            sid: id.as_str().into(),
-            dir: Some(user.change),
-            jti: uuid::Uuid::new_v4().to_string(),
-            auth_time: now,
-            iat: now,
-            nbf: now,
-            exp: head.now.plus(self.settings.token.lifetime).seconds(),
-            aud: Self::audience(&self.settings),
-            idle: idle.as_secs().max(1),
-        }
     }
 }
 

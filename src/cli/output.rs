@@ -1,0 +1,27 @@
+//! What commands print. A reader that has gone, such as `head`, has read enough: that is no failure, and no reason to end
+//! in a panic, as the standard library's own macros do. Any other failure to print is one, such as a full disk.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use super::Failure;
+
+/// A line, or several, on standard output.
+pub fn print(text: impl Display) -> Result<(), Failure> {
+    printed(writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()))
+}
+
+/// A line, or several, on standard error. Where it cannot be written there is no other place to say so.
+pub fn note(text: impl Display) {
+    writeln!(io::stderr(), "{text}").ok();
+}
+
+/// What writing to standard output has come to.
+pub fn printed(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
