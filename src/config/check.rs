@@ -55,6 +55,20 @@ struct Check<'a> {
     faults: &'a mut Faults,
 }
 
+/// What to write for a name, or an origin, that has letters beyond ASCII in it.
+fn in_punycode(text: &str) -> String {
+    let (before, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let (wildcard, name) = rest.strip_prefix("*.").map_or(("", rest), |name| ("*.", name));
+    let (name, port) = name.split_once(':').map_or((name, None), |(name, port)| (name, Some(port)));
+    let host = match url::Host::parse(name) {
+        Ok(url::Host::Domain(host)) if name.chars().all(|c| !c.is_whitespace() && !c.is_control()) => host,
+        _ => return "write it as browsers send it, in punycode, such as xn--bcher-kva.example".into(),
+    };
+    let scheme = if before.is_empty() { String::new() } else { format!("{before}://") };
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("write it as browsers send it, in punycode: {scheme}{wildcard}{host}{port}")
+}
+
 /// A duration that was written, or its default.
 fn time(written: Option<Time>, default: Duration) -> Duration {
     written.map_or(default, |time| time.0)

@@ -3,6 +3,8 @@
 //! Parsing a pair and holding one against the other is most of a reload with thousands of them. So a pair whose two
 //! files hold what they held is taken over; whether it has ended is asked anew.
 
+mod chain;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,6 +162,7 @@ fn load(files: &config::Certificate, now: UnixTime, before: &Certificates) -> Re
         None => {
             let chain = certificates_in(&files.certificate, &chain).map_err(|what| certificate(what, name_chain))?;
             let key = PrivateKeyDer::from_pem_slice(&key).map_err(name_key)?;
+            chain::check(&chain, &key).map_err(|bad| FileFault { key: bad.key, what: bad.what, write: bad.write })?;
             let (names, ends) = describe(&chain[0]).map_err(|what| {
                 certificate(format!("{}: {what}", files.certificate.display()), "have it issued again")
             })?;

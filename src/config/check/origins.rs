@@ -1,6 +1,6 @@
 //! `websocket_origins`: exact origins, as browsers write them.
 
-use super::{Check, file};
+use super::{Check, file, in_punycode};
 use crate::host::{BadOrigin, Origin};
 
 impl Check<'_> {
@@ -18,6 +18,9 @@ impl Check<'_> {
                     self.fault(key, format!("{origin} stands here twice"), "remove one");
                 }
                 Ok(origin) => origins.push(origin),
+                Err(BadOrigin::NotAscii) => {
+                    self.fault(key, format!("`{text}` {}", BadOrigin::NotAscii), in_punycode(text));
+                }
                 Err(why) => self.fault(key, format!("`{text}` {why}"), remedy(why)),
             }
         }
@@ -30,8 +33,7 @@ fn remedy(why: BadOrigin) -> &'static str {
         BadOrigin::Wildcard => "name each origin: any page of a wildcard could act as the user who reads it",
         BadOrigin::Path => "write scheme, host and port alone, such as https://portal.example.com",
         BadOrigin::WebSocket => "write the scheme of the page that opens the WebSocket, https:// or http://",
-        BadOrigin::NotAscii => "write it as browsers send it, in punycode, such as https://xn--bcher-kva.example",
-        BadOrigin::Scheme | BadOrigin::Host | BadOrigin::Port => {
+        BadOrigin::NotAscii | BadOrigin::Scheme | BadOrigin::Host | BadOrigin::Port => {
             "write an origin as browsers send it: https://portal.example.com:8443, capacitor://localhost, file://, or \"null\""
         }
     }

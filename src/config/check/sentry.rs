@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Check, seconds, time};
+use super::{Check, in_punycode, seconds, time};
 use crate::config::file::{self, Algorithm};
 use crate::config::reading::Sealed;
 use crate::config::units::Rate;
@@ -43,7 +43,11 @@ impl Check<'_> {
         let text = written.unwrap_or_default();
         Host::parse(text).unwrap_or_else(|_| {
             let what = if text.is_empty() { "missing".into() } else { format!("`{text}` is no host name") };
-            self.fault("sentry.host", what, "write the sign-on host, such as sentry.example.com");
+            let write = match text.is_ascii() {
+                true => "write the sign-on host, such as sentry.example.com".into(),
+                false => in_punycode(text),
+            };
+            self.fault("sentry.host", what, write);
             Host::placeholder()
         })
     }

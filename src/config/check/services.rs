@@ -5,7 +5,7 @@ use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Check, seconds, time};
+use super::{Check, in_punycode, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::units::Time;
 use crate::config::{
@@ -78,8 +78,8 @@ impl Check<'_> {
             let key = format!("{place}.hosts[{at}]");
             let Ok(pattern) = HostPattern::parse(text) else {
                 let write = match text.is_ascii() {
-                    true => "write a name or *.DOMAIN, without scheme or port",
-                    false => "write it as browsers send it, in punycode, such as xn--bcher-kva.example",
+                    true => "write a name or *.DOMAIN, without scheme or port".into(),
+                    false => in_punycode(text),
                 };
                 self.fault(key, format!("`{text}` is no host name"), write);
                 // Keeps the places of those behind it.

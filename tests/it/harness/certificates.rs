@@ -35,6 +35,17 @@ impl Ca {
         Self { pem: certificate.pem(), der: certificate.der().to_vec(), issuer: Issuer::new(params, key) }
     }
 
+    /// One that this one vouches for.
+    pub fn issue_ca(&self, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self { pem: certificate.pem(), der: certificate.der().to_vec(), issuer: Issuer::new(params, key) }
+    }
+
     pub fn issue(&self, names: &[&str]) -> Certificate {
         // Browsers take no certificate that lasts longer than 398 days.
         self.issue_until(names, std::time::SystemTime::now() + 300 * DAY)
