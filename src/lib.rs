@@ -59,6 +59,7 @@
 //! - Secrets cannot be printed, and are wiped when dropped. There is no mutable `static`.
 
 pub mod access_log;
+mod acme;
 pub mod audit_log;
 pub mod auth;
 pub mod buffers;

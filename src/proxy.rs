@@ -9,6 +9,7 @@ mod answer;
 mod asking;
 mod attempt;
 mod body;
+mod challenge;
 mod client;
 mod compress;
 mod connection;
@@ -47,6 +48,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::access_log::AccessLog;
+use crate::acme::Challenges;
 use crate::audit_log::AuditLog;
 use crate::clock::Clock;
 use crate::drain::Drain;
@@ -55,7 +57,7 @@ use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 use asking::Asking;
 pub use asking::peer_address;
-pub use client::{NOBODY, is_trusted};
+pub use client::{NOBODY, UnknownClients, is_trusted};
 pub use compress::Compressors;
 pub use connection::{Connection, Reading};
 pub use cut::{Cuttable, Ends, until_cut};
@@ -77,6 +79,10 @@ pub struct Gateway {
     pub access: Arc<AccessLog>,
     pub audit: Arc<AuditLog>,
     pub drain: Arc<Drain>,
+    /// What certificate authorities ask for.
+    pub challenges: Arc<Challenges>,
+    /// Trusted proxies whose clients cannot be made out.
+    pub unknown_clients: Arc<UnknownClients>,
     /// One for each response that is being compressed.
     pub compressors: Arc<Compressors>,
 }
@@ -116,7 +122,7 @@ impl ProxyHttp for Gateway {
         exchange.is_preflight = preflight::is_preflight(session);
         let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
         let asking = Asking::of(session);
-        client::identify(&asking, exchange);
+        self.identify(&asking, exchange);
         let reply = match self.decide(&asking, raw.as_deref(), exchange).await {
             Decision::Forward => {
                 if let (_, Some(timeout)) = destination(exchange)? {
@@ -136,6 +142,7 @@ impl ProxyHttp for Gateway {
                 return Ok(false);
             }
             Decision::SignOn(authority) => self.sign_on(session, exchange, &authority).await?,
+            Decision::Challenge => self.challenge(&asking, exchange).await,
             Decision::Answer(reply) => reply,
         };
         answer::write(*reply, session, exchange).await.map(|()| true)

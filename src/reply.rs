@@ -136,6 +136,11 @@ impl Reply {
         )
     }
 
+    /// Bytes of a file, which a browser makes nothing of (RFC 8555 §8.3).
+    pub fn octets(body: Bytes) -> Self {
+        Self::new(StatusCode::OK, Some("application/octet-stream"), body)
+    }
+
     /// Adds a field.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.fields.push((name, value));

@@ -254,6 +254,8 @@ impl Edge {
             access: Arc::clone(&self.access),
             audit: Arc::clone(&self.lasting.audit),
             drain: Arc::clone(&self.drain),
+            challenges: Arc::default(),
+            unknown_clients: Arc::default(),
             compressors: Arc::default(),
         };
         let connector = ConnectorOptions::from_server_conf(&conf);

@@ -4,6 +4,7 @@
 //! and adds what is wrong with them to the configuration's faults; a snapshot exists only when there are none.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -56,6 +57,8 @@ pub struct Snapshot {
     pub ports: Vec<u16>,
     /// The port that plain HTTP is redirected to; `None` is 443.
     pub https_port: Option<u16>,
+    /// The folder that certificate authorities' challenges are in.
+    pub acme_challenge: Option<Arc<Path>>,
     /// Cookies of ours, which no application sees or sets.
     pub cookie_names: Vec<String>,
     pub ticket_parameter: String,
@@ -266,6 +269,7 @@ impl Snapshot {
             hsts: config.tls.hsts.and_then(|hsts| HeaderValue::try_from(hsts.to_string()).ok()),
             ports: ports.known.clone(),
             https_port: ports.https,
+            acme_challenge: config.server.acme_challenge.as_deref().map(Arc::from),
             cookie_names: Sentry::cookie_names(settings),
             ticket_parameter: settings.ticket.parameter.clone(),
             our_headers: our_headers(config),

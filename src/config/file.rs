@@ -36,9 +36,16 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     pub admin: Option<Sealed<Admin>>,
     pub trusted_proxies: Vec<String>,
+    pub acme_challenge: Option<AcmeChallenge>,
     pub drain: Option<Time>,
     pub limits: Limits,
     pub timeouts: Timeouts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AcmeChallenge {
+    pub root: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

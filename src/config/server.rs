@@ -1,6 +1,7 @@
 //! Checked: `server`, where it listens and what it bears.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,6 +15,8 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     pub admin: Admin,
     pub trusted_proxies: Vec<IpNet>,
+    /// The folder of certificate authorities' challenges.
+    pub acme_challenge: Option<PathBuf>,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain: Duration,
     pub limits: Limits,

@@ -31,6 +31,7 @@ pub struct TrafficMetrics {
     /// label `name`
     pub certificate_expiry: GaugeVec,
     pub headers_dropped: HeadersDropped,
+    pub unknown_clients: UnknownClients,
     /// What clients make the edge hold, see `buffers`.
     pub buffer_bytes: IntGauge,
     /// WebSockets, event streams and long bodies of signed-in users, while they are open.
@@ -44,6 +45,12 @@ pub struct HeadersDropped {
     pub disguised: IntCounter,
     odd_name: IntCounter,
     ours: IntCounter,
+}
+
+/// Requests of trusted proxies whose client could not be made out; label `reason`.
+pub struct UnknownClients {
+    pub unreadable: IntCounter,
+    pub other_field: IntCounter,
 }
 
 /// One service's handles, resolved once so that a request pays no label look-up.
@@ -115,6 +122,7 @@ impl TrafficMetrics {
                 &["name"],
             )?,
             headers_dropped: HeadersDropped::register(make)?,
+            unknown_clients: UnknownClients::register(make)?,
             buffer_bytes: make
                 .gauge("buffer_bytes", "Memory counted for requests in flight and what waits of their bodies")?,
             streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
@@ -132,6 +140,15 @@ impl TrafficMetrics {
             failed: self.upstream_requests.with_label_values(&[pool, server, "failed"]),
             duration: self.upstream_duration.with_label_values(&[pool, server]),
         }
+    }
+}
+
+impl UnknownClients {
+    fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let help = "Requests of trusted proxies whose client could not be made out";
+        let unknown = make.counters("unknown_clients_total", help, &["reason"])?;
+        let reason = |reason: &str| unknown.with_label_values(&[reason]);
+        Ok(Self { unreadable: reason("unreadable"), other_field: reason("other_field") })
     }
 }
 

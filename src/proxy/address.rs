@@ -7,6 +7,7 @@ use super::asking::Asking;
 use super::connection::Elsewhere;
 use super::decide::Decision;
 use super::exchange::Exchange;
+use crate::acme::asked_for;
 use crate::host::{Authority, Host};
 use crate::reply::Reply;
 
@@ -25,6 +26,9 @@ impl Gateway {
         }
         if !sentry && let Some(refusal) = self.too_fast(asking, exchange) {
             return Some(refusal);
+        }
+        if !asking.is_tls && exchange.snapshot.acme_challenge.is_some() && asked_for(asking.head.uri.path()).is_some() {
+            return Some(Decision::Challenge);
         }
         if !asking.is_tls {
             return Some(to_https(asking, authority, exchange.snapshot.https_port));

@@ -1,10 +1,12 @@
 //! Who the client is: the peer of the connection, or the client that a trusted proxy names.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderMap;
 use ipnet::IpNet;
 
+use super::Gateway;
 use super::asking::Asking;
 use super::exchange::{Exchange, RequestId};
 use super::headers;
@@ -12,14 +14,50 @@ use super::headers;
 /// Stands for a client whose address nobody knows.
 pub const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
-pub fn identify(asking: &Asking<'_>, exchange: &mut Exchange) {
-    let trusted = &exchange.snapshot.trusted_proxies;
-    let believed = asking.is_believed(trusted);
-    exchange.client = Some(if believed { address(asking.peer, asking.headers(), trusted) } else { asking.peer });
-    exchange.is_of_proxy = believed && !asking.headers().contains_key(&headers::FORWARDED_FOR);
-    let theirs = believed.then(|| RequestId::of(asking.headers())).flatten();
-    exchange.request_id = theirs.unwrap_or_else(RequestId::fresh);
+/// What has been said of trusted proxies that name no client, which is said once; further ones are counted.
+#[derive(Default)]
+pub struct UnknownClients {
+    said: AtomicBool,
+}
+
+/// As much of an element is in the log.
+const MOST_SHOWN: usize = 64;
+
+impl Gateway {
+    /// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
+    pub(super) fn identify(&self, asking: &Asking<'_>, exchange: &mut Exchange) {
+        let trusted = &exchange.snapshot.trusted_proxies;
+        let believed = asking.is_believed(trusted);
+        let walk = believed.then(|| walk(asking.peer, asking.headers(), trusted));
+        if let Some(unknown) = walk.as_ref().and_then(|walk| walk.unknown(asking.headers())) {
+            self.client_unknown(asking.peer, &unknown);
+        }
+        exchange.client = Some(walk.map_or(asking.peer, |walk| walk.client));
+        exchange.is_of_proxy = believed && !asking.headers().contains_key(&headers::FORWARDED_FOR);
+        let theirs = believed.then(|| RequestId::of(asking.headers())).flatten();
+        exchange.request_id = theirs.unwrap_or_else(RequestId::fresh);
+    }
+
+    fn client_unknown(&self, proxy: IpAddr, unknown: &Unknown<'_>) {
+        let metrics = &self.metrics.traffic.unknown_clients;
+        let what = match unknown {
+            Unknown::Unreadable(element) => {
+                metrics.unreadable.inc();
+                let shown = &element[..element.len().min(MOST_SHOWN)];
+                format!("an element of X-Forwarded-For is no address element=\"{}\"", shown.escape_ascii())
+            }
+            Unknown::OtherField(name) => {
+                metrics.other_field.inc();
+                format!("X-Forwarded-For is missing, and {name} is not read")
+            }
+        };
+        if !self.unknown_clients.said.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "client: a trusted proxy's client cannot be made out, so requests count as the proxy's: {what} \
+                 proxy={proxy}; further ones are counted in sentry_edge_unknown_clients_total"
+            );
+        }
+    }
 }
 
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
@@ -27,22 +65,51 @@ pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
+/// How far a trusted proxy's word on its client went.
+struct Walk<'a> {
+    client: IpAddr,
+    /// What ended it and is no address.
+    unreadable: Option<&'a [u8]>,
+}
+
+/// Why a trusted proxy's client is not known.
+#[derive(Debug, PartialEq, Eq)]
+enum Unknown<'a> {
+    Unreadable(&'a [u8]),
+    /// The proxy names its client in a field that is not read.
+    OtherField(&'static str),
+}
+
+impl<'a> Walk<'a> {
+    fn unknown(&self, headers: &HeaderMap) -> Option<Unknown<'a>> {
+        if let Some(element) = self.unreadable {
+            return Some(Unknown::Unreadable(element));
+        }
+        let is_named = headers.contains_key(&headers::FORWARDED_FOR);
+        let other = || ["forwarded", "x-real-ip"].into_iter().find(|name| headers.contains_key(*name));
+        if is_named { None } else { other().map(Unknown::OtherField) }
+    }
+}
+
 /// The nearest address in `X-Forwarded-For` that is no trusted proxy, read from the right: what stands further
 /// left was said by that client itself. An element that is no address ends the walk at the last one on its right, as
 /// only proxies write there. Without trust in the peer the field says nothing.
-pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+fn walk<'a>(peer: IpAddr, headers: &'a HeaderMap, trusted: &[IpNet]) -> Walk<'a> {
+    let mut walk = Walk { client: peer, unreadable: None };
     if !is_trusted(peer, trusted) {
-        return peer;
+        return walk;
     }
-    let mut client = peer;
     for element in forwarded_for(headers).rev().filter(|element| !element.is_empty()) {
-        let Some(address) = element_address(element) else { break };
-        client = address;
+        let Some(address) = element_address(element) else {
+            walk.unreadable = Some(element);
+            break;
+        };
+        walk.client = address;
         if !is_trusted(address, trusted) {
             break;
         }
     }
-    client
+    walk
 }
 
 /// The elements of all `X-Forwarded-For` fields, which are one list (RFC 9110 §5.3), trimmed. They are bytes: a field
@@ -72,7 +139,58 @@ mod tests {
         for value in forwarded {
             headers.append(&headers::FORWARDED_FOR, HeaderValue::from_bytes(value).unwrap());
         }
-        address(peer.parse().unwrap(), &headers, &["10.0.0.0/8".parse().unwrap()]).to_string()
+        let walk = walk(peer.parse().unwrap(), &headers, &["10.0.0.0/8".parse().unwrap()]);
+        // Where the client was found there is nothing to tell.
+        assert!(walk.unreadable.is_none() || peer != "192.0.2.1");
+        walk.client.to_string()
+    }
+
+    fn unknown(peer: &str, fields: &[(&'static str, &str)]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let walk = walk(peer.parse().unwrap(), &headers, &["10.0.0.0/8".parse().unwrap()]);
+        walk.unknown(&headers).map(|unknown| match unknown {
+            Unknown::Unreadable(element) => String::from_utf8_lossy(element).into_owned(),
+            Unknown::OtherField(name) => format!("{name}:"),
+        })
+    }
+
+    #[test]
+    fn a_client_is_unknown_where_the_walk_meets_what_is_no_address() {
+        let (list, real) = ("x-forwarded-for", "x-real-ip");
+        let long = "10.0.0.9, ".repeat(3000) + "unknown";
+        let longer = "unknown, ".to_owned() + &"10.0.0.9, ".repeat(3000);
+        for (fields, expected) in [
+            (&[(list, "unknown")][..], Some("unknown")),
+            (&[(list, "_hidden")], Some("_hidden")),
+            (&[(list, "_SEVKISEK")], Some("_SEVKISEK")),
+            (&[(list, "fe80::1%eth0")], Some("fe80::1%eth0")),
+            (&[(list, "[fe80::1%25eth0]:443")], Some("[fe80::1%25eth0]:443")),
+            (&[(list, "for=192.0.2.7")], Some("for=192.0.2.7")),
+            (&[(list, "192.0.2.7, unknown")], Some("unknown")),
+            (&[(list, "unknown, 10.0.0.9")], Some("unknown")),
+            (&[(list, "unknown"), (list, "10.0.0.9")], Some("unknown")),
+            (&[(list, &long)], Some("unknown")),
+            (&[(list, &longer)], Some("unknown")),
+            (&[("forwarded", "for=192.0.2.7")], Some("forwarded:")),
+            (&[(real, "192.0.2.7")], Some("x-real-ip:")),
+            // What stands on the left of a client is its own, and nothing is missing.
+            (&[(list, "unknown, 192.0.2.7")], None),
+            (&[(list, "unknown, 192.0.2.7, 10.0.0.9")], None),
+            (&[(list, "unknown"), (list, "192.0.2.7")], None),
+            (&[(list, "192.0.2.7"), (real, "192.0.2.7"), ("forwarded", "for=x")], None),
+            (&[(list, "::ffff:192.0.2.7")], None),
+            (&[(list, "[2001:db8::7]:443")], None),
+            (&[(list, "192.0.2.7:1")], None),
+            (&[(list, ", ,192.0.2.7,,")], None),
+            (&[(list, "")], None),
+            (&[(list, "10.0.0.9")], None),
+            (&[], None),
+        ] {
+            assert_eq!(unknown("10.0.0.1", fields).as_deref(), expected, "{:.80}", format!("{fields:?}"));
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum Decision {
     Forward,
     /// A route of the sign-on's, asked for under this authority.
     SignOn(Authority),
+    /// What a certificate authority asks for over plain HTTP.
+    Challenge,
     Answer(Box<Reply>),
 }
 

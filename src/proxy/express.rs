@@ -34,7 +34,7 @@ use super::decide::{Decision, Place, locate};
 use super::exchange::Exchange;
 use super::fields::Written;
 use super::line::RequestLine;
-use super::{Gateway, attempt, client, destination, headers, private, rescue};
+use super::{Gateway, attempt, destination, headers, private, rescue};
 use crate::config::MOST_RETRIES;
 use crate::hygiene::Target;
 use crate::reply::Reply;
@@ -132,12 +132,12 @@ impl Express {
         answer: &mut A,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        client::identify(asking, exchange);
+        self.gateway.identify(asking, exchange);
         let served = match self.gateway.judge(asking, target, place, exchange).await {
             Decision::Forward => self.forward(asking, answer, exchange).await,
             Decision::Answer(reply) => write(*reply, asking, answer, exchange).await,
             // Left to Pingora.
-            Decision::SignOn(_) => Err(Error::new(ErrorType::InternalError)),
+            Decision::SignOn(_) | Decision::Challenge => Err(Error::new(ErrorType::InternalError)),
         };
         if let Err(error) = &served {
             fail(error, asking, answer, exchange).await;

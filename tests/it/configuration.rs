@@ -4,6 +4,7 @@
 //! before the file is written and tell which line must be named.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sentry_edge::config;
 
@@ -177,7 +178,7 @@ const ROWS: &[Row] = &[
     row(102, ["store: memory", "store: memcached, memcached: {servers: [{address: \"a:1\", weight: «0»}]}"], ["sessions.memcached.servers[0].weight", "a weight of 0", "write 1 to 256"]),
     row(103, ["store: memory", "store: memcached, memcached: {servers: [\"a:1\", \"b:1\"], copies: «3»}"], ["sessions.memcached.copies", "3 copies on 2 servers", "no more than there are servers"]),
     row(104, ["store: memory", "store: memcached, memcached: {servers: [\"a:1\"], copies: «0»}"], ["sessions.memcached.copies", "0 copies", "write 1 to 3"]),
-    row(105, ["[iqueue.test]", "[iqueue.test, «bücher.test»]"], ["services.iqueue.hosts[1]", "no host name", "in punycode"]),
+    row(105, ["[iqueue.test]", "[iqueue.test, «bücher.test»]"], ["services.iqueue.hosts[1]", "no host name", "in punycode: xn--bcher-kva.test"]),
     row(106, ["key: edge.key", "key: «encrypted.key»"], ["tls.certificates[0].key", "is encrypted", "without a passphrase"]),
     // Values that would be taken and let nobody in, or everybody.
     row(110, ["{value: SECRET}", "«{file: public.pem}»"], ["sentry.keys[0].secret", "this is a PEM file, and no secret", "sentry-edge key generate"]),
@@ -194,7 +195,19 @@ const ROWS: &[Row] = &[
     row(121, ["idle_timeout: 30m", "websocket_origins: [«a.test»]"], ["services.iqueue.websocket_origins[0]", "it has no scheme", "write an origin as browsers send it"]),
     row(122, ["idle_timeout: 30m", "websocket_origins: [«null»]"], ["services.iqueue.websocket_origins[0]", "nothing is written here", "`null` in quotes"]),
     row(123, ["idle_timeout: 30m", "websocket_origins: [\"https://a.test\", «\"HTTPS://A.test:443\"»]"], ["services.iqueue.websocket_origins[1]", "https://a.test stands here twice", "remove one"]),
-    row(124, ["idle_timeout: 30m", "websocket_origins: [«\"https://bücher.test\"»]"], ["services.iqueue.websocket_origins[0]", "is not ASCII", "in punycode"]),
+    row(124, ["idle_timeout: 30m", "websocket_origins: [«\"https://bücher.test\"»]"], ["services.iqueue.websocket_origins[0]", "is not ASCII", "in punycode: https://xn--bcher-kva.test"]),
+    row(129, ["[iqueue.test]", "[iqueue.test, «\"*.Bücher.test\"»]"], ["services.iqueue.hosts[1]", "no host name", "in punycode: *.xn--bcher-kva.test"]),
+    row(130, ["host: sentry.test", "host: «anmeldung.straße.test»"], ["sentry.host", "no host name", "in punycode: anmeldung.xn--strae-oqa.test"]),
+    row(131, ["[iqueue.test]", "[iqueue.test, «\"bü cher.test\"»]"], ["services.iqueue.hosts[1]", "no host name", "in punycode, such as"]),
+    // Certificates whose fault others would only guess at.
+    row(132, ["certificate: edge.pem\n      key: edge.key", "certificate: «p521.pem»\n      key: p521.key"], ["tls.certificates[0].certificate", "it is for a key on P-521", "a key on P-256 or P-384"]),
+    row(133, ["certificate: edge.pem\n      key: edge.key", "certificate: «rsa1024.pem»\n      key: rsa1024.key"], ["tls.certificates[0].certificate", "it is for an RSA key of 1024 bits", "RSA of 2048 to 8192 bits"]),
+    row(134, ["certificate: edge.pem", "certificate: «turned.pem»"], ["tls.certificates[0].certificate", "the certificate of this key is number 2 of 2", "put it first"]),
+    row(135, ["certificate: edge.pem\n      key: edge.key", "certificate: «mixed.pem»\n      key: mixed.key"], ["tls.certificates[0].certificate", "number 1 in the file is issued by number 3, which does not follow it", "put each certificate after"]),
+    row(136, ["key: edge.key", "key: «traditional.key»"], ["tls.certificates[0].key", "is encrypted", "without a passphrase"]),
+    row(137, ["  drain: 5s", "  drain: 5s\n  acme_challenge: {root: «none-such»}"], ["server.acme_challenge.root", "cannot read the folder", "name the folder"]),
+    row(138, ["  drain: 5s", "  drain: 5s\n  «acme_challenge: {}»"], ["server.acme_challenge", "no `root`", "name the folder"]),
+    row(139, ["  drain: 5s", "  drain: 5s\n  acme_challenge: {root: «edge.pem»}"], ["server.acme_challenge.root", "cannot read the folder", "name the folder"]),
     row(125, ["idle_timeout: 30m", "websocket_origins: [«\"https://a.test:0\"»]"], ["services.iqueue.websocket_origins[0]", "its port is none", "write an origin as browsers send it"]),
     row(126, ["idle_timeout: 30m", "preflight: «allow»"], ["services.iqueue.preflight", "expected `check` or `forward`", "write a value of that kind"]),
     row(127, ["      protocol: https", "      protocol: https\n      public_port: «0»"], ["server.listeners[0].public_port", "no client can connect to port 0", "write 1 to 65535"]),
@@ -214,10 +227,49 @@ pub fn folder(text: &str) -> (tempfile::TempDir, PathBuf) {
     write("ended.key", &ended.key);
     write("other.key", &ca().issue(&["other.test"]).key);
     write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    write(
+        "traditional.key",
+        "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n",
+    );
+    write("turned.pem", &format!("{}{}", ca().pem, certificate.pem));
+    for (name, text) in made_once() {
+        write(name, text);
+    }
     write("public.pem", &rcgen::KeyPair::generate().unwrap().public_key_pem());
     write("edge.yaml", text);
     let file = folder.path().join("edge.yaml");
     (folder, file)
+}
+
+/// Pairs that take some time to make: keys that TLS libraries do not take, and a chain with its middle at the end.
+fn made_once() -> &'static [(&'static str, String)] {
+    static MADE: OnceLock<Vec<(&str, String)>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let between = ca().issue_ca("between");
+        let leaf = between.issue(&["sentry.test", "iqueue.test", "dextor.test"]);
+        let mut made = vec![("mixed.pem", format!("{}{}{}", leaf.pem, ca().pem, between.pem)), ("mixed.key", leaf.key)];
+        let folder = tempfile::tempdir().unwrap();
+        for (files, kind) in [
+            (["p521.pem", "p521.key"], ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]),
+            (["rsa1024.pem", "rsa1024.key"], ["-newkey", "rsa:1024", "-sha256", "-batch"]),
+        ] {
+            let [certificate, key] = files.map(|file| folder.path().join(file));
+            let output = std::process::Command::new("openssl")
+                .args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=x"])
+                .args(["-addext", "subjectAltName=DNS:sentry.test,DNS:iqueue.test,DNS:dextor.test"])
+                .args(kind)
+                .arg("-out")
+                .arg(&certificate)
+                .arg("-keyout")
+                .arg(&key)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            made.push((files[0], std::fs::read_to_string(certificate).unwrap()));
+            made.push((files[1], std::fs::read_to_string(key).unwrap()));
+        }
+        made
+    })
 }
 
 pub struct Checked {

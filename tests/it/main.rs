@@ -112,6 +112,10 @@ mod shares;
 mod balancer;
 // Behind a proxy that says for whom it asks.
 mod behind_nginx;
+// The same where it does not.
+mod unknown_clients;
+// Certificate authorities that ask whether a host is ours.
+mod acme;
 // TLS with clients that come again.
 mod handshakes;
 // What single hosts ask of connections: a least version, a client's certificate.

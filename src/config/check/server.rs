@@ -1,6 +1,7 @@
 //! `server`: listeners, the proxies before them, limits and timeouts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::{Check, file, seconds, time};
 use crate::config::units::Size;
@@ -29,6 +30,9 @@ impl Check<'_> {
             listeners,
             admin: self.admin(admin),
             trusted_proxies: self.networks(&server.trusted_proxies),
+            acme_challenge: server
+                .acme_challenge
+                .and_then(|challenge| self.acme_challenge(&challenge, &server.listeners)),
             drain: time(server.drain, seconds(20)),
             limits: self.limits(&server.limits),
             timeouts: Timeouts {
@@ -94,6 +98,29 @@ impl Check<'_> {
             listeners.push(Listener { address, protocol, http2, proxy_protocol, public_port });
         }
         listeners
+    }
+
+    fn acme_challenge(&mut self, written: &file::AcmeChallenge, listeners: &[file::Listener]) -> Option<PathBuf> {
+        let key = "server.acme_challenge.root";
+        let write = "name the folder that the ACME client writes to, such as /var/lib/acme";
+        let Some(root) = &written.root else {
+            self.fault("server.acme_challenge", "no `root`", write);
+            return None;
+        };
+        let path = self.path(root);
+        match std::fs::read_dir(&path) {
+            Ok(_) => {}
+            Err(error) => self.fault(key, format!("cannot read the folder {}: {error}", path.display()), write),
+        }
+        if !listeners.iter().any(|listener| listener.protocol == Some(Protocol::Http)) {
+            let what = "no listener speaks http, and authorities ask over plain HTTP, on port 80";
+            self.faults.warn(
+                "server.acme_challenge",
+                what,
+                "add one, such as {address: \"0.0.0.0:80\", protocol: http}",
+            );
+        }
+        Some(path)
     }
 
     fn networks(&mut self, written: &[String]) -> Vec<ipnet::IpNet> {

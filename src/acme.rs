@@ -1,0 +1,194 @@
+//! Challenges of certificate authorities (ACME `http-01`, RFC 8555 §8.3): what a client such as certbot has put into a
+//! folder, for an authority to fetch over plain HTTP.
+//!
+//! The folder may be on a disk that hangs, so it is read beside the request workers, by a few at once, within a deadline.
+//! What is fetched is a regular file in it and nothing that a link leads to.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use tokio::sync::Semaphore;
+
+/// Below this an authority asks.
+const PREFIX: &str = "/.well-known/acme-challenge/";
+/// Clients that are given the root of a web site write below these, others into the folder itself.
+const BELOW: [&str; 2] = [".well-known", "acme-challenge"];
+/// A file's name has no more bytes.
+const LONGEST_TOKEN: usize = 255;
+/// A token and the thumbprint of a key are some hundred bytes.
+const LARGEST_BYTES: u64 = 16 << 10;
+/// Threads that may wait for the disk.
+const AT_ONCE: usize = 16;
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What an authority asks for by a path, in whatever spelling; `None` where the path is none of a challenge.
+pub fn asked_for(path: &str) -> Option<&str> {
+    path.strip_prefix(PREFIX)
+}
+
+/// What there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Challenge(Bytes),
+    Nothing,
+    /// The file is there, or may be, and cannot be read.
+    Unreadable,
+    /// The disk gives no answer, or is still being asked by too many.
+    Late,
+}
+
+/// One for the process, whatever its configuration: what waits for a disk outlives a reload.
+pub struct Challenges {
+    permits: Arc<Semaphore>,
+}
+
+impl Default for Challenges {
+    fn default() -> Self {
+        Self { permits: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
+
+impl Challenges {
+    pub async fn read(&self, root: &Path, token: &str) -> Found {
+        if !is_token(token) {
+            return Found::Nothing;
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Found::Late };
+        let (root, token) = (root.to_owned(), token.to_owned());
+        let reading = tokio::task::spawn_blocking(move || {
+            // Held until the thread is free again, also where nobody waits for it any more.
+            let _permit = permit;
+            read(&root, &token)
+        });
+        match tokio::time::timeout(DEADLINE, reading).await {
+            Ok(Ok(Ok(bytes))) => Found::Challenge(bytes),
+            Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
+            Ok(Ok(Err(_))) | Ok(Err(_)) => Found::Unreadable,
+            Err(_) => Found::Late,
+        }
+    }
+}
+
+/// RFC 8555 §8.3: of the alphabet of base64url, so it is the name of a file and never a path.
+fn is_token(text: &str) -> bool {
+    (1..=LONGEST_TOKEN).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn read(root: &Path, token: &str) -> io::Result<Bytes> {
+    let root = File::open(root)?;
+    let below = BELOW.iter().try_fold(root.try_clone()?, |folder, name| open(&folder, name, OFlag::O_DIRECTORY));
+    match below.and_then(|folder| regular(&folder, token)) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) => match regular(&root, token) {
+            // What is wrong with a file that is there says more than that another is not.
+            Err(other) if other.kind() == io::ErrorKind::NotFound => Err(error),
+            result => result,
+        },
+    }
+}
+
+/// A name in a folder. Neither a link nor, where it is a pipe, whoever writes to it is waited for.
+fn open(folder: &impl AsFd, name: &str, kind: OFlag) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | kind;
+    let missing = |error: nix::errno::Errno| match error {
+        // A link, or no folder: as if it were not there.
+        nix::errno::Errno::ELOOP | nix::errno::Errno::ENOTDIR => io::ErrorKind::NotFound.into(),
+        other => io::Error::from(other),
+    };
+    openat(folder, name, flags, Mode::empty()).map(File::from).map_err(missing)
+}
+
+fn regular(folder: &impl AsFd, name: &str) -> io::Result<Bytes> {
+    let file = open(folder, name, OFlag::empty())?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(LARGEST_BYTES)).unwrap_or_default());
+    // It may have grown since.
+    file.take(LARGEST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[tokio::test]
+    async fn a_regular_file_of_the_folder_is_found_and_nothing_else() {
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path();
+        let write = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
+        std::fs::write(outside.path().join("secret"), "secret").unwrap();
+        write("plain", "plain.print");
+        write("empty", "");
+        write("largest", &"x".repeat(16 << 10));
+        write("larger", &"x".repeat((16 << 10) + 1));
+        write("a.b", "dots");
+        std::fs::create_dir(root.join("folder")).unwrap();
+        symlink(outside.path().join("secret"), root.join("link")).unwrap();
+        symlink("plain", root.join("inner")).unwrap();
+        nix::unistd::mkfifo(&root.join("pipe"), Mode::S_IRWXU).unwrap();
+        std::fs::create_dir_all(root.join(".well-known/acme-challenge")).unwrap();
+        write(".well-known/acme-challenge/nested", "nested.print");
+        write(".well-known/acme-challenge/plain", "the one below goes first");
+        let challenges = Challenges::default();
+        let found = |text: &str| Found::Challenge(Bytes::copy_from_slice(text.as_bytes()));
+        for (token, expected) in [
+            ("plain", found("the one below goes first")),
+            ("nested", found("nested.print")),
+            ("empty", found("")),
+            ("largest", found(&"x".repeat(16 << 10))),
+            ("larger", Found::Unreadable),
+            ("none", Found::Nothing),
+            ("folder", Found::Nothing),
+            ("link", Found::Nothing),
+            ("inner", Found::Nothing),
+            ("pipe", Found::Nothing),
+            ("a.b", Found::Nothing),
+            ("", Found::Nothing),
+            (".", Found::Nothing),
+            ("..", Found::Nothing),
+            ("../plain", Found::Nothing),
+            ("folder/../plain", Found::Nothing),
+            ("/etc/passwd", Found::Nothing),
+            ("%70lain", Found::Nothing),
+            ("pl\0ain", Found::Nothing),
+            ("plain ", Found::Nothing),
+            ("pläin", Found::Nothing),
+        ] {
+            assert_eq!(challenges.read(root, token).await, expected, "{token:?}");
+        }
+        assert_eq!(challenges.read(root, &"x".repeat(256)).await, Found::Nothing);
+        assert_eq!(challenges.read(&root.join("none"), "plain").await, Found::Nothing);
+        std::fs::remove_dir_all(root.join(".well-known")).unwrap();
+        symlink(outside.path(), root.join(".well-known")).unwrap();
+        std::fs::create_dir(outside.path().join("acme-challenge")).unwrap();
+        std::fs::write(outside.path().join("acme-challenge/nested"), "secret").unwrap();
+        assert_eq!(challenges.read(root, "nested").await, Found::Nothing, "behind a link");
+        assert_eq!(challenges.read(root, "plain").await, found("plain.print"));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_few_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("plain"), "plain").unwrap();
+        let challenges = Challenges::default();
+        let all = Arc::clone(&challenges.permits).acquire_many_owned(16).await.unwrap();
+        assert_eq!(challenges.read(folder.path(), "plain").await, Found::Late);
+        drop(all);
+        assert!(matches!(challenges.read(folder.path(), "plain").await, Found::Challenge(_)));
+    }
+}
