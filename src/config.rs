@@ -175,6 +175,11 @@ impl Users {
         let Self::Sqlite { refresh, .. } = self;
         *refresh
     }
+
+    pub fn least_password(&self) -> usize {
+        let Self::Sqlite { least_password, .. } = self;
+        *least_password
+    }
 }
 
 /// What to do with a good token while the session store gives no answer.
@@ -194,6 +199,8 @@ pub enum Users {
         path: PathBuf,
         /// How often live sessions learn what has become of their users.
         refresh: Duration,
+        /// Characters of a password that is set, at least.
+        least_password: usize,
     },
 }
 

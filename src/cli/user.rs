@@ -16,8 +16,9 @@ use crate::config::{self, Config, Faults, Users};
 use crate::metrics::Metrics;
 use crate::sentry::claims::would_fit;
 use crate::users::import::{ImportFile, LineFault};
+use crate::users::password::policy::Policy;
 use crate::users::sqlite::{ImportError, SqliteDirectory};
-use crate::users::{self, Email, Grants, NewUser, Password, UserName, password};
+use crate::users::{self, Email, Grants, NewUser, Password, StoredHash, UserName, password};
 
 #[derive(Args)]
 pub struct User {
@@ -50,7 +51,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Set a new password.
+    /// Set a new password. It opens an account that is locked.
     SetPassword {
         name: String,
         #[command(flatten)]
@@ -58,8 +59,10 @@ enum Command {
     },
     /// Let nobody sign in under this name.
     Disable { name: String },
-    /// Let a disabled user sign in again.
+    /// Let a disabled user sign in again. It opens an account that is locked.
     Enable { name: String },
+    /// Open an account that is locked after failed logins, on every edge.
+    Unlock { name: String },
     /// Register a user for services, or give roles.
     Grant {
         name: String,
@@ -108,6 +111,7 @@ impl User {
             Command::SetPassword { name, password } => desk.set_password(&parse(&name)?, &password),
             Command::Disable { name } => desk.disable(&parse(&name)?),
             Command::Enable { name } => desk.enable(&parse(&name)?),
+            Command::Unlock { name } => desk.unlock(&parse(&name)?),
             Command::Grant { name, grants } => desk.grant(&parse(&name)?, grants),
             Command::Revoke { name, grants } => desk.revoke(&parse(&name)?, grants),
             Command::Import { file } => desk.import(&file),
@@ -145,7 +149,7 @@ impl Desk {
         let email = email.map(Email::parse).transpose().map_err(Failure::because)?;
         let new = NewUser { name: parse(name)?, email, grants: self.known(grants)?, disabled: false };
         self.check_size(&tentative(&new)).map_err(Failure::Failed)?;
-        let hash = password::hash(&password.read()?).map_err(Failure::because)?;
+        let hash = self.hash(&password.read()?, &new.name, new.email.as_ref().map(Email::as_str))?;
         let user = self.directory.add(&new, &hash)?;
         output::print(format_args!("{} was added\n{}", user.name, shown(&user, false)))
     }
@@ -159,7 +163,8 @@ impl Desk {
     }
 
     fn set_password(&self, name: &UserName, password: &PasswordSource) -> Result<(), Failure> {
-        let hash = password::hash(&password.read()?).map_err(Failure::because)?;
+        let user = self.directory.show(name)?;
+        let hash = self.hash(&password.read()?, name, user.email.as_deref())?;
         self.directory.set_password_hash(name, &hash)?;
         output::print(format_args!("the password of {name} was set; open sessions end within {}", self.within()))
     }
@@ -172,6 +177,22 @@ impl Desk {
     fn enable(&self, name: &UserName) -> Result<(), Failure> {
         self.directory.set_disabled(name, false)?;
         output::print(format_args!("{name} was enabled and may sign in again; earlier sessions stay ended"))
+    }
+
+    /// Whether it was locked is known to the store that has counted, and makes no difference.
+    fn unlock(&self, name: &UserName) -> Result<(), Failure> {
+        self.directory.unlock(name)?;
+        output::print(format_args!("{name} was unlocked; failed logins until now no longer count"))
+    }
+
+    fn policy(&self) -> Policy {
+        Policy { least: self.config.users.least_password() }
+    }
+
+    /// Of a password that is fit to be set.
+    fn hash(&self, password: &Password, name: &UserName, email: Option<&str>) -> Result<StoredHash, Failure> {
+        self.policy().check(password, name, email).map_err(Failure::because)?;
+        password::hash(password).map_err(Failure::because)
     }
 
     fn grant(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
@@ -208,6 +229,7 @@ impl Desk {
         file.hold_against(|user| {
             self.check_services(user.grants.services()).and_then(|()| self.check_size(&tentative(user)))
         });
+        file.check_passwords(self.policy());
         match self.directory.import(file) {
             Ok(count) => output::print(format_args!("{count} users imported")),
             Err(ImportError::Lines(faults)) => {

@@ -188,10 +188,16 @@ impl Check<'_> {
     }
 
     fn users(&mut self, users: file::Users) -> Users {
+        let least_password = users.password.least.unwrap_or(12);
+        if !(8..=64).contains(&least_password) {
+            let write = "write 8 to 64 (OWASP ASVS 5.0 6.2.1 and 6.2.9)";
+            self.fault("users.password.least", "not a length to ask of passwords", write);
+        }
         let file::UserStore::Sqlite = users.store.unwrap_or(file::UserStore::Sqlite);
         Users::Sqlite {
             path: self.path(users.sqlite.path.as_deref().unwrap_or("users.db")),
             refresh: time(users.refresh, Duration::from_millis(500)),
+            least_password,
         }
     }
 }

@@ -275,6 +275,13 @@ pub struct Users {
     pub store: Option<UserStore>,
     pub refresh: Option<Time>,
     pub sqlite: Sqlite,
+    pub password: PasswordRules,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PasswordRules {
+    pub least: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use zeroize::Zeroizing;
 
+use super::password::policy::Policy;
 use super::{Email, Grants, NewUser, Password, StoredHash, UserName};
 
 /// A line longer than this is no user.
@@ -89,9 +90,23 @@ impl ImportFile {
         }
         Ok(file)
     }
-}
 
-impl ImportFile {
+    /// Makes a fault of each line whose plain password is not fit to be set. What a hash was made of nobody knows.
+    pub fn check_passwords(&mut self, policy: Policy) {
+        let is_fit = |entry: &Entry| match &entry.secret {
+            Secret::Hash(_) => Ok(()),
+            Secret::Password(password) => {
+                policy.check(password, &entry.user.name, entry.user.email.as_ref().map(Email::as_str))
+            }
+        };
+        let faults = self.entries.iter().filter_map(|entry| {
+            is_fit(entry).err().map(|unfit| LineFault { line: entry.line, what: unfit.to_string() })
+        });
+        self.faults.extend(faults);
+        // The directory adds none of them where there is a fault.
+        self.faults.sort_by_key(|fault| fault.line);
+    }
+
     /// Takes out the good lines that `judge` refuses; what it says becomes their fault.
     pub fn hold_against(&mut self, judge: impl Fn(&NewUser) -> Result<(), String>) {
         let mut faults = std::mem::take(&mut self.faults);

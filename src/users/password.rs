@@ -4,6 +4,8 @@
 //! [`StoredHash`]. Everything here burns processor time on purpose: it is called on login workers and by the
 //! command line, never on a request worker.
 
+pub mod policy;
+
 use std::error::Error;
 use std::fmt;
 
@@ -68,6 +70,10 @@ impl Password {
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

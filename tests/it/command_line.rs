@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sentry_edge::users::{Password, UserName, password};
 use serde_json::Value;
 
 use crate::harness::edge::{HMAC_KEY, PASSWORD, TOKEN_COOKIE};
@@ -95,6 +96,68 @@ impl Desk {
 
 // Users.
 
+/// A line of standard input with a password that may be set.
+const FIT_LINE: &str = "marble kettle tuesday rain\n";
+
+#[test]
+fn a_password_that_is_easy_to_guess_is_refused_with_what_to_do_and_an_old_one_goes_on_working() {
+    let desk = desk();
+    set_password(&desk, "ada", "pw");
+    for (input, words) in [
+        ("pw\n", "has 2 characters; write 12 or more"),
+        ("hunter2hunt\n", "has 11 characters; write 12 or more"),
+        ("Password123!\n", "one of the first that a guesser tries"),
+        ("qwertyuiop12\n", "one of the first that a guesser tries"),
+        ("Ada-Ada-Ada-2026\n", "the user's own name"),
+        ("ada@example.com\n", "the user's own name"),
+        ("moc.elpmaxe@ada\n", "the user's own name"),
+    ] {
+        for arguments in [
+            &["set-password", "ada", "--password-stdin"][..],
+            &["add", "adah", "--email", "ada@example.com", "--password-stdin"],
+        ] {
+            let told = desk.user_with(arguments, input).refused();
+            assert!(told.contains(words) && told.contains("four words"), "{arguments:?} {input:?}: {told}");
+            assert!(!told.contains(input.trim_end()), "{told}");
+        }
+    }
+    assert_eq!(desk.names(), ["ada"]);
+    assert_eq!(desk.sign_in("ada", "pw"), 303, "it was set before there was a rule");
+    desk.user_with(&["set-password", "ada", "--password-stdin"], FIT_LINE).well();
+    assert_eq!(desk.sign_in("ada", FIT_LINE.trim_end()), 303);
+}
+
+#[test]
+fn the_least_length_of_a_password_is_configured() {
+    let desk = desk();
+    let yaml = std::fs::read_to_string(&desk.file).unwrap();
+    std::fs::write(&desk.file, yaml.replace("users: {", "users: {password: {least: 8}, ")).unwrap();
+    desk.user_with(&["add", "bob", "--password-stdin"], "kV9#tq!\n").refused();
+    desk.user_with(&["add", "bob", "--password-stdin"], "kV9#tq!L\n").well();
+    std::fs::write(&desk.file, yaml.replace("users: {", "users: {password: {least: 7}, ")).unwrap();
+    let told = desk.user_with(&["add", "eve", "--password-stdin"], FIT_LINE).refused();
+    assert!(told.contains("users.password.least") && told.contains("write 8 to 64"), "{told}");
+}
+
+#[test]
+fn an_account_is_unlocked_and_one_that_is_not_locked_too() {
+    let desk = desk();
+    for _ in 0..5 {
+        assert_eq!(desk.sign_in("ada", "wrong"), 401);
+    }
+    assert_eq!(desk.sign_in("ada", PASSWORD), 429);
+    assert!(desk.user(&["unlock", "ADA"]).well().starts_with("ada was unlocked"));
+    assert_eq!(desk.sign_in("ada", PASSWORD), 303);
+    desk.user(&["unlock", "ada"]).well();
+    assert!(desk.user(&["unlock", "nobody"]).refused().contains("there is no user nobody"));
+}
+
+/// As a version without a rule for passwords did.
+fn set_password(desk: &Desk, user: &str, text: &str) {
+    let hash = password::hash(&Password::new(text.into()).unwrap()).unwrap();
+    desk.edge.directory().set_password_hash(&UserName::parse(user).unwrap(), &hash).unwrap();
+}
+
 #[test]
 fn a_user_who_was_added_can_sign_in_and_is_shown() {
     let desk = desk();
@@ -120,9 +183,11 @@ fn a_user_who_was_added_can_sign_in_and_is_shown() {
 #[test]
 fn a_password_is_one_line_of_standard_input() {
     let desk = desk();
-    for (number, input, password) in
-        [(1, "first\nsecond\n", "first"), (2, "no line end", "no line end"), (3, "from windows\r\n", "from windows")]
-    {
+    for (number, input, password) in [
+        (1, "the first of two\nsecond\n", "the first of two"),
+        (2, "without a line end", "without a line end"),
+        (3, "from another planet\r\n", "from another planet"),
+    ] {
         let name = format!("user{number}");
         desk.user_with(&["add", &name, "--service", "iqueue", "--password-stdin"], input).well();
         assert_eq!(desk.sign_in(&name, password), 303, "row {number}");
@@ -166,7 +231,7 @@ fn a_service_that_the_configuration_does_not_have_is_refused() {
         &["add", "eve", "--service", "iqueue", "--service", "iqeue", "--password-stdin"][..],
         &["grant", "ada", "--service", "iqeue"],
     ] {
-        let told = desk.user_with(arguments, "secret\n").refused();
+        let told = desk.user_with(arguments, FIT_LINE).refused();
         assert!(told.contains("no service `iqeue`") && told.contains("iqueue") && told.contains("dextor"), "{told}");
     }
     assert_eq!(desk.names(), ["ada"]);
@@ -191,7 +256,7 @@ fn what_makes_no_user_is_refused_with_the_reason() {
         (12, &["revoke", "nobody", "--role", "x"], "there is no user nobody"),
         (13, &["import", "/nonexistent/users.jsonl"], "/nonexistent/users.jsonl: No such file"),
     ] {
-        let told = desk.user_with(arguments, "secret\n").refused();
+        let told = desk.user_with(arguments, FIT_LINE).refused();
         assert!(told.contains(words), "row {number}: {told}");
     }
     assert_eq!(desk.names(), ["ada"]);
@@ -200,11 +265,14 @@ fn what_makes_no_user_is_refused_with_the_reason() {
 #[test]
 fn a_new_password_takes_the_place_of_the_old_one() {
     let desk = desk();
-    assert_eq!(desk.user_with(&["set-password", "ada", "--password-stdin"], "another one\n").well(), PASSWORD_SET);
+    assert_eq!(
+        desk.user_with(&["set-password", "ada", "--password-stdin"], "quite another one\n").well(),
+        PASSWORD_SET
+    );
     assert_eq!(desk.sign_in("ada", PASSWORD), 401);
-    assert_eq!(desk.sign_in("ada", "another one"), 303);
+    assert_eq!(desk.sign_in("ada", "quite another one"), 303);
     desk.user_with(&["set-password", "ada", "--password-stdin"], "\n").refused();
-    assert_eq!(desk.sign_in("ada", "another one"), 303, "a refusal changes nothing");
+    assert_eq!(desk.sign_in("ada", "quite another one"), 303, "a refusal changes nothing");
 }
 
 #[test]
@@ -223,7 +291,7 @@ fn a_disabled_user_cannot_sign_in_and_an_enabled_one_can() {
 #[test]
 fn grants_are_given_and_taken() {
     let desk = desk();
-    desk.user_with(&["add", "bob", "--password-stdin"], "secret\n").well();
+    desk.user_with(&["add", "bob", "--password-stdin"], FIT_LINE).well();
     assert_eq!((&desk.show("bob")["services"], &desk.show("bob")["email"]), (&Value::Array(vec![]), &Value::Null));
     desk.user(&["grant", "bob", "--service", "iqueue", "dextor", "--role", "auditor"]).well();
     desk.user(&["grant", "bob", "--service", "iqueue", "--role", "admin"]).well();
@@ -238,7 +306,7 @@ fn grants_are_given_and_taken() {
     assert_eq!((&shown["services"], &shown["roles"]), (&vec!["iqueue"].into(), &vec!["admin"].into()));
 
     let mut client = desk.edge.client();
-    client.sign_in(&desk.edge.url("iqueue", "/"), "bob", "secret");
+    client.sign_in(&desk.edge.url("iqueue", "/"), "bob", FIT_LINE.trim_end());
     assert_eq!(client.open(&desk.edge.url("iqueue", "/")).status, 200);
     assert_eq!(client.follow(&desk.edge.url("dextor", "/")).pop().unwrap().status, 403, "not registered");
 }
@@ -252,8 +320,8 @@ fn a_good_file_is_imported_and_an_older_hash_is_rewritten_at_the_first_login() {
         "users.jsonl",
         &format!(
             "{{\"name\":\"bob\",\"email\":\"bob@example.com\",\"services\":[\"iqueue\"],\"roles\":[\"admin\"],\"password_hash\":\"{older}\"}}\n\n\
-             {{\"name\":\"eve\",\"services\":[\"iqueue\"],\"password\":\"plain\"}}\n\
-             {{\"name\":\"zoe\",\"password\":\"plain\",\"disabled\":true}}\n"
+             {{\"name\":\"eve\",\"services\":[\"iqueue\"],\"password\":\"plain but long enough\"}}\n\
+             {{\"name\":\"zoe\",\"password\":\"plain but long enough\",\"disabled\":true}}\n"
         ),
     );
     assert_eq!(desk.user(&["import", &file]).well(), "3 users imported\n");
@@ -267,8 +335,8 @@ fn a_good_file_is_imported_and_an_older_hash_is_rewritten_at_the_first_login() {
     assert_eq!(desk.sign_in("bob", "an older secret"), 303);
     eventually("the hash is rewritten", || desk.stored_hash("bob").starts_with("$argon2id$"));
     assert_eq!(desk.sign_in("bob", "an older secret"), 303, "and still is that password's");
-    assert_eq!(desk.sign_in("eve", "plain"), 303);
-    assert_eq!(desk.sign_in("zoe", "plain"), 401, "imported as disabled");
+    assert_eq!(desk.sign_in("eve", "plain but long enough"), 303);
+    assert_eq!(desk.sign_in("zoe", "plain but long enough"), 401, "imported as disabled");
 }
 
 #[test]
@@ -276,13 +344,15 @@ fn a_file_with_any_bad_line_is_imported_not_at_all_and_every_bad_line_is_named()
     let desk = desk();
     let file = desk.write(
         "users.jsonl",
-        "{\"name\":\"bob\",\"services\":[\"iqueue\"],\"password\":\"good\"}\n\
+        "{\"name\":\"bob\",\"services\":[\"iqueue\"],\"password\":\"good and long enough\"}\n\
          no json\n\
-         {\"name\":\"ada\",\"password\":\"taken\"}\n\
+         {\"name\":\"ada\",\"password\":\"it is taken already\"}\n\
          {\"name\":\"carl\",\"password\":\"x\",\"shoe_size\":44}\n\
          {\"name\":\"bob\",\"password\":\"twice\"}\n\
          {\"name\":\"dora\",\"password_hash\":\"hunter2hunter2\"}\n\
-         {\"name\":\"emil\"}\n",
+         {\"name\":\"emil\"}\n\
+         {\"name\":\"fritz\",\"password\":\"Password123!\"}\n\
+         {\"name\":\"gerda\",\"password\":\"pw\"}\n",
     );
     let told = desk.user(&["import", &file]).refused();
     let lines: Vec<&str> = told.lines().collect();
@@ -293,6 +363,8 @@ fn a_file_with_any_bad_line_is_imported_not_at_all_and_every_bad_line_is_named()
         (5, "on line 1 already"),
         (6, "no known format"),
         (7, "neither password_hash nor password"),
+        (8, "one of the first that a guesser tries"),
+        (9, "has 2 characters; write 12 or more"),
     ];
     assert_eq!(lines.len(), expected.len(), "{told}");
     for (line, (number, words)) in lines.iter().zip(expected) {
@@ -312,7 +384,7 @@ fn commands_that_only_look_do_not_begin_a_directory() {
         assert!(told.contains("other.db"), "{arguments:?}: {told}");
         assert!(!desk.edge.folder.path().join("other.db").exists(), "{arguments:?}");
     }
-    tell(&["user", "add", "bob", "--password-stdin", "-c", &elsewhere], "secret\n").well();
+    tell(&["user", "add", "bob", "--password-stdin", "-c", &elsewhere], FIT_LINE).well();
     let mode = {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(desk.edge.folder.path().join("other.db")).unwrap().permissions().mode()
@@ -320,7 +392,7 @@ fn commands_that_only_look_do_not_begin_a_directory() {
     assert_eq!(mode & 0o777, 0o600, "a directory of passwords is its owner's alone");
 
     let nowhere = desk.write("nowhere.yaml", &yaml.replace("users.db", "none/users.db"));
-    let told = tell(&["user", "add", "bob", "--password-stdin", "-c", &nowhere], "secret\n").refused();
+    let told = tell(&["user", "add", "bob", "--password-stdin", "-c", &nowhere], FIT_LINE).refused();
     assert!(told.contains("none/users.db") && told.contains("No such file"), "it says why: {told}");
     let foreign = desk.write("foreign.yaml", &yaml.replace("users.db", "edge.pem"));
     let told = tell(&["user", "list", "-c", &foreign], "").refused();
