@@ -83,6 +83,11 @@ pub trait UserDirectory: Send + Sync {
     /// Finds a user, disabled ones too, and the hash of the password.
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError>;
 
+    /// The number of the user's last change, as in [`UserState`]; `None` where there is no such user.
+    fn change_of(&self, name: &UserName) -> Result<Option<u64>, DirectoryError> {
+        Ok(self.find(name)?.map(|(user, _)| user.change))
+    }
+
     /// The kinds of hashes that users have, which every refusal of a login has to cost: see [`HashKind`]. Asked once,
     /// at start. Of a directory that does not say, a kind is known from the first login on that meets it.
     fn hash_kinds(&self) -> Result<BTreeSet<HashKind>, DirectoryError> {

@@ -11,7 +11,9 @@ use sentry_edge::clock::UnixTime;
 use sentry_edge::metrics::{Metrics, StoreMetrics};
 use sentry_edge::sessions::cluster::member::Member;
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
-use sentry_edge::sessions::{Count, CounterKey, Held, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone};
+use sentry_edge::sessions::{
+    Count, CounterKey, Held, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, Runtime};

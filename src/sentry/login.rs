@@ -1,9 +1,12 @@
 //! `/login`: the form, and what happens when it is sent.
 //!
-//! Failures are counted before the password is looked at, so that parallel guesses cannot slip past the limit.
+//! Failures are counted, and parallel guesses wait in turn: see `guess`.
 //! Unknown user, wrong password and disabled account get one message; which it was stands in the audit log.
 
 mod attempt;
+mod guess;
+
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 
@@ -11,17 +14,17 @@ use super::csrf::Forgery;
 use super::return_url::ReturnUrl;
 use super::state::StateHash;
 use super::{Event, Sentry};
+use crate::audit_log;
 use crate::auth::cookie::Lookup;
 use crate::auth::{Reason, Verdict};
-use crate::config::Rate;
-use crate::network::Network;
 use crate::pages::{self, Notice};
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sessions::{Count, CounterKey, StoreError};
-use crate::users::login::{Login as Authentication, Place, Refusal};
+use crate::sessions::StoreError;
+use crate::users::login::{Login as Authentication, Refusal};
 use crate::users::{Password, UserName};
 use attempt::{Attempt, Opened};
+use guess::Outcome;
 
 /// Bytes of a login form.
 pub const LARGEST_FORM: usize = 16 * 1024;
@@ -39,14 +42,6 @@ struct Form<'a> {
     username: &'a str,
     url: Option<&'a ReturnUrl>,
     state: Option<&'a StateHash>,
-}
-
-/// What an attempt was counted as, until it is known whether it was a failure.
-struct Reserved {
-    address: CounterKey,
-    of_address: Count,
-    account: CounterKey,
-    of_account: Count,
 }
 
 impl Sentry {
@@ -140,28 +135,45 @@ impl Sentry {
             self.audit_anonymous(head, Event::LoginRefused, Some(destination), Some("malformed"));
             return Err((StatusCode::UNAUTHORIZED, Notice::WrongCredentials));
         };
-        let (reserved, place) = self.reserve(head, &name, destination).await?;
-        match place.authenticate(name.clone(), password).await {
-            Authentication::Accepted(user) => {
-                self.release(&reserved, true).await;
-                self.open_session(head, &user, destination).await
-            }
-            Authentication::Refused(refusal) => {
+        let claim = self.claim(head, name);
+        match self.guess(&claim, password).await {
+            Outcome::Checked(Authentication::Accepted(user)) => self.open_session(head, &user, destination).await,
+            Outcome::Checked(Authentication::Refused(refusal)) => {
                 // A name that nobody has may be a password in the wrong field: it is not written down.
-                let known = (refusal != Refusal::UnknownUser).then_some(name.as_str());
+                let known = (refusal != Refusal::UnknownUser).then_some(claim.name.as_str());
                 Err(self.refuse(head, known, destination, label(refusal)))
             }
-            Authentication::Busy => {
-                self.release(&reserved, false).await;
-                Err(self.busy())
-            }
-            Authentication::Unavailable { cause } => {
-                self.release(&reserved, false).await;
+            Outcome::Checked(Authentication::Busy) => Err(self.busy()),
+            Outcome::Checked(Authentication::Unavailable { cause }) => {
                 self.count_login("unavailable");
                 log::error!("request {}: the user directory failed: {cause}", head.request_id);
                 Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
             }
+            Outcome::Limited { is_user, left } => {
+                let user = is_user.then_some(claim.name.as_str());
+                Err(self.limited(head, claim.limit(), user, destination, left))
+            }
+            Outcome::StoreAway(error) => Err(self.login_without_store(&error)),
         }
+    }
+
+    /// `left` is until the account's failures, or the device's, are forgotten. The user is named where there is one.
+    fn limited(
+        &self,
+        head: &Head<'_>,
+        limit: &'static str,
+        user: Option<&str>,
+        destination: &str,
+        left: Duration,
+    ) -> (StatusCode, Notice) {
+        self.count_login("limited");
+        self.metrics.limit_reached(limit);
+        let (event, client, request_id) = (Event::LoginRefused, head.client, head.request_id);
+        let (host, reason) = (Some(destination), Some(limit));
+        // No password was checked: whoever knows the name can bring this about as often as they like.
+        self.audit.write_anonymous(head.now, audit_log::Entry { event, client, request_id, user, host, reason });
+        let retry_after_s = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        (StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s: retry_after_s.max(1) })
     }
 
     fn busy(&self) -> (StatusCode, Notice) {
@@ -184,73 +196,6 @@ impl Sentry {
 
     pub(super) fn count_login(&self, result: &str) {
         self.metrics.sign_on.logins.with_label_values(&[result]).inc();
-    }
-
-    /// Counts this attempt as a failure before it is known to be one; a success takes it back.
-    ///
-    /// The address comes first: one that is over its limit takes no place before the workers from others. Then comes the
-    /// place, and only then the account: an attempt that finds all workers busy is no failure, and leaves no count
-    /// behind, of which there could be as many as there are names.
-    async fn reserve(
-        &self,
-        head: &Head<'_>,
-        name: &UserName,
-        destination: &str,
-    ) -> Result<(Reserved, Place), (StatusCode, Notice)> {
-        let limits = &self.settings.login;
-        let address = self.address_counter(head);
-        let of_address = self
-            .count_attempt(head, &address, limits.failures_per_address, destination, "failures_per_address")
-            .await?;
-        let account = account_counter(name);
-        let failure = match self.logins.place() {
-            None => self.busy(),
-            Some(place) => {
-                let limit = limits.failures_per_account;
-                match self.count_attempt(head, &account, limit, destination, "failures_per_account").await {
-                    Ok(of_account) => return Ok((Reserved { address, of_address, account, of_account }, place)),
-                    Err(refusal @ (StatusCode::TOO_MANY_REQUESTS, _)) => return Err(refusal),
-                    Err(failure) => failure,
-                }
-            }
-        };
-        // Nothing was tried, for want of a worker or of the store, so nothing counts.
-        self.store.take_back_failure(&address, &of_address).await.ok();
-        Err(failure)
-    }
-
-    async fn count_attempt(
-        &self,
-        head: &Head<'_>,
-        key: &CounterKey,
-        limit: Rate,
-        destination: &str,
-        label: &'static str,
-    ) -> Result<Count, (StatusCode, Notice)> {
-        let counted = self.store.add_failure(key, limit.per).await.map_err(|error| self.login_without_store(&error))?;
-        if counted.count <= limit.count {
-            return Ok(counted);
-        }
-        self.count_login("limited");
-        self.metrics.limit_reached(label);
-        self.audit_anonymous(head, Event::LoginRefused, Some(destination), Some(label));
-        let retry_after_s = limit.per.as_secs().max(1);
-        Err((StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s }))
-    }
-
-    /// Takes the reservation back. A failure to do so only leaves a count that ages away.
-    async fn release(&self, reserved: &Reserved, forget_account: bool) {
-        let Reserved { address, of_address, account, of_account } = reserved;
-        self.store.take_back_failure(address, of_address).await.ok();
-        if forget_account {
-            self.store.forget_failures(account).await.ok();
-        } else {
-            self.store.take_back_failure(account, of_account).await.ok();
-        }
-    }
-
-    fn address_counter(&self, head: &Head<'_>) -> CounterKey {
-        CounterKey::new("address", &Network::of(head.client).to_string())
     }
 
     fn form(&self, head: &Head<'_>, form: &Form<'_>) -> Reply {
@@ -300,10 +245,6 @@ fn label(refusal: Refusal) -> &'static str {
         Refusal::WrongPassword => "wrong_password",
         Refusal::Disabled => "disabled",
     }
-}
-
-fn account_counter(name: &UserName) -> CounterKey {
-    CounterKey::new("account", name.as_str())
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

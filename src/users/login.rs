@@ -1,12 +1,14 @@
-//! The login pool: a few threads beside the request workers that check passwords, and a short queue before them.
+//! The login pool: a few threads beside the request workers that check passwords, and a bounded line before them.
 //!
 //! So a flood of logins slows logins alone, and memory is bounded (19 MiB a thread). Counting failures and
-//! choosing replies is the login page's part (`sentry`), which calls [`Place::authenticate`].
+//! choosing replies is the login page's part (`sentry`), which waits for a [`Turn`] and calls [`Turn::authenticate`].
 //!
 //! Each worker is two threads. The first takes what time the processor has left over, so that no request waits for
 //! a login. Where nothing is left over it would get nowhere: then the second one, which gets a share in any case,
 //! does its work, and the login comes to its end.
 
+mod line;
+mod look_up;
 mod queue;
 mod rank;
 
@@ -19,22 +21,32 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::hash_kind::Kinds;
 use super::password::{self, HashError, Verified};
 use super::{DirectoryError, Password, StoredHash, User, UserDirectory, UserId, UserName};
+pub use line::Applicant;
+use line::Line;
+use look_up::LookUps;
 use queue::{Job, Queue};
 use rank::Rank;
 
-/// A place in the pool's queue. A login that has one is carried out, so a failure may be counted for it beforehand.
-pub struct Place {
-    place: queue::Place,
-    deadline: Duration,
+/// A turn in the line. A login that has one is carried out, so a failure may be counted for it beforehand; its account
+/// has no other one at the same time, from the same kind of device.
+pub struct Turn {
+    queue: Arc<Queue>,
+    look_ups: Arc<LookUps>,
+    deadline: Instant,
+    /// Last: the next login has its turn when all else of this one is gone.
+    _turn: line::Turn,
 }
 
 /// The pool. Dropping it ends the threads after their current job.
 pub struct LoginPool {
+    line: Arc<Line>,
     queue: Arc<Queue>,
+    look_ups: Arc<LookUps>,
     deadline: Duration,
 }
 
@@ -42,7 +54,7 @@ pub struct LoginPool {
 pub struct LoginLimits {
     /// Threads, at least one: so many passwords are checked at once.
     pub workers: usize,
-    /// Logins that may wait for a thread, at least one.
+    /// Logins that may wait for their turn, at least one.
     pub queue: usize,
     /// How long a login may take, waiting included.
     pub deadline: Duration,
@@ -58,7 +70,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 pub enum Login {
     Accepted(User),
     Refused(Refusal),
-    /// The queue is full, or the deadline passed.
+    /// The line is full, or the deadline passed.
     Busy,
     Unavailable {
         cause: LoginFault,
@@ -92,9 +104,12 @@ impl LoginPool {
 
     fn start_with(directory: &Arc<dyn UserDirectory>, limits: LoginLimits, patience: Duration) -> io::Result<Self> {
         let workers = limits.workers.max(1);
-        let queue = Arc::new(Queue::new(workers, limits.queue.max(1), patience));
+        let turns = turns(workers);
+        let queue = Arc::new(Queue::new(workers, turns, patience));
+        let line = Arc::new(Line::new(limits.queue.max(1), turns));
+        let look_ups = Arc::new(LookUps::start(Arc::clone(directory), turns)?);
         // Made first: if a thread cannot be started, dropping the pool ends those before it.
-        let pool = Self { queue, deadline: limits.deadline };
+        let pool = Self { line, queue, look_ups, deadline: limits.deadline };
         let kinds = Arc::new(Kinds::new(directory.hash_kinds().unwrap_or_else(|error| {
             log::warn!("the kinds of password hashes are not known yet, and are learned as they are met: {error}");
             Default::default()
@@ -113,25 +128,40 @@ impl LoginPool {
         Ok(pool)
     }
 
-    /// A place in the queue; `None` when it is full.
-    pub fn place(&self) -> Option<Place> {
-        Some(Place { place: self.queue.reserve()?, deadline: self.deadline })
+    /// Waits for a turn, and at least for `delay`. `None` where there is no room in the line, or the deadline passed.
+    pub async fn turn(&self, applicant: Applicant, delay: Duration) -> Option<Turn> {
+        let deadline = Instant::now() + self.deadline;
+        let turn = timeout_at(deadline, self.line.turn(applicant, delay)).await.ok()??;
+        let (queue, look_ups) = (Arc::clone(&self.queue), Arc::clone(&self.look_ups));
+        Some(Turn { queue, look_ups, deadline, _turn: turn })
     }
 
-    /// How many logins wait for a worker.
+    /// How many logins wait for their turn or for a worker.
     pub fn queued(&self) -> usize {
-        self.queue.waiting()
+        self.line.waiting() + self.queue.waiting()
     }
 }
 
-impl Place {
+/// As many logins as the workers and those that relieve them can be at, and one for the store's round trips.
+fn turns(workers: usize) -> usize {
+    2 * workers + 1
+}
+
+impl Turn {
+    /// The number of the last change of a user, by which their failures are counted; `None` where there is no such user.
+    pub async fn change_of(&self, name: &UserName) -> Result<Option<u64>, LoginFault> {
+        let late = |_| LoginFault::Directory(DirectoryError::new("no answer within the login's deadline"));
+        timeout_at(self.deadline, self.look_ups.change_of(name)).await.map_err(late)?
+    }
+
     /// Checks a password, on a worker. Dropping the future gives the login up: if it still waits, nothing is
     /// computed for it.
-    pub async fn authenticate(self, name: UserName, password: Password) -> Login {
+    pub async fn authenticate(&self, name: UserName, password: Password) -> Login {
+        let Some(place) = self.queue.reserve() else { return Login::Busy };
         let (answer, answered) = oneshot::channel();
-        self.place.take(Job::new(name, password, answer));
+        place.take(Job::new(name, password, answer));
         // A passed deadline drops `answered`, which tells the worker to skip the job.
-        match tokio::time::timeout(self.deadline, answered).await {
+        match timeout_at(self.deadline, answered).await {
             Ok(Ok(login)) => login,
             // A job is dropped unanswered only by a panic.
             Ok(Err(_)) => Login::Unavailable { cause: LoginFault::Panicked },

@@ -31,6 +31,8 @@ mod sessions;
 mod store;
 // Signing in with user name and password: what is told, counted and refused.
 mod login;
+// Who is kept out after failed logins, for how long, and who is not.
+mod lockout;
 
 // What an application hears of a request: identity and origin, by the edge alone.
 mod headers;

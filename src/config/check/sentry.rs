@@ -227,16 +227,16 @@ impl Check<'_> {
             bounded
         };
         let workers = bounded("workers", login.workers, 1, 64);
-        let queue = bounded("queue", login.queue, 64, 10_000);
+        let queue = bounded("queue", login.queue, 1024, 10_000);
         Login {
             failures_per_account: login.failures_per_account.unwrap_or(Rate { count: 5, per: seconds(900) }),
-            failures_per_address: login.failures_per_address.unwrap_or(Rate { count: 30, per: seconds(900) }),
+            failures_per_address: login.failures_per_address.unwrap_or(Rate { count: 300, per: seconds(900) }),
             title: login.title.unwrap_or_else(|| "Sign in".into()),
             text: login.text,
             logo: login.logo.map(|path| self.path(&path)),
             workers,
             queue,
-            deadline: time(login.deadline, seconds(10)),
+            deadline: time(login.deadline, seconds(30)),
         }
     }
 }

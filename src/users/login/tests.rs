@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::clock::UnixTime;
+use crate::network::Network;
 use crate::users::Changes;
 
 const OUTDATED: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
@@ -125,9 +126,13 @@ fn pool(directory: TestDirectory, workers: usize, queue: usize) -> (LoginPool, A
     (LoginPool::start_with(&shared, limits, FOREVER).unwrap(), directory)
 }
 
+/// As from a device of its own that is known to the account, so that it waits for the workers alone.
 async fn log_in(pool: &LoginPool, user: &str, typed: &str) -> Login {
-    match pool.place() {
-        Some(place) => place.authenticate(name(user), password(typed)).await,
+    static DEVICES: AtomicUsize = AtomicUsize::new(0);
+    let subject = format!("{user} {}", DEVICES.fetch_add(1, Ordering::Relaxed)).into();
+    let network = Network::of(std::net::IpAddr::from([192, 0, 2, 1]));
+    match pool.turn(Applicant { subject, known_device: true, network }, Duration::ZERO).await {
+        Some(turn) => turn.authenticate(name(user), password(typed)).await,
         None => Login::Busy,
     }
 }
@@ -217,13 +222,14 @@ async fn a_full_queue_answers_busy_at_once() {
     has_begun.recv().unwrap();
     assert_eq!(pool.queued(), 0);
 
-    let mut waiting = [(); 2].map(|()| Box::pin(log_in(&pool, "bob", RIGHT)));
+    // Two have their turn and wait for the worker, and two wait for their turn.
+    let mut waiting = [(); 4].map(|()| Box::pin(log_in(&pool, "bob", RIGHT)));
     for login in &mut waiting {
         assert!(poll_once(login.as_mut()).is_pending());
     }
-    assert_eq!(pool.queued(), 2);
+    assert_eq!(pool.queued(), 4);
     assert!(matches!(poll_once(pin!(log_in(&pool, "bob", RIGHT))), Poll::Ready(Login::Busy)));
-    assert_eq!((pool.queued(), directory.look_ups()), (2, 1));
+    assert_eq!((pool.queued(), directory.look_ups()), (4, 1));
 
     drop(opener);
     assert!(matches!(running.await, Login::Accepted(_)));
@@ -243,7 +249,6 @@ async fn nothing_is_computed_for_an_asker_who_has_gone() {
     for _ in 0..5 {
         assert!(poll_once(pin!(log_in(&pool, "bob", RIGHT))).is_pending(), "and dropped");
     }
-    assert_eq!(pool.queued(), 5);
     drop(running); // Its hash has begun: it is computed for nobody, and does no harm.
     drop(opener);
     assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
@@ -257,12 +262,17 @@ async fn who_has_gone_keeps_no_place_in_the_queue() {
     let mut running = pin!(log_in(&pool, "bob", RIGHT));
     assert!(poll_once(running.as_mut()).is_pending());
     has_begun.recv().unwrap();
-    assert!(poll_once(pin!(log_in(&pool, "eve", RIGHT))).is_pending(), "and dropped");
-    let mut waiting = pin!(log_in(&pool, "bob", RIGHT));
-    assert!(poll_once(waiting.as_mut()).is_pending());
-    assert_eq!(pool.queued(), 1);
+    for _ in 0..5 {
+        assert!(poll_once(pin!(log_in(&pool, "eve", RIGHT))).is_pending(), "and dropped");
+    }
+    let mut waiting = [(); 3].map(|()| Box::pin(log_in(&pool, "bob", RIGHT)));
+    for login in &mut waiting {
+        assert!(poll_once(login.as_mut()).is_pending());
+    }
     drop(opener);
-    assert!(matches!(waiting.await, Login::Accepted(_)));
+    for login in waiting {
+        assert!(matches!(login.await, Login::Accepted(_)));
+    }
 }
 
 #[tokio::test]
@@ -275,7 +285,6 @@ async fn a_login_whose_deadline_passes_in_the_queue_is_busy_and_computes_nothing
     drop(running);
     pool.deadline = Duration::ZERO;
     assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Busy));
-    assert_eq!(pool.queued(), 1);
     drop(opener);
     while pool.queued() > 0 {
         thread::yield_now();

@@ -87,6 +87,14 @@ impl SqliteDirectory {
         one_user(changed.map_err(failed("disabling or enabling a user"))?, name)
     }
 
+    /// Forgets failed logins: they are counted for the user as of the last change, and this is one.
+    pub fn unlock(&self, name: &UserName) -> Result<(), SqliteError> {
+        const UNLOCK: &str = "UPDATE users SET name = name, updated_at = :now WHERE name = :name";
+        let parameters = named_params! { ":now": self.now(), ":name": name.as_str() };
+        let changed = self.connection().execute(UNLOCK, parameters).map_err(failed("unlocking a user"))?;
+        one_user(changed, name)
+    }
+
     /// Ends every session that the user has begun until now.
     pub fn end_sessions(&self, name: &UserName) -> Result<(), SqliteError> {
         const END: &str = "UPDATE users SET ended_before = :millis, updated_at = :now WHERE name = :name";
