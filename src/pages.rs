@@ -73,7 +73,19 @@ pub enum Notice {
     TooLarge,
 }
 
-/// A refusal or a fault, in the words of whoever made it.
+/// Where a page leads on. Absent parts are left out; what is there has been shown by the request itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways<'a> {
+    /// Who is signed in.
+    pub user: Option<&'a str>,
+    /// The address to try again; empty is the page's own.
+    pub again: Option<&'a str>,
+    /// The list of the user's applications.
+    pub applications: Option<&'a str>,
+    pub sign_out: Option<&'a str>,
+}
+
+/// A refusal or a fault, in the words of its constructor.
 #[derive(Template)]
 #[template(ext = "html", source = r#"{% extends "src/pages/problem.html" %}"#)]
 pub struct Problem<'a> {
@@ -82,8 +94,7 @@ pub struct Problem<'a> {
     pub title: &'a str,
     pub text: &'a str,
     pub request_id: &'a str,
-    /// Address and label of the way on.
-    pub link: Option<(&'a str, &'a str)>,
+    pub ways: Ways<'a>,
 }
 
 /// After a logout.
@@ -128,9 +139,25 @@ pub struct Loop<'a> {
     pub branding: &'a Branding,
     /// The application's host.
     pub host: &'a str,
-    /// The address to try again.
-    pub retry: &'a str,
     pub request_id: &'a str,
+    pub ways: Ways<'a>,
+}
+
+/// Bytes of a logo that a page of a fault may have. Such a page is sent whole, and never from a cache, to many people at
+/// once when something is wrong.
+const LARGEST_LOGO_OF_A_PROBLEM: usize = 32 * 1024;
+
+impl Branding {
+    /// The logo, if it is small.
+    fn small_logo(&self) -> Option<&str> {
+        self.logo.as_deref().filter(|logo| logo.len() <= LARGEST_LOGO_OF_A_PROBLEM)
+    }
+}
+
+/// The beginning of a reference, to be read out over the telephone.
+fn short(request_id: &str) -> &str {
+    const CHARACTERS: usize = 8;
+    request_id.char_indices().nth(CHARACTERS).map_or(request_id, |(end, _)| &request_id[..end])
 }
 
 macro_rules! render {

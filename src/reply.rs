@@ -15,12 +15,27 @@ use crate::pages::{self, Branding};
 
 static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Who asked, as far as an error reply needs to know.
-#[derive(Clone, Copy)]
+/// The request, as far as an error reply needs to know it. Nothing is looked up for that: who is signed in is known
+/// where the request has shown it already.
 pub struct Asked<'a> {
     pub html: bool,
+    /// Whether the same request may be sent again as it is: a GET or a HEAD.
+    pub repeats: bool,
     pub request_id: &'a str,
     pub branding: &'a Branding,
+    /// The name of the user whose session was verified.
+    pub user: Option<&'a str>,
+    /// The address of the list of applications, where one may be named.
+    pub applications: Option<String>,
+    /// This host's sign-out, where somebody may be signed in.
+    pub sign_out: Option<&'static str>,
+}
+
+impl Asked<'_> {
+    /// For a request to a host that is not ours: no page says what else there is.
+    pub fn bare(self) -> Self {
+        Self { repeats: false, user: None, applications: None, sign_out: None, ..self }
+    }
 }
 
 /// A whole response.
@@ -100,18 +115,31 @@ impl Reply {
 
     /// An error, as a page for clients that read pages and as JSON for the others. `text` is for the public.
     pub fn problem(asked: &Asked<'_>, status: StatusCode, title: &str, text: &str) -> Self {
+        let unsaved = !asked.repeats && may_have_been_lost(status);
+        let text = if unsaved { format!("{text} What you sent may not have been saved.") } else { text.to_owned() };
         if !asked.html {
-            return Self::error(status, &code(status), text, asked.request_id);
+            return Self::error(status, &code(status), &text, asked.request_id);
         }
         let page = pages::Problem {
             branding: asked.branding,
             status: status.as_u16(),
             title,
-            text,
+            text: &text,
             request_id: asked.request_id,
-            link: None,
+            ways: pages::Ways {
+                user: asked.user,
+                again: (asked.repeats && may_pass(status)).then_some(""),
+                applications: asked.applications.as_deref(),
+                sign_out: asked.sign_out,
+            },
         };
         Self::page(status, page.render(), "")
+    }
+
+    /// For a fault that passes by itself: a page tries again after so many seconds, without a script. What was sent by
+    /// another method than GET is never sent again for the person who did.
+    pub fn refreshing(self, asked: &Asked<'_>, seconds: u64) -> Self {
+        if asked.html && asked.repeats { self.with(header::REFRESH, HeaderValue::from(seconds)) } else { self }
     }
 
     /// An error as JSON, for programs: `code` is for them to decide by, `message` a sentence for the public.
@@ -220,6 +248,17 @@ impl Reply {
         }
         session.write_response_body(Some(self.body), true).await
     }
+}
+
+/// Whether the same request may be answered differently a moment later, or once the user has other rights.
+fn may_pass(status: StatusCode) -> bool {
+    let lasts = status.is_client_error();
+    !lasts || matches!(status, StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST | StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// Whether an application may have had a part of the request, or would have had it.
+fn may_have_been_lost(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT
 }
 
 /// The code of an error that has no other: its status in words.

@@ -41,6 +41,11 @@ pub enum FetchSite {
     Absent,
 }
 
+/// Whether a request of this method may be sent again as it is, without a person who says so (RFC 9110 §9.2.1).
+pub fn is_repeatable(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
 impl<'a> Head<'a> {
     /// A field as text, the first of its name; `None` when absent. One with a byte that is no ASCII is not absent: it
     /// reads as `UNREADABLE`, which is none of the values that anything is decided by.
@@ -50,8 +55,7 @@ impl<'a> Head<'a> {
 
     /// Whether a person opened this as a page, so that a redirect or a form makes sense to whoever asked.
     pub fn is_navigation(&self) -> bool {
-        let reads = self.method == Method::GET || self.method == Method::HEAD;
-        reads && self.opens_a_page()
+        is_repeatable(self.method) && self.opens_a_page()
     }
 
     /// Whether this is a form that a person sent by POST.

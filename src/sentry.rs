@@ -30,7 +30,7 @@ use crate::host::{Host, HostPattern};
 use crate::metrics::Metrics;
 use crate::pages::{self, Branding};
 use crate::reply::{Asked, Reply};
-use crate::request::Head;
+use crate::request::{Head, is_repeatable};
 use crate::sessions::SessionStore;
 use crate::users::login::LoginPool;
 use return_url::{Parameter, Realm, ReturnUrl};
@@ -38,6 +38,12 @@ use return_url::{Parameter, Realm, ReturnUrl};
 pub use device::{Device, DeviceId};
 pub use login::LARGEST_FORM;
 pub use redeem::Redeemed;
+
+/// The path that signs out on a service host.
+pub const SERVICE_LOGOUT: &str = "/.sentry/logout";
+
+/// After so many seconds a page that waits for the session store tries again. Many people may wait.
+const STORE_REFRESH_SECONDS: u64 = 5;
 
 /// Everything that the sign-on routes need.
 pub struct Sentry {
@@ -113,7 +119,7 @@ impl SsoRoute {
 
     fn of_service_host(method: &Method, path: &str) -> Self {
         match path {
-            "/.sentry/logout" => Self::logout(method),
+            SERVICE_LOGOUT => Self::logout(method),
             "/.sentry/currentUser" if method == Method::GET || method == Method::HEAD => Self::CurrentUser,
             "/.sentry/currentUser" => Self::WrongMethod("GET, HEAD"),
             _ => Self::Unknown,
@@ -196,7 +202,7 @@ impl Sentry {
             SsoRoute::Jwks => Reply::json(StatusCode::OK, &self.guard.tokens().keys().jwks()),
             SsoRoute::WrongMethod(allow) => self.wrong_method(head, allow),
             SsoRoute::Unknown => {
-                self.problem(head, StatusCode::NOT_FOUND, "Page not found", "There is nothing at this address.")
+                self.problem(head, StatusCode::NOT_FOUND, "Page not found", "There is no page at this address.")
             }
         }
     }
@@ -258,8 +264,9 @@ impl Sentry {
 
     fn judge(&self, head: &Head<'_>, text: &str) -> Result<ReturnUrl, Box<Reply>> {
         self.realm.judge(text).map_err(|_| {
-            let text = "The address to return to is not one of ours. Open the application again from a bookmark.";
-            Box::new(self.problem(head, StatusCode::BAD_REQUEST, "Cannot go there", text))
+            let text = "The address to return to does not belong to one of our applications. Open the application again, \
+                        from your applications or from a bookmark.";
+            Box::new(self.problem(head, StatusCode::BAD_REQUEST, "Invalid return address", text))
         })
     }
 
@@ -274,8 +281,30 @@ impl Sentry {
         self.audit.write_anonymous(head.now, audit_log::Entry { event, client, request_id, user, host, reason });
     }
 
+    /// The request as an error reply sees it. Nobody is known to be signed in.
     pub fn asked<'a>(&'a self, head: &Head<'a>) -> Asked<'a> {
-        Asked { html: head.accepts_html(), request_id: head.request_id, branding: &self.branding }
+        Asked {
+            html: head.accepts_html(),
+            repeats: is_repeatable(head.method),
+            request_id: head.request_id,
+            branding: &self.branding,
+            user: None,
+            applications: Some(self.applications(head.port)),
+            sign_out: None,
+        }
+    }
+
+    /// The sign-on host's first page, which lists the user's applications. `port`: unless it is 443.
+    pub fn applications(&self, port: Option<u16>) -> String {
+        match port {
+            Some(port) => format!("https://{}:{port}/", self.host),
+            None => format!("https://{}/", self.host),
+        }
+    }
+
+    /// The path that signs out on the host of this request.
+    fn sign_out(&self, head: &Head<'_>) -> &'static str {
+        if self.is_sentry_host(head.host) { "/logout" } else { SERVICE_LOGOUT }
     }
 
     fn problem(&self, head: &Head<'_>, status: StatusCode, title: &str, text: &str) -> Reply {
@@ -284,19 +313,26 @@ impl Sentry {
 
     /// The store gave no answer: nobody is logged out for that, the browser keeps its cookie and tries again.
     pub fn store_away(&self, head: &Head<'_>) -> Reply {
-        let text = "Your sign-in cannot be checked at the moment. You are still signed in; please try again shortly.";
-        self.problem(head, StatusCode::SERVICE_UNAVAILABLE, "One moment, please", text).retry_after(1)
+        let text = "Your sign-in cannot be checked at the moment. You are still signed in. Please try again shortly.";
+        let asked = Asked { applications: None, sign_out: Some(self.sign_out(head)), ..self.asked(head) };
+        let reply = Reply::problem(&asked, StatusCode::SERVICE_UNAVAILABLE, "One moment, please", text);
+        reply.retry_after(1).refreshing(&asked, STORE_REFRESH_SECONDS)
     }
 
     fn internal(&self, head: &Head<'_>, cause: &dyn std::fmt::Display) -> Reply {
         log::error!("request {}: {cause}", head.request_id);
-        let text = "Something went wrong on our side. Please try again.";
+        let text = "An error occurred on our side. Please try again.";
         self.problem(head, StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong", text)
     }
 
     fn wrong_method(&self, head: &Head<'_>, allow: &'static str) -> Reply {
-        self.problem(head, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "This address takes other methods.")
-            .with(http::header::ALLOW, http::HeaderValue::from_static(allow))
+        self.problem(
+            head,
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Method not allowed",
+            "This address does not accept this kind of request.",
+        )
+        .with(http::header::ALLOW, http::HeaderValue::from_static(allow))
     }
 
     /// The sources that a form of ours may lead to, for its Content-Security-Policy.
@@ -305,9 +341,10 @@ impl Sentry {
         self.form_targets.iter().map(|pattern| format!(" https://{pattern}{port}")).collect()
     }
 
-    /// Known, but not admitted. Never a redirect: signing on again would not help.
-    pub fn forbidden(&self, head: &Head<'_>, _user: Option<&str>) -> Reply {
-        let text = "You are signed in, but your account has no access to this. Please ask your administrator.";
-        self.problem(head, StatusCode::FORBIDDEN, "No access", text)
+    /// Known, but not admitted. Never a redirect: signing on again as the same user would not help. `user` is who is known.
+    pub fn forbidden(&self, head: &Head<'_>, user: Option<&str>) -> Reply {
+        let text = "Your account has no access to this page. Ask your administrator, or sign in with another account.";
+        let asked = Asked { user, sign_out: Some(self.sign_out(head)), ..self.asked(head) };
+        Reply::problem(&asked, StatusCode::FORBIDDEN, "No access", text)
     }
 }

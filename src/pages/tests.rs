@@ -35,7 +35,8 @@ fn every_page(word: &str) -> Vec<String> {
     let text = || Some(word.to_owned());
     let branding = &Branding { title: word.to_owned(), logo: text(), text: text() };
     let services = [(word.to_owned(), word.to_owned())];
-    let (request_id, link) = (word, Some((word, word)));
+    let request_id = word;
+    let ways = Ways { user: Some(word), again: Some(word), applications: Some(word), sign_out: Some(word) };
     let form = Login {
         action: word,
         csrf: word,
@@ -49,11 +50,11 @@ fn every_page(word: &str) -> Vec<String> {
     };
     vec![
         form.render(),
-        Problem { branding, status: 403, title: word, text: word, request_id, link }.render(),
+        Problem { branding, status: 403, title: word, text: word, request_id, ways }.render(),
         SignedOut { branding, elsewhere: Some(word), sign_in: Some(word), request_id }.render(),
         ConfirmLogout { branding, action: word, request_id }.render(),
         Home { branding, user: word, services: &services, logout: word, request_id }.render(),
-        Loop { branding, host: word, retry: word, request_id }.render(),
+        Loop { branding, host: word, request_id, ways }.render(),
     ]
 }
 
@@ -207,9 +208,52 @@ fn who_has_no_application_is_told_whom_to_ask() {
 #[test]
 fn a_page_without_a_way_on_has_no_link() {
     let branding = &Branding::default();
-    let problem = Problem { branding, status: 404, title: "Not found", text: "", request_id: "r-1", link: None };
+    let ways = Ways::default();
+    let problem = Problem { branding, status: 404, title: "Not found", text: "", request_id: "r-1", ways };
     assert!(!problem.render().contains("<a "));
     assert!(!SignedOut { branding, elsewhere: None, sign_in: None, request_id: "r-1" }.render().contains("<a "));
+}
+
+#[test]
+fn a_problem_has_the_ways_on_that_are_known_and_no_others() {
+    let branding = &Branding::default();
+    let all = Ways { user: Some("ana"), again: Some(""), applications: Some("/list"), sign_out: Some("/out") };
+    let page = |ways| Problem { branding, status: 403, title: "T", text: "", request_id: "r-1", ways }.render();
+    let marks =
+        ["Signed in as <strong>ana</strong>", "href=\"\">Try again", "href=\"/list\">", "href=\"/out\">Sign out"];
+    for mark in marks {
+        assert!(page(all).contains(mark), "{mark}: {}", page(all));
+        assert!(!page(Ways::default()).contains(mark));
+    }
+    assert!(page(all).contains("<nav aria-label=") && !page(Ways::default()).contains("<nav"));
+    let sign_out_alone = page(Ways { sign_out: Some("/out"), ..Ways::default() });
+    assert!(sign_out_alone.contains("/out") && !sign_out_alone.contains("Your applications"));
+}
+
+#[test]
+fn a_reference_is_short_first_and_then_whole() {
+    let branding = &Branding::default();
+    for (request_id, short) in
+        [("5a6f1f08-1484-4a12-8a26-406c81729c0b", "5a6f1f08"), ("r-1", "r-1"), ("é12345678", "é1234567"), ("", "")]
+    {
+        let page = Problem { branding, status: 500, title: "T", text: "", request_id, ways: Ways::default() }.render();
+        let at = |text: String| page.find(&text).unwrap_or_else(|| panic!("{text}: {page}"));
+        assert!(at(format!("<strong>{short}</strong>")) < at(format!("<code>{request_id}</code>")));
+    }
+}
+
+#[test]
+fn a_problem_has_no_large_logo() {
+    for (bytes, expected) in [(32 * 1024, true), (32 * 1024 + 1, false)] {
+        let branding = &Branding { logo: Some("x".repeat(bytes)), ..Branding::default() };
+        let ways = Ways::default();
+        let problem = Problem { branding, status: 500, title: "T", text: "", request_id: "r", ways }.render();
+        let round = Loop { branding, host: "h", request_id: "r", ways }.render();
+        for page in [problem, round] {
+            assert_eq!(page.contains("<img"), expected, "{bytes}");
+        }
+        assert!(login(branding).render().contains("<img"));
+    }
 }
 
 /// WCAG 2.2: text 4.5 to 1 (success criterion 1.4.3), the edge of a field 3 to 1 (1.4.11).

@@ -61,8 +61,8 @@ impl Gateway {
 
 /// `421`: not for us. Says nothing of what is.
 pub fn misdirected(asking: &Asking<'_>, exchange: &Exchange) -> Decision {
-    let text = "Nothing is served under this name here.";
-    Reply::problem(&asking.asked(exchange), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
+    let text = "No application has this address here. Check the address, then try again.";
+    Reply::problem(&asking.asked(exchange).bare(), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
 }
 
 /// Plain HTTP is only ever sent to the same place over TLS.
@@ -78,6 +78,6 @@ fn elsewhere(asking: &Asking<'_>, exchange: &mut Exchange, why: Elsewhere) -> De
         Elsewhere::Certificate => "certificate",
         Elsewhere::Policy => "tls_policy",
     });
-    let text = "This address is served on a connection of its own. Try again.";
-    Reply::problem(&asking.asked(exchange), StatusCode::MISDIRECTED_REQUEST, "Another connection", text).into()
+    let text = "This address needs a connection of its own. Please try again.";
+    Reply::problem(&asking.asked(exchange), StatusCode::MISDIRECTED_REQUEST, "New connection needed", text).into()
 }

@@ -11,7 +11,11 @@ use pingora_proxy::Session;
 use super::client::{NOBODY, is_trusted};
 use super::connection::Connection;
 use super::exchange::Exchange;
+use super::introduction::authority;
+use crate::host::Authority;
 use crate::reply::Asked;
+use crate::request::is_repeatable;
+use crate::sentry::SERVICE_LOGOUT;
 
 #[derive(Clone, Copy)]
 pub struct Asking<'a> {
@@ -55,10 +59,25 @@ impl<'a> Asking<'a> {
         self.connection.and_then(|connection| connection.public_port)
     }
 
-    /// For a reply that tells of a problem.
+    /// For a reply that tells of a problem. Who is signed in is known once the request was let in.
     pub fn asked<'b>(&self, exchange: &'b Exchange) -> Asked<'b> {
         let accept = self.headers().get(header::ACCEPT);
-        let html = accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
-        Asked { html, request_id: &exchange.request_id, branding: &exchange.snapshot.branding }
+        let snapshot = &exchange.snapshot;
+        let user = exchange.user();
+        Asked {
+            html: accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html")),
+            repeats: is_repeatable(&self.head.method),
+            request_id: &exchange.request_id,
+            branding: &snapshot.branding,
+            user,
+            applications: user.map(|_| snapshot.sentry.applications(self.port())),
+            sign_out: user.map(|_| SERVICE_LOGOUT),
+        }
+    }
+
+    /// The port that clients connect to, unless it is 443.
+    fn port(&self) -> Option<u16> {
+        let named = || Authority::parse(authority(self.head).ok()?.0.to_str().ok()?).ok()?.port;
+        self.public_port().or_else(named).filter(|port| *port != 443)
     }
 }

@@ -173,12 +173,16 @@ impl Gateway {
             self.metrics.traffic.headers_dropped.disguised.inc();
         }
         let asked = asking.asked(exchange);
-        let reply = Reply::problem(
-            &asked,
-            malformed.status(),
-            "That request cannot be served",
-            "It is malformed, or larger than is allowed here.",
-        );
+        let (title, text) = match malformed {
+            Malformed::BodyTooLarge => ("Upload too large", "What you sent is larger than is accepted here."),
+            Malformed::HeaderTooLarge => (
+                "Request header too large",
+                "The address or the cookies of the request are larger than is allowed here.",
+            ),
+            Malformed::Method => ("Method not allowed", "This address does not accept this kind of request."),
+            _ => ("Bad request", "The request is malformed and cannot be processed."),
+        };
+        let reply = Reply::problem(&asked, malformed.status(), title, text);
         let reply = match malformed {
             Malformed::Method => {
                 let allow = header::HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");

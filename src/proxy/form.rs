@@ -43,8 +43,13 @@ impl Gateway {
             Ok(body) => body,
             Err(status) => {
                 self.metrics.limit_reached("form");
-                let text = "The form is larger than any of ours, or did not arrive in time.";
-                let reply = Reply::problem(&Asking::of(session).asked(exchange), status, "Form not taken", text);
+                let (title, text) = match status {
+                    StatusCode::REQUEST_TIMEOUT => {
+                        ("Request timed out", "The form did not arrive in time. Please try again.")
+                    }
+                    _ => ("Form too large", "The form is larger than is allowed."),
+                };
+                let reply = Reply::problem(&Asking::of(session).asked(exchange), status, title, text);
                 // Of a form that drips, no more is waited for.
                 let closes = status == StatusCode::REQUEST_TIMEOUT;
                 return Ok(Box::new(if closes { reply.closing() } else { reply }));

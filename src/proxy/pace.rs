@@ -33,7 +33,7 @@ impl Gateway {
         let wait = snapshot.rates.take(asker, limit?, self.clock.now()).err()?;
         exchange.reason = Some("requests_per_second");
         self.metrics.limit_reached("requests_per_second");
-        let text = "There were more requests from this address than are allowed. Try again in a moment.";
+        let text = "More requests came from this network address than are allowed. Please try again in a moment.";
         let reply = Reply::problem(&asking.asked(exchange), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
         Some(reply.retry_after(wait.as_secs().max(1)).into())
     }

@@ -10,6 +10,9 @@ use crate::upstream::is_mistrust;
 /// The kind of error of a stream that cannot be watched.
 pub const TOO_MANY_STREAMS: &str = "too_many_streams";
 
+/// After so many seconds a request that found no server is worth another try.
+const RETRY_SECONDS: u64 = 10;
+
 /// What a failure comes to. The label is for logs; the words are for the public and name no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rescue {
@@ -22,58 +25,62 @@ pub struct Rescue {
 const TOO_SLOW: Rescue = Rescue {
     status: StatusCode::GATEWAY_TIMEOUT,
     label: "upstream_timeout",
-    title: "The application is slow to answer",
-    text: "It did not answer in time. Please try again in a moment.",
+    title: "The application did not respond",
+    text: "It did not respond in time. Please try again in a moment.",
 };
 const UNREACHABLE: Rescue = Rescue {
     status: StatusCode::BAD_GATEWAY,
     label: "upstream_failed",
-    title: "The application cannot be reached",
-    text: "We are likely at work on it. Please try again in a moment.",
+    title: "Application unavailable",
+    text: "The application is temporarily unavailable. Please try again in a moment.",
 };
 const MISTRUSTED: Rescue = Rescue { label: "upstream_tls", ..UNREACHABLE };
 const NO_SERVER: Rescue = Rescue {
     status: StatusCode::SERVICE_UNAVAILABLE,
     label: "no_server",
-    title: "The application is not available",
-    text: "Please try again in a moment.",
+    title: "Application unavailable",
+    text: "The application is temporarily unavailable. Please try again in a moment.",
 };
 const TOO_LARGE: Rescue = Rescue {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     label: "body_too_large",
-    title: "That is too large",
-    text: "What you sent is larger than this application takes.",
+    title: "Upload too large",
+    text: "What you sent is larger than this application accepts.",
 };
 pub const CLIENT_SLOW: Rescue = Rescue {
     status: StatusCode::REQUEST_TIMEOUT,
     label: "client_timeout",
-    title: "That took too long",
-    text: "Your request did not arrive in time. Please try again.",
+    title: "Request timed out",
+    text: "Your request did not arrive in time. Check your connection, then try again.",
 };
 /// A request that turns out not to be one, its body for example.
 pub const MALFORMED: Rescue = Rescue {
     status: StatusCode::BAD_REQUEST,
     label: "malformed",
-    title: "That request cannot be served",
-    text: "It is malformed.",
+    title: "Bad request",
+    text: "The request is malformed and cannot be processed.",
 };
 const CROWDED: Rescue = Rescue {
     status: StatusCode::SERVICE_UNAVAILABLE,
     label: "too_many_streams",
-    title: "Too much is going on",
-    text: "Please try again in a moment.",
+    title: "The service is busy",
+    text: "More is going on than it can handle. Please try again in a moment.",
 };
 const OURS: Rescue = Rescue {
     status: StatusCode::INTERNAL_SERVER_ERROR,
     label: "internal",
     title: "Something went wrong",
-    text: "The fault is ours. Please try again.",
+    text: "An error occurred on our side. Please try again.",
 };
 
 impl Rescue {
     /// What follows on the connection is in doubt.
     pub fn reply(&self, asked: &Asked<'_>) -> Reply {
-        Reply::problem(asked, self.status, self.title, self.text).closing()
+        let reply = Reply::problem(asked, self.status, self.title, self.text).closing();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => reply.retry_after(RETRY_SECONDS).refreshing(asked, RETRY_SECONDS),
+            _ => reply,
+        }
     }
 }
 

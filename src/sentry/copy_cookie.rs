@@ -52,7 +52,10 @@ impl Sentry {
     async fn hand_off(&self, head: &Head<'_>, identity: &Identity, url: &ReturnUrl, state: StateHash) -> Reply {
         match self.goes_round(identity, url).await {
             Ok(false) => {}
-            Ok(true) => return self.broken_loop(head, &url.host, &url.plain(self.parameter())),
+            Ok(true) => {
+                let user = Some(identity.verified().claims().name.as_str());
+                return self.broken_loop(head, &url.host, &url.plain(self.parameter()), user);
+            }
             Err(_) => return self.store_away(head),
         }
         let verified = identity.verified();

@@ -71,12 +71,12 @@ impl Sentry {
     /// `POST /login`.
     pub(super) async fn login_post(&self, head: &Head<'_>, body: &[u8]) -> Reply {
         if !is_form(head.headers) {
-            let text = "The sign-in form is sent as application/x-www-form-urlencoded.";
-            return self.problem(head, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Not a form", text);
+            let text = "The sign-in form must be sent as application/x-www-form-urlencoded.";
+            return self.problem(head, StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported form", text);
         }
         let Some(attempt) = Attempt::parse(body) else {
-            let text = "The form has a field twice. Open the sign-in page again.";
-            return self.problem(head, StatusCode::BAD_REQUEST, "Not a form of ours", text);
+            let text = "The sign-in form contains a field twice. Open the sign-in page again.";
+            return self.problem(head, StatusCode::BAD_REQUEST, "Invalid sign-in form", text);
         };
         let url = match attempt.redirect_url.as_deref().map(|text| self.judge(head, text)).transpose() {
             Ok(url) => url,

@@ -10,7 +10,7 @@ use super::{Event, Sentry};
 use crate::auth::cookie::{self, Lookup};
 use crate::clock::UnixTime;
 use crate::pages;
-use crate::reply::Reply;
+use crate::reply::{Asked, Reply};
 use crate::request::{FetchSite, Head};
 
 /// Cookies of our name that a logout looks at; an honest browser sends one.
@@ -50,8 +50,9 @@ impl Sentry {
     /// gets a page with a button, such a POST is refused.
     pub(super) async fn logout(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
         if *head.method == Method::POST && !is_own_form(head) {
-            let text = "Sign out with the button on our own page.";
-            return self.problem(head, StatusCode::FORBIDDEN, "Not from here", text);
+            let text = "The request to sign out came from another site. Use the link below to sign out.";
+            let asked = Asked { sign_out: Some(self.sign_out(head)), ..self.asked(head) };
+            return Reply::problem(&asked, StatusCode::FORBIDDEN, "Sign-out not confirmed", text);
         }
         if *head.method == Method::GET && !self.is_wanted(head) {
             let page =

@@ -68,7 +68,7 @@ impl Sentry {
             },
         };
         let Some(state) = state.count_redirect(head.now) else {
-            return self.broken_loop(head, head.host, url);
+            return self.broken_loop(head, head.host, url, None);
         };
         let location = self.no_cookie_url(head, url, Some(state.hash().as_str()));
         let reply = if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
@@ -106,15 +106,22 @@ impl Sentry {
         }
     }
 
-    /// Says what is wrong instead of redirecting once more.
-    pub(super) fn broken_loop(&self, head: &Head<'_>, host: &Host, retry: &str) -> Reply {
+    /// Says what is wrong instead of redirecting once more. `user` is who is signed in at the sign-on host.
+    pub(super) fn broken_loop(&self, head: &Head<'_>, host: &Host, retry: &str, user: Option<&str>) -> Reply {
         self.audit_anonymous(head, Event::LoopBroken, Some(host.as_str()), None);
         self.metrics.limit_reached("redirects");
         if !head.accepts_html() && !head.is_navigation() {
             let message = "The sign-in keeps starting over: the session cookie does not come back.";
             return Reply::error(StatusCode::BAD_REQUEST, "redirect_loop", message, head.request_id);
         }
-        let page = pages::Loop { branding: &self.branding, host: host.as_str(), retry, request_id: head.request_id };
+        let applications = self.applications(head.port);
+        let ways = pages::Ways {
+            user,
+            again: Some(retry),
+            applications: Some(&applications),
+            sign_out: Some(self.sign_out(head)),
+        };
+        let page = pages::Loop { branding: &self.branding, host: host.as_str(), request_id: head.request_id, ways };
         Reply::page(StatusCode::BAD_REQUEST, page.render(), "")
     }
 

@@ -218,7 +218,7 @@ fn another_site_can_neither_sign_a_person_in_nor_out() {
     still_signed_in();
     browser.open(&evil("/post"));
     browser.click("button");
-    browser.shows("Not from here");
+    browser.shows("Sign-out not confirmed");
     still_signed_in();
     browser.open(&evil("/link"));
     browser.click("a");

@@ -64,6 +64,8 @@ mod return_urls;
 mod access;
 // The agents that one device sends within a session.
 mod devices;
+// The pages that people see when something is wrong.
+mod problem_pages;
 // What refusals say: to scripts as JSON, and to the audit log with the user's name.
 mod refusals;
 // Upstream connections that an application has authenticated, and whose they are.

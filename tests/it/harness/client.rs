@@ -20,7 +20,8 @@ use super::certificates::ca;
 use super::runtime;
 
 /// Header fields that a response through the edge may have; anything else is a leak.
-const ALLOWED: [&str; 28] = [
+const ALLOWED: [&str; 29] = [
+    "refresh",
     "access-control-allow-origin",
     "allow",
     "cache-control",
