@@ -13,6 +13,7 @@ mod reading;
 pub mod secret;
 mod server;
 mod services;
+mod suggest;
 mod tls;
 pub mod units;
 

@@ -240,8 +240,8 @@ impl fmt::Display for Notice {
             }
             Self::MissingFields => "Enter both your username and your password.",
             Self::SessionEnded => {
-                "Your session has ended, after some time without activity or because you signed out. \
-                 Sign in again to continue."
+                "Your session has ended: after some time without activity, because you signed out, or because an \
+                 administrator ended it. Sign in again to continue."
             }
             Self::FormTooOld => "This page was open for too long. It has been renewed; please sign in again.",
             Self::TooManyAttempts { retry_after_s } => {

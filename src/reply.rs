@@ -169,6 +169,15 @@ impl Reply {
         Self::new(StatusCode::OK, Some("application/octet-stream"), body)
     }
 
+    /// What is the same for everybody, and public: caches may keep it for so long.
+    pub fn cacheable(mut self, seconds: u64) -> Self {
+        self.fields.retain(|(name, _)| *name != header::CACHE_CONTROL);
+        match HeaderValue::try_from(format!("public, max-age={seconds}")) {
+            Ok(value) => self.with(header::CACHE_CONTROL, value),
+            Err(_) => self,
+        }
+    }
+
     /// Adds a field.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.fields.push((name, value));

@@ -45,6 +45,9 @@ pub const SERVICE_LOGOUT: &str = "/.sentry/logout";
 /// After so many seconds a page that waits for the session store tries again. Many people may wait.
 const STORE_REFRESH_SECONDS: u64 = 5;
 
+/// An application that meets a key that it does not know asks again; one that was taken out may be believed for so long.
+const JWKS_LIFETIME_SECONDS: u64 = 300;
+
 /// Everything that the sign-on routes need.
 pub struct Sentry {
     host: Host,
@@ -121,7 +124,8 @@ impl SsoRoute {
         match path {
             SERVICE_LOGOUT => Self::logout(method),
             "/.sentry/currentUser" if method == Method::GET || method == Method::HEAD => Self::CurrentUser,
-            "/.sentry/currentUser" => Self::WrongMethod("GET, HEAD"),
+            "/.sentry/jwks.json" if is_repeatable(method) => Self::Jwks,
+            "/.sentry/currentUser" | "/.sentry/jwks.json" => Self::WrongMethod("GET, HEAD"),
             _ => Self::Unknown,
         }
     }
@@ -199,7 +203,9 @@ impl Sentry {
             SsoRoute::LoginPost => self.login_post(head, body).await,
             SsoRoute::Logout => self.logout(head, service).await,
             SsoRoute::CurrentUser => self.current_user(head, service).await,
-            SsoRoute::Jwks => Reply::json(StatusCode::OK, &self.guard.tokens().keys().jwks()),
+            SsoRoute::Jwks => {
+                Reply::json(StatusCode::OK, &self.guard.tokens().keys().jwks()).cacheable(JWKS_LIFETIME_SECONDS)
+            }
             SsoRoute::WrongMethod(allow) => self.wrong_method(head, allow),
             SsoRoute::Unknown => {
                 self.problem(head, StatusCode::NOT_FOUND, "Page not found", "There is no page at this address.")

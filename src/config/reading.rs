@@ -9,6 +9,7 @@ use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
 
 use super::fault::Faults;
+use super::suggest;
 
 /// A part of the document that holds secrets, and everything that was wrong with it. Whatever was written there, no
 /// text of it is in a message: not a value, and not a key that is not known, as `{correct horse}` is a key without a
@@ -39,7 +40,8 @@ pub fn deserialize<T: DeserializeOwned + Default>(document: Value, faults: &mut 
     for mistake in mistakes {
         match mistake {
             Mistake::Unknown(UnknownKey(key)) => {
-                faults.add(key, "unknown key", "remove it, or see the README for the keys there are");
+                let guess = suggest::instead_of(&key).map(|guess| format!("{guess} Else ")).unwrap_or_default();
+                faults.add(key, "unknown key", format!("{guess}remove it, or see the README for the keys there are"));
             }
             mistake => mistake.report("", faults),
         }

@@ -264,6 +264,18 @@ fn a_refusal_for_want_of_a_role_or_a_service_names_the_user() {
 }
 
 #[test]
+fn a_token_of_another_service_names_the_user() {
+    let origin = origin("app");
+    for fast_path in BOTH {
+        let mut scene = refusal(fast_path, &origin);
+        let token = scene.ada.cookie("iqueue.test", TOKEN_COOKIE).unwrap().to_owned();
+        scene.ada.set_cookie("dextor.test", TOKEN_COOKIE, &token);
+        scene.ada.clone().open(&scene.edge.url("dextor", "/"));
+        scene.assert_named("another service's cookie", "wrong_audience", "dextor.test");
+    }
+}
+
+#[test]
 fn a_ticket_that_is_refused_names_the_user_whose_it_was() {
     let origin = origin("app");
     let scene = refusal(FastPath::On, &origin);

@@ -656,6 +656,14 @@ fn the_published_keys_verify_real_tokens_and_hold_no_secret() {
             services(&iqueue, &dextor).keys(&four_keys()).sentry(&format!("token: {{sign_with: {kid}}}")).start();
         let browser = edge.signed_in();
         let published = edge.client().get(&edge.url("sentry", "/.well-known/jwks.json"));
+        assert_eq!(published.header("cache-control"), Some("public, max-age=300"));
+        let at_service = edge.client().get(&edge.url("iqueue", "/.sentry/jwks.json"));
+        assert_eq!(
+            (at_service.status, at_service.json()),
+            (200, published.json()),
+            "as an application asks on its own host"
+        );
+        assert_eq!(edge.client().ask("POST", &edge.url("iqueue", "/.sentry/jwks.json")).send().status, 405);
         assert_eq!((published.status, published.header("content-type")), (200, Some("application/json")));
         let keys = published.json();
         let ids: Vec<&Value> = keys["keys"].as_array().unwrap().iter().map(|key| &key["kid"]).collect();

@@ -1,0 +1,78 @@
+//! What may have been meant by a key that is not known. Called by `reading`, for keys that hold no secret.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+/// What other edges call a thing, and the key that it has here.
+const ELSEWHERE: [(&str, &str); 17] = [
+    ("client_max_body_size", "server.limits.body_bytes"),
+    ("proxy_pass", "services.NAME.pool"),
+    ("proxy_read_timeout", "pools.NAME.timeouts.read"),
+    ("proxy_send_timeout", "pools.NAME.timeouts.write"),
+    ("proxy_connect_timeout", "pools.NAME.timeouts.connect"),
+    ("keepalive_timeout", "server.timeouts.keepalive"),
+    ("worker_processes", "server.threads"),
+    ("worker_connections", "server.limits.connections"),
+    ("upstream", "pools"),
+    ("upstreams", "pools"),
+    ("listen", "server.listeners"),
+    ("location", "services.NAME.routes"),
+    ("locations", "services.NAME.routes"),
+    ("ssl_certificate", "tls.certificates"),
+    ("ssl_protocols", "tls.min_version"),
+    ("set_real_ip_from", "server.trusted_proxies"),
+    ("limit_req", "services.NAME.requests_per_second"),
+];
+
+/// The names of all keys: the sample has each of them, in a line or in a comment.
+static NAMES: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+    let sample = include_str!("../../config/edge.yaml");
+    let is_name = |b: char| b.is_ascii_lowercase() || b == '_';
+    let words = sample.split(':').filter_map(|before| before.rsplit(|b| !is_name(b)).next());
+    words.filter(|word| word.len() > 2).collect()
+});
+
+/// What to write in the place of this key, as far as that can be guessed.
+pub fn instead_of(path: &str) -> Option<String> {
+    let key = path.rsplit(['.', ']']).next().unwrap_or(path);
+    if let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
+        return Some(format!("that is `{ours}` here"));
+    }
+    // A longer name may have more than one slip.
+    let most = (key.len() / 4).max(1);
+    let distance = |name: &str| strsim::damerau_levenshtein(key, name);
+    let nearest = NAMES.iter().filter(|name| **name != key).min_by_key(|name| distance(name))?;
+    (distance(nearest) <= most).then(|| format!("did you mean `{nearest}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_told_from_a_word_that_is_none_of_ours() {
+        for (path, expected) in [
+            ("servcies", Some("did you mean `services`?")),
+            ("server.drian", Some("did you mean `drain`?")),
+            ("services.iqueue.routes[0].acces", Some("did you mean `access`?")),
+            ("services.iqueue.idle-timeout", Some("did you mean `idle_timeout`?")),
+            ("pools.a.server", Some("did you mean `servers`?")),
+            ("tls.certificate", Some("did you mean `certificates`?")),
+            ("server.client_max_body_size", Some("that is `server.limits.body_bytes` here")),
+            ("upstreams", Some("that is `pools` here")),
+            ("tls.certificates[0].x", None),
+            ("services.iqueue.entirely_different", None),
+            ("", None),
+        ] {
+            assert_eq!(instead_of(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_others_call_a_thing_is_none_of_our_names_and_leads_to_one() {
+        for (theirs, ours) in ELSEWHERE {
+            assert!(!NAMES.contains(theirs), "{theirs}");
+            assert!(NAMES.contains(ours.rsplit('.').next().unwrap()), "{ours}");
+        }
+    }
+}
