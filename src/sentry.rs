@@ -36,7 +36,7 @@ use crate::users::login::LoginPool;
 use return_url::{Parameter, Realm, ReturnUrl};
 
 pub use device::{Device, DeviceId};
-pub use login::LARGEST_FORM;
+pub use login::{LARGEST_FORM, account_counter};
 pub use redeem::Redeemed;
 
 /// The path that signs out on a service host.

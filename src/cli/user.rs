@@ -1,5 +1,7 @@
 //! `user …`: the user directory, from the command line. A change holds from the user's next login on.
 
+mod failures;
+
 use std::cell::OnceCell;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use crate::users::import::{ImportFile, LineFault};
 use crate::users::password::policy::Policy;
 use crate::users::sqlite::{ImportError, SqliteDirectory};
 use crate::users::{self, Email, Grants, NewUser, Password, StoredHash, UserName, password};
+use failures::Failures;
 
 #[derive(Args)]
 pub struct User {
@@ -107,7 +110,7 @@ impl User {
         match self.command {
             Command::Add { name, grants, email, password } => desk.add(&name, grants, email.as_deref(), &password),
             Command::List { json } => desk.list(json),
-            Command::Show { name, json } => output::print(shown(&desk.directory.show(&parse(&name)?)?, json)),
+            Command::Show { name, json } => desk.show(&parse(&name)?, json),
             Command::SetPassword { name, password } => desk.set_password(&parse(&name)?, &password),
             Command::Disable { name } => desk.disable(&parse(&name)?),
             Command::Enable { name } => desk.enable(&parse(&name)?),
@@ -160,6 +163,20 @@ impl Desk {
         let mut written = users.iter().try_for_each(|user| writeln!(out, "{}", shown(user, json)));
         written = written.and_then(|()| out.flush());
         output::printed(written)
+    }
+
+    fn show(&self, name: &UserName, json: bool) -> Result<(), Failure> {
+        let user = self.directory.show(name)?;
+        let failures = Failures::of(&user, &self.config);
+        if !json {
+            let failures = failures.map(|failures| format!("\n  {:<9} {}", "failures", failures.in_words()));
+            return output::print(format_args!("{}{}", shown(&user, false), failures.unwrap_or_default()));
+        }
+        let mut value = as_json(&user);
+        if let Some(failures) = failures {
+            value["failed_logins"] = failures.as_json();
+        }
+        output::print(value)
     }
 
     fn set_password(&self, name: &UserName, password: &PasswordSource) -> Result<(), Failure> {

@@ -25,6 +25,7 @@ use crate::users::login::{Login as Authentication, Refusal};
 use crate::users::{Password, UserName};
 use attempt::{Attempt, Opened};
 use guess::Outcome;
+pub use guess::account_counter;
 
 /// Bytes of a login form.
 pub const LARGEST_FORM: usize = 16 * 1024;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use sentry_edge::users::{Password, UserName, password};
 
 use crate::harness::edge::{Builder, PASSWORD, TOKEN_COOKIE};
+use crate::harness::process::{sentry_edge_with_input, text};
 use crate::harness::{Client, Edge, Memcached, Origin, Response, edge, eventually, memcached, origin};
 
 struct Scene {
@@ -246,6 +247,30 @@ fn an_account_that_was_opened_has_its_guesses_anew_and_no_more() {
     for user in ["bob", "nobody"] {
         assert_eq!(stranger(edge, user, WRONG).status, 429, "{user}");
     }
+}
+
+/// `user show`, which asks the store that the edges share.
+#[test]
+fn an_administrator_sees_that_an_account_is_locked() {
+    let [own, shared] = &both_stores(|builder| builder);
+    let show = |edge: &Edge, more: &[&str]| {
+        let file = edge.folder.path().join("edge.yaml");
+        let arguments = [&["user", "show", "ada", "-c", file.to_str().unwrap()], more].concat();
+        let output = sentry_edge_with_input(&arguments, "");
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    assert!(show(&shared.edge, &[]).contains("failures  none"));
+    for scene in [own, shared] {
+        lock(&scene.edge, "ada");
+    }
+    assert!(show(&shared.edge, &[]).contains("5 of 5: locked for devices that are new to the account, for "));
+    let json: serde_json::Value = serde_json::from_str(&show(&shared.edge, &["--json"])).unwrap();
+    assert_eq!(json["failed_logins"]["locked"], true, "{json}");
+    assert!((1..=900).contains(&json["failed_logins"]["forgotten_in_s"].as_u64().unwrap()), "{json}");
+    assert!(!show(&own.edge, &[]).contains("failures"), "what the edge's own memory counts is not known");
+    shared.edge.directory().unlock(&name("ada")).unwrap();
+    assert!(show(&shared.edge, &[]).contains("failures  none"));
 }
 
 // What is said.

@@ -7,7 +7,6 @@
 //!
 //! The address of a login decides how long it waits, and never whether it is tried.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,18 +69,11 @@ impl Claim {
     /// The counter of this account's failures, of the device alone where it is known. `change` is the number of the
     /// user's last change, 0 for nobody and for a user who was never changed.
     pub fn counter(&self, change: u64) -> CounterKey {
-        let mut subject = self.name.as_str().to_owned();
-        if change > 0 {
-            write!(subject, "\0{change}").ok();
-        }
-        match &self.known_device {
-            None => CounterKey::new("account", &subject),
-            Some(device) => {
-                subject.push('\0');
-                URL_SAFE_NO_PAD.encode_string(device.as_bytes(), &mut subject);
-                CounterKey::new("device", &subject)
-            }
-        }
+        let Some(device) = &self.known_device else { return account_counter(&self.name, change) };
+        let mut subject = account(&self.name, change);
+        subject.push('\0');
+        URL_SAFE_NO_PAD.encode_string(device.as_bytes(), &mut subject);
+        CounterKey::new("device", &subject)
     }
 
     pub fn address_counter(&self) -> CounterKey {
@@ -91,6 +83,20 @@ impl Claim {
     /// The label of the limit that it can meet.
     pub fn limit(&self) -> &'static str {
         if self.known_device.is_some() { "failures_per_device" } else { "failures_per_account" }
+    }
+}
+
+/// The counter that all devices share which are new to the account.
+pub fn account_counter(name: &UserName, change: u64) -> CounterKey {
+    CounterKey::new("account", &account(name, change))
+}
+
+/// An account as it is since the user's last change.
+fn account(name: &UserName, change: u64) -> String {
+    match change {
+        0 => name.as_str().to_owned(),
+        // No name has a control character.
+        change => format!("{name}\0{change}"),
     }
 }
 
