@@ -57,24 +57,23 @@ fn lock(edge: &Edge, user: &str) {
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429], "{user}");
 }
 
-/// Sends all of these at once, each in a browser of its own; answers the statuses, by what was sent.
-fn at_once(edge: &Edge, logins: &[(String, &'static str)]) -> BTreeMap<(&'static str, u16), usize> {
+/// Sends all of these at once, each in a browser of its own and to the edges in turn; answers how many had which status,
+/// by what was sent.
+fn at_once(edges: &[&Edge], logins: &[(String, &'static str)]) -> BTreeMap<(&'static str, u16), usize> {
     // The forms first: what is tried is what happens to the logins.
-    let browsers: Vec<(Client, Response)> = logins
-        .iter()
-        .map(|_| {
-            let mut browser = edge.client();
-            let form = browser.open(&edge.url("sentry", "/login"));
-            (browser, form)
-        })
-        .collect();
+    let open = |edge: &&Edge| {
+        let mut browser = edge.client();
+        let form = browser.open(&edge.url("sentry", "/login"));
+        (browser, form)
+    };
+    let browsers: Vec<(Client, Response)> = edges.iter().cycle().take(logins.len()).map(open).collect();
     let mut counts = BTreeMap::new();
     std::thread::scope(|scope| {
         let sent: Vec<_> = browsers
             .into_iter()
             .zip(logins)
             .map(|((mut browser, form), (user, password))| {
-                scope.spawn(move || (*password, edge.send_login(&mut browser, &form, user, password).status))
+                scope.spawn(move || (*password, browser.fill_in(&form, user, password).status))
             })
             .collect();
         for login in sent {
@@ -112,7 +111,7 @@ fn a_crowd_behind_one_address_gets_in_while_wrong_passwords_come_from_the_same_a
         for (number, login) in right.enumerate() {
             logins.insert((number * 7) % (places + number), login);
         }
-        let counts = at_once(edge, &logins);
+        let counts = at_once(&[edge], &logins);
         assert_eq!(counts.get(&(PASSWORD, 303)), Some(&24), "{counts:?}");
         assert_eq!(counts.get(&(WRONG, 401)), Some(&14), "five guesses at ada's, nine at others: {counts:?}");
         assert_eq!(counts.get(&(WRONG, 429)), Some(&4), "{counts:?}");
@@ -123,9 +122,24 @@ fn a_crowd_behind_one_address_gets_in_while_wrong_passwords_come_from_the_same_a
 fn an_account_that_many_people_share_lets_all_of_them_in_at_once() {
     for scene in both_stores(|builder| builder.sentry("login: {failures_per_account: 2 per 15m, deadline: 5m}")) {
         let logins: Vec<(String, &'static str)> = (0..20).map(|_| ("ada".to_owned(), PASSWORD)).collect();
-        let counts = at_once(&scene.edge, &logins);
+        let counts = at_once(&[&scene.edge], &logins);
         assert_eq!(counts, BTreeMap::from([((PASSWORD, 303), 20)]));
         assert_eq!(stranger(&scene.edge, "ada", WRONG).status, 401, "and nothing of it counts");
+    }
+}
+
+/// Parallel guesses slip past no limit, neither at one edge nor at several.
+#[test]
+fn guesses_at_once_get_no_more_hashes_than_the_limit_however_many_edges_there_are() {
+    let [_, scene] = &both_stores(|builder| builder.sentry("login: {deadline: 5m}"));
+    let edges = [&scene.edge, &scene.edge.twin(), &scene.edge.twin()];
+    for user in ["ada", "nobody"] {
+        let guesses: Vec<(String, &'static str)> = (0..30).map(|_| (user.to_owned(), WRONG)).collect();
+        let counts = at_once(&edges, &guesses);
+        assert_eq!(counts, BTreeMap::from([((WRONG, 401), 5), ((WRONG, 429), 25)]), "{user}");
+    }
+    for edge in edges {
+        assert_eq!(stranger(edge, "ada", PASSWORD).status, 429);
     }
 }
 
