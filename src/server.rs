@@ -184,7 +184,8 @@ impl Edge {
         let proxy = Arc::new(self.proxy(options));
         let held = self.lasting.metrics.traffic.buffer_bytes.clone();
         let buffers = Buffers::new(held, limits.buffer_bytes, limits.buffer_bytes_per_address);
-        let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd: Arc::default(), buffers };
+        let (crowd, crowded_said) = (Arc::default(), Arc::default());
+        let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd, crowded_said, buffers };
         let service = |name: &'static str, public_port: Option<u16>| Service {
             name,
             public_port,

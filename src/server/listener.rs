@@ -5,8 +5,8 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::ServerApp;
@@ -28,6 +28,9 @@ use crate::network::Network;
 use crate::proxy::is_trusted;
 use crate::snapshot::{Ports, Snapshot};
 use crate::tls;
+
+/// How often the log says that an address has as many connections as it may.
+const CROWDED_SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// Connections that the kernel may hold for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -88,6 +91,8 @@ pub enum Guests {
 pub struct Clients {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub crowd: Arc<Crowd<Network>>,
+    /// When the log last said that an address has too many connections.
+    pub crowded_said: Arc<Mutex<Option<Instant>>>,
     /// What they make the edge hold.
     pub buffers: Arc<Buffers>,
 }
@@ -230,6 +235,21 @@ impl Drop for Open {
 /// The client has as many connections as one may have.
 struct Crowded;
 
+impl Clients {
+    /// Once a minute at most: an address that is full is refused again and again, and each refusal is counted.
+    fn say_crowded(&self, listener: &str, network: Network, most: usize) -> Crowded {
+        let mut said = self.crowded_said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|at| at.elapsed() >= CROWDED_SAID_AGAIN) {
+            *said = Some(Instant::now());
+            log::warn!(
+                "listener {listener}: connection refused reason=address client={network} open={most}; \
+                 server.limits.connections_per_address allows no more (further ones are counted)"
+            );
+        }
+        Crowded
+    }
+}
+
 impl Service {
     /// From what was accepted to a stream that can be served; `None` when it came to nothing, which was counted.
     async fn make(&self, mut socket: TcpStream, peer: Peer, tls: Option<Secured>, taking: &Taking) -> Option<Stream> {
@@ -252,12 +272,14 @@ impl Service {
         let address = caller.address.ip();
         let network = Network::of(address);
         match &self.guests {
-            Guests::Clients(Clients { snapshot, crowd, .. }) => {
+            Guests::Clients(clients @ Clients { snapshot, crowd, .. }) => {
                 let snapshot = snapshot.load();
                 if !caller.is_introduced && is_trusted(address, &snapshot.trusted_proxies) {
                     return Ok(None);
                 }
-                crowd.enter(network, snapshot.limits.connections_per_address).map(Some).ok_or(Crowded)
+                let most = snapshot.limits.connections_per_address;
+                let place = crowd.enter(network, most);
+                place.map(Some).ok_or_else(|| clients.say_crowded(self.name, network, most))
             }
             // Who asks for the state of things must not be kept from it by others on the same machine that drip.
             Guests::Operators(crowd) => {

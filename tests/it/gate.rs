@@ -302,6 +302,20 @@ fn one_address_takes_no_more_than_its_share() {
     eventually("a place is free again", || Connection::open(edge.address(), "iqueue.test").is_ok());
 }
 
+/// The 2,049th browser of a hospital behind one address: its people see a connection that breaks, so the log says why.
+#[test]
+fn an_address_with_too_many_connections_is_named_in_the_log_once_in_a_while() {
+    let iqueue = origin("iqueue");
+    let daemon = open_service(&iqueue).server("limits: {connections_per_address: 2}").run();
+    let _open: Vec<Connection> = (0..2).map(|_| Connection::open(daemon.address, "iqueue.test").unwrap()).collect();
+    for _ in 0..5 {
+        assert!(Connection::open(daemon.address, "iqueue.test").is_err());
+    }
+    let said = "connection refused reason=address client=127.0.0.1 open=2";
+    eventually("it is said", || daemon.process.stderr().contains(said));
+    assert_eq!(daemon.process.stderr().matches(said).count(), 1, "{}", daemon.process.stderr());
+}
+
 #[test]
 fn a_trusted_proxy_stands_for_many() {
     let iqueue = origin("iqueue");
