@@ -28,7 +28,7 @@ use http::{HeaderMap, header};
 use crate::clock::UnixTime;
 use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
-use crate::sessions::{Found, SessionKey, SessionRecord, SessionStore};
+use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, Stall, StoreError};
 use crate::users::watch::Watch;
 use cookie::Lookup;
 use fingerprint::Fingerprinter;
@@ -185,7 +185,7 @@ impl Guard {
         demand: &Demand<'_>,
         now: UnixTime,
     ) -> Standing {
-        let Sessions { store, checked, seen, .. } = &self.sessions;
+        let Sessions { store, checked, .. } = &self.sessions;
         if !checked {
             return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
         }
@@ -196,8 +196,49 @@ impl Guard {
                 self.forget(key);
                 Standing::Gone
             }
-            Err(error) => outage::standing(error, store.is_out(key), key, seen, demand, now),
+            Err(error) => match self.unheard(error, verified, demand, now) {
+                // Rare, and large.
+                Standing::Unknown(error) if error.is_silence() => {
+                    Box::pin(self.wait(error, verified, slide, demand, now)).await
+                }
+                standing => standing,
+            },
         }
+    }
+
+    /// How a session stands after the store has failed.
+    fn unheard(&self, error: StoreError, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
+        let Sessions { store, seen, .. } = &self.sessions;
+        let key = verified.session_key();
+        outage::standing(error, store.is_out(key), (key, verified.found().get()), seen, demand, now)
+    }
+
+    /// Asks again for as long as the store may only have stalled: a request that waits for half a second is better than
+    /// one that is refused. It ends with an answer, or when a policy speaks.
+    async fn wait(
+        &self,
+        mut error: StoreError,
+        verified: &Verified,
+        slide: Option<Duration>,
+        demand: &Demand<'_>,
+        now: UnixTime,
+    ) -> Standing {
+        let (store, key) = (&*self.sessions.store, verified.session_key());
+        let stall = Stall::new(store, key);
+        while stall.pause().await {
+            match store.find(key, slide).await {
+                Ok(Found::Lives(record)) => return Standing::Lives(record),
+                Ok(Found::Ended | Found::Missing) => {
+                    self.forget(key);
+                    return Standing::Gone;
+                }
+                Err(again) => match self.unheard(again, verified, demand, now) {
+                    Standing::Unknown(again) if again.is_silence() => error = again,
+                    standing => return standing,
+                },
+            }
+        }
+        Standing::Unknown(error)
     }
 
     /// Notes a request that was let in: for an outage, for the record's last access, and for this token's next request.
@@ -212,11 +253,20 @@ impl Guard {
         let Sessions { seen, recorder, .. } = &self.sessions;
         verified.bind(record.fingerprint);
         if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
-            seen.remember(verified.session_key(), record.fingerprint, now);
+            match verified.found().get() {
+                Some(found) => found.again(now),
+                None => drop(verified.found().set(seen.remember(verified.session_key(), record.fingerprint, now))),
+            }
         }
         if let Some(ttl) = slide {
             recorder.note(verified.session_key(), record, now, ttl);
         }
+    }
+
+    /// A login or a redemption has just found or made this session: an outage policy knows it from now on, before its
+    /// first request.
+    pub fn signed_on(&self, session: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
+        self.sessions.seen.signed_on(session, fingerprint, now);
     }
 
     /// Whether the directory has ended the session behind a token.

@@ -159,6 +159,7 @@ pub enum Sessions {
         /// How many of them each session lies on.
         copies: usize,
         timeout: Duration,
+        sign_on_timeout: Duration,
     },
     /// The token alone says who may pass.
     None,

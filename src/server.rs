@@ -32,6 +32,7 @@ mod workers;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -210,6 +211,8 @@ impl Edge {
             logins: Arc::clone(&self.lasting.logins),
             drain: Arc::clone(&self.drain),
             snapshot: Arc::clone(&self.snapshot),
+            clock: self.lasting.clock.clone(),
+            silent_since: AtomicU64::new(0),
             api,
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.

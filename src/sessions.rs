@@ -13,6 +13,7 @@ pub mod memcached;
 pub mod memory;
 pub mod observed;
 pub mod record;
+mod stall;
 #[cfg(test)]
 mod tests;
 pub mod tombstone;
@@ -27,6 +28,7 @@ pub use device::{DeviceRecord, Swap};
 pub use key::{CounterKey, DeviceKey, SessionId, SessionKey, TicketId, TicketKey};
 pub use listing::{Listed, Listing};
 pub use record::{Fingerprint, SessionRecord};
+pub use stall::{Stall, find_patiently};
 pub use tombstone::{Held, Tombstone};
 
 /// Where sessions, tickets and failure counters live.
@@ -79,6 +81,12 @@ pub trait SessionStore: Send + Sync {
         next: &DeviceRecord,
         ttl: Duration,
     ) -> Result<Swap, StoreError>;
+
+    /// After a failure: how much longer an answer about this session is worth waiting for. Zero once the store has been
+    /// silent for long.
+    fn patience(&self, _key: &SessionKey) -> Duration {
+        Duration::ZERO
+    }
 
     /// Stores a ticket for one redemption within `ttl`.
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError>;
@@ -148,6 +156,8 @@ pub enum StoreError {
     TimedOut,
     /// An answer that is not one: another program, or another version's data.
     Garbled { cause: String },
+    /// It answers, and does not do what is needed: it wants a password, or is too old.
+    Unfit { cause: String },
     /// The store refused to hold more.
     Full,
     /// It is there, and does the same for somebody else at the moment.
@@ -183,6 +193,7 @@ impl std::fmt::Display for StoreError {
             Self::Away { cause } => write!(f, "the session store is away: {cause}"),
             Self::TimedOut => f.write_str("the session store did not answer in time"),
             Self::Garbled { cause } => write!(f, "the session store answered with garbage: {cause}"),
+            Self::Unfit { cause } => write!(f, "the session store cannot be used: {cause}"),
             Self::Full => f.write_str("the session store is full"),
             Self::Busy => f.write_str("the session store lists its keys for somebody else; try again in a moment"),
         }

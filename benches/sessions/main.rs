@@ -41,7 +41,8 @@ fn main() {
 fn store(servers: &[&str], copies: usize, timeout: Duration) -> (Store, StoreMetrics) {
     let metrics = Metrics::new("bench").unwrap().sign_on.store;
     let servers: Vec<Server> = servers.iter().map(|name| Server { name: (*name).to_owned(), weight: 1 }).collect();
-    let connect = |server: &Server| MemcachedServer::new(&Settings { server: server.name.clone(), timeout }, &metrics);
+    let settings = |server: &Server| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
+    let connect = |server: &Server| MemcachedServer::new(&settings(server), &metrics);
     let store = Cluster::new(&servers, copies, Clock::default(), &metrics, connect).unwrap();
     (Arc::new(store), metrics)
 }

@@ -147,7 +147,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((kind, reply)) = data.split_first() else { return };
     let world = world();
     *world.reply.lock().unwrap() = reply.to_vec();
-    let settings = Settings { server: world.server.clone(), timeout: PATIENCE };
+    let settings = Settings { server: world.server.clone(), timeout: PATIENCE, sign_on_timeout: PATIENCE };
     world.runtime.block_on(async {
         let server = MemcachedServer::new(&settings, &world.metrics).unwrap();
         ask(*kind, reply, &server).await;

@@ -33,9 +33,22 @@ pub struct RecentlySeen {
     told_at: AtomicU64,
 }
 
-struct Seen {
+/// When a session was found alive for the last time. Each of its tokens has a hold of it, so that a request notes its
+/// look with one write.
+pub struct Seen {
     at_millis: AtomicU64,
     fingerprint: Fingerprint,
+}
+
+impl Seen {
+    fn at(&self) -> UnixTime {
+        UnixTime::from_millis(self.at_millis.load(Ordering::Relaxed))
+    }
+
+    /// Not for a pass that a policy granted: those do not prolong themselves.
+    pub fn again(&self, now: UnixTime) {
+        self.at_millis.store(now.millis(), Ordering::Relaxed);
+    }
 }
 
 impl Default for RecentlySeen {
@@ -48,10 +61,25 @@ impl Default for RecentlySeen {
 }
 
 impl RecentlySeen {
-    pub fn remember(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
+    pub fn remember(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) -> Arc<Seen> {
         match self.sessions.get(key) {
-            Some(seen) if seen.fingerprint == fingerprint => seen.at_millis.store(now.millis(), Ordering::Relaxed),
-            _ => self.sessions.insert(key.clone(), Arc::new(Seen { at_millis: now.millis().into(), fingerprint })),
+            Some(seen) if seen.fingerprint == fingerprint => {
+                seen.again(now);
+                seen
+            }
+            _ => {
+                let seen = Arc::new(Seen { at_millis: now.millis().into(), fingerprint });
+                self.sessions.insert(key.clone(), Arc::clone(&seen));
+                seen
+            }
+        }
+    }
+
+    /// The same after a sign-on, which knows the fingerprint of the browser, and not that in the record of the session.
+    pub fn signed_on(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
+        match self.sessions.get(key) {
+            Some(seen) => seen.again(now),
+            None => drop(self.remember(key, fingerprint, now)),
         }
     }
 
@@ -74,11 +102,18 @@ impl RecentlySeen {
         due && ours().is_ok()
     }
 
-    /// The fingerprint of a session that lived no longer ago than `within`.
-    fn recall(&self, key: &SessionKey, within: Duration, now: UnixTime) -> Option<Fingerprint> {
-        let seen = self.sessions.get(key)?;
-        let at = UnixTime::from_millis(seen.at_millis.load(Ordering::Relaxed));
-        (now.since(at) <= within).then_some(seen.fingerprint)
+    /// The fingerprint of a session that lived no longer ago than `within`. `known` is what its token has of it, which
+    /// stays good when there were too many sessions to remember; an end that is known here was looked for before.
+    fn recall(
+        &self,
+        key: &SessionKey,
+        known: Option<&Arc<Seen>>,
+        within: Duration,
+        now: UnixTime,
+    ) -> Option<Fingerprint> {
+        let remembered = self.sessions.get(key);
+        let seen = [known, remembered.as_ref()].into_iter().flatten().max_by_key(|seen| seen.at())?;
+        (now.since(seen.at()) <= within).then_some(seen.fingerprint)
     }
 }
 
@@ -89,7 +124,7 @@ impl RecentlySeen {
 pub(super) fn standing(
     error: StoreError,
     is_out: bool,
-    key: &SessionKey,
+    (key, known): (&SessionKey, Option<&Arc<Seen>>),
     seen: &RecentlySeen,
     demand: &Demand<'_>,
     now: UnixTime,
@@ -103,7 +138,7 @@ pub(super) fn standing(
     let (assurance, fingerprint) = match demand.on_outage {
         OutagePolicy::Deny => return Standing::Unknown(error),
         OutagePolicy::TokenOnly => (Assurance::OutageTokenOnly, None),
-        OutagePolicy::Recent { within } => match seen.recall(key, within, now) {
+        OutagePolicy::Recent { within } => match seen.recall(key, known, within, now) {
             Some(fingerprint) => (Assurance::OutageRecent, Some(fingerprint)),
             None => return Standing::Unknown(error),
         },
@@ -133,23 +168,24 @@ mod tests {
         let (seen, key) = (RecentlySeen::default(), SessionId::random().unwrap().key());
         let (print, within) = (Fingerprint::new([1; 16]), Duration::from_secs(60));
         let now = UnixTime::from_seconds(1000);
-        assert_eq!(seen.recall(&key, within, now), None);
-        seen.remember(&key, print, now);
-        assert_eq!(seen.recall(&key, within, now.plus(within)), Some(print));
-        assert_eq!(seen.recall(&key, within, now.plus(within + Duration::from_millis(1))), None);
-        seen.remember(&key, print, now.plus(within));
-        assert_eq!(seen.recall(&key, within, now.plus(within * 2)), Some(print));
+        let recall = |at| seen.recall(&key, None, within, at);
+        assert_eq!(recall(now), None);
+        let known = seen.remember(&key, print, now);
+        assert_eq!(recall(now.plus(within)), Some(print));
+        let late = now.plus(within + Duration::from_millis(1));
+        assert_eq!(recall(late), None);
+        known.again(now.plus(within));
+        assert_eq!(recall(now.plus(within * 2)), Some(print));
         seen.forget(&key);
-        assert_eq!(seen.recall(&key, within, now.plus(within)), None);
+        assert_eq!(recall(now.plus(within)), None);
+        assert_eq!(seen.recall(&key, Some(&known), within, now.plus(within)), Some(print), "one that had no more room");
     }
 
     #[test]
     fn a_policy_speaks_when_the_store_is_out_and_never_for_what_has_ended() {
         let (seen, now) = (RecentlySeen::default(), UnixTime::from_seconds(1000));
         let (living, ended) = (SessionId::random().unwrap().key(), SessionId::random().unwrap().key());
-        for key in [&living, &ended] {
-            seen.remember(key, Fingerprint::new([1; 16]), now);
-        }
+        let [_, known] = [&living, &ended].map(|key| Some(seen.remember(key, Fingerprint::new([1; 16]), now)));
         seen.forget(&ended);
         let within = Duration::from_secs(60);
         for (policy, speaks) in
@@ -163,10 +199,11 @@ mod tests {
                 (StoreError::Full, true),
             ] {
                 let passes = speaks && is_out && error == StoreError::TimedOut;
-                let stands = standing(error.clone(), is_out, &living, &seen, &demand, now);
+                let stands = standing(error.clone(), is_out, (&living, None), &seen, &demand, now);
                 assert_eq!(matches!(stands, Standing::Vouched { .. }), passes, "{policy:?} {error:?} {is_out}");
                 assert_eq!(matches!(stands, Standing::Unknown(_)), !passes, "{policy:?} {error:?} {is_out}");
-                assert!(matches!(standing(error, is_out, &ended, &seen, &demand, now), Standing::Gone));
+                let stands = standing(error, is_out, (&ended, known.as_ref()), &seen, &demand, now);
+                assert!(matches!(stands, Standing::Gone), "whatever its token remembers");
             }
         }
     }

@@ -204,7 +204,8 @@ impl Tokens {
         let told = Told::of(&claims);
         let (token, ends) = (token.into(), self.end_of(&claims));
         let (seen, bound) = (Seen::default(), OnceLock::new());
-        Ok(Verified { token, claims, session_id, session_key, told, seen, ends, bound })
+        let found = OnceLock::new();
+        Ok(Verified { token, claims, session_id, session_key, told, seen, ends, bound, found })
     }
 
     /// A token is minted anew for each service, and its login is older than that: the older of both counts.

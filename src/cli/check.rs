@@ -1,7 +1,6 @@
 //! `check`: everything that can be said of a configuration without serving it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -54,9 +53,11 @@ fn connect(config: &Config) -> Result<(), Failure> {
             }
         }
     }
-    if let Sessions::Memcached { servers, timeout, .. } = &config.sessions {
+    if let Sessions::Memcached { servers, timeout, sign_on_timeout, .. } = &config.sessions {
         for server in servers {
-            if let Err(error) = ping(&server.address, *timeout) {
+            let settings =
+                Settings { server: server.address.clone(), timeout: *timeout, sign_on_timeout: *sign_on_timeout };
+            if let Err(error) = ping(&settings) {
                 unreachable.push(format!("sessions.memcached: {}: {error}", server.address));
             }
         }
@@ -64,11 +65,10 @@ fn connect(config: &Config) -> Result<(), Failure> {
     if unreachable.is_empty() { Ok(()) } else { Err(Failure::Failed(unreachable.join("\n"))) }
 }
 
-fn ping(server: &str, timeout: Duration) -> Result<(), String> {
+fn ping(settings: &Settings) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let settings = Settings { server: server.to_owned(), timeout };
     let metrics = Metrics::new("check").map_err(|error| error.to_string())?;
-    let server = MemcachedServer::new(&settings, &metrics.sign_on.store).map_err(|error| error.to_string())?;
+    let server = MemcachedServer::new(settings, &metrics.sign_on.store).map_err(|error| error.to_string())?;
     runtime.block_on(server.ping()).map_err(|error| error.to_string())
 }

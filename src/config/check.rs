@@ -22,13 +22,18 @@ use super::{
     Config, Log, LogTarget, MOST_COPIES, MOST_FORMER, MOST_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users,
 };
 
+/// What counts as recent for the policy `recent`, unless it says otherwise.
+const RECENT: Duration = seconds(30);
+/// Store outages are short, mostly, and refusing everybody meanwhile is worse than a logout that is heard of this late.
+const DEFAULT_POLICY: OutagePolicy = OutagePolicy::Recent { within: RECENT };
+
 /// `directory` is where relative paths begin: the configuration file's own.
 pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let mut check = Check { directory, faults };
     let pools = check.pools(file.pools);
     let tls = check.tls(file.tls, &file.sentry, &file.services);
     let sentry = check.sentry(file.sentry);
-    let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, OutagePolicy::Deny);
+    let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, DEFAULT_POLICY);
     let record_interval = time(file.sessions.record_interval, seconds(30));
     let stream_interval = time(file.sessions.stream_interval, seconds(10));
     let services = check.services(file.services, &sentry, &pools, on_outage);
@@ -133,9 +138,18 @@ impl Check<'_> {
                     );
                 }
                 let timeout = time(sessions.memcached.timeout, Duration::from_millis(50));
-                Sessions::Memcached { servers, former, copies, timeout }
+                let sign_on_timeout = self.sign_on_timeout(sessions.memcached.sign_on_timeout, timeout);
+                Sessions::Memcached { servers, former, copies, timeout, sign_on_timeout }
             }
         }
+    }
+
+    fn sign_on_timeout(&mut self, written: Option<Time>, timeout: Duration) -> Duration {
+        if written.is_some_and(|time| time.0 < timeout) {
+            let write = format!("write {} or more", humantime::format_duration(timeout));
+            self.fault("sessions.memcached.sign_on_timeout", "shorter than the timeout of a look-up", write);
+        }
+        time(written, seconds(1))
     }
 
     fn former_servers(&mut self, written: &[Vec<file::MemcachedServer>]) -> Vec<Vec<MemcachedServer>> {
@@ -183,7 +197,7 @@ impl Check<'_> {
         match word {
             file::OutageWord::Deny => OutagePolicy::Deny,
             file::OutageWord::TokenOnly => OutagePolicy::TokenOnly,
-            file::OutageWord::Recent => OutagePolicy::Recent { within: time(within, seconds(60)) },
+            file::OutageWord::Recent => OutagePolicy::Recent { within: time(within, RECENT) },
         }
     }
 

@@ -235,6 +235,7 @@ pub struct Memcached {
     pub former: Vec<Vec<MemcachedServer>>,
     pub copies: Option<usize>,
     pub timeout: Option<Time>,
+    pub sign_on_timeout: Option<Time>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -9,7 +9,7 @@ use crate::auth::token::{CannotSign, Claims, Verified};
 use crate::config::Audience;
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sessions::{Found, Redemption, StoreError};
+use crate::sessions::{Found, Redemption, StoreError, find_patiently};
 
 /// What became of a ticket that a request brought.
 pub enum Redeemed {
@@ -105,10 +105,11 @@ impl Sentry {
         }
         let idle = slide(&verified);
         if !self.store.record_access(verified.session_key(), head.now, idle).await?
-            && !matches!(self.store.find(verified.session_key(), Some(idle)).await?, Found::Lives(_))
+            && !matches!(find_patiently(&*self.store, verified.session_key(), Some(idle)).await?, Found::Lives(_))
         {
             return refused(Refusal::SessionEnded);
         }
+        self.guard.signed_on(verified.session_key(), ticket.fingerprint, head.now);
         let token = self.service_token(head, &verified, service);
         let token = token.map_err(|error| Failure::Internal(error.to_string()))?;
         Ok((name(&verified), token))

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,11 +14,12 @@ use pingora_core::protocols::http::ServerSession;
 use serde_json::json;
 
 use super::api::{self, Api};
+use crate::clock::{Clock, UnixTime};
 use crate::config::OutagePolicy;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::proxy::Connection;
-use crate::sessions::SessionStore;
+use crate::sessions::{SessionStore, StoreError};
 use crate::snapshot::Snapshot;
 use crate::users::login::LoginPool;
 
@@ -42,6 +44,9 @@ pub struct Admin {
     pub logins: Arc<LoginPool>,
     pub drain: Arc<Drain>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub clock: Clock,
+    /// Milliseconds: when the store was first found silent; 0 while it is not.
+    pub silent_since: AtomicU64,
     /// `None` without a token.
     pub api: Option<Api>,
 }
@@ -102,8 +107,7 @@ impl Admin {
     async fn ready(&self) -> Response<Vec<u8>> {
         let draining = self.drain.has_begun();
         let store = self.store.ping().await;
-        let provided_for = self.snapshot.load().on_outage != OutagePolicy::Deny;
-        let ready = !draining && (store.is_ok() || provided_for);
+        let ready = !draining && self.can_decide(store.as_ref().err());
         let body = json!({
             "ready": ready,
             "draining": draining,
@@ -111,6 +115,23 @@ impl Admin {
         });
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         response(status, "application/json", format!("{body}\n").into_bytes())
+    }
+
+    /// A policy speaks for a store that is silent, and for no other: one that answers and cannot be used stays so. After
+    /// the time that `recent` reaches back nobody passes by it.
+    fn can_decide(&self, failure: Option<&StoreError>) -> bool {
+        if !failure.is_some_and(StoreError::is_silence) {
+            self.silent_since.store(0, Ordering::Relaxed);
+            return failure.is_none();
+        }
+        let now = self.clock.now();
+        let first = self.silent_since.compare_exchange(0, now.millis(), Ordering::Relaxed, Ordering::Relaxed);
+        let since = first.map_or_else(UnixTime::from_millis, |_| now);
+        match self.snapshot.load().on_outage {
+            OutagePolicy::Deny => false,
+            OutagePolicy::TokenOnly => true,
+            OutagePolicy::Recent { within } => now.since(since) <= within,
+        }
     }
 
     fn scrape(&self) -> Response<Vec<u8>> {

@@ -42,8 +42,8 @@ pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> R
             let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
             alone(Arc::new(Observed::new(WithoutSessions::new(memory), "none", metrics)))
         }
-        Sessions::Memcached { servers, copies, timeout, .. } => {
-            let connect = |server: &Server| connect(server, *timeout, metrics);
+        Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. } => {
+            let connect = |server: &Server| connect(server, [*timeout, *sign_on_timeout], metrics);
             let cluster = Cluster::new(&listed(servers), *copies, clock.clone(), metrics, connect)
                 .map_err(|error| StartError::Store(error.to_string()))?;
             let cluster = Arc::new(cluster);
@@ -56,19 +56,21 @@ impl Store {
     /// Takes up another list of servers. Whether sessions are kept on servers at all cannot change in place, nor
     /// can the timeout of those that stay.
     pub fn rearrange(&self, config: &Config, metrics: &Metrics) -> Result<(), BadServer> {
-        let (Some(cluster), Sessions::Memcached { servers, copies, timeout, .. }) = (&self.cluster, &config.sessions)
+        let (Some(cluster), Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. }) =
+            (&self.cluster, &config.sessions)
         else {
             return Ok(());
         };
         let metrics = &metrics.sign_on.store;
-        let connect = |server: &Server| connect(server, *timeout, metrics);
+        let connect = |server: &Server| connect(server, [*timeout, *sign_on_timeout], metrics);
         cluster.rearrange(&listed(servers), *copies, keep(config), connect)
     }
 
     /// Has former lists asked as well: those that this machine has had (`recorded`) and those that the configuration
     /// names.
     pub fn remember(&self, config: &Config, recorded: &[Former], metrics: &Metrics) -> Result<(), BadServer> {
-        let (Some(cluster), Sessions::Memcached { former, copies, timeout, .. }) = (&self.cluster, &config.sessions)
+        let (Some(cluster), Sessions::Memcached { former, copies, timeout, sign_on_timeout, .. }) =
+            (&self.cluster, &config.sessions)
         else {
             return Ok(());
         };
@@ -76,7 +78,7 @@ impl Store {
         let named =
             former.iter().map(|servers| Former { servers: listed(servers), copies: *copies, keep: keep(config) });
         let all: Vec<Former> = recorded.iter().cloned().chain(named).collect();
-        cluster.remember(&all, |server| connect(server, *timeout, metrics))
+        cluster.remember(&all, |server| connect(server, [*timeout, *sign_on_timeout], metrics))
     }
 }
 
@@ -90,8 +92,9 @@ pub fn listed(servers: &[Listed]) -> Vec<Server> {
     servers.iter().map(|server| Server { name: server.address.clone(), weight: server.weight }).collect()
 }
 
-fn connect(server: &Server, timeout: Duration, metrics: &StoreMetrics) -> Result<MemcachedServer, BadServer> {
-    MemcachedServer::new(&Settings { server: server.name.clone(), timeout }, metrics)
+fn connect(server: &Server, timeouts: [Duration; 2], metrics: &StoreMetrics) -> Result<MemcachedServer, BadServer> {
+    let [timeout, sign_on_timeout] = timeouts;
+    MemcachedServer::new(&Settings { server: server.name.clone(), timeout, sign_on_timeout }, metrics)
 }
 
 pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {

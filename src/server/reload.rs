@@ -26,7 +26,8 @@ impl Edge {
 
     fn try_reload(&mut self) -> Result<Vec<&'static str>, Faults> {
         let (config, mut faults) = config::read(&self.file)?;
-        let loaded = Loaded::read(&config, &self.lasting.clock, &self.tls.certificates(), &mut faults);
+        let loaded =
+            Loaded::read(&config, &self.lasting.clock, &self.tls.certificates(), &mut faults);
         // Taken up by a new process alone, but one with a fault would keep that from starting.
         Token::read(&config.server.admin, &mut faults);
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else { return Err(faults) };
@@ -53,9 +54,13 @@ impl Edge {
 /// Of the session store, what cannot change in place: everything but its list of servers.
 fn what_stays(sessions: &Sessions) -> Sessions {
     match sessions {
-        Sessions::Memcached { timeout, .. } => {
-            Sessions::Memcached { servers: Vec::new(), former: Vec::new(), copies: 1, timeout: *timeout }
-        }
+        Sessions::Memcached { timeout, sign_on_timeout, .. } => Sessions::Memcached {
+            servers: Vec::new(),
+            former: Vec::new(),
+            copies: 1,
+            timeout: *timeout,
+            sign_on_timeout: *sign_on_timeout,
+        },
         others => others.clone(),
     }
 }

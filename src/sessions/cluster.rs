@@ -186,6 +186,16 @@ impl<M: Member> SessionStore for Cluster<M> {
         self.swap_device_somewhere(key, seen, next, ttl).await
     }
 
+    fn patience(&self, key: &SessionKey) -> Duration {
+        let owners = self.owners(key.as_str());
+        let patience = |failing: bool| {
+            let asked = owners.iter().map(|owner| &owner.seat.member).filter(|member| member.is_failing() == failing);
+            asked.map(Member::patience).max()
+        };
+        // Where none fails, one did a moment ago.
+        patience(true).or_else(|| patience(false)).unwrap_or_default()
+    }
+
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
         let seat = Arc::clone(self.layout.load().first(key.as_str()));
         seat.watcher.watch(Operation::IssueTicket, seat.member.issue_ticket(key, value, ttl), always).await

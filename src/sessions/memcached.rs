@@ -42,12 +42,17 @@ use super::{
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
 
-/// How long an operation may take when nothing else is said.
+/// How long a look-up may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
+/// The same for everything else.
+pub const DEFAULT_SIGN_ON_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections for what is not a look-up. Over each goes one command at a time, so this bounds how many a round trip
 /// carries out.
 const COMMAND_LINKS: usize = 4;
+
+/// How long the key of a ping lives, should it not be deleted.
+const REHEARSAL: Duration = Duration::from_secs(10);
 
 /// What a redeemed ticket's value becomes.
 const USED: &[u8] = b"used";
@@ -58,8 +63,12 @@ const ISSUED: &[u8] = b"1 ";
 pub struct Settings {
     /// `host:port`, `[ipv6]:port` or `unix:///path`.
     pub server: String,
-    /// For an operation as a whole, from the call: queueing, connecting and all its round trips.
+    /// For a look-up as a whole, from the call: queueing, connecting and its round trip.
     pub timeout: Duration,
+    /// The same for everything else that is done for people, who would rather wait for a moment than sign in again: logins,
+    /// tickets, redemptions, logouts. A server that has been silent for longer is given the time of a look-up. It is also
+    /// how long a request waits for a session that could not be looked up and that no policy vouches for.
+    pub sign_on_timeout: Duration,
 }
 
 /// A server that cannot be used, found when the configuration is read.
@@ -80,6 +89,7 @@ pub struct MemcachedServer {
     /// A key has one of them, so that what is ordered for it is carried out in that order.
     commands: [Link<Command>; COMMAND_LINKS],
     timeout: Duration,
+    sign_on_timeout: Duration,
     rests: IntCounter,
 }
 
@@ -87,7 +97,7 @@ impl MemcachedServer {
     /// Connects to nothing yet: the first operation does.
     pub fn new(settings: &Settings, metrics: &StoreMetrics) -> Result<Self, BadServer> {
         let address = Address::parse(&settings.server)?;
-        let timeout = settings.timeout;
+        let Settings { timeout, sign_on_timeout, .. } = *settings;
         let rests = metrics.rests.with_label_values(&[&settings.server]);
         let breaker = || Breaker::new(timeout, rests.clone());
         Ok(Self {
@@ -95,12 +105,18 @@ impl MemcachedServer {
             commands: std::array::from_fn(|_| Link::new(address.clone(), breaker(), None)),
             address,
             timeout,
+            sign_on_timeout,
             rests,
         })
     }
 
+    /// For what is no look-up. A stall is waited out; an outage that has lasted for longer than that is not waited for
+    /// each time anew.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+        let of_commands = self.commands.iter().map(Link::stalled_for);
+        let stalled = of_commands.fold(self.look_ups.stalled_for(), Duration::max);
+        let time = if stalled >= self.sign_on_timeout { self.timeout } else { self.timeout.max(self.sign_on_timeout) };
+        Instant::now() + time
     }
 
     async fn execute(&self, command: Command, deadline: Instant) -> Result<Reply, StoreError> {
@@ -134,6 +150,14 @@ impl MemcachedServer {
         }
     }
 
+    async fn rehearse(&self, deadline: Instant) -> Result<(), StoreError> {
+        let key = CounterKey::new("ping", &uuid::Uuid::new_v4().to_string());
+        self.set(key.as_str(), b"0".to_vec(), REHEARSAL, Condition::Absent, deadline).await?;
+        self.increment(&key, REHEARSAL, deadline).await?;
+        self.get(key.as_str(), deadline).await?;
+        self.execute(Command::Delete { key: key.as_str().into() }, deadline).await.map(drop)
+    }
+
     /// Answers whether `condition` held.
     async fn set(
         &self,
@@ -153,7 +177,8 @@ impl Member for MemcachedServer {
 
     async fn look_up(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
         let look_up = LookUp { key: key.clone(), slide: slide.map(Into::into) };
-        self.look_ups.ask(look_up, self.deadline()).await?.map(|value| decode(&value)).transpose()
+        let deadline = Instant::now() + self.timeout;
+        self.look_ups.ask(look_up, deadline).await?.map(|value| decode(&value)).transpose()
     }
 
     async fn add(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError> {
@@ -258,12 +283,25 @@ impl Member for MemcachedServer {
         self.execute(Command::Delete { key: key.as_str().into() }, self.deadline()).await.map(drop)
     }
 
+    /// Does what operations do, on a key of its own: a server that is too old, or wants a password, tells its version
+    /// all the same. One that has no more room is there.
     async fn ping(&self) -> Result<(), StoreError> {
-        self.execute(Command::Version, self.deadline()).await.map(drop)
+        match self.rehearse(self.deadline()).await {
+            Err(StoreError::Full) => Ok(()),
+            Err(StoreError::Garbled { cause }) => {
+                let cause = format!("it answers with {cause}; memcached 1.6.10 or later is needed");
+                Err(StoreError::Unfit { cause })
+            }
+            done => done,
+        }
     }
 
     fn silent_for(&self) -> Duration {
         self.look_ups.silent_for()
+    }
+
+    fn patience(&self) -> Duration {
+        self.sign_on_timeout.saturating_sub(self.look_ups.stalled_for())
     }
 
     fn is_failing(&self) -> bool {

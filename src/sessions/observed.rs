@@ -181,7 +181,7 @@ impl Watch {
         match error {
             StoreError::Away { .. } => &self.away,
             StoreError::TimedOut => &self.timeout,
-            StoreError::Garbled { .. } => &self.garbled,
+            StoreError::Garbled { .. } | StoreError::Unfit { .. } => &self.garbled,
             StoreError::Full => &self.full,
             StoreError::Busy => &self.busy,
         }

@@ -83,6 +83,8 @@ mod responses;
 mod upstream_tls;
 // The session store away, frozen, restarted, emptied, full or lying.
 mod outage;
+mod stalls;
+mod unfit_store;
 // The hand-off's one-time ticket: redeemed once, in time, at its host, by its browser.
 mod tickets;
 // The token: forgeries of every kind, keys and their rotation, audiences, the cache of verified tokens.

@@ -45,7 +45,9 @@ fn scene_with(store: &str, timeout: &str) -> Scene {
     let edge = edge()
         .service_with("iqueue", &iqueue, "routes: [{path: /status, access: public}]")
         .user("bob", &["iqueue"], &[])
-        .sessions(&format!("{{store: memcached, memcached: {{servers: [\"{store}\"], timeout: {timeout}}}}}"))
+        .sessions(&format!(
+            "{{store: memcached, memcached: {{servers: [\"{store}\"], timeout: {timeout}}}, on_outage: deny}}"
+        ))
         .start();
     Scene { edge, iqueue }
 }
@@ -372,7 +374,8 @@ fn cluster(servers: &[String], copies: usize) -> Arc<dyn SessionStore> {
     let metrics = Metrics::new("test").unwrap().sign_on.store;
     let servers: Vec<Server> = servers.iter().map(|name| Server { name: name.clone(), weight: 1 }).collect();
     let timeout = Duration::from_secs(5);
-    let connect = |server: &Server| MemcachedServer::new(&Settings { server: server.name.clone(), timeout }, &metrics);
+    let settings = |server: &Server| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
+    let connect = |server: &Server| MemcachedServer::new(&settings(server), &metrics);
     Arc::new(Cluster::new(&servers, copies, Clock::default(), &metrics, connect).unwrap())
 }
 

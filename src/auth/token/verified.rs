@@ -1,9 +1,10 @@
 //! A token that verified, and what is remembered with it for its next requests.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::super::fingerprint::Seen;
+use super::super::outage;
 use super::super::told::Told;
 use super::Claims;
 use crate::clock::UnixTime;
@@ -21,6 +22,8 @@ pub struct Verified {
     pub(super) ends: u64,
     /// The fingerprint that the session was found with, once it was.
     pub(super) bound: OnceLock<Fingerprint>,
+    /// When the session was last found alive, once it was and where a policy asks for that.
+    pub(super) found: OnceLock<Arc<outage::Seen>>,
 }
 
 impl Verified {
@@ -61,6 +64,11 @@ impl Verified {
     /// Notes the fingerprint that the session has. It has one for as long as it lives.
     pub(in crate::auth) fn bind(&self, fingerprint: Fingerprint) {
         self.bound.get_or_init(|| fingerprint);
+    }
+
+    /// What is remembered of the session for an outage of the store.
+    pub(in crate::auth) fn found(&self) -> &OnceLock<Arc<outage::Seen>> {
+        &self.found
     }
 
     pub fn idle_timeout(&self) -> Duration {

@@ -76,9 +76,11 @@ impl Check<'_> {
         ] {
             self.warn_of_time(key, time, most, why);
         }
-        if let Sessions::Memcached { timeout, .. } = &config.sessions {
+        if let Sessions::Memcached { timeout, sign_on_timeout, .. } = &config.sessions {
             let why = "requests wait for as long when a server is away";
             self.warn_of_time("sessions.memcached.timeout", *timeout, seconds(5), why);
+            let why = "logins wait for as long, again and again, when a server is away";
+            self.warn_of_time("sessions.memcached.sign_on_timeout", *sign_on_timeout, seconds(10), why);
         }
         let services = config.services.iter().filter(|service| service.on_outage != config.on_outage);
         let services = services.map(|service| (format!("services.{}", service.name), service.on_outage));

@@ -82,6 +82,7 @@ impl Sentry {
             let ttl = record.session_time_out.min(self.settings.token.lifetime);
             match self.store.insert(&id.key(), &record, ttl).await {
                 Ok(()) => {
+                    self.guard.signed_on(&id.key(), record.fingerprint, head.now);
                     self.count_login("accepted");
                     self.audit(head, Event::Login, Some(user.name.as_str()), Some(destination), None);
                     return Ok(Opened { token, device: device.with_account(&user.name) });

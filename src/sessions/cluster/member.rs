@@ -96,6 +96,12 @@ pub trait Member: Send + Sync + 'static {
     /// How long the server has given no answer; zero while it does.
     fn silent_for(&self) -> Duration;
 
+    /// How much longer an answer is worth waiting for: a server that has only just fallen silent may be there again in a
+    /// moment, one that has been for long may not.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Whether the last look-up found no answer.
     fn is_failing(&self) -> bool;
 

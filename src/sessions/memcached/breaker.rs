@@ -2,7 +2,9 @@
 //! them one atomic load; the link's owner reports here how each exchange went.
 //!
 //! The first failure costs no rest: it is mostly one broken connection, and a new one will do. From the second
-//! in a row on, everybody is turned away for 10 ms, 20 ms, … 300 ms; after each rest one asker may try.
+//! in a row on, everybody is turned away for 10 ms, 20 ms, … 300 ms; after each rest one asker may try. The pauses do
+//! not grow during the first second: a server that only stalls is asked again soon, so that the breaker does not make a
+//! longer outage of a stall.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,6 +16,10 @@ use tokio::time::Instant;
 const FIRST_REST: Duration = Duration::from_millis(10);
 /// Short enough that service is back within a second of the server, with a failed trial between.
 const LONGEST_REST: Duration = Duration::from_millis(300);
+
+/// A server that has been silent for no longer than this may only have stalled: it is asked more often.
+const STALL: Duration = Duration::from_secs(1);
+const LONGEST_REST_OF_STALL: Duration = Duration::from_millis(20);
 
 /// Failures further apart than this are two outages, as far as anybody can tell: nobody asked in between.
 const LONGEST_GAP: Duration = Duration::from_secs(30);
@@ -31,6 +37,8 @@ pub struct Breaker {
     failing_since: AtomicU64,
     /// The same of the last of them.
     failed_at: AtomicU64,
+    /// The same of the first that was followed by others without a gap: what the present silence is measured from.
+    stalled_since: AtomicU64,
     /// How often everybody was turned away.
     rests: IntCounter,
 }
@@ -40,8 +48,9 @@ impl Breaker {
         // An epoch in the past, so that no moment that is asked about reads as 0.
         let now = Instant::now();
         let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        let (closed_until, failing_since, failed_at) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { epoch, trial, closed_until, failures: AtomicU32::new(0), failing_since, failed_at, rests }
+        let [closed_until, failing_since, failed_at, stalled_since] = std::array::from_fn(|_| AtomicU64::new(0));
+        let failures = AtomicU32::new(0);
+        Self { epoch, trial, closed_until, failures, failing_since, failed_at, stalled_since, rests }
     }
 
     /// Whether an asker may queue. After a rest the first who asks may, and the others when that trial has
@@ -81,8 +90,13 @@ impl Breaker {
         if failures == 1 || micros.saturating_sub(before) > LONGEST_GAP.as_micros() as u64 {
             self.failing_since.store(micros, Ordering::Relaxed);
         }
+        if failures == 1 || micros.saturating_sub(before) > STALL.as_micros() as u64 {
+            self.stalled_since.store(micros, Ordering::Relaxed);
+        }
         if let Some(rest) = rest_after(failures) {
             self.rests.inc();
+            let is_stall = self.stalled_for(now) < STALL;
+            let rest = if is_stall { rest.min(LONGEST_REST_OF_STALL) } else { rest };
             self.closed_until.store(self.micros(now + jittered(rest)), Ordering::Relaxed);
         }
     }
@@ -108,6 +122,17 @@ impl Breaker {
             0 => Duration::ZERO,
             since => Duration::from_micros(self.micros(now).saturating_sub(since)),
         }
+    }
+
+    /// For how long every exchange has failed, and was tried again and again; zero when the last one did not fail, or has
+    /// for a while been the last. Where nobody asked in between, two stalls are not one outage.
+    pub fn stalled_for(&self, now: Instant) -> Duration {
+        let now = self.micros(now);
+        let is_over = now.saturating_sub(self.failed_at.load(Ordering::Relaxed)) > STALL.as_micros() as u64;
+        if is_over || !self.is_failing() {
+            return Duration::ZERO;
+        }
+        Duration::from_micros(now.saturating_sub(self.stalled_since.load(Ordering::Relaxed)))
     }
 
     fn micros(&self, moment: Instant) -> u64 {
@@ -173,6 +198,25 @@ mod tests {
         assert_eq!(breaker.failing_for(much_later + TRIAL), TRIAL, "of the time between nothing is known");
         breaker.succeeded();
         assert_eq!(breaker.failing_for(much_later + TRIAL), Duration::ZERO);
+    }
+
+    #[test]
+    fn while_a_server_may_only_have_stalled_the_rests_stay_short() {
+        let (breaker, begun) = (breaker(), Instant::now());
+        let mut now = begun;
+        while now < begun + STALL {
+            breaker.failed(now);
+            assert!(breaker.admits(|| now + LONGEST_REST_OF_STALL), "after {:?}", now - begun);
+            assert_eq!(breaker.stalled_for(now), now - begun);
+            now += TRIAL;
+        }
+        breaker.failed(now);
+        assert!(!breaker.admits(|| now + LONGEST_REST / 2 - TRIAL), "this is an outage");
+        let later = now + STALL + TRIAL;
+        assert_eq!(breaker.stalled_for(later), Duration::ZERO, "nobody has asked for a while");
+        breaker.failed(later);
+        assert_eq!(breaker.stalled_for(later), Duration::ZERO, "this may be another stall");
+        assert_eq!(breaker.failing_for(later), later - begun, "and yet the server was not heard of since the first");
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! One connection to one server, kept by a link's owner task: made when it is needed, thrown away when
 //! anything went wrong, with a deadline on whatever is done over it. It does not queue; that is the link's.
+//!
+//! A firewall between the two may forget a connection that was idle, and then drops what is sent on it without a word.
+//! So a connection that was idle is probed within a part of the time that an exchange has, which leaves the rest for a
+//! new one, and one that was idle for long is not even probed. TCP keep-alive would tell later, and the socket is
+//! async-memcached's, which takes no options.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::Address;
 use super::breaker::Breaker;
@@ -17,6 +22,10 @@ use crate::sessions::StoreError;
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// The same, for what must not be done twice, and so cannot be tried again when the connection proves dead.
 const TRUSTED_IDLE_BEFORE_HARM: Duration = Duration::from_millis(20);
+/// After this long without use a connection is closed and another one made. Shorter than firewalls remember one.
+const LONGEST_IDLE: Duration = Duration::from_secs(30);
+/// For the probe of a connection, at most, also where an exchange has much time.
+const LONGEST_PROBE: Duration = Duration::from_millis(250);
 
 /// What it does to carry something out a second time, when it is not known whether the first came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +69,15 @@ impl Connection {
         }
         let attempt = async {
             if let Some(client) = self.proven(twice).await {
-                match work(client).await {
-                    Err(StoreError::Away { .. }) if twice == Twice::Harmless => {}
-                    outcome => return outcome,
+                if twice == Twice::Harmful {
+                    return work(client).await;
+                }
+                match timeout_at(self.until_renewal(deadline), work(client)).await {
+                    Ok(Err(StoreError::Away { .. })) | Err(_) => {}
+                    Ok(outcome) => return outcome,
                 }
             }
-            work(self.connect().await?).await
+            work(self.connect(deadline).await?).await
         };
         let outcome = timeout_at(deadline, attempt).await.unwrap_or(Err(StoreError::TimedOut));
         let now = Instant::now();
@@ -98,12 +110,25 @@ impl Connection {
         if self.last_use.elapsed() < trusted {
             return Some(client);
         }
-        let probed = wire::execute(client, &Command::Version).await;
+        if self.last_use.elapsed() > LONGEST_IDLE {
+            return None;
+        }
+        let probe = wire::execute(client, &Command::Version);
+        let probed = timeout((self.breaker.trial() / 4).min(LONGEST_PROBE), probe).await.ok()?;
         probed.ok().map(|(client, _)| client)
     }
 
-    async fn connect(&mut self) -> Result<Client, StoreError> {
+    /// How long an exchange waits on a connection that was used before, when it can be done again on a new one. A
+    /// look-up has no time for that; it is the cluster that asks again.
+    fn until_renewal(&self, deadline: Instant) -> Instant {
+        let (now, trial) = (Instant::now(), self.breaker.trial());
+        let left = deadline.saturating_duration_since(now);
+        if left > 4 * trial { now + left / 2 } else { deadline }
+    }
+
+    async fn connect(&mut self, deadline: Instant) -> Result<Client, StoreError> {
         self.made += 1;
-        wire::connect(&self.address, &mut self.names, self.breaker.trial(), self.made).await
+        let time = deadline.saturating_duration_since(Instant::now());
+        wire::connect(&self.address, &mut self.names, time, self.made).await
     }
 }

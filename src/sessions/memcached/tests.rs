@@ -33,7 +33,8 @@ fn store(server: &str, timeout: Duration) -> Arc<Store> {
 pub fn cluster(servers: &[&str], copies: usize, timeout: Duration) -> Arc<Store> {
     let metrics = Metrics::new("test").unwrap().sign_on.store;
     let servers: Vec<Server> = servers.iter().map(|name| Server { name: (*name).to_owned(), weight: 1 }).collect();
-    let connect = |server: &Server| MemcachedServer::new(&Settings { server: server.name.clone(), timeout }, &metrics);
+    let settings = |server: &Server| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
+    let connect = |server: &Server| MemcachedServer::new(&settings(server), &metrics);
     Arc::new(Cluster::new(&servers, copies, Clock::default(), &metrics, connect).unwrap())
 }
 

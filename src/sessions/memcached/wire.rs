@@ -266,8 +266,18 @@ fn failure(error: Error) -> StoreError {
         Error::Connect(_) | Error::Io(_) | Error::ConnectionClosed => away(error),
         // Its own trouble, or that of a proxy before it with the server behind.
         Error::Protocol(Status::Error(ErrorKind::Server(_))) => away(error),
+        Error::Protocol(Status::Error(ErrorKind::NonexistentCommand)) => {
+            unfit("it does not know the commands that are used; memcached 1.6.10 or later is needed")
+        }
+        Error::Protocol(Status::Error(ErrorKind::Client(text))) if text.contains("unauthenticated") => {
+            unfit("it wants a password (-Y), and has to be used without one")
+        }
         Error::Protocol(_) | Error::ParseError(_) => garbled(error),
     }
+}
+
+fn unfit(cause: &str) -> StoreError {
+    StoreError::Unfit { cause: cause.to_owned() }
 }
 
 fn other_key() -> StoreError {

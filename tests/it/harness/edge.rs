@@ -167,7 +167,9 @@ impl Builder {
 
     /// The same, with the time that an answer may take.
     pub fn memcached_within(self, address: &str, timeout: &str) -> Self {
-        self.sessions(&format!("{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: {timeout}}}}}"))
+        self.sessions(&format!(
+            "{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: {timeout}}}, on_outage: deny}}"
+        ))
     }
 
     /// Replaces the whole of `sessions`, in flow style.

@@ -180,7 +180,8 @@ async fn an_error_of_the_server_is_no_miss() {
     for (answer, wanted) in [
         ("SERVER_ERROR backend failure\r\n", "away"),
         ("SERVER_ERROR out of memory writing get response\r\n", "away"),
-        ("ERROR\r\n", "garbled"),
+        ("ERROR\r\n", "unfit"),
+        ("CLIENT_ERROR unauthenticated\r\n", "unfit"),
         ("CLIENT_ERROR bad command line format\r\n", "garbled"),
         ("HTTP/1.1 400 Bad Request\r\n\r\n", "garbled"),
         ("\x01\x02\x03\x04\r\n\r\n", "garbled"),
@@ -195,6 +196,7 @@ async fn an_error_of_the_server_is_no_miss() {
         let kind = match &found {
             Err(StoreError::Away { .. }) => "away",
             Err(StoreError::Garbled { .. }) => "garbled",
+            Err(StoreError::Unfit { .. }) => "unfit",
             _ => "something else",
         };
         assert_eq!(kind, wanted, "{answer:?}: {found:?}");
