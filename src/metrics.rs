@@ -15,7 +15,7 @@ pub use logs::LogMetrics;
 use maker::Maker;
 pub use operation::OperationMetrics;
 pub use sign_on::{SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
-pub use traffic::{ServiceMetrics, TrafficMetrics, UpstreamMetrics};
+pub use traffic::{NameMetrics, ServiceMetrics, TrafficMetrics, UpstreamMetrics};
 
 /// The metrics of one process.
 pub struct Metrics {

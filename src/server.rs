@@ -55,6 +55,7 @@ use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cuttable, Express, Gateway};
 use crate::snapshot::{Lasting, Loaded, Ports, Snapshot};
 use crate::tls::{self, Certificates};
+use crate::upstream::names::Names;
 use crate::users::clerk::Clerk;
 use api::{Api, Token};
 use history::History;
@@ -62,7 +63,7 @@ use listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
 use seats::{Patience, Seats};
 
 pub use check::check;
-pub use options::{FastPath, Options};
+pub use options::{FastPath, Lookup, Options};
 pub use outside::session_store;
 pub use start_error::StartError;
 
@@ -116,7 +117,8 @@ impl Edge {
     ) -> Result<Self, StartError> {
         let metrics = Metrics::with_logs(env!("CARGO_PKG_VERSION"), logs.metrics()).map_err(StartError::Metrics)?;
         let metrics = Arc::new(metrics);
-        let loaded = Loaded::read(&config, &clock, &Certificates::default(), &mut faults);
+        let names = Names::new(options.lookup.clone(), Some(metrics.traffic.names.clone()));
+        let loaded = Loaded::read(&config, &clock, &Certificates::default(), &names, &mut faults);
         let token = Token::read(&config.server.admin, &mut faults);
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else {
             return Err(StartError::Config(faults));
@@ -147,6 +149,7 @@ impl Edge {
             metrics,
             audit,
             private: Arc::default(),
+            names,
         };
         let ports = bound.ports();
         tls.certificates.publish(&lasting.metrics);
@@ -229,6 +232,7 @@ impl Edge {
             clock: self.lasting.clock.clone(),
         };
         runtime.spawn(renewal.watch());
+        runtime.spawn(self.lasting.names.clone().keep_up());
         runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::auth::streams::Streams;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::clock::Clock;
-use crate::config::{self, Config, Faults, Limits, OutagePolicy, Sessions, Timeouts};
+use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::rates::Rates;
@@ -29,6 +29,7 @@ use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
+use crate::upstream::names::{Name, Names};
 use crate::upstream::{self, Pool, PrivateServers, Secure};
 use crate::users::login::LoginPool;
 use crate::users::watch::Watch;
@@ -105,6 +106,7 @@ pub struct Lasting {
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
     pub private: Arc<PrivateServers>,
+    pub names: Names,
 }
 
 /// The files that a configuration names, read and found good.
@@ -121,13 +123,22 @@ pub struct Files {
     connections: Arc<Policies>,
     /// In the order of the configuration's pools.
     secure: Vec<Option<Secure>>,
+    /// Held until the pools hold those that they need.
+    _names: Vec<Arc<Name>>,
 }
 
 impl Loaded {
     /// Reads certificates, secrets, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
     /// `before` are the certificates that are served, if any are.
-    pub fn read(config: &Config, clock: &Clock, before: &Certificates, faults: &mut Faults) -> Option<Self> {
+    pub fn read(
+        config: &Config,
+        clock: &Clock,
+        before: &Certificates,
+        names: &Names,
+        faults: &mut Faults,
+    ) -> Option<Self> {
         auth::install_crypto();
+        let names = resolve(config, names, faults);
         let certificates = Certificates::load(&config.tls, clock.now(), before, faults);
         let policies = Arc::new(Policies::load(&config.tls, faults));
         let root = TicketRoot::load(&config.tls.tickets, faults);
@@ -154,8 +165,29 @@ impl Loaded {
         }
         let connections = Arc::clone(&policies);
         let tls = tls::Material { certificates, policies, root: root? };
-        Some(Self { tls, files: Files { keys: keys?, branding, connections, secure } })
+        Some(Self { tls, files: Files { keys: keys?, branding, connections, secure, _names: names } })
     }
+}
+
+/// Looks names of servers up, for a moment. One that leads nowhere is no fault: its application may be down, or only its
+/// DNS, and the others are to be served.
+fn resolve(config: &Config, names: &Names, faults: &mut Faults) -> Vec<Arc<Name>> {
+    let servers = config
+        .pools
+        .iter()
+        .flat_map(|pool| pool.servers.iter().enumerate().map(move |(at, server)| (pool, at, server)));
+    let named = servers.filter_map(|(pool, at, server)| match &server.location {
+        Location::Name { host, .. } => Some((pool, at, host.as_str())),
+        Location::Address(_) => None,
+    });
+    let named: Vec<_> = named.collect();
+    let wanted: Vec<_> = named.iter().map(|(pool, _, host)| (*host, pool.resolve_every)).collect();
+    let held = names.prepare(&wanted);
+    for ((pool, at, host), _) in named.iter().zip(&held).filter(|(_, name)| !name.has_address()) {
+        let what = format!("`{host}` leads to no address: its server is left out until it does");
+        faults.warn(format!("pools.{}.servers[{at}]", pool.name), what, "check the name, and the DNS of this machine");
+    }
+    held
 }
 
 /// Adds a fault for each host that no certificate covers.
@@ -233,7 +265,9 @@ impl Snapshot {
             .pools
             .iter()
             .zip(&files.secure)
-            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), &lasting.private, metrics)))
+            .map(|(pool, secure)| {
+                Arc::new(Pool::build(pool, secure.as_ref(), &lasting.private, &lasting.names, metrics))
+            })
             .collect();
         let places: HashMap<&str, usize> =
             config.pools.iter().enumerate().map(|(at, pool)| (pool.name.as_str(), at)).collect();

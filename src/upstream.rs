@@ -1,9 +1,12 @@
 //! Pools of upstream servers: which one gets the next request, and with what timeouts.
 //!
 //! Decides; Pingora connects. Servers take turns by weight, and a server that this request has already failed on
-//! is passed over. Called by `proxy`.
+//! is passed over (`choice`). A server with a name has all of its addresses (`names`). Called by `proxy`.
 
+mod choice;
 pub mod dial;
+pub mod names;
+mod place;
 mod private;
 mod secure;
 mod upgrade;
@@ -13,10 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::{Error, ErrorType};
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
 
-use crate::config::{self, PoolProtocol, PoolTimeouts};
+use crate::config::{self, Location, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
+pub use choice::{Attempt, Endpoint};
+use names::Names;
+use place::Place;
 use private::Privacy;
 pub use private::{Owner, PrivateServers};
 pub use secure::{Secure, check_system};
@@ -29,6 +36,8 @@ const STREAMS: usize = 100;
 /// What an application may send of one answer before its client has taken it, and so what a client that does not read
 /// makes us hold. Pingora would have 8 MiB, and as much for all of them together.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// The same over a reload, so that connections are found again.
+const KEYS: ahash::RandomState = ahash::RandomState::with_seeds(4, 3, 2, 1);
 
 /// A named set of servers for one application.
 pub struct Pool {
@@ -37,6 +46,8 @@ pub struct Pool {
     /// Indices into `servers`, each as often as its weight says, spread evenly.
     turns: Vec<usize>,
     next: AtomicUsize,
+    /// The same for what a request tries after its turn.
+    next_other: AtomicUsize,
     protocol: PoolProtocol,
     timeouts: PoolTimeouts,
     /// How many further servers may be tried when a connection fails.
@@ -45,9 +56,11 @@ pub struct Pool {
 
 pub struct Server {
     pub name: String,
+    place: Place,
+    /// Without its address, where it has a name.
     peer: HttpPeer,
-    /// Connections to servers of one key are alike, and as good for one request as for another.
-    pub key: u64,
+    /// Connections to servers of one key and at one address are alike, and as good for one request as for another.
+    key: u64,
     pub metrics: UpstreamMetrics,
     /// Whether its last handshake failed, so that this is told once and not with every request.
     mistrusted: AtomicBool,
@@ -56,15 +69,22 @@ pub struct Server {
 
 impl Pool {
     /// `secure` for a pool that is spoken to over TLS.
-    pub fn build(written: &config::Pool, secure: Option<&Secure>, private: &PrivateServers, metrics: &Metrics) -> Self {
-        let servers = written.servers.iter().map(|server| build_server(written, server, secure, private, metrics));
-        let servers: Vec<Server> = servers.collect();
+    pub fn build(
+        written: &config::Pool,
+        secure: Option<&Secure>,
+        private: &PrivateServers,
+        names: &Names,
+        metrics: &Metrics,
+    ) -> Self {
+        let build = |server| build_server(written, server, secure, private, names, metrics);
+        let servers: Vec<Server> = written.servers.iter().map(build).collect();
         let weights: Vec<usize> = written.servers.iter().map(|server| usize::from(server.weight)).collect();
         Self {
             name: written.name.clone(),
             servers,
             turns: spread(&weights),
             next: AtomicUsize::new(0),
+            next_other: AtomicUsize::new(0),
             protocol: written.protocol,
             timeouts: written.timeouts,
             retries: written.retries,
@@ -80,29 +100,32 @@ impl Pool {
             servers: Vec::new(),
             turns: Vec::new(),
             next: AtomicUsize::new(0),
+            next_other: AtomicUsize::new(0),
             protocol: PoolProtocol::Http1,
             timeouts,
             retries: 0,
         }
     }
 
-    /// The index of the server whose turn it is, passing over those in `tried`; any of them when all were tried.
-    /// `None` when the pool has no server. Requests of one `owner` go to one server.
-    pub fn select(&self, tried: &[usize], owner: Option<Owner>) -> Option<usize> {
-        if self.turns.is_empty() {
-            return None;
-        }
-        let first = match owner {
-            // Its connections lead to one server, as long as that can be reached.
-            Some(owner) => owner.key() as usize,
-            None => self.next.fetch_add(1, Ordering::Relaxed),
-        };
-        let turn = |offset: usize| self.turns[first.wrapping_add(offset) % self.turns.len()];
-        (0..self.turns.len()).map(turn).find(|server| !tried.contains(server)).or_else(|| Some(turn(0)))
-    }
-
     pub fn server(&self, index: usize) -> &Server {
         &self.servers[index]
+    }
+
+    /// Every address of every server.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let of = |(server, place): (usize, &Place)| {
+            place.addresses().into_iter().map(move |address| Endpoint { server, address }).collect::<Vec<_>>()
+        };
+        self.servers.iter().map(|server| &server.place).enumerate().flat_map(of).collect()
+    }
+
+    /// Connections to endpoints of one key are alike.
+    pub fn key(&self, endpoint: Endpoint) -> u64 {
+        let server = &self.servers[endpoint.server];
+        match server.place {
+            Place::Address(_) => server.key,
+            Place::Name { .. } => KEYS.hash_one((server.key, endpoint.address)),
+        }
     }
 
     /// For one write to a server.
@@ -126,8 +149,15 @@ impl Pool {
 
     /// What Pingora needs to reach a server; `read_timeout` overrides the pool's. For an `upgrade` it is a connection
     /// of another kind, never one that was used before; with an `owner` one that only this owner has used.
-    pub fn peer(&self, index: usize, read_timeout: Option<Duration>, upgrade: bool, owner: Option<Owner>) -> HttpPeer {
-        let mut peer = self.servers[index].peer.clone();
+    pub fn peer(
+        &self,
+        endpoint: Endpoint,
+        read_timeout: Option<Duration>,
+        upgrade: bool,
+        owner: Option<Owner>,
+    ) -> HttpPeer {
+        let mut peer = self.servers[endpoint.server].peer.clone();
+        peer._address = SocketAddr::Inet(endpoint.address);
         if let Some(owner) = owner {
             peer.group_key ^= owner.key() & !UPGRADES;
         }
@@ -182,13 +212,26 @@ fn build_server(
     written: &config::PoolServer,
     secure: Option<&Secure>,
     private: &PrivateServers,
+    names: &Names,
     metrics: &Metrics,
 ) -> Server {
+    let (address, place) = match &written.location {
+        Location::Address(address) => (*address, Place::Address(*address)),
+        Location::Name { host, port } => {
+            let name = names.follow(host, pool.resolve_every);
+            (([0, 0, 0, 0], *port).into(), Place::Name { name, port: *port, next: AtomicUsize::new(0) })
+        }
+    };
     // An empty SNI keeps all plaintext connections to a server in one group of Pingora's pool.
-    let mut peer = HttpPeer::new(written.address, false, String::new());
+    let mut peer = HttpPeer::new(address, false, String::new());
     if let Some(secure) = secure {
         peer.scheme = Scheme::HTTPS;
         peer = secure.secure(peer, written.name.rsplit_once(':').map_or("", |(host, _)| host));
+    }
+    if let Place::Name { name, .. } = &place {
+        // A server is known by its name for authenticating connections (`private`), so those to a name are apart from those
+        // to the same address that is named elsewhere.
+        peer.group_key ^= KEYS.hash_one(name.host()) & !UPGRADES;
     }
     peer.options.connection_timeout = Some(pool.timeouts.connect);
     peer.options.total_connection_timeout = Some(pool.timeouts.connect);
@@ -208,6 +251,7 @@ fn build_server(
     let key = peer.reuse_hash();
     Server {
         name: written.name.clone(),
+        place,
         key,
         peer,
         metrics: metrics.traffic.upstream(&pool.name, &written.name),
@@ -236,25 +280,78 @@ fn spread(weights: &[usize]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn pool(weights: &[u16]) -> Pool {
+    fn written(servers: Vec<config::PoolServer>) -> config::Pool {
         let second = Duration::from_secs(1);
-        let written = config::Pool {
+        config::Pool {
             name: "p".into(),
-            servers: weights
-                .iter()
-                .enumerate()
-                .map(|(n, weight)| config::PoolServer {
-                    name: format!("s{n}"),
-                    address: ([127, 0, 0, 1], 9000 + n as u16).into(),
-                    weight: *weight,
-                })
-                .collect(),
+            servers,
             protocol: PoolProtocol::Http1,
             tls: None,
             timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },
             retries: 2,
+            resolve_every: 10 * second,
+        }
+    }
+
+    fn build(written: &config::Pool, names: &Names) -> Pool {
+        Pool::build(written, None, &PrivateServers::default(), names, &Metrics::new("test").unwrap())
+    }
+
+    fn names(lookup: impl Fn(&str) -> Vec<&'static str> + Send + Sync + 'static) -> Names {
+        let lookup = move |host: &str| Ok(lookup(host).into_iter().map(|text| text.parse().unwrap()).collect());
+        Names::new(Some(Arc::new(lookup)), None)
+    }
+
+    fn pool(weights: &[u16]) -> Pool {
+        let server = |(n, weight): (usize, &u16)| config::PoolServer {
+            name: format!("s{n}"),
+            location: Location::Address(([127, 0, 0, 1], 9000 + n as u16).into()),
+            weight: *weight,
         };
-        Pool::build(&written, None, &PrivateServers::default(), &Metrics::new("test").unwrap())
+        build(&written(weights.iter().enumerate().map(server).collect()), &names(|_| Vec::new()))
+    }
+
+    /// A pool of names, and what they lead to.
+    fn named(hosts: &[&str], lookup: impl Fn(&str) -> Vec<&'static str> + Send + Sync + 'static) -> Pool {
+        let names = names(lookup);
+        let _held = names.prepare(&hosts.iter().map(|host| (*host, Duration::from_secs(10))).collect::<Vec<_>>());
+        let server = |host: &&str| config::PoolServer {
+            name: format!("{host}:80"),
+            location: Location::Name { host: (*host).into(), port: 80 },
+            weight: 1,
+        };
+        build(&written(hosts.iter().map(server).collect()), &names)
+    }
+
+    /// Where requests end up, and how many of their attempts failed before, while these servers do not answer.
+    fn serve(
+        pool: &Pool,
+        requests: usize,
+        timed_out: bool,
+        is_down: impl Fn(Endpoint) -> bool,
+    ) -> (Vec<Endpoint>, usize) {
+        let (mut served, mut failures) = (Vec::new(), 0);
+        for _ in 0..requests {
+            let mut tried: Vec<Attempt> = Vec::new();
+            loop {
+                let mut attempt = pool.select(&tried, None).unwrap();
+                if !is_down(attempt.endpoint) {
+                    served.push(attempt.endpoint);
+                    break;
+                }
+                attempt.timed_out = timed_out;
+                tried.push(attempt);
+                failures += 1;
+                if !pool.may_retry(&tried) {
+                    break;
+                }
+            }
+        }
+        (served, failures)
+    }
+
+    fn server_of(attempt: Option<Attempt>) -> usize {
+        attempt.unwrap().endpoint.server
     }
 
     #[test]
@@ -262,35 +359,128 @@ mod tests {
         assert_eq!(spread(&[3, 1]), [0, 0, 1, 0]);
         assert_eq!(spread(&[1, 1, 1]), [0, 1, 2]);
         let pool = pool(&[1, 1]);
-        let picked: Vec<_> = (0..4).filter_map(|_| pool.select(&[], None)).collect();
+        let picked: Vec<_> = (0..4).map(|_| server_of(pool.select(&[], None))).collect();
         assert_eq!(picked, [0, 1, 0, 1]);
     }
 
     #[test]
-    fn a_server_that_failed_this_request_is_passed_over() {
-        let pool = pool(&[5, 1]);
-        assert!((0..12).all(|_| pool.select(&[0], None) == Some(1)));
-        assert!(pool.select(&[0, 1], None).is_some(), "when all were tried, one is tried again");
-        assert_eq!(Pool::empty("none").select(&[], None), None);
+    fn a_server_that_is_down_costs_its_share_of_the_requests_and_no_more() {
+        for timed_out in [false, true] {
+            for (weights, share) in
+                [(&[1, 1][..], 2), (&[1, 1, 1], 3), (&[1, 1, 1, 1], 4), (&[2, 1, 3], 3), (&[1, 1, 1, 1, 1], 5)]
+            {
+                let pool = pool(weights);
+                let requests = 120;
+                let (served, failures) = serve(&pool, requests, timed_out, |endpoint| endpoint.server == 0);
+                assert_eq!((served.len(), failures), (requests, requests / share), "{weights:?}");
+                let others: usize = weights[1..].iter().map(|weight| usize::from(*weight)).sum();
+                for (server, weight) in weights.iter().enumerate().skip(1) {
+                    let count = served.iter().filter(|endpoint| endpoint.server == server).count();
+                    assert_eq!(
+                        count,
+                        requests * usize::from(*weight) / others,
+                        "{weights:?}: by weight, server {server}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn retries_count_servers_and_when_all_were_tried_one_is_tried_again() {
+        let four = pool(&[1, 1, 1, 1]);
+        assert_eq!(serve(&four, 10, false, |_| true), (Vec::new(), 30), "one and two more");
+        let one = pool(&[1]);
+        assert_eq!(serve(&one, 1, false, |_| true).1, 3);
+        assert!(Pool::empty("none").select(&[], None).is_none());
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_used_and_tried() {
+        let lookup = |host: &str| match host {
+            "two" => vec!["10.0.0.1:0", "[::1]:0"],
+            "eight" => vec![
+                "10.0.1.1:0",
+                "10.0.1.2:0",
+                "10.0.1.3:0",
+                "10.0.1.4:0",
+                "10.0.1.5:0",
+                "10.0.1.6:0",
+                "10.0.1.7:0",
+                "10.0.1.8:0",
+            ],
+            _ => Vec::new(),
+        };
+        let pool = named(&["two"], lookup);
+        let (served, failures) = serve(&pool, 10, false, |_| false);
+        assert_eq!(served.iter().filter(|endpoint| endpoint.address == "[::1]:80".parse().unwrap()).count(), 5);
+        assert_eq!(failures, 0);
+        for (retries, timed_out) in [(0, false), (0, true), (2, false), (2, true)] {
+            let pool = Pool { retries, ..named(&["two"], lookup) };
+            let (served, failures) = serve(&pool, 10, timed_out, |endpoint| endpoint.address.is_ipv6());
+            assert_eq!((served.len(), failures), (10, 5), "{retries} retries");
+        }
+        let pool = named(&["eight"], lookup);
+        let last: std::net::SocketAddr = "10.0.1.8:80".parse().unwrap();
+        let (served, _) = serve(&pool, 10, false, |endpoint| endpoint.address != last);
+        assert_eq!(served.len(), 10, "refusals cost no time");
+        let (_, failures) = serve(&pool, 1, true, |_| true);
+        assert_eq!(failures, 3, "and silence is waited for as often as retries say");
+    }
+
+    #[test]
+    fn after_a_silence_another_server_comes_first_and_after_a_refusal_another_address() {
+        let pool =
+            named(&["a", "b"], |host| if host == "a" { vec!["10.0.0.1:0", "10.0.0.2:0"] } else { vec!["10.0.0.3:0"] });
+        for (timed_out, next) in [(true, 1), (false, 0)] {
+            let mut first = pool.select(&[], None).unwrap();
+            while first.endpoint.server != 0 {
+                first = pool.select(&[], None).unwrap();
+            }
+            first.timed_out = timed_out;
+            assert_eq!(server_of(pool.select(&[first], None)), next, "timed out: {timed_out}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_left_out() {
+        let pool = named(&["good", "none"], |host| if host == "good" { vec!["10.0.0.1:0"] } else { Vec::new() });
+        let (served, failures) = serve(&pool, 10, false, |_| false);
+        assert_eq!((served.len(), failures), (10, 0));
+        assert!(named(&["none"], |_| Vec::new()).select(&[], None).is_none());
+    }
+
+    #[test]
+    fn connections_to_addresses_and_names_are_apart() {
+        let pool = named(&["a", "b"], |_| vec!["10.0.0.1:0", "10.0.0.2:0"]);
+        let mut keys: Vec<u64> = pool.endpoints().into_iter().map(|endpoint| pool.key(endpoint)).collect();
+        keys.extend(pool.endpoints().into_iter().map(|endpoint| pool.peer(endpoint, None, false, None).reuse_hash()));
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 8);
+        let endpoint = pool.endpoints()[1];
+        assert_eq!(pool.peer(endpoint, None, false, None).address(), &SocketAddr::Inet("10.0.0.2:80".parse().unwrap()));
     }
 
     #[test]
     fn connections_of_one_owner_are_apart_from_all_others_and_lead_to_one_server() {
         let pool = pool(&[1, 1, 1]);
         let (ana, ben) = (Owner::unique(), Owner::unique());
-        let server = pool.select(&[], Some(ana)).unwrap();
-        assert!((0..9).all(|_| pool.select(&[], Some(ana)) == Some(server)));
-        assert_ne!(pool.select(&[server], Some(ana)), Some(server), "unless that one has failed");
-        let key = |owner| pool.peer(server, None, false, owner).reuse_hash();
+        let attempt = pool.select(&[], Some(ana)).unwrap();
+        let endpoint = attempt.endpoint;
+        assert!((0..9).all(|_| pool.select(&[], Some(ana)).unwrap().endpoint == endpoint));
+        assert_ne!(pool.select(&[attempt], Some(ana)).unwrap().endpoint, endpoint, "unless that one has failed");
+        let key = |owner| pool.peer(endpoint, None, false, owner).reuse_hash();
         assert_eq!(key(Some(ana)), key(Some(ana)));
-        assert_eq!(key(None), pool.server(server).key);
+        assert_eq!(key(None), pool.key(endpoint));
         assert!(key(Some(ana)) != key(None) && key(Some(ana)) != key(Some(ben)));
-        assert_ne!(pool.peer(server, None, true, Some(ana)).reuse_hash(), key(Some(ana)), "nor for upgrades");
+        assert_ne!(pool.peer(endpoint, None, true, Some(ana)).reuse_hash(), key(Some(ana)), "nor for upgrades");
     }
 
     #[test]
     fn every_timeout_is_set() {
-        let peer = pool(&[1]).peer(0, Some(Duration::from_secs(9)), false, None);
+        let pool = pool(&[1]);
+        let peer = pool.peer(pool.endpoints()[0], Some(Duration::from_secs(9)), false, None);
         let options = &peer.options;
         assert_eq!(options.read_timeout, Some(Duration::from_secs(9)));
         for timeout in

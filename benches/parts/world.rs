@@ -19,6 +19,7 @@ use sentry_edge::sessions::memory::MemoryStore;
 use sentry_edge::sessions::{SessionId, SessionRecord, SessionStore};
 use sentry_edge::snapshot::{Lasting, Loaded, Ports, Snapshot};
 use sentry_edge::tls::Certificates;
+use sentry_edge::upstream::names::Names;
 use sentry_edge::users::login::{LoginLimits, LoginPool};
 use sentry_edge::users::sqlite::SqliteDirectory;
 
@@ -69,7 +70,8 @@ impl World {
     pub fn new(hosts: usize) -> Self {
         let (config, mut faults) = config(hosts);
         let clock = Clock::default();
-        let loaded = Loaded::read(&config, &clock, &Certificates::default(), &mut faults).unwrap();
+        let loaded =
+            Loaded::read(&config, &clock, &Certificates::default(), &Names::unobserved(), &mut faults).unwrap();
         let metrics = Arc::new(Metrics::new("bench").unwrap());
         let store = Arc::new(MemoryStore::new(clock.clone(), 1_000));
         let lasting = lasting(&clock, &metrics, Arc::clone(&store) as _);
@@ -108,6 +110,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         rates: Arc::default(),
         seen: Arc::default(),
         private: Arc::default(),
+        names: Names::unobserved(),
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),

@@ -86,6 +86,8 @@ pub struct Pool {
     pub tls: Option<PoolTls>,
     pub timeouts: PoolTimeouts,
     pub retries: usize,
+    /// How often the names of its servers are resolved.
+    pub resolve_every: Duration,
 }
 
 /// How applications are spoken to.
@@ -121,8 +123,36 @@ pub struct ClientKey {
 pub struct PoolServer {
     /// As it is written, for labels.
     pub name: String,
-    pub address: SocketAddr,
+    pub location: Location,
     pub weight: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    Address(SocketAddr),
+    /// Resolved by the room `upstream`, again and again.
+    Name {
+        host: String,
+        port: u16,
+    },
+}
+
+impl Location {
+    /// From `HOST:PORT`. Resolves nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return (address.port() != 0).then_some(Self::Address(address));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let labels = || host.strip_suffix('.').unwrap_or(host).split('.');
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
+        // An address with a slip in it, which resolvers may take for another one (`10.0.1` for 10.0.0.1).
+        let is_numeric = labels().next_back().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_name = host.len() <= 254 && labels().all(is_label) && !is_numeric;
+        is_name.then(|| Self::Name { host: host.to_ascii_lowercase(), port })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -131,4 +161,36 @@ pub struct PoolTimeouts {
     pub read: Duration,
     pub write: Duration,
     pub idle: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_an_address_or_a_name_with_a_port() {
+        let name = |host: &str, port| Some(Location::Name { host: host.into(), port });
+        for (text, location) in [
+            ("127.0.0.1:80", Some(Location::Address(([127, 0, 0, 1], 80).into()))),
+            ("[::1]:9001", Some(Location::Address("[::1]:9001".parse().unwrap()))),
+            ("app:80", name("app", 80)),
+            ("App.Internal.:8080", name("app.internal.", 8080)),
+            ("my_app-1.2a:1", name("my_app-1.2a", 1)),
+            ("app", None),
+            ("app:", None),
+            (":80", None),
+            ("app:0", None),
+            ("127.0.0.1:0", None),
+            ("app:65536", None),
+            ("a b:80", None),
+            ("a..b:80", None),
+            ("10.0.0.256:80", None),
+            ("10.0.1:80", None),
+            ("::1:80", None),
+            ("http://app:80", None),
+            ("app:80/x", None),
+        ] {
+            assert_eq!(Location::parse(text), location, "{text}");
+        }
+    }
 }

@@ -38,6 +38,16 @@ pub struct TrafficMetrics {
     pub streams: IntGauge,
     /// Cut because they may not go on; label `reason`.
     pub streams_closed: IntCounterVec,
+    pub names: NameMetrics,
+}
+
+/// Of the names of upstream servers.
+#[derive(Clone)]
+pub struct NameMetrics {
+    resolved: IntCounter,
+    failed: IntCounter,
+    /// label `name`
+    addresses: IntGaugeVec,
 }
 
 /// Request header fields dropped before forwarding; label `reason`.
@@ -126,6 +136,7 @@ impl TrafficMetrics {
             buffer_bytes: make
                 .gauge("buffer_bytes", "Memory counted for requests in flight and what waits of their bodies")?,
             streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
+            names: NameMetrics::register(make)?,
             streams_closed: make.counters(
                 "streams_closed_total",
                 "Streams cut because their session, token or user may not go on",
@@ -167,6 +178,35 @@ impl HeadersDropped {
                 counter.inc_by(dropped);
             }
         }
+    }
+}
+
+impl NameMetrics {
+    fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let help = "Answers to questions for the addresses of names of upstream servers";
+        let resolutions = make.counters("upstream_name_resolutions_total", help, &["result"])?;
+        let addresses = make.int_gauges(
+            "upstream_name_addresses",
+            "Addresses known of a name of upstream servers; 0 is one that is left out",
+            &["name"],
+        )?;
+        let result = |result: &str| resolutions.with_label_values(&[result]);
+        Ok(Self { resolved: result("ok"), failed: result("failed"), addresses })
+    }
+
+    pub fn note(&self, name: &str, failed: bool, addresses: usize) {
+        if failed {
+            self.failed.inc()
+        } else {
+            self.resolved.inc()
+        }
+        self.addresses.with_label_values(&[name]).set(i64::try_from(addresses).unwrap_or(i64::MAX));
+    }
+
+    /// It is in no configuration any more.
+    pub fn forget(&self, name: &str) {
+        // An error means that it was never noted.
+        self.addresses.remove_label_values(&[name]).ok();
     }
 }
 

@@ -8,35 +8,38 @@ use pingora_core::upstreams::peer::HttpPeer;
 use super::asking::Asking;
 use super::exchange::Exchange;
 use super::{destination, pace, private};
-use crate::upstream::{Owner, Pool};
+use crate::upstream::{Endpoint, Owner, Pool};
 
-/// The server that is to have the request now, of its pool, and since when. `owner` is that of its connection, if any.
-pub fn next(exchange: &mut Exchange, owner: Option<Owner>) -> Result<(usize, Instant)> {
+/// Where the request is to go now, of its pool, and since when. `owner` is that of its connection, if any.
+pub fn next(exchange: &mut Exchange, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
     let (pool, _) = destination(exchange)?;
-    let server = pool.select(&exchange.tried, owner).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
+    let attempt = pool.select(&exchange.tried, owner).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
     let now = Instant::now();
-    exchange.tried.push(server);
+    exchange.tried.push(attempt);
     exchange.upstream_begun = Some(now);
-    Ok((server, now))
+    Ok((attempt.endpoint, now))
 }
 
 /// How Pingora reaches that server: on a connection of the client's own where that has to be.
 pub fn peer(asking: &Asking<'_>, is_upgrade: bool, exchange: &mut Exchange) -> Result<HttpPeer> {
     let owner = private::owner(asking, destination(exchange)?.0, exchange);
     exchange.upstream_owner = owner;
-    let (server, _) = next(exchange, owner)?;
+    let (endpoint, _) = next(exchange, owner)?;
     let (pool, read_timeout) = destination(exchange)?;
-    Ok(pool.peer(server, read_timeout, is_upgrade, owner))
+    Ok(pool.peer(endpoint, read_timeout, is_upgrade, owner))
 }
 
 /// A connection that was never made has harmed nobody: the next server may have the request.
 pub fn not_connected(exchange: &mut Exchange, error: &mut Error) {
+    if let Some(attempt) = exchange.tried.last_mut() {
+        attempt.timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+    }
     if let Ok((pool, _)) = destination(exchange) {
         observe(exchange, pool, false, Instant::now());
-        if let Some(server) = exchange.tried.last() {
-            pool.server(*server).failed(error);
+        if let Some(attempt) = exchange.tried.last() {
+            pool.server(attempt.endpoint.server).failed(error);
         }
-        error.set_retry(exchange.tried.len() <= pool.retries);
+        error.set_retry(pool.may_retry(&exchange.tried));
     }
     exchange.upstream_begun = None;
 }
@@ -56,8 +59,8 @@ pub fn ended(exchange: &mut Exchange, error: Option<&Error>, now: Instant) {
 
 /// Counts the attempt that is under way, once.
 fn observe(exchange: &Exchange, pool: &Pool, answered: bool, now: Instant) {
-    let (Some(begun), Some(server)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
-    let server = pool.server(*server);
+    let (Some(begun), Some(attempt)) = (exchange.upstream_begun, exchange.tried.last()) else { return };
+    let server = pool.server(attempt.endpoint.server);
     let metrics = &server.metrics;
     if answered {
         server.answered();

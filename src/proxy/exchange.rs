@@ -17,7 +17,7 @@ use crate::drain::InFlight;
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
 use crate::tls::ClientCertificate;
-use crate::upstream::Owner;
+use crate::upstream::{Attempt, Owner};
 
 pub struct Exchange {
     pub begun: Instant,
@@ -45,7 +45,7 @@ pub struct Exchange {
     pub reason: Option<&'static str>,
     pub auth_seconds: Option<f64>,
     /// `upstream_peer`: servers of the pool that this request went to, the present one last.
-    pub tried: Vec<usize>,
+    pub tried: Vec<Attempt>,
     pub upstream_begun: Option<Instant>,
     /// `upstream_peer`: whose the upstream connection is; `None` where it may be shared.
     pub upstream_owner: Option<Owner>,

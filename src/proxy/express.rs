@@ -39,6 +39,7 @@ use crate::config::MOST_RETRIES;
 use crate::hygiene::Target;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
+use crate::upstream::Endpoint;
 use answer::Answer;
 use application::{Application, Part};
 pub use head::read;
@@ -177,14 +178,14 @@ impl Express {
 
     /// One server.
     async fn attempt<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
-        let (server, now) = attempt::next(exchange, None)?;
+        let (endpoint, now) = attempt::next(exchange, None)?;
         let (pool, read_timeout) = destination(exchange)?;
-        let (key, timeouts) = (pool.server(server).key, pool.timeouts(read_timeout));
+        let (key, timeouts) = (pool.key(endpoint), pool.timeouts(read_timeout));
         let taken = self.idle.take(key, now).filter(|_| !pool.is_private());
         let (link, reused) = match taken {
             Some(link) => (link, true),
             // Rare, and large.
-            None => (Box::pin(self.connect(exchange, server)).await?, false),
+            None => (Box::pin(self.connect(exchange, endpoint)).await?, false),
         };
         let snapshot = Arc::clone(&exchange.snapshot);
         let mut application = Application::new(link, asking.head, &snapshot.cookie_names, timeouts);
@@ -202,9 +203,9 @@ impl Express {
         Ok(())
     }
 
-    async fn connect(&self, exchange: &mut Exchange, server: usize) -> Result<Link> {
+    async fn connect(&self, exchange: &mut Exchange, endpoint: Endpoint) -> Result<Link> {
         let (pool, read_timeout) = destination(exchange)?;
-        let peer = pool.peer(server, read_timeout, false, None);
+        let peer = pool.peer(endpoint, read_timeout, false, None);
         self.connector.new_stream(&peer).await.map(Link::new).map_err(|mut error| {
             error.as_up();
             attempt::not_connected(exchange, &mut error);

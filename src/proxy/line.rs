@@ -82,7 +82,7 @@ impl Gateway {
             user: exchange.user(),
             client_certificate: exchange.client_certificate.as_ref().map(|certificate| certificate.fingerprint()),
             auth_duration: exchange.auth_seconds,
-            server: server.map(|(server, (pool, _))| pool.server(*server).name.as_str()),
+            server: server.map(|(attempt, (pool, _))| pool.server(attempt.endpoint.server).name.as_str()),
             upstream_duration: exchange.upstream_begun.map(|begun| begun.elapsed().as_secs_f64()),
             error: exchange.error,
         });

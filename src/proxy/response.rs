@@ -25,10 +25,10 @@ impl Gateway {
             return Err(refused("an upgrade that was not asked for"));
         }
         if private::challenges(&response.headers)
-            && let (Some(server), Ok((pool, _))) = (exchange.tried.last(), destination(exchange))
+            && let (Some(attempt), Ok((pool, _))) = (exchange.tried.last(), destination(exchange))
         {
             // Before the connection goes back to a pool; one of the client's own is kept for the next step.
-            pool.server(*server).authenticates_connections();
+            pool.server(attempt.endpoint.server).authenticates_connections();
             exchange.upstream_in_doubt |= exchange.upstream_owner.is_none();
         }
         headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;

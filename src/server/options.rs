@@ -2,9 +2,13 @@
 
 pub use crate::proxy::FastPath;
 
+pub use crate::upstream::names::Lookup;
+
 /// The default is what the program runs with.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// With `Off` every request takes the full path, so that tests can hold both paths against the same expectations.
     pub fast_path: FastPath,
+    /// How names of servers are resolved, instead of by the system, so that tests need no DNS.
+    pub lookup: Option<Lookup>,
 }

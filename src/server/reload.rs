@@ -27,7 +27,7 @@ impl Edge {
     fn try_reload(&mut self) -> Result<Vec<&'static str>, Faults> {
         let (config, mut faults) = config::read(&self.file)?;
         let loaded =
-            Loaded::read(&config, &self.lasting.clock, &self.tls.certificates(), &mut faults);
+            Loaded::read(&config, &self.lasting.clock, &self.tls.certificates(), &self.lasting.names, &mut faults);
         // Taken up by a new process alone, but one with a fault would keep that from starting.
         Token::read(&config.server.admin, &mut faults);
         let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else { return Err(faults) };

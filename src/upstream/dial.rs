@@ -4,21 +4,36 @@ use std::path::Path;
 
 use pingora_core::connectors::TransportConnector;
 
+use super::names::Names;
 use super::{Pool, PrivateServers, Secure};
 use crate::clock::Clock;
-use crate::config::{self, Faults};
+use crate::config::{self, Faults, Location};
 use crate::metrics::Metrics;
 
-/// `Err` says why requests would not reach the server, or not believe it. Within the pool's `timeouts.connect`.
+/// `Err` says why requests would not reach the server at any of its addresses, or not believe it. Within the pool's
+/// `timeouts.connect` for each.
 pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), String> {
     // What is wrong with files was told when the configuration was checked.
     let mut faults = Faults::new(Path::new(""), "");
     let secure = pool.tls.as_ref().and_then(|tls| Secure::load(tls, Clock::default().now(), &mut faults));
     let alone = config::Pool { servers: vec![server.clone()], ..pool.clone() };
     let metrics = Metrics::new("check").map_err(|error| error.to_string())?;
-    let peer = Pool::build(&alone, secure.as_ref(), &PrivateServers::default(), &metrics).peer(0, None, false, None);
+    let names = Names::unobserved();
+    let _held = match &server.location {
+        Location::Name { host, .. } => names.prepare(&[(host, pool.resolve_every)]),
+        Location::Address(_) => Vec::new(),
+    };
+    let pool = Pool::build(&alone, secure.as_ref(), &PrivateServers::default(), &names, &metrics);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let made = runtime.block_on(TransportConnector::new(None).new_stream(&peer));
-    made.map(drop).map_err(|error| error.to_string().trim().to_owned())
+    let mut outcome = Err("the name has no address".to_owned());
+    for endpoint in pool.endpoints() {
+        let peer = pool.peer(endpoint, None, false, None);
+        let made = runtime.block_on(TransportConnector::new(None).new_stream(&peer));
+        outcome = made.map(drop).map_err(|error| error.to_string().trim().to_owned());
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The servers that have asked for such a scheme, by [`Server::key`](super::Server::key). One process has one of these,
+/// The servers that have asked for such a scheme, by the key of their connections, without the
+/// address where a server has a name. One process has one of these,
 /// with as many entries as there were servers in its configurations.
 #[derive(Default)]
 pub struct PrivateServers {

@@ -120,7 +120,7 @@ const ROWS: &[Row] = &[
     row(38, ["retries: 2", "retries: «11»"], ["pools.first.retries", "add load", "write 0 to 10"]),
     row(39, ["weight: 2", "weight: «0»"], ["pools.first.servers[1].weight", "a weight of 0", "write 1 to 256"]),
     row(40, ["[\"127.0.0.1:9003\"]", "«[]»"], ["pools.second.servers", "no server", "name at least one"]),
-    row(41, ["\"127.0.0.1:9003\"", "«\"127.0.0.1\"»"], ["pools.second.servers[0]", "leads to no address", "write IP:PORT"]),
+    row(41, ["\"127.0.0.1:9003\"", "«\"127.0.0.1\"»"], ["pools.second.servers[0]", "is no address of a server", "write IP:PORT or NAME:PORT"]),
     row(42, ["path: /admin/", "path: «/a/../b»"], ["services.iqueue.routes[1].path", "no path to match", "write a decoded path"]),
     row(43, ["path: /admin/", "path: «/status/»"], ["services.iqueue.routes[1].path", "has two routes", "remove one"]),
     row(42, ["path: /admin/", "path: «/admin./x»"], ["services.iqueue.routes[1].path", "no path to match", "write a decoded path"]),

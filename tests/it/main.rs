@@ -71,6 +71,7 @@ mod refusals;
 // Upstream connections that an application has authenticated, and whose they are.
 mod private_connections;
 // Servers behind the edge: turns, failures, limits, bodies.
+mod names;
 mod upstream;
 // The short way to them, and the long one.
 mod express;

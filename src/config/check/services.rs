@@ -1,7 +1,6 @@
 //! The `services` and `pools` parts: hosts that do not overlap, routes that lead somewhere, servers with addresses.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +8,16 @@ use super::{Check, in_punycode, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::units::Time;
 use crate::config::{
-    Access, Credentials, ForwardToken, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer, PoolTimeouts,
-    Preflight, Route, Sentry, Service,
+    Access, Credentials, ForwardToken, Location, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer,
+    PoolTimeouts, Preflight, Route, Sentry, Service,
 };
 use crate::host::{Host, HostPattern};
+
+/// How long a connection to a server is kept. Node.js closes those that were idle for 5 s; a request that meets a
+/// connection as it is being closed may not be sent twice.
+const IDLE: Duration = seconds(4);
+/// How often names of servers are resolved.
+const RESOLVE_EVERY: Duration = seconds(10);
 
 /// Which service a host belongs to.
 type Taken = HashMap<HostPattern, Arc<str>>;
@@ -202,13 +207,21 @@ impl Check<'_> {
                     connect: time(pool.timeouts.connect, seconds(1)),
                     read: time(pool.timeouts.read, seconds(60)),
                     write: time(pool.timeouts.write, seconds(60)),
-                    idle: time(pool.timeouts.idle, seconds(50)),
+                    idle: time(pool.timeouts.idle, IDLE),
                 },
                 retries: retries.min(MOST_RETRIES),
+                resolve_every: self.resolve_every(&place, pool.resolve.every),
                 name,
             });
         }
         pools
+    }
+
+    fn resolve_every(&mut self, place: &str, written: Option<Time>) -> Duration {
+        if written.is_some_and(|time| time.0 < seconds(1)) {
+            self.fault(format!("{place}.resolve.every"), "a DNS is asked too much by that", "write 1s or more");
+        }
+        time(written, RESOLVE_EVERY)
     }
 
     fn pool_servers(&mut self, place: &str, written: &[file::PoolServer]) -> Vec<PoolServer> {
@@ -225,14 +238,9 @@ impl Check<'_> {
             if !(1..=256).contains(&weight) {
                 self.fault(format!("{key}.weight"), format!("a weight of {weight}"), "write 1 to 256");
             }
-            // A name is resolved once, when the configuration is read.
-            match name.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
-                Some(address) => servers.push(PoolServer { name, address, weight: weight.clamp(1, 256) }),
-                None => self.fault(
-                    &key,
-                    format!("`{name}` leads to no address"),
-                    "write IP:PORT or a NAME:PORT that resolves",
-                ),
+            match Location::parse(&name) {
+                Some(location) => servers.push(PoolServer { name, location, weight: weight.clamp(1, 256) }),
+                None => self.fault(&key, format!("`{name}` is no address of a server"), "write IP:PORT or NAME:PORT"),
             }
         }
         servers

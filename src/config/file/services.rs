@@ -127,6 +127,13 @@ pub struct Pool {
     pub tls: Option<PoolTls>,
     pub timeouts: PoolTimeouts,
     pub retries: Option<usize>,
+    pub resolve: Resolve,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Resolve {
+    pub every: Option<Time>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

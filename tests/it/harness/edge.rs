@@ -41,7 +41,7 @@ pub struct Builder {
     users: Vec<(String, Vec<String>, Vec<String>)>,
     files: Vec<(String, String)>,
     balanced: bool,
-    fast_path: FastPath,
+    options: Options,
 }
 
 pub struct Edge {
@@ -52,7 +52,7 @@ pub struct Edge {
     domain: String,
     users: Vec<String>,
     balanced: bool,
-    fast_path: FastPath,
+    options: Options,
 }
 
 /// The request path of edges whose test does not name one. `make test` runs the HTTP modules a second time with
@@ -83,7 +83,7 @@ pub fn edge() -> Builder {
         users: Vec::new(),
         files: Vec::new(),
         balanced: false,
-        fast_path: fast_path(),
+        options: Options { fast_path: fast_path(), ..Options::default() },
     }
     .user("ada", &["iqueue", "dextor"], &["admin"])
 }
@@ -184,9 +184,15 @@ impl Builder {
         self
     }
 
+    /// Resolves names of servers by this instead of the system's resolver.
+    pub fn lookup(mut self, lookup: impl Fn(&str) -> std::io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        self.options.lookup = Some(Arc::new(lookup));
+        self
+    }
+
     /// Whether requests may take the fast path, whatever the rest of the run does.
     pub fn fast_path(mut self, fast_path: FastPath) -> Self {
-        self.fast_path = fast_path;
+        self.options.fast_path = fast_path;
         self
     }
 
@@ -270,17 +276,17 @@ impl Builder {
         let (folder, file) = self.write();
         let clock = Clock::default();
         let inner =
-            start(&file, clock.clone(), self.fast_path).unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
+            start(&file, clock.clone(), &self.options).unwrap_or_else(|error| panic!("{error}\n{}", self.yaml()));
         let users = self.users.iter().map(|(name, ..)| name.clone()).collect();
         let folder = Arc::new(folder);
-        let (domain, balanced, fast_path) = (self.domain, self.balanced, self.fast_path);
-        Edge { inner, clock, folder, domain, users, balanced, fast_path }
+        let (domain, balanced, options) = (self.domain, self.balanced, self.options);
+        Edge { inner, clock, folder, domain, users, balanced, options }
     }
 }
 
-fn start(file: &Path, clock: Clock, fast_path: FastPath) -> Result<sentry_edge::server::Edge, StartError> {
+fn start(file: &Path, clock: Clock, options: &Options) -> Result<sentry_edge::server::Edge, StartError> {
     let read = config::read(file).map_err(StartError::Config)?;
-    sentry_edge::server::Edge::start_with(file, read, clock, Options { fast_path })
+    sentry_edge::server::Edge::start_with(file, read, clock, options.clone())
 }
 
 /// Hashed once for the whole run: it is slow on purpose.
@@ -326,15 +332,15 @@ impl Edge {
     /// Stops this edge and starts another from the same folder, on other ports.
     pub fn restart(&mut self) {
         let file = self.folder.path().join("edge.yaml");
-        self.inner = start(&file, self.clock.clone(), self.fast_path).unwrap();
+        self.inner = start(&file, self.clock.clone(), &self.options).unwrap();
     }
 
     /// Another edge from the same folder, and so with the same users, on other ports.
     pub fn twin(&self) -> Self {
-        let inner = start(&self.folder.path().join("edge.yaml"), self.clock.clone(), self.fast_path).unwrap();
+        let inner = start(&self.folder.path().join("edge.yaml"), self.clock.clone(), &self.options).unwrap();
         let (clock, folder) = (self.clock.clone(), Arc::clone(&self.folder));
         let (domain, users) = (self.domain.clone(), self.users.clone());
-        Self { inner, clock, folder, domain, users, balanced: self.balanced, fast_path: self.fast_path }
+        Self { inner, clock, folder, domain, users, balanced: self.balanced, options: self.options.clone() }
     }
 
     /// A client over HTTP/1.1 that nobody has signed in.

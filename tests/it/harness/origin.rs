@@ -62,6 +62,14 @@ impl Origin {
         Self::at("127.0.0.1:0".parse().unwrap(), Duration::ZERO, Semaphore::MAX_PERMITS, Arc::new(answer))
     }
 
+    /// An origin at another address of this machine, with the same port as another one.
+    pub fn beside(other: &Self, host: std::net::Ipv4Addr, name: &str) -> Self {
+        let text = format!("hello from {name}");
+        let answer = move |_: &Seen| hyper::Response::new(Full::new(Bytes::from(text.clone())));
+        let address = SocketAddr::new(host.into(), other.address.port());
+        Self::at(address, Duration::ZERO, Semaphore::MAX_PERMITS, Arc::new(answer))
+    }
+
     /// An origin that takes requests and answers none until [`release`](Self::release).
     pub fn held() -> Self {
         let late = |_: &Seen| hyper::Response::new(Full::new("late".into()));

@@ -1,0 +1,354 @@
+//! From the names of servers to their addresses, all of them, again and again.
+//!
+//! A configuration may name thousands of servers, and one whose DNS is away must not keep the others from being served: a
+//! start and a reload wait for [`START`] at most, in all. What has no address by then is left out and asked for again
+//! in the background, and what had addresses keeps them for as long as its DNS gives no other. The system's resolver blocks
+//! for as long as it likes, so questions have threads of their own, a few at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::metrics::NameMetrics;
+
+/// How long a start or a reload waits for names, in all.
+const START: Duration = Duration::from_millis(500);
+/// Between two questions for a name that has no address yet.
+const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks at what is due.
+const TICK: Duration = Duration::from_millis(250);
+/// Questions that are asked at once.
+const WORKERS: usize = 16;
+/// Addresses of a name; more are left out.
+const MOST_ADDRESSES: usize = 64;
+
+/// Answers a name's addresses, with any port.
+pub type Lookup = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// The names that are followed: those of the configuration that is served, and of one that is being read.
+#[derive(Clone)]
+pub struct Names {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    lookup: Lookup,
+    metrics: Option<NameMetrics>,
+    state: Mutex<State>,
+    /// Notified when a question has had its answer.
+    answered: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    by_host: HashMap<String, Weak<Name>>,
+    /// To be asked for.
+    waiting: VecDeque<Arc<Name>>,
+    workers: usize,
+}
+
+/// A name, and where it leads.
+pub struct Name {
+    host: String,
+    /// With port 0, in order, so that an answer in another order is no other answer.
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    /// Milliseconds between two questions.
+    every: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// Whether it waits to be asked for, or is being asked for.
+    under_way: bool,
+    /// Whether there was an answer, of whichever kind.
+    is_answered: bool,
+    /// Whether the last answer was none.
+    is_failing: bool,
+    due: Instant,
+}
+
+impl Name {
+    /// Where it led when it was last resolved, with port 0; empty if it never was.
+    pub fn addresses(&self) -> arc_swap::Guard<Arc<Vec<SocketAddr>>> {
+        self.addresses.load()
+    }
+
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn has_address(&self) -> bool {
+        !self.addresses.load().is_empty()
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Names {
+    /// `None` is the system's resolver.
+    pub fn new(lookup: Option<Lookup>, metrics: Option<NameMetrics>) -> Self {
+        let lookup = lookup.unwrap_or_else(|| Arc::new(|host: &str| Ok((host, 0).to_socket_addrs()?.collect())));
+        Self { shared: Arc::new(Shared { lookup, metrics, state: Mutex::default(), answered: Condvar::new() }) }
+    }
+
+    /// With the system's resolver, and without figures.
+    pub fn unobserved() -> Self {
+        Self::new(None, None)
+    }
+
+    /// Follows a name for as long as it is held. `every` is how often it is resolved.
+    pub fn follow(&self, host: &str, every: Duration) -> Arc<Name> {
+        self.shared.lock().name(host, every)
+    }
+
+    /// Follows all of these, and waits for those that have had no answer yet, for [`START`] at most. Which of them lead
+    /// nowhere is for the caller to look at.
+    pub fn prepare(&self, wanted: &[(&str, Duration)]) -> Vec<Arc<Name>> {
+        let deadline = Instant::now() + START;
+        let mut state = self.shared.lock();
+        let names: Vec<Arc<Name>> = wanted.iter().map(|(host, every)| state.name(host, *every)).collect();
+        let mut open: Vec<&Arc<Name>> = names.iter().filter(|name| !name.progress().is_answered).collect();
+        open.iter().for_each(|name| state.ask(name));
+        self.shared.start_workers(&mut state);
+        while let Some(name) = open.last() {
+            if name.progress().is_answered {
+                open.pop();
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.shared.answered.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        names
+    }
+
+    /// Asks again for what is due, for as long as the runtime lasts.
+    pub async fn keep_up(self) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            self.ask_for_due(Instant::now());
+        }
+    }
+
+    fn ask_for_due(&self, now: Instant) {
+        let mut state = self.shared.lock();
+        let mut due = Vec::new();
+        state.by_host.retain(|host, name| match name.upgrade() {
+            Some(name) => {
+                if name.progress().due <= now {
+                    due.push(name);
+                }
+                true
+            }
+            None => {
+                if let Some(metrics) = &self.shared.metrics {
+                    metrics.forget(host);
+                }
+                false
+            }
+        });
+        due.iter().for_each(|name| state.ask(name));
+        self.shared.start_workers(&mut state);
+    }
+}
+
+impl State {
+    fn name(&mut self, host: &str, every: Duration) -> Arc<Name> {
+        let every = every.as_millis() as u64;
+        if let Some(name) = self.by_host.get(host).and_then(Weak::upgrade) {
+            name.every.store(every, Ordering::Relaxed);
+            return name;
+        }
+        let progress = Progress { under_way: false, is_answered: false, is_failing: false, due: Instant::now() };
+        let name = Arc::new(Name {
+            host: host.to_owned(),
+            addresses: ArcSwap::default(),
+            every: every.into(),
+            progress: progress.into(),
+        });
+        self.by_host.insert(host.to_owned(), Arc::downgrade(&name));
+        name
+    }
+
+    /// Unless it is under way already: a resolver that hangs is not asked twice.
+    fn ask(&mut self, name: &Arc<Name>) {
+        if !std::mem::replace(&mut name.progress().under_way, true) {
+            self.waiting.push_back(Arc::clone(name));
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As many as there are names that wait, and [`WORKERS`] at most. They end when nothing waits.
+    fn start_workers(self: &Arc<Self>, state: &mut State) {
+        while state.workers < WORKERS.min(state.waiting.len()) {
+            let shared = Arc::clone(self);
+            let started = std::thread::Builder::new().name("names".into()).spawn(move || shared.work());
+            if let Err(error) = started {
+                // What waits is taken by those there are, or with the next tick.
+                log::warn!("upstream: no thread to resolve names error={error}");
+                return;
+            }
+            state.workers += 1;
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            let next = {
+                let mut state = self.lock();
+                let next = state.waiting.pop_front();
+                if next.is_none() {
+                    state.workers -= 1;
+                }
+                next
+            };
+            let Some(name) = next else { return };
+            let answer = (self.lookup)(&name.host);
+            self.note(&name, answer);
+            // Under the lock, so that whoever looks and then waits does not miss it.
+            let _state = self.lock();
+            self.answered.notify_all();
+        }
+    }
+
+    fn note(&self, name: &Name, answer: io::Result<Vec<SocketAddr>>) {
+        let (addresses, error) = match answer {
+            Ok(addresses) => (in_order(addresses), "no address".to_owned()),
+            Err(error) => (Vec::new(), error.to_string()),
+        };
+        let (host, known) = (&name.host, name.addresses.load_full());
+        let failed = addresses.is_empty();
+        if let Some(metrics) = &self.metrics {
+            metrics.note(host, failed, if failed { known.len() } else { addresses.len() });
+        }
+        let mut progress = name.progress();
+        if failed && !progress.is_failing && !known.is_empty() {
+            log::warn!(
+                "upstream: name does not resolve, its addresses are kept name={host} kept={known:?} error={error}"
+            );
+        }
+        if !failed && *known != addresses {
+            // Of a start and its warnings this is no news, unless it failed at first.
+            if progress.is_answered {
+                log::info!("upstream: addresses of a name have changed name={host} addresses={addresses:?}");
+            }
+            name.addresses.store(Arc::new(addresses));
+        } else if !failed && progress.is_failing {
+            log::info!("upstream: name resolves again name={host}");
+        }
+        let every = Duration::from_millis(name.every.load(Ordering::Relaxed));
+        let pause = if failed && known.is_empty() { RETRY.min(every) } else { every };
+        *progress = Progress { under_way: false, is_answered: true, is_failing: failed, due: Instant::now() + pause };
+    }
+}
+
+fn in_order(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.iter_mut().for_each(|address| address.set_port(0));
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(MOST_ADDRESSES);
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn names(lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Names {
+        Names::new(Some(Arc::new(lookup)), Some(Metrics::new("test").unwrap().traffic.names.clone()))
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// As if all of the time between two questions had passed.
+    fn ask_again(names: &Names, name: &Name, is_done: impl Fn() -> bool) {
+        name.progress().due = Instant::now();
+        names.ask_for_due(Instant::now());
+        let begun = Instant::now();
+        while !is_done() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_system_knows_this_machine() {
+        let names = Names::unobserved();
+        let held = names.prepare(&[("localhost", EVERY), ("no-such-host.invalid", EVERY)]);
+        assert!(held[0].has_address() && held[0].addresses().iter().all(|address| address.ip().is_loopback()));
+        assert!(!held[1].has_address());
+    }
+
+    #[test]
+    fn a_resolver_that_hangs_is_waited_for_once_and_not_asked_again() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let (hang, hangs) = std::sync::mpsc::sync_channel::<()>(1);
+        let hangs = Mutex::new(hangs);
+        let names = names(move |host| {
+            if host == "good" {
+                return Ok(addresses(&["10.0.0.1:0"]));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = hangs.lock().unwrap().recv();
+            Ok(addresses(&["10.0.0.9:0"]))
+        });
+        let held = names.prepare(&[("hangs", EVERY), ("good", EVERY)]);
+        assert!(held[1].has_address(), "the others are there");
+        assert!(!held[0].has_address());
+        ask_again(&names, &held[0], || true);
+        let again = names.prepare(&[("hangs", EVERY)]);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        drop(hang);
+        ask_again(&names, &again[0], || again[0].has_address());
+    }
+
+    #[test]
+    fn the_last_good_answer_is_kept_and_a_new_one_taken_up() {
+        let answer = Arc::new(Mutex::new(Some(addresses(&["10.0.0.2:80", "[::1]:0", "10.0.0.1:0", "10.0.0.2:0"]))));
+        let given = Arc::clone(&answer);
+        let names = names(move |_| given.lock().unwrap().clone().ok_or_else(|| io::Error::other("away")));
+        let name = names.prepare(&[("app", EVERY)]).pop().unwrap();
+        let first = addresses(&["10.0.0.1:0", "10.0.0.2:0", "[::1]:0"]);
+        assert_eq!(**name.addresses(), first);
+        for none in [None, Some(Vec::new())] {
+            *answer.lock().unwrap() = none;
+            ask_again(&names, &name, || name.progress().is_failing && !name.progress().under_way);
+            assert_eq!(**name.addresses(), first);
+        }
+        *answer.lock().unwrap() = Some(addresses(&["10.0.0.3:0"]));
+        ask_again(&names, &name, || **name.addresses() == addresses(&["10.0.0.3:0"]));
+        assert!(Arc::ptr_eq(&name, &names.follow("app", EVERY)), "a reload finds it as it is");
+    }
+
+    #[test]
+    fn what_nobody_holds_is_forgotten() {
+        let names = names(|_| Ok(addresses(&["10.0.0.1:0"])));
+        let held = names.prepare(&[("app", EVERY); 40]);
+        assert_eq!(names.shared.lock().by_host.len(), 1);
+        drop(held);
+        names.ask_for_due(Instant::now());
+        assert!(names.shared.lock().by_host.is_empty());
+    }
+}
