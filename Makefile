@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test differential compare bench load-test pgo tls-scan fuzz lint docs
+.PHONY: help deps build demo test model differential compare bench load-test pgo tls-scan fuzz lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -32,6 +32,10 @@ test: ## all tests, those about HTTP on both request paths; ARGS="flow" for thos
 	@tests/clients/setup
 	@cargo test --locked $(ARGS)
 	@[ -n "$(ARGS)" ] || FAST_PATH=off cargo test --locked --test it -- $(HTTP_MODULES:%=%::)
+
+# It shares the machine with whatever else runs there.
+model: ## the model of the sign-on, tests/model: all states within its bounds; some minutes. ARGS="browser", "stores" or "rounds"
+	@nice -n 19 python3 tests/model $(ARGS)
 
 differential: ## both request paths held against each other; CASES= (10000), SEED= of the first one, else drawn
 	@.ci/deps build
