@@ -20,6 +20,8 @@ pub mod units;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::host::Host;
 pub use fault::{Faults, Warnings};
 pub use file::{
@@ -206,24 +208,50 @@ pub enum Users {
     },
 }
 
+/// What editors on Windows write before the text of a file in UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// Reads a file. `Err` when nothing could be made of it (not there, no YAML); else the configuration with
 /// what was wrong in it replaced by defaults, beside the list of those faults.
 pub fn read(path: &Path) -> Result<(Config, Faults), Faults> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(path, &text),
+    let fault = |what: String, write: &'static str| {
+        let mut faults = Faults::new(path, "");
+        faults.add("", what, write);
+        faults
+    };
+    let bytes = std::fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|error| fault(format!("cannot read the file: {error}"), "name a readable file with -c"))?;
+    if is_utf16(&bytes) {
+        return Err(fault("the file is in UTF-16, as some editors on Windows save it".into(), "save it as UTF-8"));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(path, text),
         Err(error) => {
+            let line = 1 + memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
             let mut faults = Faults::new(path, "");
-            faults.add("", format!("cannot read the file: {error}"), "name a readable file with -c");
+            faults.add_at_line(Some(line), "a character that is not UTF-8", "save the file as UTF-8");
             Err(faults)
         }
     }
 }
 
+/// By its byte order mark, or by the zeros that letters have there.
+pub(crate) fn is_utf16(bytes: &[u8]) -> bool {
+    let zeros = |from: usize| bytes.len() >= 8 && bytes[..8].iter().skip(from).step_by(2).all(|byte| *byte == 0);
+    match bytes {
+        [0xff, 0xfe, ..] => bytes.len() < 8 || bytes[2..8].iter().skip(1).step_by(2).all(|byte| *byte == 0),
+        [0xfe, 0xff, ..] => bytes.len() < 8 || bytes[2..8].iter().step_by(2).all(|byte| *byte == 0),
+        _ => zeros(0) || zeros(1),
+    }
+}
+
 /// Like [`read`], with the text at hand. `path` names it in messages and is where relative paths begin.
 pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
-    let mut faults = Faults::new(path, text);
     // Editors on Windows write a byte order mark, which is no part of the document (YAML 1.2.2 §5.2).
-    let document = match serde_yaml::from_str::<serde_yaml::Value>(text.strip_prefix('\u{feff}').unwrap_or(text)) {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mut faults = Faults::new(path, text);
+    let document = match serde_yaml::from_str::<serde_yaml::Value>(text) {
         Ok(document) => document,
         Err(error) => {
             let (line, what, write) = describe(&error, &mut faults);

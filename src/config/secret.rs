@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use super::{BYTE_ORDER_MARK, is_utf16};
+
 /// Where a secret is to be read from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
@@ -30,6 +32,12 @@ impl SecretSource {
             Self::File(path) => std::fs::read(path).map_err(|error| format!("this file cannot be read: {error}"))?,
             Self::Value(value) => value.as_bytes().to_vec(),
         };
+        if matches!(self, Self::File(_)) && (bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) || is_utf16(&bytes)) {
+            // What it is to another edge, or to whoever else has this secret, depends on how they read it.
+            return Err("this file begins with a byte order mark or is in UTF-16, as editors on Windows save text; \
+                        save it as UTF-8 without one"
+                .into());
+        }
         if bytes.ends_with(b"\n") {
             bytes.pop();
             if bytes.ends_with(b"\r") {

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::expiry::ends_soon;
 use crate::clock::UnixTime;
-use crate::config::{self, Faults};
+use crate::config::{self, BYTE_ORDER_MARK, Faults};
 use crate::host::HostPattern;
 use crate::metrics::Metrics;
 
@@ -201,7 +201,12 @@ impl Print {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, pem::Error> {
-    std::fs::read(path).map(Zeroizing::new).map_err(pem::Error::Io)
+    let mut bytes = std::fs::read(path).map(Zeroizing::new).map_err(pem::Error::Io)?;
+    // Editors on Windows write it before the first line, which is no line of PEM then.
+    if bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }
 
 fn unreadable(path: &Path, error: &pem::Error) -> String {

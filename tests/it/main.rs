@@ -96,6 +96,8 @@ mod cookies;
 mod configuration;
 // What is no fault and is said all the same: by `check`, at start and at a reload.
 mod warnings;
+// Files as editors on Windows save them.
+mod encodings;
 // Secrets in every shape that they can be written in, none of which is printed.
 mod secrets;
 // Keys that verify nothing or sign for everybody, names that say something else already.
