@@ -14,7 +14,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 pub use logs::LogMetrics;
 use maker::Maker;
 pub use operation::OperationMetrics;
-pub use sign_on::{SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
+pub use sign_on::{DirectoryMetrics, SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
 pub use traffic::{NameMetrics, ServiceMetrics, TrafficMetrics, UpstreamMetrics};
 
 /// The metrics of one process.

@@ -136,14 +136,14 @@ impl Edge {
         let store = outside::session_store(&config.sessions, &clock, &metrics)?;
         let former = History::of(&config, file).take_up(&config, clock.now());
         store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
-        let directory = outside::open_users(&config, &clock)?;
+        let directory = outside::observed(outside::open_users(&config, &clock)?, &metrics);
         let lasting = Lasting {
             store: Arc::clone(&store.sessions),
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
             streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
             rates: Arc::default(),
-            users: Arc::new(outside::watch_users(&config, Arc::clone(&directory))?),
+            users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock, &metrics)?),
             logins: Arc::new(outside::login_pool(&config, directory)?),
             clock,
             metrics,
@@ -212,6 +212,7 @@ impl Edge {
             metrics: Arc::clone(&self.lasting.metrics),
             store: Arc::clone(&self.lasting.store),
             logins: Arc::clone(&self.lasting.logins),
+            users: Arc::clone(&self.lasting.users),
             drain: Arc::clone(&self.drain),
             snapshot: Arc::clone(&self.snapshot),
             clock: self.lasting.clock.clone(),

@@ -10,12 +10,13 @@ mod hash_kind;
 pub mod import;
 pub mod login;
 mod name;
+pub mod observed;
 pub mod password;
 pub mod sqlite;
 mod stored_hash;
 pub mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::error::Error;
 use std::fmt;
 
@@ -59,6 +60,8 @@ pub struct UserState {
     pub ended_by: u64,
     /// The number of the last change of this user. The directory counts its changes, from 1 on.
     pub change: u64,
+    /// When sessions were ended by the word of a copy that was there before this one. The directory itself never says so.
+    pub ended_formerly: UnixTime,
 }
 
 /// What has changed in a directory.
@@ -70,6 +73,17 @@ pub struct Changes {
     pub more: bool,
     /// The number of the directory's last change. It falls only where an older copy was put in its place.
     pub last: u64,
+    pub source: Source,
+}
+
+/// Where changes were read from. Numbers of different sources may be those of different copies, each with changes of its
+/// own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Counts the files that have been in this place.
+    pub file: u64,
+    /// Counts how often something else than the edge has written to it.
+    pub version: u64,
 }
 
 /// Where users live.
@@ -101,6 +115,16 @@ pub trait UserDirectory: Send + Sync {
     /// The users that were changed after change number `since`, as they are now: some at a time, so that logins do not
     /// wait long for the directory. Numbers and not moments, because clocks are put right and differ between machines.
     fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError>;
+
+    /// How users stand now, whether they were ever changed or not. Those that are not there are left out.
+    fn standing(&self, _ids: &[&str]) -> Result<Vec<UserState>, DirectoryError> {
+        Ok(Vec::new())
+    }
+
+    /// The identities of all users, to see who is missing in another copy. `None` of a directory that does not say.
+    fn ids(&self) -> Result<Option<HashSet<Box<str>>>, DirectoryError> {
+        Ok(None)
+    }
 }
 
 /// The directory could not answer. For the log, through its sources; the client is told that logins are

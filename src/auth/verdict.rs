@@ -124,6 +124,10 @@ pub(super) fn is_revoked(state: &UserState, claims: &Claims) -> bool {
     if state.disabled {
         return true;
     }
+    // Nothing is known of zero, and an `auth_time` that is absent is zero too.
+    if state.ended_formerly > UnixTime::default() && UnixTime::from_seconds(claims.auth_time) <= state.ended_formerly {
+        return true;
+    }
     match claims.dir {
         Some(known) if known <= state.change => known < state.ended_by,
         _ if state.ended_by == 0 => false,

@@ -24,6 +24,7 @@ pub struct SignOnMetrics {
     pub token_cache: TokenCacheMetrics,
     pub store: StoreMetrics,
     pub tickets: TicketMetrics,
+    pub directory: DirectoryMetrics,
     /// label `result`
     pub logins: IntCounterVec,
     /// Logins that wait for a password worker.
@@ -43,6 +44,16 @@ pub struct TicketMetrics {
     pub replayed: IntCounter,
     pub expired: IntCounter,
     pub mismatched: IntCounter,
+}
+
+/// What the user directory reports.
+#[derive(Clone)]
+pub struct DirectoryMetrics {
+    /// labels `operation`, `result`
+    operations: IntCounterVec,
+    /// 1 while what changes is read.
+    pub up: IntGauge,
+    pub last_read: IntGauge,
 }
 
 /// What the session store reports.
@@ -85,6 +96,7 @@ impl SignOnMetrics {
             token_cache: TokenCacheMetrics::register(make)?,
             store: StoreMetrics::register(make)?,
             tickets: TicketMetrics::register(make)?,
+            directory: DirectoryMetrics::register(make)?,
             logins: make.counters("logins_total", "Login attempts", &["result"])?,
             login_queue: make.gauge("login_queue", "Logins that wait for a worker")?,
         })
@@ -125,6 +137,33 @@ impl TicketMetrics {
             expired: event("expired"),
             mismatched: event("mismatched"),
         })
+    }
+}
+
+impl DirectoryMetrics {
+    fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let metrics = Self {
+            operations: make.counters(
+                "user_directory_operations_total",
+                "Operations on the user directory",
+                &["operation", "result"],
+            )?,
+            up: make.gauge("user_directory_up", "1 while the user directory answers")?,
+            last_read: make.gauge(
+                "user_directory_last_read_timestamp_seconds",
+                "When the user directory was last asked for changes and answered, Unix time",
+            )?,
+        };
+        for operation in ["find", "changed_since"] {
+            for result in ["ok", "failed"] {
+                metrics.operations.with_label_values(&[operation, result]);
+            }
+        }
+        Ok(metrics)
+    }
+
+    pub fn count(&self, operation: &str, result: &str) {
+        self.operations.with_label_values(&[operation, result]).inc();
     }
 }
 

@@ -22,6 +22,7 @@ use crate::proxy::Connection;
 use crate::sessions::{SessionStore, StoreError};
 use crate::snapshot::Snapshot;
 use crate::users::login::LoginPool;
+use crate::users::watch::Watch;
 
 /// Scrapers and probes; more than this many at once is a mistake, or an attack.
 pub const CONNECTIONS: usize = 64;
@@ -42,6 +43,7 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
     pub logins: Arc<LoginPool>,
+    pub users: Arc<Watch>,
     pub drain: Arc<Drain>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub clock: Clock,
@@ -111,6 +113,8 @@ impl Admin {
         let body = json!({
             "ready": ready,
             "draining": draining,
+            // Without it nobody can sign in, but whoever is signed in can work: that is no reason to send them elsewhere.
+            "user_directory": self.users.fault().map_or_else(|| "ok".into(), |why| why.to_string()),
             "session_store": store.map_or_else(|error| error.to_string(), |()| "ok".into()),
         });
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -13,7 +13,9 @@ use crate::sessions::memcached::{BadServer, MemcachedServer, Settings};
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::observed::Observed;
 use crate::sessions::without::WithoutSessions;
+use crate::users::UserDirectory;
 use crate::users::login::{LoginLimits, LoginPool};
+use crate::users::observed::Observed as ObservedDirectory;
 use crate::users::sqlite::SqliteDirectory;
 use crate::users::watch::Watch;
 
@@ -105,13 +107,24 @@ pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>
     Ok(Arc::new(directory))
 }
 
-pub fn login_pool(config: &Config, directory: Arc<SqliteDirectory>) -> Result<LoginPool, StartError> {
+/// The directory as logins and the watch ask it, which is counted.
+pub fn observed(directory: Arc<SqliteDirectory>, metrics: &Metrics) -> Arc<dyn UserDirectory> {
+    Arc::new(ObservedDirectory::new(directory, metrics.sign_on.directory.clone()))
+}
+
+pub fn login_pool(config: &Config, directory: Arc<dyn UserDirectory>) -> Result<LoginPool, StartError> {
     let login = &config.sentry.login;
     let limits = LoginLimits { workers: login.workers, queue: login.queue, deadline: login.deadline };
     LoginPool::start(directory, limits).map_err(StartError::Runtime)
 }
 
-pub fn watch_users(config: &Config, directory: Arc<SqliteDirectory>) -> Result<Watch, StartError> {
+pub fn watch_users(
+    config: &Config,
+    directory: Arc<dyn UserDirectory>,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Watch, StartError> {
     let Users::Sqlite { refresh, .. } = &config.users;
-    Watch::start(directory, *refresh).map_err(StartError::Runtime)
+    let metrics = metrics.sign_on.directory.clone();
+    Watch::start(directory, *refresh, clock.clone(), metrics).map_err(StartError::Runtime)
 }

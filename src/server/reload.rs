@@ -12,6 +12,8 @@ impl Edge {
     /// What was served before stays in place when the file has any fault. Answers which keys changed that only
     /// a new process can take up.
     pub fn reload(&mut self) -> Result<Vec<&'static str>, Faults> {
+        // A directory that was put in its place is seen without a signal too, a little later.
+        self.lasting.users.read_now();
         let result = self.try_reload();
         let metrics = &self.lasting.metrics;
         let succeeded = result.is_ok();

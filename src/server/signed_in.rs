@@ -108,6 +108,7 @@ mod tests {
             roles: Vec::new(),
             ended_before: word,
             ended_by: 1,
+            ended_formerly: UnixTime::default(),
             change: 1,
         };
         assert_eq!(Ended::by(&state(false), word), Some(Ended::EndedBefore));

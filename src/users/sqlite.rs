@@ -4,14 +4,14 @@
 //! and migrating in `sqlite/schema.rs`. Knows rows, not policy.
 
 mod admin;
+mod file;
 mod schema;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -19,14 +19,15 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::{Changes, DirectoryError, HashKind, StoredHash, User, UserDirectory, UserId, UserName, UserState};
 use crate::clock::{Clock, UnixTime};
 pub use admin::ImportError;
+use file::{File, Held};
 
 /// A user directory in an SQLite file.
 ///
 /// One connection behind a lock: a look-up takes microseconds where the password check beside it takes tens of
 /// milliseconds, so login workers do not queue here. A writer in another process holds them up for the busy
-/// timeout (2 s) at most.
+/// timeout (2 s) at most. Another file in its place is opened in its stead, if it is a good one: see `sqlite/file.rs`.
 pub struct SqliteDirectory {
-    connection: Mutex<Connection>,
+    file: File,
     clock: Clock,
 }
 
@@ -39,6 +40,22 @@ pub enum SqliteError {
     Missing(PathBuf),
     /// The file is an SQLite database of something else.
     Foreign(PathBuf),
+    /// The file cannot be used, whatever is at the path now.
+    NoGood {
+        path: PathBuf,
+        why: String,
+    },
+    /// SQLite finds a fault in the file.
+    Damaged {
+        path: PathBuf,
+        found: String,
+    },
+    /// It was put in the place of another while the edge runs.
+    OlderSchema {
+        path: PathBuf,
+        found: u32,
+        ours: u32,
+    },
     /// A newer sentry-edge has migrated the file.
     NewerSchema {
         path: PathBuf,
@@ -61,7 +78,7 @@ pub enum SqliteError {
 impl SqliteDirectory {
     /// Opens a directory that exists, and migrates it if it is of an older version.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, SqliteError> {
-        Ok(Self { connection: Mutex::new(schema::open(path)?), clock })
+        Ok(Self { file: File::open(path)?, clock })
     }
 
     /// Opens a directory, or makes an empty one that its owner alone can read (mode 0600).
@@ -70,9 +87,17 @@ impl SqliteDirectory {
         Self::open(path, clock)
     }
 
-    /// A panic while it was held leaves at most a transaction that was rolled back, so poison means nothing here.
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connection(&self) -> Result<Held<'_>, SqliteError> {
+        self.file.connection()
+    }
+
+    fn read<T>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Held<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, DirectoryError> {
+        let done = self.connection().and_then(|connection| work(&connection).map_err(failed(doing)));
+        done.map_err(DirectoryError::new)
     }
 
     fn now(&self) -> i64 {
@@ -92,12 +117,11 @@ impl SqliteError {
 
 impl UserDirectory for SqliteDirectory {
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
-        find(&self.connection(), name).map_err(DirectoryError::new)
+        self.connection().and_then(|connection| find(&connection, name)).map_err(DirectoryError::new)
     }
 
     fn hash_kinds(&self) -> Result<BTreeSet<HashKind>, DirectoryError> {
-        let read = || -> rusqlite::Result<BTreeSet<HashKind>> {
-            let connection = self.connection();
+        self.read("reading the kinds of hashes", |connection| {
             let mut statement = connection.prepare("SELECT password_hash FROM users")?;
             let mut rows = statement.query([])?;
             let mut kinds = BTreeSet::new();
@@ -107,23 +131,22 @@ impl UserDirectory for SqliteDirectory {
                 kinds.extend(hash.map(|hash| hash.kind()));
             }
             Ok(kinds)
-        };
-        read().map_err(failed("reading the kinds of hashes")).map_err(DirectoryError::new)
+        })
     }
 
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError> {
         const REPLACE: &str = "UPDATE users SET password_hash = :new, updated_at = :now
                                WHERE id = :id AND password_hash = :old";
-        let changed = self.connection().execute(
-            REPLACE,
-            named_params! { ":new": new.as_str(), ":now": self.now(), ":id": id.as_str(), ":old": old.as_str() },
-        );
-        changed.map(|rows| rows == 1).map_err(failed("replacing an outdated hash")).map_err(DirectoryError::new)
+        self.read("replacing an outdated hash", |connection| {
+            let parameters = named_params! {
+                ":new": new.as_str(), ":now": self.now(), ":id": id.as_str(), ":old": old.as_str(),
+            };
+            Ok(connection.execute(REPLACE, parameters)? == 1)
+        })
     }
 
     fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError> {
-        let read = || -> rusqlite::Result<Changes> {
-            let connection = self.connection();
+        self.read("reading what changed", |connection| {
             // First: a change that comes in between is told of by the next call.
             let last = connection.prepare("SELECT last FROM changes")?.query_row([], |row| row.get::<_, i64>(0))?;
             let mut statement = connection.prepare(SELECT_CHANGED)?;
@@ -131,9 +154,25 @@ impl UserDirectory for SqliteDirectory {
                 ":since": i64::try_from(since).unwrap_or(i64::MAX), ":most": CHANGES_AT_ONCE as i64,
             };
             let users: Vec<UserState> = statement.query_map(parameters, state)?.collect::<Result<_, _>>()?;
-            Ok(Changes { more: users.len() == CHANGES_AT_ONCE, users, last: number(last) })
-        };
-        read().map_err(failed("reading what changed")).map_err(DirectoryError::new)
+            let more = users.len() == CHANGES_AT_ONCE;
+            Ok(Changes { more, users, last: number(last), source: connection.source() })
+        })
+    }
+
+    fn standing(&self, ids: &[&str]) -> Result<Vec<UserState>, DirectoryError> {
+        self.read("reading how users stand", |connection| {
+            let mut statement = connection.prepare(&format!("{SELECT_USER} WHERE id = ?1"))?;
+            let standing = ids.iter().filter_map(|id| statement.query_row([id], state).optional().transpose());
+            standing.collect()
+        })
+    }
+
+    fn ids(&self) -> Result<Option<HashSet<Box<str>>>, DirectoryError> {
+        self.read("reading who there is", |connection| {
+            let mut statement = connection.prepare("SELECT id FROM users")?;
+            let ids = statement.query_map([], |row| row.get::<_, Box<str>>(0))?.collect::<Result<_, _>>()?;
+            Ok(Some(ids))
+        })
     }
 }
 
@@ -191,6 +230,7 @@ fn state(row: &Row<'_>) -> rusqlite::Result<UserState> {
         roles,
         ended_before: UnixTime::from_millis(number(row.get("ended_before")?)),
         ended_by: number(row.get("ended_by")?),
+        ended_formerly: UnixTime::default(),
         change: number(row.get("change")?),
     })
 }
@@ -241,6 +281,13 @@ impl fmt::Display for SqliteError {
             Self::NewerSchema { path, found, ours } => write!(
                 f,
                 "{} has schema version {found} and this sentry-edge knows {ours}; run the newer one that made it",
+                path.display()
+            ),
+            Self::NoGood { path, why } => write!(f, "what is at {} is no user directory: {why}", path.display()),
+            Self::Damaged { path, found } => write!(f, "{} is damaged: {}", path.display(), found.replace('\n', " ")),
+            Self::OlderSchema { path, found, ours } => write!(
+                f,
+                "{} has schema version {found} and this sentry-edge wants {ours}; `sentry-edge user list` brings it there",
                 path.display()
             ),
             Self::File { path, .. } => write!(f, "cannot make {}", path.display()),

@@ -21,6 +21,8 @@ mod flow;
 mod outage_policy;
 // An administrator's word on live sessions.
 mod revocation;
+// The user directory's file, and what may be put in its place.
+mod directory;
 // Requests that last: what keeps their session, and what ends them.
 mod streams;
 // The same while the configuration changes.

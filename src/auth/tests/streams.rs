@@ -87,6 +87,7 @@ fn state(change: impl FnOnce(&mut UserState)) -> UserState {
         roles: vec!["clerk".into()],
         ended_before: UnixTime::default(),
         ended_by: 0,
+        ended_formerly: UnixTime::default(),
         change: 1,
     };
     change(&mut state);

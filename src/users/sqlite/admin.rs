@@ -33,7 +33,7 @@ impl SqliteDirectory {
 
     /// All users by name.
     pub fn list(&self) -> Result<Vec<User>, SqliteError> {
-        let connection = self.connection();
+        let connection = self.connection()?;
         let mut statement =
             connection.prepare(&format!("{SELECT_USER} ORDER BY name")).map_err(failed("listing users"))?;
         let users = statement.query_map([], user).and_then(Iterator::collect);
@@ -46,7 +46,7 @@ impl SqliteDirectory {
         const AT_ONCE: usize = 100;
         let mut known = Vec::new();
         for ids in ids.chunks(AT_ONCE) {
-            let connection = self.connection();
+            let connection = self.connection()?;
             let mut statement =
                 connection.prepare(&format!("{SELECT_USER} WHERE id = ?1")).map_err(failed("naming users"))?;
             for id in ids {
@@ -58,7 +58,7 @@ impl SqliteDirectory {
     }
 
     pub fn show(&self, name: &UserName) -> Result<User, SqliteError> {
-        show(&self.connection(), name)
+        show(&*self.connection()?, name)
     }
 
     /// Whoever was signed in with the old password no longer is.
@@ -68,7 +68,7 @@ impl SqliteDirectory {
         let parameters = named_params! {
             ":hash": hash.as_str(), ":now": self.now(), ":millis": self.now_millis(), ":name": name.as_str(),
         };
-        let changed = self.connection().execute(SET, parameters).map_err(failed("setting a password"))?;
+        let changed = self.connection()?.execute(SET, parameters).map_err(failed("setting a password"))?;
         one_user(changed, name)
     }
 
@@ -78,7 +78,7 @@ impl SqliteDirectory {
             "UPDATE users SET disabled = 1, updated_at = :now, ended_before = :millis WHERE name = :name";
         const ENABLE: &str = "UPDATE users SET disabled = 0, updated_at = :now WHERE name = :name";
         let (now, millis) = (self.now(), self.now_millis());
-        let connection = self.connection();
+        let connection = self.connection()?;
         let changed = if disabled {
             connection.execute(DISABLE, named_params! { ":now": now, ":millis": millis, ":name": name.as_str() })
         } else {
@@ -91,7 +91,7 @@ impl SqliteDirectory {
     pub fn unlock(&self, name: &UserName) -> Result<(), SqliteError> {
         const UNLOCK: &str = "UPDATE users SET name = name, updated_at = :now WHERE name = :name";
         let parameters = named_params! { ":now": self.now(), ":name": name.as_str() };
-        let changed = self.connection().execute(UNLOCK, parameters).map_err(failed("unlocking a user"))?;
+        let changed = self.connection()?.execute(UNLOCK, parameters).map_err(failed("unlocking a user"))?;
         one_user(changed, name)
     }
 
@@ -99,7 +99,7 @@ impl SqliteDirectory {
     pub fn end_sessions(&self, name: &UserName) -> Result<(), SqliteError> {
         const END: &str = "UPDATE users SET ended_before = :millis, updated_at = :now WHERE name = :name";
         let parameters = named_params! { ":millis": self.now_millis(), ":now": self.now(), ":name": name.as_str() };
-        let changed = self.connection().execute(END, parameters).map_err(failed("ending sessions"))?;
+        let changed = self.connection()?.execute(END, parameters).map_err(failed("ending sessions"))?;
         one_user(changed, name)
     }
 
@@ -146,7 +146,7 @@ impl SqliteDirectory {
 
     /// The lines whose users are there already.
     fn taken(&self, entries: &[Entry]) -> Result<Vec<LineFault>, SqliteError> {
-        let connection = self.connection();
+        let connection = self.connection()?;
         let mut statement =
             connection.prepare("SELECT 1 FROM users WHERE name = ?1").map_err(failed("looking for users"))?;
         let mut faults = Vec::new();
@@ -179,7 +179,7 @@ impl SqliteDirectory {
 
     /// Runs `work` in a transaction, committed only if all of it succeeds.
     fn write<T, E: From<SqliteError>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
-        let mut connection = self.connection();
+        let mut connection = self.connection()?;
         // Immediate: a transaction that reads first and writes later may fail where waiting would have helped.
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)

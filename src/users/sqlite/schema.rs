@@ -1,9 +1,9 @@
 //! Opening the file: how a connection is set up, and the migrations that bring a file to the present schema.
 
 use std::fs::OpenOptions;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -67,37 +67,113 @@ pub(super) fn create_file(path: &Path) -> Result<(), SqliteError> {
     }
 }
 
+/// Opens a file for the first time, and brings it to the present schema.
 pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     if !path.exists() {
         return Err(SqliteError::Missing(path.to_owned()));
     }
-    // Without SQLITE_OPEN_URI, so that a path is a path, and without CREATE, see above.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(failed("opening the file"))?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("setting the busy timeout"))?;
+    remove_foreign_log(path)?;
+    let mut connection = connect(path)?;
     migrate(&mut connection, path)?;
     configure(&connection).map_err(failed("setting up the connection"))?;
     Ok(connection)
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "foreign_keys", true)?;
-    // With write-ahead logging this loses at most the last commits when the machine itself fails, and never
-    // consistency.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    log_ahead(connection)
+/// Opens what is there while the edge runs, if it is a good directory of the present schema. It is never migrated: an empty
+/// file may be one that is being copied. One that `is_known` was written to by another process, and is not read whole.
+pub(super) fn open_again(path: &Path, is_known: bool) -> Result<Connection, SqliteError> {
+    if !is_known {
+        remove_foreign_log(path)?;
+    }
+    let connection = connect(path)?;
+    match version(&connection)? {
+        VERSION => {}
+        0 => return Err(SqliteError::Foreign(path.to_owned())),
+        found if found > VERSION => {
+            return Err(SqliteError::NewerSchema { path: path.to_owned(), found, ours: VERSION });
+        }
+        found => return Err(SqliteError::OlderSchema { path: path.to_owned(), found, ours: VERSION }),
+    }
+    let checking = || failed("checking the file");
+    if !is_known {
+        let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(checking())?;
+        if found != "ok" {
+            return Err(SqliteError::Damaged { path: path.to_owned(), found });
+        }
+    }
+    connection.query_row("SELECT last FROM changes", [], |row| row.get::<_, i64>(0)).map_err(checking())?;
+    configure(&connection).map_err(failed("setting up the connection"))?;
+    Ok(connection)
 }
 
-/// Write-ahead logging lets logins read while the command line writes. The file stays in this mode.
+fn connect(path: &Path) -> Result<Connection, SqliteError> {
+    // Without SQLITE_OPEN_URI, so that a path is a path, and without CREATE, see above.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed("opening the file"))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("setting the busy timeout"))?;
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> Result<u32, SqliteError> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed(
+        "reading its version (a copy in write-ahead mode needs a folder that can be written to: make it with VACUUM INTO)",
+    ))
+}
+
+/// Removes the write-ahead log of another database, which lay beside a file that was replaced. SQLite would take it for
+/// this one's and write the other's pages over it. A database that is not in write-ahead mode has none.
+fn remove_foreign_log(path: &Path) -> Result<(), SqliteError> {
+    /// Where the header says how it is read and written (SQLite file format §1.3.3); 2 is write-ahead.
+    const MODES: usize = 18;
+    let log = beside(path, "-wal");
+    if !std::fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
+        return Ok(());
+    }
+    let mut header = [0; MODES + 2];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_err() || header[MODES..] != [1, 1] {
+        return Ok(());
+    }
+    for file in [log, beside(path, "-shm")] {
+        match std::fs::remove_file(&file) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(SqliteError::File { path: file, source });
+            }
+            _ => {}
+        }
+    }
+    log::warn!("user directory: the write-ahead log of another database lay beside {} and was removed", path.display());
+    Ok(())
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // With a journal for each transaction nothing less keeps the file whole when the machine itself fails.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // On a file system that is read-only it stays as it is.
+    if connection.is_readonly("main")? { Ok(()) } else { one_file(connection) }
+}
+
+/// One file is the whole directory: there is no write-ahead log beside it, as a former version had, which a copy would
+/// miss and another file in its place would get. Readers wait for a writer for as long as its commit takes.
 ///
-/// Two processes that switch a new file at once each hold what the other needs; SQLite sees that and refuses at
-/// once, whatever the busy timeout. So it is tried again, as long as the busy timeout would have waited.
-#[expect(clippy::disallowed_methods, reason = "runs at the start and on the command line, never on a worker")]
-fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+/// A file in write-ahead mode can only be changed while no other process has it open. It is tried for as long as the busy
+/// timeout would have waited, and then stays as it is: the next start finds it alone.
+#[expect(clippy::disallowed_methods, reason = "runs at the start, after a change of files and on the command line")]
+fn one_file(connection: &Connection) -> rusqlite::Result<()> {
     let mut retries = BUSY_TIMEOUT.as_millis() / RETRY_AFTER.as_millis();
     loop {
-        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
-            Err(error) if retries > 0 && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+        match connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                if retries == 0 {
+                    return Ok(());
+                }
                 retries -= 1;
                 thread::sleep(RETRY_AFTER);
             }
@@ -110,14 +186,11 @@ fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
 /// finds nothing left to do.
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteError> {
     let migrating = || failed("migrating the schema");
-    let present = |connection: &Connection| -> Result<u32, SqliteError> {
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed("reading its version"))
-    };
-    if present(connection)? == VERSION {
+    if version(connection)? == VERSION {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(migrating())?;
-    let found = present(&transaction)?;
+    let found = version(&transaction)?;
     if found > VERSION {
         return Err(SqliteError::NewerSchema { path: path.to_owned(), found, ours: VERSION });
     }

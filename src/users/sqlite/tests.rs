@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::users::import::ImportFile;
-use crate::users::{Email, Grants, NewUser};
+use crate::users::{Email, Grants, NewUser, Source};
 
 const OLD: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
 const NEW: &str = "$2b$04$abcdefghijklmnopqrstuupK.cmRFvC/IBnMAohxQPjjCITVc4r9a";
@@ -233,7 +233,7 @@ fn a_new_file_can_be_read_by_its_owner_alone() {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
         files += 1;
     }
-    assert_eq!(files, 3, "the database, its log and the log's index");
+    assert_eq!(files, 1, "the directory is one file");
 }
 
 #[test]
@@ -241,15 +241,15 @@ fn a_file_is_set_up_as_the_code_says() {
     let file = File::new();
     let directory = file.open();
     let pragma = |name: &str| -> String {
-        let connection = directory.connection();
+        let connection = directory.connection().unwrap();
         let query = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
         connection.query_row(&query, [], |row| row.get(0)).unwrap()
     };
-    assert_eq!(pragma("journal_mode"), "wal");
+    assert_eq!(pragma("journal_mode"), "delete");
     assert_eq!(pragma("foreign_keys"), "1");
-    assert_eq!(pragma("synchronous"), "1");
+    assert_eq!(pragma("synchronous"), "2");
     assert_eq!(pragma("user_version"), schema::VERSION.to_string());
-    let odd = directory.connection().execute("INSERT INTO user_roles VALUES ('nobody', 'admin')", []);
+    let odd = directory.connection().unwrap().execute("INSERT INTO user_roles VALUES ('nobody', 'admin')", []);
     assert!(odd.is_err(), "a role needs its user");
 }
 
@@ -375,7 +375,7 @@ fn an_import_that_loses_a_race_for_a_name_adds_nobody() {
 fn changes(directory: &SqliteDirectory, since: u64) -> Vec<UserState> {
     let (mut since, mut found) = (since, Vec::new());
     loop {
-        let Changes { users, more, last } = directory.changed_since(since).unwrap();
+        let Changes { users, more, last, .. } = directory.changed_since(since).unwrap();
         assert!(users.iter().is_sorted_by_key(|user| user.change), "in the order of their numbers");
         assert!(users.iter().all(|user| since < user.change && user.change <= last));
         since = users.last().map_or(since, |user| user.change);
@@ -508,4 +508,56 @@ fn many_changes_are_told_a_page_at_a_time() {
     let first = directory.changed_since(0).unwrap();
     assert_eq!((first.users.len(), first.more), (CHANGES_AT_ONCE, true));
     assert_eq!(changes(&directory, 0).len(), 2500);
+}
+
+#[test]
+fn a_file_of_a_former_version_becomes_one_file_unless_another_process_has_it() {
+    let file = File::new();
+    drop(file.open());
+    let other = file.raw();
+    other.pragma_update(None, "journal_mode", "WAL").unwrap();
+    other.execute("UPDATE changes SET last = last", []).unwrap();
+    let mode = |directory: &SqliteDirectory| -> String {
+        let connection = directory.connection().unwrap();
+        connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap()
+    };
+    let beside = file.open();
+    assert_eq!(mode(&beside), "wal", "it is served all the same");
+    drop((beside, other));
+    assert_eq!(mode(&file.open()), "delete");
+    assert_eq!(std::fs::read_dir(file.folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_the_directory_writes_itself_is_no_other_source_and_what_others_write_is() {
+    let file = File::new();
+    let (edge, command_line) = (file.open(), file.open());
+    let source = || edge.changed_since(0).unwrap().source;
+    edge.add(&bob(), &hash(OLD)).unwrap();
+    edge.set_disabled(&name("bob"), true).unwrap();
+    assert_eq!(source(), Source::default());
+    command_line.set_disabled(&name("bob"), false).unwrap();
+    assert_eq!(source(), Source { file: 0, version: 1 });
+    assert_eq!(source(), Source { file: 0, version: 1 }, "once");
+    let copy = file.folder.path().join("copy");
+    std::fs::copy(file.path(), &copy).unwrap();
+    std::fs::rename(copy, file.path()).unwrap();
+    assert_eq!(source(), Source { file: 1, version: 2 });
+    assert!(edge.find(&name("bob")).unwrap().is_some());
+}
+
+#[test]
+fn a_journal_of_another_database_is_removed_only_where_it_can_be_no_one_elses() {
+    let file = File::new();
+    drop(file.open());
+    let log = file.folder.path().join("users.db-wal");
+    std::fs::write(&log, "left by another").unwrap();
+    drop(file.open());
+    assert!(!log.exists());
+
+    let other = file.raw();
+    other.pragma_update(None, "journal_mode", "WAL").unwrap();
+    other.execute("UPDATE changes SET last = 77", []).unwrap();
+    assert!(log.exists());
+    assert_eq!(file.open().changed_since(0).unwrap().last, 77, "in write-ahead mode it is the database's own");
 }
