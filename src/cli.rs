@@ -9,6 +9,7 @@ mod output;
 mod run;
 mod session;
 mod token;
+mod trail;
 mod user;
 
 use std::ffi::OsString;

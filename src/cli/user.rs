@@ -10,7 +10,8 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ConfigFile, Failure, output};
+use super::trail::Change;
+use super::{ConfigFile, Failure, output, trail};
 use crate::auth::keys::Keys;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
@@ -154,6 +155,7 @@ impl Desk {
         self.check_size(&tentative(&new)).map_err(Failure::Failed)?;
         let hash = self.hash(&password.read()?, &new.name, new.email.as_ref().map(Email::as_str))?;
         let user = self.directory.add(&new, &hash)?;
+        self.audit(Change::Added(&new.grants), &user.name);
         output::print(format_args!("{} was added\n{}", user.name, shown(&user, false)))
     }
 
@@ -183,22 +185,26 @@ impl Desk {
         let user = self.directory.show(name)?;
         let hash = self.hash(&password.read()?, name, user.email.as_deref())?;
         self.directory.set_password_hash(name, &hash)?;
+        self.audit(Change::PasswordSet, name);
         output::print(format_args!("the password of {name} was set; open sessions end within {}", self.within()))
     }
 
     fn disable(&self, name: &UserName) -> Result<(), Failure> {
         self.directory.set_disabled(name, true)?;
+        self.audit(Change::Disabled, name);
         output::print(format_args!("{name} was disabled; open sessions end within {}", self.within()))
     }
 
     fn enable(&self, name: &UserName) -> Result<(), Failure> {
         self.directory.set_disabled(name, false)?;
+        self.audit(Change::Enabled, name);
         output::print(format_args!("{name} was enabled and may sign in again; earlier sessions stay ended"))
     }
 
     /// Whether it was locked is known to the store that has counted, and makes no difference.
     fn unlock(&self, name: &UserName) -> Result<(), Failure> {
         self.directory.unlock(name)?;
+        self.audit(Change::Unlocked, name);
         output::print(format_args!("{name} was unlocked; failed logins until now no longer count"))
     }
 
@@ -219,6 +225,7 @@ impl Desk {
         merge(&mut user.roles, grants.roles());
         self.check_size(&user).map_err(Failure::Failed)?;
         let user = self.directory.grant(name, &grants)?;
+        self.audit(Change::Granted(&grants), name);
         let within = self.within();
         output::print(format_args!(
             "{name} was granted {}; open sessions have it within {within}\n{}",
@@ -231,6 +238,7 @@ impl Desk {
     fn revoke(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
         let grants = Grants::parse(grants.services, grants.roles).map_err(Failure::because)?;
         let user = self.directory.revoke(name, &grants)?;
+        self.audit(Change::Revoked(&grants), name);
         let within = self.within();
         output::print(format_args!(
             "{name} no longer has {}; open sessions lose it within {within}\n{}",
@@ -247,8 +255,12 @@ impl Desk {
             self.check_services(user.grants.services()).and_then(|()| self.check_size(&tentative(user)))
         });
         file.check_passwords(self.policy());
+        let names = file.names();
         match self.directory.import(file) {
-            Ok(count) => output::print(format_args!("{count} users imported")),
+            Ok(count) => {
+                trail::write(&self.config, Change::Imported, &names);
+                output::print(format_args!("{count} users imported"))
+            }
             Err(ImportError::Lines(faults)) => {
                 let line = |fault: &LineFault| format!("{}:{}: {}", path.display(), fault.line, fault.what);
                 Err(Failure::Failed(faults.iter().map(line).collect::<Vec<_>>().join("\n")))
@@ -256,6 +268,10 @@ impl Desk {
             Err(ImportError::Directory(error)) => Err(named(&error.in_full())),
             Err(error) => Err(named(&error)),
         }
+    }
+
+    fn audit(&self, change: Change<'_>, user: &UserName) {
+        trail::write(&self.config, change, [user]);
     }
 
     /// How long it takes until every edge that shares the directory has heard of a change.

@@ -107,6 +107,11 @@ impl ImportFile {
         self.faults.sort_by_key(|fault| fault.line);
     }
 
+    /// The users of the good lines.
+    pub fn names(&self) -> Vec<UserName> {
+        self.entries.iter().map(|entry| entry.user.name.clone()).collect()
+    }
+
     /// Takes out the good lines that `judge` refuses; what it says becomes their fault.
     pub fn hold_against(&mut self, judge: impl Fn(&NewUser) -> Result<(), String>) {
         let mut faults = std::mem::take(&mut self.faults);

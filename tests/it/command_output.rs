@@ -249,3 +249,53 @@ fn check_takes_the_file_by_itself() {
     assert!(status == Some(2) && stderr.contains("-c FILE"), "{stderr}");
     assert_eq!(told(&["check", &path, "-c", &path], "").0, Some(2));
 }
+
+#[test]
+fn what_an_administrator_did_stands_in_the_audit_log() {
+    let origin = origin("app");
+    let edge = edge().service("iqueue", &origin).start();
+    let file = file(&edge);
+    // The edge has made the file.
+    eventually("there is a log", || edge.folder.path().join("audit.log").exists());
+    let users = edge.folder.path().join("users.jsonl");
+    let line = |name: &str| format!("{{\"name\":\"{name}\",\"password\":\"correct horse battery\"}}\n");
+    std::fs::write(&users, line("dan") + &line("fay")).unwrap();
+    let secret = "correct horse battery\n";
+    for (arguments, input) in [
+        (&["user", "add", "bob", "--service", "iqueue", "--password-stdin"][..], secret),
+        (&["user", "grant", "bob", "--role", "nurse"], ""),
+        (&["user", "revoke", "bob", "--service", "iqueue"], ""),
+        (&["user", "disable", "bob"], ""),
+        (&["user", "enable", "bob"], ""),
+        (&["user", "unlock", "bob"], ""),
+        (&["user", "set-password", "bob", "--password-stdin"], "another correct horse\n"),
+        (&["user", "import", users.to_str().unwrap()], ""),
+        (&["session", "end", "--user", "bob"], ""),
+        // What is refused is no change, and who only looks changes nothing.
+        (&["user", "disable", "nobody"], ""),
+        (&["user", "show", "bob"], ""),
+        (&["user", "list"], ""),
+    ] {
+        told(&[arguments, &["-c", &file]].concat(), input);
+    }
+    let changes: Vec<Value> = edge.audit(10).into_iter().filter(|line| line["event"] == "user_changed").collect();
+    let told: Vec<_> =
+        changes.iter().map(|line| (line["user"].as_str().unwrap(), line["change"].as_str().unwrap())).collect();
+    let expected = [
+        ("bob", "added"),
+        ("bob", "granted"),
+        ("bob", "revoked"),
+        ("bob", "disabled"),
+        ("bob", "enabled"),
+        ("bob", "unlocked"),
+        ("bob", "password_set"),
+        ("dan", "imported"),
+        ("fay", "imported"),
+        ("bob", "sessions_ended"),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!((&changes[0]["services"], &changes[1]["roles"]), (&vec!["iqueue"].into(), &vec!["nurse"].into()));
+    assert!(changes.iter().all(|line| line["actor_uid"].is_u64() && line["time"].is_string()), "{changes:?}");
+    let written = std::fs::read_to_string(edge.folder.path().join("audit.log")).unwrap();
+    assert!(!written.contains("correct horse") && !written.contains("argon2"), "{written}");
+}
