@@ -6,6 +6,7 @@
 
 pub mod chunks;
 pub mod head;
+mod query;
 pub mod upgrade;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
@@ -90,7 +91,8 @@ pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malform
     check_body(request.headers, limits)?;
     // An HTTP/2 client's `?a` has no path, and would become a target that servers read in two ways.
     let has_path = |uri: &Uri| uri.path_and_query().is_none_or(|target| target.as_str().starts_with('/'));
-    if request.raw.map_or_else(|| !has_path(request.uri), has_odd_target) || !has_our_scheme(request.uri) {
+    let is_odd = |uri: &Uri| !has_path(uri) || uri.query().is_some_and(|query| !query::may_stand(query.as_bytes()));
+    if request.raw.map_or_else(|| is_odd(request.uri), has_odd_target) || !has_our_scheme(request.uri) {
         return Err(Malformed::Target);
     }
     let authority = authority(&request)?;
@@ -164,10 +166,15 @@ fn has_odd_target(raw: &[u8]) -> bool {
     let line = &raw[..memchr::memchr(b'\n', raw).unwrap_or(raw.len())];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut words = line.split(|b| *b == b' ');
-    let (Some(_), Some(target), Some(_), None) = (words.next(), words.next(), words.next(), words.next()) else {
+    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
         return true;
     };
-    !has_form(target) || line.iter().any(|b| *b == b'#' || *b == b'\\' || !(0x20..0x7f).contains(b))
+    let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
+    // Some servers take a backslash in a path for a slash.
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#' && *byte != b'\\';
+    let is_written_well = path.iter().all(is_plain) && query::may_stand(query);
+    !has_form(target) || !is_written_well || !method.iter().all(is_plain) || !version.iter().all(is_plain)
 }
 
 /// HTTP/2 clients name a scheme, and may name any (RFC 9113 §8.3.1); an HTTP/1 target has none, or these.
