@@ -81,6 +81,8 @@ pub enum Fault {
     WrongIssuer,
     WrongAudience,
     Expired,
+    /// It is good for longer than the configuration lets a login last, which another edge or a reload may see otherwise.
+    Outlived,
     NotYetValid,
 }
 
@@ -174,7 +176,8 @@ impl Tokens {
     fn check_times(&self, verified: &Verified, now: UnixTime) -> Result<(), Fault> {
         let leeway = self.leeway.as_secs();
         if now.seconds() >= verified.ends.saturating_add(leeway) {
-            Err(Fault::Expired)
+            let is_over = now.seconds() >= verified.claims.exp.saturating_add(leeway);
+            Err(if is_over { Fault::Expired } else { Fault::Outlived })
         } else if now.seconds().saturating_add(leeway) < verified.claims.nbf {
             Err(Fault::NotYetValid)
         } else {
@@ -283,7 +286,7 @@ impl Fault {
             Self::BadSignature => "bad_signature",
             Self::WrongIssuer => "wrong_issuer",
             Self::WrongAudience => "wrong_audience",
-            Self::Expired => "expired",
+            Self::Expired | Self::Outlived => "expired",
             Self::NotYetValid => "not_yet_valid",
         }
     }

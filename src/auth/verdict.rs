@@ -209,14 +209,21 @@ impl Reason {
     pub fn is_of_a_user(&self) -> bool {
         match self {
             Self::NoToken | Self::SeveralCookies | Self::StoreAway(_) => false,
-            Self::Token(fault) => matches!(fault, Fault::WrongAudience | Fault::Expired | Fault::NotYetValid),
+            Self::Token(fault) => {
+                matches!(fault, Fault::WrongAudience | Fault::Expired | Fault::Outlived | Fault::NotYetValid)
+            }
             _ => true,
         }
     }
 
-    /// Whether the cookie that led here can never be good again, so that the browser should forget it.
-    /// Not after a failure of ours, and not when it may be good in the browser that it was made for.
+    /// Whether the cookie that led here can never be good again, so that the browser should forget it. Not after a failure
+    /// of ours, not when it may be good in the browser that it was made for, and not where another clock, a reload or
+    /// another edge may find it good: a key that is not known here yet, a token of an edge whose clock is ahead.
     pub fn spends_cookie(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::NoSession | Self::Revoked)
+        match self {
+            Self::Token(fault) => matches!(fault, Fault::Malformed | Fault::BadSignature | Fault::Expired),
+            Self::NoSession | Self::Revoked => true,
+            _ => false,
+        }
     }
 }

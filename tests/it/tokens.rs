@@ -119,8 +119,10 @@ impl Bench {
         let page = browser.open(&self.edge.url("iqueue", "/"));
         assert_eq!(page.status, 302, "{what}: {}", page.body);
         assert_eq!(page.location_path(), Some(self.edge.url("sentry", "/noCookie")), "{what}");
+        // Another clock, another edge or a reload may find the others good.
+        let is_spent = ["malformed", "bad_signature", "expired"].contains(&reason);
         let cleared = page.set_cookie(TOKEN_COOKIE);
-        assert!(cleared.is_some_and(|cookie| cookie.contains("Max-Age=0")), "{what}: {cleared:?}");
+        assert_eq!(cleared.is_some_and(|cookie| cookie.contains("Max-Age=0")), is_spent, "{what}: {cleared:?}");
         assert_eq!(self.refused_for(reason), before + 1.0, "{what} is no session because of {reason}");
 
         let mut program = self.edge.client();
@@ -584,7 +586,7 @@ fn a_cookie_stolen_from_one_application_opens_no_other() {
         thief.set_cookie(&edge.host("dextor"), TOKEN_COOKIE, &token(stolen_from));
         let answer = thief.open(&edge.url("dextor", "/"));
         assert_eq!(answer.status, 302, "{stolen_from}");
-        assert!(answer.set_cookie(TOKEN_COOKIE).unwrap().contains("Max-Age=0"));
+        assert_eq!(answer.set_cookie(TOKEN_COOKIE), None, "under a shared audience it would be good");
         let nobody = edge.client().get(&edge.url("dextor", "/.sentry/currentUser")).json();
         assert_eq!(nobody["currentUser"], Value::Null);
     }
