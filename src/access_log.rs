@@ -64,17 +64,25 @@ impl AccessLog {
 /// The query with the values of tickets and passwords blacked out; `None` when there was neither. A password has
 /// no business in a URL, but some client will put it there, and a log is kept for years.
 pub fn without_secrets(query: &str, ticket: &str) -> Option<String> {
-    let password = |part: &str| part.split_once('=').is_some_and(|(name, _)| name.eq_ignore_ascii_case("password"));
+    let is_secret = |part: &str| {
+        part.split_once('=').is_some_and(|(name, _)| name.eq_ignore_ascii_case("password") || is_escaped(name, ticket))
+    };
     let shown = |part: &str| match part.split_once('=') {
-        Some((name, _)) if password(part) => format!("{name}=…"),
+        Some((name, _)) if is_secret(part) => format!("{name}=…"),
         _ => part.to_owned(),
     };
     let without_tickets = without_tickets(query, ticket);
-    if !query.split('&').any(password) {
+    if !query.split('&').any(is_secret) {
         return without_tickets;
     }
     let query = without_tickets.unwrap_or_else(|| query.to_owned());
     Some(query.split('&').map(shown).collect::<Vec<_>>().join("&"))
+}
+
+/// Whether a name is this parameter's, written with escapes.
+fn is_escaped(name: &str, parameter: &str) -> bool {
+    let decoded = || url::form_urlencoded::parse(name.as_bytes()).next();
+    name.contains('%') && decoded().is_some_and(|(name, _)| name == parameter)
 }
 
 /// The query with the value of every `parameter` replaced, also inside a URL that the query carries encoded, such
@@ -121,6 +129,8 @@ mod tests {
     fn a_ticket_or_password_does_not_reach_the_log() {
         assert_eq!(without_secrets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
         assert_eq!(without_secrets("Password=SECRET&user=ada", "requestID").as_deref(), Some("Password=…&user=ada"));
+        let escaped = without_secrets("%72equest%49D=SECRET&b=%20", "requestID");
+        assert_eq!(escaped.as_deref(), Some("%72equest%49D=…&b=%20"));
         assert_eq!(without_secrets("a=requestID&password", "requestID"), None);
         assert_eq!(without_secrets("requestIDs=1&b=%3D", "requestID"), None);
     }

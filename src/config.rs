@@ -51,6 +51,13 @@ pub const MOST_COPIES: usize = 3;
 pub const FORM_COOKIE: &str = "__Host-SSOLogin";
 pub const DEVICE_COOKIE: &str = "__Host-SSODevice";
 
+/// And of the hosts of services: the page that a browser was just sent back to, and one that it keeps for itself.
+pub const ROUND_COOKIE: &str = "__Host-SSORound";
+pub const RETURN_COOKIE: &str = "__Host-SSOReturn";
+
+/// Names that no configurable cookie may have.
+pub const FIXED_COOKIES: [&str; 4] = [FORM_COOKIE, DEVICE_COOKIE, ROUND_COOKIE, RETURN_COOKIE];
+
 /// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -38,8 +38,6 @@ impl Default for Branding {
 #[template(ext = "html", source = r#"{% extends "src/pages/login.html" %}"#)]
 pub struct Login<'a> {
     pub branding: &'a Branding,
-    /// Where the form is posted to.
-    pub action: &'a str,
     pub csrf: &'a str,
     /// Empty when there is none.
     pub redirect_url: &'a str,
@@ -160,6 +158,43 @@ fn short(request_id: &str) -> &str {
     request_id.char_indices().nth(CHARACTERS).map_or(request_id, |(end, _)| &request_id[..end])
 }
 
+/// The sign-in page for a person who is signed in.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/signed_in.html" %}"#)]
+pub struct SignedIn<'a> {
+    pub branding: &'a Branding,
+    pub user: &'a str,
+    /// The host that the user is on the way to.
+    pub destination: Option<&'a str>,
+    /// Address of the way on.
+    pub go_on: &'a str,
+    /// Address of the form.
+    pub other: &'a str,
+    pub request_id: &'a str,
+}
+
+/// Instead of a sign-on that could not end in this window or frame: a link that opens another window.
+#[derive(Template)]
+#[template(ext = "html", source = r#"{% extends "src/pages/beside.html" %}"#)]
+pub struct Beside<'a> {
+    pub branding: &'a Branding,
+    /// The application's host.
+    pub host: &'a str,
+    pub why: Why,
+    /// What the other window shows.
+    pub href: &'a str,
+    pub request_id: &'a str,
+}
+
+/// Why a sign-on does not begin where it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Inside a page of another site, where the application's cookies are not sent.
+    ForeignFrame,
+    /// Inside a page of this site, where the form is not shown.
+    OwnFrame,
+}
+
 macro_rules! render {
     ($($page:ident)+) => {$(
         impl $page<'_> {
@@ -171,7 +206,7 @@ macro_rules! render {
     )+};
 }
 
-render! { Login Problem SignedOut ConfirmLogout Home Loop }
+render! { Login Problem SignedOut ConfirmLogout Home Loop SignedIn Beside }
 
 /// Writing into a String does not fail, but askama's signature allows it.
 const FALLBACK: &str = "<!doctype html><html lang=\"en\"><title>Error</title>\

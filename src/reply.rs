@@ -76,6 +76,11 @@ impl Reply {
         Self::to(StatusCode::PERMANENT_REDIRECT, location)
     }
 
+    /// `307`: the same request, with its body, there.
+    pub fn repeat(location: &str) -> Self {
+        Self::to(StatusCode::TEMPORARY_REDIRECT, location)
+    }
+
     fn to(status: StatusCode, location: &str) -> Self {
         match HeaderValue::try_from(location) {
             Ok(location) => Self::new(status, None, Bytes::new()).with(header::LOCATION, location),
@@ -95,6 +100,19 @@ impl Reply {
         let reply = Self::new(status, Some("text/html; charset=utf-8"), html)
             .with(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"))
             .with(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+        match HeaderValue::try_from(policy) {
+            Ok(policy) => reply.with(header::CONTENT_SECURITY_POLICY, policy),
+            Err(_) => reply,
+        }
+    }
+
+    /// A page that may be shown inside pages of any site: it has a link and no form, so there is nothing to be tricked
+    /// into.
+    pub fn frameable(status: StatusCode, html: String) -> Self {
+        let style = pages::style_hash();
+        let policy =
+            format!("default-src 'none'; style-src '{style}'; img-src data:; form-action 'none'; base-uri 'none'");
+        let reply = Self::new(status, Some("text/html; charset=utf-8"), html);
         match HeaderValue::try_from(policy) {
             Ok(policy) => reply.with(header::CONTENT_SECURITY_POLICY, policy),
             Err(_) => reply,

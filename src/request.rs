@@ -46,6 +46,29 @@ pub fn is_repeatable(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
+/// What a browser does with the response to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Shows it, in a window or in a frame of this site's pages.
+    Page,
+    /// Would show it inside a page of another site.
+    ForeignFrame,
+    /// Hands it to a script, makes it a part of a page, or keeps it for later.
+    Part,
+}
+
+/// Where a response goes (`Sec-Fetch-Dest`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Destination {
+    /// A window's, or it was not said.
+    Document,
+    Frame,
+    /// A part of a page, or nothing that can be read.
+    Part,
+    /// `empty`, or one that is not known here.
+    Other,
+}
+
 impl<'a> Head<'a> {
     /// A field as text, the first of its name; `None` when absent. One with a byte that is no ASCII is not absent: it
     /// reads as `UNREADABLE`, which is none of the values that anything is decided by.
@@ -67,6 +90,9 @@ impl<'a> Head<'a> {
     }
 
     fn opens_a_page(&self) -> bool {
+        if self.headers.get_all("sec-fetch-mode").iter().nth(1).is_some() {
+            return false;
+        }
         match self.field("sec-fetch-mode") {
             Some(mode) => mode == "navigate",
             None => self.accepts_html() && !self.headers.contains_key("x-requested-with"),
@@ -78,13 +104,33 @@ impl<'a> Head<'a> {
         self.field(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
     }
 
-    /// Whether a one-time thing may be spent on this request: a GET that a person made, no look-ahead of a
-    /// browser, no scanner's HEAD, no image that a foreign page embeds.
+    /// Whether a one-time thing may be spent on this request: a page that a person opens, by GET.
     pub fn may_redeem(&self) -> bool {
-        self.method == Method::GET && self.is_navigation() && !self.is_look_ahead() && !self.is_embedded()
+        self.method == Method::GET && self.opening() == Opening::Page
     }
 
-    /// Whether a browser fetches this before anybody has asked for it.
+    /// What a browser does with the response. Only a page can be sent to sign on, because only a page can come back with
+    /// a ticket and spend it: a HEAD, a prefetch and a part of a page never do.
+    ///
+    /// A service worker that passes a navigation on keeps its mode and drops its destination, and no script can make a
+    /// request of the mode `navigate`. So the mode decides, and destinations are told apart beyond it.
+    pub fn opening(&self) -> Opening {
+        if self.method == Method::HEAD || !self.opens_a_page() || self.is_look_ahead() {
+            return Opening::Part;
+        }
+        let is_own = matches!(self.fetch_site(), FetchSite::SameOrigin | FetchSite::SameSite);
+        match self.destination() {
+            Destination::Document => Opening::Page,
+            Destination::Frame if is_own => Opening::Page,
+            // Its cookies are not sent there, so that a sign-on could not end.
+            Destination::Frame => Opening::ForeignFrame,
+            Destination::Part => Opening::Part,
+            Destination::Other if self.fetch_site() == FetchSite::CrossSite => Opening::Part,
+            Destination::Other => Opening::Page,
+        }
+    }
+
+    /// Whether a browser fetches this before the person has opened it.
     pub fn is_look_ahead(&self) -> bool {
         let ahead = |value: &str| value.contains("prefetch") || value.contains("prerender");
         ["sec-purpose", "purpose", "x-moz"].iter().any(|name| self.field(*name).is_some_and(ahead))
@@ -92,7 +138,48 @@ impl<'a> Head<'a> {
 
     /// Whether this is a part of a page, such as a picture or a frame.
     pub fn is_embedded(&self) -> bool {
-        self.field("sec-fetch-dest").is_some_and(|dest| dest != "document")
+        matches!(self.destination(), Destination::Part | Destination::Frame)
+    }
+
+    /// Whether this is shown inside another page.
+    pub fn is_framed(&self) -> bool {
+        self.destination() == Destination::Frame
+    }
+
+    /// Browsers send it once, as they do with the site: of two fields it cannot be said which is the browser's.
+    fn destination(&self) -> Destination {
+        /// Of requests whose response becomes a part of a page or of a worker (Fetch, "destination").
+        const PARTS: [&str; 19] = [
+            "audio",
+            "audioworklet",
+            "dictionary",
+            "font",
+            "image",
+            "json",
+            "manifest",
+            "paintworklet",
+            "report",
+            "script",
+            "serviceworker",
+            "sharedworker",
+            "speculationrules",
+            "style",
+            "text",
+            "track",
+            "video",
+            "worker",
+            "xslt",
+        ];
+        if self.headers.get_all("sec-fetch-dest").iter().nth(1).is_some() {
+            return Destination::Part;
+        }
+        match self.field("sec-fetch-dest") {
+            None | Some("document") => Destination::Document,
+            Some("iframe" | "frame" | "object" | "embed" | "fencedframe") => Destination::Frame,
+            Some(UNREADABLE) => Destination::Part,
+            Some(destination) if PARTS.contains(&destination) => Destination::Part,
+            Some(_) => Destination::Other,
+        }
     }
 
     /// Browsers send it once: of two fields it cannot be said which is the browser's.
@@ -153,6 +240,7 @@ mod tests {
             let page: (&str, &[u8]) = ("accept", b"text/html");
             assert!(!with(&[("sec-fetch-mode", odd), page], |head| head.is_navigation()), "{odd:?}");
             assert!(with(&[("sec-fetch-dest", odd), page], |head| head.is_embedded()), "{odd:?}");
+            assert_eq!(with(&[("sec-fetch-dest", odd), page], |head| head.opening()), Opening::Part, "{odd:?}");
             assert!(with(&[("referer", odd)], |head| head.field("referer").is_some()), "{odd:?}");
         }
         assert_eq!(with(&[], |head| head.fetch_site()), FetchSite::Absent);
@@ -160,6 +248,48 @@ mod tests {
         for second in ["none", "cross-site"] {
             let fields: [(&str, &[u8]); 2] = [("sec-fetch-site", b"none"), ("sec-fetch-site", second.as_bytes())];
             assert_eq!(with(&fields, |head| head.fetch_site()), FetchSite::CrossSite, "{second}");
+        }
+    }
+
+    /// Method aside, the one judge of what may be sent to sign on and what may spend a ticket.
+    #[test]
+    fn what_a_browser_does_with_a_response_is_told_by_mode_destination_and_site() {
+        let opening = |mode: &str, destination: &str, site: &str| {
+            let fields = [("sec-fetch-mode", mode), ("sec-fetch-dest", destination), ("sec-fetch-site", site)];
+            let mut sent: Vec<(&'static str, &[u8])> = vec![("accept", b"text/html")];
+            sent.extend(fields.iter().filter(|(_, value)| !value.is_empty()).map(|(n, v)| (*n, v.as_bytes())));
+            with(&sent, |head| head.opening())
+        };
+        let sites = ["same-origin", "same-site", "none", "cross-site", ""];
+        for mode in ["navigate", ""] {
+            for destination in ["document", ""] {
+                for site in sites {
+                    assert_eq!(opening(mode, destination, site), Opening::Page, "{mode} {destination} {site}");
+                }
+            }
+            for destination in ["empty", "portal"] {
+                for site in sites {
+                    let expected = if site == "cross-site" { Opening::Part } else { Opening::Page };
+                    assert_eq!(opening(mode, destination, site), expected, "{mode} {destination} {site}");
+                }
+            }
+            for destination in ["iframe", "frame", "object", "embed", "fencedframe"] {
+                for site in sites {
+                    let own = ["same-origin", "same-site"].contains(&site);
+                    let expected = if own { Opening::Page } else { Opening::ForeignFrame };
+                    assert_eq!(opening(mode, destination, site), expected, "{mode} {destination} {site}");
+                }
+            }
+            for destination in ["image", "script", "style", "font", "video", "worker", "manifest", "serviceworker"] {
+                for site in sites {
+                    assert_eq!(opening(mode, destination, site), Opening::Part, "{mode} {destination} {site}");
+                }
+            }
+        }
+        for mode in ["cors", "no-cors", "same-origin", "websocket"] {
+            for destination in ["document", "empty", "iframe", "image"] {
+                assert_eq!(opening(mode, destination, "same-origin"), Opening::Part, "{mode} {destination}");
+            }
         }
     }
 }

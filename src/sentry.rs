@@ -4,15 +4,19 @@
 //! login, logout, current user, keys. It decides and answers; `proxy` reads bodies and writes. The only awaits
 //! are the session store's and the login pool's, each with its own deadline.
 
+pub mod carried;
 pub mod claims;
 mod copy_cookie;
 mod csrf;
 mod current_user;
 mod device;
+mod kept;
 mod login;
 mod logout;
+pub mod mark;
 mod redeem;
 pub mod return_url;
+pub mod rounds;
 mod start;
 mod state;
 mod ticket;
@@ -26,18 +30,21 @@ use http::{Method, StatusCode};
 use crate::audit_log::{self, AuditLog, Event};
 use crate::auth::{Demand, Guard, Reason, Verdict};
 use crate::config::{self, Access, Audience, Credentials, OutagePolicy};
-use crate::host::{Host, HostPattern};
+use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::pages::{self, Branding};
 use crate::reply::{Asked, Reply};
 use crate::request::{Head, is_repeatable};
 use crate::sessions::SessionStore;
 use crate::users::login::LoginPool;
+use carried::TicketParameter;
+use mark::Marks;
 use return_url::{Parameter, Realm, ReturnUrl};
+use rounds::Flows;
 
 pub use device::{Device, DeviceId};
 pub use login::{LARGEST_FORM, account_counter};
-pub use redeem::Redeemed;
+pub use redeem::{Failed, Redeemed};
 
 /// The path that signs out on a service host.
 pub const SERVICE_LOGOUT: &str = "/.sentry/logout";
@@ -58,8 +65,8 @@ pub struct Sentry {
     settings: config::Sentry,
     /// Idle timeout of every service, by name.
     idle_timeouts: HashMap<Arc<str>, Duration>,
-    /// Where a form of ours may lead: the hosts of all services.
-    form_targets: Vec<HostPattern>,
+    tickets: TicketParameter,
+    flows: Flows,
     csrf: csrf::Csrf,
     devices: device::Devices,
     branding: Branding,
@@ -90,6 +97,8 @@ pub enum SsoRoute {
     Logout,
     CurrentUser,
     Jwks,
+    /// On to a return URL that the browser keeps.
+    Return,
     /// The path is ours, the method is not one it takes; holds the `Allow` field.
     WrongMethod(&'static str),
     Unknown,
@@ -126,6 +135,8 @@ impl SsoRoute {
             "/.sentry/currentUser" if method == Method::GET || method == Method::HEAD => Self::CurrentUser,
             "/.sentry/jwks.json" if is_repeatable(method) => Self::Jwks,
             "/.sentry/currentUser" | "/.sentry/jwks.json" => Self::WrongMethod("GET, HEAD"),
+            path if kept::is_stand_in(path) && method == Method::GET => Self::Return,
+            path if kept::is_stand_in(path) => Self::WrongMethod("GET"),
             _ => Self::Unknown,
         }
     }
@@ -145,7 +156,8 @@ impl Sentry {
             host: settings.host.clone(),
             realm: Realm::new(settings.host.clone(), &config.services, parts.ports),
             idle_timeouts: config.services.iter().map(|s| (Arc::clone(&s.name), s.idle_timeout)).collect(),
-            form_targets: config.services.iter().flat_map(|service| service.hosts.clone()).collect(),
+            tickets: TicketParameter::new(settings.ticket.parameter.clone(), Marks::new(parts.guard.tokens().keys())),
+            flows: Flows::new(parts.guard.tokens().keys()),
             csrf: csrf::Csrf::new(parts.guard.tokens().keys().derive("login form")),
             devices: device::Devices::new(parts.guard.tokens().keys()),
             guard: parts.guard,
@@ -175,8 +187,8 @@ impl Sentry {
 
     /// Every cookie that the edge sets: no application sees them, none may set them.
     pub fn cookie_names(settings: &config::Sentry) -> Vec<String> {
-        let ours = [csrf::COOKIE.into(), device::COOKIE.into()];
-        [settings.cookie.name.clone(), settings.cookie.state_name.clone()].into_iter().chain(ours).collect()
+        let fixed = config::FIXED_COOKIES.map(Into::into);
+        [settings.cookie.name.clone(), settings.cookie.state_name.clone()].into_iter().chain(fixed).collect()
     }
 
     pub fn is_sentry_host(&self, host: &Host) -> bool {
@@ -203,6 +215,7 @@ impl Sentry {
             SsoRoute::LoginPost => self.login_post(head, body).await,
             SsoRoute::Logout => self.logout(head, service).await,
             SsoRoute::CurrentUser => self.current_user(head, service).await,
+            SsoRoute::Return => self.return_to_kept(head).await,
             SsoRoute::Jwks => {
                 Reply::json(StatusCode::OK, &self.guard.tokens().keys().jwks()).cacheable(JWKS_LIFETIME_SECONDS)
             }
@@ -339,12 +352,6 @@ impl Sentry {
             "This address does not accept this kind of request.",
         )
         .with(http::header::ALLOW, http::HeaderValue::from_static(allow))
-    }
-
-    /// The sources that a form of ours may lead to, for its Content-Security-Policy.
-    fn form_sources(&self, head: &Head<'_>) -> String {
-        let port = head.port.map(|port| format!(":{port}")).unwrap_or_default();
-        self.form_targets.iter().map(|pattern| format!(" https://{pattern}{port}")).collect()
     }
 
     /// Known, but not admitted. Never a redirect: signing on again as the same user would not help. `user` is who is known.

@@ -5,11 +5,16 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::host::Host;
-use sentry_edge::sentry::return_url::{Realm, take_ticket};
-use sentry_edge::sessions::TicketId;
+use sentry_edge::sentry::carried::TicketParameter;
+use sentry_edge::sentry::mark::Marks;
+use sentry_edge::sentry::return_url::Realm;
+use sentry_edge::sentry::rounds::Round;
 use url::Url;
 
-const TICKET: &str = "requestID";
+fn tickets() -> &'static TicketParameter {
+    static TICKETS: OnceLock<TicketParameter> = OnceLock::new();
+    TICKETS.get_or_init(|| TicketParameter::new("requestID".into(), Marks::of_secrets(&[b"secret"])))
+}
 
 fn realm() -> &'static Realm {
     static REALM: OnceLock<Realm> = OnceLock::new();
@@ -32,20 +37,20 @@ fn is_ours(url: &str) -> bool {
 
 fuzz_target!(|text: &str| {
     let Ok(judged) = realm().judge(text) else { return };
-    let plain = judged.plain(TICKET);
+    let plain = judged.plain(tickets());
     assert!(is_ours(&plain), "{text:?} leads to {plain:?}");
     let parsed = Url::parse(&plain).expect("we send URLs");
     assert_eq!(parsed.as_str(), plain, "a browser makes another URL of it");
     assert_eq!(parsed.host_str(), Some(judged.host.as_str()));
     // What is judged again after the whole way through the sign-on is the same, unless tickets made it long.
     let again = realm().judge(&plain).expect("what we send is good");
-    assert_eq!(again.plain(TICKET), plain);
+    assert_eq!(again.plain(tickets()), plain);
 
-    let ticket = TicketId::random();
-    let with = judged.with_ticket(TICKET, &ticket);
+    let ticket = tickets().issue(Round::FIRST).expect("there is randomness");
+    let with = judged.with_ticket(tickets(), &ticket);
     assert!(is_ours(&with), "{with:?}");
     let query = Url::parse(&with).unwrap().query().unwrap().to_owned();
-    let (taken, rest) = take_ticket(&query, TICKET).expect("it is the last parameter");
-    assert_eq!(taken.to_string(), ticket.to_string());
-    assert!(rest.is_none_or(|rest| take_ticket(&rest, TICKET).is_none()), "two tickets in {query:?}");
+    let taken = tickets().take(&query).expect("there is one");
+    assert!(taken.tickets.iter().all(|found| found.id == ticket), "{query:?}");
+    assert_eq!(taken.tickets.len(), 1, "two tickets in {query:?}");
 });

@@ -19,7 +19,6 @@ const NOTICES: [Notice; 9] = [
 fn login(branding: &Branding) -> Login<'_> {
     Login {
         branding,
-        action: "/login",
         csrf: "c5f2",
         redirect_url: "",
         state: "",
@@ -38,7 +37,6 @@ fn every_page(word: &str) -> Vec<String> {
     let request_id = word;
     let ways = Ways { user: Some(word), again: Some(word), applications: Some(word), sign_out: Some(word) };
     let form = Login {
-        action: word,
         csrf: word,
         redirect_url: word,
         state: word,
@@ -55,6 +53,9 @@ fn every_page(word: &str) -> Vec<String> {
         ConfirmLogout { branding, action: word, request_id }.render(),
         Home { branding, user: word, services: &services, logout: word, request_id }.render(),
         Loop { branding, host: word, request_id, ways }.render(),
+        SignedIn { branding, user: word, destination: Some(word), go_on: word, other: word, request_id }.render(),
+        Beside { branding, host: word, why: Why::ForeignFrame, href: word, request_id }.render(),
+        Beside { branding, host: word, why: Why::OwnFrame, href: word, request_id }.render(),
     ]
 }
 
@@ -126,7 +127,7 @@ fn the_form_posts_what_it_was_given() {
     let form =
         Login { redirect_url: "https://iq.example/?a=1&b=2", state: "s7", username: "mkeller", ..login(&branding) };
     let page = form.render();
-    assert!(page.contains("<form method=\"post\" action=\"/login\">"));
+    assert!(page.contains("<form method=\"post\">"));
     assert!(input(&page, "csrf").contains("type=\"hidden\" name=\"csrf\" value=\"c5f2\""));
     assert!(input(&page, "redirectURL").contains("value=\"https://iq.example/?a=1&#38;b=2\""));
     assert!(input(&page, "state").contains("value=\"s7\""));

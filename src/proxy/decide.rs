@@ -19,7 +19,7 @@ use crate::hygiene::{self, Incoming, Malformed, Target, upgrade};
 use crate::reply::Reply;
 use crate::request::Head;
 use crate::routes::{Route, Service};
-use crate::sentry::{Redeemed, Sentry};
+use crate::sentry::{Failed, Redeemed, Sentry};
 use crate::snapshot::Snapshot;
 
 /// What to do with a request.
@@ -200,8 +200,14 @@ impl Gateway {
         let seconds = judged.map_or(0.0, |judged| judged.took.as_secs_f64());
         let user = judged.and_then(Judged::refused_user);
         let reason = match (judged.map(|judged| &judged.verdict), ticket) {
-            // The ticket was no good, but nobody asks for one here, or whoever is signed in goes on without it.
-            (None | Some(Verdict::Known(_)), Redeemed::Failed { url }) => return Reply::redirect(url).into(),
+            // The user of the cookie is not the one whom the ticket names, and who has signed in since.
+            (Some(Verdict::Known(identity)), Redeemed::Failed(failed)) if failed.names_other_than(identity) => {
+                return sentry.start_over(head, None, failed).into();
+            }
+            // The ticket was no good, or is for another kind of request. No application sees it.
+            (None | Some(Verdict::Known(_)), Redeemed::Failed(Failed { url, .. }) | Redeemed::Unspent { url }) => {
+                return sentry.without_ticket(head, url).into();
+            }
             (None, _) => {
                 match by_preflight {
                     true => self.metrics.sign_on.preflight(&service.metrics),
@@ -234,10 +240,13 @@ impl Gateway {
             self.audit.write(head.now, entry);
         }
         match (outcome, ticket) {
+            (Outcome::Unavailable | Outcome::Forbidden, Redeemed::Failed(failed)) => {
+                sentry.without_ticket(head, &failed.url)
+            }
             (Outcome::Unavailable, _) => sentry.store_away(head),
             (Outcome::Forbidden, _) => sentry.forbidden(head, user),
             (Outcome::LoginRequired, _) if by_bearer => sentry.challenge(head, reason),
-            (Outcome::LoginRequired, Redeemed::Failed { url }) => sentry.start_over(head, reason, url),
+            (Outcome::LoginRequired, Redeemed::Failed(failed)) => sentry.start_over(head, Some(reason), failed),
             (Outcome::LoginRequired, _) => sentry.login_required(head, reason),
         }
         .into()

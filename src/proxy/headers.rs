@@ -176,7 +176,10 @@ fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service
 /// which an application would see the first. `keep` is the one of ours that a service asked for. What is left stays
 /// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
 pub fn join_cookies(fields: &mut impl Fields, ours: &[String], keep: Option<&str>) {
-    let is_ours = |part: &[u8]| ours.iter().any(|our| keep != Some(our) && value_in(part, our).is_some());
+    // All of ours begin with `__Host-`, and most of the others do not.
+    let may_be_ours = |part: &[u8]| part.first() == Some(&b'_');
+    let is = |part: &[u8], our: &str| keep != Some(our) && value_in(part, our).is_some();
+    let is_ours = |part: &[u8]| may_be_ours(part) && ours.iter().any(|our| is(part, our));
     let cookies = fields.received().get_all(header::COOKIE);
     let (mut joined, mut sent, mut changes): (Vec<u8>, _, _) = (Vec::new(), 0, false);
     for field in &cookies {

@@ -1,27 +1,28 @@
 //! `/noCookie` and `/copyCookie` on the sign-on host: from its own cookie to a ticket for a service.
 
-use std::time::Duration;
-
 use super::return_url::{Parameter, ReturnUrl, Target, encode, parameter};
+use super::rounds::{Flow, Round};
 use super::state::StateHash;
 use super::ticket::Ticket;
 use super::{Event, Sentry};
 use crate::auth::{Identity, Reason, Verdict};
 use crate::reply::Reply;
-use crate::request::Head;
-use crate::sessions::{CounterKey, FRESH_KEYS, StoreError, TicketId};
+use crate::request::{Head, Opening};
+use crate::sessions::{FRESH_KEYS, StoreError, TicketId};
 
-/// Tickets for one page of one session within a minute, after which the next would only go round in a circle:
-/// the service's cookie does not come back.
-const MOST_TICKETS: u64 = 6;
-const WINDOW: Duration = Duration::from_secs(60);
+/// What a browser brings from the service, and takes from one route of the sign-on host to the next.
+struct Brought {
+    url: Option<ReturnUrl>,
+    state: Option<StateHash>,
+    flow: Flow,
+}
 
 impl Sentry {
     /// Step 2: to `/copyCookie` with the same parameters.
     pub(super) fn no_cookie(&self, head: &Head<'_>) -> Reply {
-        match self.return_url(head) {
-            Ok(url) => {
-                Reply::redirect(&self.sso_url(head, "/copyCookie", url.as_ref(), self.state_hash(head).as_ref()))
+        match self.brought(head) {
+            Ok(Brought { url, state, flow }) => {
+                Reply::redirect(&self.copy_cookie_url(head, url.as_ref(), state.as_ref(), flow))
             }
             Err(refusal) => *refusal,
         }
@@ -29,35 +30,39 @@ impl Sentry {
 
     /// Steps 3 and 5: to the login, or back to the service with a ticket.
     pub(super) async fn copy_cookie(&self, head: &Head<'_>) -> Reply {
-        let url = match self.return_url(head) {
-            Ok(url) => url,
+        let Brought { url, state, flow } = match self.brought(head) {
+            Ok(brought) => brought,
             Err(refusal) => return *refusal,
         };
-        let state = self.state_hash(head);
         let identity = match self.who(head, None, true).await {
-            Verdict::Known(identity) => identity,
             Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
+            // A ticket is for a request that can spend it, and its address is no part of a page.
+            _ if head.opening() != Opening::Page => {
+                return self.unauthorized(head, &Reason::NoToken, "Bearer realm=\"sentry-edge\"");
+            }
+            Verdict::Known(identity) => identity,
+            // The session that was just opened is not taken here: another password would not help.
+            Verdict::Refused(_) if flow.is_signed_in => return self.goes_round(head, url.as_ref()),
             Verdict::Refused(_) => return Reply::redirect(&self.sso_url(head, "/login", url.as_ref(), state.as_ref())),
         };
         match (url, state) {
             (None, _) => Reply::redirect(&format!("{}/", head.origin_of(&self.host))),
-            (Some(url), _) if url.target == Target::Landing => Reply::redirect(&url.plain(self.parameter())),
-            (Some(url), Some(state)) => self.hand_off(head, &identity, &url, state).await,
+            (Some(url), _) if url.target == Target::Landing => Reply::redirect(&url.plain(&self.tickets)),
+            (Some(url), Some(state)) => self.hand_off(head, &identity, &url, state, flow.round).await,
             // Begun here and not at the service, so there is no browser to tie the ticket to: the service
             // starts over and comes back with a state.
-            (Some(url), None) => Reply::redirect(&url.plain(self.parameter())),
+            (Some(url), None) => Reply::redirect(&url.plain(&self.tickets)),
         }
     }
 
-    async fn hand_off(&self, head: &Head<'_>, identity: &Identity, url: &ReturnUrl, state: StateHash) -> Reply {
-        match self.goes_round(identity, url).await {
-            Ok(false) => {}
-            Ok(true) => {
-                let user = Some(identity.verified().claims().name.as_str());
-                return self.broken_loop(head, &url.host, &url.plain(self.parameter()), user);
-            }
-            Err(_) => return self.store_away(head),
-        }
+    async fn hand_off(
+        &self,
+        head: &Head<'_>,
+        identity: &Identity,
+        url: &ReturnUrl,
+        state: StateHash,
+        round: Round,
+    ) -> Reply {
         let verified = identity.verified();
         let ticket = Ticket {
             host: url.host.clone(),
@@ -65,19 +70,19 @@ impl Sentry {
             fingerprint: self.guard.fingerprints().of(head.headers, verified.session_id()),
             token: verified.token().into(),
         };
-        let Ok(id) = self.issue(&ticket).await else { return self.store_away(head) };
+        let Ok(id) = self.issue(&ticket, round).await else { return self.store_away(head) };
         self.metrics.sign_on.tickets.issued.inc();
         self.audit(head, Event::TicketIssued, Some(&verified.claims().name), Some(url.host.as_str()), None);
-        Reply::redirect(&url.with_ticket(self.parameter(), &id))
+        Reply::redirect(&url.with_ticket(&self.tickets, &id))
     }
 
     /// A ticket of which it is not known whether it was stored is never given to anybody: so none lies twice.
-    async fn issue(&self, ticket: &Ticket) -> Result<TicketId, StoreError> {
+    async fn issue(&self, ticket: &Ticket, round: Round) -> Result<TicketId, StoreError> {
+        let failed = |cause: &str| StoreError::Garbled { cause: cause.into() };
         let mut attempts = FRESH_KEYS;
         loop {
-            let id = TicketId::random();
-            let sealed =
-                ticket.seal(&id).ok_or_else(|| StoreError::Garbled { cause: "no ticket was sealed".into() })?;
+            let id = self.tickets.issue(round).map_err(|_| failed("no randomness for a ticket"))?;
+            let sealed = ticket.seal(&id).ok_or_else(|| failed("no ticket was sealed"))?;
             match self.store.issue_ticket(&id.key(), &sealed, self.settings.ticket.lifetime).await {
                 Ok(()) => return Ok(id),
                 Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
@@ -86,15 +91,27 @@ impl Sentry {
         }
     }
 
-    /// Whether this session has just been handed to this very page too often.
-    async fn goes_round(&self, identity: &Identity, url: &ReturnUrl) -> Result<bool, StoreError> {
-        let subject = format!("{} {}", identity.verified().claims().sid, url.plain(self.parameter()));
-        let counted = self.store.add_failure(&CounterKey::new("hand-off", &subject), WINDOW).await?;
-        Ok(counted.count > MOST_TICKETS)
+    fn brought(&self, head: &Head<'_>) -> Result<Brought, Box<Reply>> {
+        let (url, state) = (self.return_url(head)?, self.state_hash(head));
+        let sealed = match parameter(head.query, "flow") {
+            Parameter::Absent => None,
+            Parameter::One(text) => Some(text),
+            Parameter::Several => Some(String::new()),
+        };
+        let mut flow = state.as_ref().map_or(Flow::BEGUN, |state| self.flows.open(sealed.as_deref(), state));
+        // An edge that does not know the ticket's mark has taken the ticket for the application's own and begun anew.
+        if let Some(before) = url.as_ref().and_then(|url| url.round(&self.tickets)) {
+            let round = before.next().ok_or_else(|| Box::new(self.goes_round(head, url.as_ref())))?;
+            flow.round = flow.round.max(round);
+        }
+        Ok(Brought { url, state, flow })
     }
 
-    pub(super) fn parameter(&self) -> &str {
-        &self.settings.ticket.parameter
+    fn goes_round(&self, head: &Head<'_>, url: Option<&ReturnUrl>) -> Reply {
+        match url {
+            Some(url) => self.broken_loop(head, &url.host, &url.plain(&self.tickets), None),
+            None => self.broken_loop(head, &self.host, "/", None),
+        }
     }
 
     pub(super) fn state_hash(&self, head: &Head<'_>) -> Option<StateHash> {
@@ -102,6 +119,22 @@ impl Sentry {
             Parameter::One(text) => StateHash::parse(&text),
             Parameter::Absent | Parameter::Several => None,
         }
+    }
+
+    /// `/copyCookie` with the parameters of the flow.
+    pub(super) fn copy_cookie_url(
+        &self,
+        head: &Head<'_>,
+        url: Option<&ReturnUrl>,
+        state: Option<&StateHash>,
+        flow: Flow,
+    ) -> String {
+        let mut location = self.sso_url(head, "/copyCookie", url, state);
+        if let Some(sealed) = state.and_then(|state| self.flows.seal(flow, state)) {
+            location.push_str("&flow=");
+            location.push_str(&sealed);
+        }
+        location
     }
 
     /// An SSO route of the sign-on host with the parameters of the flow.
@@ -115,7 +148,7 @@ impl Sentry {
         let mut location = format!("{}{path}", head.origin_of(&self.host));
         let mut separator = '?';
         if let Some(url) = url {
-            location.push_str(&format!("{separator}redirectURL={}", encode(&url.plain(self.parameter()))));
+            location.push_str(&format!("{separator}redirectURL={}", encode(&url.plain(&self.tickets))));
             separator = '&';
         }
         if let Some(state) = state {

@@ -11,12 +11,12 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 
 use super::csrf::Forgery;
-use super::return_url::ReturnUrl;
+use super::return_url::{Parameter, ReturnUrl, Target, parameter};
+use super::rounds::Flow;
 use super::state::StateHash;
 use super::{Event, Sentry};
 use crate::audit_log;
-use crate::auth::cookie::Lookup;
-use crate::auth::{Reason, Verdict};
+use crate::auth::{Identity, Reason, Verdict};
 use crate::pages::{self, Notice};
 use crate::reply::Reply;
 use crate::request::Head;
@@ -46,27 +46,27 @@ struct Form<'a> {
 }
 
 impl Sentry {
-    /// `GET /login`. Whoever is signed in already needs no form. A cookie whose session has ended is cleared,
-    /// and the form says why it is shown.
+    /// `GET /login`. To a person who is signed in already it says so, and goes on when told to: back to `/copyCookie`, which
+    /// may have sent the browser here because another edge judges the same session otherwise, would go round for ever.
     pub(super) async fn login_form(&self, head: &Head<'_>) -> Reply {
         let url = match self.return_url(head) {
             Ok(url) => url,
             Err(refusal) => return *refusal,
         };
         let state = self.state_hash(head);
+        if head.is_framed() {
+            return self.login_in_a_window(head, url.as_ref());
+        }
         let notice = match self.who(head, None, false).await {
-            Verdict::Known(_) => {
-                return Reply::redirect(&self.sso_url(head, "/copyCookie", url.as_ref(), state.as_ref()));
-            }
+            Verdict::Known(_) if asks_for_password(head) => None,
+            Verdict::Known(identity) => return self.already_signed_in(head, &identity, url.as_ref(), state.as_ref()),
             Verdict::Refused(Reason::StoreAway(_)) => Some(Notice::StoreAway),
             Verdict::Refused(reason) => reason.spends_cookie().then_some(Notice::SessionEnded),
         };
         let status = if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };
         let reply = self.form(head, &form);
-        let reply = if notice == Some(Notice::StoreAway) { reply.retry_after(RETRY_AFTER_S) } else { reply };
-        let spent = notice == Some(Notice::SessionEnded) && !matches!(self.cookie(head), Lookup::Absent);
-        reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
+        if notice == Some(Notice::StoreAway) { reply.retry_after(RETRY_AFTER_S) } else { reply }
     }
 
     /// `POST /login`.
@@ -79,11 +79,16 @@ impl Sentry {
             let text = "The sign-in form contains a field twice. Open the sign-in page again.";
             return self.problem(head, StatusCode::BAD_REQUEST, "Invalid sign-in form", text);
         };
-        let url = match attempt.redirect_url.as_deref().map(|text| self.judge(head, text)).transpose() {
+        // The form is sent to its own address, which says the same.
+        let url = match attempt.redirect_url.as_deref() {
+            Some(text) => self.judge(head, text).map(Some),
+            None => self.return_url(head),
+        };
+        let url = match url {
             Ok(url) => url,
             Err(refusal) => return *refusal,
         };
-        let state = attempt.state.as_deref().and_then(StateHash::parse);
+        let state = attempt.state.as_deref().and_then(StateHash::parse).or_else(|| self.state_hash(head));
         let mut form = Form {
             status: StatusCode::FORBIDDEN,
             notice: None,
@@ -102,7 +107,7 @@ impl Sentry {
         let destination = url.as_ref().map_or(NO_DESTINATION, |url| url.host.as_str());
         match self.sign_in(head, &attempt, destination).await {
             Ok(Opened { token, device }) => {
-                let next = self.sso_url(head, "/copyCookie", url.as_ref(), state.as_ref());
+                let next = self.copy_cookie_url(head, url.as_ref(), state.as_ref(), Flow::SIGNED_IN);
                 Reply::see_other(&next).with_cookie(self.token_cookie(&token)).with_cookie(device.cookie())
             }
             Err((status, notice)) => {
@@ -199,6 +204,38 @@ impl Sentry {
         self.metrics.sign_on.logins.with_label_values(&[result]).inc();
     }
 
+    fn already_signed_in(
+        &self,
+        head: &Head<'_>,
+        identity: &Identity,
+        url: Option<&ReturnUrl>,
+        state: Option<&StateHash>,
+    ) -> Reply {
+        let go_on = match url {
+            Some(_) => self.copy_cookie_url(head, url, state, Flow::BEGUN),
+            None => format!("{}/", head.origin_of(&self.host)),
+        };
+        let form = self.sso_url(head, "/login", url, state);
+        let other = format!("{form}{}prompt=login", if form.contains('?') { '&' } else { '?' });
+        let page = pages::SignedIn {
+            branding: &self.branding,
+            user: &identity.verified().claims().name,
+            destination: url.map(|url| url.host.as_str()),
+            go_on: &go_on,
+            other: &other,
+            request_id: head.request_id,
+        };
+        Reply::page(StatusCode::OK, page.render(), "")
+    }
+
+    /// No form of ours is shown inside another page: it could be made to be something else there.
+    fn login_in_a_window(&self, head: &Head<'_>, url: Option<&ReturnUrl>) -> Reply {
+        let host = url.map_or(self.host.as_str(), |url| url.host.as_str());
+        let (branding, why, href) = (&self.branding, pages::Why::OwnFrame, &*head.url());
+        let page = pages::Beside { branding, host, why, href, request_id: head.request_id };
+        Reply::frameable(StatusCode::OK, page.render())
+    }
+
     fn form(&self, head: &Head<'_>, form: &Form<'_>) -> Reply {
         let is_error = form.status.is_client_error() || form.status.is_server_error();
         if is_error && !head.accepts_html() {
@@ -207,10 +244,9 @@ impl Sentry {
         let (Ok(token), Ok(device)) = (self.csrf.token(head), self.device_cookie_of_form(head)) else {
             return self.internal(head, &"no randomness for a form");
         };
-        let redirect_url = form.url.map(|url| url.plain(self.parameter())).unwrap_or_default();
+        let redirect_url = form.url.map(|url| url.plain(&self.tickets)).unwrap_or_default();
         let page = pages::Login {
             branding: &self.branding,
-            action: "/login",
             csrf: &token.field,
             redirect_url: &redirect_url,
             state: form.state.map(StateHash::as_str).unwrap_or_default(),
@@ -219,7 +255,10 @@ impl Sentry {
             notice: form.notice,
             request_id: head.request_id,
         };
-        let reply = Reply::form(form.status, page.render(), &self.form_sources(head));
+        // Browsers hold the redirects after a form against its page's policy, as far as the way of this form goes.
+        let leads_on = form.url.filter(|url| url.target != Target::Landing);
+        let sources = leads_on.map(|url| format!(" {}", url.origin())).unwrap_or_default();
+        let reply = Reply::form(form.status, page.render(), &sources);
         let reply = reply.with_cookie(token.cookie).with_cookie(device);
         if form.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §11.6.1 asks for a challenge; browsers show no dialog for a scheme that they do not know.
@@ -237,6 +276,11 @@ fn form_as_json(head: &Head<'_>, form: &Form<'_>) -> Reply {
         None => ("login_refused", "The sign-in was refused.".to_owned()),
     };
     Reply::error(form.status, code, &message, head.request_id)
+}
+
+/// Whether the form is wanted even by a person who is signed in (OpenID Connect Core §3.1.2.1, `prompt`).
+fn asks_for_password(head: &Head<'_>) -> bool {
+    parameter(head.query, "prompt") == Parameter::One("login".into())
 }
 
 /// For the audit log alone.

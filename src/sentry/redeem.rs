@@ -1,11 +1,16 @@
 //! Redemption: a service host turns a ticket into its own token cookie, at most once.
 
-use super::return_url::take_ticket;
+use std::sync::Arc;
+
+use super::carried::{Carried, Taken};
+use super::return_url::escaped;
+use super::rounds::Round;
 use super::state::State;
 use super::ticket::Ticket;
 use super::{Event, Sentry};
-use crate::auth::slide;
+use crate::auth::cookie::Lookup;
 use crate::auth::token::{CannotSign, Claims, Verified};
+use crate::auth::{Identity, slide};
 use crate::config::Audience;
 use crate::reply::Reply;
 use crate::request::Head;
@@ -17,9 +22,33 @@ pub enum Redeemed {
     NotAsked,
     /// The answer: to the same URL without the ticket, with the cookie. Or the store is away.
     Answer(Box<Reply>),
-    /// The ticket is no good. `url` is the request's without it, for whoever goes on or starts again.
-    Failed { url: String },
+    /// There is one in the URL of a request that may not spend it. `url` is the request's without it.
+    Unspent {
+        url: String,
+    },
+    Failed(Failed),
 }
+
+/// A ticket that was no good, and is gone.
+pub struct Failed {
+    /// The request's without it, for whoever goes on or starts again.
+    pub url: String,
+    /// Of its flow.
+    pub round: Round,
+    /// The session that it names, where that lives.
+    names: Option<Arc<Verified>>,
+}
+
+impl Failed {
+    /// Whether it names another session than the cookie that came with it: then it is not known who is to be served, and
+    /// the sign-on host is asked again.
+    pub fn names_other_than(&self, identity: &Identity) -> bool {
+        self.names.as_ref().is_some_and(|named| named.session_id() != identity.verified().session_id())
+    }
+}
+
+/// Tickets of one URL that are taken from the store. There is one of ours; others were put there by hand.
+const MOST_TAKEN: usize = 4;
 
 /// Why a ticket was refused, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,44 +78,71 @@ impl From<StoreError> for Failure {
 }
 
 impl Sentry {
-    /// Step 6. A request without our state cookie brings no ticket: its parameter is the application's own. A
-    /// HEAD, a prefetch and a sub-resource leave the ticket for the person's own click.
+    /// Step 6. What bears the mark of a ticket is never an application's: in a navigation it is taken from the store and
+    /// out of the URL, whether or not this browser may redeem it. A HEAD, a prefetch and a part of a page leave it for the
+    /// person's own click.
     pub async fn redeem(&self, head: &Head<'_>, service: &str) -> Redeemed {
-        // Both or neither; the parameter first, because few requests have it and most have cookies to look through.
-        let Some((id, rest)) = head.query.and_then(|query| take_ticket(query, self.parameter())) else {
-            return Redeemed::NotAsked;
-        };
-        let Some(state) = self.state(head) else { return Redeemed::NotAsked };
+        let Some(taken) = head.query.and_then(|query| self.tickets.take(query)) else { return Redeemed::NotAsked };
+        let url = Head { query: taken.rest.as_deref(), ..*head }.url();
         if !head.may_redeem() {
-            return Redeemed::NotAsked;
+            return Redeemed::Unspent { url };
         }
-        let url = Head { query: rest.as_deref(), ..*head }.url();
-        let taken = self.store.redeem_ticket(&id.key(), self.settings.ticket.lifetime).await;
-        let outcome = match taken {
-            Ok(Redemption::Won(bytes)) => self.exchange(head, &state, service, Ticket::open(&id, &bytes)).await,
+        let round = taken.round().unwrap_or(Round::FIRST);
+        let ticket = match self.take(&taken).await {
+            Ok(ticket) => ticket,
+            Err(failure) => return self.conclude(head, Failed { url, round, names: None }, Err(failure)),
+        };
+        let outcome = self.exchange(head, self.state(head).as_ref(), service, &ticket).await;
+        let names = match outcome {
+            Err(Failure::Refused(..)) => self.living_session(head, &ticket).await,
+            _ => None,
+        };
+        self.conclude(head, Failed { url, round, names }, outcome)
+    }
+
+    /// Takes the tickets of a URL from the store. The last one counts, which the sign-on host has put there.
+    async fn take(&self, taken: &Taken) -> Result<Ticket, Failure> {
+        let canonical = |ticket: &&Carried| ticket.is_canonical;
+        let mut tickets = taken.tickets.iter().rev().take(MOST_TAKEN).filter(canonical);
+        let id = tickets.next().ok_or(Failure::Refused(Refusal::Unknown, None))?.id;
+        let redeemed = self.store.redeem_ticket(&id.key(), self.settings.ticket.lifetime).await;
+        for other in tickets.filter(|other| other.id != id) {
+            self.store.redeem_ticket(&other.id.key(), self.settings.ticket.lifetime).await.ok();
+        }
+        match redeemed {
+            Ok(Redemption::Won(bytes)) => Ticket::open(&id, &bytes).ok_or(Failure::Refused(Refusal::Unknown, None)),
             Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed, None)),
             Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown, None)),
             // The ticket's server is away, the others need not be: another ticket may find one that is there.
             Err(error) if error.is_silence() => Err(Failure::Refused(Refusal::StoreAway, None)),
             Err(error) => Err(error.into()),
-        };
-        self.conclude(head, url, outcome)
+        }
+    }
+
+    /// The session that a refused ticket names, if it lives. Asked only where there is a cookie to hold it against.
+    async fn living_session(&self, head: &Head<'_>, ticket: &Ticket) -> Option<Arc<Verified>> {
+        if self.cookie(head) == Lookup::Absent {
+            return None;
+        }
+        let verified = self.guard.tokens().verify(&ticket.token, head.now).ok()?;
+        let found = self.store.find(verified.session_key(), None).await;
+        let lives = matches!(found, Ok(Found::Lives(_))) && !self.guard.is_revoked(&verified);
+        lives.then_some(verified)
     }
 
     /// The token that the service gets for a ticket that was just taken. Whatever fails here, the ticket is gone.
     async fn exchange(
         &self,
         head: &Head<'_>,
-        state: &State,
+        state: Option<&State>,
         service: &str,
-        ticket: Option<Ticket>,
+        ticket: &Ticket,
     ) -> Result<(String, String), Failure> {
         let refused = |refusal| Err(Failure::Refused(refusal, None));
-        let Some(ticket) = ticket else { return refused(Refusal::Unknown) };
         if ticket.host != *head.host {
             return refused(Refusal::OtherHost);
         }
-        if ticket.state != state.hash() {
+        if state.is_none_or(|state| ticket.state != state.hash()) {
             return refused(Refusal::OtherState);
         }
         let tokens = self.guard.tokens();
@@ -132,15 +188,17 @@ impl Sentry {
     }
 
     /// `outcome` is the user's name, for the log, and the token.
-    fn conclude(&self, head: &Head<'_>, url: String, outcome: Result<(String, String), Failure>) -> Redeemed {
+    fn conclude(&self, head: &Head<'_>, failed: Failed, outcome: Result<(String, String), Failure>) -> Redeemed {
         let host = Some(head.host.as_str());
         match outcome {
             Ok((name, token)) => {
                 self.metrics.sign_on.tickets.redeemed.inc();
                 self.audit(head, Event::TicketRedeemed, Some(&name), host, None);
+                let Failed { url, round, .. } = failed;
                 let reply =
                     Reply::redirect(&url).with_cookie(self.token_cookie(&token)).with_cookie(self.clear_state_cookie());
-                Redeemed::Answer(Box::new(reply))
+                let returned = self.returned_cookie(&escaped(&url), round);
+                Redeemed::Answer(Box::new(reply.with_cookie(returned)))
             }
             Err(Failure::Refused(refusal, user)) => {
                 self.count(refusal);
@@ -148,7 +206,7 @@ impl Sentry {
                     Some(user) => self.audit(head, Event::TicketRefused, Some(&user), host, Some(refusal.label())),
                     None => self.audit_anonymous(head, Event::TicketRefused, host, Some(refusal.label())),
                 }
-                Redeemed::Failed { url }
+                Redeemed::Failed(failed)
             }
             Err(Failure::StoreAway) => Redeemed::Answer(Box::new(self.store_away(head))),
             Err(Failure::Internal(cause)) => Redeemed::Answer(Box::new(self.internal(head, &cause))),

@@ -11,6 +11,10 @@ use crate::config::Service;
 use crate::host::{Host, HostPattern, HostTable};
 use crate::sessions::TicketId;
 
+use super::carried::TicketParameter;
+use super::kept::is_stand_in;
+use super::rounds::Round;
+
 /// Bytes, as it was given and as it is sent on.
 const LONGEST: usize = 2048;
 
@@ -75,12 +79,19 @@ impl Realm {
     }
 
     pub fn judge(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
-        if !is_plain(text) {
-            return Err(BadReturnUrl);
-        }
-        let url = within_length(text).ok_or(BadReturnUrl)?;
+        let url = is_plain(text).then(|| within_length(text)).flatten();
+        self.judge_parsed(&url.ok_or(BadReturnUrl)?)
+    }
+
+    /// The same for a URL that did not travel in a query, of any length.
+    pub fn judge_kept(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
+        let url = is_plain(text).then(|| Url::parse(text).ok()).flatten();
+        self.judge_parsed(&url.ok_or(BadReturnUrl)?)
+    }
+
+    fn judge_parsed(&self, url: &Url) -> Result<ReturnUrl, BadReturnUrl> {
         let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or(BadReturnUrl)?;
-        if is_reserved(url.path()) {
+        if is_reserved(url.path()) && !is_stand_in(url.path()) {
             return Err(BadReturnUrl);
         }
         let target = match self.services.find(&host) {
@@ -159,6 +170,20 @@ pub fn within_length(text: &str) -> Option<Url> {
     url.filter(|url| url.as_str().len() <= LONGEST)
 }
 
+/// A URL of ours as a return URL. Browsers send some bytes in a query as they are that are no part of a URI (RFC 3986 §2),
+/// a backslash among them, which some readers take for a slash: they are escaped, and mean the same to an application.
+pub fn escaped(url: &str) -> String {
+    let mut text = String::with_capacity(url.len());
+    for byte in url.bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
 /// What must hold of the text before a lenient parser mends it: visible ASCII, `https://`, and an authority of
 /// name and port alone, so no user info, no escapes, no trailing dot.
 fn is_plain(text: &str) -> bool {
@@ -174,26 +199,37 @@ fn is_plain(text: &str) -> bool {
 }
 
 impl ReturnUrl {
-    /// Without a ticket. Tickets that somebody left in it are gone; other parameters stay byte for byte.
-    pub fn plain(&self, parameter: &str) -> String {
-        self.assemble(self.query.as_deref().and_then(|query| without_tickets(query, parameter)))
+    /// Without a ticket. Other parameters stay byte for byte.
+    pub fn plain(&self, tickets: &TicketParameter) -> String {
+        self.assemble(self.query.as_deref().and_then(|query| tickets.without(query)))
     }
 
     /// With exactly one ticket, the last parameter before the fragment.
-    pub fn with_ticket(&self, parameter: &str, ticket: &TicketId) -> String {
-        let kept = self.query.as_deref().and_then(|query| without_tickets(query, parameter));
+    pub fn with_ticket(&self, tickets: &TicketParameter, ticket: &TicketId) -> String {
+        let kept = self.query.as_deref().and_then(|query| tickets.without(query));
+        let name = tickets.name();
         let query = match kept.filter(|query| !query.is_empty()) {
-            Some(query) => format!("{query}&{parameter}={ticket}"),
-            None => format!("{parameter}={ticket}"),
+            Some(query) => format!("{query}&{name}={ticket}"),
+            None => format!("{name}={ticket}"),
         };
         self.assemble(Some(query))
     }
 
-    fn assemble(&self, query: Option<String>) -> String {
-        let mut url = format!("https://{}", self.host);
-        if let Some(port) = self.port {
-            url.push_str(&format!(":{port}"));
+    /// The round of a ticket that was left in it, by an edge that did not know the ticket's mark.
+    pub fn round(&self, tickets: &TicketParameter) -> Option<Round> {
+        tickets.take(self.query.as_deref()?)?.round()
+    }
+
+    /// `https://host[:port]`.
+    pub fn origin(&self) -> String {
+        match self.port {
+            Some(port) => format!("https://{}:{port}", self.host),
+            None => format!("https://{}", self.host),
         }
+    }
+
+    fn assemble(&self, query: Option<String>) -> String {
+        let mut url = self.origin();
         url.push_str(&self.path);
         if let Some(query) = query {
             url.push('?');
@@ -205,42 +241,6 @@ impl ReturnUrl {
         }
         url
     }
-}
-
-/// The value of a parameter if this part of a query is one that could be a ticket.
-fn ticket_in(part: &str, parameter: &str) -> Option<TicketId> {
-    let (name, value) = part.split_once('=')?;
-    if name == parameter { TicketId::parse(value) } else { None }
-}
-
-/// A URL of ours without the tickets in its query, before it becomes a return URL: they are live, or spent.
-pub fn strip_tickets(url: &str, parameter: &str) -> String {
-    match url.split_once('?') {
-        Some((path, query)) => match without_tickets(query, parameter) {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        },
-        None => url.to_owned(),
-    }
-}
-
-/// The query without tickets; `None` when nothing is left of it because there was nothing else.
-fn without_tickets(query: &str, parameter: &str) -> Option<String> {
-    let kept: Vec<&str> = query.split('&').filter(|part| ticket_in(part, parameter).is_none()).collect();
-    if kept.is_empty() { None } else { Some(kept.join("&")) }
-}
-
-/// The ticket that a service's URL brings, and the query without it: the last parameter of that name, if its
-/// value has the form of a ticket. Anything else is the application's own.
-pub fn take_ticket(query: &str, parameter: &str) -> Option<(TicketId, Option<String>)> {
-    let named = |part: &&str| part.split('=').next() == Some(parameter);
-    // Most queries hold none, and are not taken apart.
-    query.split('&').find(named)?;
-    let mut parts: Vec<&str> = query.split('&').collect();
-    let last = parts.iter().rposition(named)?;
-    let ticket = ticket_in(parts.remove(last), parameter)?;
-    let rest = if parts.is_empty() { None } else { Some(parts.join("&")) };
-    Some((ticket, rest))
 }
 
 /// The value of a parameter that stands exactly once in a query, decoded.
@@ -269,6 +269,7 @@ pub fn encode(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sentry::carried::tests::parameter as tickets;
 
     fn realm() -> Realm {
         let yaml = "services: {iqueue: {hosts: [iqueue.leantaas.com]}, dextor: {hosts: ['*.dextor.leantaas.com']}}";
@@ -285,7 +286,7 @@ mod tests {
             "https://a.dextor.leantaas.com/x",
             "https://sentry.leantaas.com/",
         ] {
-            assert_eq!(realm().judge(url).unwrap().plain("requestID"), url);
+            assert_eq!(realm().judge(url).unwrap().plain(&tickets()), url);
         }
     }
 
@@ -387,54 +388,34 @@ mod tests {
             "/.well-known/x",
         ] {
             let url = format!("https://iqueue.leantaas.com{path}");
-            assert_eq!(realm().judge(&url).unwrap().plain("requestID"), url);
+            assert_eq!(realm().judge(&url).unwrap().plain(&tickets()), url);
         }
     }
 
     #[test]
     fn a_url_that_grows_too_long_on_its_way_is_refused_at_once() {
         let quotes = |number: usize| format!("https://iqueue.leantaas.com/?{}", "'".repeat(number));
-        let judged = realm().judge(&quotes(600)).unwrap().plain("requestID");
-        assert_eq!(realm().judge(&judged).unwrap().plain("requestID"), judged);
+        let judged = realm().judge(&quotes(600)).unwrap().plain(&tickets());
+        assert_eq!(realm().judge(&judged).unwrap().plain(&tickets()), judged);
         assert_eq!(realm().judge(&quotes(700)), Err(BadReturnUrl));
     }
 
     #[test]
     fn escapes_in_a_path_stay_escapes() {
         let url = realm().judge("https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1").unwrap();
-        assert_eq!(url.plain("requestID"), "https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1");
+        assert_eq!(url.plain(&tickets()), "https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1");
     }
 
     #[test]
-    fn exactly_one_ticket_is_carried_and_it_is_ours() {
-        let (planted, ours) = (TicketId::random(), TicketId::random());
-        let text = format!("https://iqueue.leantaas.com/?requestID={planted}&requestID=mine&a=1#b");
+    fn exactly_one_ticket_is_carried_and_an_applications_own_uuid_stays() {
+        let tickets = tickets();
+        let [planted, ours] = [Round::LAST, Round::FIRST].map(|round| tickets.issue(round).unwrap());
+        let own = TicketId::random();
+        let text = format!("https://iqueue.leantaas.com/?requestID={planted}&requestID={own}&a=1#b");
         let url = realm().judge(&text).unwrap();
-        let expected = format!("https://iqueue.leantaas.com/?requestID=mine&a=1&requestID={ours}#b");
-        assert_eq!(url.with_ticket("requestID", &ours), expected);
-    }
-
-    #[test]
-    fn the_last_parameter_is_the_ticket_and_the_rest_stays_as_it_was() {
-        let ticket = TicketId::random();
-        let taken = |query: &str| take_ticket(query, "requestID");
-        assert_eq!(taken(&format!("q=1&requestID={ticket}")), Some((ticket, Some("q=1".into()))));
-        assert_eq!(taken(&format!("requestID={ticket}")), Some((ticket, None)));
-        let own = format!("requestID=own&%20=+&requestID={ticket}");
-        assert_eq!(taken(&own), Some((ticket, Some("requestID=own&%20=+".into()))));
-        for query in [
-            "",
-            "q=1",
-            "requestID",
-            "requestID=",
-            "requestID=own",
-            "requestid=x",
-            "requestID[]=x",
-            &format!("requestID={ticket}&requestID=own"),
-            &format!("requestID={}", ticket.to_string().to_uppercase()),
-            "requestID=x%0d%0aset%20k%200%200%201%0d%0aa",
-        ] {
-            assert_eq!(taken(query), None, "{query}");
-        }
+        let expected = format!("https://iqueue.leantaas.com/?requestID={own}&a=1&requestID={ours}#b");
+        assert_eq!(url.with_ticket(&tickets, &ours), expected);
+        assert_eq!(url.plain(&tickets), format!("https://iqueue.leantaas.com/?requestID={own}&a=1#b"));
+        assert_eq!(url.round(&tickets), Some(Round::LAST));
     }
 }

@@ -2,33 +2,56 @@
 
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::return_url::{encode, is_reserved, strip_tickets, within_length};
-use super::state::{LIFETIME_SECONDS, State};
+use super::kept::Kept;
+use super::redeem::Failed;
+use super::return_url::{encode, escaped, is_reserved, within_length};
+use super::rounds::{Flow, Round};
+use super::state::{LIFETIME_SECONDS, State, StateHash};
 use super::{Event, Sentry};
 use crate::auth::Reason;
 use crate::auth::cookie::{self, Lookup, SetCookie};
+use crate::config::SameSite;
 use crate::host::Host;
 use crate::pages;
 use crate::reply::Reply;
-use crate::request::Head;
+use crate::request::{Head, Opening};
 
 impl Sentry {
-    /// Step 5 of the order of decisions: a navigation is sent to sign on, a form post too but by GET, and
-    /// anything else is told in JSON. A cookie that can never be good again is cleared.
+    /// Step 5 of the order of decisions: a page is sent to sign on, a form post too but by GET, and anything else is told
+    /// in JSON: what could not spend a ticket gets none. A cookie that can never be good again is cleared.
     pub fn login_required(&self, head: &Head<'_>, reason: &Reason) -> Reply {
-        let reply = if head.is_navigation() {
-            self.start(head, &head.url())
-        } else if head.is_form_post() {
-            self.start(head, &self.referring_page(head))
-        } else {
-            self.unauthorized(head, reason, "Bearer realm=\"sentry-edge\"")
+        let reply = match head.opening() {
+            Opening::Page if *head.method == Method::GET => self.start(head, &head.url(), Some(Round::FIRST)),
+            Opening::Page if head.is_form_post() => self.start(head, &self.referring_page(head), Some(Round::FIRST)),
+            Opening::ForeignFrame if *head.method == Method::GET || head.is_form_post() => self.in_a_window(head),
+            _ => self.unauthorized(head, reason, "Bearer realm=\"sentry-edge\""),
         };
         self.without_spent_cookie(head, reason, reply)
     }
 
-    /// Starts again at `url`, after a ticket that was no good.
-    pub fn start_over(&self, head: &Head<'_>, reason: &Reason, url: &str) -> Reply {
-        self.without_spent_cookie(head, reason, self.start(head, url))
+    /// Starts again after a ticket that was no good.
+    pub fn start_over(&self, head: &Head<'_>, reason: Option<&Reason>, failed: &Failed) -> Reply {
+        let reply = self.start(head, &failed.url, failed.round.next());
+        match reason {
+            Some(reason) => self.without_spent_cookie(head, reason, reply),
+            None => reply,
+        }
+    }
+
+    /// To the same place without the ticket that its URL has: whatever is there, it is not for the application.
+    pub fn without_ticket(&self, head: &Head<'_>, url: &str) -> Reply {
+        let reads = *head.method == Method::GET || *head.method == Method::HEAD;
+        if reads { Reply::redirect(url) } else { Reply::repeat(url) }
+    }
+
+    /// A frame of another site gets none of its cookies, so it is no place to sign on.
+    fn in_a_window(&self, head: &Head<'_>) -> Reply {
+        let url = self.tickets.strip(&head.url());
+        let own = format!("{}/", head.origin_of(head.host));
+        let href = if *head.method == Method::GET { &url } else { &own };
+        let (branding, host, why) = (&self.branding, head.host.as_str(), pages::Why::ForeignFrame);
+        let page = pages::Beside { branding, host, why, href, request_id: head.request_id };
+        Reply::frameable(StatusCode::UNAUTHORIZED, page.render())
     }
 
     fn without_spent_cookie(&self, head: &Head<'_>, reason: &Reason, reply: Reply) -> Reply {
@@ -47,52 +70,76 @@ impl Sentry {
     }
 
     /// A JSON 401 for whoever cannot follow a redirect.
-    fn unauthorized(&self, head: &Head<'_>, reason: &Reason, challenge: &'static str) -> Reply {
+    pub(super) fn unauthorized(&self, head: &Head<'_>, reason: &Reason, challenge: &'static str) -> Reply {
         let (public, message) = match reason {
             Reason::NoToken => ("no_session", "Nobody is signed in. Sign in at login_url, then repeat the request."),
             _ => ("session_ended", "The session has ended. Sign in again at login_url, then repeat the request."),
         };
-        let login_url = self.no_cookie_url(head, &self.referring_page(head), None);
+        let page = escaped(&self.tickets.strip(&self.referring_page(head)));
+        // A script's browser is sent nowhere yet, so nothing is kept in it.
+        let page = match self.carried_or_kept(head, page) {
+            (page, None) => page,
+            (_, Some(_)) => format!("{}/", head.origin_of(head.host)),
+        };
+        let login_url = self.no_cookie_url(head, &page, None);
         Reply::login_required(public, message, &login_url, head.request_id)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie.
-    /// A browser that was sent away too often gets an explanation instead.
-    fn start(&self, head: &Head<'_>, url: &str) -> Reply {
-        let state = match self.state(head) {
-            Some(state) => state,
-            None => match State::fresh(head.now) {
-                Ok(state) => state,
-                Err(_) => return self.internal(head, &"no randomness for a state"),
-            },
+    /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie. A flow that has
+    /// no round left gets an explanation instead.
+    ///
+    /// A browser that brings a state keeps it as it is. Another tab may have got a newer one meanwhile, over which the one
+    /// that this request was sent with must not be written.
+    fn start(&self, head: &Head<'_>, url: &str, round: Option<Round>) -> Reply {
+        let url = escaped(&self.tickets.strip(url));
+        let Some(round) = self.round_of_start(head, &url, round) else {
+            return self.broken_loop(head, head.host, &url, None);
         };
-        let Some(state) = state.count_redirect(head.now) else {
-            return self.broken_loop(head, head.host, url, None);
+        let (url, kept) = self.carried_or_kept(head, url);
+        let brought = self.state(head);
+        let is_fresh = brought.is_none();
+        let Ok(state) = brought.map_or_else(|| State::fresh(head.now), Ok) else {
+            return self.internal(head, &"no randomness for a state");
         };
-        let location = self.no_cookie_url(head, url, Some(state.hash().as_str()));
+        let flow = Flow { round, ..Flow::BEGUN };
+        let location = self.no_cookie_url(head, &url, Some((&state.hash(), flow)));
         let reply = if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
-        let value = state.cookie_value();
-        let cookie = SetCookie {
-            name: &self.settings.cookie.state_name,
-            value: &value,
-            // Lax whatever the token cookie is: the browser comes back from the sign-on host by a link.
-            same_site: crate::config::SameSite::Lax,
-            max_age: Some(LIFETIME_SECONDS),
-        };
-        reply.with_cookie(cookie.to_header())
+        let reply = reply.with_cookie(kept.and_then(|kept| kept.cookie()));
+        if is_fresh { reply.with_cookie(self.state_cookie(&state)) } else { reply }
     }
 
-    fn no_cookie_url(&self, head: &Head<'_>, url: &str, state: Option<&str>) -> String {
-        // A longer URL would be refused on the way; the application's first page is better than an error.
-        let url = strip_tickets(url, self.parameter());
-        // So is one that the sign-on would not lead back to.
-        let fits = within_length(&url).is_some_and(|url| !is_reserved(url.path()));
-        let url = if fits { url } else { format!("{}/", head.origin_of(head.host)) };
-        let mut location = format!("{}/noCookie?redirectURL={}", head.origin_of(&self.host), encode(&url));
-        if let Some(state) = state {
+    fn state_cookie(&self, state: &State) -> Option<HeaderValue> {
+        let (name, value) = (&self.settings.cookie.state_name, &state.cookie_value());
+        // Lax whatever the token cookie is: the browser comes back from the sign-on host by a link.
+        SetCookie { name, value, same_site: SameSite::Lax, max_age: Some(LIFETIME_SECONDS) }.to_header()
+    }
+
+    /// The URL that a sign-on carries: this one, or where it is too long one that stands for it while the browser keeps it.
+    fn carried_or_kept(&self, head: &Head<'_>, url: String) -> (String, Option<Kept>) {
+        let own = head.origin_of(head.host);
+        match url.strip_prefix(&own).filter(|path| path.starts_with('/')) {
+            // Not one that the sign-on would not lead back to.
+            Some(path) if !is_reserved(path.split(['?', '#']).next().unwrap_or(path)) => {
+                if within_length(&url).is_some() {
+                    return (url, None);
+                }
+                let kept = Kept::of(path);
+                (format!("{own}{}", kept.path()), Some(kept))
+            }
+            _ => (format!("{own}/"), None),
+        }
+    }
+
+    fn no_cookie_url(&self, head: &Head<'_>, url: &str, flow: Option<(&StateHash, Flow)>) -> String {
+        let mut location = format!("{}/noCookie?redirectURL={}", head.origin_of(&self.host), encode(url));
+        if let Some((state, flow)) = flow {
             location.push_str("&state=");
-            location.push_str(state);
+            location.push_str(state.as_str());
+            if let Some(sealed) = self.flows.seal(flow, state) {
+                location.push_str("&flow=");
+                location.push_str(&sealed);
+            }
         }
         location
     }
@@ -142,7 +189,7 @@ impl Sentry {
     }
 
     pub(super) fn clear_state_cookie(&self) -> Option<HeaderValue> {
-        SetCookie::clear(&self.settings.cookie.state_name, crate::config::SameSite::Lax)
+        SetCookie::clear(&self.settings.cookie.state_name, SameSite::Lax)
     }
 
     pub(super) fn token_cookie(&self, token: &str) -> Option<HeaderValue> {

@@ -15,7 +15,8 @@ use ring::rand::SecureRandom;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(Box<str>);
 
-/// The specification's requestID: a random UUID in its one canonical spelling (lower case, with dashes).
+/// The specification's requestID: a UUID in its one canonical spelling (lower case, with dashes). `sentry` marks those
+/// that it issues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TicketId(uuid::Uuid);
 
@@ -125,6 +126,10 @@ impl SessionKey {
 impl TicketId {
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4())
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
     }
 
     /// One spelling only: 36 characters, lower case, with dashes.

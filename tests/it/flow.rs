@@ -238,13 +238,28 @@ fn the_flow_works_over_http_2_as_well() {
 }
 
 #[test]
-fn whoever_is_signed_in_is_not_shown_the_form_again() {
+fn who_is_signed_in_is_told_so_by_the_sign_in_page_and_goes_on_or_signs_in_as_somebody_else() {
     let scene = scene(None);
-    let mut browser = scene.edge.signed_in();
-    let form = browser.open(&scene.edge.url("sentry", "/login"));
-    assert_eq!(form.location_path(), Some(scene.edge.url("sentry", "/copyCookie")));
-    let landing = browser.follow(&scene.edge.url("sentry", "/login")).pop().unwrap();
-    assert!(landing.body.contains(&scene.edge.url("dextor", "/")), "the landing page leads to the services");
+    let edge = &scene.edge;
+    let mut browser = edge.signed_in();
+    let link = |page: &Response, text: &str| {
+        let (before, _) = page.body.split_once(&format!(">{text}</a>")).unwrap_or_else(|| panic!("{}", page.body));
+        let address = before.rsplit("href=\"").next().unwrap().split('"').next().unwrap();
+        address.replace("&#38;", "&").replace("&amp;", "&")
+    };
+    let told = browser.open(&edge.url("sentry", "/login"));
+    assert_eq!((told.status, told.location()), (200, None), "no redirect back to where it may have come from");
+    assert!(told.body.contains("You are signed in as ada") && !told.body.contains("name=\"password\""));
+    let landing = browser.follow(&link(&told, "Continue")).pop().unwrap();
+    assert!(landing.body.contains(&edge.url("dextor", "/")), "the landing page leads to the services");
+
+    let wanted = format!("{}?redirectURL={}", edge.url("sentry", "/login"), edge.url("dextor", "/deep"));
+    let told = browser.open(&wanted);
+    let page = browser.follow(&link(&told, "Continue")).pop().unwrap();
+    assert_eq!((page.status, page.url), (200, edge.url("dextor", "/deep")));
+    let form = browser.open(&link(&told, "Sign in as somebody else"));
+    assert_eq!((form.status, form.form_field("redirectURL")), (200, edge.url("dextor", "/deep")));
+    assert!(form.body.contains("name=\"password\""));
 }
 
 #[test]

@@ -56,6 +56,8 @@ mod compression;
 mod hygiene;
 // Rules of routes, for every spelling of a path.
 mod paths;
+// What may stand in a query, in requests and in the addresses that a sign-on leads back to.
+mod queries;
 // What the fuzzer has found worth keeping, and what must hold of it.
 mod seeds;
 // The numbered list of bad inputs, as a table; the desync guardian's cases; the same asked of nginx.

@@ -262,15 +262,15 @@ fn a_ticket_for_another_browser_is_refused_and_destroyed() {
 }
 
 #[test]
-fn a_browser_without_any_state_neither_redeems_a_ticket_nor_spoils_it() {
+fn a_browser_without_any_state_does_not_redeem_a_ticket_and_the_ticket_is_gone() {
     let scene = scene();
     let (mut owner, with_ticket) = scene.before_the_door();
     let before = scene.events();
-    let stranger = scene.edge.client().open(&with_ticket);
-    assert_eq!(stranger.location_path(), Some(scene.edge.url("sentry", "/noCookie")));
-    assert!(!brings_in(&stranger));
-    assert_eq!(scene.events(), before);
-    assert!(brings_in(&owner.open(&with_ticket)));
+    let page = scene.edge.url("dextor", "/page?q=1");
+    starts_again(&scene.edge, &scene.edge.client().open(&with_ticket), &page);
+    assert_eq!(scene.events(), Events { mismatched: before.mismatched + 1.0, ..before });
+    starts_again(&scene.edge, &owner.open(&with_ticket), &page);
+    assert_eq!(scene.events().replayed, before.replayed + 1.0);
 }
 
 // ---- by a person's own click ----
@@ -291,7 +291,7 @@ fn looking_ahead_does_not_consume_a_ticket() {
         ("X-Moz: prefetch", "GET", &[html, ("x-moz", "prefetch")]),
         ("an image", "GET", &[("accept", "image/png"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")]),
         ("an image that says text/html", "GET", &[html, ("sec-fetch-dest", "image")]),
-        ("a frame", "GET", &[html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]),
+        ("a foreign frame", "GET", &[html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]),
         ("a script's call", "GET", &[html, ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")]),
         ("a form that is posted", "POST", &[html, ("content-type", "application/x-www-form-urlencoded")]),
     ];
@@ -302,7 +302,8 @@ fn looking_ahead_does_not_consume_a_ticket() {
         let before = scene.events();
         let asking = browser.ask(method, &with_ticket);
         let ahead = fields.iter().fold(asking, |asking, (field, value)| asking.field(field, value)).send();
-        assert!([302, 303, 401].contains(&ahead.status), "188: {name}: {}", ahead.status);
+        let status = if method == "POST" { 303 } else { 401 };
+        assert_eq!((ahead.status, ahead.location().is_some()), (status, status == 303), "188: {name}");
         assert!(!brings_in(&ahead), "188: {name}");
         assert_eq!(scene.events(), before, "188: {name}");
         assert_eq!(scene.dextor.count(), 0, "188: {name}");
@@ -352,18 +353,15 @@ fn an_attackers_ticket_leaves_a_signed_in_victims_own_session_untouched() {
         let trap = hand_off(edge, &mut attacker, &edge.url("dextor", "/trap?q=1"));
         let before = scene.events();
         let hops = victim.follow(&trap);
-        assert!(!hops.iter().any(|hop| hop.set_cookie(TOKEN_COOKIE).is_some()), "{victim_has_state}");
-        assert_eq!(victim.cookie(&edge.host("dextor"), TOKEN_COOKIE), Some(&*own), "{victim_has_state}");
+        assert_eq!(hops[0].location_path(), Some(edge.url("sentry", "/noCookie")), "it names another living session");
+        assert_eq!(hops.last().unwrap().url, edge.url("dextor", "/trap?q=1"));
         assert_eq!(scene.dextor.last().one("x-forwarded-user").as_deref(), Some("ada"));
-        if victim_has_state {
-            assert_eq!(hops[0].location(), Some(edge.url("dextor", "/trap?q=1")), "dropped, and on it goes");
-            assert_eq!(scene.dextor.last().target, "/trap?q=1");
-            assert_eq!(scene.events(), Events { mismatched: before.mismatched + 1.0, ..before });
-        } else {
-            assert_eq!(hops.len(), 1, "an application's own parameter, for all we know");
-            assert_eq!(scene.events(), before);
-        }
-        assert_eq!(scene.events().redeemed, before.redeemed);
+        assert_eq!(scene.dextor.last().target, "/trap?q=1");
+        let counts = (before.mismatched + 1.0, before.redeemed + 1.0);
+        assert_eq!((scene.events().mismatched, scene.events().redeemed), counts, "her own, and not his");
+        let after = victim.cookie(&edge.host("dextor"), TOKEN_COOKIE).unwrap();
+        let session = |token: &str| crate::harness::forgery::claims_of(token)["sid"].clone();
+        assert_eq!(session(after), session(&own), "{victim_has_state}");
     }
 }
 
@@ -380,14 +378,22 @@ fn an_attackers_ticket_signs_a_victim_in_as_nobody_but_themselves() {
     assert_eq!(scene.dextor.last().one("x-forwarded-user").as_deref(), Some("ada"));
 }
 
+/// Neither the form of former tickets nor that of ours makes one.
 #[test]
-fn a_ticket_that_somebody_invented_fails_as_an_expired_one_does() {
-    let scene = scene();
-    let (mut browser, with_ticket) = scene.before_the_door();
-    let before = scene.events();
-    let invented = with_ticket.replace(ticket_of(&with_ticket), "00000000-0000-4000-8000-000000000000");
-    starts_again(&scene.edge, &browser.open(&invented), &scene.edge.url("dextor", "/page?q=1"));
-    assert_eq!(scene.events(), Events { expired: before.expired + 1.0, ..before });
+fn a_ticket_that_somebody_invented_is_the_applications_and_costs_no_look_up() {
+    let (iqueue, dextor, memcached) = (origin("iqueue"), origin("dextor"), memcached());
+    let builder = edge().service("iqueue", &iqueue).service("dextor", &dextor);
+    let edge = builder.memcached(&memcached.address()).start();
+    let mut browser = edge.client();
+    browser.open(&edge.url("dextor", "/"));
+    let before = Events::of(&edge);
+    let sent = memcached.commands_on_keys();
+    for invented in ["00000000-0000-4000-8000-000000000000", "0b54b1c4-8d5f-8d15-9f6b-0123456789ab"] {
+        let page = edge.url("dextor", &format!("/page?q=1&requestID={invented}"));
+        starts_again(&edge, &browser.open(&page), &page);
+    }
+    assert_eq!(memcached.commands_on_keys(), sent, "no command");
+    assert_eq!(Events::of(&edge), before);
 }
 
 // ---- when it fails ----
@@ -413,17 +419,79 @@ fn a_failed_ticket_with_a_good_cookie_is_dropped_by_redirect_and_the_page_goes_o
 }
 
 #[test]
-fn a_failed_ticket_on_a_public_page_is_dropped_by_redirect_and_asks_nobody_to_sign_in() {
+fn a_ticket_on_a_public_page_is_dropped_by_redirect_and_asks_nobody_to_sign_in() {
     let (iqueue, dextor) = (origin("iqueue"), origin("dextor"));
     let edge = edge()
         .service("iqueue", &iqueue)
         .service_with("dextor", &dextor, "routes: [{path: /status, access: public}]")
         .start();
-    let mut browser = edge.client();
-    browser.open(&edge.url("dextor", "/"));
-    let invented = edge.url("dextor", "/status?requestID=00000000-0000-4000-8000-000000000000");
-    assert_eq!(browser.open(&invented).location(), Some(edge.url("dextor", "/status")));
-    assert_eq!(browser.open(&edge.url("dextor", "/status")).body, "hello from dextor");
+    let mut browser = edge.signed_in();
+    let with_ticket = hand_off(&edge, &mut browser, &edge.url("dextor", "/"));
+    let public = edge.url("dextor", &format!("/status?a&requestID={}", ticket_of(&with_ticket)));
+    assert_eq!(edge.client().open(&public).location(), Some(edge.url("dextor", "/status?a")));
+    assert_eq!(Events::of(&edge).mismatched, 1.0, "and is gone");
+    assert_eq!(browser.open(&edge.url("dextor", "/status?a")).body, "hello from dextor");
+    let invented = "/status?requestID=00000000-0000-4000-8000-000000000000";
+    assert_eq!(browser.open(&edge.url("dextor", invented)).body, "hello from dextor");
+    assert_eq!(dextor.last().target, invented, "the application's own");
+}
+
+/// However a ticket came into a request that the application would get: signed in, on a route for all, by any method and
+/// protocol, in any place, as often as one likes, escaped or not.
+#[test]
+fn no_ticket_reaches_an_application() {
+    let (iqueue, dextor) = (origin("iqueue"), origin("dextor"));
+    let edge = edge()
+        .service("iqueue", &iqueue)
+        .service_with("dextor", &dextor, "routes: [{path: /status, access: public}]")
+        .start();
+    let mut ada = edge.client();
+    edge.sign_in(&mut ada, "dextor", "ada");
+    let (html, navigate) = (("accept", "text/html"), ("sec-fetch-mode", "navigate"));
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let kinds: [(&'static str, &[(&str, &str)], u16); 9] = [
+        ("GET", &[html], 302),
+        ("GET", &[navigate, ("sec-fetch-dest", "document"), ("sec-fetch-site", "cross-site")], 302),
+        ("GET", &[navigate, ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")], 302),
+        ("GET", &[navigate, ("sec-fetch-dest", "iframe"), ("sec-fetch-site", "cross-site")], 302),
+        ("GET", &[html, ("sec-purpose", "prefetch")], 302),
+        ("GET", &[("accept", "*/*")], 302),
+        ("HEAD", &[html], 302),
+        ("POST", &[html, form], 307),
+        ("PUT", &[("accept", "*/*")], 307),
+    ];
+    for http2 in [false, true] {
+        for path in ["/page", "/status"] {
+            for (at, (method, fields, status)) in kinds.iter().enumerate() {
+                let ticket = || {
+                    let url = edge.url("sentry", "/copyCookie");
+                    let back: String =
+                        url::form_urlencoded::byte_serialize(edge.url("dextor", "/").as_bytes()).collect();
+                    let handed = ada.clone().open(&format!("{url}?redirectURL={back}&state={}", "s".repeat(43)));
+                    ticket_of(&handed.location().unwrap()).to_owned()
+                };
+                let (one, two) = (ticket(), ticket());
+                for (query, left) in [
+                    (format!("?requestID={one}"), "".to_owned()),
+                    (format!("?requestID={one}&a=1"), "?a=1".to_owned()),
+                    (format!("?a=%20+&requestID={one}&&requestID={two}&b"), "?a=%20+&&b".to_owned()),
+                    (format!("?request%49D={one}&requestID=own"), "?requestID=own".to_owned()),
+                    (format!("?a&%72equestID={}", two.replace('-', "%2d")), "?a".to_owned()),
+                    (format!("?requestID={}", two.to_uppercase()), "".to_owned()),
+                ] {
+                    let mut browser = if http2 { ada.clone().http2() } else { ada.clone() };
+                    let seen = dextor.count();
+                    let url = edge.url("dextor", &format!("{path}{query}"));
+                    let asking = browser.ask(method, &url);
+                    let answer = fields.iter().fold(asking, |asking, (name, value)| asking.field(name, value)).send();
+                    let what = format!("{method} {path}{query} {fields:?}, HTTP/2: {http2}, kind {at}");
+                    assert_eq!((answer.status, dextor.count()), (*status, seen), "{what}: {}", answer.body);
+                    assert_eq!(answer.location(), Some(edge.url("dextor", &format!("{path}{left}"))), "{what}");
+                    assert!(!brings_in(&answer), "{what}");
+                }
+            }
+        }
+    }
 }
 
 // ---- parameters of the application's own ----
@@ -434,17 +502,11 @@ fn a_request_id_of_the_applications_own_is_left_alone_byte_for_byte() {
     let edge = &scene.edge;
     let mut browser = edge.signed_in();
     let uuid = "11111111-2222-4333-8444-555555555555";
-    let without_state = [
+    let targets = [
         format!("/?requestID={uuid}"),
         format!("/?requestID={uuid}&requestID={uuid}"),
         format!("/a%20b?x=%7e&requestID={uuid}&&"),
-    ];
-    for target in without_state {
-        let answer = browser.open(&edge.url("iqueue", &target));
-        assert_eq!((answer.status, scene.iqueue.last().target), (200, target), "no state cookie, so no ticket");
-    }
-    browser.set_cookie(&edge.host("iqueue"), STATE_COOKIE, &format!("{}.1.1700000000", "a".repeat(22)));
-    let with_state = [
+        "/?requestID=0b54b1c4-8d5f-8d15-9f6b-0123456789ab".to_owned(),
         "/?requestID=12".to_owned(),
         "/?requestID".to_owned(),
         "/?requestID=".to_owned(),
@@ -456,9 +518,14 @@ fn a_request_id_of_the_applications_own_is_left_alone_byte_for_byte() {
         format!("/?a=requestID={uuid}"),
     ];
     let before = scene.events();
-    for target in with_state {
-        let answer = browser.open(&edge.url("iqueue", &target));
-        assert_eq!((answer.status, scene.iqueue.last().target), (200, target), "not shaped as a ticket");
+    for has_state in [false, true] {
+        if has_state {
+            browser.set_cookie(&edge.host("iqueue"), STATE_COOKIE, &format!("{}.1.1700000000", "a".repeat(22)));
+        }
+        for target in &targets {
+            let answer = browser.open(&edge.url("iqueue", target));
+            assert_eq!((answer.status, &scene.iqueue.last().target), (200, target), "with a state: {has_state}");
+        }
     }
     assert_eq!(scene.events(), before);
 }
@@ -485,9 +552,7 @@ fn what_is_not_shaped_as_a_ticket_never_reaches_the_store() {
         ("141", format!("requestID={{{ticket}}}").replace('{', "%7B").replace('}', "%7D")),
         ("141", format!("requestID={}", ticket.replace('-', ""))),
         ("141", format!("requestID=urn:uuid:{ticket}")),
-        ("141", format!("requestID={}", ticket.replace('-', "%2D"))),
         ("142", format!("requestID[]={ticket}")),
-        ("142", format!("requestID={ticket}&requestID=B")),
         ("142", "requestID=A&requestID=B".to_owned()),
     ];
     let sent = memcached.commands_on_keys();
@@ -505,15 +570,25 @@ fn what_is_not_shaped_as_a_ticket_never_reaches_the_store() {
 }
 
 #[test]
-fn of_two_tickets_in_a_url_the_last_is_ours() {
+fn of_several_tickets_in_a_url_the_last_counts_and_all_are_gone() {
     let scene = scene();
-    let (mut browser, with_ticket) = scene.before_the_door();
-    let planted = "00000000-0000-4000-8000-000000000000";
-    let both = with_ticket.replace("requestID=", &format!("requestID={planted}&requestID="));
-    let redeemed = browser.open(&both);
+    let edge = &scene.edge;
+    let (mut browser, first) = scene.before_the_door();
+    let second = hand_off(edge, &mut browser, &edge.url("dextor", "/other"));
+    let own = "00000000-0000-4000-8000-000000000000";
+    let (one, two) = (ticket_of(&first), ticket_of(&second));
+    let before = scene.events();
+    let all = edge.url("dextor", &format!("/page?requestID={one}&q=1&requestID={own}&requestID={two}"));
+    let mut twin = browser.clone();
+    let redeemed = browser.open(&all);
     assert!(brings_in(&redeemed));
-    let expected = scene.edge.url("dextor", &format!("/page?q=1&requestID={planted}"));
-    assert_eq!(redeemed.location(), Some(expected), "the other one is the application's own");
+    let expected = edge.url("dextor", &format!("/page?q=1&requestID={own}"));
+    assert_eq!(redeemed.location(), Some(expected), "that one is the application's own");
+    for ticket in [one, two] {
+        let url = edge.url("dextor", &format!("/?requestID={ticket}"));
+        starts_again(edge, &twin.open(&url), &edge.url("dextor", "/"));
+    }
+    assert_eq!(scene.events().replayed, before.replayed + 2.0);
 }
 
 /// Inputs 190 and 191.
@@ -522,12 +597,19 @@ fn the_hand_off_carries_exactly_one_ticket_before_the_fragment() {
     let scene = scene();
     let edge = &scene.edge;
     let mut browser = edge.signed_in();
-    browser.open(&edge.url("dextor", "/"));
-    let planted = "00000000-0000-4000-8000-000000000000";
+    let with_ticket = hand_off(edge, &mut browser, &edge.url("dextor", "/"));
+    let planted = ticket_of(&with_ticket);
+    let uuid = "11111111-2222-4333-8444-555555555555";
     let state = "s".repeat(43);
     for (number, page, before, after) in [
         ("190", format!("/?requestID={planted}"), "/?requestID=", ""),
         ("190", format!("/?a=1&requestID={planted}&requestID={planted}&b=2"), "/?a=1&b=2&requestID=", ""),
+        (
+            "190",
+            format!("/?requestID={uuid}&a=1"),
+            "/?requestID=11111111-2222-4333-8444-555555555555&a=1&requestID=",
+            "",
+        ),
         ("190", "/?requestID=own".to_owned(), "/?requestID=own&requestID=", ""),
         ("191", "/a#b".to_owned(), "/a?requestID=", "#b"),
         ("191", "/a?q#b?c=d".to_owned(), "/a?q&requestID=", "#b?c=d"),
@@ -585,16 +667,18 @@ fn every_event_of_a_ticket_is_counted_and_written_to_the_audit_log() {
     let mut other = browser.clone().user_agent(OTHER_BROWSER);
     browser.open(&with_ticket);
     twin.open(&with_ticket);
-    twin.open(&with_ticket.replace(ticket_of(&with_ticket), "00000000-0000-4000-8000-000000000000"));
+    let late = hand_off(edge, &mut twin, &edge.url("dextor", "/1"));
+    edge.let_pass(Duration::from_secs(31));
+    twin.open(&late);
     let again = hand_off(edge, &mut twin, &edge.url("dextor", "/2"));
     other.open(&again);
-    let expected = Events { issued: 3.0, redeemed: 2.0, replayed: 1.0, expired: 1.0, mismatched: 1.0 };
-    assert_eq!(scene.events(), expected, "two hand-offs here, and one at the sign-on");
-    assert_eq!(edge.metric_sum("sentry_edge_tickets_total"), 8.0, "and nothing else is counted");
+    let expected = Events { issued: 4.0, redeemed: 2.0, replayed: 1.0, expired: 1.0, mismatched: 1.0 };
+    assert_eq!(scene.events(), expected, "three hand-offs here, and one at the sign-on");
+    assert_eq!(edge.metric_sum("sentry_edge_tickets_total"), 9.0, "and nothing else is counted");
 
     let count = |event: &str| edge.audit(1).iter().filter(|line| line["event"] == event).count();
     eventually("the audit log has all of it", || count("ticket_refused") == 3);
-    assert_eq!((count("ticket_issued"), count("ticket_redeemed")), (3, 2));
+    assert_eq!((count("ticket_issued"), count("ticket_redeemed")), (4, 2));
     let reasons: Vec<_> = edge
         .audit(1)
         .into_iter()
@@ -612,29 +696,31 @@ fn clients_that_are_not_signed_in_cannot_fill_the_audit_log() {
     let events = |event: &str| edge.audit(0).iter().filter(|line| line["event"] == event).count();
     let suppressed =
         |event: &str| edge.metric("sentry_edge_audit_events_suppressed_total", &format!("event=\"{event}\""));
-    let expired = || edge.metric("sentry_edge_tickets_total", "event=\"expired\"");
-    let now = edge.clock.now().seconds();
-    let state = format!("{STATE_COOKIE}=AAAAAAAAAAAAAAAAAAAAAA.6.{now}");
-    let mut client = edge.client();
-    let mut send = |address: &str| {
-        let ticket = uuid::Uuid::new_v4();
-        let url = edge.url("iqueue", &format!("/?requestID={ticket}"));
-        client.ask("GET", &url).accept("text/html").field("cookie", &state).field("x-forwarded-for", address).send()
+    let refused = || {
+        let event = |event: &str| edge.metric("sentry_edge_tickets_total", &format!("event=\"{event}\""));
+        event("expired") + event("replayed")
     };
+    let mut client = edge.client();
+    let mut owner = edge.signed_in();
+    owner.forget_cookie("iqueue.test", TOKEN_COOKIE);
+    let with_ticket = hand_off(&edge, &mut owner, &edge.url("iqueue", "/once"));
+    client.open(&with_ticket);
+    let before = events("ticket_refused");
+    let mut send =
+        |address: &str| client.ask("GET", &with_ticket).accept("text/html").field("x-forwarded-for", address).send();
     // The clock of the edge stands on its own minute; a run may see two of them.
     let minutes = 2;
     for _ in 0..300 {
-        assert_eq!(send("192.0.2.1").status, 400);
+        assert_eq!(send("192.0.2.1").status, 302);
     }
-    assert_eq!(expired(), 300.0, "each is counted");
+    assert_eq!(refused(), 300.0, "each is counted");
     eventually("what is written is written", || events("events_suppressed") >= 1);
-    let written = events("ticket_refused") + events("loop_broken");
+    let written = events("ticket_refused") - before;
     assert!((60..=60 * minutes).contains(&written), "{written}");
     assert!(events("events_suppressed") <= minutes, "told of once");
-    let counted = suppressed("ticket_refused") + suppressed("loop_broken");
-    assert_eq!(counted + written as f64, 600.0, "two events a request: written or counted");
+    assert_eq!(suppressed("ticket_refused") + written as f64, 300.0, "written or counted");
     send("192.0.2.2");
-    eventually("another client's are written", || events("ticket_refused") + events("loop_broken") >= written + 2);
+    eventually("another client's are written", || events("ticket_refused") - before > written);
     // A login that is refused with its password looked at is written whoever else is noisy.
     let form = client.open(&edge.url("sentry", "/login"));
     assert_eq!(edge.send_login(&mut client, &form, "ada", "wrong").status, 401);

@@ -8,7 +8,7 @@ use super::{Check, in_punycode, seconds, time};
 use crate::config::file::{self, Algorithm};
 use crate::config::reading::Sealed;
 use crate::config::units::Rate;
-use crate::config::{Cookie, DEVICE_COOKIE, FORM_COOKIE, Key, KeyMaterial, Login, SecretSource, Sentry, Ticket, Token};
+use crate::config::{Cookie, FIXED_COOKIES, Key, KeyMaterial, Login, SecretSource, Sentry, Ticket, Token};
 use crate::host::Host;
 
 /// Clocks that are further apart than this do not serve one sign-on. A token is taken for as much longer than it lives.
@@ -182,7 +182,7 @@ impl Check<'_> {
                     format!("`{name}` could be set by a sibling host"),
                     "begin the name with __Host-, which browsers keep to one host",
                 );
-            } else if [FORM_COOKIE, DEVICE_COOKIE].contains(&name.as_str()) {
+            } else if FIXED_COOKIES.contains(&name.as_str()) {
                 let what = format!("`{name}` is the name of another cookie of the sign-on host");
                 self.fault(format!("sentry.cookie.{key}"), what, "give each cookie its own name");
             }

@@ -1,0 +1,142 @@
+//! A return URL that is too long for a query is kept in a cookie of its own host while the browser signs on.
+//!
+//! The sign-on then leads to `/.sentry/return/KEY`, which leads on to the page that the cookie holds. The browser keeps
+//! it and no edge does, so strangers cannot fill a store with addresses. What does not fit into a cookie, or was not kept,
+//! ends with a page that says so: nothing of an address is dropped in silence.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderValue, StatusCode};
+use ring::digest;
+
+use super::Sentry;
+use super::return_url::ReturnUrl;
+use super::state::LIFETIME_SECONDS;
+use crate::auth::cookie::{self, LARGEST, Lookup, SetCookie};
+use crate::config::{RETURN_COOKIE, SameSite};
+use crate::pages;
+use crate::reply::Reply;
+use crate::request::Head;
+
+/// Stands in a sign-on for the page that the browser keeps.
+pub const PATH: &str = "/.sentry/return/";
+
+/// Characters of a key: 64 bits of a hash, which only have to tell apart what one browser keeps.
+const KEY: usize = 11;
+
+/// Whether a path is one of the stand-ins, and nothing else below `/.sentry`.
+pub fn is_stand_in(path: &str) -> bool {
+    let is_key = |key: &str| key.len() == KEY && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    path.strip_prefix(PATH).is_some_and(is_key)
+}
+
+/// Path and query of a page of this host, and what stands for it.
+pub struct Kept {
+    key: String,
+    /// `None` of one that no browser would keep.
+    cookie: Option<String>,
+}
+
+impl Kept {
+    /// `target` begins with a slash and is made of what a return URL is made of.
+    pub fn of(target: &str) -> Self {
+        let key = key(target);
+        let cookie = format!("{key}.{}", written(target));
+        let fits = RETURN_COOKIE.len() + 1 + cookie.len() <= LARGEST;
+        Self { key, cookie: fits.then_some(cookie) }
+    }
+
+    pub fn path(&self) -> String {
+        format!("{PATH}{}", self.key)
+    }
+
+    pub fn cookie(&self) -> Option<HeaderValue> {
+        let (value, max_age) = (self.cookie.as_deref()?, Some(LIFETIME_SECONDS));
+        SetCookie { name: RETURN_COOKIE, value, same_site: SameSite::Lax, max_age }.to_header()
+    }
+}
+
+fn key(target: &str) -> String {
+    URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, target.as_bytes()).as_ref()[..8])
+}
+
+/// In a return URL a `|` is always escaped, so here it may stand before what a cookie's value cannot hold (RFC 6265
+/// §4.1.1).
+fn written(target: &str) -> String {
+    target.replace(',', "|c").replace(';', "|s")
+}
+
+fn read(written: &str) -> String {
+    written.replace("|s", ";").replace("|c", ",")
+}
+
+impl Sentry {
+    /// From the stand-in to the page itself, with the ticket that came along.
+    pub(super) async fn return_to_kept(&self, head: &Head<'_>) -> Reply {
+        let taken = head.query.and_then(|query| self.tickets.take(query));
+        let ours = taken.as_ref().and_then(|taken| taken.tickets.last()).filter(|ticket| ticket.is_canonical);
+        if let Some(url) = self.kept(head) {
+            let location = match ours {
+                Some(ticket) => url.with_ticket(&self.tickets, &ticket.id),
+                None => url.plain(&self.tickets),
+            };
+            return Reply::redirect(&location).with_cookie(SetCookie::clear(RETURN_COOKIE, SameSite::Lax));
+        }
+        if let Some(ticket) = ours {
+            // It lies in the address of a page that stays open. Nothing is lost with it: the link begins anew.
+            self.store.redeem_ticket(&ticket.id.key(), self.settings.ticket.lifetime).await.ok();
+        }
+        self.not_kept(head)
+    }
+
+    /// The page that this browser keeps under the key of the address.
+    fn kept(&self, head: &Head<'_>) -> Option<ReturnUrl> {
+        let Lookup::One(cookie) = cookie::find(head.headers, RETURN_COOKIE) else { return None };
+        let (of, written) = cookie.split_once('.')?;
+        let target = read(written);
+        let is_asked_for = head.path.strip_prefix(PATH) == Some(of) && key(&target) == of;
+        let url = is_asked_for.then(|| format!("{}{target}", head.origin_of(head.host)))?;
+        self.realm.judge_kept(&url).ok().filter(|url| url.host == *head.host)
+    }
+
+    fn not_kept(&self, head: &Head<'_>) -> Reply {
+        let page = pages::Problem {
+            branding: &self.branding,
+            status: StatusCode::BAD_REQUEST.as_u16(),
+            title: "The address could not be kept",
+            text: "You are signed in. The address that you opened is too long to be taken through the sign-in, and your \
+                   browser could not keep it. Open it once more, or begin at the first page of the application.",
+            request_id: head.request_id,
+            ways: pages::Ways { again: Some("/"), ..pages::Ways::default() },
+        };
+        Reply::page(StatusCode::BAD_REQUEST, page.render(), "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_again_and_fits_into_a_cookie() {
+        let target = format!("/report;v=1/a,b?x=%7C&y={}&,;", "z".repeat(3000));
+        let kept = Kept::of(&target);
+        let header = kept.cookie().unwrap();
+        let value = header.to_str().unwrap().split(';').next().unwrap();
+        assert!(value.len() <= LARGEST && value.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b)));
+        assert_eq!(read(value.split_once('.').unwrap().1), target);
+        assert!(is_stand_in(&kept.path()));
+        let longer = Kept::of(&format!("/{}", "z".repeat(LARGEST)));
+        assert!(longer.cookie().is_none() && is_stand_in(&longer.path()), "said on the way back");
+    }
+
+    #[test]
+    fn nothing_else_below_the_edges_own_path_is_a_stand_in() {
+        for path in ["/.sentry/return/", "/.sentry/return/short", "/.sentry/return/AAAAAAAAAAA/", "/.sentry/logout"] {
+            assert!(!is_stand_in(path), "{path}");
+        }
+        for path in ["/.sentry/return/../logout", "/.sentry/return/AAAAAAAAA%2f", "//.sentry/return/AAAAAAAAAAA"] {
+            assert!(!is_stand_in(path), "{path}");
+        }
+    }
+}
