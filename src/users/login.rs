@@ -3,9 +3,10 @@
 //! So a flood of logins slows logins alone, and memory is bounded (19 MiB a thread). Counting failures and
 //! choosing replies is the login page's part (`sentry`), which waits for a [`Turn`] and calls [`Turn::authenticate`].
 //!
-//! Each worker is two threads. The first takes what time the processor has left over, so that no request waits for
+//! Each worker is three threads. The first takes what time the processor has left over, so that no request waits for
 //! a login. Where nothing is left over it would get nowhere: then the second one, which gets a share in any case,
-//! does its work, and the login comes to its end.
+//! does its work, and the login comes to its end. The third one, a helper, takes what is left over as well, and logins
+//! that have waited for long: a crowd that comes at once is through in half the time where there is a core for it.
 
 mod line;
 mod look_up;
@@ -37,6 +38,7 @@ use rank::Rank;
 pub struct Turn {
     queue: Arc<Queue>,
     look_ups: Arc<LookUps>,
+    since: Instant,
     deadline: Instant,
     /// Last: the next login has its turn when all else of this one is gone.
     _turn: line::Turn,
@@ -63,6 +65,9 @@ pub struct LoginLimits {
 /// After how long a login is too long under way for a thread that makes headway: several times what one takes, and
 /// little beside what the rest of a sign-on takes its user.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// After how long a wait a login is a helper's too: longer than anybody waits on a quiet day.
+const LONG_WAIT: Duration = Duration::from_secs(2);
 
 /// What became of a login.
 #[derive(Debug)]
@@ -96,16 +101,21 @@ pub enum LoginFault {
 }
 
 impl LoginPool {
-    /// Starts the threads `login-0`, `relief-0`, `login-1`, …. They do not survive a fork: start the pool after
+    /// Starts the threads `login-0`, `relief-0`, `helper-0`, `login-1`, …. They do not survive a fork: start the pool after
     /// daemonizing.
     pub fn start(directory: Arc<dyn UserDirectory>, limits: LoginLimits) -> io::Result<Self> {
-        Self::start_with(&directory, limits, PATIENCE)
+        Self::start_with(&directory, limits, PATIENCE, LONG_WAIT)
     }
 
-    fn start_with(directory: &Arc<dyn UserDirectory>, limits: LoginLimits, patience: Duration) -> io::Result<Self> {
+    fn start_with(
+        directory: &Arc<dyn UserDirectory>,
+        limits: LoginLimits,
+        patience: Duration,
+        long_wait: Duration,
+    ) -> io::Result<Self> {
         let workers = limits.workers.max(1);
         let turns = turns(workers);
-        let queue = Arc::new(Queue::new(workers, turns, patience));
+        let queue = Arc::new(Queue::new(workers, turns, patience, long_wait));
         let line = Arc::new(Line::new(limits.queue.max(1), turns));
         let look_ups = Arc::new(LookUps::start(Arc::clone(directory), turns)?);
         // Made first: if a thread cannot be started, dropping the pool ends those before it.
@@ -124,16 +134,18 @@ impl LoginPool {
         for number in 0..workers {
             begin(format!("login-{number}"), Rank::LeftOver, Queue::next, number)?;
             begin(format!("relief-{number}"), Rank::SmallShare, Queue::relieve, number)?;
+            begin(format!("helper-{number}"), Rank::LeftOver, Queue::help, number)?;
         }
         Ok(pool)
     }
 
     /// Waits for a turn, and at least for `delay`. `None` where there is no room in the line, or the deadline passed.
     pub async fn turn(&self, applicant: Applicant, delay: Duration) -> Option<Turn> {
-        let deadline = Instant::now() + self.deadline;
+        let since = Instant::now();
+        let deadline = since + self.deadline;
         let turn = timeout_at(deadline, self.line.turn(applicant, delay)).await.ok()??;
         let (queue, look_ups) = (Arc::clone(&self.queue), Arc::clone(&self.look_ups));
-        Some(Turn { queue, look_ups, deadline, _turn: turn })
+        Some(Turn { queue, look_ups, since, deadline, _turn: turn })
     }
 
     /// How many logins wait for their turn or for a worker.
@@ -142,7 +154,7 @@ impl LoginPool {
     }
 }
 
-/// As many logins as the workers and those that relieve them can be at, and one for the store's round trips.
+/// As many logins as the workers and their helpers can be at, and one for the store's round trips.
 fn turns(workers: usize) -> usize {
     2 * workers + 1
 }
@@ -159,7 +171,7 @@ impl Turn {
     pub async fn authenticate(&self, name: UserName, password: Password) -> Login {
         let Some(place) = self.queue.reserve() else { return Login::Busy };
         let (answer, answered) = oneshot::channel();
-        place.take(Job::new(name, password, answer));
+        place.take(Job::new(name, password, self.since.into_std(), answer));
         // A passed deadline drops `answered`, which tells the worker to skip the job.
         match timeout_at(self.deadline, answered).await {
             Ok(Ok(login)) => login,

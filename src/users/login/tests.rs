@@ -123,7 +123,7 @@ fn pool(directory: TestDirectory, workers: usize, queue: usize) -> (LoginPool, A
     let limits = LoginLimits { workers, queue, deadline: FOREVER };
     let shared: Arc<dyn UserDirectory> = directory.clone();
     // Without a relief: some of them hold up the worker.
-    (LoginPool::start_with(&shared, limits, FOREVER).unwrap(), directory)
+    (LoginPool::start_with(&shared, limits, FOREVER, FOREVER).unwrap(), directory)
 }
 
 /// As from a device of its own that is known to the account, so that it waits for the workers alone.
@@ -334,7 +334,7 @@ async fn a_login_whose_worker_gets_nowhere_is_taken_over_and_so_are_those_behind
     let directory = Arc::new(directory);
     let limits = LoginLimits { workers: 1, queue: 10, deadline: FOREVER };
     let shared: Arc<dyn UserDirectory> = directory.clone();
-    let pool = LoginPool::start_with(&shared, limits, Duration::ZERO).unwrap();
+    let pool = LoginPool::start_with(&shared, limits, Duration::ZERO, FOREVER).unwrap();
     drop(shared);
     for _ in 0..2 {
         assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
@@ -345,6 +345,30 @@ async fn a_login_whose_worker_gets_nowhere_is_taken_over_and_so_are_those_behind
     // The worker is still at the first one, and goes on when it can.
     drop(opener);
     assert!(matches!(log_in(&pool, "bob", "wrong").await, Login::Refused(Refusal::WrongPassword)));
+    drop(pool);
+    until_the_threads_have_ended(&directory);
+}
+
+#[tokio::test]
+async fn a_login_that_has_waited_for_long_is_a_helpers_too() {
+    let (mut directory, has_begun, opener) = TestDirectory::gated();
+    directory.only_first = true;
+    let directory = Arc::new(directory);
+    let limits = LoginLimits { workers: 1, queue: 10, deadline: FOREVER };
+    let shared: Arc<dyn UserDirectory> = directory.clone();
+    let pool = LoginPool::start_with(&shared, limits, FOREVER, Duration::ZERO).unwrap();
+    drop(shared);
+    // Whichever of the two has the first one is held up.
+    let mut held = Box::pin(log_in(&pool, "bob", RIGHT));
+    assert!(poll_once(held.as_mut()).is_pending());
+    has_begun.recv().unwrap();
+    for _ in 0..3 {
+        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    }
+    let both = HashSet::from(["login-0".to_owned(), "helper-0".to_owned()]);
+    assert_eq!(*directory.threads.lock().unwrap(), both);
+    drop(opener);
+    assert!(matches!(held.await, Login::Accepted(_)));
     drop(pool);
     until_the_threads_have_ended(&directory);
 }
