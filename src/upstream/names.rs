@@ -22,8 +22,10 @@ const START: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(250);
-/// Questions that are asked at once.
-const WORKERS: usize = 16;
+/// Questions that are asked at once, each by a thread. As many names may hang without holding up the others.
+const WORKERS: usize = 64;
+/// Of such a thread. The system's resolver needs some tens of KiB.
+const STACK_BYTES: usize = 512 << 10;
 /// Addresses of a name; more are left out.
 const MOST_ADDRESSES: usize = 64;
 
@@ -196,7 +198,8 @@ impl Shared {
     fn start_workers(self: &Arc<Self>, state: &mut State) {
         while state.workers < WORKERS.min(state.waiting.len()) {
             let shared = Arc::clone(self);
-            let started = std::thread::Builder::new().name("names".into()).spawn(move || shared.work());
+            let thread = std::thread::Builder::new().name("names".into()).stack_size(STACK_BYTES);
+            let started = thread.spawn(move || shared.work());
             if let Err(error) = started {
                 // What waits is taken by those there are, or with the next tick.
                 log::warn!("upstream: no thread to resolve names error={error}");
@@ -237,14 +240,14 @@ impl Shared {
         }
         let mut progress = name.progress();
         if failed && !progress.is_failing && !known.is_empty() {
-            log::warn!(
-                "upstream: name does not resolve, its addresses are kept name={host} kept={known:?} error={error}"
-            );
+            let kept = listed(&known);
+            log::warn!("upstream: name does not resolve, its addresses are kept name={host} kept={kept} error={error}");
         }
         if !failed && *known != addresses {
             // Of a start and its warnings this is no news, unless it failed at first.
             if progress.is_answered {
-                log::info!("upstream: addresses of a name have changed name={host} addresses={addresses:?}");
+                let now = listed(&addresses);
+                log::info!("upstream: addresses of a name have changed name={host} addresses={now}");
             }
             name.addresses.store(Arc::new(addresses));
         } else if !failed && progress.is_failing {
@@ -254,6 +257,11 @@ impl Shared {
         let pause = if failed && known.is_empty() { RETRY.min(every) } else { every };
         *progress = Progress { under_way: false, is_answered: true, is_failing: failed, due: Instant::now() + pause };
     }
+}
+
+/// For the log, where their port says nothing.
+fn listed(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(",")
 }
 
 fn in_order(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
