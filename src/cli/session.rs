@@ -40,6 +40,6 @@ fn end(user: &str, file: &ConfigFile) -> Result<(), Failure> {
     let name = UserName::parse(user).map_err(Failure::because)?;
     let (directory, config) = open_directory(file, false)?;
     directory.end_sessions(&name)?;
-    trail::write(&config, trail::Change::SessionsEnded, [&name]);
+    trail::write(&config, trail::Change::SessionsEnded, std::slice::from_ref(&name));
     output::print(format_args!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh())))
 }

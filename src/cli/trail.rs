@@ -50,7 +50,7 @@ struct Line<'a> {
 }
 
 /// Writes that these users were changed. The change itself is done: a log that cannot be written is said.
-pub fn write<'a>(config: &Config, change: Change<'_>, users: impl IntoIterator<Item = &'a UserName>) {
+pub fn write(config: &Config, change: Change<'_>, users: &[UserName]) {
     let LogTarget::File(path) = &config.log.audit else { return };
     let time = Clock::default().now().rfc3339();
     let sudo_user = std::env::var("SUDO_USER").ok();

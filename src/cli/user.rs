@@ -271,7 +271,7 @@ impl Desk {
     }
 
     fn audit(&self, change: Change<'_>, user: &UserName) {
-        trail::write(&self.config, change, [user]);
+        trail::write(&self.config, change, std::slice::from_ref(user));
     }
 
     /// How long it takes until every edge that shares the directory has heard of a change.
