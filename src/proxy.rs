@@ -26,6 +26,7 @@ mod line;
 mod pace;
 mod preflight;
 mod private;
+mod request_stream;
 mod rescue;
 mod response;
 pub mod response_rules;
@@ -65,6 +66,7 @@ use decide::Decision;
 use exchange::Exchange;
 pub use express::{Client, Express, FastPath, Served, read};
 use line::RequestLine;
+pub use request_stream::{Accepted, RequestStream};
 pub use seat::{IdleSince, Seat};
 
 /// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.

@@ -10,12 +10,14 @@ use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, StatusCode};
 use pingora::Result;
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 use tokio::sync::Notify;
 
 use super::headers;
+use super::request_stream::RequestStream;
 use super::seat::Seat;
 use crate::buffers::Account;
 use crate::host::{Host, HostPattern};
@@ -219,7 +221,16 @@ impl Connection {
 
     /// The connection that a request came on; `None` where the stream is not one of ours.
     pub fn of(session: &ServerSession) -> Option<&Arc<Self>> {
-        session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+        Self::in_digest(session.digest()?)
+    }
+
+    /// The same of a request over HTTP/2.
+    pub fn of_stream(stream: &RequestStream) -> Option<&Arc<Self>> {
+        Self::in_digest(stream.digest())
+    }
+
+    fn in_digest(digest: &Digest) -> Option<&Arc<Self>> {
+        digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
     }
 }
 

@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::express::Express;
+use super::request_stream::{Departure, RequestStream};
 use crate::buffers::{Exhausted, Held};
 use crate::hygiene;
 use crate::patience::Patience;
@@ -44,7 +46,18 @@ pub struct Ends {
     held: Option<(Held, Arc<Connection>)>,
     /// It was cut because of that.
     is_exhausted: bool,
+    /// Of a request over HTTP/2: whether its client has reset it.
+    departure: Option<Departure>,
+    /// Whether that ends it.
+    ends_with_its_client: bool,
+    /// How long it may take to notice that by itself.
+    after_departure: Patience,
+    /// It was cut because of that.
+    is_abandoned: bool,
 }
+
+/// For a request whose client has reset it to end by itself, which most do at once.
+const AFTER_DEPARTURE: Duration = Duration::from_millis(200);
 
 /// What a request without a body holds on the fast path: its task, what h2 keeps of it, buffers for the application's
 /// answer. As measured, with a little to spare.
@@ -66,30 +79,33 @@ impl<A> Cuttable<A> {
     }
 }
 
+impl<A: HttpServerApp + Send + Sync + 'static> Cuttable<A> {
+    /// A request over HTTP/2.
+    pub async fn process_stream(&self, stream: Box<RequestStream>, shutdown: &ShutdownWatch) {
+        let connection = Connection::of_stream(&stream).cloned();
+        // Over HTTP/1 the connection says this itself.
+        let seat = connection.as_ref().map(|connection| Arc::clone(&connection.seat));
+        // One that was given up meanwhile goes without an answer, as one that comes a moment later would.
+        let Ok(_busy) = seat.as_ref().map(|seat| seat.busy()).transpose() else { return };
+        let ends = Ends::fast(connection.as_ref(), &stream.head().headers);
+        let left = until_cut(Box::pin(self.express.serve_stream(stream)), ends).await.flatten();
+        let Some(stream) = left else { return };
+        let mut ends = Ends::full(connection.as_ref(), Some(&stream.head().headers));
+        ends.departure = Some(stream.departure());
+        let session = ServerSession::new_custom(stream);
+        until_cut(self.application.process_new_http(session, shutdown), ends).await;
+    }
+}
+
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
     async fn process_new_http(
         self: &Arc<Self>,
-        mut session: ServerSession,
+        session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let mut seat = None;
-        if matches!(session, ServerSession::H2(_)) {
-            // Over HTTP/1 the connection says this itself.
-            seat = Connection::of(&session).map(|connection| Arc::clone(&connection.seat));
-        }
-        // One that was given up meanwhile goes without an answer, as one that comes a moment later would.
-        let _busy = seat.as_ref().map(|seat| seat.busy()).transpose().ok()?;
-        let connection = Connection::of(&session).cloned();
-        if let ServerSession::H2(stream) = &session {
-            let ends = Ends::fast(connection.as_ref(), &stream.req_header().headers);
-            session = until_cut(Box::pin(self.express.serve_stream(session)), ends).await.flatten()?;
-        }
         // The head of a later request over HTTP/1 is not there yet; it is bounded as a whole.
-        let ends = match &session {
-            ServerSession::H2(stream) => Ends::full(connection.as_ref(), Some(&stream.req_header().headers)),
-            _ => Ends::full(connection.as_ref(), None),
-        };
+        let ends = Ends::full(Connection::of(&session), None);
         until_cut(self.application.process_new_http(session, shutdown), ends).await.flatten()
     }
 
@@ -156,6 +172,17 @@ pub fn lasts() {
     ENDS.try_with(lasts).ok();
 }
 
+/// From within a request over HTTP/2 that can be settled when it is cut: it ends when its client resets it, also while
+/// nothing of it looks for that.
+pub fn ends_with_its_client() -> Result<()> {
+    change(|ends| ends.ends_with_its_client = true)
+}
+
+/// Whether the request is being dropped because its client has reset it.
+pub fn is_abandoned() -> bool {
+    ENDS.try_with(|ends| ends.try_borrow().is_ok_and(|ends| ends.is_abandoned)).unwrap_or(false)
+}
+
 /// Whether the request is being dropped because of what it holds.
 pub fn is_exhausted() -> bool {
     ENDS.try_with(|ends| ends.try_borrow().is_ok_and(|ends| ends.is_exhausted)).unwrap_or(false)
@@ -212,6 +239,13 @@ impl Ends {
             && let Poll::Ready(Exhausted) = held.poll_wait(context, connection.bytes_sent())
         {
             self.is_exhausted = true;
+            return Poll::Ready(());
+        }
+        if let Some(departure) = self.departure.as_ref().filter(|_| self.ends_with_its_client)
+            && departure.poll(context).is_ready()
+            && self.after_departure.begun(AFTER_DEPARTURE).poll(context).is_ready()
+        {
+            self.is_abandoned = true;
             return Poll::Ready(());
         }
         self.patience.poll(context)

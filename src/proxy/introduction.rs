@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use pingora::{Error, ErrorType, Result};
 
 use super::asking::Asking;
 use super::exchange::Exchange;
 use super::fields::Fields;
-use super::{Gateway, headers};
+use super::{Gateway, destination, headers};
 use crate::auth::Source;
 use crate::config::ForwardToken;
 use crate::host::Authority;
@@ -49,6 +49,12 @@ impl Gateway {
             // On this route it may be a token of ours, which is for nobody to see who has not verified it.
             fields.take_out(&header::AUTHORIZATION);
         }
+        // Pingora takes it out with what belongs to a connection; over HTTP/2 it is a promise of the client's to take
+        // trailers, which gRPC wants to hear (RFC 9113 §8.2.2).
+        let takes_trailers = || asking.head.headers.get(header::TE).is_some_and(|te| te == "trailers");
+        if request.version == Version::HTTP_2 && leads_to_http2(exchange) && takes_trailers() {
+            fields.set(&header::TE, HeaderValue::from_static("trailers"));
+        }
         // An HTTP/2 request may have no Host field, and the application needs one.
         if !is_as_sent {
             fields.set(&header::HOST, authority);
@@ -69,6 +75,10 @@ impl Gateway {
         fields.set(&headers::ASSERTION, headers::value(assertion)?);
         Ok(())
     }
+}
+
+fn leads_to_http2(exchange: &Exchange) -> bool {
+    destination(exchange).is_ok_and(|(pool, _)| pool.speaks_http2())
 }
 
 /// Whether the request's route takes bearer tokens.

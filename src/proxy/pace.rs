@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::asking::Asking;
-use super::cut::cut_at;
+use super::cut::{cut_at, ends_with_its_client};
 use super::decide::Decision;
 use super::destination;
 use super::exchange::Exchange;
@@ -42,11 +42,15 @@ impl Gateway {
     /// for each read; over HTTP/2 it has none, and the request is cut.
     pub(super) fn expect_body(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         let done = session.as_downstream().is_upgrade_req() || session.as_downstream_mut().is_body_done();
-        if done || waits_for_word(session) || is_conversation(session, exchange) {
+        if done {
             return Ok(());
         }
         if is_http2(session) {
             self.may_be_cut(&Asking::of(session), exchange);
+            ends_with_its_client()?;
+        }
+        if waits_for_word(session) || is_conversation(session, exchange) {
+            return Ok(());
         }
         exchange.body_due = Some(Instant::now());
         body_came(session, exchange, false)

@@ -170,6 +170,7 @@ impl Watched {
                 exchange.error = Some(cut::EXHAUSTED);
                 gateway.metrics.limit_reached(cut::EXHAUSTED);
             }
+            None if cut::is_abandoned() => exchange.error = Some("client_gone"),
             None if exchange.body_is_late() => exchange.error = Some("client_timeout"),
             None => exchange.error = Some("cut_off"),
         }

@@ -11,8 +11,7 @@ use std::time::Duration;
 use h2::Reason;
 use http::Request;
 use pingora_core::protocols::Digest;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use pingora_core::protocols::{GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use pingora_http::RequestHeader;
 use tokio::task::JoinSet;
@@ -23,7 +22,7 @@ use super::stream::Stream;
 use crate::buffers::{Account, Fill, Share};
 use crate::config::Limits;
 use crate::hygiene;
-use crate::proxy::Connection;
+use crate::proxy::{Accepted, Connection, RequestStream};
 
 /// What a client may send of one body before we have taken it. With the 64 KiB of RFC 9113 §6.9.2 an upload waits for
 /// us after every 64 KiB: at 50 ms a round trip, that is 1.3 MB a second and no more.
@@ -40,8 +39,8 @@ const SHORT_FRAMES_BUDGET: usize = 256 << 10;
 const SEND_BUFFER_BYTES: usize = 32 << 10;
 /// What a request holds that has been taken in and waits for its first turn: others may be taken in meanwhile.
 const QUEUED_BYTES: usize = 16 << 10;
-/// Requests that Pingora refuses while it takes them in, as their `:path` is none, or their lengths differ. Its own loop
-/// ends a connection at the same number.
+/// Requests that are refused while they are taken in, as their `:path` is none, or their lengths differ. Pingora's own
+/// loop ends a connection at the same number.
 const MOST_MALFORMED: usize = 32;
 
 fn options(limits: &Limits) -> H2Options {
@@ -98,21 +97,21 @@ impl Service {
                     }
                     continue;
                 }
-                accepted = HttpSession::from_h2_conn(&mut http2, Arc::clone(&digest)) => accepted,
+                accepted = RequestStream::accept(&mut http2, &digest) => accepted,
                 () = idle(&mut requests, limit), if !is_closing => break,
             };
             match accepted {
-                Ok(Some(H2Accept::Session(session))) => {
-                    let Some(session) = self.admitted(session, &connection) else { continue };
+                Ok(Some(Accepted::Request(stream))) => {
+                    let Some(stream) = self.admitted(stream, &connection) else { continue };
                     let (app, closing) = (Arc::clone(app), self.closing.clone());
                     let until_begun = connection.account.as_ref().map(|account| account.hold(QUEUED_BYTES));
                     requests.spawn(async move {
                         // It counts by itself from here on.
                         drop(until_begun);
-                        app.process_new_http(ServerSession::new_http2(session), &closing).await;
+                        app.process_stream(stream, &closing).await;
                     });
                 }
-                Ok(Some(H2Accept::Rejected)) if malformed + 1 < MOST_MALFORMED => malformed += 1,
+                Ok(Some(Accepted::Rejected)) if malformed + 1 < MOST_MALFORMED => malformed += 1,
                 // The client has left, or broken the protocol.
                 _ => break,
             }
@@ -123,23 +122,23 @@ impl Service {
 
     /// Whether a request may begin. One that may not is reset in a way that tells the client to try again
     /// (RFC 9113 §8.7).
-    fn admitted(&self, mut session: HttpSession, connection: &Connection) -> Option<HttpSession> {
+    fn admitted(&self, mut stream: Box<RequestStream>, connection: &Connection) -> Option<Box<RequestStream>> {
         if let Some(account) = &connection.account
             && account.fill() >= Fill::Full
         {
             connection.head_read();
             self.metrics.limit_reached("buffers");
-            session.shutdown_with_reason(Reason::REFUSED_STREAM);
+            stream.reset(Reason::REFUSED_STREAM);
             return None;
         }
         if let Guests::Clients(clients) = &self.guests {
             let limits = &clients.snapshot.load().limits;
             // Their bytes are bounded by h2.
-            if hygiene::has_too_many(&session.req_header().headers, limits) {
-                replace(&mut session);
+            if hygiene::has_too_many(&stream.head().headers, limits) {
+                replace(&mut stream);
             }
         }
-        Some(session)
+        Some(stream)
     }
 }
 
@@ -151,8 +150,8 @@ fn wider(account: &Arc<Account>) -> Option<Share> {
 
 /// Puts a request that is known for what it was in the place of one whose head is too large, so that the head is gone
 /// while the reply waits for the client.
-fn replace(session: &mut HttpSession) {
-    let head = session.req_header();
+fn replace(stream: &mut RequestStream) {
+    let head = stream.head();
     let mut stand_in = Request::new(()).into_parts().0;
     stand_in.method = head.method.clone();
     stand_in.uri = head.uri.clone();
@@ -163,5 +162,5 @@ fn replace(session: &mut HttpSession) {
         }
     }
     stand_in.extensions.insert(hygiene::Malformed::HeaderTooLarge);
-    *session.req_header_mut() = RequestHeader::from(stand_in);
+    *stream.head_mut() = RequestHeader::from(stand_in);
 }

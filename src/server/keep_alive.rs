@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use super::admin::{self, Admin};
 use super::listener::{Guests, Service};
 use super::stream::Stream;
 use crate::patience::Patience;
-use crate::proxy::{Cuttable, Ends, Express, Gateway, Seat, Served, read, until_cut};
+use crate::proxy::{Cuttable, Ends, Express, Gateway, RequestStream, Seat, Served, read, until_cut};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
 const FIRST: u64 = 60;
@@ -30,6 +31,15 @@ pub trait Application: HttpServerApp + Send + Sync + 'static {
     fn express(&self) -> Option<&Express> {
         None
     }
+
+    /// A request over HTTP/2, which is offered where clients are served alone.
+    fn process_stream(
+        self: &Arc<Self>,
+        stream: Box<RequestStream>,
+        closing: &ShutdownWatch,
+    ) -> impl Future<Output = ()> + Send {
+        async move { drop(self.process_new_http(ServerSession::new_custom(stream), closing).await) }
+    }
 }
 
 impl Application for Admin {}
@@ -37,6 +47,10 @@ impl Application for Admin {}
 impl Application for Cuttable<HttpProxy<Gateway>> {
     fn express(&self) -> Option<&Express> {
         Some(&self.express)
+    }
+
+    async fn process_stream(self: &Arc<Self>, stream: Box<RequestStream>, closing: &ShutdownWatch) {
+        Cuttable::process_stream(self, stream, closing).await;
     }
 }
 

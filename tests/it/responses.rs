@@ -232,8 +232,8 @@ fn faults(observed: &Observed, row: &Row, protocol: Protocol, method: &str) -> V
         must(coding.is_empty(), "chunks for a client that knows none");
     }
     let (said, is_passed) = (interim_said(&row.said), row.becomes != Refused);
-    // HTTP/1.0 knows none (RFC 9110 §15.2), and Pingora has no way to write one over HTTP/2.
-    let expected = if protocol == Protocol::Http11 { said } else { Vec::new() };
+    // HTTP/1.0 knows none (RFC 9110 §15.2).
+    let expected = if protocol == Protocol::Http10 { Vec::new() } else { said };
     let interim: Vec<u16> = observed.interim.iter().map(|(status, _)| *status).collect();
     must(!is_passed || interim == expected, &format!("interim {interim:?} for {expected:?}"));
     faults
@@ -318,6 +318,45 @@ fn a_response_without_a_body_says_nothing_of_one_and_interim_ones_go_to_those_th
 #[test]
 fn what_belongs_to_a_connection_ends_with_it_and_a_head_out_of_order_is_no_response() {
     hold(&heads());
+}
+
+/// Browsers take hints over HTTP/2 alone; nothing holds an application back that sends them without end.
+#[test]
+fn hints_reach_a_client_over_http2_whole_and_in_a_number_that_is_bounded() {
+    let application = scripted();
+    let hint =
+        |value: &str| format!("HTTP/1.1 103 Early Hints\r\nLink: {value}\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n");
+    let rest = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    for (hints, value, passed) in [(1, "</a.css>; rel=preload", 1), (40, "</a>", 16), (6, &*"x".repeat(8000), 4)] {
+        let said = (hint(value).repeat(hints) + rest).into_bytes();
+        let path = application.script(Script { said, ..Script::default() });
+        for request_path in PATHS {
+            let edge = builder_before(application.address).fast_path(request_path).start();
+            let asking = Asking { method: "GET", path: &path, body: None, fields: &[] };
+            let observed = runtime().block_on(async {
+                Observer::connect(edge.address(), HOST, Protocol::Http2).await.ask(HOST, &asking).await.unwrap()
+            });
+            assert_eq!((observed.status, observed.text().as_str()), (200, "hello"), "{request_path:?}");
+            assert_eq!(observed.interim.len(), passed, "{hints} of {} bytes, {request_path:?}", value.len());
+            for (status, fields) in &observed.interim {
+                assert_eq!(*status, 103);
+                assert!(fields.contains(&format!("link: {value}")), "{fields:?}");
+                assert!(!fields.iter().any(|field| field.starts_with("x-hop") || field.starts_with("connection")));
+            }
+            let curl = std::process::Command::new("curl")
+                .args(["-sk", "--http2", "-D", "-", "-o", "/dev/null", "--resolve"])
+                .arg(format!("{HOST}:{0}:127.0.0.1", edge.address().port()))
+                .arg(format!("https://{HOST}:{}{path}", edge.address().port()))
+                .output()
+                .unwrap();
+            let heads = String::from_utf8_lossy(&curl.stdout).into_owned();
+            assert_eq!(
+                (heads.matches("HTTP/2 103").count(), heads.matches("HTTP/2 200").count()),
+                (passed, 1),
+                "{heads:.300}"
+            );
+        }
+    }
 }
 
 /// RFC 9110 §10.1.1: nobody could tell such a client to continue, so its expectation is ignored, and goes no further.

@@ -1,13 +1,10 @@
 //! Clients that speak HTTP/2: streams that Pingora has read the head of, and that have no body.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header, request};
 use pingora::{Error, Result};
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::answer::Answer;
@@ -17,23 +14,19 @@ use crate::proxy::asking::{self, Asking};
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::headers;
+use crate::proxy::request_stream::RequestStream;
 use crate::proxy::response_rules::is_bodiless;
 
 impl Express {
     /// One stream. Gives it back where it is for Pingora.
-    pub async fn serve_stream(&self, session: ServerSession) -> Option<ServerSession> {
-        let connection = Connection::of(&session).cloned();
-        let ServerSession::H2(mut stream) = session else { return Some(session) };
-        let peer = asking::peer_address(stream.client_addr());
-        let is_tls = stream.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    pub async fn serve_stream(&self, mut stream: Box<RequestStream>) -> Option<Box<RequestStream>> {
+        let connection = Connection::of_stream(&stream).cloned();
+        let peer = asking::peer_address(stream.peer());
+        let is_tls = stream.digest().ssl_digest.is_some();
         let snapshot = self.gateway.snapshot.load_full();
-        let (Some(connection), true) = (connection, is_tls && is_plain(&stream)) else {
-            return Some(ServerSession::H2(stream));
-        };
-        let asking = Asking { head: stream.req_header(), peer, is_tls, connection: Some(&connection) };
-        let Some((target, place)) = self.takes(&asking, None, &snapshot) else {
-            return Some(ServerSession::H2(stream));
-        };
+        let (Some(connection), true) = (connection, is_tls && is_plain(&stream)) else { return Some(stream) };
+        let asking = Asking { head: stream.head(), peer, is_tls, connection: Some(&connection) };
+        let Some((target, place)) = self.takes(&asking, None, &snapshot) else { return Some(stream) };
         let head = taken(&mut stream);
         let asking = Asking { head: &head, peer, is_tls, connection: Some(&connection) };
         connection.head_read();
@@ -47,8 +40,8 @@ impl Express {
 }
 
 /// Whether a request has no body, and says nothing of one nor wants anything special. Its head stays to be looked at.
-fn is_plain(stream: &HttpSession) -> bool {
-    let request = stream.req_header();
+fn is_plain(stream: &RequestStream) -> bool {
+    let request = stream.head();
     let is_odd = |(name, value): (&HeaderName, &HeaderValue)| {
         // Firefox takes trailers, and applications over HTTP/1.1 have no way to send us any that we pass on.
         let takes_trailers = *name == header::TE && value == "trailers";
@@ -56,15 +49,13 @@ fn is_plain(stream: &HttpSession) -> bool {
         let says_nothing = *name == header::CONTENT_LENGTH && value == "0";
         !takes_trailers && !says_nothing && head::is_out_of_the_ordinary(name)
     };
-    [Method::GET, Method::HEAD].contains(&request.method)
-        && stream.is_body_done()
-        && !request.headers.iter().any(is_odd)
+    [Method::GET, Method::HEAD].contains(&request.method) && stream.is_read() && !request.headers.iter().any(is_odd)
 }
 
 /// The head, less what belongs to the connection.
-fn taken(stream: &mut HttpSession) -> request::Parts {
+fn taken(stream: &mut RequestStream) -> request::Parts {
     let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
-    let mut head = request::Parts::from(std::mem::replace(stream.req_header_mut(), empty));
+    let mut head = request::Parts::from(std::mem::replace(stream.head_mut(), empty));
     head.headers.remove(header::TE);
     // RFC 9110 §8.6: of a GET without a body nothing is said.
     head.headers.remove(header::CONTENT_LENGTH);
@@ -72,7 +63,7 @@ fn taken(stream: &mut HttpSession) -> request::Parts {
 }
 
 struct Http2<'a> {
-    stream: &'a mut HttpSession,
+    stream: &'a mut RequestStream,
     method: &'a Method,
     /// 0 before there is one.
     status: u16,
@@ -87,7 +78,7 @@ impl Answer for Http2<'_> {
     }
 
     fn bytes(&self) -> usize {
-        self.stream.body_bytes_sent()
+        self.stream.bytes_sent()
     }
 
     fn is_begun(&self) -> bool {
@@ -98,14 +89,13 @@ impl Answer for Http2<'_> {
     fn close(&mut self) {}
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.stream.idle()).poll(context).map(drop)
+        self.stream.poll_gone(context).map(drop)
     }
 
     async fn head(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
         let status = response.status;
         let end = end || is_bodiless(status, self.method);
-        self.stream.write_response_header(response, end).map_err(Error::into_down)?;
-        // Interim ones are not passed on: h2 has no place for them.
+        self.stream.write_head(response, end).map_err(Error::into_down)?;
         if !status.is_informational() {
             self.status = status.as_u16();
             self.ended = end;
@@ -124,10 +114,10 @@ impl Answer for Http2<'_> {
             return Ok(());
         }
         self.ended = end;
-        self.stream.write_body(bytes, end).await.map_err(Error::into_down)
+        self.stream.write_piece(bytes, end).await.map_err(Error::into_down)
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.stream.finish().map_err(Error::into_down)
+        self.stream.end().map_err(Error::into_down)
     }
 }
