@@ -139,6 +139,10 @@ impl Admin {
     }
 
     fn scrape(&self) -> Response<Vec<u8>> {
+        if self.users.fault().is_some() {
+            // Its thread may hang at the directory, and does not say so itself.
+            self.metrics.sign_on.directory.up.set(0);
+        }
         self.metrics.sign_on.login_queue.set(i64::try_from(self.logins.queued()).unwrap_or(i64::MAX));
         match self.metrics.scrape() {
             Ok(body) => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),

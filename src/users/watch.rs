@@ -13,7 +13,7 @@ mod reader;
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -24,6 +24,10 @@ use reader::Reader;
 
 type States = HashMap<Box<str>, Arc<UserState>>;
 
+/// A directory that takes longer to say what has changed does not answer, though it may in the end: its file may be on a
+/// server that hangs. SQLite gives up on a lock after 2 s.
+const STALL: Duration = Duration::from_secs(5);
+
 /// How long the end waits for the thread, which may be at a file server that does not answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -33,6 +37,8 @@ pub struct Watch {
     states: Arc<ArcSwap<States>>,
     /// Why the directory does not answer.
     fault: Arc<ArcSwapOption<String>>,
+    /// Since when the thread is at the directory, while it is.
+    asking: Arc<ArcSwapOption<Instant>>,
     /// A message has the directory read now; dropping it ends the thread.
     wake: Mutex<Option<SyncSender<()>>>,
     /// Has an end when the thread has.
@@ -48,7 +54,7 @@ impl Watch {
         metrics: DirectoryMetrics,
     ) -> std::io::Result<Self> {
         let watch = Self::default();
-        let (states, fault) = (Arc::clone(&watch.states), Arc::clone(&watch.fault));
+        let (states, fault, asking) = (Arc::clone(&watch.states), Arc::clone(&watch.fault), Arc::clone(&watch.asking));
         let mut reader = Reader::new(directory, states, fault, clock, metrics);
         // Before anybody is let in, so that a restart forgets nothing.
         reader.read();
@@ -56,7 +62,9 @@ impl Watch {
         let (end, ended) = sync_channel(0);
         std::thread::Builder::new().name("user-watch".into()).spawn(move || {
             while woken.recv_timeout(interval) != Err(RecvTimeoutError::Disconnected) {
+                asking.store(Some(Arc::new(Instant::now())));
                 reader.read();
+                asking.store(None);
             }
             drop(end);
         })?;
@@ -81,8 +89,15 @@ impl Watch {
 
     /// Why the directory does not answer; `None` while it does.
     pub fn fault(&self) -> Option<Arc<String>> {
-        self.fault.load_full()
+        let asking = self.asking.load_full();
+        self.fault.load_full().or_else(|| Some(Arc::new(stall(*asking?, Instant::now())?)))
     }
+}
+
+/// What is said of a directory that was asked then.
+fn stall(asked: Instant, now: Instant) -> Option<String> {
+    let waited = now.saturating_duration_since(asked);
+    (waited >= STALL).then(|| format!("the user directory has not answered for {} s", waited.as_secs()))
 }
 
 impl Drop for Watch {
@@ -91,5 +106,19 @@ impl Drop for Watch {
         if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
             ended.recv_timeout(PATIENCE).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_hangs_is_told_from_one_that_is_slow() {
+        let asked = Instant::now();
+        assert_eq!(stall(asked, asked + STALL / 2), None);
+        let said = stall(asked, asked + STALL * 2);
+        assert_eq!(said.as_deref(), Some("the user directory has not answered for 10 s"));
+        assert!(Watch::default().fault().is_none());
     }
 }
