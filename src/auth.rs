@@ -269,6 +269,11 @@ impl Guard {
         self.sessions.seen.signed_on(session, fingerprint, now);
     }
 
+    /// False where no session is kept, and a token alone says who may pass.
+    pub fn checks_sessions(&self) -> bool {
+        self.sessions.checked
+    }
+
     /// Whether the directory has ended the session behind a token.
     pub fn is_revoked(&self, verified: &Verified) -> bool {
         let claims = verified.claims();

@@ -89,7 +89,8 @@ impl<'a> Head<'a> {
         self.method == Method::POST && form && self.opens_a_page()
     }
 
-    fn opens_a_page(&self) -> bool {
+    /// Whether a person's browser is to show the answer, whatever the method.
+    pub fn opens_a_page(&self) -> bool {
         if self.headers.get_all("sec-fetch-mode").iter().nth(1).is_some() {
             return false;
         }

@@ -19,6 +19,7 @@ pub mod return_url;
 pub mod rounds;
 mod start;
 mod state;
+mod succession;
 mod ticket;
 
 use std::collections::HashMap;
@@ -69,6 +70,8 @@ pub struct Sentry {
     flows: Flows,
     csrf: csrf::Csrf,
     devices: device::Devices,
+    /// Signs what a logout at a service shows to the sign-on host.
+    logout_pass: ring::hmac::Key,
     branding: Branding,
     metrics: Arc<Metrics>,
     audit: Arc<AuditLog>,
@@ -159,6 +162,7 @@ impl Sentry {
             tickets: TicketParameter::new(settings.ticket.parameter.clone(), Marks::new(parts.guard.tokens().keys())),
             flows: Flows::new(parts.guard.tokens().keys()),
             csrf: csrf::Csrf::new(parts.guard.tokens().keys().derive("login form")),
+            logout_pass: parts.guard.tokens().keys().derive("logout at a service"),
             devices: device::Devices::new(parts.guard.tokens().keys()),
             guard: parts.guard,
             store: parts.store,
@@ -228,7 +232,7 @@ impl Sentry {
 
     /// The sign-on host's own page: who is signed in, and where they may go.
     async fn landing(&self, head: &Head<'_>) -> Reply {
-        let identity = match self.who(head, None, true).await {
+        let identity = match self.signed_in(head, true).await {
             Verdict::Known(identity) => identity,
             Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
             Verdict::Refused(_) => return Reply::redirect(&format!("{}/login", head.origin_of(&self.host))),

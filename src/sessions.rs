@@ -63,6 +63,12 @@ pub trait SessionStore: Send + Sync {
         false
     }
 
+    /// Whether a server that may come back with this session, because it has been silent for a short time only, has not
+    /// heard of its end. An edge that reaches that server alone would go on with the session.
+    fn is_half_heard(&self, _key: &SessionKey) -> bool {
+        false
+    }
+
     /// Whether what would hold this session has failed several times in a row, so that a failure just met is more than
     /// one late answer.
     fn is_out(&self, _key: &SessionKey) -> bool {

@@ -151,6 +151,13 @@ impl Tokens {
 
     /// Verifies everything but the audience, which depends on where the token is shown.
     pub fn verify(&self, token: &str, now: UnixTime) -> Result<Arc<Verified>, Fault> {
+        let verified = self.authentic(token)?;
+        self.check_times(&verified, now)?;
+        Ok(verified)
+    }
+
+    /// The same but for the times: what is to be ended must not be spared because a clock is wrong.
+    pub fn authentic(&self, token: &str) -> Result<Arc<Verified>, Fault> {
         let verified = match self.verified.get(token) {
             Some(verified) => {
                 self.metrics.hit.inc();
@@ -163,7 +170,6 @@ impl Tokens {
                 verified
             }
         };
-        self.check_times(&verified, now)?;
         Ok(verified)
     }
 

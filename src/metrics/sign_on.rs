@@ -71,6 +71,8 @@ pub struct StoreMetrics {
     pub batch_size: Histogram,
     /// Ended sessions that a server which is away has not heard of.
     pub tombstones_owed: IntGauge,
+    /// label `server`; ends of sessions that others have heard of and this one has not
+    pub half_heard: IntCounterVec,
     /// Look-ups that no more than half of a session's servers answered.
     pub minority: IntCounter,
 }
@@ -191,6 +193,11 @@ impl StoreMetrics {
             tombstones_owed: make.gauge(
                 "session_store_tombstones_owed",
                 "Ended sessions that a server which is away has still to hear of",
+            )?,
+            half_heard: make.counters(
+                "session_store_unheard_ends_total",
+                "Ended sessions that other servers have heard of and this one has not, when they ended",
+                &["server"],
             )?,
             minority: make
                 .counters(

@@ -38,10 +38,11 @@ static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto"
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static SESSION: HeaderName = HeaderName::from_static("x-forwarded-session");
 pub static ASSERTION: HeaderName = HeaderName::from_static("x-sentry-assertion");
 
 /// Fields that an application may find beyond those that the client sent: all of the above, who the user is, and Host.
-pub const MOST_SET: usize = 13;
+pub const MOST_SET: usize = 14;
 
 /// Lets `change` at the fields of a request. Afterwards their names are in lower case, as those of HTTP/2 are anyway
 /// and as case has no meaning (RFC 9110 §5.1), and the target is in origin form: an absolute one is for proxies, an
@@ -163,6 +164,7 @@ fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service
         fields.set(&names.email, email.clone());
     }
     fields.set(&names.roles, identity.told_roles());
+    fields.set(&SESSION, told.session.clone());
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
         fields.take_out(&header::AUTHORIZATION);
     }

@@ -34,7 +34,7 @@ impl Sentry {
             Ok(brought) => brought,
             Err(refusal) => return *refusal,
         };
-        let identity = match self.who(head, None, true).await {
+        let identity = match self.signed_in(head, true).await {
             Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
             // A ticket is for a request that can spend it, and its address is no part of a page.
             _ if head.opening() != Opening::Page => {

@@ -12,7 +12,11 @@ use crate::request::Head;
 impl Sentry {
     /// `200` either way: nobody being signed in is an answer. `503` when the store does not say.
     pub(super) async fn current_user(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
-        let identity = match self.who(head, service, false).await {
+        let verdict = match service {
+            Some(_) => self.who(head, service, false).await,
+            None => self.signed_in(head, false).await,
+        };
+        let identity = match verdict {
             Verdict::Known(identity) => identity,
             Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
             Verdict::Refused(_) => return Reply::json(StatusCode::OK, &json!({ "currentUser": null })),

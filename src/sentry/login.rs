@@ -5,6 +5,7 @@
 
 mod attempt;
 mod guess;
+mod opening;
 
 use std::time::Duration;
 
@@ -23,9 +24,10 @@ use crate::request::Head;
 use crate::sessions::StoreError;
 use crate::users::login::{Login as Authentication, Refusal};
 use crate::users::{Password, UserName};
-use attempt::{Attempt, Opened};
+use attempt::Attempt;
 use guess::Outcome;
 pub use guess::account_counter;
+use opening::Opened;
 
 /// Bytes of a login form.
 pub const LARGEST_FORM: usize = 16 * 1024;
@@ -57,7 +59,7 @@ impl Sentry {
         if head.is_framed() {
             return self.login_in_a_window(head, url.as_ref());
         }
-        let notice = match self.who(head, None, false).await {
+        let notice = match self.signed_in(head, false).await {
             Verdict::Known(_) if asks_for_password(head) => None,
             Verdict::Known(identity) => return self.already_signed_in(head, &identity, url.as_ref(), state.as_ref()),
             Verdict::Refused(Reason::StoreAway(_)) => Some(Notice::StoreAway),
@@ -66,6 +68,8 @@ impl Sentry {
         let status = if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };
         let reply = self.form(head, &form);
+        // A cookie whose session has ended stays until the next login overwrites it: an answer that clears it may arrive
+        // after that login's, and would leave a browser without a cookie whose session lives.
         if notice == Some(Notice::StoreAway) { reply.retry_after(RETRY_AFTER_S) } else { reply }
     }
 

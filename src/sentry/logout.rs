@@ -1,23 +1,25 @@
-//! Logout: ends the session in the store, which ends it on every host, and clears this host's cookie.
+//! Logout. At a service it ends that service's session, and leads through the sign-on host, which ends what the browser has
+//! there: its cookie's session and the one that the store knows of this browser. Only then is it told as done.
+//!
+//! The way is one step: the sign-on host answers with a page and sends nobody on, so there is no circle to go round in.
 
-use std::time::Duration;
-
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use ring::hmac;
 use serde_json::json;
 
 use super::csrf::is_own_form;
-use super::{Event, Sentry};
-use crate::auth::cookie::{self, Lookup};
-use crate::clock::UnixTime;
+use super::return_url::{Parameter, encode, parameter};
+use super::{Event, Sentry, succession};
+use crate::auth::cookie::Lookup;
 use crate::pages;
 use crate::reply::{Asked, Reply};
 use crate::request::{FetchSite, Head};
+use crate::sessions::SessionKey;
 
-/// Cookies of our name that a logout looks at; an honest browser sends one.
-const MOST_COOKIES: usize = 4;
-
-/// A store's clock ticks in seconds, and those of other edges may be behind.
-const MARGIN: Duration = Duration::from_secs(60);
+/// Seconds that a browser has for the way from a service to the sign-on host.
+const PASS_SECONDS: u64 = 60;
 
 /// How far a logout has come. The later ones are the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +31,24 @@ enum Outcome {
     HereAlone,
 }
 
+/// What a host's cookies came to.
+struct Ended {
+    outcome: Outcome,
+    sessions: Vec<SessionKey>,
+}
+
 impl Outcome {
+    const ALL: [Self; 3] = [Self::Everywhere, Self::HereFirst, Self::HereAlone];
+
+    /// On the way to the sign-on host.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Everywhere => "done",
+            Self::HereFirst => "pending",
+            Self::HereAlone => "here",
+        }
+    }
+
     /// What is to be said of other applications, where they have not heard.
     fn elsewhere(self) -> Option<&'static str> {
         match self {
@@ -54,13 +73,31 @@ impl Sentry {
             let asked = Asked { sign_out: Some(self.sign_out(head)), ..self.asked(head) };
             return Reply::problem(&asked, StatusCode::FORBIDDEN, "Sign-out not confirmed", text);
         }
-        if *head.method == Method::GET && !self.is_wanted(head) {
-            let page =
-                pages::ConfirmLogout { branding: &self.branding, action: head.path, request_id: head.request_id };
-            return Reply::form(StatusCode::OK, page.render(), "");
+        if *head.method == Method::GET && !self.is_wanted(head) && !(service.is_none() && self.has_pass(head)) {
+            return self.ask_first(head, service);
         }
-        let outcome = self.end_session(head, service).await;
-        self.signed_out(head, outcome)
+        let ended = self.end_sessions(head, service).await;
+        match service {
+            // A person's browser is led on; a script's request could not be, and is told what it came to.
+            Some(_) if head.opens_a_page() => self.to_sign_on_host(head, &ended),
+            Some(_) => self.ended_here(head, ended.outcome),
+            None => {
+                let outcome = self.sign_browser_out(head, &ended).await;
+                self.signed_out(head, outcome.max(self.outcome_before(head)))
+            }
+        }
+    }
+
+    /// The button's form leads to the sign-on host in the end, where a service shows it.
+    fn ask_first(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
+        // With its parameters: where the person came from, and what is done already.
+        let action = match head.query {
+            Some(query) => format!("{}?{query}", head.path),
+            None => head.path.to_owned(),
+        };
+        let page = pages::ConfirmLogout { branding: &self.branding, action: &action, request_id: head.request_id };
+        let target = service.map(|_| format!(" {}", head.origin_of(&self.host))).unwrap_or_default();
+        Reply::form(StatusCode::OK, page.render(), &target)
     }
 
     /// Whether a GET comes from a person on our own hosts: no picture that a page embeds, no look-ahead.
@@ -79,41 +116,109 @@ impl Sentry {
     }
 
     /// Ends the session of every good token that this host's cookies bring, though two of them sign nobody in.
-    /// The token alone says which session: one that idled out, or whose fingerprint changed, may end too.
+    /// The token alone says which session: one that idled out, whose fingerprint changed or whose time is another clock's
+    /// may end too.
     ///
     /// A store that is away keeps no browser signed in here: the browser forgets its cookie in any case, and the end is
     /// kept for the store, which is asked for nothing of that session until it has heard.
-    async fn end_session(&self, head: &Head<'_>, service: Option<&str>) -> Outcome {
-        let mut outcome = Outcome::Everywhere;
+    async fn end_sessions(&self, head: &Head<'_>, service: Option<&str>) -> Ended {
+        let mut ended = Ended { outcome: Outcome::Everywhere, sessions: Vec::new() };
         let audience = match service {
             Some(service) => Self::service_audience(&self.settings, service),
             None => Self::audience(&self.settings),
         };
-        for token in cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES) {
-            let Ok(verified) = self.guard.tokens().verify(token, head.now) else { continue };
-            if verified.claims().aud != audience {
-                continue;
-            }
-            // For as long as any of the session's tokens could be shown: they all end together.
-            let until = UnixTime::from_seconds(verified.claims().exp).plus(self.settings.token.leeway + MARGIN);
-            let ended = self.store.end(verified.session_key(), until).await;
+        for verified in self.tokens_of(head, &audience) {
+            let session = verified.session_key();
+            let outcome = self.store.end(session, self.until(head.now)).await;
             // After the end: a request in between may have seen the session alive.
-            self.guard.forget(verified.session_key());
-            let reason = ended.err().map(|error| {
-                let is_kept = self.store.owes(verified.session_key());
+            self.guard.forget(session);
+            let reason = outcome.err().map(|error| {
+                let is_kept = self.store.owes(session);
                 let rest = if is_kept { "it follows as soon as the store is back" } else { "and cannot be kept" };
                 log::warn!("request {}: a logout could not be carried out, {rest}: {error}", head.request_id);
-                outcome = outcome.max(if is_kept { Outcome::HereFirst } else { Outcome::HereAlone });
+                ended.outcome = ended.outcome.max(if is_kept { Outcome::HereFirst } else { Outcome::HereAlone });
                 "store_away"
             });
             self.audit(head, Event::Logout, Some(&verified.claims().name), Some(head.host.as_str()), reason);
+            ended.sessions.push(session.clone());
         }
-        outcome
+        ended
+    }
+
+    /// What the store knows of this browser, beside its cookie.
+    async fn sign_browser_out(&self, head: &Head<'_>, ended: &Ended) -> Outcome {
+        let Some(device) = self.device(head) else { return ended.outcome };
+        match self.sign_device_out(&succession::key(&device), head.now, !ended.sessions.is_empty()).await {
+            Ok(()) => ended.outcome,
+            Err(error) => {
+                log::warn!("request {}: a browser could not be signed out: {error}", head.request_id);
+                // The cookie's session is nearly always the only one, and its end is kept.
+                if ended.outcome == Outcome::HereFirst { Outcome::HereFirst } else { Outcome::HereAlone }
+            }
+        }
+    }
+
+    /// From a service, after its session has ended, to the sign-on host. What is said there of the way so far is a
+    /// matter of words on a page; that it was begun by a person is shown by the session's name, under our key.
+    fn to_sign_on_host(&self, head: &Head<'_>, ended: &Ended) -> Reply {
+        let back = encode(&format!("{}/", head.origin_of(head.host)));
+        let origin = head.origin_of(&self.host);
+        let mut location = format!("{origin}/logout?redirectURL={back}&so_far={}", ended.outcome.label());
+        if let Some(session) = ended.sessions.first() {
+            let until = head.now.seconds() + PASS_SECONDS;
+            location.push_str(&format!("&pass={until}.{}", self.pass(session, until)));
+        }
+        let reply = match *head.method == Method::POST {
+            true => Reply::see_other(&location),
+            false => Reply::redirect(&location),
+        };
+        self.without_traces(head, reply)
+    }
+
+    fn pass(&self, session: &SessionKey, until: u64) -> String {
+        let tag = hmac::sign(&self.logout_pass, format!("{until} {}", session.as_str()).as_bytes());
+        URL_SAFE_NO_PAD.encode(tag)
+    }
+
+    /// Whether a service has just ended the session of this very browser's cookie because its user asked for it: where
+    /// services are on other sites than the sign-on host, the browser says of the redirect that it comes from a foreign
+    /// page, as it says of an attacker's link. That one knows no session of the browser that follows it.
+    fn has_pass(&self, head: &Head<'_>) -> bool {
+        if head.is_look_ahead() || head.is_embedded() {
+            return false;
+        }
+        let Parameter::One(pass) = parameter(head.query, "pass") else { return false };
+        let Some((until, tag)) = pass.split_once('.') else { return false };
+        let (Ok(until), Ok(tag)) = (until.parse::<u64>(), URL_SAFE_NO_PAD.decode(tag)) else { return false };
+        let is_now = (head.now.seconds()..=head.now.seconds() + PASS_SECONDS).contains(&until);
+        let names = |session: &SessionKey| {
+            hmac::verify(&self.logout_pass, format!("{until} {}", session.as_str()).as_bytes(), &tag).is_ok()
+        };
+        let brought = self.tokens_of(head, &Self::audience(&self.settings));
+        is_now && brought.iter().any(|verified| names(verified.session_key()))
+    }
+
+    /// How the service's part of a logout went. Whoever alters it reads another sentence.
+    fn outcome_before(&self, head: &Head<'_>) -> Outcome {
+        let Parameter::One(label) = parameter(head.query, "so_far") else { return Outcome::Everywhere };
+        Outcome::ALL.into_iter().find(|outcome| outcome.label() == label).unwrap_or(Outcome::Everywhere)
+    }
+
+    /// For a script at a service: its session has ended, on every host. Of others in the same browser the sign-on host
+    /// alone knows, which a script's request does not reach.
+    fn ended_here(&self, head: &Head<'_>, outcome: Outcome) -> Reply {
+        let back = encode(&format!("{}/", head.origin_of(head.host)));
+        let logout_url = format!("{}/logout?redirectURL={back}", head.origin_of(&self.host));
+        let mut body = json!({ "currentUser": null, "ended": "session", "logout_url": logout_url });
+        let status = pending(outcome, &mut body);
+        self.without_traces(head, Reply::json(status, &body))
     }
 
     fn signed_out(&self, head: &Head<'_>, outcome: Outcome) -> Reply {
         let reply = if head.accepts_html() || head.is_navigation() {
-            let sign_in = format!("{}/", head.origin_of(head.host));
+            // A link and no redirect: an address that is none of ours is left out.
+            let back = self.return_url(head).ok().flatten().map(|url| url.plain(&self.tickets));
+            let sign_in = back.unwrap_or_else(|| format!("{}/", head.origin_of(head.host)));
             let page = pages::SignedOut {
                 branding: &self.branding,
                 elsewhere: outcome.elsewhere(),
@@ -121,18 +226,30 @@ impl Sentry {
                 request_id: head.request_id,
             };
             Reply::page(StatusCode::OK, page.render(), "")
-        } else if outcome == Outcome::Everywhere {
-            Reply::json(StatusCode::OK, &json!({ "currentUser": null }))
         } else {
-            // Accepted, and not yet done (RFC 9110 §15.3.3): a script that clears up behind itself may ask again.
-            Reply::json(StatusCode::ACCEPTED, &json!({ "currentUser": null, "pending": true }))
+            let mut body = json!({ "currentUser": null, "ended": "browser" });
+            let status = pending(outcome, &mut body);
+            Reply::json(status, &body)
         };
-        // What this host's pages left in the browser goes too; cookies are cleared by name, because this
-        // header would take those of sibling hosts with them.
+        self.without_traces(head, reply)
+    }
+
+    /// What this host's pages left in the browser goes too; cookies are cleared by name, because this header would take
+    /// those of sibling hosts with them.
+    fn without_traces(&self, head: &Head<'_>, reply: Reply) -> Reply {
         let reply = reply.with(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
         match self.cookie(head) {
             Lookup::Absent => reply,
             _ => reply.with_cookie(self.clear_token_cookie()),
         }
     }
+}
+
+/// Accepted, and not yet done (RFC 9110 §15.3.3): a script that clears up behind itself may ask again.
+fn pending(outcome: Outcome, body: &mut serde_json::Value) -> StatusCode {
+    if outcome == Outcome::Everywhere {
+        return StatusCode::OK;
+    }
+    body["pending"] = true.into();
+    StatusCode::ACCEPTED
 }

@@ -14,7 +14,7 @@ use crate::auth::{Identity, slide};
 use crate::config::Audience;
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sessions::{Found, Redemption, StoreError, find_patiently};
+use crate::sessions::{Found, Redemption, StoreError};
 
 /// What became of a ticket that a request brought.
 pub enum Redeemed {
@@ -60,6 +60,8 @@ enum Refusal {
     OtherBrowser,
     BadToken,
     SessionEnded,
+    /// The service's cookie is of a session whose password was typed later.
+    Outlived,
     StoreAway,
 }
 
@@ -94,6 +96,8 @@ impl Sentry {
         };
         let outcome = self.exchange(head, self.state(head).as_ref(), service, &ticket).await;
         let names = match outcome {
+            // The service's cookie is of the later login, and is gone on with.
+            Err(Failure::Refused(Refusal::Outlived, _)) => None,
             Err(Failure::Refused(..)) => self.living_session(head, &ticket).await,
             _ => None,
         };
@@ -160,12 +164,15 @@ impl Sentry {
             return refused(Refusal::SessionEnded);
         }
         let idle = slide(&verified);
-        if !self.store.record_access(verified.session_key(), head.now, idle).await?
-            && !matches!(find_patiently(&*self.store, verified.session_key(), Some(idle)).await?, Found::Lives(_))
-        {
+        // All of its servers are asked before anything is written: one that never heard of its end must not decide alone.
+        let Some(opened) = self.living(&verified, Some(idle), head.now).await? else {
             return refused(Refusal::SessionEnded);
+        };
+        if !self.succeeds(head, service, &verified, opened).await? {
+            return refused(Refusal::Outlived);
         }
         self.guard.signed_on(verified.session_key(), ticket.fingerprint, head.now);
+        self.store.record_access(verified.session_key(), head.now, idle).await?;
         let token = self.service_token(head, &verified, service);
         let token = token.map_err(|error| Failure::Internal(error.to_string()))?;
         Ok((name(&verified), token))
@@ -217,7 +224,9 @@ impl Sentry {
         let tickets = &self.metrics.sign_on.tickets;
         match refusal {
             Refusal::Replayed => tickets.replayed.inc(),
-            Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded | Refusal::StoreAway => tickets.expired.inc(),
+            Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded | Refusal::Outlived | Refusal::StoreAway => {
+                tickets.expired.inc()
+            }
             Refusal::OtherHost | Refusal::OtherState | Refusal::OtherBrowser => tickets.mismatched.inc(),
         }
     }
@@ -233,6 +242,7 @@ impl Refusal {
             Self::OtherBrowser => "fingerprint",
             Self::BadToken => "bad_token",
             Self::SessionEnded => "session_ended",
+            Self::Outlived => "outlived",
             Self::StoreAway => "store_away",
         }
     }

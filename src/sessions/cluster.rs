@@ -9,6 +9,7 @@
 //! Who issues a ticket while that server is away takes another ticket.
 
 mod counting;
+pub mod debts;
 mod devices;
 mod find;
 mod judgement;
@@ -28,6 +29,8 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use self::debts::{Debt, Debts};
+use self::judgement::PATIENCE;
 use self::layout::{Layout, Owner};
 use self::member::Member;
 use self::mending::{Mending, Pauses};
@@ -85,6 +88,25 @@ impl<M: Member> Cluster<M> {
         let layout = self.layout.load_full().after(former, &self.metrics, connect, Instant::now())?;
         self.layout.store(Arc::new(layout));
         Ok(())
+    }
+
+    /// Takes up what another process has left to be told. Until it is, those sessions are found ended here. Servers that
+    /// are in no list any more hold nothing that would be asked for.
+    pub fn resume(&self, debts: Vec<Debt>) {
+        if debts.is_empty() {
+            return;
+        }
+        let seats = self.layout.load().everybody(Instant::now());
+        for Debt { server, session, until } in debts {
+            if let Some(seat) = seats.iter().find(|seat| seat.name == server) {
+                self.mending.owe(Arc::clone(seat), &session, Tombstone { until });
+            }
+        }
+    }
+
+    /// Which servers have yet to hear of which ends.
+    pub fn debts(&self) -> &Debts {
+        self.mending.debts()
     }
 
     fn owners(&self, key: &str) -> Vec<Owner<M>> {
@@ -158,12 +180,26 @@ impl<M: Member> SessionStore for Cluster<M> {
         // Where no server took it as well: until they have, this process itself finds the session ended.
         for (owner, _) in owners.iter().zip(&buried).filter(|(_, outcome)| outcome.is_err()) {
             self.mending.owe(Arc::clone(&owner.seat), key, tombstone);
+            if owner.belongs && outcome.is_ok() {
+                self.metrics.half_heard.with_label_values(&[&owner.seat.name]).inc();
+                log::warn!(
+                    "session store {}: has not heard that a session ended; an edge that reaches this server alone goes on \
+                     with it until it has",
+                    owner.seat.name
+                );
+            }
         }
         outcome
     }
 
     fn owes(&self, key: &SessionKey) -> bool {
         self.mending.owes(key)
+    }
+
+    fn is_half_heard(&self, key: &SessionKey) -> bool {
+        let may_come_back = |owner: &Owner<M>| owner.belongs && owner.seat.member.silent_for() < PATIENCE;
+        let is_owed = |owner: &Owner<M>| self.debts().until(key, &owner.seat.name).is_some();
+        self.owes(key) && self.owners(key.as_str()).iter().any(|owner| may_come_back(owner) && is_owed(owner))
     }
 
     fn is_out(&self, key: &SessionKey) -> bool {

@@ -129,7 +129,7 @@ fn the_whole_flow_goes_on_while_servers_die_and_return_and_nobody_is_logged_out(
             assert_eq!(hops.last().unwrap().body, "hello bob", "{when}: {:?}", hops.last().unwrap().url);
             let kept = newcomer.clone();
             let other = &scene.edges[1 - edge];
-            let left = newcomer.through(other.address()).open(&other.url("dextor", "/.sentry/logout"));
+            let left = newcomer.through(other.address()).sign_out(&other.url("dextor", "/.sentry/logout"));
             assert_eq!(left.status, 200, "{when}: {}", left.body);
             for (status, body) in scene.seen_by(&kept) {
                 assert_eq!(status, 302, "{when}, after the logout: {body}");
@@ -240,7 +240,7 @@ fn an_edge_that_is_started_with_another_list_sends_nobody_to_the_login() {
             };
             let mut browsers: Vec<Client> = (0..8).map(sign_in).collect();
             let mut left = browsers.pop().unwrap();
-            assert_eq!(left.clone().open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
+            assert_eq!(left.clone().sign_out(&edge.url("iqueue", "/.sentry/logout")).status, 200);
             for pair in lists.windows(2) {
                 if reloads_first {
                     edge.reload_with(|yaml| yaml.replace(&of(&pair[0]), &of(&pair[1])));

@@ -75,7 +75,7 @@ fn the_whole_flow(demo: &Demo) {
     let page = hops.last().unwrap();
     assert!(page.body.contains("<h1>dextor</h1>") && page.body.contains(&name), "{}", page.body);
 
-    assert_eq!(browser.open(&demo.url("iqueue", "/.sentry/logout")).status, 200);
+    assert_eq!(browser.sign_out(&demo.url("iqueue", "/.sentry/logout")).status, 200);
     for service in ["iqueue", "dextor"] {
         let last = browser.follow(&demo.url(service, "/")).pop().unwrap();
         assert!(last.body.contains("name=\"password\""), "{service} asks for the login again");

@@ -209,7 +209,7 @@ fn a_call_is_cut_when_its_session_ends() {
         call.hear().await;
     });
     eventually("it is watched", || edge.metric("sentry_edge_streams", "") == 1.0);
-    assert_eq!(browser.open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
+    assert_eq!(browser.sign_out(&edge.url("iqueue", "/.sentry/logout")).status, 200);
     let ended = runtime().block_on(async { call.response.into_body().collect().await });
     assert!(ended.is_err(), "reset, without trailers");
 }

@@ -769,7 +769,7 @@ fn every_login_makes_a_fresh_session_and_keeps_nothing_that_was_planted() {
     let mut eve = edge.client();
     eve.set_cookie(&sentry, TOKEN_COOKIE, &eve_cookie);
     let current = eve.get(&edge.url("sentry", "/currentUser")).json();
-    assert_eq!(current["currentUser"]["name"], "bob", "the planted session did not become the victim's");
+    assert!(current["currentUser"].is_null(), "the planted session is not the victim's, and has ended: {current}");
 }
 
 fn token_of(sent: &Response) -> String {

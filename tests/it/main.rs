@@ -17,6 +17,8 @@ mod browser;
 mod cluster;
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
+// One browser, one person: tabs, people, places of logout, in every order.
+mod one_browser;
 // What passes while the session store is away, by policy; and without any store.
 mod outage_policy;
 // An administrator's word on live sessions.

@@ -418,7 +418,7 @@ fn logs_are_lines_of_json_with_the_documented_fields_and_no_secret() {
     client.get(&daemon.url("iqueue", "/open"));
     let token = client.cookie("iqueue.test", TOKEN_COOKIE).unwrap().to_owned();
     daemon.client().ask("GET", &daemon.url("dextor", "/api")).field("authorization", &format!("Bearer {token}")).send();
-    client.open(&daemon.url("iqueue", "/.sentry/logout"));
+    client.sign_out(&daemon.url("iqueue", "/.sentry/logout"));
     assert_eq!(Connection::open(daemon.address, "iqueue.test").unwrap().get("unknown.test", "/").unwrap().0, 421);
     daemon.process.signal("TERM");
     assert_eq!(daemon.process.end().code(), Some(0));

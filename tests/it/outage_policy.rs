@@ -43,7 +43,7 @@ fn under_recent_a_logout_here_is_a_logout() {
     let mut browser = edge.signed_in();
     browser.follow(&edge.url("dextor", "/"));
     assert_eq!(browser.open(&edge.url("dextor", "/")).status, 200);
-    assert_eq!(browser.open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
+    assert_eq!(browser.sign_out(&edge.url("iqueue", "/.sentry/logout")).status, 200);
     memcached.freeze();
     assert_eq!(browser.open(&edge.url("dextor", "/")).status, 302, "no policy vouches for a session that ended here");
     memcached.thaw();
@@ -81,7 +81,7 @@ fn without_a_store_the_token_alone_decides_until_it_expires() {
     edge.let_pass(Duration::from_secs(3000));
     assert_eq!(browser.open(&edge.url("iqueue", "/")).status, 200, "there is no idle timeout");
     let token = browser.cookie(&edge.host("iqueue"), TOKEN_COOKIE).unwrap().to_owned();
-    browser.open(&edge.url("iqueue", "/.sentry/logout"));
+    browser.sign_out(&edge.url("iqueue", "/.sentry/logout"));
     assert_eq!(browser.cookie(&edge.host("iqueue"), TOKEN_COOKIE), None, "a logout clears the cookie");
     browser.set_cookie(&edge.host("iqueue"), TOKEN_COOKIE, &token);
     assert_eq!(browser.open(&edge.url("iqueue", "/")).status, 200, "and is all that it does");
@@ -130,7 +130,7 @@ fn a_session_that_ended_or_was_found_ended_here_passes_under_no_policy() {
             let mut browser = signed_in_everywhere(&one);
             let mut leaving = browser.clone();
             let edge = if ends_here { &one } else { &other };
-            assert_eq!(leaving.through(edge.address()).open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
+            assert_eq!(leaving.through(edge.address()).sign_out(&edge.url("iqueue", "/.sentry/logout")).status, 200);
             if !ends_here {
                 assert_eq!(browser.clone().open(&one.url("iqueue", "/")).status, 302, "{policy}, {how}");
             }
@@ -158,7 +158,7 @@ fn one_late_answer_is_no_outage() {
         path.set(Fault::LateOnce);
         assert_eq!(living.open(&one.url("iqueue", "/")).status, 200, "{policy}: asked once more, it lives");
         let mut leaving = ended.clone();
-        assert_eq!(leaving.through(other.address()).open(&other.url("iqueue", "/.sentry/logout")).status, 200);
+        assert_eq!(leaving.through(other.address()).sign_out(&other.url("iqueue", "/.sentry/logout")).status, 200);
         path.set(Fault::LateOnce);
         assert_eq!(ended.open(&one.url("iqueue", "/")).status, 302, "{policy}: asked once more, it has ended");
         for reason in ["outage_recent", "outage_token_only"] {
@@ -208,11 +208,12 @@ fn a_logout_while_the_store_is_away_holds_here_at_once_and_everywhere_when_it_is
                 let mut leaving = kept.clone();
                 memcacheds.iter().for_each(Memcached::freeze);
 
-                let out = leaving.open(&one.url(service, path));
+                let hops = leaving.follow(&one.url(service, path));
+                let out = hops.last().unwrap();
                 assert_eq!(out.status, 200, "{when}: {}", out.body);
                 assert!(out.body.contains("You are signed out here"), "{when}: {}", out.body);
                 assert!(out.body.contains("as soon as it is back"), "{when}: {}", out.body);
-                assert!(out.set_cookie(TOKEN_COOKIE).is_some_and(|cookie| cookie.contains("Max-Age=0")), "{when}");
+                assert!(hops[0].set_cookie(TOKEN_COOKIE).is_some_and(|cookie| cookie.contains("Max-Age=0")), "{when}");
                 assert_eq!(leaving.cookie(&one.host(service), TOKEN_COOKIE), None, "{when}");
                 let is_out = |browser: &mut Client, then: &str| {
                     for service in ["iqueue", "dextor"] {

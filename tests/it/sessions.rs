@@ -89,7 +89,7 @@ fn the_living_sessions_are_listed_with_names_times_and_places_and_no_secret() {
     let edge = with_store(&origin, &memcached).start();
     let (ada, _bob, _odd) = (signed_in(&edge, "ada"), signed_in(&edge, "bob"), signed_in(&edge, ODD));
     let mut gone = signed_in(&edge, "ada");
-    assert_eq!(gone.open(&edge.url("iqueue", "/.sentry/logout")).status, 200);
+    assert_eq!(gone.sign_out(&edge.url("iqueue", "/.sentry/logout")).status, 200);
 
     let told = list(&edge, &["--json"]).whole();
     let sessions = told.sessions();

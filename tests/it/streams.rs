@@ -107,7 +107,7 @@ impl Scene {
     }
 
     fn ends_at_logout(&mut self) {
-        assert_eq!(self.browser.open(&self.edge.url("dextor", "/.sentry/logout")).status, 200);
+        assert_eq!(self.browser.sign_out(&self.edge.url("dextor", "/.sentry/logout")).status, 200);
     }
 
     /// The access log's lines of a path, once there is one.
@@ -301,7 +301,7 @@ fn a_logout_at_another_edge_ends_a_stream_within_the_interval() {
     let mut websocket = scene.websocket("/ws");
     echo(&mut websocket, "hello");
     let logout = scene.edge.url("dextor", "/.sentry/logout");
-    assert_eq!(scene.browser.through(other.address()).open(&logout).status, 200);
+    assert_eq!(scene.browser.through(other.address()).sign_out(&logout).status, 200);
     websocket.rest();
     eventually("it is counted", || scene.closed("session_ended") == 1.0);
 }
@@ -470,7 +470,7 @@ fn a_stream_that_was_cut_is_counted_logged_and_audited_once() {
     echo(&mut websocket, "hello");
     assert_eq!(requests(), 0.0);
     let logout = scene.edge.url("dextor", "/.sentry/logout");
-    assert_eq!(scene.browser.open(&logout).status, 200);
+    assert_eq!(scene.browser.sign_out(&logout).status, 200);
     websocket.rest();
     eventually("it is settled", || scene.watched() == 0.0);
     assert_eq!(requests(), 1.0);

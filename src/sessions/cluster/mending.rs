@@ -1,13 +1,12 @@
 //! What is done behind the back of a request so that all servers come to know the same: copies for servers that
 //! lost theirs, tombstones for servers that were not there when a session ended.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::debts::{Added, Debt, Debts};
 use super::layout::Seat;
 use super::member::Member;
 use crate::clock::Clock;
@@ -17,8 +16,6 @@ use crate::sessions::{SessionKey, SessionRecord, Tombstone};
 
 /// Mendings under way at once. One that finds no place is left to the session's next request.
 const UNDER_WAY: usize = 64;
-/// Tombstones that wait for a server that is away; about 300 bytes each.
-const OWED: usize = 10_000;
 
 /// Between two trials to deliver what is owed.
 #[derive(Clone, Copy, Debug)]
@@ -40,48 +37,6 @@ pub struct Mending {
     metrics: StoreMetrics,
     places: Arc<Semaphore>,
     debts: Arc<Debts>,
-}
-
-/// Ends that servers have not heard of, by session with the number of those servers: at most [`OWED`] in all.
-#[derive(Default)]
-struct Debts {
-    owed: Mutex<HashMap<SessionKey, usize, ahash::RandomState>>,
-    /// The sum of them, for those who need not lock in good times.
-    count: AtomicUsize,
-}
-
-impl Debts {
-    /// Whether there was room for one more.
-    fn add(&self, key: &SessionKey) -> bool {
-        let mut owed = self.owed();
-        let count = self.count.load(Ordering::Relaxed);
-        if count >= OWED {
-            return false;
-        }
-        *owed.entry(key.clone()).or_default() += 1;
-        self.count.store(count + 1, Ordering::Release);
-        true
-    }
-
-    fn settle(&self, key: &SessionKey) {
-        let mut owed = self.owed();
-        if let Some(servers) = owed.get_mut(key) {
-            *servers -= 1;
-            if *servers == 0 {
-                owed.remove(key);
-            }
-            self.count.fetch_sub(1, Ordering::Release);
-        }
-    }
-
-    fn has(&self, key: &SessionKey) -> bool {
-        self.count.load(Ordering::Acquire) != 0 && self.owed().contains_key(key)
-    }
-
-    /// Nothing panics under the lock.
-    fn owed(&self) -> MutexGuard<'_, HashMap<SessionKey, usize, ahash::RandomState>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Mending {
@@ -121,11 +76,22 @@ impl Mending {
         self.debts.has(key)
     }
 
+    /// Which servers have yet to hear of which ends.
+    pub fn debts(&self) -> &Debts {
+        &self.debts
+    }
+
     /// Tells a server that is away, as soon as it is back, of a session that has ended.
     pub fn owe<M: Member>(&self, seat: Arc<Seat<M>>, key: &SessionKey, tombstone: Tombstone) {
-        if !self.debts.add(key) {
-            log::warn!("session store {}: too many ended sessions to tell it of; some it will not hear of", seat.name);
-            return;
+        let debt = Debt { server: seat.name.clone(), session: key.clone(), until: tombstone.until };
+        match self.debts.add(debt) {
+            Added::New => {}
+            Added::Known => return,
+            Added::Full => {
+                let name = &seat.name;
+                log::warn!("session store {name}: too many ended sessions to tell it of; some it will not hear of");
+                return;
+            }
         }
         let debts = Arc::clone(&self.debts);
         let (key, clock, owed) = (key.clone(), self.clock.clone(), self.metrics.tombstones_owed.clone());
@@ -136,6 +102,8 @@ impl Mending {
             loop {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
+                let until = debts.until(&key, &seat.name).unwrap_or_default();
+                let tombstone = Tombstone { until };
                 let ttl = tombstone.ttl(clock.now());
                 if ttl.is_zero() {
                     break;
@@ -146,7 +114,7 @@ impl Mending {
                 }
             }
             owed.dec();
-            debts.settle(&key);
+            debts.settle(&key, &seat.name);
         });
     }
 }

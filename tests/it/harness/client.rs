@@ -133,6 +133,11 @@ impl Client {
         hops
     }
 
+    /// Signs out as a person does, and answers the page that is shown in the end.
+    pub fn sign_out(&mut self, url: &str) -> Response {
+        self.follow(url).pop().unwrap()
+    }
+
     /// From a service's page through the login to that page again; answers every response on the way.
     pub fn sign_in(&mut self, url: &str, user: &str, password: &str) -> Vec<Response> {
         let mut hops = self.follow(url);

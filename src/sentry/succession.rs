@@ -1,0 +1,317 @@
+//! One browser, one person: which of a browser's sessions is the one that it goes on with, and what becomes of the others.
+//!
+//! The browser's record in the store names its current session. A login ends what it finds there and swaps it for its own;
+//! a logout ends it and leaves a mark; and a session that comes to the sign-on host and is another than the current one is
+//! ended where it is the older. What is decided is in pure functions; the methods below them ask the store and act.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::device::Device;
+use super::{Event, Sentry};
+use crate::auth::cookie;
+use crate::auth::token::Verified;
+use crate::auth::{Reason, Verdict};
+use crate::clock::UnixTime;
+use crate::request::Head;
+use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, StoreError, Swap, find_patiently};
+
+/// Cookies of our name that are looked at; an honest browser sends one.
+const MOST_COOKIES: usize = 4;
+
+/// A store's clock ticks in seconds, and those of other edges may be behind.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Swaps that are tried before the store counts as busy: each that fails has met another login or logout of this browser.
+const MOST_SWAPS: usize = 8;
+
+/// A record that is further ahead than this was written by a clock that is wrong, and no login follows it.
+const FURTHEST_AHEAD: Duration = Duration::from_secs(300);
+
+/// How a session stands to the record of the browser that brings it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is the browser's current session.
+    Current,
+    /// Its password was typed after all that the record knows of: it takes the place of what is there.
+    Next,
+    /// Another's was typed later, or the browser has signed out since.
+    Outlived,
+}
+
+/// Moments are whole seconds, as tokens have them. Of two logins in one second the record knows which came last, and so
+/// does it of a login and a logout: a login after the logout would stand there.
+pub fn place(session: &SessionKey, auth_time: UnixTime, record: Option<&DeviceRecord>) -> Place {
+    match record {
+        Some(record) if record.session.as_ref() == Some(session) => Place::Current,
+        Some(record) if auth_time <= record.auth_time.max(record.signed_out) => Place::Outlived,
+        Some(_) | None => Place::Next,
+    }
+}
+
+/// When a login counts as made: never before what its browser did before it, though the edges' clocks differ.
+pub fn auth_time(now: UnixTime, record: Option<&DeviceRecord>) -> UnixTime {
+    let now = UnixTime::from_seconds(now.seconds());
+    let before = record.map_or(now, |record| record.auth_time.max(record.signed_out));
+    if before <= now.plus(FURTHEST_AHEAD) { now.max(before) } else { now }
+}
+
+/// What the record says after a login, or after a logout where `session` is `None`. `number` grows with what was met.
+pub fn next_record(
+    seen: Option<&DeviceRecord>,
+    session: Option<&SessionKey>,
+    at: UnixTime,
+    number: u64,
+) -> DeviceRecord {
+    let before = seen.cloned().unwrap_or_default();
+    let number = number.max(DeviceRecord::after(seen));
+    match session {
+        Some(session) => {
+            DeviceRecord { number, session: Some(session.clone()), auth_time: at, signed_out: before.signed_out }
+        }
+        None => {
+            DeviceRecord { number, session: None, auth_time: before.auth_time, signed_out: at.max(before.auth_time) }
+        }
+    }
+}
+
+/// When the password behind a token was typed. A former version's token says when it was made.
+pub fn typed(verified: &Verified) -> UnixTime {
+    let claims = verified.claims();
+    UnixTime::from_seconds(if claims.auth_time == 0 { claims.iat } else { claims.auth_time })
+}
+
+pub fn key(device: &Device) -> DeviceKey {
+    DeviceKey::new(device.id().as_bytes())
+}
+
+impl Sentry {
+    /// Who is signed in at the sign-on host. A session that this browser has outlived is ended, and is nobody's.
+    pub(super) async fn signed_in(&self, head: &Head<'_>, counts_as_activity: bool) -> Verdict {
+        let verdict = self.who(head, None, counts_as_activity).await;
+        let (Verdict::Known(identity), Some(device)) = (&verdict, self.device(head)) else { return verdict };
+        match self.take_place(head, identity.verified(), &key(&device)).await {
+            Ok(true) => verdict,
+            Ok(false) => Verdict::Refused(Reason::NoSession),
+            Err(error) => Verdict::Refused(Reason::StoreAway(error)),
+        }
+    }
+
+    /// Whether a session that lives is the one that its browser goes on with.
+    async fn take_place(&self, head: &Head<'_>, own: &Verified, key: &DeviceKey) -> Result<bool, StoreError> {
+        let seen = self.store.device(key).await?;
+        match place(own.session_key(), typed(own), seen.as_ref()) {
+            Place::Current => Ok(true),
+            Place::Next => self.swap(key, seen, own.session_key(), typed(own), head.now).await.map(|()| true),
+            Place::Outlived => {
+                self.end_for_certain(own.session_key(), head.now).await?;
+                self.audit(head, Event::Logout, Some(&own.claims().name), Some(self.host.as_str()), Some("outlived"));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether a ticket's session may follow those of the service's own cookies, of which it ends what it follows. One
+    /// whose password was typed later stays, and the ticket is refused: whichever tab comes first, the last password
+    /// counts.
+    pub(super) async fn succeeds(
+        &self,
+        head: &Head<'_>,
+        service: &str,
+        next: &Verified,
+        opened: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let mut followed = Vec::new();
+        for before in self.tokens_of(head, &Self::service_audience(&self.settings, service)) {
+            if before.session_key() == next.session_key() {
+                continue;
+            }
+            if let Some(opened_before) = self.living(&before, None, head.now).await? {
+                if (typed(next), opened) < (typed(&before), opened_before) {
+                    return Ok(false);
+                }
+                followed.push(before);
+            }
+        }
+        for before in followed {
+            self.end_for_certain(before.session_key(), head.now).await?;
+            self.audit(
+                head,
+                Event::Logout,
+                Some(&before.claims().name),
+                Some(head.host.as_str()),
+                Some("another_login"),
+            );
+        }
+        Ok(true)
+    }
+
+    /// When the session of a token was opened; `None` if it does not live. Where no sessions are kept a token's own time
+    /// is all that ends.
+    pub(super) async fn living(
+        &self,
+        verified: &Verified,
+        slide: Option<Duration>,
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, StoreError> {
+        if !self.guard.checks_sessions() {
+            return Ok((now < verified.ends()).then(UnixTime::default));
+        }
+        match find_patiently(&*self.store, verified.session_key(), slide).await? {
+            Found::Lives(record) if record.user == verified.claims().sub => Ok(Some(record.created)),
+            Found::Lives(_) | Found::Ended | Found::Missing => Ok(None),
+        }
+    }
+
+    /// Makes `own` the browser's current session, and ends what stands there before it does.
+    pub(super) async fn swap(
+        &self,
+        key: &DeviceKey,
+        mut seen: Option<DeviceRecord>,
+        own: &SessionKey,
+        at: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let mut number = 0;
+        for _ in 0..MOST_SWAPS {
+            if let Some(other) = seen.as_ref().and_then(|seen| seen.session.as_ref()).filter(|other| *other != own) {
+                self.end_for_certain(other, now).await?;
+            }
+            let next = next_record(seen.as_ref(), Some(own), at, number);
+            number = next.number;
+            match self.store.swap_device(key, seen.as_ref(), &next, self.longest_life()).await? {
+                Swap::Done => return Ok(()),
+                Swap::Found(there) => seen = there,
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// Ends the browser's current session, and notes that it has signed out. `had_one`: whether a cookie of it named a
+    /// session; a browser of which nothing is known leaves no record, or anybody could fill the store with them.
+    /// Answers whether the end is known to the store, or is kept for it.
+    pub(super) async fn sign_device_out(
+        &self,
+        key: &DeviceKey,
+        now: UnixTime,
+        had_one: bool,
+    ) -> Result<(), StoreError> {
+        let mut seen = self.store.device(key).await?;
+        let (mut number, mut outcome) = (0, Ok(()));
+        for _ in 0..MOST_SWAPS {
+            if seen.is_none() && !had_one {
+                return outcome;
+            }
+            if let Some(session) = seen.as_ref().and_then(|seen| seen.session.as_ref()) {
+                let ended = self.store.end(session, self.until(now)).await;
+                self.guard.forget(session);
+                outcome = outcome.and(ended);
+            }
+            let at = UnixTime::from_seconds(now.seconds());
+            let next = next_record(seen.as_ref(), None, at, number);
+            number = next.number;
+            match self.store.swap_device(key, seen.as_ref(), &next, self.longest_life()).await? {
+                Swap::Done => return outcome,
+                Swap::Found(there) => seen = there,
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// Ends a session so that it is no edge's any more, but for servers that have been silent for long: those count as
+    /// gone with all that they held.
+    pub(super) async fn end_for_certain(&self, session: &SessionKey, now: UnixTime) -> Result<(), StoreError> {
+        let ended = self.store.end(session, self.until(now)).await;
+        // After the end: a request in between may have seen the session alive.
+        self.guard.forget(session);
+        ended?;
+        if self.store.is_half_heard(session) { Err(StoreError::TimedOut) } else { Ok(()) }
+    }
+
+    /// The tokens of ours that this host's cookies bring, whether or not their time is now: their sessions may live.
+    pub(super) fn tokens_of(&self, head: &Head<'_>, audience: &str) -> Vec<Arc<Verified>> {
+        let tokens = cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES);
+        let authentic = tokens.filter_map(|token| self.guard.tokens().authentic(token).ok());
+        authentic.filter(|verified| verified.claims().aud == audience).collect()
+    }
+
+    /// Until when an end is remembered: no token of a session that was opened or renewed by now is good any longer.
+    pub(super) fn until(&self, now: UnixTime) -> UnixTime {
+        now.plus(self.longest_life())
+    }
+
+    fn longest_life(&self) -> Duration {
+        self.settings.token.lifetime + self.settings.token.leeway + MARGIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::SessionId;
+
+    fn session() -> SessionKey {
+        SessionId::random().unwrap().key()
+    }
+
+    const fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_seconds(1_700_000_000 + seconds)
+    }
+
+    fn record(session: Option<&SessionKey>, auth_time: u64, signed_out: u64) -> DeviceRecord {
+        let (auth_time, signed_out) = (at(auth_time), at(signed_out));
+        DeviceRecord { number: 1, session: session.cloned(), auth_time, signed_out }
+    }
+
+    #[test]
+    fn the_session_whose_password_was_typed_last_is_the_browsers() {
+        let (own, other) = (session(), session());
+        for (what, known, wanted) in [
+            ("nothing is known", None, Place::Next),
+            ("it stands there", Some(record(Some(&own), 10, 0)), Place::Current),
+            ("though its moment is another edge's", Some(record(Some(&own), 12, 0)), Place::Current),
+            ("though the logout before it was in the same second", Some(record(Some(&own), 10, 10)), Place::Current),
+            ("another was typed later", Some(record(Some(&other), 11, 0)), Place::Outlived),
+            ("another in the same second, which came last", Some(record(Some(&other), 10, 0)), Place::Outlived),
+            ("another was typed before", Some(record(Some(&other), 9, 0)), Place::Next),
+            ("another before, and a logout after", Some(record(Some(&other), 5, 11)), Place::Outlived),
+            ("a logout after it", Some(record(None, 10, 11)), Place::Outlived),
+            ("a logout in the same second", Some(record(None, 10, 10)), Place::Outlived),
+            ("a logout before it", Some(record(None, 5, 9)), Place::Next),
+        ] {
+            assert_eq!(place(&own, at(10), known.as_ref()), wanted, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_login_counts_as_made_after_all_that_its_browser_did_before() {
+        for (known, wanted) in [
+            (None, at(10)),
+            (Some(record(None, 5, 6)), at(10)),
+            (Some(record(None, 14, 6)), at(14)),
+            (Some(record(None, 5, 13)), at(13)),
+            (Some(record(None, 5, 100_000)), at(10)),
+        ] {
+            assert_eq!(auth_time(at(10), known.as_ref()), wanted);
+        }
+        let own = session();
+        let after = |known: DeviceRecord| next_record(Some(&known), Some(&own), auth_time(at(10), Some(&known)), 0);
+        for known in [record(None, 5, 13), record(Some(&session()), 14, 6)] {
+            let next = after(known);
+            assert_eq!(place(&own, next.auth_time, Some(&next)), Place::Current);
+        }
+    }
+
+    #[test]
+    fn a_logout_outlives_every_session_before_it_and_none_after_it() {
+        let (own, later) = (session(), session());
+        // The clock of the edge of the logout is behind that of the login.
+        let out = next_record(Some(&record(Some(&own), 20, 0)), None, at(15), 0);
+        assert_eq!((out.session.clone(), out.signed_out), (None, at(20)));
+        assert_eq!(place(&own, at(20), Some(&out)), Place::Outlived);
+        let again = next_record(Some(&out), Some(&later), auth_time(at(16), Some(&out)), 0);
+        assert_eq!(place(&later, again.auth_time, Some(&again)), Place::Current);
+        assert_eq!(place(&own, at(20), Some(&again)), Place::Outlived);
+        assert!(again.number > out.number);
+    }
+}
