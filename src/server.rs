@@ -17,6 +17,7 @@ pub(crate) mod listener;
 mod memory;
 mod options;
 mod outside;
+mod owed;
 pub mod proxy_protocol;
 mod reload;
 mod renewal;
@@ -60,6 +61,7 @@ use crate::users::clerk::Clerk;
 use api::{Api, Token};
 use history::History;
 use listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
+use owed::Ledger;
 use seats::{Patience, Seats};
 
 pub use check::check;
@@ -78,6 +80,7 @@ pub struct Edge {
     config: Arc<ArcSwap<Config>>,
     lasting: Lasting,
     store: outside::Store,
+    ledger: Arc<Ledger>,
     access: Arc<AccessLog>,
     logs: Logs,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -136,6 +139,7 @@ impl Edge {
         let store = outside::session_store(&config.sessions, &clock, &metrics)?;
         let former = History::of(&config, file).take_up(&config, clock.now());
         store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
+        let ledger = Ledger::begin(Ledger::of(&config, file), store.cluster.as_ref(), &clock, &runtime);
         let directory = outside::observed(outside::open_users(&config, &clock)?, &metrics);
         let lasting = Lasting {
             store: Arc::clone(&store.sessions),
@@ -171,6 +175,7 @@ impl Edge {
             runtime: Some(runtime),
             lasting,
             store,
+            ledger,
             started_with: config.clone(),
             config: Arc::new(ArcSwap::from_pointee(config)),
         };

@@ -45,18 +45,8 @@ struct Ended {
 
 impl History {
     /// Edges with other configurations may share the folder, so the file is named by the configuration's own path.
-    #[expect(clippy::disallowed_methods, reason = "systemd names the state folder in a variable, and in no other way")]
     pub fn of(config: &Config, file: &Path) -> Self {
-        let Users::Sqlite { path, .. } = &config.users;
-        let folder = match std::env::var("STATE_DIRECTORY") {
-            // systemd names several with colons between them.
-            Ok(folders) if !folders.is_empty() => PathBuf::from(folders.split(':').next().unwrap_or_default()),
-            _ => path.parent().unwrap_or(Path::new("")).to_owned(),
-        };
-        let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-        let hash = digest::digest(&digest::SHA256, real.as_os_str().as_encoded_bytes());
-        let name: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self(folder.join(format!("session-servers-{name}.json")))
+        Self(folder(config).join(format!("session-servers-{}.json", name_of(file))))
     }
 
     /// Notes the list that is in use from `now` on, and answers those before it that may still hold sessions.
@@ -90,6 +80,24 @@ impl History {
         file.flush()?;
         std::fs::rename(&draft, &self.0)
     }
+}
+
+/// Where the edge may write what it has to remember.
+#[expect(clippy::disallowed_methods, reason = "systemd names the state folder in a variable, and in no other way")]
+pub fn folder(config: &Config) -> PathBuf {
+    let Users::Sqlite { path, .. } = &config.users;
+    match std::env::var("STATE_DIRECTORY") {
+        // systemd names several with colons between them.
+        Ok(folders) if !folders.is_empty() => PathBuf::from(folders.split(':').next().unwrap_or_default()),
+        _ => path.parent().unwrap_or(Path::new("")).to_owned(),
+    }
+}
+
+/// 16 characters that stand for the configuration's own path.
+pub fn name_of(file: &Path) -> String {
+    let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let hash = digest::digest(&digest::SHA256, real.as_os_str().as_encoded_bytes());
+    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is to stand in the file once `list` is in use. Pure.

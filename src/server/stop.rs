@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Edge;
+use crate::sessions::cluster::debts::Debt;
 
 /// While it lasts, an idle connection is told to close with its next response rather than cut.
 const LAME_DUCK: Duration = Duration::from_millis(300);
@@ -26,6 +27,8 @@ impl Edge {
             }
         });
         let cut = self.drain.in_flight();
+        // What is owed yet is a successor's to tell.
+        self.ledger.write(&self.owed());
         // What remains are idle connections and requests whose time is up.
         runtime.shutdown_timeout(LAST_BREATH);
         self.logs.close();
@@ -37,8 +40,14 @@ impl Edge {
         let deadline = Instant::now() + drain;
         tokio::time::sleep(LAME_DUCK.min(drain)).await;
         self.closing.send_replace(true);
-        while self.drain.in_flight() > 0 && Instant::now() < deadline {
+        // A session server that comes back in time hears of the ends that it has missed.
+        while (self.drain.in_flight() > 0 || !self.owed().is_empty()) && Instant::now() < deadline {
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// The ends of sessions that some server has not heard of.
+    fn owed(&self) -> Vec<Debt> {
+        self.store.cluster.as_ref().map(|cluster| cluster.debts().all()).unwrap_or_default()
     }
 }

@@ -92,6 +92,8 @@ mod upstream_tls;
 mod outage;
 mod stalls;
 mod unfit_store;
+// Logouts that a session server has not heard of.
+mod owed;
 // The hand-off's one-time ticket: redeemed once, in time, at its host, by its browser.
 mod tickets;
 // The token: forgeries of every kind, keys and their rotation, audiences, the cache of verified tokens.
