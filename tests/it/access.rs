@@ -315,6 +315,56 @@ fn when_the_store_is_away_nobody_is_said_to_be_signed_out() {
     assert_eq!(iqueue.count(), seen);
 }
 
+/// Whatever is sent to sign on comes back signed on, with the same Fetch Metadata at every step, and nothing else is sent.
+#[test]
+fn what_may_begin_a_sign_on_ends_it_and_what_may_not_is_not_sent_away() {
+    let scene = scene();
+    let mut ada = scene.edge.client();
+    scene.edge.sign_in(&mut ada, "dextor", "ada");
+    let seen = scene.iqueue.count();
+    let mut signed_on = 0;
+    for destination in ["document", "empty", "iframe", "frame", "object", "embed", "image", "script", "style", "worker"]
+    {
+        for site in ["same-origin", "same-site", "none", "cross-site"] {
+            for look_ahead in [false, true] {
+                let mut fields = vec![("sec-fetch-mode", "navigate"), ("sec-fetch-dest", destination)];
+                fields.extend([("sec-fetch-site", site), ("accept", "text/html")]);
+                fields.extend(look_ahead.then_some(("sec-purpose", "prefetch;prerender")));
+                let what = format!("{fields:?}");
+                let is_frame = ["iframe", "frame", "object", "embed"].contains(&destination);
+                let is_own = site.starts_with("same");
+                let begins = !look_ahead
+                    && (destination == "document"
+                        || destination == "empty" && site != "cross-site"
+                        || is_frame && is_own);
+                let mut browser = ada.clone();
+                let first = ask(&mut browser, "GET", &scene.url("/x?y"), &fields);
+                if begins {
+                    let (mut next, mut redirects) = (first.location(), 0);
+                    while let Some(location) = next {
+                        redirects += 1;
+                        let answer = ask(&mut browser, "GET", &location, &fields);
+                        assert!(redirects <= 4, "{what}: {location}");
+                        next = answer.location();
+                    }
+                    signed_on += 1;
+                    assert_eq!((redirects, scene.iqueue.count()), (4, seen + signed_on), "{what}");
+                    continue;
+                }
+                assert_eq!((first.status, first.location(), first.set_cookies().len()), (401, None, 0), "{what}");
+                if is_frame && !look_ahead {
+                    assert!(first.body.contains("target=\"_blank\""), "{what}: {}", first.body);
+                    let policy = first.header("content-security-policy").unwrap();
+                    assert!(!policy.contains("frame-ancestors") && first.header("x-frame-options").is_none(), "{what}");
+                } else {
+                    assert_eq!(first.json()["error"], "login_required", "{what}");
+                }
+            }
+        }
+    }
+    assert_eq!(signed_on, 4 + 3 + 4 * 2);
+}
+
 /// A browser that keeps no cookie of a host: how many redirects it takes until a page says so.
 fn redirects_without(scene: &Scene, mut browser: Client, lost: &[(&str, &str)], url: &str) -> (usize, Response) {
     let mut next = url.to_owned();

@@ -146,6 +146,58 @@ fn the_form_keeps_what_was_typed_and_says_what_is_wrong_to_a_keyboard_and_a_scre
     browser.lands_on(&edge.url("iqueue", "/a?b=c"));
 }
 
+/// A fragment never reaches a server: it survives because the form is sent to its own address.
+#[test]
+fn a_fragment_and_the_destination_survive_the_login_and_a_wrong_password() {
+    let Scene { edge, .. } = &scene();
+    let browser = browser();
+    let asked = edge.url("iqueue", "/notes/3?x=1#/patients/5");
+    browser.open(&asked);
+    let form = browser.address();
+    assert!(form.starts_with(&edge.url("sentry", "/login?")) && form.ends_with("#/patients/5"), "{form}");
+    browser.fill_in("#username", "ada");
+    browser.fill_in("#password", "wrong");
+    browser.click("button");
+    browser.shows_in("[role=alert]", "not correct");
+    assert_eq!(browser.address(), form, "a reload or a bookmark leads to the same place");
+    browser.open(&browser.address());
+    sign_in(&browser, "ada");
+    browser.lands_on(&asked);
+    breaks_no_policy(&browser);
+}
+
+/// As a worker makes it that passes navigations on, their destination is empty and their mode is kept.
+#[test]
+fn an_application_with_a_service_worker_signs_on() {
+    let worker = Origin::answering(|seen| {
+        if seen.target == "/worker.js" {
+            let script = "self.addEventListener('install', () => self.skipWaiting()); \
+                          self.addEventListener('activate', event => event.waitUntil(clients.claim())); \
+                          self.addEventListener('fetch', event => event.respondWith(fetch(event.request)));";
+            let response = hyper::Response::builder().header("content-type", "text/javascript");
+            return response.body(Full::new(script.into())).unwrap();
+        }
+        let user = seen.one("x-forwarded-user").unwrap_or_else(|| "nobody".into());
+        page(&format!("<title>worker</title><p>hello, {user}</p>"))
+    });
+    let edge = edge().domain("app.localhost").service("iqueue", &worker).start();
+    let browser = browser();
+    let asked = edge.url("iqueue", "/a?b=c");
+    browser.open(&asked);
+    sign_in(&browser, "ada");
+    browser.lands_on(&asked);
+    let ready =
+        "navigator.serviceWorker.register('/worker.js').then(() => navigator.serviceWorker.ready).then(() => 1)";
+    assert_eq!(browser.wait_for(ready), json!(1));
+    browser.open(&edge.url("sentry", "/logout"));
+    browser.open(&asked);
+    assert!(browser.has("#password"), "{}", browser.text());
+    sign_in(&browser, "ada");
+    browser.lands_on(&asked);
+    browser.shows("hello, ada");
+    assert!(!worker.seen().iter().any(|seen| seen.target.contains("requestID")));
+}
+
 fn has_labels_roles_and_style(browser: &Browser) {
     let told = browser.accessible();
     for thing in ["heading Sign in", "textbox Username", "textbox Password", "button Sign in", "RootWebArea Sign in"] {
