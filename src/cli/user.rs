@@ -1,6 +1,7 @@
 //! `user …`: the user directory, from the command line. A change holds from the user's next login on.
 
 mod failures;
+mod shown;
 
 use std::cell::OnceCell;
 use std::io::{BufRead, IsTerminal, Write};
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 
+use self::shown::{as_json, shown};
 use super::trail::Change;
 use super::{ConfigFile, Failure, output, trail};
 use crate::auth::keys::Keys;
@@ -377,32 +378,4 @@ impl PasswordSource {
 
 fn parse(name: &str) -> Result<UserName, Failure> {
     UserName::parse(name).map_err(Failure::because)
-}
-
-fn shown(user: &users::User, json: bool) -> String {
-    if json {
-        return as_json(user).to_string();
-    }
-    let state = if user.disabled { "  (disabled)" } else { "" };
-    let parts = [
-        ("id", user.id.as_str().to_owned()),
-        ("email", user.email.clone().unwrap_or_else(|| "-".into())),
-        ("services", user.services.join(", ")),
-        ("roles", user.roles.join(", ")),
-        ("created", user.created.rfc3339()),
-    ];
-    let lines: Vec<String> = parts.iter().map(|(what, value)| format!("  {what:<9} {value}")).collect();
-    format!("{}{state}\n{}", user.name.as_str(), lines.join("\n"))
-}
-
-fn as_json(user: &users::User) -> Value {
-    json!({
-        "id": user.id.as_str(),
-        "name": user.name.as_str(),
-        "email": user.email,
-        "services": user.services,
-        "roles": user.roles,
-        "disabled": user.disabled,
-        "created": user.created.rfc3339(),
-    })
 }
