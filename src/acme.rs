@@ -24,8 +24,8 @@ const BELOW: [&str; 2] = [".well-known", "acme-challenge"];
 const LONGEST_TOKEN: usize = 255;
 /// A token and the thumbprint of a key are some hundred bytes.
 const LARGEST_BYTES: u64 = 16 << 10;
-/// Threads that may wait for the disk.
-const AT_ONCE: usize = 16;
+/// Threads that may wait for the disk: fewer than there are for what blocks, so that others find one (`server::workers`).
+const AT_ONCE: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// What an authority asks for by a path, in whatever spelling; `None` where the path is none of a challenge.
@@ -62,6 +62,7 @@ impl Challenges {
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Found::Late };
         let (root, token) = (root.to_owned(), token.to_owned());
+        #[expect(clippy::disallowed_methods, reason = "an authority asks now and then, and only a few threads wait")]
         let reading = tokio::task::spawn_blocking(move || {
             // Held until the thread is free again, also where nobody waits for it any more.
             let _permit = permit;

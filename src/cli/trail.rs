@@ -53,6 +53,7 @@ struct Line<'a> {
 pub fn write(config: &Config, change: Change<'_>, users: &[UserName]) {
     let LogTarget::File(path) = &config.log.audit else { return };
     let time = Clock::default().now().rfc3339();
+    #[expect(clippy::disallowed_methods, reason = "sudo says who called it in a variable, and in no other way")]
     let sudo_user = std::env::var("SUDO_USER").ok();
     let actor_uid = std::fs::metadata("/proc/self").ok().map(|process| process.uid());
     let mut text = Vec::new();

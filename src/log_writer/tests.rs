@@ -14,6 +14,7 @@ fn file(path: &Path) -> LogTarget {
 }
 
 /// Waits for what another thread does in its own time.
+#[expect(clippy::disallowed_methods, reason = "a test's own thread")]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {

@@ -196,9 +196,9 @@ impl NameMetrics {
 
     pub fn note(&self, name: &str, failed: bool, addresses: usize) {
         if failed {
-            self.failed.inc()
+            self.failed.inc();
         } else {
-            self.resolved.inc()
+            self.resolved.inc();
         }
         self.addresses.with_label_values(&[name]).set(i64::try_from(addresses).unwrap_or(i64::MAX));
     }

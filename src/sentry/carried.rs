@@ -169,7 +169,7 @@ pub mod tests {
             "%",
             "%=%",
             &format!("requestID={foreign}"),
-            &format!("requestID=00000000-0000-8000-8000-000000000000"),
+            "requestID=00000000-0000-8000-8000-000000000000",
             &format!("requestid={id}"),
             &format!("xrequestID={id}"),
             &format!("requestID[]={id}"),

@@ -225,7 +225,7 @@ impl Sentry {
         match refusal {
             Refusal::Replayed => tickets.replayed.inc(),
             Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded | Refusal::Outlived | Refusal::StoreAway => {
-                tickets.expired.inc()
+                tickets.expired.inc();
             }
             Refusal::OtherHost | Refusal::OtherState | Refusal::OtherBrowser => tickets.mismatched.inc(),
         }

@@ -188,6 +188,7 @@ impl Ledger {
         let mut changes = cluster.debts().changes();
         loop {
             let (ledger, debts, now) = (Arc::clone(&self), cluster.debts().all(), clock.now());
+            #[expect(clippy::disallowed_methods, reason = "one at a time, and no request waits for it")]
             let left = tokio::task::spawn_blocking(move || {
                 ledger.write(&debts);
                 ledger.take_over(now)

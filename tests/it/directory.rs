@@ -167,8 +167,11 @@ fn an_older_copy_is_read_whole_and_its_users_can_sign_in() {
     assert_eq!(scene.open(&mut scene.ada.clone()), 302, "a session that was ended stays so");
 }
 
+/// A change of a file, and what it is called.
+type Change = (&'static str, fn(&Path));
+
 /// What is no directory, put where one was.
-const BAD: &[(&str, fn(&Path))] = &[
+const BAD: &[Change] = &[
     ("removed", |file| fs::remove_file(file).unwrap()),
     ("moved away", |file| fs::rename(file, file.with_extension("moved")).unwrap()),
     ("garbage", |file| fs::write(file, "name,password\nada,hunter2\n".repeat(100)).unwrap()),

@@ -49,7 +49,7 @@ fn a_secret_in_such_a_file_is_refused_and_not_taken_for_another() {
     for (what, bytes, is_good) in [
         ("as it is", HMAC_KEY.as_bytes().to_vec(), true),
         ("with a line end of Windows", format!("{HMAC_KEY}\r\n").into_bytes(), true),
-        ("random bytes", vec![0xff, 0xfe, 7, 9, 200, 1, 0, 3].repeat(5), true),
+        ("random bytes", [0xff, 0xfe, 7, 9, 200, 1, 0, 3].repeat(5), true),
         ("a mark", format!("\u{feff}{HMAC_KEY}").into_bytes(), false),
         ("UTF-16", utf16(&format!("\u{feff}{HMAC_KEY}"), true), false),
         ("UTF-16 without a mark", utf16(HMAC_KEY, false), false),

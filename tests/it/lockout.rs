@@ -217,9 +217,11 @@ fn copies_of_a_device_count_together_and_forged_ones_are_strangers() {
 
 // What an administrator does.
 
+type Opening = (&'static str, fn(&Edge));
+
 #[test]
 fn an_administrator_opens_a_locked_account_on_every_edge_and_in_every_store() {
-    let open: [(&str, fn(&Edge)); 3] = [
+    let open: [Opening; 3] = [
         ("a new password", |edge| {
             let hash = password::hash(&Password::new(PASSWORD.into()).unwrap()).unwrap();
             edge.directory().set_password_hash(&name("ada"), &hash).unwrap();

@@ -146,7 +146,9 @@ fn every_address_of_a_name_is_used_and_one_that_is_down_fails_no_request() {
         dns.leads("app.test", addresses);
         for retries in [0, 2] {
             let builder = dns.edge();
-            let edge = serving(builder, "iqueue", &[server.clone()], &format!("{QUICK}, retries: {retries}")).start();
+            let edge =
+                serving(builder, "iqueue", std::slice::from_ref(&server), &format!("{QUICK}, retries: {retries}"))
+                    .start();
             let before = [here.count(), also_here.count()];
             for method in ["GET", "POST"] {
                 let mut client = edge.client();
@@ -169,7 +171,7 @@ fn a_name_that_leads_nowhere_stops_no_other_application_and_is_followed() {
     dns.say("hangs.test", Says::Nothing);
     let port = app.address.port();
     let names = ["absent.test", "hangs.test"].map(|name| format!("{name}:{port}"));
-    let builder = serving(dns.edge(), "iqueue", &[here.clone()], "");
+    let builder = serving(dns.edge(), "iqueue", std::slice::from_ref(&here), "");
     let mut edge = serving(builder, "dextor", &names, ", resolve: {every: 1s}").start();
     assert_eq!(statuses(&edge, "iqueue", 3), [200; 3]);
     assert_eq!(statuses(&edge, "dextor", 2), [503; 2], "there is no server");

@@ -75,6 +75,9 @@ fn signed_in(edge: &Edge) -> Client {
     bob
 }
 
+/// Method, URL, body and fields of a request, and the status and the offers of its page.
+type Case<'a> = (&'static str, String, &'a str, &'a [(&'a str, &'a str)], u16, &'a Offers);
+
 #[test]
 fn every_page_of_a_problem_offers_what_makes_sense() {
     let (origin, slow) = (origin("app"), Origin::slow(Duration::from_secs(60)));
@@ -87,7 +90,7 @@ fn every_page_of_a_problem_offers_what_makes_sense() {
         let url = |name: &str, path: &str| edge.url(name, path);
         let foreign_return = "/copyCookie?redirectURL=https%3A%2F%2Fevil.example%2F";
         let again = Offers { again: true, ..NOTHING };
-        let cases: [(&str, String, &str, &[(&str, &str)], u16, &Offers); 17] = [
+        let cases: [Case<'_>; 17] = [
             ("GET", url("iqueue", "/admin/x"), "", &[], 403, &ALL),
             ("POST", url("iqueue", "/admin/x"), "x", &[], 403, &KNOWN),
             ("GET", url("down", "/page?a=1"), "", &[], 502, &ALL),

@@ -87,8 +87,7 @@ impl Scene {
         wire.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block));
         let over = || wire.heard().is_answered(1) || wire.heard().was_reset(1) || wire.is_closed();
         eventually("the stream is answered, or refused", over);
-        let first = wire.heard().all(HEADERS).next().map(|(_, payload)| payload[0]);
-        first
+        wire.heard().all(HEADERS).next().map(|(_, payload)| payload[0])
     }
 }
 

@@ -436,6 +436,13 @@ fn a_ticket_on_a_public_page_is_dropped_by_redirect_and_asks_nobody_to_sign_in()
     assert_eq!(dextor.last().target, invented, "the application's own");
 }
 
+const HTML: (&str, &str) = ("accept", "text/html");
+const NAVIGATE: (&str, &str) = ("sec-fetch-mode", "navigate");
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+
+/// Method and fields of a request, and the status of the redirect that takes its ticket away.
+type Kind = (&'static str, &'static [(&'static str, &'static str)], u16);
+
 /// However a ticket came into a request that the application would get: signed in, on a route for all, by any method and
 /// protocol, in any place, as often as one likes, escaped or not.
 #[test]
@@ -447,17 +454,15 @@ fn no_ticket_reaches_an_application() {
         .start();
     let mut ada = edge.client();
     edge.sign_in(&mut ada, "dextor", "ada");
-    let (html, navigate) = (("accept", "text/html"), ("sec-fetch-mode", "navigate"));
-    let form = ("content-type", "application/x-www-form-urlencoded");
-    let kinds: [(&'static str, &[(&str, &str)], u16); 9] = [
-        ("GET", &[html], 302),
-        ("GET", &[navigate, ("sec-fetch-dest", "document"), ("sec-fetch-site", "cross-site")], 302),
-        ("GET", &[navigate, ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")], 302),
-        ("GET", &[navigate, ("sec-fetch-dest", "iframe"), ("sec-fetch-site", "cross-site")], 302),
-        ("GET", &[html, ("sec-purpose", "prefetch")], 302),
+    let kinds: [Kind; 9] = [
+        ("GET", &[HTML], 302),
+        ("GET", &[NAVIGATE, ("sec-fetch-dest", "document"), ("sec-fetch-site", "cross-site")], 302),
+        ("GET", &[NAVIGATE, ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")], 302),
+        ("GET", &[NAVIGATE, ("sec-fetch-dest", "iframe"), ("sec-fetch-site", "cross-site")], 302),
+        ("GET", &[HTML, ("sec-purpose", "prefetch")], 302),
         ("GET", &[("accept", "*/*")], 302),
-        ("HEAD", &[html], 302),
-        ("POST", &[html, form], 307),
+        ("HEAD", &[HTML], 302),
+        ("POST", &[HTML, FORM], 307),
         ("PUT", &[("accept", "*/*")], 307),
     ];
     for http2 in [false, true] {

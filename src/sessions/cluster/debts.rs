@@ -32,8 +32,11 @@ pub enum Added {
     Full,
 }
 
+/// The servers that have not heard of a session's end, each until when it would matter.
+type Owed = HashMap<SessionKey, Vec<(String, UnixTime)>, ahash::RandomState>;
+
 pub struct Debts {
-    owed: Mutex<HashMap<SessionKey, Vec<(String, UnixTime)>, ahash::RandomState>>,
+    owed: Mutex<Owed>,
     /// The sum of them, for those who need not lock in good times.
     count: AtomicUsize,
     changes: watch::Sender<()>,
@@ -110,7 +113,7 @@ impl Debts {
     }
 
     /// Nothing panics under the lock.
-    fn owed(&self) -> MutexGuard<'_, HashMap<SessionKey, Vec<(String, UnixTime)>, ahash::RandomState>> {
+    fn owed(&self) -> MutexGuard<'_, Owed> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
