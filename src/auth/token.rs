@@ -9,6 +9,8 @@ mod verified;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation, decode, decode_header, encode};
 use quick_cache::Weighter;
@@ -20,7 +22,7 @@ use super::keys::Keys;
 use super::told::Told;
 use crate::clock::UnixTime;
 use crate::metrics::TokenCacheMetrics;
-use crate::sessions::SessionId;
+use crate::sessions::{SessionId, SessionKey};
 
 pub use verified::Verified;
 
@@ -171,6 +173,24 @@ impl Tokens {
             }
         };
         Ok(verified)
+    }
+
+    /// The session that a token names, where another edge may take the token and this one cannot verify it: it was signed
+    /// with a key that is not known here yet, or any more. That is enough to end the session and for nothing else: its
+    /// name is known to nobody who has not had a token of it.
+    pub fn named_unverified(&self, token: &str, now: UnixTime) -> Option<SessionKey> {
+        #[derive(Deserialize)]
+        struct Name {
+            sid: String,
+            exp: u64,
+        }
+        if !matches!(self.authentic(token), Err(Fault::UnknownKey | Fault::WrongIssuer)) {
+            return None;
+        }
+        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+        let Name { sid, exp } = serde_json::from_slice(&payload).ok()?;
+        let session = SessionId::parse(&sid).filter(|_| now.seconds() < exp)?;
+        Some(session.key())
     }
 
     /// A token whose signature was verified a moment ago, whatever its times say.

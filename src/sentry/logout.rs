@@ -142,6 +142,10 @@ impl Sentry {
             self.audit(head, Event::Logout, Some(&verified.claims().name), Some(head.host.as_str()), reason);
             ended.sessions.push(session.clone());
         }
+        if let Err(error) = self.end_unverified(head).await {
+            log::warn!("request {}: a logout of a session that only another edge can verify: {error}", head.request_id);
+            ended.outcome = Outcome::HereAlone;
+        }
         ended
     }
 

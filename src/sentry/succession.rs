@@ -235,6 +235,19 @@ impl Sentry {
         authentic.filter(|verified| verified.claims().aud == audience).collect()
     }
 
+    /// Ends the sessions of cookies that only another edge can verify, so that no login leaves a former person's session
+    /// behind and no logout its own. They are looked up first: a name that anybody can make up leaves nothing in the store.
+    pub(super) async fn end_unverified(&self, head: &Head<'_>) -> Result<(), StoreError> {
+        for token in cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES) {
+            let Some(session) = self.guard.tokens().named_unverified(token, head.now) else { continue };
+            if matches!(self.store.find(&session, None).await?, Found::Lives(_)) {
+                self.end_for_certain(&session, head.now).await?;
+                self.audit(head, Event::Logout, None, Some(head.host.as_str()), Some("unverified"));
+            }
+        }
+        Ok(())
+    }
+
     /// Until when an end is remembered: no token of a session that was opened or renewed by now is good any longer.
     pub(super) fn until(&self, now: UnixTime) -> UnixTime {
         now.plus(self.longest_life())

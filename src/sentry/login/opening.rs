@@ -132,6 +132,7 @@ impl Sentry {
         brought: &[Arc<Verified>],
         own: Option<&Verified>,
     ) -> Result<(), StoreError> {
+        self.end_unverified(head).await?;
         for other in brought.iter().filter(|other| own.is_none_or(|own| own.session_key() != other.session_key())) {
             if !matches!(find_patiently(&*self.store, other.session_key(), None).await?, Found::Lives(_)) {
                 continue;
