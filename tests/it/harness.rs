@@ -27,6 +27,7 @@ pub mod recorder;
 pub mod scripted;
 pub mod spellings;
 pub mod streaming;
+pub mod tabs;
 pub mod visitor;
 
 use std::net::SocketAddr;
@@ -40,7 +41,7 @@ pub use client::{Client, Response, client};
 pub use connection::Connection;
 pub use daemon::{Daemon, Running};
 pub use edge::{Edge, edge};
-pub use faulty::{Fault, faulty};
+pub use faulty::{Fault, Faulty, faulty};
 pub use forgetful::{Forgetful, forgetful};
 pub use front::front;
 pub use http2::Http2;
@@ -50,6 +51,7 @@ pub use openssl::openssl;
 pub use origin::{Origin, origin};
 pub use raw::{Raw, raw};
 pub use streaming::{Streaming, streaming};
+pub use tabs::Tabs;
 pub use visitor::{Visitor, visitor};
 
 /// The runtime that clients and origins run on; edges have one of their own.

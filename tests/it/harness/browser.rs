@@ -18,6 +18,9 @@ pub struct Browser {
     _home: tempfile::TempDir,
 }
 
+/// A tab, by the name that the driver and DevTools have for it.
+pub struct Tab(String);
+
 /// A fresh browser with an empty profile.
 pub fn browser() -> Browser {
     start(json!({}))
@@ -177,6 +180,43 @@ impl Browser {
             self.client.switch_to_window(tab.handle).await.unwrap();
         });
         self.open(url);
+    }
+
+    /// Opens tabs without waiting for any of them, as a browser that restores them.
+    pub fn restore_tabs(&self, urls: &[String]) -> Vec<Tab> {
+        let open = |url| self.devtools("Target.createTarget", json!({ "url": url }));
+        urls.iter().map(|url| Tab(open(url)["targetId"].as_str().unwrap().to_owned())).collect()
+    }
+
+    /// The tab that is looked at.
+    pub fn tab(&self) -> Tab {
+        Tab(runtime().block_on(self.client.window()).unwrap().into())
+    }
+
+    pub fn switch_to(&self, tab: &Tab) {
+        let handle = tab.0.clone().try_into().unwrap();
+        runtime().block_on(self.client.switch_to_window(handle)).unwrap();
+    }
+
+    pub fn back(&self) {
+        runtime().block_on(self.client.back()).unwrap();
+    }
+
+    pub fn forward(&self) {
+        runtime().block_on(self.client.forward()).unwrap();
+    }
+
+    pub fn reload(&self) {
+        runtime().block_on(self.client.refresh()).unwrap();
+    }
+
+    /// Into the page's n-th frame, from 0, until [`leave_frame`](Self::leave_frame).
+    pub fn enter_frame(&self, n: u16) {
+        runtime().block_on(self.client.clone().enter_frame(n)).unwrap();
+    }
+
+    pub fn leave_frame(&self) {
+        runtime().block_on(self.client.clone().enter_parent_frame()).unwrap();
     }
 
     /// To the tab that was opened first.

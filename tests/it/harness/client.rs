@@ -196,6 +196,12 @@ impl Client {
         of_host.map(|((_, name), value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
+    /// Takes the cookies of a response that another client was given.
+    pub fn receive(&mut self, response: &Response) {
+        let host = Url::parse(&response.url).unwrap().host_str().unwrap().to_owned();
+        self.keep(&host, &response.headers);
+    }
+
     fn keep(&mut self, host: &str, headers: &HeaderMap) {
         for value in headers.get_all("set-cookie") {
             let text = value.to_str().unwrap();

@@ -343,6 +343,18 @@ impl Edge {
         Self { inner, clock, folder, domain, users, balanced: self.balanced, options: self.options.clone() }
     }
 
+    /// Another edge of the same users and, by its own clock, from a configuration that was edited: what a second edge
+    /// is while a change has reached only one of the two.
+    pub fn twin_that_differs(&self, name: &str, clock: Clock, edit: impl FnOnce(String) -> String) -> Self {
+        let yaml = edit(std::fs::read_to_string(self.folder.path().join("edge.yaml")).unwrap());
+        let file = self.folder.path().join(format!("{name}.yaml"));
+        write_private(&file, &yaml);
+        let inner = start(&file, clock.clone(), &self.options).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        let (domain, users) = (self.domain.clone(), self.users.clone());
+        let folder = Arc::clone(&self.folder);
+        Self { inner, clock, folder, domain, users, balanced: self.balanced, options: self.options.clone() }
+    }
+
     /// A client over HTTP/1.1 that nobody has signed in.
     pub fn client(&self) -> Client {
         client(self.address())

@@ -29,6 +29,8 @@ pub enum Fault {
     Swapped,
     /// No answer.
     Silence,
+    /// No question arrives, so there is no answer either: what a network does that drops packets.
+    Unheard,
     /// Whatever is to be stored is refused for want of memory.
     Full,
 }
@@ -58,7 +60,7 @@ pub fn faulty(memcached: &Memcached) -> Faulty {
     let task = runtime().spawn(async move {
         loop {
             let (client, _) = listener.accept().await.unwrap();
-            let server = UnixStream::connect(&shared.socket).await.unwrap();
+            let Ok(server) = UnixStream::connect(&shared.socket).await else { continue };
             tokio::spawn(carry(client, server, shared.clone()));
         }
     });
@@ -95,10 +97,13 @@ async fn carry(client: TcpStream, server: UnixStream, shared: Shared) {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
     let asked: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let question = Arc::clone(&asked);
+    let (question, fault) = (Arc::clone(&asked), Arc::clone(&shared.fault));
     let answers = tokio::spawn(answer(from_server, to_client, asked, shared));
     let mut chunk = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from_client.read(&mut chunk).await {
+        if *fault.lock().unwrap() == Fault::Unheard {
+            continue;
+        }
         question.lock().unwrap().extend_from_slice(&chunk[..read]);
         if to_server.write_all(&chunk[..read]).await.is_err() {
             break;
@@ -129,7 +134,7 @@ async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, asked: Ar
             }
             Fault::Swapped if is_hit => shared.hit_of_another(said),
             Fault::Swapped => said.to_vec(),
-            Fault::Silence => continue,
+            Fault::Silence | Fault::Unheard => continue,
             Fault::Full if asked.starts_with(b"ms ") => b"SERVER_ERROR out of memory storing object\r\n".to_vec(),
             Fault::Full => said.to_vec(),
         };
