@@ -15,6 +15,10 @@ mod harness;
 // The sign-on as a person meets it, in a real Chromium.
 mod browser;
 mod cluster;
+// Walks through the sign-on in Chromium: two people, restored tabs, frames, workers, history.
+mod walks;
+// The traces of the sign-on's model: tabs, people, late replies, edges that disagree.
+mod traces;
 // The sign-on flow, arrow by arrow, header by header.
 mod flow;
 // One browser, one person: tabs, people, places of logout, in every order.
