@@ -242,6 +242,7 @@ impl Sentry {
     /// those of sibling hosts with them.
     fn without_traces(&self, head: &Head<'_>, reply: Reply) -> Reply {
         let reply = reply.with(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
+        let reply = reply.with_cookie(self.clear_returned_cookie(head));
         match self.cookie(head) {
             Lookup::Absent => reply,
             _ => reply.with_cookie(self.clear_token_cookie()),

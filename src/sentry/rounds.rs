@@ -117,6 +117,12 @@ impl Sentry {
         SetCookie { name: ROUND_COOKIE, value: &value, same_site: SameSite::Lax, max_age }.to_header()
     }
 
+    /// Goes with a logout: who comes back after it is not going round.
+    pub(super) fn clear_returned_cookie(&self, head: &Head<'_>) -> Option<HeaderValue> {
+        let is_there = !matches!(cookie::find(head.headers, ROUND_COOKIE), Lookup::Absent);
+        is_there.then(|| SetCookie::clear(ROUND_COOKIE, SameSite::Lax)).flatten()
+    }
+
     /// The round of a start for this page; `None` when there is none left.
     pub(super) fn round_of_start(&self, head: &Head<'_>, url: &str, round: Option<Round>) -> Option<Round> {
         let Lookup::One(value) = cookie::find(head.headers, ROUND_COOKIE) else { return round };
