@@ -177,7 +177,9 @@ impl Side {
         let server = self.application.address.to_string();
         let counts = |name: &str| {
             let name = name.split('{').next().unwrap_or_default();
-            let is_ours = name.starts_with("sentry_edge_") && !name.starts_with("sentry_edge_connections");
+            // Connections may be another number, and the user directory is read in the background.
+            let varies = ["sentry_edge_connections", "sentry_edge_user_directory"];
+            let is_ours = name.starts_with("sentry_edge_") && !varies.iter().any(|varying| name.starts_with(varying));
             is_ours && (name.ends_with("_total") || name.ends_with("_count"))
         };
         text.lines()
