@@ -118,8 +118,8 @@ impl Edge {
         options: Options,
         logs: Logs,
     ) -> Result<Self, StartError> {
-        let metrics = Metrics::with_logs(env!("CARGO_PKG_VERSION"), logs.metrics()).map_err(StartError::Metrics)?;
-        let metrics = Arc::new(metrics);
+        let metrics = Metrics::with_logs(env!("CARGO_PKG_VERSION"), logs.metrics());
+        let metrics = metrics.map(Arc::new).map_err(StartError::Metrics)?;
         let names = Names::new(options.lookup.clone(), Some(metrics.traffic.names.clone()));
         let loaded = Loaded::read(&config, &clock, &Certificates::default(), &names, &mut faults);
         let token = Token::read(&config.server.admin, &mut faults);
@@ -128,7 +128,6 @@ impl Edge {
         };
         check::warn(&faults.warnings());
         metrics.operation.started(clock.now().seconds());
-
         let runtime = workers::runtime(&config, metrics.traffic.buffer_bytes.clone()).map_err(StartError::Runtime)?;
         let bound = bind_all(&config, &runtime)?;
         let log = |target, name, gather| logs.open(target, name, gather).map_err(StartError::Log);
@@ -180,8 +179,7 @@ impl Edge {
             config: Arc::new(ArcSwap::from_pointee(config)),
         };
         let api = token.map(|token| edge.api(token)).transpose()?;
-        edge.serve(bound, api, options)?;
-        Ok(edge)
+        edge.serve(bound, api, options).map(|()| edge)
     }
 
     /// Begins to accept on every socket.
