@@ -187,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("plain"), "plain").unwrap();
         let challenges = Challenges::default();
-        let all = Arc::clone(&challenges.permits).acquire_many_owned(16).await.unwrap();
+        let all = Arc::clone(&challenges.permits).acquire_many_owned(4).await.unwrap();
         assert_eq!(challenges.read(folder.path(), "plain").await, Found::Late);
         drop(all);
         assert!(matches!(challenges.read(folder.path(), "plain").await, Found::Challenge(_)));

@@ -2,8 +2,8 @@
 //! signal and no end of the process waits for a disk, a terminal or the reader of a pipe.
 //!
 //! What waits is bounded. Lines that a log cannot take are lost and counted (`log_lines_dropped_total`,
-//! `log_write_errors_total`), which is said once when it begins and once when it is over, in another log. [`queue`] holds
-//! what waits and runs the thread, [`sink`] writes whole lines, [`process`] is what the `log` crate's macros write to.
+//! `log_write_errors_total`), which is said once when it begins and once when it is over, in another log. `queue` holds
+//! what waits and runs the thread, `sink` writes whole lines, [`process`] is what the `log` crate's macros write to.
 //! `access_log` and `audit_log` say what a line holds.
 
 pub mod process;
@@ -58,7 +58,7 @@ struct Common {
     open: Mutex<Vec<Arc<Queue>>>,
 }
 
-/// Accepts lines. Dropping it writes what is left, and waits for that as long as [`FLUSH`] says.
+/// Accepts lines. Dropping it writes what is left, and waits for that as long as `FLUSH` says.
 pub struct LogWriter(Option<Arc<Queue>>);
 
 impl Logs {

@@ -1,7 +1,7 @@
 //! From the names of servers to their addresses, all of them, again and again.
 //!
 //! A configuration may name thousands of servers, and one whose DNS is away must not keep the others from being served: a
-//! start and a reload wait for [`START`] at most, in all. What has no address by then is left out and asked for again
+//! start and a reload wait for `START` at most, in all. What has no address by then is left out and asked for again
 //! in the background, and what had addresses keeps them for as long as its DNS gives no other. The system's resolver blocks
 //! for as long as it likes, so questions have threads of their own, a few at a time.
 
@@ -110,7 +110,7 @@ impl Names {
         self.shared.lock().name(host, every)
     }
 
-    /// Follows all of these, and waits for those that have had no answer yet, for [`START`] at most. Which of them lead
+    /// Follows all of these, and waits for those that have had no answer yet, for `START` at most. Which of them lead
     /// nowhere is for the caller to look at.
     pub fn prepare(&self, wanted: &[(&str, Duration)]) -> Vec<Arc<Name>> {
         let deadline = Instant::now() + START;

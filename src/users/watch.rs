@@ -6,7 +6,7 @@
 //! asks by number: no clock that is wrong hides a change, and where nothing has changed nothing is read. At the start all
 //! changes there ever were are read, so that a restart forgets none, whatever a token's lifetime was before it; that is
 //! some 400 bytes for each user who was ever changed. A directory that fails changes nothing: what was known stays.
-//! [`reader`] says what happens when another directory is put in its place. Made in `server`, asked by `auth`.
+//! `reader` says what happens when another directory is put in its place. Made in `server`, asked by `auth`.
 
 mod reader;
 
