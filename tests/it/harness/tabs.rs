@@ -51,13 +51,13 @@ struct Sent {
     method: &'static str,
     url: Url,
     form: Option<String>,
-    site: Site,
+    site: FetchSite,
     redirects: usize,
 }
 
 /// Where a request comes from, in the order in which a chain of redirects goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Site {
+pub enum FetchSite {
     None,
     SameOrigin,
     SameSite,
@@ -116,12 +116,12 @@ impl Tabs {
 
     /// A person types an address or chooses a bookmark.
     pub fn open(&mut self, tab: usize, url: &str) {
-        self.send(tab, "GET", Url::parse(url).unwrap(), None, Site::None, 0);
+        self.send(tab, "GET", Url::parse(url).unwrap(), None, FetchSite::None, 0);
     }
 
     /// A person follows a link to this address on a page of another site.
     pub fn follow_foreign_link(&mut self, tab: usize, url: &str) {
-        self.send(tab, "GET", Url::parse(url).unwrap(), None, Site::CrossSite, 0);
+        self.send(tab, "GET", Url::parse(url).unwrap(), None, FetchSite::CrossSite, 0);
     }
 
     /// A person follows a link of the page that is there.
@@ -191,18 +191,26 @@ impl Tabs {
         }
     }
 
-    fn site_of(from: &Url, to: &Url) -> Site {
+    fn site_of(from: &Url, to: &Url) -> FetchSite {
         let domain = |url: &Url| url.host_str().unwrap().split_once('.').unwrap().1.to_owned();
         if from.origin() == to.origin() {
-            Site::SameOrigin
+            FetchSite::SameOrigin
         } else if domain(from) == domain(to) {
-            Site::SameSite
+            FetchSite::SameSite
         } else {
-            Site::CrossSite
+            FetchSite::CrossSite
         }
     }
 
-    fn send(&mut self, tab: usize, method: &'static str, url: Url, form: Option<String>, site: Site, redirects: usize) {
+    fn send(
+        &mut self,
+        tab: usize,
+        method: &'static str,
+        url: Url,
+        form: Option<String>,
+        site: FetchSite,
+        redirects: usize,
+    ) {
         let mut jar = self.jar.clone();
         jar.move_to((self.balancer)(&url));
         self.tabs[tab] = Tab::Sent(Box::new(Sent { jar, method, url, form, site, redirects }));
@@ -216,10 +224,10 @@ impl Tabs {
         let mut asking = sent.jar.ask(sent.method, sent.url.as_str()).accept("text/html,application/xhtml+xml");
         if self.metadata == Metadata::Sent {
             let site = match sent.site {
-                Site::None => "none",
-                Site::SameOrigin => "same-origin",
-                Site::SameSite => "same-site",
-                Site::CrossSite => "cross-site",
+                FetchSite::None => "none",
+                FetchSite::SameOrigin => "same-origin",
+                FetchSite::SameSite => "same-site",
+                FetchSite::CrossSite => "cross-site",
             };
             asking = asking.field("sec-fetch-mode", "navigate").field("sec-fetch-dest", "document");
             asking = asking.field("sec-fetch-site", site).field("sec-fetch-user", "?1");
@@ -252,7 +260,7 @@ impl Tabs {
         }
         let next = sent.url.join(&location).unwrap();
         let site = match sent.site {
-            Site::None => Site::None,
+            FetchSite::None => FetchSite::None,
             site => site.max(Self::site_of(&sent.url, &next)),
         };
         let keeps_method = matches!(response.status, 307 | 308);

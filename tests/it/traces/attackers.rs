@@ -13,19 +13,19 @@ const OF_THE_APPLICATION: &str = "7d9f3c1e-58a2-4b6d-9e0f-1a2b3c4d5e6f";
 #[derive(Clone, Copy, Debug)]
 enum Victim {
     /// Signed in at the service that the link names.
-    SignedInHere,
+    Here,
     /// Signed in, but never at this service.
-    SignedInElsewhere,
+    Elsewhere,
     /// Stands before the sign-in form of another page of this service, with a state cookie.
-    SignedInElsewhereAndOnTheWayHere,
+    ElsewhereAndOnTheWayHere,
 }
 
 fn victim(scene: &super::Scene, victim: Victim) -> Tabs {
     let mut tabs = scene.tabs(2);
     match victim {
-        Victim::SignedInHere => tabs.visit_as(0, &scene.url("iqueue"), "ana"),
-        Victim::SignedInElsewhere => tabs.visit_as(0, &scene.url("dextor"), "ana"),
-        Victim::SignedInElsewhereAndOnTheWayHere => {
+        Victim::Here => tabs.visit_as(0, &scene.url("iqueue"), "ana"),
+        Victim::Elsewhere => tabs.visit_as(0, &scene.url("dextor"), "ana"),
+        Victim::ElsewhereAndOnTheWayHere => {
             tabs.visit_as(0, &scene.url("dextor"), "ana");
             tabs.open(0, &scene.url("iqueue"));
             tabs.step(0);
@@ -38,7 +38,7 @@ fn victim(scene: &super::Scene, victim: Victim) -> Tabs {
 
 #[test]
 fn a_link_with_an_attackers_state_gives_him_no_ticket_that_opens_anything() {
-    for state in [Victim::SignedInHere, Victim::SignedInElsewhere, Victim::SignedInElsewhereAndOnTheWayHere] {
+    for state in [Victim::Here, Victim::Elsewhere, Victim::ElsewhereAndOnTheWayHere] {
         let scene = scene();
         let mut attacker = scene.tabs(1);
         let mut victim = victim(&scene, state);
@@ -71,7 +71,7 @@ fn a_link_with_an_attackers_state_gives_him_no_ticket_that_opens_anything() {
 
 #[test]
 fn a_link_with_a_ticket_of_the_attackers_own_session_makes_nobody_the_attacker() {
-    for state in [Victim::SignedInHere, Victim::SignedInElsewhere, Victim::SignedInElsewhereAndOnTheWayHere] {
+    for state in [Victim::Here, Victim::Elsewhere, Victim::ElsewhereAndOnTheWayHere] {
         let scene = scene();
         let mut attacker = scene.tabs(1);
         let mut victim = victim(&scene, state);

@@ -13,7 +13,8 @@ use crate::harness::tabs::Shown;
 const CHANGES: [Change; 5] = [Change::Nothing, Change::Key, Change::Clock, Change::Revocation, Change::Layout];
 
 /// Which of the two edges takes a request: the n-th of this browser, for this URL.
-type Choice = (String, Box<dyn Fn(&Url, usize) -> bool>);
+type Choice = (String, Choose);
+type Choose = Box<dyn Fn(&Url, usize) -> bool>;
 
 /// Round robin from either, by host, by path, and drawn: true is the second edge.
 fn choices() -> Vec<Choice> {
@@ -38,7 +39,7 @@ fn choices() -> Vec<Choice> {
     choices
 }
 
-fn balancer(choose: Box<dyn Fn(&Url, usize) -> bool>, edges: [SocketAddr; 2]) -> impl FnMut(&Url) -> SocketAddr {
+fn balancer(choose: Choose, edges: [SocketAddr; 2]) -> impl FnMut(&Url) -> SocketAddr {
     let count = Cell::new(0);
     move |url| {
         let n = count.replace(count.get() + 1);
