@@ -216,7 +216,7 @@ fn branding(config: &Config, faults: &mut Faults) -> Branding {
                 faults.add(
                     "sentry.login.logo",
                     "not a kind of picture that is known",
-                    "name a .svg, .png or .jpg file",
+                    "name a .svg, .png, .jpg or .jpeg file",
                 );
                 return None;
             }
