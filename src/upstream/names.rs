@@ -52,6 +52,8 @@ struct State {
     /// To be asked for.
     waiting: VecDeque<Arc<Name>>,
     workers: usize,
+    /// Workers that wait for an answer.
+    asking: usize,
 }
 
 /// A name, and where it leads.
@@ -194,9 +196,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As many as there are names that wait, and [`WORKERS`] at most. They end when nothing waits.
+    /// As many free ones as there are names that wait, and [`WORKERS`] at most in all: one that waits for an answer may wait
+    /// for long. They end when no name waits.
     fn start_workers(self: &Arc<Self>, state: &mut State) {
-        while state.workers < WORKERS.min(state.waiting.len()) {
+        while state.workers < WORKERS && state.workers - state.asking < state.waiting.len() {
             let shared = Arc::clone(self);
             let thread = std::thread::Builder::new().name("names".into()).stack_size(STACK_BYTES);
             let started = thread.spawn(move || shared.work());
@@ -214,8 +217,9 @@ impl Shared {
             let next = {
                 let mut state = self.lock();
                 let next = state.waiting.pop_front();
-                if next.is_none() {
-                    state.workers -= 1;
+                match next {
+                    Some(_) => state.asking += 1,
+                    None => state.workers -= 1,
                 }
                 next
             };
@@ -223,7 +227,8 @@ impl Shared {
             let answer = (self.lookup)(&name.host);
             self.note(&name, answer);
             // Under the lock, so that whoever looks and then waits does not miss it.
-            let _state = self.lock();
+            let mut state = self.lock();
+            state.asking -= 1;
             self.answered.notify_all();
         }
     }
@@ -330,6 +335,25 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         drop(hang);
         ask_again(&names, &again[0], || again[0].has_address());
+    }
+
+    #[test]
+    fn a_question_that_hangs_holds_up_no_later_one() {
+        let (hang, hangs) = std::sync::mpsc::sync_channel::<()>(1);
+        let (begun, begins) = std::sync::mpsc::sync_channel::<()>(1);
+        let (hangs, begun) = (Mutex::new(hangs), Mutex::new(begun));
+        let names = names(move |host| {
+            if host == "hangs" {
+                begun.lock().unwrap().send(()).unwrap();
+                let _ = hangs.lock().unwrap().recv();
+            }
+            Ok(addresses(&["10.0.0.1:0"]))
+        });
+        let _held = names.prepare(&[("hangs", EVERY)]);
+        begins.recv().unwrap();
+        let later = names.follow("later", EVERY);
+        ask_again(&names, &later, || later.has_address());
+        drop(hang);
     }
 
     #[test]
