@@ -64,8 +64,10 @@ pub struct Held<'a> {
 impl File {
     /// Opens a file that is there; [`schema::open`] brings it to the present schema.
     pub fn open(path: &Path) -> Result<Self, SqliteError> {
+        let before = Print::of(path).ok();
         let connection = schema::open(path)?;
-        let print = Print::of(path).ok();
+        // Another file that has come meanwhile is not the one that is open: it is opened with the first use.
+        let print = Print::of(path).ok().filter(|now| before.is_some_and(|before| before.inode == now.inode));
         let opened = Opened { connection, is_good: true, print, source: Source::default(), fault: None };
         Ok(Self { path: path.to_owned(), opened: Mutex::new(opened) })
     }
@@ -162,10 +164,13 @@ impl DerefMut for Held<'_> {
 }
 
 impl Drop for Held<'_> {
-    /// What was written here is no reason to open the file again.
+    /// What was written here is no reason to open the file again; another file that has taken its place meanwhile is.
     fn drop(&mut self) {
-        if self.opened.connection.total_changes() != self.written {
-            self.opened.print = Print::of(self.path).ok();
+        if self.opened.connection.total_changes() != self.written
+            && let Ok(now) = Print::of(self.path)
+            && self.opened.print.is_some_and(|before| before.inode == now.inode)
+        {
+            self.opened.print = Some(now);
         }
     }
 }

@@ -547,6 +547,20 @@ fn what_the_directory_writes_itself_is_no_other_source_and_what_others_write_is(
 }
 
 #[test]
+fn another_file_that_takes_its_place_during_a_write_is_another_source() {
+    let file = File::new();
+    let edge = file.open();
+    edge.add(&bob(), &hash(OLD)).unwrap();
+    let copy = file.folder.path().join("copy");
+    std::fs::copy(file.path(), &copy).unwrap();
+    let held = edge.file.connection().unwrap();
+    assert_eq!(held.execute("UPDATE users SET password_hash = password_hash", []).unwrap(), 1);
+    std::fs::rename(copy, file.path()).unwrap();
+    drop(held);
+    assert_eq!(edge.changed_since(0).unwrap().source, Source { file: 1, version: 1 });
+}
+
+#[test]
 fn a_journal_of_another_database_is_removed_only_where_it_can_be_no_one_elses() {
     let file = File::new();
     drop(file.open());
