@@ -12,6 +12,7 @@ use ring::digest;
 use super::Sentry;
 use super::return_url::ReturnUrl;
 use super::state::LIFETIME_SECONDS;
+use crate::auth::Reason;
 use crate::auth::cookie::{self, LARGEST, Lookup, SetCookie};
 use crate::config::{RETURN_COOKIE, SameSite};
 use crate::pages;
@@ -71,8 +72,12 @@ fn read(written: &str) -> String {
 }
 
 impl Sentry {
-    /// From the stand-in to the page itself, with the ticket that came along.
+    /// From the stand-in to the page itself, with the ticket that came along. What may not redeem a ticket does not spend
+    /// what leads to it either.
     pub(super) async fn return_to_kept(&self, head: &Head<'_>) -> Reply {
+        if !head.may_redeem() {
+            return self.challenge(head, &Reason::NoToken);
+        }
         let taken = head.query.and_then(|query| self.tickets.take(query));
         let ours = taken.as_ref().and_then(|taken| taken.tickets.last()).filter(|ticket| ticket.is_canonical);
         if let Some(url) = self.kept(head) {

@@ -180,3 +180,27 @@ fn an_address_that_is_too_long_for_a_redirect_is_kept_by_the_browser_or_the_page
     assert_eq!(client.open(&edge.url("iqueue", "/")).status, 302, "the ticket of that page is gone");
     assert!(!scene.iqueue.seen().iter().any(|seen| seen.target.contains("requestID")));
 }
+
+#[test]
+fn what_does_not_open_a_page_spends_neither_a_kept_address_nor_its_ticket() {
+    let scene = scene(FastPath::On);
+    let edge = &scene.edge;
+    let page = edge.url("iqueue", &format!("/report?q={}", "z".repeat(2_500)));
+    let mut client = edge.signed_in();
+    client.forget_cookie("iqueue.test", TOKEN_COOKIE);
+    let mut next = page.clone();
+    while !next.contains("/.sentry/return/") || !next.contains("requestID=") {
+        next = client.open(&next).location().unwrap();
+    }
+    let navigates = ("sec-fetch-mode", "navigate");
+    for fields in [
+        [navigates, ("sec-purpose", "prefetch")],
+        [("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],
+        [("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")],
+    ] {
+        let asking = fields.iter().fold(client.ask("GET", &next), |asking, (name, value)| asking.field(name, value));
+        assert_eq!(asking.send().status, 401, "{fields:?}");
+    }
+    let last = client.follow(&next).pop().unwrap();
+    assert_eq!((last.status, last.url), (200, page));
+}
