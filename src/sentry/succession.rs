@@ -97,18 +97,45 @@ impl Sentry {
         }
     }
 
-    /// Whether a session that lives is the one that its browser goes on with.
+    /// Whether a session that lives is the one that its browser goes on with. It is judged anew against each record that
+    /// another request has written meanwhile: a login in another tab is not to be ended by a session that is older.
     async fn take_place(&self, head: &Head<'_>, own: &Verified, key: &DeviceKey) -> Result<bool, StoreError> {
-        let seen = self.store.device(key).await?;
-        match place(own.session_key(), typed(own), seen.as_ref()) {
-            Place::Current => Ok(true),
-            Place::Next => self.swap(key, seen, own.session_key(), typed(own), head.now).await.map(|()| true),
-            Place::Outlived => {
-                self.end_for_certain(own.session_key(), head.now).await?;
-                self.audit(head, Event::Logout, Some(&own.claims().name), Some(self.host.as_str()), Some("outlived"));
-                Ok(false)
+        let (mut seen, mut number) = (self.store.device(key).await?, 0);
+        for _ in 0..MOST_SWAPS {
+            match place(own.session_key(), typed(own), seen.as_ref()) {
+                Place::Current => return Ok(true),
+                Place::Next => {}
+                Place::Outlived => {
+                    self.end_for_certain(own.session_key(), head.now).await?;
+                    let (user, host) = (own.claims().name.as_str(), self.host.as_str());
+                    self.audit(head, Event::Logout, Some(user), Some(host), Some("outlived"));
+                    return Ok(false);
+                }
+            }
+            match self.put(key, seen.as_ref(), own.session_key(), typed(own), head.now, &mut number).await? {
+                Swap::Done => return Ok(true),
+                Swap::Found(there) => seen = there,
             }
         }
+        Err(StoreError::Busy)
+    }
+
+    /// Tries once to write `own` down as the browser's current session, after the end of the one that stands there.
+    async fn put(
+        &self,
+        key: &DeviceKey,
+        seen: Option<&DeviceRecord>,
+        own: &SessionKey,
+        at: UnixTime,
+        now: UnixTime,
+        number: &mut u64,
+    ) -> Result<Swap, StoreError> {
+        if let Some(other) = seen.and_then(|seen| seen.session.as_ref()).filter(|other| *other != own) {
+            self.end_for_certain(other, now).await?;
+        }
+        let next = next_record(seen, Some(own), at, *number);
+        *number = next.number;
+        self.store.swap_device(key, seen, &next, self.longest_life()).await
     }
 
     /// Whether a ticket's session may follow those of the service's own cookies, of which it ends what it follows. One
@@ -163,7 +190,7 @@ impl Sentry {
         }
     }
 
-    /// Makes `own` the browser's current session, and ends what stands there before it does.
+    /// Makes the session of a login the browser's current one, whatever stands there, and ends that before it does.
     pub(super) async fn swap(
         &self,
         key: &DeviceKey,
@@ -174,12 +201,7 @@ impl Sentry {
     ) -> Result<(), StoreError> {
         let mut number = 0;
         for _ in 0..MOST_SWAPS {
-            if let Some(other) = seen.as_ref().and_then(|seen| seen.session.as_ref()).filter(|other| *other != own) {
-                self.end_for_certain(other, now).await?;
-            }
-            let next = next_record(seen.as_ref(), Some(own), at, number);
-            number = next.number;
-            match self.store.swap_device(key, seen.as_ref(), &next, self.longest_life()).await? {
+            match self.put(key, seen.as_ref(), own, at, now, &mut number).await? {
                 Swap::Done => return Ok(()),
                 Swap::Found(there) => seen = there,
             }
@@ -205,6 +227,10 @@ impl Sentry {
             if let Some(session) = seen.as_ref().and_then(|seen| seen.session.as_ref()) {
                 let ended = self.store.end(session, self.until(now)).await;
                 self.guard.forget(session);
+                if ended.is_err() && !self.store.owes(session) {
+                    // The record is all that still names it: the next logout or login ends it.
+                    return ended;
+                }
                 outcome = outcome.and(ended);
             }
             let at = UnixTime::from_seconds(now.seconds());
