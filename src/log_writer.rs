@@ -11,6 +11,7 @@ mod queue;
 mod sink;
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -169,6 +170,11 @@ impl Drop for LogWriter {
             queue.close(Instant::now() + FLUSH);
         }
     }
+}
+
+/// Whether a log of this path is a file, and not a name of standard output or standard error.
+pub fn is_file(path: &Path) -> bool {
+    matches!(Target::of_path(path), Target::File(_))
 }
 
 #[cfg(test)]

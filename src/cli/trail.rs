@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::output;
 use crate::clock::Clock;
 use crate::config::{Config, LogTarget};
+use crate::log_writer;
 use crate::users::{Grants, UserName};
 
 /// One change of one user.
@@ -52,6 +53,9 @@ struct Line<'a> {
 /// Writes that these users were changed. The change itself is done: a log that cannot be written is said.
 pub fn write(config: &Config, change: Change<'_>, users: &[UserName]) {
     let LogTarget::File(path) = &config.log.audit else { return };
+    if !log_writer::is_file(path) {
+        return;
+    }
     let time = Clock::default().now().rfc3339();
     #[expect(clippy::disallowed_methods, reason = "sudo says who called it in a variable, and in no other way")]
     let sudo_user = std::env::var("SUDO_USER").ok();

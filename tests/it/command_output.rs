@@ -250,6 +250,28 @@ fn check_takes_the_file_by_itself() {
     assert_eq!(told(&["check", &path, "-c", &path], "").0, Some(2));
 }
 
+/// Where the audit log is standard output, that of the edge is meant and not that of the command.
+#[test]
+fn no_line_of_the_audit_log_gets_into_the_output_of_a_command() {
+    let origin = origin("app");
+    let edge = edge().service("iqueue", &origin).user("bob", &["iqueue"], &[]).start();
+    let text = std::fs::read_to_string(file(&edge)).unwrap();
+    for stream in ["/dev/stdout", "/dev/stderr"] {
+        let of_command = edge.folder.path().join("other.yaml");
+        let changed = text.replace("audit.log", stream);
+        assert_ne!(changed, text);
+        std::fs::write(&of_command, changed).unwrap();
+        let outputs = ["out", "err"].map(|name| edge.folder.path().join(name));
+        let [out, err] = outputs.each_ref().map(|path| std::fs::File::create(path).unwrap());
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sentry-edge"));
+        command.args(["user", "disable", "bob", "-c", of_command.to_str().unwrap()]);
+        assert!(command.stdout(out).stderr(err).status().unwrap().success());
+        let said = outputs.map(|path| std::fs::read_to_string(path).unwrap()).concat();
+        // The end of such a line, as the command's own words may stand over its beginning.
+        assert!(said.contains("disabled") && !said.contains("actor_uid"), "{stream}: {said}");
+    }
+}
+
 #[test]
 fn what_an_administrator_did_stands_in_the_audit_log() {
     let origin = origin("app");
