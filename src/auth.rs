@@ -127,7 +127,7 @@ impl Guard {
         let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
         let state = self.sessions.users.state(&verified.claims().sub);
         let refusal = refusal(verified.claims(), state.as_deref(), demand);
-        let request = Request { headers, fingerprint, fingerprints: &self.fingerprints };
+        let request = Request::new(headers, fingerprint, &self.fingerprints);
         let evidence = Evidence { verified, source, request, state, refusal };
         let (verdict, refused) = self.judged(evidence, demand, now).await;
         // One look at the clock ends both.

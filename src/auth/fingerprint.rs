@@ -88,6 +88,8 @@ impl Fingerprinter {
     }
 
     fn hashed(&self, headers: &HeaderMap, key: &hmac::Key, (family, platform): Kind<'_>) -> Fingerprint {
+        #[cfg(test)]
+        HASHED.set(HASHED.get() + 1);
         let mut context = hmac::Context::with_key(key);
         for property in &self.0 {
             match property {
@@ -124,6 +126,12 @@ fn field(property: FingerprintProperty, headers: &HeaderMap) -> &[u8] {
         FingerprintProperty::AcceptLanguage => header::ACCEPT_LANGUAGE,
     };
     headers.get(name).map(|value| value.as_bytes()).unwrap_or_default()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Fingerprints that this thread has computed.
+    pub static HASHED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What follows from token, directory, fingerprint and store: pure, so that it can be read on one page.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -37,19 +38,39 @@ pub struct Evidence<'a> {
 }
 
 /// The request, as far as it can be held against a session's fingerprint.
-#[derive(Clone, Copy)]
 pub struct Request<'a> {
-    pub headers: &'a HeaderMap,
+    headers: &'a HeaderMap,
     /// Its own.
-    pub fingerprint: Fingerprint,
-    pub fingerprints: &'a Fingerprinter,
+    fingerprint: Fingerprint,
+    fingerprints: &'a Fingerprinter,
+    /// The session's that this request was held against last, and whether it is of that session's browser though its own
+    /// differs. The question comes before the store is asked and after it, and its answer costs up to some 20 HMACs.
+    beside: Cell<Option<(Fingerprint, bool)>>,
+}
+
+impl<'a> Request<'a> {
+    pub fn new(headers: &'a HeaderMap, fingerprint: Fingerprint, fingerprints: &'a Fingerprinter) -> Self {
+        Self { headers, fingerprint, fingerprints, beside: Cell::new(None) }
+    }
 }
 
 impl Evidence<'_> {
     /// Whether the request is of the browser that a session with this fingerprint belongs to.
     pub fn is_of(&self, session: Fingerprint) -> bool {
-        let Request { headers, fingerprint, fingerprints } = self.request;
-        session == fingerprint || fingerprints.is_beside(headers, self.verified.session_id(), session)
+        session == self.request.fingerprint || self.is_beside(session)
+    }
+
+    #[cold]
+    fn is_beside(&self, session: Fingerprint) -> bool {
+        let Request { headers, fingerprints, beside, .. } = &self.request;
+        if let Some((of, is_beside)) = beside.get()
+            && of == session
+        {
+            return is_beside;
+        }
+        let is_beside = fingerprints.is_beside(headers, self.verified.session_id(), session);
+        beside.set(Some((session, is_beside)));
+        is_beside
     }
 }
 

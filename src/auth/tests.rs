@@ -168,6 +168,46 @@ async fn each_refusal_has_its_own_reason() {
     assert_eq!(bench.check(&cookie(&role), &Demand { access: &admin, ..DEMAND }).await, Ok(Source::Cookie));
 }
 
+/// A media loader's agent is not its browser's. Whether one device sends both is asked before the store and after it.
+#[tokio::test]
+async fn a_request_is_held_against_its_sessions_browser_once() {
+    let bench = bench();
+    let id = SessionId::parse(&bench.claims.sid).unwrap();
+    let safari =
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 Safari/604.1";
+    let media = "AppleCoreMedia/1.0.0.21E236 (iPhone; U; CPU OS 17_4_1 like Mac OS X; en_us)";
+    let token = bench.token(|_| {});
+    let of = |agent: &str| {
+        let mut headers = cookie(&token);
+        headers.insert(header::USER_AGENT, agent.parse().unwrap());
+        headers
+    };
+    let now = bench.clock.now();
+    let fingerprints = bench.guard.fingerprints();
+    let record = SessionRecord {
+        user: bench.claims.sub.clone(),
+        created: now,
+        last_accessed: now,
+        session_time_out: Duration::from_secs(600),
+        fingerprint: fingerprints.of(&of(safari), &id),
+        expires: now.plus(Duration::from_secs(3600)),
+    };
+    bench.store.insert(&id.key(), &record, Duration::from_secs(600)).await.unwrap();
+    assert!(bench.check(&of(safari), &DEMAND).await.is_ok());
+    let spent = || fingerprint::HASHED.replace(0);
+    for (agent, is_let_in) in
+        [(safari, true), (media, true), ("okhttp/4.12.0 (Linux; Android 13)", false), ("curl/8", false)]
+    {
+        let headers = of(agent);
+        spent();
+        fingerprints.matches(&headers, &id, record.fingerprint);
+        let once = if agent == safari { 0 } else { spent() };
+        spent();
+        let checked = bench.check(&headers, &DEMAND).await;
+        assert_eq!((checked.is_ok(), spent()), (is_let_in, once), "{agent}");
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_gives_no_answer_is_not_a_session_that_ended() {
     let bench = bench_with(Arc::new(Away), Clock::default());

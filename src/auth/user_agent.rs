@@ -51,7 +51,7 @@ const PLATFORMS: [(&str, &str); 7] = [
 const OF_ONE_PLATFORM: [(&str, &str); 5] =
     [("CriOS/", IOS), ("FxiOS/", IOS), ("EdgiOS/", IOS), ("EdgA/", ANDROID), ("SamsungBrowser/", ANDROID)];
 
-/// Agents of an operating system that load things for whichever browser runs there, and the platforms they exist on.
+/// Agents that load things for whichever browser runs on a system, and the platforms where they do.
 const OF_A_SYSTEM: [(&str, &[&str]); 18] = [
     ("AppleCoreMedia/", &[IOS, MACOS]),
     ("QuickLook", &[IOS, MACOS]),
@@ -72,6 +72,10 @@ const OF_A_SYSTEM: [(&str, &[&str]); 18] = [
     ("AcroForms", &[WINDOWS, MACOS]),
     ("GStreamer ", &[LINUX]),
 ];
+
+/// Those that run on other systems as well, as libraries do which any program may be made with. Their name alone is no
+/// evidence of a platform, so they have to say it.
+const OF_ANY_SYSTEM: [&str; 5] = ["QuickTime", "okhttp/", "Acrobat", "AcroForms", "GStreamer "];
 
 /// Devices that name a platform's system and are not of that platform.
 const OTHER_DEVICES: [&str; 4] = ["Apple TV", "AppleTV", "HomePod", "Watch"];
@@ -107,12 +111,16 @@ pub fn others(agent: &str) -> Vec<Kind<'static>> {
     others
 }
 
-/// One that names no platform may be of each that it exists on; one that names another is a program.
+/// One that names no platform may be of each that it exists on, if it exists nowhere else; one that names another is a
+/// program.
 fn of_a_system(agent: &str, mark: &str, exists_on: &[&'static str]) -> Vec<Kind<'static>> {
     if OTHER_DEVICES.iter().any(|device| agent.contains(device)) {
         return Vec::new();
     }
     let said = named(&PLATFORMS, agent);
+    if said.is_none() && OF_ANY_SYSTEM.contains(&mark) {
+        return Vec::new();
+    }
     let mut others = Vec::new();
     for platform in exists_on.iter().copied().filter(|platform| said.is_none_or(|said| said == *platform)) {
         others.extend(BROWSERS.iter().map(|family| (*family, platform)));

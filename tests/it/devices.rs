@@ -50,11 +50,19 @@ const DOWNLOADS: &str = "AndroidDownloadManager/13 (Linux; U; Android 13; SM-S90
 const STAGEFRIGHT: &str = "stagefright/1.2 (Linux;Android 12)";
 const EXOPLAYER: &str = "com.android.browser/2.1 (Linux;Android 11) ExoPlayerLib/2.18.1";
 const DALVIK: &str = "Dalvik/2.1.0 (Linux; U; Android 13; SM-S901B Build/TP1A.220624.014)";
+/// A library that any program on any system may be made with.
 const OKHTTP: &str = "okhttp/4.12.0";
+const OKHTTP_ANDROID: &str = "okhttp/4.12.0 (Linux; Android 13)";
 const WEB_VIEW_ANDROID: &str = "Mozilla/5.0 (Linux; Android 13; SM-S901B; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/123.0.6312.99 Mobile Safari/537.36";
 const MEDIA_WINDOWS: &str = "NSPlayer/12.00.19041.1 WMFSDK/12.00.19041.1";
 const PLAYER_WINDOWS: &str = "Windows-Media-Player/12.0.19041.1";
 const ACROBAT_WINDOWS: &str = "Mozilla/4.0 (compatible; Acrobat 23.8; Windows)";
+const ACROBAT: &str = "Acrobat/23.8";
+const ACROFORMS: &str = "AcroForms";
+const QUICKTIME: &str = "QuickTime/7.7.9";
+const QUICKTIME_WINDOWS: &str = "QuickTime/7.7.9 (qtver=7.7.9;os=Windows NT 10.0)";
+const GSTREAMER: &str = "GStreamer souphttpsrc 1.22.0 libsoup/3.2.2";
+const GSTREAMER_LINUX: &str = "GStreamer souphttpsrc 1.22.0 (Linux x86_64)";
 
 const CURL: &str = "curl/8.6.0";
 const PYTHON: &str = "python-requests/2.31.0";
@@ -118,9 +126,11 @@ const PAIRS: &[(&str, &str, bool)] = &[
     (CHROME_ANDROID, STAGEFRIGHT, SAME),
     (CHROME_ANDROID, EXOPLAYER, SAME),
     (CHROME_ANDROID, DALVIK, SAME),
-    (CHROME_ANDROID, OKHTTP, SAME),
+    (CHROME_ANDROID, OKHTTP_ANDROID, SAME),
     (CHROME_ANDROID, WEB_VIEW_ANDROID, SAME),
-    (WEB_VIEW_ANDROID, OKHTTP, SAME),
+    (WEB_VIEW_ANDROID, OKHTTP_ANDROID, SAME),
+    (CHROME_ANDROID, OKHTTP, ANOTHER),
+    (WEB_VIEW_ANDROID, OKHTTP, ANOTHER),
     (WEB_VIEW_ANDROID, CHROME_ANDROID, SAME),
     (SAMSUNG, DOWNLOADS, SAME),
     (SAMSUNG, STAGEFRIGHT, SAME),
@@ -131,6 +141,7 @@ const PAIRS: &[(&str, &str, bool)] = &[
     (SAFARI_IPHONE, STAGEFRIGHT, ANOTHER),
     (SAFARI_IPHONE, OKHTTP, ANOTHER),
     (CHROME_LINUX, OKHTTP, ANOTHER),
+    (CHROME_WINDOWS, OKHTTP_ANDROID, ANOTHER),
     (CHROME_LINUX, WEB_VIEW_ANDROID, ANOTHER),
     (CHROME_WINDOWS, WEB_VIEW_ANDROID, ANOTHER),
     // Desktop sites of Android, which say Linux.
@@ -158,6 +169,16 @@ const PAIRS: &[(&str, &str, bool)] = &[
     (SAFARI_MAC, MEDIA_WINDOWS, ANOTHER),
     (CHROME_LINUX, PLAYER_WINDOWS, ANOTHER),
     (CHROME_MAC, ACROBAT_WINDOWS, ANOTHER),
+    (EDGE_WINDOWS, ACROBAT, ANOTHER),
+    (CHROME_MAC, ACROBAT, ANOTHER),
+    (EDGE_WINDOWS, ACROFORMS, ANOTHER),
+    (SAFARI_MAC, ACROFORMS, ANOTHER),
+    (FIREFOX_WINDOWS, QUICKTIME_WINDOWS, SAME),
+    (SAFARI_MAC, QUICKTIME_WINDOWS, ANOTHER),
+    (FIREFOX_WINDOWS, QUICKTIME, ANOTHER),
+    (SAFARI_MAC, QUICKTIME, ANOTHER),
+    (FIREFOX_LINUX, GSTREAMER_LINUX, SAME),
+    (FIREFOX_LINUX, GSTREAMER, ANOTHER),
     // Other families and platforms, with the same engine and without.
     (CHROME_WINDOWS, EDGE_WINDOWS, ANOTHER),
     (EDGE_WINDOWS, CHROME_WINDOWS, ANOTHER),
