@@ -41,6 +41,9 @@ BARS = [
     ("R7", "p99 beside HTTP/2 floods / with them elsewhere", "floods", "p99_ms", "floods", "floods at another edge", 2.00, None),
     ("R7", "memory gained in HTTP/2 floods, MiB", "floods", "grown_mib", "floods", None, 64, None),
     ("R7", "the longest HTTP/2 flood, ms", "floods", "longest_ms", "floods", None, 2000, None),
+    ("R9", "of 300 right logins within 60 s, kept out", "login-peak", "kept_out", "300 logins within 60 s", None, 0, None),
+    ("R9", "p99 of 300 sign-ons within 60 s, ms", "login-peak", "p99_ms", "300 logins within 60 s", None, 15000, None),
+    ("R9", "of a known device's logins amid 1,000 guesses, kept out", "login-peak", "kept_out", "a known device amid 1,000 guesses", None, 0, None),
 ]
 
 

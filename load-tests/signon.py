@@ -23,8 +23,8 @@ def tls_context(stage):
 class Connection(http.client.HTTPSConnection):
     """Speaks to this machine whatever the name: browsers resolve `.localhost` themselves, Python does not."""
 
-    def __init__(self, name, port, context):
-        super().__init__(name, port, timeout=10, context=context)
+    def __init__(self, name, port, context, timeout=10):
+        super().__init__(name, port, timeout=timeout, context=context)
         self.name = name
 
     def connect(self):
@@ -33,8 +33,8 @@ class Connection(http.client.HTTPSConnection):
 
 
 class Browser:
-    def __init__(self, stage):
-        self.context = tls_context(stage)
+    def __init__(self, context):
+        self.context = context
         self.cookies = {}
 
     def open(self, url, form=None):
@@ -50,11 +50,8 @@ class Browser:
             body = urlencode(form)
             headers |= {"Content-Type": "application/x-www-form-urlencoded"}
             headers["Origin"] = f"{parts.scheme}://{parts.netloc}"
-        connection = Connection(parts.hostname, parts.port, self.context)
-        connection.request("POST" if form else "GET", f"{parts.path or '/'}?{parts.query}".rstrip("?"), body, headers)
-        response = connection.getresponse()
-        text = response.read().decode()
-        connection.close()
+        target = f"{parts.path or '/'}?{parts.query}".rstrip("?")
+        response, text = self.exchange(parts, "POST" if form else "GET", target, body, headers)
         for cookie in response.headers.get_all("Set-Cookie") or []:
             name, value = cookie.split(";")[0].split("=", 1)
             if "Max-Age=0" in cookie:
@@ -62,6 +59,16 @@ class Browser:
             else:
                 jar[name] = value
         return response, text
+
+    def exchange(self, parts, *request):
+        """On a connection of its own."""
+        connection = Connection(parts.hostname, parts.port, self.context)
+        try:
+            connection.request(*request)
+            response = connection.getresponse()
+            return response, response.read().decode()
+        finally:
+            connection.close()
 
 
 def form_fields(page):
@@ -90,7 +97,7 @@ def way(url, name, password):
 
 def sign_on(stage, url, name, password):
     """The token cookie of the host of `url`."""
-    browser, steps = Browser(stage), way(url, name, password)
+    browser, steps = Browser(tls_context(stage)), way(url, name, password)
     try:
         step = next(steps)
         while True:

@@ -152,7 +152,13 @@ class Stage:
     def start_memcached(self):
         command = ["memcached", "-l", "127.0.0.1", "-p", self.memcached_port, "-t", "1", "-m", "1024", "-c", "4096"]
         command += ["-u", "root"] if os.geteuid() == 0 else []
-        return self.start("memcached", command, self.load_cores, self.memcached_port)
+        self.memcached = self.start("memcached", command, self.load_cores, self.memcached_port)
+        return self.memcached
+
+    def restart_memcached(self):
+        """An empty one at the same place."""
+        self.stop(self.memcached)
+        return self.start_memcached()
 
     def close(self):
         for process in reversed(self.running[:]):

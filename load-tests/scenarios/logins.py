@@ -33,7 +33,7 @@ ATTEMPTING, WAITING = 256, 65
 
 def begin_logins(stage, port, seconds):
     """Starts a wrk that sends the form, as it is got from the edge once, again and again."""
-    browser, origin = signon.Browser(stage), f"https://{SENTRY_HOST}:{port}"
+    browser, origin = signon.Browser(signon.tls_context(stage)), f"https://{SENTRY_HOST}:{port}"
     _, page = browser.open(f"{origin}/login")
     cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies[SENTRY_HOST].items())
     pause = 1000 * (ATTEMPTING - WAITING) // RATE
