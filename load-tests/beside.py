@@ -19,6 +19,14 @@ def elsewhere(crowd):
     return f"{crowd} at another edge"
 
 
+def start_other(stage, start):
+    """Another edge, with the load: the proxy's core is the measured one's alone."""
+    other = start(stage, stage.load_cores)
+    for task in os.listdir(f"/proc/{other.process.pid}/task"):
+        os.setpriority(os.PRIO_PROCESS, int(task), KIND)
+    return other
+
+
 def run(crowd, start, measurement, prepare=lambda stage: None):
     """Rows of `measurement(stage, running, target, traffic, token)`; `target` is the edge for the crowd, or none."""
     stage, cores, token = opened()
@@ -29,11 +37,8 @@ def run(crowd, start, measurement, prepare=lambda stage: None):
     traffic = half_rate(stage, cores, token)
 
     def once(name, running):
-        # Beside each of them, so that there is one more in every row, or in none. It is with the load: the proxy's core is
-        # the measured one's alone.
-        other = start(stage, stage.load_cores)
-        for task in os.listdir(f"/proc/{other.process.pid}/task"):
-            os.setpriority(os.PRIO_PROCESS, int(task), KIND)
+        # Beside each of them, so that there is one more in every row, or in none.
+        other = start_other(stage, start)
         target = {ALONE: None, crowd: running}.get(name, other)
         try:
             return measurement(stage, running, target, traffic, token)

@@ -1,8 +1,8 @@
-"""Clients that ask and take nothing: `python3 load-tests/stallers.py PORT CA HOST KIND CONNECTIONS ADDRESSES`.
+"""A client that asks and takes nothing: `python3 load-tests/stallers.py PORT CA HOST KINDS CONNECTIONS ADDRESS`.
 
-Each of so many addresses (127.0.0.2 and those that follow) opens its part of the connections, asks for as much as a
-connection may ask for, and keeps its windows shut, or over HTTP/1.1 does not read. What the edge has closed is opened
-again. A line says when all of them have been, and one at the end of its input how often.
+From its one address it opens the connections, of the kinds in turn, asks for as much as a connection may ask for, and keeps
+its windows shut, or over HTTP/1.1 does not read. What the edge has closed is opened again. A line says when each of them
+has been open once, another one at the end of its input how many are open, were opened and closed.
 """
 
 import os
@@ -12,6 +12,7 @@ import ssl
 import struct
 import sys
 import time
+from functools import cache
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
@@ -21,8 +22,12 @@ STREAMS = 100
 UNASKED = 65_535
 # Bytes of bodies in one frame, by kind.
 PIECES = {"uploads": 16_384, "specks": 1}
+# Connections that shake hands at once, and how long one of them may.
+AT_ONCE, HANDSHAKE_S = 32, 60
 # Of connections that were closed, in a second.
 AGAIN = 50
+# Whoever started this may be gone.
+LASTS_S = 600
 
 
 def frame(kind, flags, stream, payload=b""):
@@ -98,7 +103,7 @@ def uploaders(host):
 
 
 SHUT, OPEN = 0, (1 << 31) - 1
-# Whether it is HTTP/2, the window that the client has for each answer, and what it sends.
+# The window that the client has for each answer (none over HTTP/1.1), and what it sends.
 KINDS = {
     "refused-heads": (SHUT, bombs),
     "crumbs": (SHUT, crumbs),
@@ -120,31 +125,37 @@ KINDS = {
 }
 
 
-class Staller:
-    """One connection: it writes all that is taken. What comes stays in the kernel, but for HTTP/2 with its windows shut,
-    where little comes and settings are to be acknowledged."""
+@cache
+def beginning(kind, host):
+    """What a connection of this kind sends: made once, and shared by all of them."""
+    window, sends = KINDS[kind]
+    begin = b""
+    if window is not None:
+        begin = PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, window)) + frame(SETTINGS, 1, 0)
+        if window == OPEN:
+            begin += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", OPEN - UNASKED))
+    return begin + b"".join(sends(host.encode()))
 
-    def __init__(self, kind, port, context, host, source):
-        self.kind = kind
-        window, sends = KINDS[kind]
-        self.reads = window == SHUT
+
+class Connection:
+    """It connects, shakes hands, and writes all that is taken. What comes stays in the kernel, but for HTTP/2 with its
+    windows shut, where little comes and settings are to be acknowledged."""
+
+    def __init__(self, kind, is_first, port, contexts, host, source):
+        self.kind, self.is_first, window = kind, is_first, KINDS[kind][0]
+        self.reads, self.is_open, self.late = window == SHUT, False, time.monotonic() + HANDSHAKE_S
         raw = socket.socket()
         # So that not much fits into the kernel on either side.
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.bind((source, 0))
-        raw.settimeout(20)
-        raw.connect(("127.0.0.1", port))
-        context = context[window is None]
+        raw.setblocking(False)
+        raw.connect_ex(("127.0.0.1", port))
         name = f"sentry.{host}" if kind == "sign-on" else host
-        self.socket = context.wrap_socket(raw, server_hostname=name)
-        self.socket.setblocking(False)
-        begin = b""
-        if window is not None:
-            settings = struct.pack(">HI", 4, window)
-            begin = PREFACE + frame(SETTINGS, 0, 0, settings) + frame(SETTINGS, 1, 0)
-            if window == OPEN:
-                begin += frame(8, 0, 0, struct.pack(">I", OPEN - UNASKED))
-        self.waiting = memoryview(begin + b"".join(sends(host.encode())))
+        self.socket = raw
+        self.secured = lambda: contexts[window is None].wrap_socket(
+            raw, server_hostname=name, do_handshake_on_connect=False
+        )
+        self.waiting = memoryview(beginning(kind, host))
         # Of bodies: what may be sent on each stream, and on the connection.
         self.windows = dict.fromkeys([0, *range(1, 2 * STREAMS, 2)], UNASKED) if kind in PIECES else {}
         self.received = bytearray()
@@ -174,33 +185,46 @@ class Staller:
         return b"".join(frames)
 
     def go_on(self):
-        """Answers whether the connection is still open."""
+        """Returns whether the connection is still of use."""
         try:
-            if not self.waiting and self.windows:
-                self.waiting = memoryview(self.body())
+            if not self.is_open:
+                self.socket.do_handshake()
+                self.is_open = True
+            self.write()
+            is_there = not self.reads or self.read()
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        if self.windows and not self.waiting:
+            self.waiting = memoryview(self.body())
+        return is_there
+
+    def write(self):
+        try:
             if self.waiting:
                 self.waiting = self.waiting[self.socket.send(self.waiting[: 64 << 10]) :]
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
-        except OSError:
-            return False
-        if not self.reads:
-            return True
+
+    def read(self):
         try:
-            while True:
-                received = self.socket.recv(65536)
-                if not received:
-                    return False
+            while received := self.socket.recv(65536):
                 if self.windows:
                     self.hear(received)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return True
-        except OSError:
-            return False
+        return False
+
+    def events(self):
+        """What it waits for: nothing any more where it does not read and has sent all."""
+        if not self.is_open or self.waiting:
+            return selectors.EVENT_READ | selectors.EVENT_WRITE
+        return selectors.EVENT_READ if self.reads else 0
 
 
-class Crowd:
-    def __init__(self, port, ca, host, kinds, connections, addresses):
+class Client:
+    def __init__(self, port, ca, host, kinds, connections, address):
         self.contexts = {}
         for is_http1 in (False, True):
             context = ssl.create_default_context(cafile=ca)
@@ -208,58 +232,94 @@ class Crowd:
             context.verify_mode = ssl.CERT_NONE
             context.set_alpn_protocols(["http/1.1" if is_http1 else "h2"])
             self.contexts[is_http1] = context
-        self.port, self.host = port, host
-        self.closed, self.failed, self.selector = 0, 0, selectors.DefaultSelector()
-        self.due = [(kinds[at % len(kinds)], f"127.0.0.{2 + at % addresses}") for at in range(connections)]
-        self.most, self.open, self.next = connections, 0, 0.0
+        self.port, self.host, self.address = port, host, address
+        self.selector = selectors.DefaultSelector()
+        # Those that were never open, then those that the edge has closed.
+        self.due, self.again = [kinds[at % len(kinds)] for at in range(connections)], []
+        self.shaking, self.kept, self.watched = set(), set(), {}
+        self.tried, self.opened, self.closed, self.failed, self.next = 0, 0, 0, 0, 0.0
+
+    def begin(self):
+        while self.due and len(self.shaking) < AT_ONCE:
+            self.connect(self.due.pop(), True)
+        now = time.monotonic()
+        if self.again and now >= self.next and len(self.shaking) < AT_ONCE:
+            self.next = now + 1 / AGAIN
+            self.connect(self.again.pop(0), False)
+
+    def connect(self, kind, is_first):
+        one = Connection(kind, is_first, self.port, self.contexts, self.host, self.address)
+        self.shaking.add(one)
+        # Its TCP handshake is over when it can be written to.
+        self.watch(one, selectors.EVENT_WRITE)
+
+    def watch(self, one, events):
+        """Registers a socket for what it waits for, if that has changed."""
+        before = self.watched.get(one, 0)
+        if events == before:
+            return
+        if not before:
+            self.selector.register(one.socket, events, one)
+        elif not events:
+            self.selector.unregister(one.socket)
+        else:
+            self.selector.modify(one.socket, events, one)
+        self.watched[one] = events
 
     def turn(self):
-        now = time.monotonic()
-        batch = 16
-        while self.due and batch and (self.closed == 0 or now >= self.next):
-            batch -= 1
-            kind, source = self.due.pop()
-            if self.closed:
-                self.next = now + 1 / AGAIN
-            try:
-                one = Staller(kind, self.port, self.contexts, self.host, source)
-            except OSError:
-                self.failed += 1
-                continue
-            one.source = source
-            self.selector.register(one.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, one)
-            self.open += 1
+        self.begin()
         for key, _ in self.selector.select(0.02):
-            one = key.data
-            if not one.go_on():
-                self.closed += 1
-                self.open -= 1
-                self.selector.unregister(one.socket)
-                one.socket.close()
-                self.due.append((one.kind, one.source))
-            elif not one.waiting and not one.windows:
-                # Written whole: only what comes is of interest, and of those who do not read not even that.
-                if one.reads:
-                    self.selector.modify(one.socket, selectors.EVENT_READ, one)
-                else:
-                    self.selector.unregister(one.socket)
-                    KEPT.append(one)
+            self.advance(key.data)
+        now = time.monotonic()
+        for one in [one for one in self.shaking if one.late < now]:
+            self.give_up(one)
 
+    def advance(self, one):
+        if not isinstance(one.socket, ssl.SSLSocket):
+            self.watch(one, 0)
+            try:
+                one.socket = one.secured()
+            except OSError:
+                self.give_up(one)
+                return
+        if not one.go_on():
+            self.give_up(one)
+            return
+        if one.is_open and one in self.shaking:
+            self.shaken(one)
+            self.kept.add(one)
+            self.opened += 1
+        self.watch(one, one.events())
 
-KEPT = []
+    def shaken(self, one):
+        self.shaking.discard(one)
+        self.tried += one.is_first
+
+    def give_up(self, one):
+        """One that the edge has closed, or that it did not take."""
+        if one in self.kept:
+            self.kept.remove(one)
+            self.closed += 1
+        else:
+            self.shaken(one)
+            self.failed += 1
+        self.watch(one, 0)
+        self.watched.pop(one, None)
+        one.socket.close()
+        self.again.append(one.kind)
 
 
 def main():
-    port, ca, host, kinds, connections, addresses = sys.argv[1:7]
-    crowd = Crowd(int(port), ca, host, kinds.split(","), int(connections), int(addresses))
+    port, ca, host, kinds, connections, address = sys.argv[1:7]
+    client = Client(int(port), ca, host, kinds.split(","), int(connections), address)
     os.set_blocking(0, False)
-    is_ready = False
-    while sys.stdin.buffer.raw.read(1) is None:
-        crowd.turn()
-        if not is_ready and not crowd.due:
+    is_ready, end = False, time.monotonic() + LASTS_S
+    while sys.stdin.buffer.raw.read(1) is None and time.monotonic() < end:
+        client.turn()
+        if not is_ready and client.tried == int(connections):
             is_ready = True
             print("ready", flush=True)
-    print(f"figures open={crowd.open} closed={crowd.closed} failed={crowd.failed}")
+    print(f"figures open={len(client.kept)} opened={client.opened} closed={client.closed} failed={client.failed}")
 
 
 if __name__ == "__main__":
