@@ -38,9 +38,9 @@ test: ## all tests, those about HTTP on both request paths; ARGS="flow" for thos
 model: ## the model of the sign-on, tests/model: all states within its bounds; some minutes. ARGS="browser", "stores" or "rounds"
 	@nice -n 19 python3 tests/model $(ARGS)
 
-differential: ## both request paths held against each other; CASES= (10000), SEED= of the first one, else drawn
+differential: ## both request paths held against each other; CASES= (10000; it prints how many are 200 of each combination), SEED=
 	@.ci/deps build
-	@DIFFERENTIAL_CASES=$(or $(CASES),10000) DIFFERENTIAL_SEED=$(or $(SEED),$$(date +%s)000000) cargo test --locked --test it -- differential::
+	@DIFFERENTIAL_CASES=$(or $(CASES),10000) DIFFERENTIAL_SEED=$(or $(SEED),$$(date +%s)000000) cargo test --locked --test it -- differential:: --nocapture
 
 compare: ## asks nginx the bad inputs that the tests ask us, and writes tests/it/inputs/NGINX.md
 	@.ci/deps test

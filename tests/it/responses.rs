@@ -250,7 +250,12 @@ fn interim_said(said: &[u8]) -> Vec<u16> {
 async fn ask_for_all(edge: &Edge, application: &Scripted, rows: &[Row], protocol: Protocol) -> Vec<String> {
     let mut wrong = Vec::new();
     for row in rows {
-        let path = application.script(Script { said: row.said.clone(), late: row.late.into(), closes: row.closes });
+        let path = application.script(Script {
+            said: row.said.clone(),
+            late: row.late.into(),
+            closes: row.closes,
+            early: false,
+        });
         for method in METHODS {
             for body in [None, Some("body")] {
                 let asking = Asking { method, path: &path, body, fields: &[] };

@@ -1,189 +1,218 @@
-//! Cases, drawn: ordinary ones mostly, and each oddity often enough to meet the others.
+//! A case of a combination, drawn: ordinary mostly in all that the combination leaves open, and each oddity often enough
+//! to meet the others.
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
 
+use super::combinations::{Break, Combination, Framing, Status};
+use super::fields::{request_fields, response_field};
 use crate::harness::observer::Protocol;
 use crate::harness::scripted::Script;
 
 pub struct Case {
-    pub protocol: Protocol,
-    pub method: &'static str,
+    pub of: Combination,
+    /// Before the query.
+    pub folder: &'static str,
     pub query: &'static str,
     pub fields: Vec<(String, String)>,
     pub body: Option<&'static str>,
     pub script: Script,
     /// Whether its connection to the application was used before.
     pub is_warm: bool,
+    /// Whether what the edge gets depends on what it has noticed already: of the end of a connection, or of a body.
+    pub is_of_a_moment: bool,
 }
 
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { protocol, method, query, fields, body, script, is_warm } = self;
+        let Self { of, query, fields, body, script, is_warm, .. } = self;
         let mut said = script.said.escape_ascii().to_string();
         if said.len() > 400 {
             said.truncate(400);
             said.push('…');
         }
-        let (late, closes) = (script.late.escape_ascii().to_string(), script.closes);
-        write!(
-            f,
-            "{protocol:?} {method} {query:?} {fields:?} {body:?}, said {said:?}, late {late:?}, closes {closes}, warm {is_warm}"
-        )
+        write!(f, "{of:?} {query:?} {fields:?} {body:?}, said {said:?}, closes {}, warm {is_warm}", script.closes)
     }
 }
 
 pub fn draw(seed: u64) -> Case {
     let mut rng = Rng::with_seed(seed);
-    let protocol =
-        pick(&mut rng, &[Protocol::Http11, Protocol::Http11, Protocol::Http2, Protocol::Http2, Protocol::Http10]);
-    let method = pick(&mut rng, &["GET", "GET", "GET", "HEAD", "POST", "DELETE"]);
-    let body = match method {
+    let of = Combination::of(seed);
+    let body = match of.method {
+        _ if of.breaks == Break::EarlyResponse => Some("a=1&b=2"),
         "POST" => pick(&mut rng, &[Some("body"), Some("a=1&b=2"), None]),
         _ => pick(&mut rng, &[None, None, None, None, None, Some("body")]),
     };
+    let is_mutated = of.breaks == Break::Nowhere && rng.usize(..16) == 0;
+    let mut script = response(&mut rng, of);
+    if is_mutated {
+        let head = script.said.len().min(300);
+        for _ in 0..=rng.usize(..3) {
+            script.said[rng.usize(..head)] = rng.u8(..);
+        }
+        script.closes = true;
+    }
     Case {
-        protocol,
-        method,
+        of,
+        folder: if of.status == Status::OfTheEdge { "/private" } else { "" },
         query: pick(&mut rng, &["", "", "?a=1", "?a=%20b&c", "?"]),
-        fields: request_fields(&mut rng, protocol),
+        fields: request_fields(&mut rng, of.protocol == Protocol::Http2),
         body,
-        script: response(&mut rng, method),
+        script,
         is_warm: rng.usize(..3) == 0,
+        is_of_a_moment: is_mutated || [Break::AtEnd, Break::EarlyResponse].contains(&of.breaks),
     }
 }
 
-fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> T {
+pub fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.usize(..of.len())].clone()
 }
 
-fn request_fields(rng: &mut Rng, protocol: Protocol) -> Vec<(String, String)> {
-    const ANY: [(&str, &str); 17] = [
-        ("user-agent", "test/1"),
-        ("accept", "text/html"),
-        ("accept", "application/json"),
-        ("accept-encoding", "gzip, br"),
-        ("cookie", "a=1; b=2"),
-        ("cookie", "__Host-JWTCookie=x; c=3"),
-        ("x-forwarded-for", "6.6.6.6"),
-        ("x-forwarded-user", "eve"),
-        ("x_odd", "1"),
-        ("x-two", "1"),
-        ("x-two", "2"),
-        ("x-empty", ""),
-        ("if-none-match", "\"a\""),
-        ("range", "bytes=0-1"),
-        ("authorization", "Basic eDp5"),
-        ("x-request-id", "mine"),
-        ("x-latin", "caf\u{e9}"),
-    ];
-    const HTTP1: [(&str, &str); 8] = [
-        ("Connection", "close"),
-        ("Connection", "keep-alive"),
-        ("Connection", "x-two"),
-        ("Keep-Alive", "timeout=5"),
-        ("Proxy-Connection", "keep-alive"),
-        ("TE", "trailers"),
-        ("Trailer", "x-sum"),
-        ("Proxy-Authorization", "Basic eDp5"),
-    ];
-    const HTTP2: [(&str, &str); 3] = [("te", "trailers"), ("trailer", "x-sum"), ("proxy-authorization", "Basic eDp5")];
-    let mut fields = Vec::new();
-    let own: &[(&str, &str)] = if protocol == Protocol::Http2 { &HTTP2 } else { &HTTP1 };
-    for (pool, most) in [(&ANY[..], 5), (own, if rng.bool() { 0 } else { 2 })] {
-        for _ in 0..rng.usize(..=most) {
-            let (name, value) = pick(rng, pool);
-            fields.push((name.to_owned(), value.to_owned()));
-        }
-    }
-    fields
-}
-
 /// Bytes of a response, and whether they may be all that the application has to say.
-fn response(rng: &mut Rng, method: &str) -> Script {
-    let mut said = String::new();
-    for _ in 0..rng.usize(..8).saturating_sub(6) {
-        said.push_str(pick(
-            rng,
-            &[
-                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
-                "HTTP/1.1 100 Continue\r\n\r\n",
-                "HTTP/1.1 102 Processing\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n",
-            ],
-        ));
-    }
-    let status = pick(rng, &[200, 200, 200, 200, 200, 201, 204, 204, 206, 301, 304, 304, 404, 500, 503, 999]);
-    let is_old = rng.usize(..10) == 0;
-    let reason = pick(rng, &["OK", "Fine", ""]);
-    write!(said, "HTTP/1.{} {status} {reason}\r\n", u8::from(!is_old)).unwrap();
-    let length = pick(rng, &[0, 1, 5, 5, 100, 2000, 5000, 40_000, 70_000]);
-    let body = "b".repeat(length);
-    let (framing, body, mut closes) = framed(rng, &body);
-    let mut lines: Vec<String> = framing;
+fn response(rng: &mut Rng, of: Combination) -> Script {
+    let body = "b".repeat(pick(rng, if of.breaks == Break::InBody { &SOME } else { &ANY }));
+    let Framed { mut lines, body, mut closes, is_old } = framed(rng, of, &body);
     for _ in 0..rng.usize(..6) {
         lines.push(response_field(rng));
     }
-    let is_one_off = closes || rng.usize(..8) == 0;
-    if is_one_off {
+    if closes || rng.usize(..8) == 0 {
         lines.push("Connection: close".into());
     }
     rng.shuffle(&mut lines);
+    let (mut said, status) = (interim(rng, of), status(rng, of));
+    write!(said, "HTTP/1.{} {status} {}\r\n", u8::from(!is_old), pick(rng, &["OK", "Fine", ""])).unwrap();
     lines.iter().for_each(|line| {
         said.push_str(line);
         said.push_str("\r\n");
     });
     said.push_str("\r\n");
-    let is_bodiless = method == "HEAD" || [204, 304].contains(&status);
+    let head = said.len();
+    let is_bodiless = of.method == "HEAD" || [101, 204, 304].contains(&status);
     // Bodies that must not be come whole with the head, or not at all: when they come later is a matter of time.
     if !is_bodiless || rng.usize(..4) == 0 {
         said.push_str(&body);
-    } else {
+    } else if is_bodiless {
         closes = false;
     }
     let mut said = said.into_bytes();
-    if rng.usize(..12) == 0 {
-        said.truncate(rng.usize(..said.len()));
-        closes = true;
-    } else if rng.usize(..12) == 0 {
-        let head = said.len().min(300);
-        for _ in 0..=rng.usize(..3) {
-            said[rng.usize(..head)] = rng.u8(..);
+    match of.breaks {
+        Break::Nowhere | Break::EarlyResponse => {}
+        Break::BeforeHead => said.clear(),
+        Break::InHead => said.truncate(1 + rng.usize(..head - 1)),
+        Break::AfterHead => said.truncate(head),
+        Break::InBody => said.truncate(head + 1 + rng.usize(..said.len().saturating_sub(head + 1).max(1))),
+        Break::AtEnd => {}
+        Break::AfterResponse => {
+            let more = ["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "\r\n", "x", "0\r\n\r\n"];
+            said.extend_from_slice(pick(rng, &more).as_bytes());
         }
-        closes = true;
     }
-    Script { said, late: Vec::new(), closes }
+    let ends = [Break::BeforeHead, Break::InHead, Break::AfterHead, Break::InBody, Break::AtEnd].contains(&of.breaks);
+    Script { said, late: Vec::new(), closes: closes || ends, early: of.breaks == Break::EarlyResponse }
 }
 
-/// Fields that say where a body ends, the body as it is sent, and whether its connection has to end with it.
-fn framed(rng: &mut Rng, body: &str) -> (Vec<String>, String, bool) {
+const ANY: [usize; 9] = [0, 1, 5, 5, 100, 2000, 5000, 40_000, 70_000];
+const SOME: [usize; 9] = [2, 5, 5, 5, 100, 2000, 5000, 40_000, 70_000];
+
+fn interim(rng: &mut Rng, of: Combination) -> String {
+    const HEADS: [&str; 3] = [
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 102 Processing\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n",
+    ];
+    let most = if of.status == Status::Interim { 1 + rng.usize(..3) } else { 0 };
+    (0..most).map(|_| pick(rng, &HEADS)).collect()
+}
+
+fn status(rng: &mut Rng, of: Combination) -> u16 {
+    match of.status {
+        Status::Interim => pick(rng, &[200, 200, 204, 304, 404]),
+        Status::Switching => 101,
+        Status::Success | Status::OfTheEdge => pick(rng, &[200, 200, 201]),
+        Status::NoContent => 204,
+        Status::Partial => 206,
+        Status::Redirect => pick(rng, &[301, 302, 303, 307, 308]),
+        Status::NotModified => 304,
+        Status::ClientError => pick(rng, &[400, 401, 403, 404, 404, 407, 418]),
+        Status::ServerError => pick(rng, &[500, 500, 503, 599, 999]),
+    }
+}
+
+struct Framed {
+    /// Fields that say where the body ends.
+    lines: Vec<String>,
+    /// As it is sent.
+    body: String,
+    /// Whether its connection has to end with it.
+    closes: bool,
+    /// Whether it is said over HTTP/1.0.
+    is_old: bool,
+}
+
+fn framed(rng: &mut Rng, of: Combination, body: &str) -> Framed {
     let length = body.len();
-    let own = |lines: &[String]| lines.to_vec();
-    let said = format!("Content-Length: {length}");
-    let chunked = "Transfer-Encoding: chunked".to_owned();
-    match rng.usize(..22) {
-        0..7 => (own(&[said]), body.into(), false),
-        7..11 => (own(&[chunked]), in_chunks(rng, body), false),
-        11 => (own(&[chunked.clone(), chunked]), in_chunks(rng, body), false),
-        12 => (own(&["transfer-encoding: Chunked , chunked".into()]), in_chunks(rng, body), false),
-        13 => (own(&[chunked, said]), in_chunks(rng, body), false),
-        14 => (own(&[said.clone(), said]), body.into(), false),
-        15 => (own(&[format!("content-length: {length}, {length}")]), body.into(), false),
-        16 => (own(&[said, format!("Content-Length: {}", length + 1)]), body.into(), true),
-        17 => (own(&[format!("Content-Length: {}{length}", pick(rng, &["-", "+", "0x", "0"]))]), body.into(), true),
-        18 => {
-            let coding = pick(rng, &["gzip", "gzip, chunked", "identity", "chunked, gzip"]);
-            (own(&[format!("Transfer-Encoding: {coding}")]), in_chunks(rng, body), true)
+    let right = format!("Content-Length: {length}");
+    let chunked = || "Transfer-Encoding: chunked".to_owned();
+    let framing = of.framing;
+    let of = |lines: &[String], body: String, closes| Framed { lines: lines.to_vec(), body, closes, is_old: false };
+    match framing {
+        Framing::NoBody if rng.bool() => of(&["Content-Length: 0".into()], String::new(), false),
+        Framing::NoBody => of(&[], String::new(), true),
+        Framing::Length => of(&[right], body.into(), false),
+        Framing::LengthWrong => {
+            let less = length.saturating_sub(1 + rng.usize(..3));
+            let wrong = pick(
+                rng,
+                &[
+                    format!("{}", length + 1),
+                    format!("{}", length + 1000),
+                    format!("{less}"),
+                    format!("-{length}"),
+                    format!("+{length}"),
+                    format!("0x{length}"),
+                    format!("0{length}"),
+                    format!("{length};"),
+                    String::new(),
+                ],
+            );
+            of(&[format!("Content-Length: {wrong}")], body.into(), true)
         }
-        19 => {
-            let size = pick(rng, &["zz", "-5", "0x5", "5 5", "", "fffffffffffffffff"]);
-            (own(&[chunked]), format!("{size}\r\nhello\r\n0\r\n\r\n"), true)
+        Framing::LengthTwice => match rng.usize(..3) {
+            0 => of(&[right.clone(), right], body.into(), false),
+            1 => of(&[format!("content-length: {length}, {length}")], body.into(), false),
+            _ => of(&[right, format!("Content-Length: {}", length + 1)], body.into(), true),
+        },
+        Framing::Chunked => of(&[chunked()], in_chunks(rng, body, ""), false),
+        Framing::ChunkedTrailers => {
+            let trailers = pick(rng, &["X-Sum: 1\r\n", "X-Sum: 1\r\nX-Two: 2\r\n", "Content-Length: 5\r\n"]);
+            let said = if rng.bool() { vec![chunked(), "Trailer: X-Sum".into()] } else { vec![chunked()] };
+            of(&said, in_chunks(rng, body, trailers), false)
         }
-        _ => (Vec::new(), body.into(), true),
+        Framing::ChunkedBad => {
+            let size = pick(rng, &["zz", "-5", "0x5", "5 5", "", "fffffffffffffffff", "9"]);
+            of(&[chunked()], format!("{size}\r\nhello\r\n0\r\n\r\n"), true)
+        }
+        Framing::Codings => match rng.usize(..4) {
+            0 => of(&[chunked(), chunked()], in_chunks(rng, body, ""), false),
+            1 => of(&["transfer-encoding: Chunked , chunked".into()], in_chunks(rng, body, ""), false),
+            2 => of(&[chunked(), right], in_chunks(rng, body, ""), false),
+            _ => {
+                let coding = pick(rng, &["gzip", "gzip, chunked", "identity", "chunked, gzip"]);
+                of(&[format!("Transfer-Encoding: {coding}")], in_chunks(rng, body, ""), true)
+            }
+        },
+        Framing::CloseDelimited => of(&[], body.into(), true),
+        Framing::Http10 => {
+            let keeps = vec![right.clone(), "Connection: keep-alive".into()];
+            let (lines, closes) =
+                pick(rng, &[(vec![right], true), (keeps, false), (vec![], true), (vec![chunked()], true)]);
+            Framed { is_old: true, ..of(&lines, body.into(), closes) }
+        }
     }
 }
 
-fn in_chunks(rng: &mut Rng, body: &str) -> String {
+fn in_chunks(rng: &mut Rng, body: &str, trailers: &str) -> String {
     let (mut left, mut said) = (body, String::new());
     while !left.is_empty() {
         let size = if rng.bool() { left.len() } else { 1 + rng.usize(..left.len()) };
@@ -191,59 +220,6 @@ fn in_chunks(rng: &mut Rng, body: &str) -> String {
         write!(said, "{size:x}{extension}\r\n{}\r\n", &left[..size]).unwrap();
         left = &left[size..];
     }
-    said.push_str("0\r\n");
-    said.push_str(pick(rng, &["", "", "", "X-Sum: 1\r\n"]));
-    said.push_str("\r\n");
+    write!(said, "0\r\n{trailers}\r\n").unwrap();
     said
-}
-
-fn response_field(rng: &mut Rng) -> String {
-    if rng.usize(..30) == 0 {
-        return pick(
-            rng,
-            &[
-                vec!["X-Many: y"; 80].join("\r\n"),
-                vec!["X-Many: y"; 260].join("\r\n"),
-                format!("X-Long: {}", "x".repeat(3000)),
-                format!("X-Long: {}", "x".repeat(30_000)),
-                format!("X-Long: {}", "x".repeat(140_000)),
-            ],
-        );
-    }
-    pick(
-        rng,
-        &[
-            "Content-Type: text/html; charset=utf-8",
-            "content-type: text/event-stream",
-            "Server: x",
-            "Date: Thu, 01 Jan 1970 00:00:00 GMT",
-            "ETag: \"a\"",
-            "Vary: Accept",
-            "Set-Cookie: a=1; Path=/",
-            "set-cookie: b=2",
-            "Set-Cookie: __Host-JWTCookie=x",
-            "X-Request-Id: theirs",
-            "X-Two: 1",
-            "x-two:2",
-            "X-Empty:",
-            "X-Spaces: \t a  b \t",
-            "X-Latin: caf\u{e9}",
-            "X-Folded: a\r\n b",
-            "X-Space : 1",
-            "Cache-Control: no-store",
-            "Location: /elsewhere",
-            "Connection: keep-alive",
-            "Connection: x-two, X-Hop",
-            "Connection: Upgrade",
-            "X-Hop: 1",
-            "Keep-Alive: timeout=5",
-            "Proxy-Connection: close",
-            "Proxy-Authenticate: Basic",
-            "Upgrade: h2,h2c",
-            "TE: trailers",
-            "Trailer: X-Sum",
-            "WWW-Authenticate: Basic realm=x",
-        ],
-    )
-    .to_string()
 }

@@ -17,7 +17,10 @@ use super::client::connect;
 /// What is not there by then never comes.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How long a body is held back.
+const A_WHILE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Http10,
     Http11,
@@ -84,6 +87,14 @@ impl Observed {
     }
 }
 
+/// When a request's body is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    AtOnce,
+    /// When something has come, or in a while.
+    Later,
+}
+
 /// One connection.
 pub enum Observer {
     Http1 { stream: Box<TlsStream<TcpStream>>, received: Vec<u8>, is_old: bool, ended: Option<End> },
@@ -104,16 +115,25 @@ impl Observer {
 
     /// `None` when the connection has ended before this.
     pub async fn ask(&mut self, host: &str, asking: &Asking<'_>) -> Option<Observed> {
+        self.ask_with(host, asking, Sending::AtOnce).await
+    }
+
+    /// The same for a client that is in no hurry with its body: a response may come first.
+    pub async fn ask_slowly(&mut self, host: &str, asking: &Asking<'_>) -> Option<Observed> {
+        self.ask_with(host, asking, Sending::Later).await
+    }
+
+    async fn ask_with(&mut self, host: &str, asking: &Asking<'_>, sending: Sending) -> Option<Observed> {
         let asked = async {
             match self {
-                Self::Http1 { .. } => self.ask_http1(host, asking).await,
-                Self::Http2 { sender } => ask_http2(sender, host, asking).await,
+                Self::Http1 { .. } => self.ask_http1(host, asking, sending).await,
+                Self::Http2 { sender } => ask_http2(sender, host, asking, sending).await,
             }
         };
         timeout(LONGEST_WAIT, asked).await.unwrap_or_else(|_| panic!("neither answered nor closed: {asking:?}"))
     }
 
-    async fn ask_http1(&mut self, host: &str, asking: &Asking<'_>) -> Option<Observed> {
+    async fn ask_http1(&mut self, host: &str, asking: &Asking<'_>, sending: Sending) -> Option<Observed> {
         let Self::Http1 { stream, is_old, .. } = self else { return None };
         let is_old = *is_old;
         let mut request = format!("{} {} HTTP/1.{}\r\nHost: {host}\r\n", asking.method, asking.path, u8::from(!is_old));
@@ -127,10 +147,20 @@ impl Observer {
             request.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         request.push_str("\r\n");
-        request.push_str(asking.body.unwrap_or_default());
+        let body = asking.body.unwrap_or_default();
+        if sending == Sending::AtOnce {
+            request.push_str(body);
+        }
         // It may have been closed already; then nothing comes.
         if stream.write_all(request.as_bytes()).await.is_ok() {
             stream.flush().await.ok();
+        }
+        if sending == Sending::Later {
+            timeout(A_WHILE, self.more()).await.ok();
+            let Self::Http1 { stream, .. } = self else { return None };
+            if stream.write_all(body.as_bytes()).await.is_ok() {
+                stream.flush().await.ok();
+            }
         }
         let mut observed = Observed::none();
         loop {
@@ -242,7 +272,12 @@ impl Observer {
     }
 }
 
-async fn ask_http2(sender: &mut h2::client::SendRequest<Bytes>, host: &str, asking: &Asking<'_>) -> Option<Observed> {
+async fn ask_http2(
+    sender: &mut h2::client::SendRequest<Bytes>,
+    host: &str,
+    asking: &Asking<'_>,
+    sending: Sending,
+) -> Option<Observed> {
     let mut request = Request::builder().method(asking.method).uri(format!("https://{host}{}", asking.path));
     for (name, value) in asking.fields {
         request = request.header(*name, *value);
@@ -253,7 +288,14 @@ async fn ask_http2(sender: &mut h2::client::SendRequest<Bytes>, host: &str, aski
     let mut ready = sender.clone().ready().await.ok()?;
     let (mut response, mut body) = ready.send_request(request.body(()).unwrap(), asking.body.is_none()).ok()?;
     if let Some(text) = asking.body {
-        body.send_data(Bytes::copy_from_slice(text.as_bytes()), true).ok();
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        match sending {
+            Sending::AtOnce => drop(body.send_data(text, true)),
+            Sending::Later => drop(tokio::spawn(async move {
+                tokio::time::sleep(A_WHILE).await;
+                body.send_data(text, true).ok();
+            })),
+        }
     }
     let mut observed = Observed { version: "HTTP/2".into(), ..Observed::none() };
     while let Some(Ok(interim)) = poll_fn(|context| response.poll_informational(context)).await {

@@ -23,6 +23,8 @@ pub struct Script {
     pub late: Vec<u8>,
     /// Whether its connection ends with that.
     pub closes: bool,
+    /// Whether it is said when the request's head has come, and does not wait for the body.
+    pub early: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -85,24 +87,25 @@ impl Drop for Scripted {
 async fn serve(mut socket: TcpStream, connection: usize, shared: Arc<Shared>) -> Option<()> {
     let mut received = Vec::new();
     loop {
-        let end = loop {
-            if let Some(end) = request_end(&received) {
-                break end;
-            }
-            let mut chunk = vec![0; 8192];
-            match socket.read(&mut chunk).await {
-                Ok(read @ 1..) => received.extend_from_slice(&chunk[..read]),
-                _ => return None,
-            }
-        };
+        let end = until(&mut socket, &mut received, |bytes| find(bytes, b"\r\n\r\n").map(|end| end + 4)).await?;
+        let target = String::from_utf8_lossy(&received[..end]).split(' ').nth(1).unwrap_or_default().to_owned();
+        let number = target.trim_start_matches('/').split('?').next().and_then(|number| number.parse::<usize>().ok());
+        let script = number.and_then(|number| shared.scripts.lock().unwrap().get(number).cloned());
+        if let Some(script) = script.as_ref().filter(|script| script.early) {
+            let head = String::from_utf8_lossy(&received[..end]).into_owned();
+            shared.asked.lock().unwrap().push(Asked { connection, head });
+            socket.write_all(&script.said).await.ok()?;
+            let end = until(&mut socket, &mut received, request_end).await.filter(|_| !script.closes)?;
+            received.drain(..end);
+            continue;
+        }
+        let end = until(&mut socket, &mut received, request_end).await?;
         let request: Vec<u8> = received.drain(..end).collect();
         let head = String::from_utf8_lossy(&request).into_owned();
-        let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let is_head = head.starts_with("HEAD ");
         shared.asked.lock().unwrap().push(Asked { connection, head });
-        let number = target.trim_start_matches('/').split('?').next().and_then(|number| number.parse::<usize>().ok());
         let script = match number {
-            Some(number) => shared.scripts.lock().unwrap().get(number).cloned()?,
+            Some(_) => script?,
             None => {
                 let closes = target == "/last";
                 let said = if closes { LAST } else { PROBE };
@@ -117,6 +120,20 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: Arc<Shared>) ->
         }
         if script.closes {
             return None;
+        }
+    }
+}
+
+/// Reads until there is the end of something.
+async fn until(socket: &mut TcpStream, received: &mut Vec<u8>, end: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
+    loop {
+        if let Some(end) = end(received) {
+            return Some(end);
+        }
+        let mut chunk = vec![0; 8192];
+        match socket.read(&mut chunk).await {
+            Ok(read @ 1..) => received.extend_from_slice(&chunk[..read]),
+            _ => return None,
         }
     }
 }
