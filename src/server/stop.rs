@@ -28,9 +28,11 @@ impl Edge {
         });
         let cut = self.drain.in_flight();
         // What is owed yet is a successor's to tell.
-        self.ledger.write(&self.owed());
+        self.ledger.write(|| self.owed());
         // What remains are idle connections and requests whose time is up.
         runtime.shutdown_timeout(LAST_BREATH);
+        // One of those may have been a logout.
+        self.ledger.write(|| self.owed());
         self.logs.close();
         cut
     }

@@ -91,17 +91,24 @@ impl<M: Member> Cluster<M> {
     }
 
     /// Takes up what another process has left to be told. Until it is, those sessions are found ended here. Servers that
-    /// are in no list any more hold nothing that would be asked for.
-    pub fn resume(&self, debts: Vec<Debt>) {
+    /// are in no list any more hold nothing that would be asked for. Answers whether there was room; else nothing was taken up.
+    pub fn resume(&self, debts: Vec<Debt>) -> bool {
         if debts.is_empty() {
-            return;
+            return true;
         }
         let seats = self.layout.load().everybody(Instant::now());
-        for Debt { server, session, until } in debts {
-            if let Some(seat) = seats.iter().find(|seat| seat.name == server) {
-                self.mending.owe(Arc::clone(seat), &session, Tombstone { until });
+        let seat_of = |debt: &Debt| seats.iter().find(|seat| seat.name == debt.server);
+        let is_new =
+            |debt: &&Debt| seat_of(debt).is_some() && self.debts().until(&debt.session, &debt.server).is_none();
+        if debts.iter().filter(is_new).count() > self.debts().room() {
+            return false;
+        }
+        for debt in &debts {
+            if let Some(seat) = seat_of(debt) {
+                self.mending.owe(Arc::clone(seat), &debt.session, Tombstone { until: debt.until });
             }
         }
+        true
     }
 
     /// Which servers have yet to hear of which ends.

@@ -68,6 +68,11 @@ impl Debts {
         Added::New
     }
 
+    /// How many more can be added.
+    pub fn room(&self) -> usize {
+        MOST.saturating_sub(self.count.load(Ordering::Acquire))
+    }
+
     /// The server has heard of it, or nobody asks any more.
     pub fn settle(&self, session: &SessionKey, server: &str) {
         let mut owed = self.owed();
@@ -149,8 +154,9 @@ mod tests {
         let debts = Debts::default();
         let add = || debts.add(Debt { server: "a".into(), session: session(), until: UnixTime::from_seconds(9) });
         assert!((0..MOST).all(|_| add() == Added::New));
-        assert_eq!(add(), Added::Full);
+        assert_eq!((add(), debts.room()), (Added::Full, 0));
         debts.settle(&debts.all()[0].session, "a");
+        assert_eq!(debts.room(), 1);
         assert_eq!(add(), Added::New);
     }
 }
