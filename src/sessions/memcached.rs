@@ -18,11 +18,13 @@ mod connection;
 mod link;
 mod look_up;
 mod names;
+mod silence;
 mod survey;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -32,6 +34,7 @@ use self::address::Address;
 use self::breaker::Breaker;
 use self::link::Link;
 use self::look_up::LookUp;
+use self::silence::Silence;
 use self::survey::Survey;
 use self::wire::{Cas, Command, Condition, Reply, garbled};
 use super::cluster::member::Member;
@@ -88,6 +91,8 @@ pub struct MemcachedServer {
     look_ups: Link<LookUp>,
     /// A key has one of them, so that what is ordered for it is carried out in that order.
     commands: [Link<Command>; COMMAND_LINKS],
+    /// Of all of them: what is asked of one tells the others.
+    silence: Arc<Silence>,
     timeout: Duration,
     sign_on_timeout: Duration,
     rests: IntCounter,
@@ -99,11 +104,13 @@ impl MemcachedServer {
         let address = Address::parse(&settings.server)?;
         let Settings { timeout, sign_on_timeout, .. } = *settings;
         let rests = metrics.rests.with_label_values(&[&settings.server]);
-        let breaker = || Breaker::new(timeout, rests.clone());
+        let silence = Arc::new(Silence::new());
+        let breaker = || Breaker::new(timeout, Arc::clone(&silence), rests.clone());
         Ok(Self {
             look_ups: Link::new(address.clone(), breaker(), Some(metrics.batch_size.clone())),
             commands: std::array::from_fn(|_| Link::new(address.clone(), breaker(), None)),
             address,
+            silence,
             timeout,
             sign_on_timeout,
             rests,
@@ -113,10 +120,9 @@ impl MemcachedServer {
     /// For what is no look-up. A stall is waited out; an outage that has lasted for longer than that is not waited for
     /// each time anew.
     fn deadline(&self) -> Instant {
-        let of_commands = self.commands.iter().map(Link::stalled_for);
-        let stalled = of_commands.fold(self.look_ups.stalled_for(), Duration::max);
-        let time = if stalled >= self.sign_on_timeout { self.timeout } else { self.timeout.max(self.sign_on_timeout) };
-        Instant::now() + time
+        let now = Instant::now();
+        let is_outage = self.silence.lasted(now) >= self.sign_on_timeout;
+        now + if is_outage { self.timeout } else { self.timeout.max(self.sign_on_timeout) }
     }
 
     async fn execute(&self, command: Command, deadline: Instant) -> Result<Reply, StoreError> {
@@ -301,7 +307,7 @@ impl Member for MemcachedServer {
     }
 
     fn patience(&self) -> Duration {
-        self.sign_on_timeout.saturating_sub(self.look_ups.stalled_for())
+        self.sign_on_timeout.saturating_sub(self.silence.lasted(Instant::now()))
     }
 
     fn is_failing(&self) -> bool {

@@ -7,21 +7,24 @@
 //! longer outage of a stall.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
+use super::silence::{STALL, Silence};
+
 const FIRST_REST: Duration = Duration::from_millis(10);
 /// Short enough that service is back within a second of the server, with a failed trial between.
 const LONGEST_REST: Duration = Duration::from_millis(300);
 
-/// A server that has been silent for no longer than this may only have stalled: it is asked more often.
-const STALL: Duration = Duration::from_secs(1);
+/// A server that may only have stalled is asked more often.
 const LONGEST_REST_OF_STALL: Duration = Duration::from_millis(20);
 
-/// Failures further apart than this are two outages, as far as anybody can tell: nobody asked in between.
+/// What fails and was begun later than this after the failure before it is another outage, as far as is known: nothing was
+/// asked in between.
 const LONGEST_GAP: Duration = Duration::from_secs(30);
 
 pub struct Breaker {
@@ -37,20 +40,20 @@ pub struct Breaker {
     failing_since: AtomicU64,
     /// The same of the last of them.
     failed_at: AtomicU64,
-    /// The same of the first that was followed by others without a gap: what the present silence is measured from.
-    stalled_since: AtomicU64,
+    /// Of the server as a whole.
+    silence: Arc<Silence>,
     /// How often everybody was turned away.
     rests: IntCounter,
 }
 
 impl Breaker {
-    pub fn new(trial: Duration, rests: IntCounter) -> Self {
+    pub fn new(trial: Duration, silence: Arc<Silence>, rests: IntCounter) -> Self {
         // An epoch in the past, so that no moment that is asked about reads as 0.
         let now = Instant::now();
         let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        let [closed_until, failing_since, failed_at, stalled_since] = std::array::from_fn(|_| AtomicU64::new(0));
+        let [closed_until, failing_since, failed_at] = std::array::from_fn(|_| AtomicU64::new(0));
         let failures = AtomicU32::new(0);
-        Self { epoch, trial, closed_until, failures, failing_since, failed_at, stalled_since, rests }
+        Self { epoch, trial, closed_until, failures, failing_since, failed_at, silence, rests }
     }
 
     /// Whether an asker may queue. After a rest the first who asks may, and the others when that trial has
@@ -72,6 +75,7 @@ impl Breaker {
     }
 
     pub fn succeeded(&self) {
+        self.silence.answered();
         // Read first: in good times nobody writes to the cache line that every asker reads.
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
@@ -82,20 +86,19 @@ impl Breaker {
         }
     }
 
-    pub fn failed(&self, now: Instant) {
+    /// An exchange that began at `begun` has failed.
+    pub fn failed(&self, begun: Instant, now: Instant) {
+        self.silence.failed(begun, now);
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         self.failures.store(failures, Ordering::Relaxed);
         let micros = self.micros(now);
         let before = self.failed_at.swap(micros, Ordering::Relaxed);
-        if failures == 1 || micros.saturating_sub(before) > LONGEST_GAP.as_micros() as u64 {
+        if failures == 1 || self.micros(begun).saturating_sub(before) > LONGEST_GAP.as_micros() as u64 {
             self.failing_since.store(micros, Ordering::Relaxed);
-        }
-        if failures == 1 || micros.saturating_sub(before) > STALL.as_micros() as u64 {
-            self.stalled_since.store(micros, Ordering::Relaxed);
         }
         if let Some(rest) = rest_after(failures) {
             self.rests.inc();
-            let is_stall = self.stalled_for(now) < STALL;
+            let is_stall = self.silence.lasted(now) < STALL;
             let rest = if is_stall { rest.min(LONGEST_REST_OF_STALL) } else { rest };
             self.closed_until.store(self.micros(now + jittered(rest)), Ordering::Relaxed);
         }
@@ -124,17 +127,6 @@ impl Breaker {
         }
     }
 
-    /// For how long every exchange has failed, and was tried again and again; zero when the last one did not fail, or has
-    /// for a while been the last. Where nobody asked in between, two stalls are not one outage.
-    pub fn stalled_for(&self, now: Instant) -> Duration {
-        let now = self.micros(now);
-        let is_over = now.saturating_sub(self.failed_at.load(Ordering::Relaxed)) > STALL.as_micros() as u64;
-        if is_over || !self.is_failing() {
-            return Duration::ZERO;
-        }
-        Duration::from_micros(now.saturating_sub(self.stalled_since.load(Ordering::Relaxed)))
-    }
-
     fn micros(&self, moment: Instant) -> u64 {
         moment.duration_since(self.epoch).as_micros() as u64
     }
@@ -159,15 +151,15 @@ mod tests {
     const TRIAL: Duration = Duration::from_millis(50);
 
     fn breaker() -> Breaker {
-        Breaker::new(TRIAL, IntCounter::new("rests", "rests").unwrap())
+        Breaker::new(TRIAL, Arc::new(Silence::new()), IntCounter::new("rests", "rests").unwrap())
     }
 
     #[test]
     fn one_failure_costs_no_rest_and_the_second_does() {
         let (breaker, now) = (breaker(), Instant::now());
-        breaker.failed(now);
+        breaker.failed(now, now);
         assert!(breaker.admits(|| now) && !breaker.is_resting());
-        breaker.failed(now);
+        breaker.failed(now, now);
         assert!(!breaker.admits(|| now) && breaker.is_resting());
         breaker.succeeded();
         assert!(breaker.admits(|| now) && !breaker.is_resting());
@@ -176,8 +168,8 @@ mod tests {
     #[test]
     fn after_a_rest_one_may_try_and_after_a_lost_trial_another() {
         let (breaker, now) = (breaker(), Instant::now());
-        breaker.failed(now);
-        breaker.failed(now);
+        breaker.failed(now, now);
+        breaker.failed(now, now);
         let rested = now + FIRST_REST;
         assert!(breaker.admits(|| rested));
         assert!(!breaker.admits(|| rested));
@@ -189,12 +181,12 @@ mod tests {
     fn it_is_known_for_how_long_a_server_has_failed() {
         let (breaker, now) = (breaker(), Instant::now());
         assert_eq!(breaker.failing_for(now), Duration::ZERO);
-        breaker.failed(now);
-        breaker.failed(now + TRIAL);
+        breaker.failed(now, now);
+        breaker.failed(now + TRIAL, now + TRIAL);
         assert_eq!(breaker.failing_for(now + 3 * TRIAL), 3 * TRIAL);
         assert_eq!(breaker.rests.get(), 1, "the first failure is no rest");
         let much_later = now + TRIAL + LONGEST_GAP + TRIAL;
-        breaker.failed(much_later);
+        breaker.failed(much_later, much_later);
         assert_eq!(breaker.failing_for(much_later + TRIAL), TRIAL, "of the time between nothing is known");
         breaker.succeeded();
         assert_eq!(breaker.failing_for(much_later + TRIAL), Duration::ZERO);
@@ -205,17 +197,17 @@ mod tests {
         let (breaker, begun) = (breaker(), Instant::now());
         let mut now = begun;
         while now < begun + STALL {
-            breaker.failed(now);
+            breaker.failed(now, now);
             assert!(breaker.admits(|| now + LONGEST_REST_OF_STALL), "after {:?}", now - begun);
-            assert_eq!(breaker.stalled_for(now), now - begun);
+            assert_eq!(breaker.silence.lasted(now), now - begun);
             now += TRIAL;
         }
-        breaker.failed(now);
+        breaker.failed(now, now);
         assert!(!breaker.admits(|| now + LONGEST_REST / 2 - TRIAL), "this is an outage");
         let later = now + STALL + TRIAL;
-        assert_eq!(breaker.stalled_for(later), Duration::ZERO, "nobody has asked for a while");
-        breaker.failed(later);
-        assert_eq!(breaker.stalled_for(later), Duration::ZERO, "this may be another stall");
+        assert_eq!(breaker.silence.lasted(later), Duration::ZERO, "nobody has asked for a while");
+        breaker.failed(later, later);
+        assert_eq!(breaker.silence.lasted(later), Duration::ZERO, "this may be another stall");
         assert_eq!(breaker.failing_for(later), later - begun, "and yet the server was not heard of since the first");
     }
 

@@ -62,7 +62,8 @@ impl Connection {
     where
         F: Future<Output = Result<(Client, T), StoreError>>,
     {
-        if Instant::now() + self.breaker.trial() / 4 >= deadline {
+        let begun = Instant::now();
+        if begun + self.breaker.trial() / 4 >= deadline {
             // It waited too long in the queue, which says nothing about this connection. Nor would a failure to do
             // in the little that is left what has most of the time to be done in.
             return Err(StoreError::TimedOut);
@@ -89,7 +90,7 @@ impl Connection {
                 Ok(answer)
             }
             Err(error) => {
-                self.breaker.failed(now);
+                self.breaker.failed(begun, now);
                 Err(error)
             }
         }

@@ -84,11 +84,6 @@ impl<Q: Question> Link<Q> {
         self.breaker.is_resting()
     }
 
-    /// The same of the present silence alone: of one after another, with nobody asking in between, the last.
-    pub fn stalled_for(&self) -> Duration {
-        self.breaker.stalled_for(Instant::now())
-    }
-
     /// Answers by `deadline`, whatever the server does.
     pub async fn ask(&self, question: Q, deadline: Instant) -> Result<Q::Answer, StoreError> {
         if !self.breaker.admits(Instant::now) {

@@ -14,6 +14,7 @@ use super::breaker::Breaker;
 use super::connection::{Connection, Twice};
 use super::decode;
 use super::names::Names;
+use super::silence::Silence;
 use super::wire::{self, Dumped};
 use crate::clock::UnixTime;
 use crate::sessions::cluster::member::{self, Lies};
@@ -39,7 +40,7 @@ pub struct Survey {
 impl Survey {
     pub fn new(address: Address, timeout: Duration, rests: IntCounter) -> Self {
         let patience = timeout.max(PATIENCE);
-        let breaker = Arc::new(Breaker::new(patience, rests));
+        let breaker = Arc::new(Breaker::new(patience, Arc::new(Silence::new()), rests));
         Self { look_ups: Connection::new(address.clone(), breaker), address, patience, dump: None }
     }
 

@@ -8,8 +8,6 @@ mod outage;
 mod process;
 mod several;
 
-use std::sync::Arc;
-
 use async_memcached::MetaProtocol;
 
 use self::process::Memcached;

@@ -156,3 +156,33 @@ async fn a_restart_between_two_operations_costs_nobody_a_failure() {
         assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Missing));
     }
 }
+
+/// A login asks for other keys than the one before it, and so over another connection.
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_commands_alone_meet_is_waited_for_once() {
+    const WAIT: Duration = DEFAULT_SIGN_ON_TIMEOUT;
+    for (what, timeout, sign_on_timeout, pause) in [
+        ("the defaults", DEFAULT_TIMEOUT, WAIT, Duration::ZERO),
+        ("a login now and then", DEFAULT_TIMEOUT, WAIT, Duration::from_millis(900)),
+        ("long waits", DEFAULT_TIMEOUT, 3 * WAIT, Duration::from_millis(900)),
+    ] {
+        // It takes connections, and says nothing on them.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let metrics = Metrics::new("test").unwrap().sign_on.store;
+        let settings = Settings { server: silent.local_addr().unwrap().to_string(), timeout, sign_on_timeout };
+        let server = MemcachedServer::new(&settings, &metrics).unwrap();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let asked = tokio::time::Instant::now();
+            assert!(server.issue_ticket(&ticket(), b"x", LONG).await.is_err());
+            waits.push(asked.elapsed());
+            tokio::time::sleep(pause).await;
+        }
+        assert!(waits[0] >= sign_on_timeout, "{what}: a stall would be waited out: {waits:?}");
+        assert!(waits[3..].iter().all(|wait| *wait < 2 * timeout), "{what}: it is known by now: {waits:?}");
+        tokio::time::sleep(sign_on_timeout + 2 * WAIT).await;
+        let asked = tokio::time::Instant::now();
+        assert!(server.issue_ticket(&ticket(), b"x", LONG).await.is_err());
+        assert!(asked.elapsed() >= sign_on_timeout, "{what}: what nobody has asked for a while may be back");
+    }
+}
