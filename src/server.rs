@@ -33,7 +33,6 @@ mod workers;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -218,8 +217,6 @@ impl Edge {
             users: Arc::clone(&self.lasting.users),
             drain: Arc::clone(&self.drain),
             snapshot: Arc::clone(&self.snapshot),
-            clock: self.lasting.clock.clone(),
-            silent_since: AtomicU64::new(0),
             api,
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.

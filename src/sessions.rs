@@ -120,6 +120,12 @@ pub trait SessionStore: Send + Sync {
 
     /// Whether the store answers at all.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// For how long the store has not answered whatever it was asked, by the clock that policies reckon with; zero when it
+    /// has answered the last time.
+    fn silent_for(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A count, how long it stays, and which server of a store keeps it.

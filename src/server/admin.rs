@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,7 +13,6 @@ use pingora_core::protocols::http::ServerSession;
 use serde_json::json;
 
 use super::api::{self, Api};
-use crate::clock::{Clock, UnixTime};
 use crate::config::OutagePolicy;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
@@ -46,9 +44,6 @@ pub struct Admin {
     pub users: Arc<Watch>,
     pub drain: Arc<Drain>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    pub clock: Clock,
-    /// Milliseconds: when the store was first found silent; 0 while it is not.
-    pub silent_since: AtomicU64,
     /// `None` without a token.
     pub api: Option<Api>,
 }
@@ -122,19 +117,16 @@ impl Admin {
     }
 
     /// A policy speaks for a store that is silent, and for no other: one that answers and cannot be used stays so. After
-    /// the time that `recent` reaches back nobody passes by it.
+    /// the time that `recent` reaches back nobody passes by it. That begins with the present silence, which a request may
+    /// have met long before the first probe, and which may have ended between two probes.
     fn can_decide(&self, failure: Option<&StoreError>) -> bool {
         if !failure.is_some_and(StoreError::is_silence) {
-            self.silent_since.store(0, Ordering::Relaxed);
             return failure.is_none();
         }
-        let now = self.clock.now();
-        let first = self.silent_since.compare_exchange(0, now.millis(), Ordering::Relaxed, Ordering::Relaxed);
-        let since = first.map_or_else(UnixTime::from_millis, |_| now);
         match self.snapshot.load().on_outage {
             OutagePolicy::Deny => false,
             OutagePolicy::TokenOnly => true,
-            OutagePolicy::Recent { within } => now.since(since) <= within,
+            OutagePolicy::Recent { within } => self.store.silent_for() <= within,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::sessions::SessionStore;
 use crate::sessions::cluster::{Cluster, Former, Server};
 use crate::sessions::memcached::{BadServer, MemcachedServer, Settings};
 use crate::sessions::memory::MemoryStore;
-use crate::sessions::observed::Observed;
+use crate::sessions::observed::{Observed, Watchers};
 use crate::sessions::without::WithoutSessions;
 use crate::users::UserDirectory;
 use crate::users::login::{LoginLimits, LoginPool};
@@ -34,15 +34,16 @@ pub struct Store {
 
 pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Result<Store, StartError> {
     let metrics = &metrics.sign_on.store;
+    let watchers = Watchers::new(metrics, clock);
     let alone = |sessions: Arc<dyn SessionStore>| Store { sessions, cluster: None };
     Ok(match sessions {
         Sessions::Memory { capacity } => {
-            alone(Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", metrics)))
+            alone(Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &watchers)))
         }
         // Tickets and failure counters still need a place; sessions are not kept at all.
         Sessions::None => {
             let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
-            alone(Arc::new(Observed::new(WithoutSessions::new(memory), "none", metrics)))
+            alone(Arc::new(Observed::new(WithoutSessions::new(memory), "none", &watchers)))
         }
         Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. } => {
             let connect = |server: &Server| connect(server, [*timeout, *sign_on_timeout], metrics);

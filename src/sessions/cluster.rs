@@ -34,7 +34,7 @@ use self::judgement::PATIENCE;
 use self::layout::{Layout, Owner};
 use self::member::Member;
 use self::mending::{Mending, Pauses};
-use super::observed::{Operation, always};
+use super::observed::{Operation, Watchers, always};
 use super::{
     Count, CounterKey, DeviceKey, DeviceRecord, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore,
     StoreError, Swap, TicketKey, Tombstone,
@@ -48,6 +48,7 @@ pub struct Cluster<M> {
     layout: ArcSwap<Layout<M>>,
     clock: Clock,
     metrics: StoreMetrics,
+    watchers: Watchers,
     mending: Mending,
 }
 
@@ -60,12 +61,14 @@ impl<M: Member> Cluster<M> {
         metrics: &StoreMetrics,
         connect: impl FnMut(&Server) -> Result<M, E>,
     ) -> Result<Self, E> {
-        let layout = Layout::new(servers, copies, metrics, connect)?;
+        let watchers = Watchers::new(metrics, &clock);
+        let layout = Layout::new(servers, copies, &watchers, connect)?;
         Ok(Self {
             layout: ArcSwap::from_pointee(layout),
             mending: Mending::new(clock.clone(), Pauses::default(), metrics.clone()),
             clock,
             metrics: metrics.clone(),
+            watchers,
         })
     }
 
@@ -78,14 +81,14 @@ impl<M: Member> Cluster<M> {
         keep: Duration,
         connect: impl FnMut(&Server) -> Result<M, E>,
     ) -> Result<(), E> {
-        let next = self.layout.load_full().next(servers, copies, &self.metrics, connect, Instant::now(), keep)?;
+        let next = self.layout.load_full().next(servers, copies, &self.watchers, connect, Instant::now(), keep)?;
         self.layout.store(Arc::new(next));
         Ok(())
     }
 
     /// Has these former lists asked as well, as after changes that this process has not seen.
     pub fn remember<E>(&self, former: &[Former], connect: impl FnMut(&Server) -> Result<M, E>) -> Result<(), E> {
-        let layout = self.layout.load_full().after(former, &self.metrics, connect, Instant::now())?;
+        let layout = self.layout.load_full().after(former, &self.watchers, connect, Instant::now())?;
         self.layout.store(Arc::new(layout));
         Ok(())
     }
@@ -286,6 +289,11 @@ impl<M: Member> SessionStore for Cluster<M> {
                 seat.watcher.watch(Operation::Ping, seat.member.ping(), always).await.map(|()| true)
             }));
         one_of(answered.await).map(drop)
+    }
+
+    /// Of the server that was heard of last.
+    fn silent_for(&self) -> Duration {
+        self.layout.load().seats.iter().map(|seat| seat.watcher.silent_for()).min().unwrap_or_default()
     }
 }
 

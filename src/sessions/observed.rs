@@ -2,7 +2,7 @@
 //! in the log once per change. Decides nothing and repeats nothing. [`Observed`] is one store with its watcher;
 //! a `cluster` gives each of its servers one.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::{
     Count, CounterKey, DeviceKey, DeviceRecord, Found, Listing, Redemption, SessionKey, SessionRecord, SessionStore,
     StoreError, Swap, TicketKey,
 };
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 use crate::metrics::StoreMetrics;
 
 /// A store of one place.
@@ -27,9 +27,19 @@ pub struct Watcher {
     server: String,
     state: AtomicU8,
     changing: Mutex<()>,
+    clock: Clock,
+    /// Milliseconds: when the server was found away; 0 while it answers.
+    silent_since: AtomicU64,
     up: IntGauge,
     /// In the order of [`Operation`].
     watches: [Watch; Operation::ALL.len()],
+}
+
+/// Makes the watchers of the servers of one store.
+#[derive(Clone)]
+pub struct Watchers {
+    metrics: StoreMetrics,
+    clock: Clock,
 }
 
 /// Label `operation`.
@@ -99,15 +109,32 @@ impl Operation {
     ];
 }
 
-impl Watcher {
+impl Watchers {
+    pub fn new(metrics: &StoreMetrics, clock: &Clock) -> Self {
+        Self { metrics: metrics.clone(), clock: clock.clone() }
+    }
+
     /// `server` is the label: a configured name, e.g. `memory` or `10.0.0.1:11211`.
-    pub fn new(server: &str, metrics: &StoreMetrics) -> Self {
-        Self {
+    pub fn watcher(&self, server: &str) -> Watcher {
+        let Self { metrics, clock } = self;
+        Watcher {
             server: server.to_owned(),
             state: AtomicU8::new(UNKNOWN),
             changing: Mutex::new(()),
+            clock: clock.clone(),
+            silent_since: AtomicU64::new(0),
             up: metrics.up.with_label_values(&[server]),
             watches: Operation::ALL.map(|(_, label)| Watch::new(server, label, metrics)),
+        }
+    }
+}
+
+impl Watcher {
+    /// For how long the server has not answered whatever it was asked; zero when it has answered the last time.
+    pub fn silent_for(&self) -> Duration {
+        match self.silent_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self.clock.now().since(UnixTime::from_millis(since)),
         }
     }
 
@@ -145,6 +172,10 @@ impl Watcher {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.state.swap(present, Ordering::Relaxed);
         self.up.set(i64::from(present == UP));
+        if before != present {
+            let since = if present == AWAY { self.clock.now().millis() } else { 0 };
+            self.silent_since.store(since, Ordering::Relaxed);
+        }
         match away {
             Some(error) if before != AWAY => Some(Change::Lost(error.to_string())),
             None if before == AWAY => Some(Change::Back),
@@ -194,8 +225,8 @@ pub fn always<T>(_: &T) -> bool {
 }
 
 impl<S> Observed<S> {
-    pub fn new(store: S, server: &str, metrics: &StoreMetrics) -> Self {
-        Self { store, watcher: Watcher::new(server, metrics) }
+    pub fn new(store: S, server: &str, watchers: &Watchers) -> Self {
+        Self { store, watcher: watchers.watcher(server) }
     }
 }
 
@@ -276,19 +307,24 @@ impl<S: SessionStore> SessionStore for Observed<S> {
     async fn ping(&self) -> Result<(), StoreError> {
         self.watcher.watch(Operation::Ping, self.store.ping(), always).await
     }
+
+    fn silent_for(&self) -> Duration {
+        self.watcher.silent_for()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
     use crate::metrics::Metrics;
     use crate::sessions::memory::MemoryStore;
     use crate::sessions::tests::{record, session};
     use crate::sessions::{CounterKey, SessionId};
 
     fn observed(metrics: &Metrics, capacity: usize) -> Observed<MemoryStore> {
-        Observed::new(MemoryStore::new(Clock::default(), capacity), "memory", &metrics.sign_on.store)
+        let clock = Clock::default();
+        let watchers = Watchers::new(&metrics.sign_on.store, &clock);
+        Observed::new(MemoryStore::new(clock, capacity), "memory", &watchers)
     }
 
     #[tokio::test]
@@ -328,7 +364,13 @@ mod tests {
         assert_eq!(store.watcher.note(Some(&away)), Some(Change::Lost(away.to_string())));
         assert_eq!(store.watcher.note(Some(&StoreError::TimedOut)), None, "it was away before");
         assert_eq!(up.get(), 0);
+        store.watcher.clock.advance(Duration::from_secs(40));
+        assert!(store.silent_for() >= Duration::from_secs(40));
         assert_eq!(store.watcher.note(None), Some(Change::Back));
+        assert_eq!(store.silent_for(), Duration::ZERO);
+        store.watcher.note(Some(&away));
+        assert!(store.silent_for() < Duration::from_secs(40), "an earlier silence is not counted in");
+        store.watcher.note(None);
         assert_eq!(store.watcher.note(None), None);
         assert_eq!(up.get(), 1);
     }

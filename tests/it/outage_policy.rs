@@ -50,6 +50,47 @@ fn under_recent_a_logout_here_is_a_logout() {
 }
 
 #[test]
+fn readiness_under_recent_reckons_with_the_present_silence_alone_and_from_its_beginning() {
+    let origin = origin("app");
+    for (what, seconds, status) in [
+        ("a probe has met an earlier silence, and a request its end", 60, 200),
+        ("a request has met the silence, and no probe", 31, 503),
+        ("a request has met the silence just now", 1, 200),
+    ] {
+        let memcached = memcached();
+        let servers = format!("servers: [\"{}\"]", memcached.address());
+        let edge = edge()
+            .service("iqueue", &origin)
+            .sessions(&format!(
+                "{{store: memcached, memcached: {{{servers}}}, on_outage: {{policy: recent, within: 30s}}}}"
+            ))
+            .start();
+        let mut browser = edge.signed_in();
+        let label = format!("server=\"{}\"", memcached.address());
+        let is_up = || edge.metric("sentry_edge_session_store_up", &label) == 1.0;
+        memcached.freeze();
+        if what.starts_with("a probe") {
+            assert_eq!(edge.admin("/readyz").status, 200, "{what}: the silence has only begun");
+            memcached.thaw();
+            eventually("a request is answered by the store", || {
+                browser.open(&edge.url("iqueue", "/"));
+                is_up()
+            });
+            edge.let_pass(Duration::from_secs(seconds));
+            memcached.freeze();
+        } else {
+            eventually("a request has met the silence", || {
+                browser.open(&edge.url("iqueue", "/"));
+                !is_up()
+            });
+            edge.let_pass(Duration::from_secs(seconds));
+        }
+        assert_eq!(edge.admin("/readyz").status, status, "{what}");
+        memcached.thaw();
+    }
+}
+
+#[test]
 fn a_service_may_have_a_policy_of_its_own() {
     let (origin, mut memcached) = (origin("app"), memcached());
     let edge = edge()

@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use super::member::Member;
 use super::ring::Ring;
-use crate::metrics::StoreMetrics;
-use crate::sessions::observed::Watcher;
+use crate::sessions::observed::{Watcher, Watchers};
 
 /// Former layouts that are asked; a change of the list beyond that forgets the oldest.
 const MOST_FORMER: usize = 8;
@@ -69,9 +68,9 @@ pub struct Owner<M> {
 }
 
 impl<M> Seat<M> {
-    fn new(server: &Server, member: M, metrics: &StoreMetrics) -> Arc<Self> {
+    fn new(server: &Server, member: M, watchers: &Watchers) -> Arc<Self> {
         let name = server.name.clone();
-        Arc::new(Self { watcher: Watcher::new(&name, metrics), name, member })
+        Arc::new(Self { watcher: watchers.watcher(&name), name, member })
     }
 }
 
@@ -79,10 +78,10 @@ impl<M: Member> Layout<M> {
     pub fn new<E>(
         servers: &[Server],
         copies: usize,
-        metrics: &StoreMetrics,
+        watchers: &Watchers,
         mut connect: impl FnMut(&Server) -> Result<M, E>,
     ) -> Result<Self, E> {
-        let seats = servers.iter().map(|server| Ok(Seat::new(server, connect(server)?, metrics)));
+        let seats = servers.iter().map(|server| Ok(Seat::new(server, connect(server)?, watchers)));
         Ok(Self::of(servers, copies, seats.collect::<Result<_, E>>()?))
     }
 
@@ -97,7 +96,7 @@ impl<M: Member> Layout<M> {
         self: &Arc<Self>,
         servers: &[Server],
         copies: usize,
-        metrics: &StoreMetrics,
+        watchers: &Watchers,
         mut connect: impl FnMut(&Server) -> Result<M, E>,
         now: Instant,
         keep: Duration,
@@ -105,7 +104,7 @@ impl<M: Member> Layout<M> {
         let known = self.everybody(now);
         let seats = servers.iter().map(|server| match known.iter().find(|seat| seat.name == server.name) {
             Some(seat) => Ok(Arc::clone(seat)),
-            None => Ok(Seat::new(server, connect(server)?, metrics)),
+            None => Ok(Seat::new(server, connect(server)?, watchers)),
         });
         let mut next = Self::of(servers, copies, seats.collect::<Result<_, E>>()?);
         if sorted(&self.servers) != sorted(servers) || self.copies > copies {
@@ -122,7 +121,7 @@ impl<M: Member> Layout<M> {
     pub fn after<E>(
         &self,
         former: &[Former],
-        metrics: &StoreMetrics,
+        watchers: &Watchers,
         mut connect: impl FnMut(&Server) -> Result<M, E>,
         now: Instant,
     ) -> Result<Self, E> {
@@ -137,7 +136,7 @@ impl<M: Member> Layout<M> {
             let mut seat = |server: &Server| match seats.iter().find(|seat| seat.name == server.name) {
                 Some(seat) => Ok(Arc::clone(seat)),
                 None => {
-                    let seat = Seat::new(server, connect(server)?, metrics);
+                    let seat = Seat::new(server, connect(server)?, watchers);
                     seats.push(Arc::clone(&seat));
                     Ok(seat)
                 }
