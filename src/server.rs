@@ -66,6 +66,7 @@ use seats::{Patience, Seats};
 pub use check::check;
 pub use options::{FastPath, Lookup, Options};
 pub use outside::session_store;
+pub use reload::{Reload, Reread};
 pub use start_error::StartError;
 
 /// Connections to applications that rest, for each worker.

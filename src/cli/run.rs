@@ -1,15 +1,15 @@
 //! `run`: serve until a signal says otherwise.
 //!
 //! The main thread hears signals and does nothing that could wait; what starts, reloads and drains the edge is a thread of
-//! its own. So a signal counts at once, also while a start or a reload waits for a disk or a name server.
+//! its own (`control`). So a signal counts at once, also while a start or a reload waits for a disk or a name server.
 
+mod control;
 mod notify;
 mod signals;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
@@ -18,18 +18,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{ConfigFile, Failure, output, warn};
 use crate::clock::Clock;
-use crate::config::{Config, Faults, Level};
+use crate::config::Level;
 use crate::log_writer::{self, LogWriter, Logs};
 use crate::metrics::LogMetrics;
-use crate::server::{Edge, Options};
+use control::{Event, Order, Worker};
 use notify::{Notifier, State};
 use signals::{Signals, Wish};
 
 /// Beyond `server.drain`, for what is cut off then.
 const LAST_BREATH: Duration = Duration::from_secs(3);
-
-/// How deep the thread's stack is, as the main thread's.
-const STACK: usize = 8 << 20;
 
 #[derive(Args)]
 pub struct Run {
@@ -57,96 +54,15 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::because)?;
     // First of all: no signal ends a process that is only starting by its default action.
     let signals = runtime.block_on(async { Signals::new() }).map_err(Failure::because)?;
-    let read = crate::config::read(path);
     let logs = Logs::new(LogMetrics::new(&log_writer::NAMES).map_err(Failure::because)?);
-    let level = read.as_ref().map_or(Level::Info, |(config, _)| config.log.level);
-    let log = log_writer::process::install(&logs, level, Clock::default()).map_err(Failure::because)?;
-    let (worker, events) = Worker::start(path.to_owned(), read, logs.clone())?;
+    // Until the configuration has been read, which may take long and so is not done here.
+    let log = log_writer::process::install(&logs, Level::Info, Clock::default()).map_err(Failure::because)?;
+    let (worker, events) = Worker::start(path.to_owned(), logs.clone())?;
     let process = Process { worker, logs, signals, notifier: Notifier::start(), reloads: 0, drain: None, end: None };
     let result = runtime.block_on(process.run(events, &log, started));
     // A resolver may still be at work for the edge, and is not waited for.
     runtime.shutdown_background();
     result
-}
-
-/// What the thread that has the edge is asked for.
-enum Order {
-    Reload,
-    /// Until the sender says that it is enough, or is gone.
-    Drain(oneshot::Receiver<()>),
-}
-
-/// What became of it.
-enum Event {
-    Started { https: Vec<SocketAddr>, drain: Duration },
-    Failed(String),
-    Reloaded { drain: Duration },
-    Stopped,
-}
-
-/// The thread that has the edge.
-struct Worker(SyncSender<Order>);
-
-type Read = Result<(Config, Faults), Faults>;
-
-impl Worker {
-    fn start(path: PathBuf, read: Read, logs: Logs) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
-        // At most a reload under way, one that waits, and a drain.
-        let (orders, asked) = sync_channel(3);
-        let (events, told) = mpsc::channel(8);
-        std::thread::Builder::new()
-            .name("control".into())
-            .stack_size(STACK)
-            .spawn(move || work(&path, read, logs, &asked, &events))
-            .map_err(Failure::because)?;
-        Ok((Self(orders), told))
-    }
-}
-
-fn work(path: &Path, read: Read, logs: Logs, orders: &Receiver<Order>, events: &mpsc::Sender<Event>) {
-    // An error means that the process is ending.
-    let tell = |event| events.blocking_send(event).is_ok();
-    let started = read.map_err(|faults| faults.to_string()).and_then(|read| {
-        Edge::start_beside(path, read, Clock::default(), Options::default(), logs).map_err(|error| error.to_string())
-    });
-    let mut edge = match started {
-        Ok(edge) => edge,
-        Err(text) => {
-            tell(Event::Failed(text));
-            return;
-        }
-    };
-    for address in edge.https_addresses() {
-        log::info!("listening on https://{address}");
-    }
-    log::info!("admin on http://{}", edge.admin_address());
-    tell(Event::Started { https: edge.https_addresses().to_vec(), drain: edge.drain_time() });
-    while let Ok(order) = orders.recv() {
-        match order {
-            Order::Reload => {
-                reload(&mut edge);
-                tell(Event::Reloaded { drain: edge.drain_time() });
-            }
-            Order::Drain(hurry) => {
-                let cut = edge.stop_gently(async { drop(hurry.await) });
-                log::info!("stopped; {cut} requests were cut off");
-                tell(Event::Stopped);
-                return;
-            }
-        }
-    }
-}
-
-fn reload(edge: &mut Edge) {
-    match edge.reload() {
-        Ok(needs_restart) => {
-            log::info!("configuration reloaded");
-            if !needs_restart.is_empty() {
-                log::warn!("restart_required: {}", needs_restart.join(", "));
-            }
-        }
-        Err(faults) => log::error!("configuration refused, the old one stays:\n{faults}"),
-    }
 }
 
 /// The process as its signals see it.
@@ -255,7 +171,7 @@ impl Process {
         log::info!("draining");
         self.notifier.say(State::Stopping);
         let (hurry, hurried) = oneshot::channel();
-        // There is always room: see `Worker::start`.
+        // There is always room: see `control::ORDERS`.
         self.worker.0.try_send(Order::Drain(hurried)).ok();
         self.end = Some(End { hurry: Some(hurry), deadline: Instant::now() + drain + LAST_BREATH });
         false

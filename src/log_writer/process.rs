@@ -25,7 +25,7 @@ struct ProcessLog {
 pub fn install(logs: &Logs, level: Level, clock: Clock) -> io::Result<Arc<LogWriter>> {
     let writer = Arc::new(logs.open_process_log()?);
     if log::set_boxed_logger(Box::new(ProcessLog { writer: Arc::clone(&writer), clock })).is_ok() {
-        log::set_max_level(filter(level));
+        set_level(level);
         std::panic::set_hook(Box::new(|panic| {
             let backtrace = Backtrace::capture();
             let text = panic.to_string().replace('\n', " ");
@@ -36,6 +36,11 @@ pub fn install(logs: &Logs, level: Level, clock: Clock) -> io::Result<Arc<LogWri
         }));
     }
     Ok(writer)
+}
+
+/// Once the configuration has been read.
+pub fn set_level(level: Level) {
+    log::set_max_level(filter(level));
 }
 
 fn filter(level: Level) -> LevelFilter {

@@ -1,38 +1,90 @@
 //! Reload: the configuration file read again and swapped in whole, or refused whole.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::api::Token;
 use super::history::History;
 use super::{Edge, check};
+use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{Loaded, Snapshot};
+use crate::tls::Certificates;
+use crate::upstream::names::Names;
+
+/// What a reload reads. It may wait for a file server that does not answer, so a running process has a thread for it.
+pub struct Reload {
+    file: PathBuf,
+    clock: Clock,
+    /// Those that are served.
+    certificates: Arc<Certificates>,
+    names: Names,
+}
+
+/// What it has read.
+pub struct Reread(Result<(Config, Loaded, Faults), Faults>);
+
+impl Reload {
+    pub fn read(self) -> Reread {
+        Reread(self.try_read())
+    }
+
+    fn try_read(&self) -> Result<(Config, Loaded, Faults), Faults> {
+        let (config, mut faults) = config::read(&self.file)?;
+        let loaded = Loaded::read(&config, &self.clock, &self.certificates, &self.names, &mut faults);
+        // Taken up by a new process alone, but one with a fault would keep that from starting.
+        Token::read(&config.server.admin, &mut faults);
+        match (faults.is_empty(), loaded) {
+            (true, Some(loaded)) => Ok((config, loaded, faults)),
+            _ => Err(faults),
+        }
+    }
+}
 
 impl Edge {
     /// What was served before stays in place when the file has any fault. Answers which keys changed that only
     /// a new process can take up.
     pub fn reload(&mut self) -> Result<Vec<&'static str>, Faults> {
+        let read = self.begin_reload().read();
+        self.end_reload(read)
+    }
+
+    /// The first half of a reload, which needs no edge.
+    pub fn begin_reload(&self) -> Reload {
         // A directory that was put in its place is seen without a signal too, a little later.
         self.lasting.users.read_now();
-        let result = self.try_reload();
+        Reload {
+            file: self.file.clone(),
+            clock: self.lasting.clock.clone(),
+            certificates: self.tls.certificates(),
+            names: self.lasting.names.clone(),
+        }
+    }
+
+    /// The second half.
+    pub fn end_reload(&mut self, Reread(read): Reread) -> Result<Vec<&'static str>, Faults> {
+        let result = read.map(|read| self.take_up(read));
+        self.count_reload(result.is_ok());
+        result
+    }
+
+    /// There is no second half: the files did not answer.
+    pub fn fail_reload(&self) {
+        self.count_reload(false);
+    }
+
+    fn count_reload(&self, succeeded: bool) {
         let metrics = &self.lasting.metrics;
-        let succeeded = result.is_ok();
         metrics.operation.config_reloads.with_label_values(&[if succeeded { "ok" } else { "refused" }]).inc();
         metrics.operation.config_last_reload_successful.set(i64::from(succeeded));
         if succeeded {
             let now = self.lasting.clock.now().seconds();
             metrics.operation.config_last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
         }
-        result
     }
 
-    fn try_reload(&mut self) -> Result<Vec<&'static str>, Faults> {
-        let (config, mut faults) = config::read(&self.file)?;
-        let loaded =
-            Loaded::read(&config, &self.lasting.clock, &self.tls.certificates(), &self.lasting.names, &mut faults);
-        // Taken up by a new process alone, but one with a fault would keep that from starting.
-        Token::read(&config.server.admin, &mut faults);
-        let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else { return Err(faults) };
+    fn take_up(&mut self, (config, loaded, faults): (Config, Loaded, Faults)) -> Vec<&'static str> {
+        let Loaded { tls, files } = loaded;
         check::warn(&faults.warnings());
         let snapshot = Snapshot::build(&config, files, &self.lasting, &self.ports);
         let config = Arc::new(config);
@@ -49,7 +101,7 @@ impl Edge {
             // Its addresses were looked at above, so this cannot be.
             Err(error) => log::error!("the session store keeps its servers: {error}"),
         }
-        Ok(needs_restart(&self.started_with, &config))
+        needs_restart(&self.started_with, &config)
     }
 }
 

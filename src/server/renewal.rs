@@ -38,8 +38,13 @@ impl Renewal {
         let renewal = Arc::new(self);
         let (mut served, mut refused) = (None, None);
         let mut told = BTreeMap::new();
+        let mut config = renewal.config.load_full();
         loop {
-            let config = renewal.config.load_full();
+            let before = std::mem::replace(&mut config, renewal.config.load_full());
+            if !Arc::ptr_eq(&before, &config) {
+                // A reload may have read its files before the last look, and have been served after it.
+                (served, refused) = (None, None);
+            }
             let looked = {
                 let (renewal, config) = (Arc::clone(&renewal), Arc::clone(&config));
                 let known = [served.clone(), refused.clone()];

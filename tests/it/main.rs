@@ -119,6 +119,7 @@ mod operation;
 // Logs that nobody reads, that are closed, or whose disk is full.
 mod logs;
 // What each signal does.
+mod hanging_files;
 mod signals;
 // HTTP/2 from clients that mean no good.
 mod http2;

@@ -1,0 +1,178 @@
+//! The thread that has the edge: it starts it, has it take up another configuration, and drains it.
+//!
+//! What a reload reads may lie on a file server that does not answer. So it is read on a thread of its own, and neither the
+//! drain nor the reload after it waits for that.
+
+mod reads;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Failure;
+use crate::clock::Clock;
+use crate::log_writer::{Logs, process};
+use crate::server::{Edge, Options, Reread};
+use reads::Reads;
+
+/// How deep the thread's stack is, as the main thread's.
+const STACK: usize = 8 << 20;
+
+/// How long a reload may take to read its files. One that takes longer is given up, and the next one may begin.
+const READING: Duration = Duration::from_secs(30);
+
+/// Orders that may wait: a reload, one more, a drain, and what reloads have read.
+const ORDERS: usize = 16;
+
+/// What the thread that has the edge is asked for.
+pub enum Order {
+    Reload,
+    /// What a reload has read, by its number.
+    Read(u64, Box<Reread>),
+    /// Until the sender says that it is enough, or is gone.
+    Drain(oneshot::Receiver<()>),
+}
+
+/// What became of it.
+pub enum Event {
+    Started { https: Vec<SocketAddr>, drain: Duration },
+    Failed(String),
+    Reloaded { drain: Duration },
+    Stopped,
+}
+
+/// The thread that has the edge.
+pub struct Worker(pub SyncSender<Order>);
+
+impl Worker {
+    pub fn start(path: PathBuf, logs: Logs) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
+        let (orders, received) = sync_channel(ORDERS);
+        let (events, outcomes) = mpsc::channel(8);
+        let own = orders.clone();
+        std::thread::Builder::new()
+            .name("control".into())
+            .stack_size(STACK)
+            .spawn(move || work(&path, logs, own, &received, events))
+            .map_err(Failure::because)?;
+        Ok((Self(orders), outcomes))
+    }
+}
+
+fn work(path: &Path, logs: Logs, own: SyncSender<Order>, orders: &Receiver<Order>, events: mpsc::Sender<Event>) {
+    let edge = match start(path, logs) {
+        Ok(edge) => edge,
+        Err(text) => {
+            events.blocking_send(Event::Failed(text)).ok();
+            return;
+        }
+    };
+    for address in edge.https_addresses() {
+        log::info!("listening on https://{address}");
+    }
+    log::info!("admin on http://{}", edge.admin_address());
+    let mut control = Control { edge, reads: Reads::new(READING), is_to_repeat: false, own, events };
+    control.say(Event::Started { https: control.edge.https_addresses().to_vec(), drain: control.edge.drain_time() });
+    loop {
+        match control.next(orders) {
+            Ok(Order::Reload) => control.reload(),
+            Ok(Order::Read(number, read)) => control.take_up(number, *read),
+            Ok(Order::Drain(hurry)) => {
+                control.drain(hurry);
+                return;
+            }
+            Err(RecvTimeoutError::Timeout) => control.give_up(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Reads the configuration here, and not where signals are heard: that may hang as well.
+fn start(path: &Path, logs: Logs) -> Result<Edge, String> {
+    let read = crate::config::read(path).map_err(|faults| faults.to_string())?;
+    process::set_level(read.0.log.level);
+    Edge::start_beside(path, read, Clock::default(), Options::default(), logs).map_err(|error| error.to_string())
+}
+
+struct Control {
+    edge: Edge,
+    reads: Reads,
+    /// Whether another reload waits for the one that is under way, which may have read the file already.
+    is_to_repeat: bool,
+    /// For the threads that read.
+    own: SyncSender<Order>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Control {
+    fn next(&self, orders: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
+        match self.reads.deadline() {
+            Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn reload(&mut self) {
+        if self.reads.deadline().is_some() {
+            self.is_to_repeat = true;
+            return;
+        }
+        let (reload, own) = (self.edge.begin_reload(), self.own.clone());
+        let begun = self.reads.begin(move |number| {
+            // An error means that the process is ending.
+            own.send(Order::Read(number, Box::new(reload.read()))).ok();
+        });
+        if let Err(error) = begun {
+            self.fail(&error);
+        }
+    }
+
+    fn take_up(&mut self, number: u64, read: Reread) {
+        if !self.reads.end(number) {
+            log::warn!("what a reload has read that took too long is not taken up");
+            return;
+        }
+        match self.edge.end_reload(read) {
+            Ok(needs_restart) => {
+                log::info!("configuration reloaded");
+                if !needs_restart.is_empty() {
+                    log::warn!("restart_required: {}", needs_restart.join(", "));
+                }
+            }
+            Err(faults) => log::error!("configuration refused, the old one stays:\n{faults}"),
+        }
+        self.reloaded();
+    }
+
+    fn give_up(&mut self) {
+        self.reads.give_up();
+        self.fail(&format_args!("its files were not read within {} s", READING.as_secs()));
+    }
+
+    fn fail(&mut self, why: &dyn std::fmt::Display) {
+        self.edge.fail_reload();
+        log::error!("configuration refused, the old one stays: {why}");
+        self.reloaded();
+    }
+
+    fn reloaded(&mut self) {
+        self.say(Event::Reloaded { drain: self.edge.drain_time() });
+        if std::mem::take(&mut self.is_to_repeat) {
+            self.reload();
+        }
+    }
+
+    fn drain(self, hurry: oneshot::Receiver<()>) {
+        let Self { edge, events, .. } = self;
+        let cut = edge.stop_gently(async { drop(hurry.await) });
+        log::info!("stopped; {cut} requests were cut off");
+        events.blocking_send(Event::Stopped).ok();
+    }
+
+    /// An error means that the process is ending.
+    fn say(&self, event: Event) {
+        self.events.blocking_send(event).ok();
+    }
+}

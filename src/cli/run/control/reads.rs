@@ -1,0 +1,110 @@
+//! What a reload reads, on a thread of its own, one at a time and with a deadline. A thread that hangs at a file cannot be
+//! ended; there may be so many of them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Threads that read, those that were given up among them.
+const MOST: usize = 4;
+
+/// How deep the stack of each is, as the main thread's.
+const STACK: usize = 8 << 20;
+
+pub struct Reads {
+    limit: Duration,
+    /// The number of the last one.
+    last: u64,
+    /// Until when it may take, while it is under way.
+    deadline: Option<Instant>,
+    /// Each thread holds one more.
+    threads: Arc<()>,
+}
+
+impl Reads {
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, last: 0, deadline: None, threads: Arc::default() }
+    }
+
+    /// `None` while nothing is read.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Has `read` called with its number, on another thread.
+    pub fn begin(&mut self, read: impl FnOnce(u64) + Send + 'static) -> io::Result<()> {
+        if Arc::strong_count(&self.threads) > MOST {
+            return Err(io::Error::other("several reloads before it still wait for their files"));
+        }
+        let (number, thread) = (self.last + 1, Arc::clone(&self.threads));
+        std::thread::Builder::new().name("reload".into()).stack_size(STACK).spawn(move || {
+            read(number);
+            drop(thread);
+        })?;
+        (self.last, self.deadline) = (number, Some(Instant::now() + self.limit));
+        Ok(())
+    }
+
+    /// Whether what this one has read is awaited.
+    pub fn end(&mut self, number: u64) -> bool {
+        let is_awaited = self.deadline.is_some() && number == self.last;
+        if is_awaited {
+            self.deadline = None;
+        }
+        is_awaited
+    }
+
+    /// The one that is under way is not awaited any more.
+    pub fn give_up(&mut self) {
+        self.deadline = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    /// Begins one that waits for a word, and says its number then.
+    fn begin(reads: &mut Reads, read: &SyncSender<u64>) -> io::Result<SyncSender<()>> {
+        let (end, ended): (_, Receiver<()>) = sync_channel(1);
+        let read = read.clone();
+        reads.begin(move |number| {
+            ended.recv().ok();
+            read.send(number).ok();
+        })?;
+        Ok(end)
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_taken_up_later_and_only_so_many_hang() {
+        let (read, has_read) = sync_channel(MOST);
+        let mut reads = Reads::new(Duration::from_secs(60));
+        let mut hanging = Vec::new();
+        for _ in 0..MOST {
+            assert_eq!(reads.deadline(), None);
+            hanging.push(begin(&mut reads, &read).unwrap());
+            assert!(reads.deadline().is_some_and(|deadline| deadline > Instant::now()));
+            reads.give_up();
+        }
+        assert!(begin(&mut reads, &read).is_err(), "all hang");
+        assert_eq!(reads.deadline(), None);
+        hanging.remove(0).send(()).unwrap();
+        assert_eq!(has_read.recv().unwrap(), 1);
+        assert!(!reads.end(1), "it was given up");
+        let last = loop {
+            // Until the first one's thread has ended.
+            if let Ok(last) = begin(&mut reads, &read) {
+                break last;
+            }
+        };
+        hanging.remove(0).send(()).unwrap();
+        assert_eq!(has_read.recv().unwrap(), 2);
+        assert!(!reads.end(2), "another is under way");
+        last.send(()).unwrap();
+        assert_eq!(has_read.recv().unwrap(), MOST as u64 + 1);
+        assert!(reads.end(MOST as u64 + 1));
+        assert!(!reads.end(MOST as u64 + 1), "once");
+    }
+}
