@@ -14,7 +14,7 @@ use crate::auth::{Identity, slide};
 use crate::config::Audience;
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sessions::{Found, Redemption, StoreError};
+use crate::sessions::{Redemption, StoreError};
 
 /// What became of a ticket that a request brought.
 pub enum Redeemed {
@@ -123,15 +123,15 @@ impl Sentry {
         }
     }
 
-    /// The session that a refused ticket names, if it lives. Asked only where there is a cookie to hold it against.
+    /// The session that a refused ticket names, if it lives, or if the store does not say in time: then it is not known who
+    /// is to be served either. Asked only where there is a cookie to hold it against.
     async fn living_session(&self, head: &Head<'_>, ticket: &Ticket) -> Option<Arc<Verified>> {
         if self.cookie(head) == Lookup::Absent {
             return None;
         }
         let verified = self.guard.tokens().verify(&ticket.token, head.now).ok()?;
-        let found = self.store.find(verified.session_key(), None).await;
-        let lives = matches!(found, Ok(Found::Lives(_))) && !self.guard.is_revoked(&verified);
-        lives.then_some(verified)
+        let may_live = self.living(&verified, None, head.now).await.map_or(true, |opened| opened.is_some());
+        (may_live && !self.guard.is_revoked(&verified)).then_some(verified)
     }
 
     /// The token that the service gets for a ticket that was just taken. Whatever fails here, the ticket is gone.

@@ -266,7 +266,7 @@ impl Sentry {
     pub(super) async fn end_unverified(&self, head: &Head<'_>) -> Result<(), StoreError> {
         for token in cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES) {
             let Some(session) = self.guard.tokens().named_unverified(token, head.now) else { continue };
-            if matches!(self.store.find(&session, None).await?, Found::Lives(_)) {
+            if matches!(find_patiently(&*self.store, &session, None).await?, Found::Lives(_)) {
                 self.end_for_certain(&session, head.now).await?;
                 self.audit(head, Event::Logout, None, Some(head.host.as_str()), Some("unverified"));
             }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
-use crate::harness::{Client, Edge, Forgetful, Memcached, Origin, Response, edge, forgetful, memcached, origin};
+use crate::harness::{
+    Client, Edge, Forgetful, Memcached, Origin, Response, edge, eventually, forgetful, memcached, origin,
+};
 
 /// What nobody writes: the defaults.
 const BY_DEFAULT: &str = "";
@@ -150,6 +152,67 @@ fn whatever_a_sign_on_asks_of_the_store_waits_out_a_stall() {
         );
         let after = stalled(&mut || browser.open(&edge.url("dextor", "/")));
         assert_eq!(after.status, 302, "{policy}: it is a logout");
+    }
+}
+
+/// Follows from a page as far as the URL with a ticket, which is not opened.
+fn hand_off(edge: &Edge, browser: &mut Client, page: &str) -> String {
+    let mut next = page.to_owned();
+    while !next.contains("requestID=") {
+        let hop = browser.open(&next);
+        next = hop.location().unwrap_or_else(|| panic!("no redirect but {} at {}", hop.status, edge.address()));
+    }
+    next
+}
+
+/// Of two servers the one that has a key of this kind that neither had before.
+fn has_got(servers: &[Memcached; 2], kind: &str, before: &[String]) -> usize {
+    let has_new = |server: &Memcached| server.keys(kind).iter().any(|key| !before.contains(key));
+    let mut found = None;
+    eventually(&format!("a new key {kind}"), || {
+        found = servers.iter().position(has_new);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_refused_ticket_of_another_session_starts_again_though_the_server_of_that_session_stalls() {
+    let origin = origin("app");
+    let servers = [memcached(), memcached()];
+    let addresses = servers.each_ref().map(|server| format!("\"{}\"", server.address())).join(", ");
+    let more = "memcached: {copies: 1, sign_on_timeout: 10s, ";
+    let edge = edge()
+        .service("iqueue", &origin)
+        .service("dextor", &origin)
+        .user("bob", &["iqueue", "dextor"], &[])
+        .balanced()
+        .sessions(&format!("{{store: memcached, {more}servers: [{addresses}]}}, on_outage: deny}}"))
+        .start();
+    let mut ada = edge.client();
+    edge.sign_in(&mut ada, "dextor", "ada");
+    for stall in STALLS.into_iter().filter(|stall| *stall > 200) {
+        let held = |kind: &str| servers.iter().flat_map(|server| server.keys(kind)).collect::<Vec<_>>();
+        let mut bob = edge.client();
+        let sessions = held("s:");
+        edge.sign_in(&mut bob, "iqueue", "bob");
+        let of_session = has_got(&servers, "s:", &sessions);
+        // A ticket that lies elsewhere, so that it is taken at once.
+        let ticket = loop {
+            let tickets = held("t:");
+            let url = hand_off(&edge, &mut bob.clone(), &edge.url("dextor", "/page"));
+            if has_got(&servers, "t:", &tickets) != of_session {
+                break url;
+            }
+        };
+        let mut browser = ada.clone();
+        let answer = during(&servers[of_session], Duration::from_millis(stall), || browser.open(&ticket));
+        assert_eq!(answer.status, 302, "{stall} ms: {}", answer.body);
+        assert_eq!(
+            answer.location_path(),
+            Some(edge.url("sentry", "/noCookie")),
+            "{stall} ms: it names a living session"
+        );
     }
 }
 
