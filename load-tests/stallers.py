@@ -234,10 +234,10 @@ class Client:
             self.contexts[is_http1] = context
         self.port, self.host, self.address = port, host, address
         self.selector = selectors.DefaultSelector()
-        # Those that were never open, then those that the edge has closed.
+        # Those that are new, then those that the edge has closed or that it did not take, which may be new still.
         self.due, self.again = [kinds[at % len(kinds)] for at in range(connections)], []
         self.shaking, self.kept, self.watched = set(), set(), {}
-        self.tried, self.opened, self.closed, self.failed, self.next = 0, 0, 0, 0, 0.0
+        self.begun, self.opened, self.closed, self.failed, self.next = 0, 0, 0, 0, 0.0
 
     def begin(self):
         while self.due and len(self.shaking) < AT_ONCE:
@@ -245,7 +245,7 @@ class Client:
         now = time.monotonic()
         if self.again and now >= self.next and len(self.shaking) < AT_ONCE:
             self.next = now + 1 / AGAIN
-            self.connect(self.again.pop(0), False)
+            self.connect(*self.again.pop(0))
 
     def connect(self, kind, is_first):
         one = Connection(kind, is_first, self.port, self.contexts, self.host, self.address)
@@ -286,27 +286,25 @@ class Client:
             self.give_up(one)
             return
         if one.is_open and one in self.shaking:
-            self.shaken(one)
+            self.shaking.remove(one)
             self.kept.add(one)
             self.opened += 1
+            self.begun += one.is_first
         self.watch(one, one.events())
-
-    def shaken(self, one):
-        self.shaking.discard(one)
-        self.tried += one.is_first
 
     def give_up(self, one):
         """One that the edge has closed, or that it did not take."""
         if one in self.kept:
             self.kept.remove(one)
             self.closed += 1
+            self.again.append((one.kind, False))
         else:
-            self.shaken(one)
+            self.shaking.discard(one)
             self.failed += 1
+            self.again.append((one.kind, one.is_first))
         self.watch(one, 0)
         self.watched.pop(one, None)
         one.socket.close()
-        self.again.append(one.kind)
 
 
 def main():
@@ -316,7 +314,7 @@ def main():
     is_ready, end = False, time.monotonic() + LASTS_S
     while sys.stdin.buffer.raw.read(1) is None and time.monotonic() < end:
         client.turn()
-        if not is_ready and client.tried == int(connections):
+        if not is_ready and client.begun == int(connections):
             is_ready = True
             print("ready", flush=True)
     print(f"figures open={len(client.kept)} opened={client.opened} closed={client.closed} failed={client.failed}")

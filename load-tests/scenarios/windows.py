@@ -57,7 +57,7 @@ ROWS[ELSEWHERE] = (KINDS, *SIZES[EIGHT_CLIENTS])
 LARGE = 3 << 20
 MIB = 1 << 20
 # Until all have been open once, and for what they say at the end; until the edge has noticed who is gone.
-READY_S, END_S = 120, 60
+READY_S, END_S = 240, 60
 NOTICED_S = 5
 
 
