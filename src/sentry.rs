@@ -46,6 +46,8 @@ use rounds::Flows;
 pub use device::{Device, DeviceId};
 pub use login::{LARGEST_FORM, account_counter};
 pub use redeem::{Failed, Redeemed};
+#[cfg(test)]
+pub use succession::Claim;
 
 /// The path that signs out on a service host.
 pub const SERVICE_LOGOUT: &str = "/.sentry/logout";

@@ -3,6 +3,8 @@
 //!
 //! The way is one step: the sign-on host answers with a page and sends nobody on, so there is no circle to go round in.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -13,6 +15,7 @@ use super::csrf::is_own_form;
 use super::return_url::{Parameter, encode, parameter};
 use super::{Event, Sentry, succession};
 use crate::auth::cookie::Lookup;
+use crate::auth::token::Verified;
 use crate::pages;
 use crate::reply::{Asked, Reply};
 use crate::request::{FetchSite, Head};
@@ -34,7 +37,7 @@ enum Outcome {
 /// What a host's cookies came to.
 struct Ended {
     outcome: Outcome,
-    sessions: Vec<SessionKey>,
+    tokens: Vec<Arc<Verified>>,
 }
 
 impl Outcome {
@@ -122,7 +125,7 @@ impl Sentry {
     /// A store that is away keeps no browser signed in here: the browser forgets its cookie in any case, and the end is
     /// kept for the store, which is asked for nothing of that session until it has heard.
     async fn end_sessions(&self, head: &Head<'_>, service: Option<&str>) -> Ended {
-        let mut ended = Ended { outcome: Outcome::Everywhere, sessions: Vec::new() };
+        let mut ended = Ended { outcome: Outcome::Everywhere, tokens: Vec::new() };
         let audience = match service {
             Some(service) => Self::service_audience(&self.settings, service),
             None => Self::audience(&self.settings),
@@ -140,7 +143,7 @@ impl Sentry {
                 "store_away"
             });
             self.audit(head, Event::Logout, Some(&verified.claims().name), Some(head.host.as_str()), reason);
-            ended.sessions.push(session.clone());
+            ended.tokens.push(verified);
         }
         if let Err(error) = self.end_unverified(head).await {
             log::warn!("request {}: a logout of a session that only another edge can verify: {error}", head.request_id);
@@ -152,7 +155,8 @@ impl Sentry {
     /// What the store knows of this browser, beside its cookie.
     async fn sign_browser_out(&self, head: &Head<'_>, ended: &Ended) -> Outcome {
         let Some(device) = self.device(head) else { return ended.outcome };
-        match self.sign_device_out(&succession::key(&device), head.now, !ended.sessions.is_empty()).await {
+        let may_begin = ended.tokens.iter().any(|token| succession::knows(&device, token));
+        match self.sign_device_out(&succession::key(&device), head.now, may_begin).await {
             Ok(()) => ended.outcome,
             Err(error) => {
                 log::warn!("request {}: a browser could not be signed out: {error}", head.request_id);
@@ -168,9 +172,9 @@ impl Sentry {
         let back = encode(&format!("{}/", head.origin_of(head.host)));
         let origin = head.origin_of(&self.host);
         let mut location = format!("{origin}/logout?redirectURL={back}&so_far={}", ended.outcome.label());
-        if let Some(session) = ended.sessions.first() {
+        if let Some(token) = ended.tokens.first() {
             let until = head.now.seconds() + PASS_SECONDS;
-            location.push_str(&format!("&pass={until}.{}", self.pass(session, until)));
+            location.push_str(&format!("&pass={until}.{}", self.pass(token.session_key(), until)));
         }
         let reply = match *head.method == Method::POST {
             true => Reply::see_other(&location),

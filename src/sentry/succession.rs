@@ -11,10 +11,11 @@ use super::device::Device;
 use super::{Event, Sentry};
 use crate::auth::cookie;
 use crate::auth::token::Verified;
-use crate::auth::{Reason, Verdict};
+use crate::auth::{Guard, Reason, Verdict};
 use crate::clock::UnixTime;
 use crate::request::Head;
-use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, StoreError, Swap, find_patiently};
+use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, SessionStore, StoreError, Swap, find_patiently};
+use crate::users::UserName;
 
 /// Cookies of our name that are looked at; an honest browser sends one.
 const MOST_COOKIES: usize = 4;
@@ -85,34 +86,44 @@ pub fn key(device: &Device) -> DeviceKey {
     DeviceKey::new(device.id().as_bytes())
 }
 
-impl Sentry {
-    /// Who is signed in at the sign-on host. A session that this browser has outlived is ended, and is nobody's.
-    pub(super) async fn signed_in(&self, head: &Head<'_>, counts_as_activity: bool) -> Verdict {
-        let verdict = self.who(head, None, counts_as_activity).await;
-        let (Verdict::Known(identity), Some(device)) = (&verdict, self.device(head)) else { return verdict };
-        match self.take_place(head, identity.verified(), &key(&device)).await {
-            Ok(true) => verdict,
-            Ok(false) => Verdict::Refused(Reason::NoSession),
-            Err(error) => Verdict::Refused(Reason::StoreAway(error)),
-        }
-    }
+/// Whether the user of this token has signed in with this browser, as the browser's cookie says under our key.
+pub fn knows(device: &Device, verified: &Verified) -> bool {
+    UserName::parse(&verified.claims().name).is_ok_and(|name| device.knows(&name))
+}
 
-    /// Whether a session that lives is the one that its browser goes on with. It is judged anew against each record that
-    /// another request has written meanwhile: a login in another tab is not to be ended by a session that is older.
-    async fn take_place(&self, head: &Head<'_>, own: &Verified, key: &DeviceKey) -> Result<bool, StoreError> {
-        let (mut seen, mut number) = (self.store.device(key).await?, 0);
+/// A session that lives, and wants to be the one that its browser goes on with.
+pub struct Claim<'a> {
+    pub session: &'a SessionKey,
+    /// When its password was typed.
+    pub at: UnixTime,
+    /// Until when ends are remembered.
+    pub until: UnixTime,
+    /// Of the browser's record.
+    pub lifetime: Duration,
+    /// Forgets what has ended.
+    pub guard: Option<&'a Guard>,
+}
+
+impl Claim<'_> {
+    /// Whether it is the one. It is judged anew against each record that another request has written meanwhile: a login in
+    /// another tab is not to be ended by a session that is older.
+    ///
+    /// Where there is no record one is made only if the user has signed in with this browser (`may_begin`), and the store
+    /// has forgotten it: a device cookie is had for the asking, and one account could fill the store with their records. A
+    /// session that came with a fresh device cookie is ended by the next login all the same, which its own cookie names.
+    pub async fn take(&self, store: &dyn SessionStore, key: &DeviceKey, may_begin: bool) -> Result<bool, StoreError> {
+        let (mut seen, mut number) = (store.device(key).await?, 0);
         for _ in 0..MOST_SWAPS {
-            match place(own.session_key(), typed(own), seen.as_ref()) {
+            match place(self.session, self.at, seen.as_ref()) {
                 Place::Current => return Ok(true),
+                Place::Next if seen.is_none() && !may_begin => return Ok(true),
                 Place::Next => {}
                 Place::Outlived => {
-                    self.end_for_certain(own.session_key(), head.now).await?;
-                    let (user, host) = (own.claims().name.as_str(), self.host.as_str());
-                    self.audit(head, Event::Logout, Some(user), Some(host), Some("outlived"));
+                    end_for_certain(store, self.guard, self.session, self.until).await?;
                     return Ok(false);
                 }
             }
-            match self.put(key, seen.as_ref(), own.session_key(), typed(own), head.now, &mut number).await? {
+            match self.put(store, key, seen.as_ref(), &mut number).await? {
                 Swap::Done => return Ok(true),
                 Swap::Found(there) => seen = there,
             }
@@ -120,22 +131,65 @@ impl Sentry {
         Err(StoreError::Busy)
     }
 
-    /// Tries once to write `own` down as the browser's current session, after the end of the one that stands there.
+    /// Tries once to write it down as the browser's current session, after the end of the one that stands there.
     async fn put(
         &self,
+        store: &dyn SessionStore,
         key: &DeviceKey,
         seen: Option<&DeviceRecord>,
-        own: &SessionKey,
-        at: UnixTime,
-        now: UnixTime,
         number: &mut u64,
     ) -> Result<Swap, StoreError> {
-        if let Some(other) = seen.and_then(|seen| seen.session.as_ref()).filter(|other| *other != own) {
-            self.end_for_certain(other, now).await?;
+        if let Some(other) = seen.and_then(|seen| seen.session.as_ref()).filter(|other| *other != self.session) {
+            end_for_certain(store, self.guard, other, self.until).await?;
         }
-        let next = next_record(seen, Some(own), at, *number);
+        let next = next_record(seen, Some(self.session), self.at, *number);
         *number = next.number;
-        self.store.swap_device(key, seen, &next, self.longest_life()).await
+        store.swap_device(key, seen, &next, self.lifetime).await
+    }
+}
+
+/// Ends a session so that it is no edge's any more, but for servers that have been silent for long: those count as gone
+/// with all that they held.
+async fn end_for_certain(
+    store: &dyn SessionStore,
+    guard: Option<&Guard>,
+    session: &SessionKey,
+    until: UnixTime,
+) -> Result<(), StoreError> {
+    let ended = store.end(session, until).await;
+    // After the end: a request in between may have seen the session alive.
+    if let Some(guard) = guard {
+        guard.forget(session);
+    }
+    ended?;
+    if store.is_half_heard(session) { Err(StoreError::TimedOut) } else { Ok(()) }
+}
+
+impl Sentry {
+    /// Who is signed in at the sign-on host. A session that this browser has outlived is ended, and is nobody's.
+    pub(super) async fn signed_in(&self, head: &Head<'_>, counts_as_activity: bool) -> Verdict {
+        let verdict = self.who(head, None, counts_as_activity).await;
+        let (Verdict::Known(identity), Some(device)) = (&verdict, self.device(head)) else { return verdict };
+        match self.take_place(head, identity.verified(), &device).await {
+            Ok(true) => verdict,
+            Ok(false) => Verdict::Refused(Reason::NoSession),
+            Err(error) => Verdict::Refused(Reason::StoreAway(error)),
+        }
+    }
+
+    async fn take_place(&self, head: &Head<'_>, own: &Verified, device: &Device) -> Result<bool, StoreError> {
+        let may_begin = knows(device, own);
+        let claim = self.claim_to_a_place(own.session_key(), typed(own), head.now);
+        let is_current = claim.take(&*self.store, &key(device), may_begin).await?;
+        if !is_current {
+            let (user, host) = (own.claims().name.as_str(), self.host.as_str());
+            self.audit(head, Event::Logout, Some(user), Some(host), Some("outlived"));
+        }
+        Ok(is_current)
+    }
+
+    fn claim_to_a_place<'a>(&'a self, session: &'a SessionKey, at: UnixTime, now: UnixTime) -> Claim<'a> {
+        Claim { session, at, until: self.until(now), lifetime: self.longest_life(), guard: Some(&self.guard) }
     }
 
     /// Whether a ticket's session may follow those of the service's own cookies, of which it ends what it follows. One
@@ -199,9 +253,9 @@ impl Sentry {
         at: UnixTime,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        let mut number = 0;
+        let (claim, mut number) = (self.claim_to_a_place(own, at, now), 0);
         for _ in 0..MOST_SWAPS {
-            match self.put(key, seen.as_ref(), own, at, now, &mut number).await? {
+            match claim.put(&*self.store, key, seen.as_ref(), &mut number).await? {
                 Swap::Done => return Ok(()),
                 Swap::Found(there) => seen = there,
             }
@@ -209,19 +263,19 @@ impl Sentry {
         Err(StoreError::Busy)
     }
 
-    /// Ends the browser's current session, and notes that it has signed out. `had_one`: whether a cookie of it named a
-    /// session; a browser of which nothing is known leaves no record, or anybody could fill the store with them.
+    /// Ends the browser's current session, and notes that it has signed out. `may_begin`: whether a record is made where
+    /// there is none, see [`Claim::take`].
     /// Answers whether the end is known to the store, or is kept for it.
     pub(super) async fn sign_device_out(
         &self,
         key: &DeviceKey,
         now: UnixTime,
-        had_one: bool,
+        may_begin: bool,
     ) -> Result<(), StoreError> {
         let mut seen = self.store.device(key).await?;
         let (mut number, mut outcome) = (0, Ok(()));
         for _ in 0..MOST_SWAPS {
-            if seen.is_none() && !had_one {
+            if seen.is_none() && !may_begin {
                 return outcome;
             }
             if let Some(session) = seen.as_ref().and_then(|seen| seen.session.as_ref()) {
@@ -244,14 +298,8 @@ impl Sentry {
         Err(StoreError::Busy)
     }
 
-    /// Ends a session so that it is no edge's any more, but for servers that have been silent for long: those count as
-    /// gone with all that they held.
     pub(super) async fn end_for_certain(&self, session: &SessionKey, now: UnixTime) -> Result<(), StoreError> {
-        let ended = self.store.end(session, self.until(now)).await;
-        // After the end: a request in between may have seen the session alive.
-        self.guard.forget(session);
-        ended?;
-        if self.store.is_half_heard(session) { Err(StoreError::TimedOut) } else { Ok(()) }
+        end_for_certain(&*self.store, Some(&self.guard), session, self.until(now)).await
     }
 
     /// The tokens of ours that this host's cookies bring, whether or not their time is now: their sessions may live.

@@ -1,13 +1,17 @@
 //! What every store does: one suite, run against each of them from its own tests. A new store is one `conformance!`.
 
+mod turns;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::turns::in_turns;
 use super::{
     Count, CounterKey, DeviceKey, DeviceRecord, Fingerprint, Found, Redemption, SessionId, SessionKey, SessionRecord,
     SessionStore, Swap, TicketId, TicketKey,
 };
 use crate::clock::{Clock, UnixTime};
+use crate::sentry::Claim;
 
 pub const LONG: Duration = Duration::from_secs(1800);
 
@@ -33,6 +37,7 @@ macro_rules! conformance {
             a_session_is_renewed_while_it_lives_and_never_made
             what_is_kept_of_a_browser_is_swapped_by_who_has_seen_it
             of_many_logins_in_one_browser_at_once_one_session_is_left
+            of_two_sessions_that_a_browser_brings_at_once_the_later_is_left
             a_ticket_is_won_once_and_replayed_after
             a_ticket_holds_any_bytes
             of_100_redemptions_at_once_exactly_one_wins
@@ -268,6 +273,45 @@ pub async fn of_many_logins_in_one_browser_at_once_one_session_is_left(subject: 
         }
         assert_eq!(living.len(), 1, "{living:?}");
         assert_eq!(edges[1].device(&key).await.unwrap().unwrap().session, living.pop());
+    }
+}
+
+/// Two tabs of one browser, each with a session of its own, come to two edges, and their questions to the store follow
+/// each other in every order.
+pub async fn of_two_sessions_that_a_browser_brings_at_once_the_later_is_left(subject: &impl Subject) {
+    const ORDERED: u32 = 7;
+    let edges = subject.edges();
+    let typed = |seconds: u64| UnixTime::from_seconds(1_700_000_000 + seconds);
+    for (has_record, order) in [false, true].into_iter().flat_map(|it| (0..1_u32 << ORDERED).map(move |n| (it, n))) {
+        let [before, older, later] = [session(), session(), session()];
+        for own in [&before, &older, &later] {
+            edges[0].insert(own, &record("ada"), LONG).await.unwrap();
+        }
+        let key = device();
+        let first =
+            DeviceRecord { number: 1, session: Some(before.clone()), auth_time: typed(5), ..Default::default() };
+        if has_record {
+            edges[0].swap_device(&key, None, &first, LONG).await.unwrap();
+        }
+        let mut tabs = [(0, &older, 10), (1, &later, 20)].map(|(edge, own, at)| {
+            let (key, own) = (key.clone(), own.clone());
+            in_turns(Arc::clone(&edges[edge]), move |store| async move {
+                let (until, lifetime) = (until(), LONG);
+                let claim = Claim { session: &own, at: typed(at), until, lifetime, guard: None };
+                claim.take(&store, &key, true).await.unwrap()
+            })
+        });
+        for turn in 0..ORDERED {
+            tabs[(order >> turn & 1) as usize].step().await;
+        }
+        let [tab_of_older, tab_of_later] = tabs;
+        let told = (tab_of_older.finish().await, tab_of_later.finish().await);
+        let when = format!("a record {has_record}, order {order:07b}: {told:?}");
+        assert!(told.1, "{when}");
+        assert_eq!(edges[1].device(&key).await.unwrap().unwrap().session, Some(later.clone()), "{when}");
+        assert!(lives(&found(&edges[0], &later).await), "{when}");
+        assert!(!lives(&found(&edges[0], &older).await), "{when}");
+        assert_eq!(lives(&found(&edges[0], &before).await), !has_record, "{when}");
     }
 }
 

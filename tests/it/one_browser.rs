@@ -375,6 +375,51 @@ fn a_session_from_before_the_devices_last_logout_opens_nothing() {
     scene.has_living(0, "it was ended where it was met");
 }
 
+/// A device cookie is had for the asking; one account must not fill the store with the records of many.
+#[test]
+fn an_account_gets_no_record_for_a_device_that_it_has_not_signed_in_with() {
+    let scene = scene(true, 1);
+    let memcached = scene.memcached.as_ref().unwrap();
+    let mut browser = Browser::new(&scene);
+    let form = browser.form("iqueue");
+    browser.sign_in(&form, "ada");
+    let records = || memcached.keys("d:");
+    let own = browser.client.cookie("sentry.test", DEVICE_COOKIE).unwrap().to_owned();
+    // A look through the store passes over what is in use.
+    let mut record = None;
+    eventually("it has its own", || {
+        record = records().pop();
+        record.is_some()
+    });
+    let fresh = || {
+        let mut other = scene.edges[0].client();
+        other.open(&scene.edges[0].url("sentry", "/login"));
+        other.cookie("sentry.test", DEVICE_COOKIE).unwrap().to_owned()
+    };
+    let with_fresh_devices = |client: &Client, path: &str, location: &str| {
+        for _ in 0..3 {
+            let mut client = client.clone();
+            client.set_cookie("sentry.test", DEVICE_COOKIE, &fresh());
+            let answer = client.open(&scene.edges[0].url("sentry", path));
+            assert!(answer.location().unwrap_or_default().starts_with(location), "{path}: {:?}", answer.location());
+        }
+        (0..3).map(|_| records().len()).max().unwrap()
+    };
+    let from_service = format!("/copyCookie?redirectURL=https%3A%2F%2Fiqueue.test%2F&state={}", "a".repeat(43));
+    let signed_in = browser.client.clone();
+    assert!(with_fresh_devices(&signed_in, &from_service, "https://iqueue.test/?requestID=") <= 1, "with a ticket");
+    assert!(with_fresh_devices(&signed_in, "/login", "") <= 1, "at the form");
+    assert!(with_fresh_devices(&signed_in, "/", "") <= 1, "at the list of applications");
+    // One that the store has forgotten is made again for the browser in which the password was typed.
+    assert_eq!(memcached.tell(&format!("delete {}", record.unwrap())), "DELETED");
+    browser.client.set_cookie("sentry.test", DEVICE_COOKIE, &own);
+    browser.open(&browser.url("sentry", "/"));
+    eventually("it has its own again", || records().len() == 1);
+    // A token of a session that has ended names a user as well.
+    browser.sign_out(LOGOUTS[3]);
+    assert!(with_fresh_devices(&signed_in, "/logout", "") <= 1, "with an ended session");
+}
+
 #[test]
 fn a_script_hears_which_session_its_logout_ended() {
     let scene = scene(false, 1);

@@ -173,8 +173,9 @@ def copy_cookie(rules, state, url, jar):
     if not alive(sessions, sid):
         return [Answer(state, (), ("LG", service, nonce))]
     person, _, moment = sessions[sid - 1]
-    if rules.by_device and device:
-        current, since = record(devices, device) or (sid, moment)
+    # A device that nobody has signed in with gets no record: anybody may have any number of them.
+    if rules.by_device and (known := record(devices, device)):
+        current, since = known
         if current != sid and since > moment:
             # The browser has signed in, or out, since: the session that it brings is ended.
             return [Answer(state, (), ("LG", service, nonce), sessions=end(sessions, sid))]
@@ -258,7 +259,7 @@ def logout(rules, state, url, jar):
     at, device, moment = SIGN_ON if host == LANDING else TOKEN + host, jar[DEVICE], ghost[5]
     if jar[at]:
         sessions = end(sessions, session_of(jar[at]))
-    if rules.by_device and host == LANDING and device:
+    if rules.by_device and host == LANDING and record(devices, device):
         for sid in of_device(rules, devices, device):
             if alive(sessions, sid):
                 sessions = end(sessions, sid)
