@@ -42,13 +42,16 @@ impl Sentry {
             }
             Verdict::Known(identity) => identity,
             // The session that was just opened is not taken here: another password would not help.
-            Verdict::Refused(_) if flow.is_signed_in => return self.goes_round(head, url.as_ref()),
+            Verdict::Refused(_) if flow.is_signed_in => return self.goes_round(head, url.as_ref(), None),
             Verdict::Refused(_) => return Reply::redirect(&self.sso_url(head, "/login", url.as_ref(), state.as_ref())),
         };
         match (url, state) {
             (None, _) => Reply::redirect(&format!("{}/", head.origin_of(&self.host))),
             (Some(url), _) if url.target == Target::Landing => Reply::redirect(&url.plain(&self.tickets)),
-            (Some(url), Some(state)) => self.hand_off(head, &identity, &url, state, flow.round).await,
+            (Some(url), Some(state)) => match flow.round_for(identity.verified()) {
+                Some(round) => self.hand_off(head, &identity, &url, state, round).await,
+                None => self.goes_round(head, Some(&url), Some(&identity)),
+            },
             // Begun here and not at the service, so there is no browser to tie the ticket to: the service
             // starts over and comes back with a state.
             (Some(url), None) => Reply::redirect(&url.plain(&self.tickets)),
@@ -101,16 +104,17 @@ impl Sentry {
         let mut flow = state.as_ref().map_or(Flow::BEGUN, |state| self.flows.open(sealed.as_deref(), state));
         // An edge that does not know the ticket's mark has taken the ticket for the application's own and begun anew.
         if let Some(before) = url.as_ref().and_then(|url| url.round(&self.tickets)) {
-            let round = before.next().ok_or_else(|| Box::new(self.goes_round(head, url.as_ref())))?;
+            let round = before.next().ok_or_else(|| Box::new(self.goes_round(head, url.as_ref(), None)))?;
             flow.round = flow.round.max(round);
         }
         Ok(Brought { url, state, flow })
     }
 
-    fn goes_round(&self, head: &Head<'_>, url: Option<&ReturnUrl>) -> Reply {
+    fn goes_round(&self, head: &Head<'_>, url: Option<&ReturnUrl>, identity: Option<&Identity>) -> Reply {
+        let user = identity.map(|identity| identity.verified().claims().name.as_str());
         match url {
-            Some(url) => self.broken_loop(head, &url.host, &url.plain(&self.tickets), None),
-            None => self.broken_loop(head, &self.host, "/", None),
+            Some(url) => self.broken_loop(head, &url.host, &url.plain(&self.tickets), user),
+            None => self.broken_loop(head, &self.host, "/", user),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::carried::{Carried, Taken};
 use super::return_url::escaped;
-use super::rounds::Round;
+use super::rounds::{LoginName, Round};
 use super::state::State;
 use super::ticket::Ticket;
 use super::{Event, Sentry};
@@ -63,6 +63,14 @@ enum Refusal {
     /// The service's cookie is of a session whose password was typed later.
     Outlived,
     StoreAway,
+}
+
+/// What a good ticket is exchanged for.
+struct Exchanged {
+    /// The user's, for the log.
+    name: String,
+    token: String,
+    login: LoginName,
 }
 
 enum Failure {
@@ -141,7 +149,7 @@ impl Sentry {
         state: Option<&State>,
         service: &str,
         ticket: &Ticket,
-    ) -> Result<(String, String), Failure> {
+    ) -> Result<Exchanged, Failure> {
         let refused = |refusal| Err(Failure::Refused(refusal, None));
         if ticket.host != *head.host {
             return refused(Refusal::OtherHost);
@@ -175,7 +183,7 @@ impl Sentry {
         self.store.record_access(verified.session_key(), head.now, idle).await?;
         let token = self.service_token(head, &verified, service);
         let token = token.map_err(|error| Failure::Internal(error.to_string()))?;
-        Ok((name(&verified), token))
+        Ok(Exchanged { name: name(&verified), token, login: LoginName::of(&verified) })
     }
 
     /// The same session, for one service: a cookie stolen from one application opens no other. Under a shared
@@ -194,17 +202,16 @@ impl Sentry {
         })
     }
 
-    /// `outcome` is the user's name, for the log, and the token.
-    fn conclude(&self, head: &Head<'_>, failed: Failed, outcome: Result<(String, String), Failure>) -> Redeemed {
+    fn conclude(&self, head: &Head<'_>, failed: Failed, outcome: Result<Exchanged, Failure>) -> Redeemed {
         let host = Some(head.host.as_str());
         match outcome {
-            Ok((name, token)) => {
+            Ok(Exchanged { name, token, login }) => {
                 self.metrics.sign_on.tickets.redeemed.inc();
                 self.audit(head, Event::TicketRedeemed, Some(&name), host, None);
                 let Failed { url, round, .. } = failed;
                 let reply =
                     Reply::redirect(&url).with_cookie(self.token_cookie(&token)).with_cookie(self.clear_state_cookie());
-                let returned = self.returned_cookie(&escaped(&url), round);
+                let returned = self.returned_cookie(&escaped(&url), round, login);
                 Redeemed::Answer(Box::new(reply.with_cookie(returned)))
             }
             Err(Failure::Refused(refusal, user)) => {

@@ -81,29 +81,30 @@ impl Sentry {
             (page, None) => page,
             (_, Some(_)) => format!("{}/", head.origin_of(head.host)),
         };
-        let login_url = self.no_cookie_url(head, &page, None);
+        let login_url = self.sign_on_url(head, "/noCookie", &page, None);
         Reply::login_required(public, message, &login_url, head.request_id)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie. A flow that has
-    /// no round left gets an explanation instead.
+    /// no round left gets an explanation instead; but where it is the cookie of another flow that says so, the sign-on host
+    /// is asked, which alone knows whether it would go on with the same login. Such a flow is spared `/noCookie`, so that
+    /// there are twelve redirects at most.
     ///
     /// A browser that brings a state keeps it as it is. Another tab may have got a newer one meanwhile, over which the one
     /// that this request was sent with must not be written.
     fn start(&self, head: &Head<'_>, url: &str, round: Option<Round>) -> Reply {
         let url = escaped(&self.tickets.strip(url));
-        let Some(round) = self.round_of_start(head, &url, round) else {
-            return self.broken_loop(head, head.host, &url, None);
-        };
+        let Some(round) = round else { return self.broken_loop(head, head.host, &url, None) };
+        let flow = self.flow_of_start(head, &url, round);
         let (url, kept) = self.carried_or_kept(head, url);
         let brought = self.state(head);
         let is_fresh = brought.is_none();
         let Ok(state) = brought.map_or_else(|| State::fresh(head.now), Ok) else {
             return self.internal(head, &"no randomness for a state");
         };
-        let flow = Flow { round, ..Flow::BEGUN };
-        let location = self.no_cookie_url(head, &url, Some((&state.hash(), flow)));
+        let route = if flow.goes_on() { "/noCookie" } else { "/copyCookie" };
+        let location = self.sign_on_url(head, route, &url, Some((&state.hash(), flow)));
         let reply = if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
         let reply = reply.with_cookie(kept.and_then(|kept| kept.cookie()));
         if is_fresh { reply.with_cookie(self.state_cookie(&state)) } else { reply }
@@ -131,8 +132,8 @@ impl Sentry {
         }
     }
 
-    fn no_cookie_url(&self, head: &Head<'_>, url: &str, flow: Option<(&StateHash, Flow)>) -> String {
-        let mut location = format!("{}/noCookie?redirectURL={}", head.origin_of(&self.host), encode(url));
+    fn sign_on_url(&self, head: &Head<'_>, route: &str, url: &str, flow: Option<(&StateHash, Flow)>) -> String {
+        let mut location = format!("{}{route}?redirectURL={}", head.origin_of(&self.host), encode(url));
         if let Some((state, flow)) = flow {
             location.push_str("&state=");
             location.push_str(state.as_str());

@@ -386,7 +386,7 @@ fn a_browser_that_does_not_keep_our_cookies_gets_a_page_before_it_gives_up() {
     let scene = scene();
     let url = scene.url("/a?b");
     let (token, state) = (("iqueue", TOKEN_COOKIE), ("iqueue", STATE_COOKIE));
-    for (lost, expected) in [(&[token][..], 8), (&[state], 9), (&[token, state], 9)] {
+    for (lost, expected) in [(&[token][..], 9), (&[state], 9), (&[token, state], 9)] {
         let mut browser = scene.edge.client();
         scene.edge.sign_in(&mut browser, "dextor", "ada");
         let (redirects, page) = redirects_without(&scene, browser, lost, &url);

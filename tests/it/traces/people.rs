@@ -127,6 +127,26 @@ fn two_logins_under_way_at_once_leave_one_person() {
     }
 }
 
+/// Within half a minute one page is handed to one person after the other, who sign in and out at another service.
+#[test]
+fn people_who_follow_each_other_quickly_at_one_page_are_no_flow_that_goes_round() {
+    let scene = scene();
+    let mut tabs = scene.tabs(1);
+    let form = format!("{LOGIN} · form · 3 redirects");
+    for (turn, user) in ["ana", "ben", "ana", "ana", "ben"].into_iter().enumerate() {
+        // Whoever comes next finds the form at that page, though its rounds are spent: 2 redirects lead there.
+        let told = tabs.visit(0, &scene.url("iqueue"));
+        assert!([form.clone(), form.replace('3', "2")].contains(&told), "turn {turn}: {told}");
+        let told = tabs.visit_as(0, &scene.url("dextor"), user);
+        assert_eq!(told, format!("dextor/ · served as {user} · 3 redirects"), "turn {turn}");
+        let told = tabs.visit(0, &scene.url("iqueue"));
+        assert!(told.starts_with(&format!("iqueue/ · served as {user} · ")), "turn {turn}: {told}");
+        tabs.visit(0, &scene.url("dextor"));
+        tabs.log_out(0);
+        assert_eq!(tabs.shown(0), Shown::SignedOut, "turn {turn}");
+    }
+}
+
 #[test]
 fn an_application_can_tell_that_a_page_was_loaded_in_another_session() {
     two_forms!(scene, tabs);

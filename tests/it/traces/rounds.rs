@@ -75,6 +75,26 @@ fn two_edges_that_disagree_send_nobody_round_without_an_end() {
     assert!(too_long.is_empty(), "{} chains of redirects:\n{}", too_long.len(), too_long.join("\n"));
 }
 
+/// Edges disagree, and the service's cookie is not kept: neither alone ends such a flow.
+#[test]
+fn two_edges_that_disagree_about_a_browser_that_loses_a_cookie_send_nobody_round_without_an_end() {
+    let mut too_long = Vec::new();
+    let pair = pair(Change::Key);
+    let edges = [pair.scene.edge.address(), pair.second.address()];
+    for (name, choose) in choices() {
+        let mut tabs = pair.signed_in(1).refusing("dextor.app.test", TOKEN_COOKIE);
+        tabs.rebalance(balancer(choose, edges));
+        let mut seen = vec![tabs.visit(0, &pair.scene.url("dextor"))];
+        if tabs.shown(0) == Shown::Form {
+            seen.push(tabs.sign_in(0, "ana"));
+        }
+        if seen.iter().any(|told| told.contains("no end") || redirects_of(told) > MOST_REDIRECTS) {
+            too_long.push(format!("{name}: {seen:?}"));
+        }
+    }
+    assert!(too_long.is_empty(), "{} chains of redirects:\n{}", too_long.len(), too_long.join("\n"));
+}
+
 /// Cookies that a browser or a proxy on the way does not keep: host, name.
 const LOST: [&[(&str, &str)]; 6] = [
     &[("iqueue.app.test", TOKEN_COOKIE)],
