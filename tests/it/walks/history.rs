@@ -1,6 +1,6 @@
 //! Back and forward, bookmarks, fragments, reloads.
 
-use super::scene;
+use super::{Scene, scene, scene_with};
 use crate::harness::{Browser, browser, eventually_or};
 
 /// Until it is checked: a machine that is busy says so.
@@ -99,4 +99,55 @@ fn a_reload_of_the_page_that_says_that_the_password_is_wrong_asks_for_it_again()
     browser.shows_in("[role=alert]", "not correct");
     let told = scene.sign_in(&browser, "ana");
     assert_eq!(told, ("iqueue/page · served as ana".into(), 4));
+}
+
+/// Where a page of ana's is, and what may be left of it.
+const PAGES: [(&str, &str); 5] =
+    [("sentry", "/"), ("iqueue", "/fresh"), ("iqueue", "/kept"), ("dextor", "/fresh"), ("dextor", "/kept")];
+
+/// Pages below `/kept` may be kept by the browser, as applications send them that say nothing of it.
+fn scene_of_kept_pages() -> Scene {
+    scene_with(|_, target| {
+        target.starts_with("/kept").then(|| {
+            let body = "<!doctype html><title>kept</title><link rel=\"icon\" href=\"data:,\"><p>hello, ana";
+            hyper::Response::builder().header("content-type", "text/html").body(body.into()).unwrap()
+        })
+    })
+}
+
+/// What Back shows of the page before a logout, which was made at each of the hosts. A mark in the page's own memory
+/// tells whether the browser has frozen it and thawed it. It does so with pages that may be kept, whoever has signed out
+/// where, and with `no-store` too unless a cookie of their host has changed: that is the application's to mend.
+#[test]
+fn back_after_a_logout_thaws_no_page_of_the_edge_and_no_fresh_one_of_the_host_that_was_signed_out_at() {
+    let scene = scene_of_kept_pages();
+    let browser = browser();
+    let mut shown = Vec::new();
+    for (host, path) in PAGES {
+        for (at, logout) in [("iqueue", "/.sentry/logout"), ("dextor", "/.sentry/logout"), ("sentry", "/logout")] {
+            super::forget_everything(&browser);
+            scene.open(&browser, &scene.url("iqueue", "/"));
+            scene.sign_in(&browser, "ana");
+            for service in ["dextor", host] {
+                scene.open(&browser, &scene.url(service, "/"));
+            }
+            scene.open(&browser, &scene.url(host, path));
+            assert!(browser.text().contains("ana"), "{host}{path}: {}", browser.text());
+            browser.run("window.thawed = true");
+            browser.open(&scene.url(at, logout));
+            browser.shows("You are signed out");
+            let before = scene.requests();
+            browser.back();
+            eventually_or(|| browser.run("return document.readyState") == "complete", || browser.address());
+            let is_thawed = browser.run("return window.thawed === true") == true;
+            let shows_ana = browser.text().contains("ana") && !browser.has("#password");
+            println!("{host}{path}, signed out at {at}: {} thawed {is_thawed}", scene.told(&browser, before).0);
+            if shows_ana {
+                shown.push((host, path, at, is_thawed));
+            }
+        }
+    }
+    println!("shown again: {shown:#?}");
+    let must_not = shown.iter().filter(|(host, path, at, _)| *host == "sentry" || host == at && *path == "/fresh");
+    assert_eq!(must_not.count(), 0, "{shown:?}");
 }
