@@ -7,6 +7,7 @@
 pub mod chunks;
 pub mod head;
 mod query;
+mod signs;
 pub mod upgrade;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
@@ -91,7 +92,8 @@ pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malform
     check_body(request.headers, limits)?;
     // An HTTP/2 client's `?a` has no path, and would become a target that servers read in two ways.
     let has_path = |uri: &Uri| uri.path_and_query().is_none_or(|target| target.as_str().starts_with('/'));
-    let is_odd = |uri: &Uri| !has_path(uri) || uri.query().is_some_and(|query| !query::may_stand(query.as_bytes()));
+    let is_odd =
+        |uri: &Uri| !has_path(uri) || uri.query().is_some_and(|query| !query::MAY_STAND.holds(query.as_bytes()));
     if request.raw.map_or_else(|| is_odd(request.uri), has_odd_target) || !has_our_scheme(request.uri) {
         return Err(Malformed::Target);
     }
@@ -160,21 +162,23 @@ fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
     if length.is_some_and(|length| length > limits.body_bytes as u64) { Err(Malformed::BodyTooLarge) } else { Ok(()) }
 }
 
-/// Whether the request line holds what Pingora would cut off (a fragment) or mend, by escaping it or by putting
-/// a slash before it.
+/// Whether the request line is other than three words with a blank between them (RFC 9112 §3), or holds what Pingora would
+/// cut off (a fragment) or mend, by escaping it or by putting a slash before it.
 fn has_odd_target(raw: &[u8]) -> bool {
-    let line = &raw[..memchr::memchr(b'\n', raw).unwrap_or(raw.len())];
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut words = line.split(|b| *b == b' ');
-    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
-    else {
+    let begins_blank = |rest: &[u8]| rest.first() == Some(&b' ');
+    let (_, rest) = signs::WORD.run(raw);
+    if !begins_blank(rest) {
         return true;
-    };
-    let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
-    // Some servers take a backslash in a path for a slash.
-    let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#' && *byte != b'\\';
-    let is_written_well = path.iter().all(is_plain) && query::may_stand(query);
-    !has_form(target) || !is_written_well || !method.iter().all(is_plain) || !version.iter().all(is_plain)
+    }
+    let (path, mut rest) = signs::PATH.run(&rest[1..]);
+    if rest.first() == Some(&b'?') {
+        (_, rest) = query::MAY_STAND.run(rest);
+    }
+    if !begins_blank(rest) {
+        return true;
+    }
+    let (_, end) = signs::WORD.run(&rest[1..]);
+    !has_form(path) || !matches!(end, [] | [b'\r'] | [b'\n', ..] | [b'\r', b'\n', ..])
 }
 
 /// HTTP/2 clients name a scheme, and may name any (RFC 9113 §8.3.1); an HTTP/1 target has none, or these.
@@ -182,7 +186,8 @@ fn has_our_scheme(uri: &Uri) -> bool {
     uri.scheme_str().is_none_or(|scheme| ["https", "http"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)))
 }
 
-/// Origin form or absolute form (RFC 9112 §3.2): the others are for proxies, or for no resource of ours.
+/// Whether a target, less its query, is in origin form or absolute form (RFC 9112 §3.2): the others are for proxies, or for
+/// no resource of ours.
 fn has_form(target: &[u8]) -> bool {
     let begins = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     target.starts_with(b"/") || begins(b"http://") || begins(b"https://")
@@ -205,7 +210,7 @@ pub fn fold(name: &HeaderName) -> String {
 
 /// Whether a name has a byte that nginx drops by default.
 pub fn is_odd(name: &HeaderName) -> bool {
-    !name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    !signs::NAME.holds(name.as_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -265,6 +270,48 @@ mod tests {
         ] {
             assert_eq!(refusal(raw), Some(expected), "{raw}");
         }
+    }
+
+    /// Word by word, as the rule is said.
+    fn is_odd_by_words(raw: &[u8]) -> bool {
+        let line = raw.split(|byte| *byte == b'\n').next().unwrap();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let [method, target, version] = words[..] else { return true };
+        let mut parts = target.splitn(2, |byte| *byte == b'?');
+        let (path, query) = (parts.next().unwrap(), parts.next().unwrap_or_default());
+        let is_plain = |word: &[u8]| word.iter().all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(byte));
+        let may_stand = query.iter().all(|byte| byte.is_ascii_graphic() && !b"\"#<>".contains(byte));
+        let begins =
+            |form: &str| target.len() >= form.len() && target[..form.len()].eq_ignore_ascii_case(form.as_bytes());
+        let has_form = ["/", "http://", "https://"].iter().any(|form| begins(form));
+        !has_form || !may_stand || ![method, path, version].into_iter().all(is_plain)
+    }
+
+    /// Each byte in each place of a request line, in the stead of what stands there and beside it, and less each one.
+    #[test]
+    fn a_request_line_is_read_in_one_pass_as_word_by_word() {
+        let mut odd = 0;
+        let mut judge = |raw: &[u8]| {
+            let expected = is_odd_by_words(raw);
+            assert_eq!(has_odd_target(raw), expected, "{}", raw.escape_ascii());
+            odd += usize::from(expected);
+        };
+        for line in
+            ["GET /a?b=\\?c HTTP/1.1\r\nHost: a b\r\n\r\n", "GET HTTPS://a/?b HTTP/1.1\n", "GET /a HTTP/1.1\r", "", " "]
+        {
+            judge(line.as_bytes());
+            for place in 0..line.len() {
+                let (before, after) = line.as_bytes().split_at(place);
+                judge(&[before, &after[1..]].concat());
+                judge(before);
+                for byte in 0..=u8::MAX {
+                    judge(&[before, &[byte], &after[1..]].concat());
+                    judge(&[before, &[byte], after].concat());
+                }
+            }
+        }
+        assert!(odd > 10_000, "{odd}");
     }
 
     #[test]

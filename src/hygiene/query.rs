@@ -6,19 +6,9 @@
 //! beyond ASCII, of which Python's `http.server` takes 0x85 and 0xA0 for blanks; `"`, `<`, `>`, which no HTTP/2 stack of
 //! ours reads; and `#`, behind which there is a fragment to some.
 
-const MAY_STAND: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = b'!';
-    while byte <= b'~' {
-        table[byte as usize] = !matches!(byte, b'"' | b'#' | b'<' | b'>');
-        byte += 1;
-    }
-    table
-};
+use super::signs::Signs;
 
-pub fn may_stand(query: &[u8]) -> bool {
-    query.iter().all(|byte| MAY_STAND[usize::from(*byte)])
-}
+pub static MAY_STAND: Signs = Signs::graphic_but(b"\"#<>");
 
 #[cfg(test)]
 mod tests {
@@ -28,8 +18,8 @@ mod tests {
     fn what_browsers_send_as_it_is_passes_and_nothing_that_ends_a_request_line() {
         for byte in 0..=u8::MAX {
             let expected = (0x21..0x7f).contains(&byte) && !b"\"<>#".contains(&byte);
-            assert_eq!(may_stand(&[b'a', b'=', byte, b'z']), expected, "{byte:#x}");
+            assert_eq!(MAY_STAND.holds(&[b'a', b'=', byte, b'z']), expected, "{byte:#x}");
         }
-        assert!(may_stand(b""));
+        assert!(MAY_STAND.holds(b""));
     }
 }

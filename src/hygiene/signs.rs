@@ -1,0 +1,52 @@
+//! Sets of bytes, as tables: whether a byte is one of them is one step, and each request asks it of some hundred bytes.
+
+pub struct Signs([bool; 256]);
+
+/// What the words of a request line are of. Pingora cuts a fragment off, and some servers take a backslash for a slash.
+pub static WORD: Signs = Signs::graphic_but(b"#\\");
+
+/// The same, up to a query.
+pub static PATH: Signs = Signs::graphic_but(b"#\\?");
+
+/// What a field's name is of where it means the same to every server: nginx drops others by default.
+pub static NAME: Signs = {
+    let mut table = Signs::graphic_but(b"");
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table.0[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'-';
+        byte += 1;
+    }
+    table
+};
+
+impl Signs {
+    /// The visible characters of ASCII, less some.
+    pub const fn graphic_but(others: &[u8]) -> Self {
+        let mut table = [false; 256];
+        let mut byte = b'!';
+        while byte <= b'~' {
+            table[byte as usize] = true;
+            byte += 1;
+        }
+        let mut at = 0;
+        while at < others.len() {
+            table[others[at] as usize] = false;
+            at += 1;
+        }
+        Self(table)
+    }
+
+    pub fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte)]
+    }
+
+    /// Whether a text is of these alone.
+    pub fn holds(&self, text: &[u8]) -> bool {
+        text.iter().all(|byte| self.has(*byte))
+    }
+
+    /// What a text begins with of these alone, and the rest.
+    pub fn run<'a>(&self, text: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        text.split_at(text.iter().position(|byte| !self.has(*byte)).unwrap_or(text.len()))
+    }
+}
