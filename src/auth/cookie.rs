@@ -57,11 +57,14 @@ pub fn value_in<'a>(part: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Space and tab only; Unicode spaces and vertical tabs are part of a name, and so make it another's.
-fn trim(bytes: &[u8]) -> &[u8] {
-    let blank = |b: &u8| *b == b' ' || *b == b'\t';
-    let start = bytes.iter().position(|b| !blank(b)).unwrap_or(bytes.len());
-    let end = bytes.iter().rposition(|b| !blank(b)).map_or(start, |at| at + 1);
-    &bytes[start..end]
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// A cookie of ours. All are host-only, `Secure` and `HttpOnly`, as the `__Host-` prefix asks for.

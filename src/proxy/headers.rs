@@ -186,12 +186,12 @@ pub fn join_cookies(fields: &mut impl Fields, ours: &[String], keep: Option<&str
     let (mut joined, mut sent, mut changes): (Vec<u8>, _, _) = (Vec::new(), 0, false);
     for field in &cookies {
         sent += 1;
+        // All of it at once, with a separator before it.
+        joined.reserve(field.len() + 2);
         for part in parts(field) {
             if is_ours(part) {
                 changes = true;
             } else if !part.is_empty() {
-                // All of the first field, and more where there is more.
-                joined.reserve(field.len() + 2);
                 if !joined.is_empty() {
                     joined.extend_from_slice(b"; ");
                 }
