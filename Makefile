@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test model differential compare bench load-test pgo tls-scan fuzz lint docs
+.PHONY: help deps build demo test model differential planted compare bench load-test pgo tls-scan fuzz lint docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -41,6 +41,10 @@ model: ## the model of the sign-on, tests/model: all states within its bounds; s
 differential: ## both request paths held against each other; CASES= (10000; it prints how many are 200 of each combination), SEED=
 	@.ci/deps build
 	@DIFFERENTIAL_CASES=$(or $(CASES),10000) DIFFERENTIAL_SEED=$(or $(SEED),$$(date +%s)000000) cargo test --locked --test it -- differential:: --nocapture
+
+planted: ## whether that finds each of the faults of tests/planted, one for each family of rules; some twenty minutes. ARGS="retries"
+	@.ci/deps build
+	@tests/planted/run $(ARGS)
 
 compare: ## asks nginx the bad inputs that the tests ask us, and writes tests/it/inputs/NGINX.md
 	@.ci/deps test

@@ -4,7 +4,8 @@
 //!
 //! The cases walk through every status class × framing × break point × method × protocol (`combinations`), and what those
 //! leave open is drawn. `DIFFERENTIAL_CASES` says how many (`make differential CASES=100000`), `DIFFERENTIAL_SEED` from
-//! where on. A case depends on its own seed alone, which is printed with what differs.
+//! where on. A case depends on its own seed alone, which is printed with what differs. `tests/planted/run` holds that
+//! faults are found.
 
 mod combinations;
 mod draw;
