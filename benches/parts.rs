@@ -17,12 +17,12 @@ use sentry_edge::auth::token::Tokens;
 use sentry_edge::auth::{Demand, Identity, Verdict};
 use sentry_edge::config::{Access, Credentials, OutagePolicy};
 use sentry_edge::host::{Authority, Host};
-use sentry_edge::hygiene::{self, Incoming, head};
 use sentry_edge::path::CanonicalPath;
-use sentry_edge::proxy::fields::Written;
+use sentry_edge::proxy::headers::edit::Written;
 use sentry_edge::proxy::headers::{self, Forwarding};
 use sentry_edge::routes::Service;
 use sentry_edge::sessions::SessionId;
+use sentry_edge::validate::{self, Incoming, head};
 
 use world::{COOKIE, HOST, World};
 
@@ -170,11 +170,11 @@ impl World {
         Arc::clone(self.snapshot.routes.find(&Host::parse(HOST).unwrap()).unwrap())
     }
 
-    fn inspect(&self) -> Result<hygiene::Target, hygiene::Malformed> {
+    fn inspect(&self) -> Result<validate::Target, validate::Malformed> {
         let request = black_box(&self.request);
         let incoming =
             Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw: Some(&self.raw) };
-        hygiene::inspect(incoming, &self.snapshot.limits)
+        validate::inspect(incoming, &self.snapshot.limits)
     }
 
     fn check(&self, service: &Service) -> Identity {

@@ -12,9 +12,9 @@ use std::sync::{Mutex, PoisonError};
 use prometheus::IntCounterVec;
 use serde::Serialize;
 
+use crate::client_prefix::Network;
 use crate::clock::UnixTime;
 use crate::log_writer::LogWriter;
-use crate::network::Network;
 use rate::{Rate, Share};
 
 /// Writes events.

@@ -4,18 +4,18 @@
 //! `proxy` and `sentry` turn verdicts into replies. The only await is the session store's.
 
 pub mod cookie;
+mod evaluate;
 pub mod fingerprint;
-mod judgement;
+mod identity_headers;
 pub mod keys;
+pub mod last_access;
 pub mod outage;
-pub mod recorder;
 mod ring_provider;
+pub mod stream_check;
 pub mod streams;
 pub mod token;
-mod told;
 mod user_agent;
 mod verdict;
-pub mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -29,12 +29,12 @@ use crate::clock::UnixTime;
 use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
 use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, Stall, StoreError};
-use crate::users::watch::Watch;
+use crate::users::changes::Watch;
 use cookie::Lookup;
+use evaluate::{Evidence, Request, Standing, judge, refusal};
 use fingerprint::Fingerprinter;
-use judgement::{Evidence, Request, Standing, judge, refusal};
+use last_access::Recorder;
 use outage::RecentlySeen;
-use recorder::Recorder;
 use streams::Streams;
 use token::{Tokens, Verified};
 

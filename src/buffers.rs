@@ -16,7 +16,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use crate::network::Network;
+use crate::client_prefix::Network;
 pub use held::{Exhausted, Held};
 
 /// What every client may hold while all of them together hold too much, as a part of the bound on all.

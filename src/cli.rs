@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 fine, 1 refused or failed, 2 wrong usage. No secret is ever taken from an argument.
 
+mod audit;
 mod check;
 mod demo;
 mod key;
@@ -9,7 +10,6 @@ mod output;
 mod run;
 mod session;
 mod token;
-mod trail;
 mod user;
 
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! sentry-edge: an edge proxy that signs people on.
+//! sentry-edge: an identity-aware edge proxy with built-in single sign-on.
 //!
 //! It terminates TLS, routes by host and path, and decides for each request who is asking and whether they may. The
 //! sign-on service ("Sentry": single sign-on, not Sentry.io) lives in the same process: one login opens every
@@ -10,45 +10,45 @@
 //!
 //! ```text
 //! bytes
-//!   └ server::listener     accept, connection limit, TLS within a deadline     (tls: server name -> certificate)
-//!       └ proxy            Pingora's phases, in Pingora's order; each asks and then acts
-//!           ├ hygiene      head          -> Target, or why it could be read in two ways
-//!           ├ routes       host, path    -> Service and Route, or nobody of ours
+//!   └ listener             accept, connection limit, TLS within a deadline     (tls: server name -> certificate)
+//!       └ proxy            fast path or full path (Pingora's filters); both call the same rules
+//!           ├ validate     head          -> Target, or why it could be read in two ways
+//!           ├ routes       host, path    -> Service and Route, or 421
 //!           ├ sentry       SSO route     -> Reply       (noCookie, login, copyCookie, redeem, logout, currentUser)
 //!           ├ auth         headers       -> Verdict     (cookie -> token -> session -> fingerprint -> entitlement)
-//!           │   ├ sessions session key   -> record, none, or no answer          (memory, memcached)
-//!           │   └ users    user id       -> what became of the user since
-//!           ├ upstream     pool          -> the server whose turn it is
-//!           ├ headers      strip what clients must not say, set what we say
-//!           └ reply        the only writer of responses that we make ourselves
-//!       └ the end          one metrics sample, one access-log line, from the Exchange alone
+//!           │   ├ sessions session key   -> record, none, or unavailable        (memory, memcached)
+//!           │   └ users    user id       -> changes of the user since
+//!           ├ upstream     pool          -> the next server
+//!           ├ headers      strip what clients must not send, set what the edge sends
+//!           └ reply        the edge's own responses
+//!       └ record           one metrics sample, one access-log line, from the request's context alone
 //! ```
 //!
-//! Whoever decides writes nothing, and whoever writes decides nothing. The order of decisions is policy and stands in
-//! one function, `proxy::decide`, with the numbers that ARCHITECTURE.md gives them.
+//! What decides writes nothing, and what writes decides nothing. The order of decisions is policy and stands in one
+//! function, `proxy::policy`, with the numbers that ARCHITECTURE.md gives them.
 //!
 //! # The map, in reading order
 //!
-//! - [`proxy`]: the gateway. `decide` is the order of decisions, `exchange` what a request learns on its way, `headers`
-//!   what applications hear, `rescue` what clients learn of a failure, `stream` and `cut` what becomes of those that last.
-//! - [`auth`]: the guard. `token`, `keys`, `cookie`, `fingerprint`, and `outage` for a store that gives no answer;
-//!   `streams` and `watch` for requests that last.
+//! - [`proxy`]: the gateway. `policy` is the order of decisions, `context` what a request learns on its way, `headers`
+//!   what applications and browsers get, `error_response` the reply to a failure, `long_lived` and `cancel` requests that last.
+//! - [`auth`]: the guard. `token`, `keys`, `cookie`, `fingerprint`, and `outage` for a store that does not answer;
+//!   `streams` and `stream_check` for requests that last.
 //! - [`sentry`]: the sign-on routes, one file a route; `return_url` is the one judge of where a browser may be sent.
-//! - [`hygiene`], [`path`], [`host`], [`request`]: what a request says, parsed once.
+//! - [`validate`], [`path`], [`host`], [`request`]: what a request says, parsed once.
 //! - [`routes`], [`upstream`]: where it goes.
 //! - [`sessions`]: records, tickets and counters behind one small trait.
 //! - [`users`]: the directory, passwords, and the pool of threads that checks them.
-//! - [`reply`], [`pages`]: what we answer ourselves. [`access_log`], [`audit_log`], [`log_writer`]: what we write down. [`rates`]: how fast each client asks. [`compression`]: of what applications answer.
+//! - [`reply`], [`pages`]: the edge's own responses. [`access_log`], [`audit_log`], [`log_writer`]: logs. [`rate_limit`]: requests per client. [`compression`]: of applications' responses.
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
-//! - [`server`]: where everything is made and put together; reload, drain, the admin listener and its API.
-//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`network`], `crowd`, `patience`: primitives.
+//! - `listener`: client connections. `admin`: the admin listener and its API. [`server`]: where everything is made and put together; reload, drain.
+//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`: primitives.
 //!
 //! # Invariants
 //!
-//! - Imports run downward: cli, server, proxy, snapshot, decisions (auth, sentry, routes, upstream, hygiene),
+//! - Imports run downward: cli, server, listener, admin, proxy, snapshot, decisions (auth, sentry, routes, upstream, validate),
 //!   mechanisms (sessions, users, reply, logs), tls and pages, data. Siblings do not import each other; `sentry` may use `auth`.
-//! - `pingora_proxy::Session` is named in `proxy`, `reply` and `server` alone, so policy is tested without a proxy.
+//! - `pingora_proxy::Session` is named in `proxy`, `reply` and `listener` alone, so policy is tested without a proxy.
 //! - `auth` knows no HTTP status. `sessions` knows keys, bytes and expiries, and no policy. `metrics` imports nobody,
 //!   and its labels come from bounded sets.
 //! - An [`auth::Identity`] is made by the guard alone, and nothing is forwarded as somebody without one.
@@ -60,25 +60,26 @@
 
 pub mod access_log;
 mod acme;
+mod admin;
 pub mod audit_log;
 pub mod auth;
 pub mod buffers;
 pub mod cli;
+pub mod client_prefix;
 pub mod clock;
 pub mod compression;
 pub mod config;
-mod crowd;
+mod deadline;
 pub mod drain;
 pub mod host;
-pub mod hygiene;
+pub(crate) mod listener;
 pub mod log_writer;
 pub mod metrics;
-pub mod network;
 pub mod pages;
 pub mod path;
-mod patience;
 pub mod proxy;
-pub mod rates;
+mod quota;
+pub mod rate_limit;
 pub mod reply;
 pub mod request;
 pub mod routes;
@@ -89,3 +90,4 @@ pub mod snapshot;
 pub mod tls;
 pub mod upstream;
 pub mod users;
+pub mod validate;

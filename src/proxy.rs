@@ -1,303 +1,62 @@
-//! The gateway: Pingora's phases, in Pingora's order. Filters ask `decide` and then act; policy is elsewhere.
+//! One request, from its head to its line in the log, on one of two paths.
 //!
-//! Whatever happens to a request, it ends in `settle` (in `line`), which alone counts it and writes its line: from
-//! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
+//! The **fast path** serves what is ordinary: requests without a body for applications that speak HTTP/1.1. The **full
+//! path** is Pingora's proxy, with its phases as filters. A path may differ from the other in how bytes move, never in
+//! what is allowed, changed or recorded: each rule has one home that both call.
+//!
+//! The files are a ladder, and each imports only files below it (`tests/it/tidy.rs` holds it):
+//! | step | files |
+//! |---|---|
+//! | 10 | `dispatch` |
+//! | 9 | `fast_path`, `full_path` |
+//! | 8 | `sso`, `acme_challenge`, `request_body`, `long_lived`, `headers::upstream_response` |
+//! | 7 | `recheck` |
+//! | 6 | `policy` |
+//! | 5 | `misdirected`, `downstream::http1`, `downstream::http2` |
+//! | 4 | `limits`, `upstream::attempt`, `upstream::response`, `downstream::writer`, `compress`, `buffering`, `client_ip`, `respond` |
+//! | 3 | `error_response`, `headers::upstream_request`, `upstream::connection_auth`, `upstream::parse`, `downstream::parse`, `record` |
+//! | 2 | `request`, `cancel`, `downstream::client_conn` |
+//! | 1 | `gateway`, `context`, `client_connection`, `headers::response_rules` |
+//! | 0 | what imports nothing of `proxy` but `headers` and its parts |
 
-mod address;
-mod admission;
-mod answer;
-mod asking;
-mod attempt;
-mod body;
-mod challenge;
-mod client;
+mod acme_challenge;
+mod buffering;
+mod cancel;
+mod client_connection;
+mod client_ip;
 mod compress;
-mod connection;
-mod cut;
-mod decide;
-mod exchange;
-pub mod express;
-pub mod fields;
-mod form;
+mod compressors;
+mod context;
+mod decision;
+mod dispatch;
+pub mod downstream;
+mod error_response;
+pub mod fast_path;
+mod full_path;
+mod gateway;
 pub mod headers;
-mod holding;
-mod introduction;
-mod line;
-mod pace;
+mod idle_state;
+mod limits;
+mod long_lived;
+mod misdirected;
+mod policy;
 mod preflight;
-mod private;
-mod request_stream;
-mod rescue;
-mod response;
-pub mod response_rules;
-mod seat;
-mod stream;
+mod recheck;
+mod record;
+mod request;
+mod request_body;
+mod respond;
+mod sso;
+pub mod upstream;
 
-use std::os::fd::RawFd;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::{Version, header};
-use pingora::{Error, ErrorType, Result};
-use pingora_core::modules::http::HttpModules;
-use pingora_core::protocols::Digest;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-
-use crate::access_log::AccessLog;
-use crate::acme::Challenges;
-use crate::audit_log::AuditLog;
-use crate::clock::Clock;
-use crate::drain::Drain;
-use crate::metrics::Metrics;
-use crate::snapshot::Snapshot;
-use crate::upstream::Pool;
-use asking::Asking;
-pub use asking::peer_address;
-pub use client::{NOBODY, UnknownClients, is_trusted};
-pub use compress::Compressors;
-pub use connection::{Connection, Reading};
-pub use cut::{Cuttable, Ends, until_cut};
-use decide::Decision;
-use exchange::Exchange;
-pub use express::{Client, Express, FastPath, Served, read};
-use line::RequestLine;
-pub use request_stream::{Accepted, RequestStream};
-pub use seat::{IdleSince, Seat};
-
-/// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
-const DRAIN: Duration = Duration::from_secs(5);
-
-/// One for each listener; what they share stands behind `Arc`s.
-#[derive(Clone)]
-pub struct Gateway {
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-    pub access: Arc<AccessLog>,
-    pub audit: Arc<AuditLog>,
-    pub drain: Arc<Drain>,
-    /// What certificate authorities ask for.
-    pub challenges: Arc<Challenges>,
-    /// Trusted proxies whose clients cannot be made out.
-    pub unknown_clients: Arc<UnknownClients>,
-    /// One for each response that is being compressed.
-    pub compressors: Arc<Compressors>,
-}
-
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = Exchange;
-
-    fn new_ctx(&self) -> Exchange {
-        Exchange::begin(self.snapshot.load_full(), self.drain.enter())
-    }
-
-    /// No modules: the default adds a disabled compressor to every request, and `compress` has its own.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
-
-    /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
-    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
-        if let Some(connection) = Connection::of(session.as_downstream()) {
-            connection.head_read();
-        }
-        let timeouts = &exchange.snapshot.timeouts;
-        let downstream = session.as_downstream_mut();
-        // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
-        let wanted = downstream.get_keepalive().is_some() && !says_close(downstream.req_header());
-        let keepalive = (wanted && !self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
-        downstream.set_keepalive(keepalive);
-        downstream.set_read_timeout(Some(timeouts.read));
-        downstream.set_write_timeout(Some(timeouts.write));
-        downstream.set_total_drain_timeout(Some(DRAIN));
-        downstream.set_pipelining_enabled(true);
-        // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.
-        downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
-        Ok(())
-    }
-
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        exchange.is_preflight = preflight::is_preflight(session);
-        let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
-        let asking = Asking::of(session);
-        self.identify(&asking, exchange);
-        let reply = match self.decide(&asking, raw.as_deref(), exchange).await {
-            Decision::Forward => {
-                if let (_, Some(timeout)) = destination(exchange)? {
-                    // Both ways: a tunnel or an upload may be as quiet as the route allows.
-                    let timeout = timeout.max(exchange.snapshot.timeouts.read);
-                    session.as_downstream_mut().set_read_timeout(Some(timeout));
-                }
-                // Before Pingora makes the copy that the application gets.
-                let is_old = session.req_header().version == Version::HTTP_10;
-                headers::rewrite(session.req_header_mut(), |fields| {
-                    if is_old {
-                        // RFC 9110 §10.1.1: ignored, as nobody could be told to continue.
-                        fields.remove(header::EXPECT);
-                    }
-                });
-                self.expect_body(session, exchange)?;
-                return Ok(false);
-            }
-            Decision::SignOn(authority) => self.sign_on(session, exchange, &authority).await?,
-            Decision::Challenge => self.challenge(&asking, exchange).await,
-            Decision::Answer(reply) => reply,
-        };
-        answer::write(*reply, session, exchange).await.map(|()| true)
-    }
-
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        // Of a further attempt: Pingora shows the filters again what it has kept of the body.
-        exchange.body_bytes = 0;
-        let is_upgrade = session.as_downstream().is_upgrade_req();
-        attempt::peer(&Asking::of(session), is_upgrade, exchange).map(Box::new)
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        reused: bool,
-        _peer: &HttpPeer,
-        socket: RawFd,
-        _digest: Option<&Digest>,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        let pool = destination(exchange)?.0;
-        private::check_shared(pool, exchange.upstream_owner, reused)?;
-        // Over HTTP/2 a connection is not one request's alone, and streams cannot get out of step.
-        exchange.upstream_socket = (!pool.speaks_http2()).then_some(socket);
-        Ok(())
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        upstream: &mut RequestHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        holding::pace(session).await;
-        headers::rewrite(upstream, |fields| {
-            fields.reserve(headers::MOST_SET);
-            self.introduce(&Asking::of(session), fields, exchange)
-        })
-    }
-
-    async fn request_body_filter(
-        &self,
-        session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        self.body_passes(session, body, end, exchange)
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        response: &mut ResponseHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        self.head_came(&Asking::of(session), response, exchange)?;
-        self.compress(session, response, exchange)?;
-        if response::ends_with_its_connection(session.req_header(), response) {
-            session.as_downstream_mut().set_keepalive(None);
-        }
-        if response_rules::is_bodiless(response.status, &session.req_header().method)
-            && !response.status.is_informational()
-        {
-            response::release(session, exchange);
-        }
-        Ok(())
-    }
-
-    fn response_body_filter(
-        &self,
-        session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        exchange: &mut Exchange,
-    ) -> Result<Option<Duration>> {
-        if end {
-            response::release(session, exchange);
-        }
-        exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
-        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange)?;
-        self.hold_answer(session, body, exchange);
-        Ok(None)
-    }
-
-    /// A connection that was never made has harmed nobody: the next server may have the request.
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        exchange: &mut Exchange,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        attempt::not_connected(exchange, &mut error);
-        error
-    }
-
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        let refused = Connection::of(session.as_downstream()).and_then(|connection| connection.refused());
-        if let Some(malformed) = refused.filter(|_| exchange.reason.is_none()) {
-            exchange.reason = Some(malformed.label());
-            self.metrics.limit_reached(malformed.label());
-        }
-        let rescue = match (refused, pace::is_fault_of_body(error, exchange)) {
-            (Some(_), _) => Some(rescue::MALFORMED),
-            (None, true) => Some(rescue::CLIENT_SLOW),
-            (None, false) => rescue::rescue(error),
-        };
-        let status = match rescue {
-            None => {
-                exchange.error = Some("client_gone");
-                0
-            }
-            Some(rescue) => {
-                exchange.error = Some(rescue.label);
-                // An interim response is none, unless it was the last over HTTP/1.1: then a conversation has begun.
-                let is_interim = |head: &ResponseHeader| head.status.is_informational() && head.status != 101;
-                if session.response_written().is_none_or(is_interim) {
-                    let asked = Asking::of(session).asked(exchange);
-                    let reply = rescue.reply(&asked);
-                    answer::write(reply, session, exchange).await.ok();
-                }
-                rescue.status.as_u16()
-            }
-        };
-        FailToProxy { error_code: status, can_reuse_downstream: false }
-    }
-
-    /// Failures stand in the access log and the metrics; Pingora's own line for each would flood the error log.
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
-        true
-    }
-
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        let now = Instant::now();
-        attempt::ended(exchange, error, now);
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let line = || RequestLine::of(session.req_header());
-        self.settle(exchange, line, status, session.body_bytes_sent(), now);
-    }
-}
-
-/// In any field and place (RFC 9112 §9.6): Pingora looks at the first field alone.
-fn says_close(request: &RequestHeader) -> bool {
-    let values = request.headers.get_all(header::CONNECTION).iter();
-    let mut options = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-}
-
-/// Where the request goes, once its route is known.
-fn destination(exchange: &Exchange) -> Result<(&Pool, Option<Duration>)> {
-    let service = exchange.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-    let route = service.at(exchange.route);
-    Ok((&exchange.snapshot.pools[route.pool], route.read_timeout))
-}
+pub use cancel::{Ends, until_cut};
+pub use client_connection::{Connection, Reading};
+pub use compressors::Compressors;
+pub use dispatch::Cuttable;
+pub use downstream::client_conn::{Client, Served};
+pub use downstream::h2_stream::{Accepted, RequestStream};
+pub use downstream::parse::read;
+pub use fast_path::{Express, FastPath};
+pub use gateway::{Gateway, UnknownClients};
+pub use idle_state::{IdleSince, Seat};
+pub use request::peer_address;

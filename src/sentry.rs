@@ -4,23 +4,23 @@
 //! login, logout, current user, keys. It decides and answers; `proxy` reads bodies and writes. The only awaits
 //! are the session store's and the login pool's, each with its own deadline.
 
-pub mod carried;
 pub mod claims;
 mod copy_cookie;
 mod csrf;
 mod current_user;
 mod device;
-mod kept;
+mod device_session;
+mod kept_return_url;
 mod login;
 mod logout;
-pub mod mark;
+pub mod loop_guard;
 mod redeem;
 pub mod return_url;
-pub mod rounds;
 mod start;
 mod state;
-mod succession;
 mod ticket;
+pub mod ticket_mark;
+pub mod ticket_query;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,16 +38,16 @@ use crate::reply::{Asked, Reply};
 use crate::request::{Head, is_repeatable};
 use crate::sessions::SessionStore;
 use crate::users::login::LoginPool;
-use carried::TicketParameter;
-use mark::Marks;
+use loop_guard::Flows;
 use return_url::{Parameter, Realm, ReturnUrl};
-use rounds::Flows;
+use ticket_mark::Marks;
+use ticket_query::TicketParameter;
 
 pub use device::{Device, DeviceId};
+#[cfg(test)]
+pub use device_session::Claim;
 pub use login::{LARGEST_FORM, account_counter};
 pub use redeem::{Failed, Redeemed};
-#[cfg(test)]
-pub use succession::Claim;
 
 /// The path that signs out on a service host.
 pub const SERVICE_LOGOUT: &str = "/.sentry/logout";
@@ -140,8 +140,8 @@ impl SsoRoute {
             "/.sentry/currentUser" if method == Method::GET || method == Method::HEAD => Self::CurrentUser,
             "/.sentry/jwks.json" if is_repeatable(method) => Self::Jwks,
             "/.sentry/currentUser" | "/.sentry/jwks.json" => Self::WrongMethod("GET, HEAD"),
-            path if kept::is_stand_in(path) && method == Method::GET => Self::Return,
-            path if kept::is_stand_in(path) => Self::WrongMethod("GET"),
+            path if kept_return_url::is_stand_in(path) && method == Method::GET => Self::Return,
+            path if kept_return_url::is_stand_in(path) => Self::WrongMethod("GET"),
             _ => Self::Unknown,
         }
     }

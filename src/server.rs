@@ -3,31 +3,17 @@
 //! One runtime carries listeners, proxying, the admin listener and the store's connections. Pingora's own `Server`
 //! is not used: it would give each service a runtime of its own and sleep through a fixed grace period at the end.
 
-mod admin;
-mod api;
-mod caller;
+mod cert_watcher;
 mod check;
-mod establish;
-pub mod frames;
-mod history;
-mod http2;
-mod intake;
-pub(crate) mod keep_alive;
-pub(crate) mod listener;
+mod hint_file;
+mod layout_history;
 mod memory;
 mod options;
-mod outside;
-mod owed;
-pub mod proxy_protocol;
 mod reload;
-mod renewal;
-pub(crate) mod seats;
-pub mod signed_in;
+mod shutdown;
 mod start_error;
-mod stop;
-mod stream;
-mod streams;
-mod transport;
+mod stores;
+mod stream_watcher;
 mod workers;
 
 use std::net::SocketAddr;
@@ -44,30 +30,31 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
+use crate::admin::api::{Api, Token};
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
+use crate::listener::connection_slots::{Patience, Seats};
+use crate::listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
 use crate::log_writer::{self, GATHER, Logs};
 use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cuttable, Express, Gateway};
 use crate::snapshot::{Lasting, Loaded, Ports, Snapshot};
 use crate::tls::{self, Certificates};
-use crate::upstream::names::Names;
-use crate::users::clerk::Clerk;
-use api::{Api, Token};
-use history::History;
-use listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
-use owed::Ledger;
-use seats::{Patience, Seats};
+use crate::upstream::resolver::Names;
+use crate::users::directory_worker::Clerk;
+use crate::{admin, listener};
+use hint_file::Ledger;
+use layout_history::History;
 
 pub use check::check;
 pub use options::{FastPath, Lookup, Options};
-pub use outside::session_store;
 pub use reload::{Reload, Reread};
 pub use start_error::StartError;
+pub use stores::session_store;
 
 /// Connections to applications that rest, for each worker.
 const MOST_IDLE: usize = 512;
@@ -79,7 +66,7 @@ pub struct Edge {
     started_with: Config,
     config: Arc<ArcSwap<Config>>,
     lasting: Lasting,
-    store: outside::Store,
+    store: stores::Store,
     ledger: Arc<Ledger>,
     access: Arc<AccessLog>,
     logs: Logs,
@@ -135,19 +122,19 @@ impl Edge {
         let suppressed = metrics.operation.audit_events_suppressed.clone();
         let audit = log(&config.log.audit, log_writer::AUDIT, Duration::ZERO)?;
         let audit = Arc::new(AuditLog::new(audit, suppressed));
-        let store = outside::session_store(&config.sessions, &clock, &metrics)?;
+        let store = stores::session_store(&config.sessions, &clock, &metrics)?;
         let former = History::of(&config, file).take_up(&config, clock.now());
         store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
         let ledger = Ledger::begin(Ledger::of(&config, file), store.cluster.as_ref(), &clock, &runtime);
-        let directory = outside::observed(outside::open_users(&config, &clock)?, &metrics);
+        let directory = stores::observed(stores::open_users(&config, &clock)?, &metrics);
         let lasting = Lasting {
             store: Arc::clone(&store.sessions),
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
             streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
             rates: Arc::default(),
-            users: Arc::new(outside::watch_users(&config, Arc::clone(&directory), &clock, &metrics)?),
-            logins: Arc::new(outside::login_pool(&config, directory)?),
+            users: Arc::new(stores::watch_users(&config, Arc::clone(&directory), &clock, &metrics)?),
+            logins: Arc::new(stores::login_pool(&config, directory)?),
             clock,
             metrics,
             audit,
@@ -226,7 +213,7 @@ impl Edge {
         service.guests = Guests::Operators(Arc::default());
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
-        let renewal = renewal::Renewal {
+        let renewal = cert_watcher::Renewal {
             file: self.file.clone(),
             config: Arc::clone(&self.config),
             tls: self.tls.clone(),
@@ -235,14 +222,14 @@ impl Edge {
         };
         runtime.spawn(renewal.watch());
         runtime.spawn(self.lasting.names.clone().keep_up());
-        runtime.spawn(streams::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
+        runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
         Ok(())
     }
 
     fn api(&self, token: Token) -> Result<Api, StartError> {
         // A connection of its own, so that no login waits for a listing.
         let config = self.config.load();
-        let directory = outside::open_users(&config, &self.lasting.clock)?;
+        let directory = stores::open_users(&config, &self.lasting.clock)?;
         let users = Clerk::start(directory).map_err(StartError::Runtime)?;
         Ok(Api::new(token, &config, &self.lasting, users))
     }

@@ -5,19 +5,19 @@
 //! times either of them. `cluster` makes one store of many servers, `copies` of each session among them. `listing`
 //! is what an operator sees of all that is held.
 
-pub mod cluster;
 pub mod device;
+pub mod instrumented;
 pub mod key;
 pub mod listing;
 pub mod memcached;
 pub mod memory;
-pub mod observed;
 pub mod record;
+pub mod replicated;
 mod stall;
+pub mod stateless;
 #[cfg(test)]
 mod tests;
 pub mod tombstone;
-pub mod without;
 
 use std::time::Duration;
 

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 use crate::audit_log::AuditLog;
 use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
+use crate::auth::last_access::Recorder;
 use crate::auth::outage::RecentlySeen;
-use crate::auth::recorder::Recorder;
 use crate::auth::streams::Streams;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
@@ -23,16 +23,16 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
-use crate::rates::Rates;
+use crate::rate_limit::Rates;
 use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
-use crate::upstream::names::{Name, Names};
+use crate::upstream::resolver::{Name, Names};
 use crate::upstream::{self, Pool, PrivateServers, Secure};
+use crate::users::changes::Watch;
 use crate::users::login::LoginPool;
-use crate::users::watch::Watch;
 
 pub struct Snapshot {
     /// Tells it from those before and after it.
@@ -318,7 +318,7 @@ fn our_headers(config: &Config) -> Vec<String> {
         .iter()
         .flat_map(|service| {
             let headers = &service.identity_headers;
-            [&headers.user, &headers.email, &headers.roles].map(crate::hygiene::fold)
+            [&headers.user, &headers.email, &headers.roles].map(crate::validate::fold)
         })
         .chain(["x-request-id".into(), "x-sentry-assertion".into()])
         .collect();

@@ -3,12 +3,12 @@
 //! Decides; Pingora connects. Servers take turns by weight, and a server that this request has already failed on
 //! is passed over (`choice`). A server with a name has all of its addresses (`names`). Called by `proxy`.
 
-mod choice;
+mod balance;
+mod connection_auth;
 pub mod dial;
-pub mod names;
-mod place;
-mod private;
-mod secure;
+pub mod resolver;
+mod server_address;
+mod tls;
 mod upgrade;
 
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
 
 use crate::config::{self, Location, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
-pub use choice::{Attempt, Endpoint};
-use names::Names;
-use place::Place;
-use private::Privacy;
-pub use private::{Owner, PrivateServers};
-pub use secure::{Secure, check_system};
+pub use balance::{Attempt, Endpoint};
+use connection_auth::Privacy;
+pub use connection_auth::{Owner, PrivateServers};
+use resolver::Names;
+use server_address::Place;
+pub use tls::{Secure, check_system};
 
 /// A bit of the group key: keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
 const UPGRADES: u64 = 1;

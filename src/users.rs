@@ -4,17 +4,17 @@
 //! know HTTP: the login page (`sentry`) calls [`login::LoginPool`], the command line (`cli::user`) calls
 //! [`sqlite::SqliteDirectory`].
 
-pub mod clerk;
+pub mod changes;
+pub mod directory_worker;
 mod entry;
 mod hash_kind;
 pub mod import;
+pub mod instrumented;
 pub mod login;
 mod name;
-pub mod observed;
 pub mod password;
 pub mod sqlite;
 mod stored_hash;
-pub mod watch;
 
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error;

@@ -19,7 +19,7 @@ use sentry_edge::sessions::memory::MemoryStore;
 use sentry_edge::sessions::{SessionId, SessionRecord, SessionStore};
 use sentry_edge::snapshot::{Lasting, Loaded, Ports, Snapshot};
 use sentry_edge::tls::Certificates;
-use sentry_edge::upstream::names::Names;
+use sentry_edge::upstream::resolver::Names;
 use sentry_edge::users::login::{LoginLimits, LoginPool};
 use sentry_edge::users::sqlite::SqliteDirectory;
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use sentry_edge::clock::{Clock, UnixTime};
 use sentry_edge::metrics::{Metrics, StoreMetrics};
-use sentry_edge::sessions::cluster::{Cluster, Server};
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
+use sentry_edge::sessions::replicated::{Cluster, Server};
 use sentry_edge::sessions::{Fingerprint, SessionRecord};
 
 const IDLE: Duration = Duration::from_secs(1800);

@@ -1,8 +1,8 @@
 //! A simulation of the ring, without servers: how evenly sessions lie, what moves when a server is added, and whom
 //! the death of one or two of N meets.
 
-use sentry_edge::sessions::cluster::Server;
-use sentry_edge::sessions::cluster::ring::Ring;
+use sentry_edge::sessions::replicated::Server;
+use sentry_edge::sessions::replicated::ring::Ring;
 
 const SESSIONS: usize = 200_000;
 

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use sentry_edge::config::Limits;
 use sentry_edge::host::Authority;
-use sentry_edge::hygiene::head::{self as raw, Framing};
-use sentry_edge::hygiene::{self, Incoming, Malformed, Target};
 use sentry_edge::path::CanonicalPath;
-use sentry_edge::proxy::express::head::{self, Head};
-use sentry_edge::proxy::fields::Written;
+use sentry_edge::proxy::downstream::parse::{self, Head};
 use sentry_edge::proxy::headers::MOST_SET;
+use sentry_edge::proxy::headers::edit::Written;
+use sentry_edge::validate::head as raw;
+use sentry_edge::validate::head::Framing;
+use sentry_edge::validate::{self, Incoming, Malformed, Target};
 
 use super::reader::{self, Values};
 
@@ -33,7 +34,7 @@ const NEVER: [&str; 12] = [
 
 pub fn check(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let accepted = head::parse(&bytes);
+    let accepted = parse::parse(&bytes);
     match judge(&bytes) {
         Ok(Some(framing)) => match &accepted {
             Some(head) => check_accepted(&bytes, head, Some(framing)),
@@ -78,7 +79,7 @@ fn check_accepted(bytes: &Bytes, head: &Head, framing: Option<Framing>) {
     assert_eq!(framing, Framing::Length(0), "{}", bytes.escape_ascii());
     let parts = &head.parts;
     let incoming = Incoming { method: &parts.method, uri: &parts.uri, headers: &parts.headers, raw: Some(bytes) };
-    if let Ok(target) = hygiene::inspect(incoming, &Limits::DEFAULT) {
+    if let Ok(target) = validate::inspect(incoming, &Limits::DEFAULT) {
         check_served(head, &kept, &target);
     }
 }

@@ -5,7 +5,7 @@
 //! follows is the response's head as it comes over HTTP/1.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use sentry_edge::proxy::response_rules::{Afterwards, Asked, MOST_BYTES, MOST_FIELDS, mend};
+use sentry_edge::proxy::headers::response_rules::{Afterwards, Asked, MOST_BYTES, MOST_FIELDS, mend};
 
 use super::reader::{self, Values};
 

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use sentry_edge::server::frames::Frames;
+use sentry_edge::listener::h2_flood::Frames;
 
 /// Whether a head is under way at the end, and how many there were: frame by frame, from the whole of it.
 fn slowly(bytes: &[u8]) -> (bool, u64) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::clock::UnixTime;
 use sentry_edge::metrics::{Metrics, StoreMetrics};
-use sentry_edge::sessions::cluster::member::Member;
+use sentry_edge::sessions::replicated::node::Member;
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
 use sentry_edge::sessions::{
     Count, CounterKey, Held, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone,

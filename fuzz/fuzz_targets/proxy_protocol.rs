@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sentry_edge::server::proxy_protocol::{Malformed, Parsed, Source, parse};
+use sentry_edge::listener::proxy_protocol::{Malformed, Parsed, Source, parse};
 
 /// What it came to, and the bytes that were taken for it; `None` when the sender left in the middle.
 type Outcome = Option<(Result<Source, Malformed>, usize)>;

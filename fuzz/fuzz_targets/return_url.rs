@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::host::Host;
-use sentry_edge::sentry::carried::TicketParameter;
-use sentry_edge::sentry::mark::Marks;
+use sentry_edge::sentry::ticket_query::TicketParameter;
+use sentry_edge::sentry::ticket_mark::Marks;
 use sentry_edge::sentry::return_url::Realm;
-use sentry_edge::sentry::rounds::Round;
+use sentry_edge::sentry::loop_guard::Round;
 use url::Url;
 
 fn tickets() -> &'static TicketParameter {

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::client_prefix::Network;
 use crate::clock::UnixTime;
-use crate::network::Network;
 
 /// Lines in a minute: more than the mishaps of a hospital behind one address.
 pub const OF_ONE_CLIENT: u32 = 60;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 
 use super::Demand;
-use super::judgement::Standing;
+use super::evaluate::Standing;
 use super::verdict::Assurance;
 use crate::clock::UnixTime;
 use crate::config::OutagePolicy;

@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 
 use super::token::{Fault, Verified};
 use super::verdict::{Identity, Reason, is_revoked, lacks};
+use crate::client_prefix::Network;
 use crate::clock::UnixTime;
 use crate::config::Access;
-use crate::network::Network;
 use crate::sessions::SessionKey;
 use crate::users::UserState;
 use shares::{Share, Shares};

@@ -18,8 +18,8 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Seen;
+use super::identity_headers::Told;
 use super::keys::Keys;
-use super::told::Told;
 use crate::clock::UnixTime;
 use crate::metrics::TokenCacheMetrics;
 use crate::sessions::{SessionId, SessionKey};

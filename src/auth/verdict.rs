@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::identity_headers::{self, Told};
 use super::token::{Claims, Fault, Verified};
-use super::told::{self, Told};
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::sessions::StoreError;
@@ -88,7 +88,7 @@ impl Identity {
 
     /// The user's roles, as of now, for an application.
     pub fn told_roles(&self) -> HeaderValue {
-        self.state.as_ref().map_or_else(|| self.told().roles.clone(), |state| told::roles(&state.roles))
+        self.state.as_ref().map_or_else(|| self.told().roles.clone(), |state| identity_headers::roles(&state.roles))
     }
 
     /// The token's claims with services and roles as of now.

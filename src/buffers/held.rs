@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Account, Fill, Share};
-use crate::patience::Patience;
+use crate::deadline::Patience;
 
 /// Pieces up to this size are covered by the share of their request.
 const SMALL_PIECE: usize = 4096;
@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::buffers::Buffers;
-    use crate::network::Network;
+    use crate::client_prefix::Network;
 
     const BASE: usize = 1000;
 

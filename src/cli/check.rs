@@ -9,8 +9,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Sessions};
 use crate::metrics::Metrics;
 use crate::server;
-use crate::sessions::cluster::member::Member;
 use crate::sessions::memcached::{MemcachedServer, Settings};
+use crate::sessions::replicated::node::Member;
 use crate::upstream::dial::dial;
 
 #[derive(Args)]

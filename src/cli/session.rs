@@ -5,7 +5,7 @@ mod list;
 use clap::{Args, Subcommand};
 
 use super::user::open_directory;
-use super::{ConfigFile, Failure, output, trail};
+use super::{ConfigFile, Failure, audit, output};
 use crate::users::UserName;
 
 #[derive(Args)]
@@ -40,6 +40,6 @@ fn end(user: &str, file: &ConfigFile) -> Result<(), Failure> {
     let name = UserName::parse(user).map_err(Failure::because)?;
     let (directory, config) = open_directory(file, false)?;
     directory.end_sessions(&name)?;
-    trail::write(&config, trail::Change::SessionsEnded, std::slice::from_ref(&name));
+    audit::write(&config, audit::Change::SessionsEnded, std::slice::from_ref(&name));
     output::print(format_args!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh())))
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use self::shown::{as_json, shown};
-use super::trail::Change;
-use super::{ConfigFile, Failure, output, trail};
+use super::audit::Change;
+use super::{ConfigFile, Failure, audit, output};
 use crate::auth::keys::Keys;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
@@ -259,7 +259,7 @@ impl Desk {
         let names = file.names();
         match self.directory.import(file) {
             Ok(count) => {
-                trail::write(&self.config, Change::Imported, &names);
+                audit::write(&self.config, Change::Imported, &names);
                 output::print(format_args!("{count} users imported"))
             }
             Err(ImportError::Lines(faults)) => {
@@ -272,7 +272,7 @@ impl Desk {
     }
 
     fn audit(&self, change: Change<'_>, user: &UserName) {
-        trail::write(&self.config, change, std::slice::from_ref(user));
+        audit::write(&self.config, change, std::slice::from_ref(user));
     }
 
     /// How long it takes until every edge that shares the directory has heard of a change.

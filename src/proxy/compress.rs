@@ -4,7 +4,7 @@
 //! that are compressed and for no other.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,61 +13,22 @@ use pingora::{ErrorType, OrErr, Result};
 use pingora_core::modules::http::{HttpModule, HttpModuleBuilder, HttpModules, Module};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Gateway;
-use super::client::NOBODY;
-use super::connection::Connection;
-use super::cut;
-use super::exchange::Exchange;
+use super::cancel;
+use super::client_connection::Connection;
+use super::compressors::{Reader, Taken};
+use super::context::Exchange;
+use super::gateway::Gateway;
 use crate::buffers::{Fill, Share};
-use crate::compression::encoder::{self, Encoder, MOST_AT_ONCE};
+use crate::client_prefix::NOBODY;
+use crate::client_prefix::Network;
+use crate::compression::encoder::{self, Encoder};
 use crate::compression::{self, Asked, Choice};
-use crate::crowd::{Crowd, Place};
-use crate::network::Network;
 
-/// Of the compressor's places, what one user has at most, or on public routes one client: who reads slowly keeps its places
-/// for long, and must not keep them all. What finds none is sent as it is.
-const OF_READER: usize = MOST_AT_ONCE / 4;
-
-/// Places for responses that are being compressed.
-pub struct Compressors {
-    free: Arc<Semaphore>,
-    readers: Arc<Crowd<Reader>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Reader {
-    User(Box<str>),
-    Client(Network),
-}
-
-/// Given back when it is dropped.
-struct Taken {
-    _permit: OwnedSemaphorePermit,
-    _place: Place<Reader>,
-}
-
-impl Default for Compressors {
-    fn default() -> Self {
-        Self { free: Arc::new(Semaphore::new(MOST_AT_ONCE)), readers: Arc::default() }
-    }
-}
-
-impl Compressors {
-    fn take(&self, reader: Reader) -> Option<Taken> {
-        let place = self.readers.enter(reader, OF_READER)?;
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Taken { _permit: permit, _place: place })
-    }
-}
-
-impl Reader {
-    fn of(exchange: &Exchange) -> Self {
-        match &exchange.identity {
-            Some(identity) => Self::User(identity.verified().claims().sub.as_str().into()),
-            None => Self::Client(Network::of(exchange.client.unwrap_or(NOBODY))),
-        }
+fn reader(exchange: &Exchange) -> Reader {
+    match &exchange.identity {
+        Some(identity) => Reader::User(identity.verified().claims().sub.as_str().into()),
+        None => Reader::Client(Network::of(exchange.client.unwrap_or(NOBODY))),
     }
 }
 
@@ -91,7 +52,7 @@ impl Gateway {
         let account = Connection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
         let share = account.map(|account| account.hold(encoder::bytes(encoding)));
         let has_room = account.is_none_or(|account| account.fill() == Fill::Low);
-        let Some(place) = self.compressors.take(Reader::of(exchange)).filter(|_| has_room) else {
+        let Some(place) = self.compressors.take(reader(exchange)).filter(|_| has_room) else {
             self.metrics.limit_reached("compressors");
             return Ok(());
         };
@@ -169,7 +130,7 @@ impl HttpModule for Compressor {
         }
         *body = Some(made)
             .filter(|made| !made.is_empty())
-            .map(|made| cut::count_piece(made, 0).unwrap_or_else(|made| made));
+            .map(|made| cancel::count_piece(made, 0).unwrap_or_else(|made| made));
         Ok(())
     }
 
@@ -196,6 +157,7 @@ impl HttpModule for Compressor {
 mod tests {
     use std::io::Read;
 
+    use super::super::compressors::Compressors;
     use super::*;
     use crate::config::Encoding;
 
@@ -267,22 +229,5 @@ mod tests {
         compressor.response_header_filter(&mut head, false).await.unwrap();
         assert_eq!(passed(&mut compressor, Some(b"sorry"), true), b"sorry");
         assert_eq!(compressor.response_done_filter().unwrap(), None);
-    }
-
-    #[test]
-    fn one_reader_leaves_places_for_others_however_slowly_it_reads() {
-        let compressors = Compressors::default();
-        let (ada, ben) = (Reader::User("ada".into()), Reader::User("ben".into()));
-        let mut of_ada: Vec<_> = std::iter::from_fn(|| compressors.take(ada.clone())).collect();
-        assert_eq!(of_ada.len(), OF_READER);
-        let mut of_others: Vec<_> = std::iter::from_fn(|| compressors.take(ben.clone())).collect();
-        for last in 0.. {
-            let client = Reader::Client(Network::of([192, 0, 2, last].into()));
-            let Some(taken) = compressors.take(client) else { break };
-            of_others.push(taken);
-        }
-        assert_eq!(of_ada.len() + of_others.len(), MOST_AT_ONCE, "and there is a bound for all together");
-        of_ada.pop();
-        assert!(compressors.take(ben).is_none() && compressors.take(ada).is_some(), "who gave one back has one again");
     }
 }

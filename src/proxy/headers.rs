@@ -3,6 +3,12 @@
 //! Runs after the hop-by-hop fields and those that `Connection` names are gone, so that nobody can have our own removed:
 //! Pingora has taken them out, or `express` has left such a request to it.
 
+pub mod edit;
+pub mod response_kind;
+pub mod response_rules;
+pub mod upstream_request;
+pub mod upstream_response;
+
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -10,14 +16,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use pingora::{ErrorType, OrErr};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::client::forwarded_for;
-use super::fields::Fields;
 use crate::auth::cookie::{parts, value_in};
 use crate::auth::{Identity, Source};
 use crate::config::ForwardToken;
-use crate::hygiene::{fold, is_odd};
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
+use crate::validate::{fold, is_odd};
+use edit::Fields;
 
 /// The facts that an application is told.
 pub struct Forwarding<'a> {
@@ -230,6 +235,13 @@ pub fn sets(value: &[u8], ours: &[String]) -> bool {
     let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
     // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3).
     ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The elements of all `X-Forwarded-For` fields, which are one list (RFC 9110 §5.3), trimmed. They are bytes: a field
+/// that were passed over because one of its bytes is no ASCII would take the proxy's own words with it.
+pub fn forwarded_for(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let fields = headers.get_all(&FORWARDED_FOR).iter();
+    fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `/noCookie` and `/copyCookie` on the sign-on host: from its own cookie to a ticket for a service.
 
+use super::loop_guard::{Flow, Round};
 use super::return_url::{Parameter, ReturnUrl, Target, encode, parameter};
-use super::rounds::{Flow, Round};
 use super::state::StateHash;
 use super::ticket::Ticket;
 use super::{Event, Sentry};

@@ -4,16 +4,16 @@
 //! Unknown user, wrong password and disabled account get one message; which it was stands in the audit log.
 
 mod attempt;
-mod guess;
-mod opening;
+mod open_session;
+mod throttle;
 
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 
 use super::csrf::Forgery;
+use super::loop_guard::Flow;
 use super::return_url::{Parameter, ReturnUrl, Target, parameter};
-use super::rounds::Flow;
 use super::state::StateHash;
 use super::{Event, Sentry};
 use crate::audit_log;
@@ -25,9 +25,9 @@ use crate::sessions::StoreError;
 use crate::users::login::{Login as Authentication, Refusal};
 use crate::users::{Password, UserName};
 use attempt::Attempt;
-use guess::Outcome;
-pub use guess::account_counter;
-use opening::Opened;
+use open_session::Opened;
+use throttle::Outcome;
+pub use throttle::account_counter;
 
 /// Bytes of a login form.
 pub const LARGEST_FORM: usize = 16 * 1024;

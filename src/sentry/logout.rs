@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::csrf::is_own_form;
 use super::return_url::{Parameter, encode, parameter};
-use super::{Event, Sentry, succession};
+use super::{Event, Sentry, device_session};
 use crate::auth::cookie::Lookup;
 use crate::auth::token::Verified;
 use crate::pages;
@@ -155,8 +155,8 @@ impl Sentry {
     /// What the store knows of this browser, beside its cookie.
     async fn sign_browser_out(&self, head: &Head<'_>, ended: &Ended) -> Outcome {
         let Some(device) = self.device(head) else { return ended.outcome };
-        let may_begin = ended.tokens.iter().any(|token| succession::knows(&device, token));
-        match self.sign_device_out(&succession::key(&device), head.now, may_begin).await {
+        let may_begin = ended.tokens.iter().any(|token| device_session::knows(&device, token));
+        match self.sign_device_out(&device_session::key(&device), head.now, may_begin).await {
             Ok(()) => ended.outcome,
             Err(error) => {
                 log::warn!("request {}: a browser could not be signed out: {error}", head.request_id);

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::carried::{Carried, Taken};
+use super::loop_guard::{LoginName, Round};
 use super::return_url::escaped;
-use super::rounds::{LoginName, Round};
 use super::state::State;
 use super::ticket::Ticket;
+use super::ticket_query::{Carried, Taken};
 use super::{Event, Sentry};
 use crate::auth::cookie::Lookup;
 use crate::auth::token::{CannotSign, Claims, Verified};

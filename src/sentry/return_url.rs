@@ -11,9 +11,9 @@ use crate::config::Service;
 use crate::host::{Host, HostPattern, HostTable};
 use crate::sessions::TicketId;
 
-use super::carried::TicketParameter;
-use super::kept::is_stand_in;
-use super::rounds::Round;
+use super::kept_return_url::is_stand_in;
+use super::loop_guard::Round;
+use super::ticket_query::TicketParameter;
 
 /// Bytes, as it was given and as it is sent on.
 const LONGEST: usize = 2048;
@@ -268,8 +268,8 @@ pub fn encode(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ticket_query::tests::parameter as tickets;
     use super::*;
-    use crate::sentry::carried::tests::parameter as tickets;
 
     fn realm() -> Realm {
         let yaml = "services: {iqueue: {hosts: [iqueue.leantaas.com]}, dextor: {hosts: ['*.dextor.leantaas.com']}}";

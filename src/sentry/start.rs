@@ -2,10 +2,10 @@
 
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::kept::Kept;
+use super::kept_return_url::Kept;
+use super::loop_guard::{Flow, Round};
 use super::redeem::Failed;
 use super::return_url::{encode, escaped, is_reserved, within_length};
-use super::rounds::{Flow, Round};
 use super::state::{LIFETIME_SECONDS, State, StateHash};
 use super::{Event, Sentry};
 use crate::auth::Reason;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::api::Token;
+use crate::admin::api::Token;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Warnings};
 use crate::snapshot::Loaded;
 use crate::tls::Certificates;
-use crate::upstream::names::Names;
+use crate::upstream::resolver::Names;
 
 /// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {

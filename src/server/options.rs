@@ -2,7 +2,7 @@
 
 pub use crate::proxy::FastPath;
 
-pub use crate::upstream::names::Lookup;
+pub use crate::upstream::resolver::Lookup;
 
 /// The default is what the program runs with.
 #[derive(Clone, Default)]

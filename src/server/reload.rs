@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::api::Token;
-use super::history::History;
+use super::layout_history::History;
 use super::{Edge, check};
+use crate::admin::api::Token;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{Loaded, Snapshot};
 use crate::tls::Certificates;
-use crate::upstream::names::Names;
+use crate::upstream::resolver::Names;
 
 /// What a reload reads. It may wait for a file server that does not answer, so a running process has a thread for it.
 pub struct Reload {

@@ -12,17 +12,17 @@
 
 mod address;
 mod breaker;
-mod bridge;
+mod codec;
 mod command;
 mod connection;
-mod link;
+mod ipv6_bridge;
 mod look_up;
-mod names;
+mod pipeline;
+mod resolver;
+mod scan;
 mod silence;
-mod survey;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,18 +32,18 @@ use tokio::time::Instant;
 
 use self::address::Address;
 use self::breaker::Breaker;
-use self::link::Link;
 use self::look_up::LookUp;
 use self::silence::Silence;
-use self::survey::Survey;
-use self::wire::{Cas, Command, Condition, Reply, garbled};
-use super::cluster::member::Member;
+use super::replicated::node::Member;
 use super::{
     Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
     TicketKey, Tombstone,
 };
 use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
+use codec::{Cas, Command, Condition, Reply, garbled};
+use pipeline::Link;
+use scan::Survey;
 
 /// How long a look-up may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);

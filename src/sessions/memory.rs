@@ -8,7 +8,7 @@
 //! ago; and so does the smallest counter.
 
 mod counters;
-mod shelf;
+mod expiring_map;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +17,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::counters::Counters;
-use self::shelf::{Overflow, Shelf, Slot, Walk};
 use super::listing::Gathering;
 use super::{
     Count, CounterKey, DeviceKey, DeviceRecord, Found, Listed, Listing, Redemption, SessionKey, SessionRecord,
     SessionStore, StoreError, Swap, TicketKey,
 };
 use crate::clock::{Clock, UnixTime};
+use expiring_map::{Overflow, Shelf, Slot, Walk};
 
 pub struct MemoryStore {
     clock: Clock,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pingora_core::connectors::TransportConnector;
 
-use super::names::Names;
+use super::resolver::Names;
 use super::{Pool, PrivateServers, Secure};
 use crate::clock::Clock;
 use crate::config::{self, Faults, Location};

@@ -8,10 +8,10 @@
 //! does its work, and the login comes to its end. The third one, a helper, takes what is left over as well, and logins
 //! that have waited for long: a crowd that comes at once is through in half the time where there is a core for it.
 
-mod line;
+mod fair_queue;
 mod look_up;
 mod queue;
-mod rank;
+mod sched_class;
 
 use std::error::Error;
 use std::fmt;
@@ -27,11 +27,11 @@ use tokio::time::{Instant, timeout_at};
 use super::hash_kind::Kinds;
 use super::password::{self, HashError, Verified};
 use super::{DirectoryError, Password, StoredHash, User, UserDirectory, UserId, UserName};
-pub use line::Applicant;
-use line::Line;
+pub use fair_queue::Applicant;
+use fair_queue::Line;
 use look_up::LookUps;
 use queue::{Job, Queue};
-use rank::Rank;
+use sched_class::Rank;
 
 /// A turn in the line. A login that has one is carried out, so a failure may be counted for it beforehand; its account
 /// has no other one at the same time, from the same kind of device.
@@ -41,7 +41,7 @@ pub struct Turn {
     since: Instant,
     deadline: Instant,
     /// Last: the next login has its turn when all else of this one is gone.
-    _turn: line::Turn,
+    _turn: fair_queue::Turn,
 }
 
 /// The pool. Dropping it ends the threads after their current job.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use http_body_util::Full;
 use sentry_edge::clock::Clock;
 use sentry_edge::metrics::Metrics;
-use sentry_edge::sessions::cluster::{Cluster, Server};
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
 use sentry_edge::sessions::memory::MemoryStore;
+use sentry_edge::sessions::replicated::{Cluster, Server};
 use sentry_edge::sessions::{Fingerprint, Found, SessionId, SessionRecord, SessionStore};
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};

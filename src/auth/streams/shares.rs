@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Holder, Session};
-use crate::crowd::{Crowd, Place};
+use crate::quota::{Crowd, Place};
 
 /// Of one session: more than a browser with many tabs ever has, each with an event stream or two.
 const OF_SESSION: usize = 200;
@@ -58,7 +58,7 @@ fn share(owner: &Owner, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Network;
+    use crate::client_prefix::Network;
 
     fn client(address: &str) -> Holder {
         Holder::Client(Network::of(address.parse().unwrap()))

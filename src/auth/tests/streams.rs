@@ -239,7 +239,7 @@ async fn a_new_configuration_is_asked_once_and_its_terms_hold_from_then_on() {
     assert!(guard.sweep(0, clock.now()).await.stale.is_empty());
     let swept = guard.sweep(1, clock.now()).await;
     assert_eq!(swept.stale.len(), 1);
-    watch::hold_again(swept.stale, clock).await;
+    stream_check::hold_again(swept.stale, clock).await;
     assert_eq!(opened.over(), None);
     let swept = guard.sweep(1, clock.now()).await;
     assert!(swept.stale.is_empty());
@@ -253,7 +253,7 @@ async fn what_a_new_configuration_does_not_let_in_is_cut() {
         let opening = Opening { admission: Box::new(Says(Err(over.clone()))), ..opening(terms(Access::Required), 10) };
         let mut opened = opened_so(bench().with_session().await, opening).await;
         let swept = opened.bench.guard.sweep(1, opened.bench.clock.now()).await;
-        watch::hold_again(swept.stale, &opened.bench.clock).await;
+        stream_check::hold_again(swept.stale, &opened.bench.clock).await;
         assert_eq!(opened.stream.over(), Some(&over));
         opened.signal.try_recv().unwrap();
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::fingerprint::Seen;
 use super::super::outage;
-use super::super::told::Told;
 use super::Claims;
+use crate::auth::identity_headers::Told;
 use crate::clock::UnixTime;
 use crate::sessions::{Fingerprint, SessionId, SessionKey};
 

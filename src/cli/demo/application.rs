@@ -11,10 +11,11 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::listener::connection_slots::{Patience, Seats};
+use crate::listener::serve;
+use crate::listener::{self, Guests, Service};
 use crate::metrics::Metrics;
-use crate::server::listener::{self, Guests, Service};
-use crate::server::seats::{Patience, Seats};
-use crate::server::{StartError, keep_alive};
+use crate::server::StartError;
 
 /// Running applications; they stop when this is dropped.
 pub struct Applications {
@@ -27,7 +28,7 @@ struct Application {
     name: &'static str,
 }
 
-impl keep_alive::Application for Application {}
+impl serve::Application for Application {}
 
 impl Applications {
     pub fn start(names: &[&'static str]) -> Result<Self, StartError> {

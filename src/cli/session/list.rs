@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::admin::session_list::{SignedIn, signed_in};
 use crate::cli::user::open_directory;
 use crate::cli::{ConfigFile, Failure, output};
 use crate::clock::{Clock, UnixTime};
 use crate::config::{Config, Sessions};
 use crate::metrics::Metrics;
 use crate::server::session_store;
-use crate::server::signed_in::{SignedIn, signed_in};
 use crate::sessions::{Listing, StoreError};
 use crate::users::UserName;
 
@@ -118,7 +118,7 @@ fn reached_all(unreachable: &[(String, StoreError)]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::signed_in::Ended;
+    use crate::admin::session_list::Ended;
     use crate::sessions::{Fingerprint, Listed, SessionId, SessionRecord};
 
     #[test]

@@ -1,9 +1,9 @@
 //! Everything but look-ups: single commands, one after another, on a connection of their own, so that a
 //! slow write never holds up a look-up.
 
+use super::codec::{self, Command, Condition, Reply};
 use super::connection::{Connection, Twice};
-use super::link::{self, Job, Question};
-use super::wire::{self, Command, Condition, Reply};
+use super::pipeline::{self, Job, Question};
 
 impl Command {
     /// A count would be one too many, and a condition would meet what it has itself brought about.
@@ -26,11 +26,11 @@ impl Question for Command {
         for job in batch.drain(..) {
             // Those behind a failure share it; whoever comes first is the trial.
             if failed && connection.is_resting() {
-                job.reply(Err(link::resting()));
+                job.reply(Err(pipeline::resting()));
                 continue;
             }
             let twice = job.question.twice();
-            let reply = connection.exchange(job.deadline, twice, |client| wire::execute(client, &job.question)).await;
+            let reply = connection.exchange(job.deadline, twice, |client| codec::execute(client, &job.question)).await;
             failed |= reply.is_err();
             job.reply(reply);
         }

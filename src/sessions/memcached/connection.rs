@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::Address;
 use super::breaker::Breaker;
-use super::names::Names;
-use super::wire::{self, Client, Command};
+use super::codec::{self, Client, Command};
+use super::resolver::Names;
 use crate::sessions::StoreError;
 
 /// After this long without use a connection is asked for its version before it is trusted: the server may have
@@ -114,7 +114,7 @@ impl Connection {
         if self.last_use.elapsed() > LONGEST_IDLE {
             return None;
         }
-        let probe = wire::execute(client, &Command::Version);
+        let probe = codec::execute(client, &Command::Version);
         let probed = timeout((self.breaker.trial() / 4).min(LONGEST_PROBE), probe).await.ok()?;
         probed.ok().map(|(client, _)| client)
     }
@@ -130,6 +130,6 @@ impl Connection {
     async fn connect(&mut self, deadline: Instant) -> Result<Client, StoreError> {
         self.made += 1;
         let time = deadline.saturating_duration_since(Instant::now());
-        wire::connect(&self.address, &mut self.names, time, self.made).await
+        codec::connect(&self.address, &mut self.names, time, self.made).await
     }
 }

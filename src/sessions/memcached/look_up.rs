@@ -2,9 +2,9 @@
 
 use tokio::time::Instant;
 
+use super::codec::{self, Ttl};
 use super::connection::{Connection, Twice};
-use super::link::{Job, Question};
-use super::wire::{self, Ttl};
+use super::pipeline::{Job, Question};
 use crate::sessions::SessionKey;
 
 /// What lies under `key`? With `slide`, and let it live that long from now.
@@ -32,7 +32,7 @@ async fn look_up(mut group: Vec<Job<LookUp>>, slide: Option<Ttl>, connection: &m
     keys.dedup();
     // As long as anyone waits; who waits no longer has gone by itself.
     let deadline = group.iter().map(|job| job.deadline).max().unwrap_or_else(Instant::now);
-    let outcome = connection.exchange(deadline, Twice::Harmless, |client| wire::look_up(client, &keys, slide)).await;
+    let outcome = connection.exchange(deadline, Twice::Harmless, |client| codec::look_up(client, &keys, slide)).await;
     let answers: Vec<_> = match outcome {
         Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
         Ok(found) => {

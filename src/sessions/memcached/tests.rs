@@ -1,8 +1,8 @@
 //! The shared suite against a real server, and what is memcached's alone. Outages are in `outage`, servers that
 //! lie in `lies`.
 
+mod bad_replies;
 mod fake;
-mod lies;
 mod listing;
 mod outage;
 mod process;
@@ -14,7 +14,7 @@ use self::process::Memcached;
 use super::*;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::sessions::cluster::{Cluster, Server};
+use crate::sessions::replicated::{Cluster, Server};
 use crate::sessions::tests::{LONG, Subject, conformance, counter, lives, record, session, ticket, until};
 use crate::sessions::{Found, SessionStore};
 

@@ -10,8 +10,8 @@ use std::sync::{Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::client_prefix::Network;
 use crate::clock::UnixTime;
-use crate::network::Network;
 use crate::users::Changes;
 
 const OUTDATED: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";

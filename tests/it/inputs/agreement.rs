@@ -4,7 +4,7 @@
 //! The heads are good ones with changes drawn from a fixed seed, so that a failure can be had again.
 
 use pingora_core::protocols::http::v1::server::HttpSession;
-use sentry_edge::hygiene::head::{self, Framing};
+use sentry_edge::validate::head::{self, Framing};
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::runtime;

@@ -1,0 +1,250 @@
+//! The admin API on the admin listener: `GET` and `DELETE /api/sessions`, for whoever shows the configured token.
+//!
+//! Each call is one line of the audit log and one count. A body is never read. Cookies mean nothing here, so no page
+//! can speak for an operator; a request that names an Origin is refused all the same.
+
+mod call;
+mod response;
+mod token;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use http::request::Parts;
+use http::{HeaderMap, Response, header};
+use serde_json::json;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::session_list::{SignedIn, signed_in, unreachable_as_json};
+use crate::audit_log::{AuditLog, Entry, Event};
+use crate::clock::{Clock, UnixTime};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::sessions::{Listing, SessionStore, StoreError};
+use crate::snapshot::Lasting;
+use crate::users::directory_worker::Clerk;
+use crate::users::sqlite::{SqliteDirectory, SqliteError};
+use crate::users::{UserName, UserState};
+use call::Call;
+use response::Answer;
+use token::Shown;
+
+pub use token::Token;
+
+/// Wrong tokens are answered after a pause, and so many may wait for that; others are turned away at once. That makes
+/// 32 guesses a second, whatever the number of those who guess. The right token never waits.
+const GUESSES: usize = 8;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Calls at once; more are turned away, so that probes and scrapers always find the listener free.
+const CALLS: usize = 4;
+/// For a look through the store, waiting for another one's included.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Sessions of a user that are looked up before they are ended.
+const ENDED_AT_ONCE: usize = 1000;
+/// Of those, the orders that are under way together: requests have the same queue.
+const UNDER_WAY: usize = 8;
+/// Clocks of stores tick in seconds, and those of other edges may be behind.
+const MARGIN: Duration = Duration::from_secs(60);
+
+pub struct Api {
+    token: Token,
+    store: Arc<dyn SessionStore>,
+    /// False with `sessions.store: none`.
+    sessions_are_kept: bool,
+    users: Clerk,
+    /// How soon every edge hears of what the directory says.
+    refresh: Duration,
+    /// How long after a session's end a token of it may still be taken.
+    margin: Duration,
+    clock: Clock,
+    audit: Arc<AuditLog>,
+    metrics: Arc<Metrics>,
+    guesses: Semaphore,
+    calls: Semaphore,
+    /// One look through the store at a time: each holds up to [`call::MOST_SESSIONS`] in memory.
+    listing: Mutex<()>,
+}
+
+impl Api {
+    pub fn new(token: Token, config: &Config, lasting: &Lasting, users: Clerk) -> Self {
+        Self {
+            token,
+            store: Arc::clone(&lasting.store),
+            sessions_are_kept: lasting.sessions_are_checked,
+            users,
+            refresh: config.users.refresh(),
+            margin: config.sentry.token.leeway + MARGIN,
+            clock: lasting.clock.clone(),
+            audit: Arc::clone(&lasting.audit),
+            metrics: Arc::clone(&lasting.metrics),
+            guesses: Semaphore::new(GUESSES),
+            calls: Semaphore::new(CALLS),
+            listing: Mutex::new(()),
+        }
+    }
+
+    pub async fn answer(&self, request: &Parts, client: Option<IpAddr>) -> Response<Vec<u8>> {
+        let answer = match self.admit(request).await {
+            Ok(call) => match self.calls.try_acquire() {
+                Ok(_place) => self.carry_out(call).await,
+                Err(_) => Answer::too_many_calls(),
+            },
+            Err(refusal) => refusal,
+        };
+        self.metrics.operation.admin_api_requests.with_label_values(&[answer.result]).inc();
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let entry = Entry {
+            event: answer.event,
+            client: client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            request_id: &request_id,
+            user: answer.user.as_ref().map(UserName::as_str),
+            host: None,
+            reason: (answer.result != response::OK).then_some(answer.result),
+        };
+        match answer.event {
+            // By whoever reaches the listener.
+            Event::ApiRefused => self.audit.write_anonymous(self.clock.now(), entry),
+            _ => self.audit.write(self.clock.now(), entry),
+        }
+        answer.into_response(Some(&request_id))
+    }
+
+    /// Who asks, and then for what.
+    async fn admit(&self, request: &Parts) -> Result<Call, Answer> {
+        if request.headers.contains_key(header::ORIGIN) {
+            return Err(Answer::from_a_page());
+        }
+        match self.token.judge(&request.headers) {
+            Shown::Right => {}
+            Shown::Nothing => return Err(Answer::no_token()),
+            Shown::Wrong => return Err(self.wrong_token().await),
+        }
+        if has_body(&request.headers) {
+            return Err(Answer::bad_request("a body is not read here; the query says it all"));
+        }
+        Call::read(&request.method, request.uri.path(), request.uri.query()).map_err(Answer::no_call)
+    }
+
+    async fn wrong_token(&self) -> Answer {
+        let Ok(_place) = self.guesses.try_acquire() else { return Answer::too_many_guesses() };
+        tokio::time::sleep(PAUSE).await;
+        Answer::wrong_token()
+    }
+
+    async fn carry_out(&self, call: Call) -> Answer {
+        match call {
+            Call::List { .. } if !self.sessions_are_kept => Answer::no_sessions_kept(),
+            Call::List { user, limit } => self.list(user, limit).await,
+            Call::End { user } => self.end(user).await,
+        }
+    }
+
+    async fn list(&self, user: Option<UserName>, limit: usize) -> Answer {
+        let id = match &user {
+            None => None,
+            Some(name) => {
+                let asked = name.clone();
+                match self.users.ask(move |directory| directory.show(&asked)).await {
+                    Ok(found) => Some(found.id),
+                    Err(error) => return Answer::directory(user, &error),
+                }
+            }
+        };
+        let listing = self.look(id.as_ref().map(|id| id.as_str()), limit).await;
+        let (more, unreadable, unreachable) = (listing.more, listing.unreadable, listing.unreachable);
+        // Thousands of sessions take some milliseconds to write down.
+        let written = move |directory: &SqliteDirectory| {
+            let sessions: Vec<_> = signed_in(listing.sessions, directory)?.iter().map(SignedIn::as_json).collect();
+            let whole = unreachable.is_empty();
+            let unreachable = unreachable_as_json(&unreachable);
+            let body = json!({
+                "sessions": sessions, "more": more, "unreachable": unreachable, "unreadable": unreadable,
+            });
+            Ok((body, whole))
+        };
+        match self.users.ask(written).await {
+            Ok((body, whole)) => Answer::listed(user, body, whole),
+            Err(error) => Answer::directory(user, &error),
+        }
+    }
+
+    /// One look at a time, and none for ever.
+    async fn look(&self, user: Option<&str>, limit: usize) -> Listing {
+        let look = async {
+            let _one_at_a_time = self.listing.lock().await;
+            self.store.list(user, limit).await
+        };
+        tokio::time::timeout(LOOK, look).await.unwrap_or_else(|_| Listing {
+            unreachable: vec![("session store".into(), StoreError::TimedOut)],
+            ..Listing::default()
+        })
+    }
+
+    /// The directory's word comes first: it holds on every edge, whatever becomes of the store.
+    async fn end(&self, name: UserName) -> Answer {
+        let asked = name.clone();
+        let user = self.users.ask(move |directory| {
+            directory.end_sessions(&asked)?;
+            let id = directory.show(&asked)?.id;
+            let state = directory.known(&[id.as_str()])?.pop();
+            state.map(|(_, state)| state).ok_or(SqliteError::NoSuchUser(asked))
+        });
+        let user = match user.await {
+            Ok(state) => state,
+            Err(error) => return Answer::directory(Some(name), &error),
+        };
+        let within = humantime::format_duration(self.refresh).to_string();
+        if !self.sessions_are_kept {
+            return Answer::ended(name, None, &within, &[]);
+        }
+        let (ended, failures) = self.end_in_store(&user).await;
+        Answer::ended(name, (ended > 0 || failures.is_empty()).then_some(ended), &within, &failures)
+    }
+
+    /// Ends what the directory has just ended, and nothing that has begun since. Answers how many, and what could not
+    /// be reached.
+    async fn end_in_store(&self, user: &UserState) -> (usize, Vec<(String, StoreError)>) {
+        let (mut ended, mut failures) = (0, Vec::new());
+        loop {
+            let Listing { sessions, unreachable, more, .. } = self.look(Some(user.id.as_str()), ENDED_AT_ONCE).await;
+            failures.extend(unreachable);
+            let over = sessions.into_iter().filter(|session| session.record.created <= user.ended_before);
+            let orders = over.map(|session| async move {
+                let until: UnixTime = session.record.expires.plus(self.margin);
+                self.store.end(&session.key, until).await
+            });
+            let outcomes: Vec<_> = stream::iter(orders).buffer_unordered(UNDER_WAY).collect().await;
+            let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+            ended += done;
+            if let Some(error) = outcomes.into_iter().find_map(Result::err) {
+                failures.push(("session store".into(), error));
+            }
+            if !more || done == 0 {
+                failures.sort_by(|(a, _), (b, _)| a.cmp(b));
+                failures.dedup_by(|(a, _), (b, _)| a == b);
+                return (ended, failures);
+            }
+        }
+    }
+}
+
+/// Whether a request announces a body, of whatever length: an empty one needs no announcement.
+pub fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+}
+
+/// Whether a path is the API's to answer.
+pub fn is_under(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
+/// The answer while there is no token.
+pub fn off() -> Response<Vec<u8>> {
+    Answer::off().into_response(None)
+}

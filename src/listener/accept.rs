@@ -1,0 +1,153 @@
+//! From a TCP connection to a stream that Pingora serves: TLS done in time, and what is to be known of it.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use pingora_core::protocols::SocketDigest;
+use pingora_core::protocols::tls::SslDigest;
+use rustls::server::Acceptor;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::client_stream::{Facts, Stream, Terms, Watch};
+use super::proxy_header::Caller;
+use super::transport::Transport;
+use super::{Clients, Guests, Secured, Service};
+use crate::admin;
+use crate::buffers::Account;
+use crate::proxy::{Connection, Seat};
+use crate::tls::{Greeting, failure};
+
+/// What TLS keeps of what was written and the socket does not take. It would be 64 KiB.
+const MOST_UNSENT_BYTES: usize = 32 << 10;
+
+/// A fatal alert, in a record of TLS 1.2, as before any agreement (RFC 8446 §5.1, §6).
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
+impl Service {
+    /// `None` when it came to nothing; that was counted.
+    pub async fn establish(
+        &self,
+        socket: TcpStream,
+        caller: Caller,
+        seat: &Arc<Seat>,
+        tls: Option<Secured>,
+        account: Option<Arc<Account>>,
+    ) -> Option<Stream> {
+        // Fails only on a socket that is gone already; the first read will tell.
+        socket.set_nodelay(true).ok();
+        let descriptor = socket.as_raw_fd();
+        let digest = SocketDigest::from_raw_fd(descriptor);
+        digest.peer_addr.set(Some(caller.address.into())).ok();
+        let mut connection = Connection::default();
+        let (transport, tls, http2) = match tls {
+            None => (Transport::Plain(socket), None, false),
+            Some(secured) => {
+                let (stream, greeting) = self.shake_hands(socket, &secured).await?;
+                let session = stream.get_ref().1;
+                // There is one, or there was no handshake; without one nothing would be served.
+                let name = session.server_name().unwrap_or_default();
+                let names = secured.live.certificates().covered_beside(name);
+                connection = Connection::shown(name, names, greeting.agreed(session));
+                let (tls, http2) = (ssl_digest(session), session.alpn_protocol() == Some(b"h2"));
+                (Transport::Tls(Box::new(stream)), Some(Arc::new(tls)), http2)
+            }
+        };
+        connection.is_introduced = caller.is_introduced;
+        connection.seat = Arc::clone(seat);
+        connection.public_port = self.public_port;
+        connection.account = account;
+        let connection = Arc::new(connection);
+        // Errors on no input there is: the response in it is ours.
+        let proxy = connection.digest().ok();
+        let watch = self.terms().map(|terms| Watch::new(terms, connection, http2));
+        let facts = Facts { socket: Arc::new(digest), tls, proxy, http2, descriptor };
+        Some(Stream::new(transport, facts, watch))
+    }
+
+    /// What this connection is held to, as the configuration of the day has it.
+    fn terms(&self) -> Option<Terms> {
+        let (too_slow, floods) = (self.metrics.limit("header_timeout"), self.metrics.limit("http2_flood"));
+        let buffers = self.metrics.limit("buffers");
+        Some(match &self.guests {
+            Guests::Clients(Clients { snapshot, .. }) => {
+                let snapshot = snapshot.load();
+                let limits = snapshot.limits;
+                // Pingora has the same for bodies, and is to be first where it knows what it waits for.
+                let write_timeout = snapshot.timeouts.write * 5 / 4;
+                let (header_timeout, header_bytes) = (limits.header_timeout, limits.header_bytes);
+                Terms { header_timeout, header_bytes, write_timeout, too_slow, floods, buffers }
+            }
+            Guests::Operators(_) => {
+                let (header_timeout, header_bytes) = (admin::HEADER_TIMEOUT, admin::HEADER_BYTES);
+                Terms { header_timeout, header_bytes, write_timeout: admin::WRITE_TIMEOUT, too_slow, floods, buffers }
+            }
+            Guests::Edge => return None,
+        })
+    }
+
+    async fn shake_hands(&self, socket: TcpStream, secured: &Secured) -> Option<(TlsStream<TcpStream>, Greeting)> {
+        let reason = match tokio::time::timeout(self.handshake, secured.shake_hands(socket)).await {
+            Ok(Ok((stream, greeting))) => {
+                let session = stream.get_ref().1;
+                let resumed = match session.handshake_kind() {
+                    Some(HandshakeKind::Resumed) => "true",
+                    _ => "false",
+                };
+                self.handshaken(version(session), resumed, "ok");
+                return Some((stream, greeting));
+            }
+            Ok(Err(reason)) => {
+                self.handshaken("none", "false", "failed");
+                reason
+            }
+            Err(_) => {
+                self.handshaken("none", "false", "timeout");
+                "timeout"
+            }
+        };
+        self.metrics.traffic.tls_handshake_failures.with_label_values(&[reason]).inc();
+        None
+    }
+
+    fn handshaken(&self, version: &str, resumed: &str, result: &str) {
+        self.metrics.traffic.tls_handshakes.with_label_values(&[version, resumed, result]).inc();
+    }
+}
+
+impl Secured {
+    /// Reads whom the client wants, and goes on as that host asks. `Err` is the reason, for a label.
+    async fn shake_hands(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, Greeting), &'static str> {
+        let reason = |error: io::Error| failure::reason(&error);
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(reason)?;
+        let greeting = self.live.greet(begun.client_hello().server_name(), self.http2);
+        if !greeting.is_ours {
+            // rustls would say `access_denied`; RFC 6066 §3 has a word of its own. The client may be gone already.
+            let mut socket = begun.io;
+            socket.write_all(UNRECOGNIZED_NAME).await.ok();
+            socket.shutdown().await.ok();
+            return Err("server_name");
+        }
+        let mut stream = begun.into_stream(Arc::clone(&greeting.settings)).await.map_err(reason)?;
+        stream.get_mut().1.set_buffer_limit(Some(MOST_UNSENT_BYTES));
+        Ok((stream, greeting))
+    }
+}
+
+fn version(session: &ServerConnection) -> &'static str {
+    match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        _ => "none",
+    }
+}
+
+/// That there is one tells `proxy` that a request came over TLS.
+fn ssl_digest(session: &ServerConnection) -> SslDigest {
+    let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+    SslDigest::new(cipher, version(session), None, None, Vec::new())
+}

@@ -1,0 +1,124 @@
+//! A client's socket that takes nothing: what that makes the edge hold, and how long it may be so.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::buffers::{Fill, Share};
+use crate::deadline::Patience;
+use crate::proxy::Connection;
+
+/// What a connection holds beside what is counted elsewhere: records of TLS, frames of h2, and heads that were not sent.
+const CONNECTION_BYTES: usize = 64 << 10;
+/// How long it may be so while the client makes the edge hold half of what it may, or all; and while it is more.
+const HALF_FULL: Duration = Duration::from_secs(10);
+const OVER: Duration = Duration::from_secs(5);
+const FAR_OVER: Duration = Duration::from_secs(1);
+/// It looks again this often, because others may have filled the account.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Default)]
+pub struct Blocked {
+    /// Since when nothing was taken, and what that makes the edge hold.
+    since: Option<(Instant, Option<Share>)>,
+    patience: Patience,
+}
+
+/// Why a connection is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Nothing was taken for as long as that may be.
+    Time,
+    /// The client makes the edge hold too much.
+    Buffers,
+}
+
+impl Blocked {
+    /// The socket has taken something.
+    pub fn flows(&mut self) {
+        self.since = None;
+        self.patience.rest();
+    }
+
+    /// The socket takes nothing now; `limit` is for how long it may be so at most.
+    pub fn poll(&mut self, context: &mut Context<'_>, connection: &Connection, limit: Duration) -> Poll<Over> {
+        let (account, ahead) = (connection.account.as_ref(), connection.bytes_ahead());
+        let holds = || account.map(|account| account.hold(CONNECTION_BYTES + ahead));
+        let (since, _) = self.since.get_or_insert_with(|| (Instant::now(), holds()));
+        let waited = since.elapsed();
+        let most = match account.map_or(Fill::Low, |account| account.fill()) {
+            Fill::Low => limit,
+            Fill::Half | Fill::Full => limit.min(HALF_FULL),
+            Fill::Over => limit.min(OVER),
+            // Of what Pingora reads ahead over HTTP/1 nothing else is a bound.
+            Fill::FarOver if ahead > 0 => Duration::ZERO,
+            Fill::FarOver => limit.min(FAR_OVER),
+        };
+        let Some(left) = most.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return Poll::Ready(if most < limit { Over::Buffers } else { Over::Time });
+        };
+        let again = left.min(LOOK_AGAIN);
+        while self.patience.renewed(again).poll(context).is_ready() {}
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::buffers::{Account, Buffers};
+    use crate::client_prefix::Network;
+
+    fn client(number: u8) -> Network {
+        Network::of([192, 0, 2, number].into())
+    }
+
+    fn account() -> Arc<Account> {
+        Buffers::new(prometheus::IntGauge::new("held", "held").unwrap(), 1 << 30, 10 << 20).account(client(1))
+    }
+
+    fn of(account: &Arc<Account>) -> Connection {
+        let mut connection = Connection::default();
+        connection.account = Some(Arc::clone(account));
+        connection
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_more_the_client_holds_the_sooner_its_connection_is_given_up() {
+        for (others, ahead, expected) in [
+            (0, 0, (Over::Time, 60)),
+            (6 << 20, 0, (Over::Buffers, 10)),
+            (13 << 20, 0, (Over::Buffers, 5)),
+            (16 << 20, 0, (Over::Buffers, 1)),
+            (16 << 20, 1000, (Over::Buffers, 0)),
+        ] {
+            let account = account();
+            let _others = account.hold(others);
+            let connection = of(&account);
+            connection.reads_ahead(ahead);
+            let (begun, mut blocked) = (Instant::now(), Blocked::default());
+            let over = poll_fn(|context| blocked.poll(context, &connection, Duration::from_secs(60))).await;
+            assert_eq!((over, begun.elapsed().as_secs()), expected, "beside {others}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_takes_a_little_now_and_then_is_waited_for_and_holds_nothing_meanwhile() {
+        let account = account();
+        let others = account.hold(6 << 20);
+        let connection = of(&account);
+        let mut blocked = Blocked::default();
+        for _ in 0..10 {
+            let wait = poll_fn(|context| blocked.poll(context, &connection, Duration::from_secs(60)));
+            assert!(tokio::time::timeout(Duration::from_secs(9), wait).await.is_err());
+            blocked.flows();
+        }
+        drop(others);
+        let _share = account.hold((5 << 20) - 1);
+        assert_eq!(account.fill(), Fill::Low, "all was given back");
+    }
+}

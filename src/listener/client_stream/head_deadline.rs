@@ -1,0 +1,148 @@
+//! What a client's connection is held to while bytes come: heads that are whole in time, and no flood of HTTP/2 frames.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use tokio::time::{Instant, Sleep};
+
+use super::blocked_writes::{Blocked, Over};
+use crate::listener::h2_flood::{Flood, Frames};
+use crate::listener::request_framer::Intake;
+use crate::proxy::{Connection, Reading};
+
+/// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
+pub const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// What clients are held to.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// For the whole of a head.
+    pub header_timeout: Duration,
+    pub header_bytes: usize,
+    /// For a client to take anything of what it is sent.
+    pub write_timeout: Duration,
+    /// Counts connections that did not keep it.
+    pub too_slow: IntCounter,
+    /// Counts those that sent too many frames that bring nothing.
+    pub floods: IntCounter,
+    /// Counts those that were given up because their client makes the edge hold too much.
+    pub buffers: IntCounter,
+}
+
+/// The deadline of the head that is due, or of the next one; and over HTTP/2 what its frames are.
+#[derive(Debug)]
+pub struct Watch {
+    terms: Terms,
+    connection: Arc<Connection>,
+    /// Where HTTP/2 is spoken: only its frames tell where a later head begins, as many requests are on their way at once.
+    frames: Option<Frames>,
+    /// When the present head has to be there, once that was asked.
+    at: Option<Instant>,
+    /// Wakes us then; made when a head does not come in one piece.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether there is anything of the present head.
+    begun: bool,
+}
+
+impl Watch {
+    /// `connection` says where heads begin and end. The first one is due now.
+    pub fn new(terms: Terms, connection: Arc<Connection>, http2: bool) -> Self {
+        let at = Some(Instant::now() + terms.header_timeout);
+        Self { terms, connection, frames: http2.then(Frames::default), at, timer: None, begun: false }
+    }
+
+    pub const fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// For the messages of HTTP/1.
+    pub fn intake(&self) -> Intake {
+        Intake::new(Arc::clone(&self.connection), self.terms.header_bytes)
+    }
+
+    /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
+    pub fn is_over(&mut self) -> bool {
+        if self.connection.reading() == Reading::Between {
+            // Whatever deadline there was belonged to a head that is done with.
+            self.at = None;
+            return false;
+        }
+        let limit = self.terms.header_timeout;
+        self.is_due() && Instant::now() >= *self.at.get_or_insert_with(|| Instant::now() + limit)
+    }
+
+    fn is_due(&self) -> bool {
+        match self.connection.reading() {
+            Reading::Head => true,
+            Reading::Between | Reading::Tunnel => false,
+            Reading::Past => self.frames.as_ref().is_some_and(Frames::in_head),
+        }
+    }
+
+    /// After a read that brought something.
+    pub fn bytes_came(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+        let reading = self.connection.reading();
+        match reading {
+            Reading::Past | Reading::Tunnel => {}
+            Reading::Head => self.begun = true,
+            Reading::Between => {
+                self.connection.head_begins();
+                self.begun = true;
+                // Asked for before the next read, if there is one before the head is whole.
+                self.at = None;
+            }
+        }
+        let Some(frames) = &mut self.frames else { return Ok(()) };
+        let heads = frames.heads();
+        let taken = frames.take(bytes, std::time::Instant::now);
+        // The first head's began with the connection.
+        if heads > 0 && frames.heads() != heads {
+            self.at = None;
+        }
+        taken.inspect_err(|_| self.terms.floods.inc())
+    }
+
+    /// These go to the client.
+    pub fn bytes_go(&mut self, bytes: &[u8]) {
+        let of_bodies = match &mut self.frames {
+            Some(frames) => frames.wrote(bytes),
+            None => bytes.len(),
+        };
+        self.connection.sent(of_bodies);
+    }
+
+    /// The client's socket takes nothing: ready when that has lasted too long.
+    pub fn poll_blocked(&self, blocked: &mut Blocked, context: &mut Context<'_>) -> Poll<()> {
+        let over = ready!(blocked.poll(context, &self.connection, self.terms.write_timeout));
+        if over == Over::Buffers {
+            self.terms.buffers.inc();
+        }
+        Poll::Ready(())
+    }
+
+    /// After a read that brought nothing: ready when the time is up.
+    pub fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_due() {
+            return Poll::Pending;
+        }
+        let limit = self.terms.header_timeout;
+        let at = *self.at.get_or_insert_with(|| Instant::now() + limit);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(context)
+    }
+
+    /// The head did not come in time: counts it, and answers whether a part of one was there.
+    pub fn gave_up(&self) -> bool {
+        if self.begun {
+            self.terms.too_slow.inc();
+        }
+        self.begun
+    }
+}

@@ -1,0 +1,175 @@
+//! How a connection is served: over HTTP/2 by Pingora, over HTTP/1 one request after the other, by the gateway's short
+//! way where it takes the request, and else by Pingora.
+//!
+//! Pingora's own loop begins the next request at once, and has it wait for its head: with a session, buffers, a timer
+//! and a future of some 20 KiB. Here the connection alone waits. An idle one holds what TLS needs, and a request begins
+//! when its first bytes are there; they cannot be with Pingora, which is given nothing ahead (`intake`).
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+
+use super::client_stream::Stream;
+use super::{Guests, Service};
+use crate::admin::{self, Admin};
+use crate::deadline::Patience;
+use crate::proxy::{Cuttable, Ends, Express, Gateway, RequestStream, Seat, Served, read, until_cut};
+
+/// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
+const FIRST: u64 = 60;
+
+/// What answers on a listener.
+pub trait Application: HttpServerApp + Send + Sync + 'static {
+    /// The short way, if there is one.
+    fn express(&self) -> Option<&Express> {
+        None
+    }
+
+    /// A request over HTTP/2, which is offered where clients are served alone.
+    fn process_stream(
+        self: &Arc<Self>,
+        stream: Box<RequestStream>,
+        closing: &ShutdownWatch,
+    ) -> impl Future<Output = ()> + Send {
+        async move { drop(self.process_new_http(ServerSession::new_custom(stream), closing).await) }
+    }
+}
+
+impl Application for Admin {}
+
+impl Application for Cuttable<HttpProxy<Gateway>> {
+    fn express(&self) -> Option<&Express> {
+        Some(&self.express)
+    }
+
+    async fn process_stream(self: &Arc<Self>, stream: Box<RequestStream>, closing: &ShutdownWatch) {
+        Cuttable::process_stream(self, stream, closing).await;
+    }
+}
+
+impl Service {
+    /// Until the connection ends, or is given up for another.
+    pub async fn converse<A: Application>(&self, app: &Arc<A>, stream: Stream, seat: &Seat) {
+        if stream.is_http2() {
+            seat.unless_given_up(self.converse_by_http2(app, stream)).await;
+            return;
+        }
+        let mut closing = self.closing.clone();
+        let mut closed = pin!(closing.wait_for(|closing| *closing));
+        let mut closed = pin!(poll_fn(|context| match closed.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => seat.poll_given_up(context),
+        }));
+        let mut patience = Patience::default();
+        let mut client = Box::new(stream);
+        let mut settings = None;
+        loop {
+            client.head_may_come();
+            let served = match self.guests {
+                Guests::Edge => seat.begin().ok().map(|()| Served::Left(client)),
+                _ => quick(app, client, seat, closed.as_mut()).await,
+            };
+            client = match served {
+                Some(Served::Kept(client)) => client,
+                Some(Served::Left(client)) => match self.by_pingora_in_time(app, client, &mut settings).await {
+                    Some(client) => client,
+                    None => return,
+                },
+                Some(Served::Closed) | None => return,
+            };
+            seat.end();
+            if let Some(keepalive) = self.keepalive()
+                && !rest(&mut client, patience.renewed(keepalive), closed.as_mut()).await
+            {
+                return;
+            }
+        }
+    }
+
+    /// The same; an operator's request has a deadline as a whole, as nothing there takes long.
+    async fn by_pingora_in_time<A: Application>(
+        &self,
+        app: &Arc<A>,
+        client: Box<Stream>,
+        settings: &mut Option<HttpPersistentSettings>,
+    ) -> Option<Box<Stream>> {
+        let served = self.by_pingora(app, client, settings);
+        match self.guests {
+            Guests::Clients(_) | Guests::Edge => served.await,
+            Guests::Operators(_) => tokio::time::timeout(admin::LONGEST, served).await.ok().flatten(),
+        }
+    }
+
+    /// One request by Pingora. `None` when the connection is over.
+    async fn by_pingora<A: Application>(
+        &self,
+        app: &Arc<A>,
+        client: Box<Stream>,
+        settings: &mut Option<HttpPersistentSettings>,
+    ) -> Option<Box<Stream>> {
+        let mut session = ServerSession::new_http1(client);
+        match settings.take() {
+            Some(settings) => settings.apply_to_session(&mut session),
+            None => session.set_keepalive((!*self.closing.borrow()).then_some(FIRST)),
+        }
+        let done = app.process_new_http(session, &self.closing).await;
+        let (stream, kept) = done.map(ReusedHttpStream::consume)?;
+        *settings = kept;
+        // Every stream here is ours.
+        stream.into_any().downcast().ok()
+    }
+
+    /// How long a connection may be idle between two requests, as the day's configuration has it.
+    fn keepalive(&self) -> Option<Duration> {
+        match &self.guests {
+            Guests::Clients(clients) => Some(clients.snapshot.load().timeouts.keepalive),
+            Guests::Operators(_) => Some(admin::KEEPALIVE),
+            Guests::Edge => None,
+        }
+    }
+}
+
+/// One request by the short way. `None` when there is none, because the client has left, the edge closes or the connection
+/// was given up, or when it was cut.
+async fn quick<A: Application>(
+    app: &Arc<A>,
+    mut client: Box<Stream>,
+    seat: &Seat,
+    mut closed: Pin<&mut impl Future<Output = ()>>,
+) -> Option<Served<Stream>> {
+    let bytes = {
+        let mut bytes = pin!(read(&mut *client));
+        poll_fn(|context| match bytes.as_mut().poll(context) {
+            Poll::Ready(bytes) => Poll::Ready(bytes.ok().flatten()),
+            Poll::Pending => closed.as_mut().poll(context).map(|()| None),
+        })
+        .await?
+    };
+    seat.begin().ok()?;
+    let Some(express) = app.express() else {
+        client.give_back(&bytes);
+        return Some(Served::Left(client));
+    };
+    // In a place of its own, so that a connection that rests does not hold room for it.
+    let ends = Ends::fast_in(client.connection(), bytes.len());
+    until_cut(Box::pin(express.serve(client, bytes)), ends).await
+}
+
+/// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.
+async fn rest(client: &mut Stream, patience: &mut Patience, mut closed: Pin<&mut impl Future<Output = ()>>) -> bool {
+    poll_fn(|context| {
+        if let Poll::Ready(readable) = client.poll_readable(context) {
+            return Poll::Ready(readable);
+        }
+        let over = patience.poll(context).is_ready() || closed.as_mut().poll(context).is_ready();
+        if over { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}

@@ -1,0 +1,86 @@
+//! What bodies on their way make the edge hold, counted where they pass.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Version;
+use pingora::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::cancel;
+use super::client_connection::Connection;
+use super::context::Exchange;
+use super::gateway::Gateway;
+use super::request::Asking;
+
+/// What Pingora reads of a response while a piece of it waits for the client: four pieces in a channel and one on its
+/// way into it, of 64 KiB each.
+const READ_AHEAD_BYTES: usize = 5 * (64 << 10);
+/// The same over HTTP/1, with the pieces that are copied together to be written, and the reader's buffer.
+const HTTP1_AHEAD_BYTES: usize = 2 * READ_AHEAD_BYTES + (64 << 10);
+/// What Pingora keeps of a request's body in case it has to send it again.
+const RETRY_BYTES: usize = 64 << 10;
+/// What its reader of HTTP/1 bodies keeps beside that.
+const READER_BYTES: usize = 64 << 10;
+
+/// Before a request is sent to its application: waits while its client's requests are to go on one after the other.
+/// What comes in answer is read ahead before anything here can count it, and so not by too many at once.
+pub async fn pace(session: &Session) {
+    let account = Connection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
+    let wait = account.map_or(Duration::ZERO, |account| account.pace());
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+}
+
+impl Gateway {
+    /// The application says how much is to come.
+    pub(super) fn answer_begins(response: &ResponseHeader, exchange: &mut Exchange) {
+        let length = response.headers.get(http::header::CONTENT_LENGTH);
+        exchange.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    }
+
+    /// A piece of an application's response, on its way to the client.
+    pub(super) fn hold_answer(&self, session: &Session, body: &mut Option<Bytes>, exchange: &mut Exchange) {
+        if session.req_header().version != Version::HTTP_2 {
+            // Pingora copies pieces together for HTTP/1, and what waits shows at the socket alone.
+            if let Some(connection) = Connection::of(session.as_downstream()) {
+                connection
+                    .reads_ahead(exchange.length.map_or(HTTP1_AHEAD_BYTES, |length| length.min(HTTP1_AHEAD_BYTES)));
+            }
+            return;
+        }
+        let Some(bytes) = body.take_if(|bytes| !bytes.is_empty()) else { return };
+        let left = exchange.length.map_or(READ_AHEAD_BYTES, |length| length.saturating_sub(exchange.bytes_sent));
+        *body = Some(self.hold(&Asking::of(session), bytes, left.min(READ_AHEAD_BYTES), exchange));
+    }
+
+    /// A piece of a request's body, on its way to the application. An error where there is no room for it.
+    pub(super) fn hold_body(&self, session: &Session, body: &mut Option<Bytes>, exchange: &mut Exchange) -> Result<()> {
+        let Some(bytes) = body.take_if(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        let asking = Asking::of(session);
+        let kept = exchange.body_bytes.min(RETRY_BYTES);
+        if asking.head.version == Version::HTTP_2 {
+            cancel::keep(kept)?;
+            if let Some(connection) = Connection::of(session.as_downstream()) {
+                connection.received(bytes.len());
+            }
+        } else {
+            cancel::keep(kept + exchange.body_bytes.min(READER_BYTES))?;
+        }
+        *body = Some(self.hold(&asking, bytes, 0, exchange));
+        Ok(())
+    }
+
+    /// Counts a piece until it has gone. From then on its request may be cut.
+    pub(super) fn hold(&self, asking: &Asking<'_>, bytes: Bytes, ahead: usize, exchange: &mut Exchange) -> Bytes {
+        match cancel::count_piece(bytes, ahead) {
+            Ok(counted) => {
+                self.may_be_cut(asking, exchange);
+                counted
+            }
+            Err(bytes) => bytes,
+        }
+    }
+}

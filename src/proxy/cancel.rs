@@ -1,0 +1,269 @@
+//! The way to cut a request from outside, however quiet it is: around Pingora's HTTP application, a future that can be
+//! told to drop it.
+//!
+//! Pingora has no such thing: a request that waits for bytes is woken by bytes or by a timeout, and by nothing else;
+//! and over HTTP/2 it waits for a body without a timeout, so that a request may have a deadline here.
+//! Dropping its future closes an HTTP/1 connection or resets an HTTP/2 stream, and closes the application's connection
+//! with it. What is cut does not reach `logging`; `stream` settles it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora::{Error, ErrorType, Result};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::client_connection::Connection;
+use super::downstream::h2_stream::Departure;
+use crate::buffers::{Exhausted, Held};
+use crate::deadline::Patience;
+use crate::validate;
+
+tokio::task_local! {
+    /// What the request being polled may be cut by. It lives in that request's own future and goes with it, so that it
+    /// cannot hit the next request of the connection; nothing is shared.
+    static ENDS: RefCell<Ends>;
+}
+
+#[derive(Default)]
+pub struct Ends {
+    signal: Option<oneshot::Receiver<()>>,
+    /// Moved with every piece of a body.
+    patience: Patience,
+    /// What the request makes the edge hold, and the connection that it came on.
+    held: Option<(Held, Arc<Connection>)>,
+    /// It was cut because of that.
+    is_exhausted: bool,
+    /// Of a request over HTTP/2: whether its client has reset it.
+    pub departure: Option<Departure>,
+    /// Whether that ends it.
+    ends_with_its_client: bool,
+    /// How long it may take to notice that by itself.
+    after_departure: Patience,
+    /// It was cut because of that.
+    is_abandoned: bool,
+}
+
+/// For a request whose client has reset it to end by itself, which most do at once.
+const AFTER_DEPARTURE: Duration = Duration::from_millis(200);
+
+/// What a request without a body holds on the fast path: its task, what h2 keeps of it, buffers for the application's
+/// answer. As measured, with a little to spare.
+const FAST_BYTES: usize = 16 << 10;
+/// The same of a request that Pingora's proxy serves.
+const FULL_BYTES: usize = 32 << 10;
+/// What a field takes in a map beside its bytes.
+const FIELD_BYTES: usize = 128;
+
+/// From within a request: cut it when `signal` comes.
+pub fn cut_on(signal: oneshot::Receiver<()>) -> Result<()> {
+    change(|ends| ends.signal = Some(signal))
+}
+
+/// From within a request: cut it at this moment, instead of any before; or at none.
+pub fn cut_at(deadline: Option<Instant>) -> Result<()> {
+    change(|ends| ends.patience.until(deadline))
+}
+
+fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
+    let outside = |_| Error::explain(ErrorType::InternalError, "a request outside of what could cut it");
+    ENDS.try_with(|ends| change(&mut ends.borrow_mut())).map_err(outside)
+}
+
+/// From within a request: counts a piece of a body until it has gone; `ahead` is what may be read behind it while it
+/// waits. `Err` has one that does not count.
+pub fn count_piece(bytes: Bytes, ahead: usize) -> std::result::Result<Bytes, Bytes> {
+    let mut bytes = Some(bytes);
+    let counted = ENDS.try_with(|ends| {
+        let mut ends = ends.borrow_mut();
+        let (held, _) = ends.held.as_mut()?;
+        bytes.take().map(|bytes| held.piece(bytes, ahead))
+    });
+    counted.ok().flatten().unwrap_or_else(|| Err(bytes.unwrap_or_default()))
+}
+
+/// From within a request: so much more is kept of it until it ends. `Err` where there is no room for that.
+pub fn keep(bytes: usize) -> Result<()> {
+    let has_room = ENDS.try_with(|ends| match &mut ends.borrow_mut().held {
+        Some((held, _)) => {
+            held.keep(bytes);
+            held.has_room()
+        }
+        None => true,
+    });
+    if has_room.unwrap_or(true) { Ok(()) } else { Err(Error::new_in(ErrorType::Custom(EXHAUSTED))) }
+}
+
+/// From within a request: it turns out to be one that lasts.
+pub fn lasts() {
+    let lasts = |ends: &RefCell<Ends>| {
+        if let Some((held, _)) = &mut ends.borrow_mut().held {
+            held.lasts();
+        }
+    };
+    // Outside of what could cut it, nothing is held.
+    ENDS.try_with(lasts).ok();
+}
+
+/// From within a request over HTTP/2 that can be settled when it is cut: it ends when its client resets it, also while
+/// nothing of it looks for that.
+pub fn ends_with_its_client() -> Result<()> {
+    change(|ends| ends.ends_with_its_client = true)
+}
+
+/// Whether the request is being dropped because its client has reset it.
+pub fn is_abandoned() -> bool {
+    ENDS.try_with(|ends| ends.try_borrow().is_ok_and(|ends| ends.is_abandoned)).unwrap_or(false)
+}
+
+/// Whether the request is being dropped because of what it holds.
+pub fn is_exhausted() -> bool {
+    ENDS.try_with(|ends| ends.try_borrow().is_ok_and(|ends| ends.is_exhausted)).unwrap_or(false)
+}
+
+/// Drops a request when its signal or its deadline comes, or when it holds too much for too long, and with it the
+/// connection that it owns. `None` then.
+pub fn until_cut<R: Future + ?Sized>(mut request: Pin<Box<R>>, ends: Ends) -> impl Future<Output = Option<R::Output>> {
+    let whole_or_cut = poll_fn(move |context| match request.as_mut().poll(context) {
+        Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+    });
+    ENDS.scope(RefCell::new(ends), whole_or_cut)
+}
+
+/// The kind of error of a request that there is no room for.
+pub const EXHAUSTED: &str = "buffers";
+
+impl Ends {
+    /// Of a request on the fast path.
+    pub fn fast(connection: Option<&Arc<Connection>>, headers: &HeaderMap) -> Self {
+        Self::holding(connection, FAST_BYTES + in_memory(headers))
+    }
+
+    /// Of one that Pingora serves, which copies the head for the application.
+    pub fn full(connection: Option<&Arc<Connection>>, headers: Option<&HeaderMap>) -> Self {
+        Self::holding(connection, FULL_BYTES + 2 * headers.map_or(0, in_memory))
+    }
+
+    /// Of one on the fast path whose head is in so many bytes.
+    pub fn fast_in(connection: Option<&Arc<Connection>>, head: usize) -> Self {
+        Self::holding(connection, FAST_BYTES + 2 * head)
+    }
+
+    fn holding(connection: Option<&Arc<Connection>>, bytes: usize) -> Self {
+        let held = connection.and_then(|connection| {
+            let account = connection.account.as_ref()?;
+            Some((Held::new(account, bytes), Arc::clone(connection)))
+        });
+        Self { held, ..Self::default() }
+    }
+
+    /// Ready when the request is to be cut. Most requests have no end of this kind, and then this is all there is to it.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(signal) = &mut self.signal {
+            match Pin::new(signal).poll(context) {
+                Poll::Ready(Ok(())) => return Poll::Ready(()),
+                // Nobody watches any more: the request is about to end by itself.
+                Poll::Ready(Err(_)) => self.signal = None,
+                Poll::Pending => {}
+            }
+        }
+        if let Some((held, connection)) = &mut self.held
+            && let Poll::Ready(Exhausted) = held.poll_wait(context, connection.bytes_sent())
+        {
+            self.is_exhausted = true;
+            return Poll::Ready(());
+        }
+        if let Some(departure) = self.departure.as_ref().filter(|_| self.ends_with_its_client)
+            && departure.poll(context).is_ready()
+            && self.after_departure.begun(AFTER_DEPARTURE).poll(context).is_ready()
+        {
+            self.is_abandoned = true;
+            return Poll::Ready(());
+        }
+        self.patience.poll(context)
+    }
+}
+
+fn in_memory(headers: &HeaderMap) -> usize {
+    validate::bytes(headers) + FIELD_BYTES * headers.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request that takes a signal, as one does under way, and then never ends.
+    async fn endless(signal: Option<oneshot::Receiver<()>>) {
+        if let Some(signal) = signal {
+            cut_on(signal).unwrap();
+        }
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn a_quiet_request_ends_at_its_signal_and_at_no_other() {
+        let (cut, signal) = oneshot::channel();
+        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal))), Ends::default()));
+        let bystander = tokio::spawn(until_cut(Box::pin(endless(None)), Ends::default()));
+        tokio::task::yield_now().await;
+        assert!(!request.is_finished());
+        cut.send(()).unwrap();
+        assert!(request.await.unwrap().is_none());
+        assert!(!bystander.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_watched_no_more_goes_on() {
+        let (cut, signal) = oneshot::channel();
+        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal))), Ends::default()));
+        tokio::task::yield_now().await;
+        drop(cut);
+        tokio::task::yield_now().await;
+        assert!(!request.is_finished());
+    }
+
+    #[test]
+    fn what_nobody_could_cut_is_not_watched() {
+        assert!(cut_on(oneshot::channel().1).is_err());
+    }
+
+    /// A request whose deadline is moved on so many times, a tenth of a second each, and then stands.
+    async fn fed(times: u32) {
+        for _ in 0..times {
+            cut_at(Some(Instant::now() + std::time::Duration::from_millis(150))).unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_cuts_when_it_is_moved_no_more() {
+        let begun = Instant::now();
+        assert!(until_cut(Box::pin(fed(10)), Ends::default()).await.is_none());
+        assert_eq!(begun.elapsed().as_millis(), 1050);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_was_taken_away_cuts_nothing() {
+        let request = until_cut(Box::pin(fed(1)), Ends::default());
+        let spared = until_cut(
+            Box::pin(async {
+                cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
+                tokio::task::yield_now().await;
+                cut_at(None).unwrap();
+                std::future::pending::<()>().await;
+            }),
+            Ends::default(),
+        );
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, request).await.is_ok());
+        assert!(tokio::time::timeout(hour, spared).await.is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! What the gateway and the stream below Pingora tell each other of a client's connection.
+//!
+//! Pingora reads heads from a stream that knows nothing of HTTP, and tells nobody that it is waiting for one. So the
+//! gateway says where a head is due and where it has been read, and the stream holds the deadline in between. It
+//! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderValue, StatusCode};
+use pingora::Result;
+use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_http::ResponseHeader;
+use tokio::sync::Notify;
+
+use super::downstream::h2_stream::RequestStream;
+use super::headers;
+use super::idle_state::Seat;
+use crate::buffers::Account;
+use crate::host::{Host, HostPattern};
+use crate::tls::{Agreed, ClientCertificate, Policy};
+use crate::upstream::Owner;
+use crate::validate::Malformed;
+
+/// So much of request bodies is passed on before a client may run further ahead.
+const RECEIVES: usize = 64 << 10;
+
+/// One client connection, shared by its stream and its requests. A new one has its first head due.
+#[derive(Debug, Default)]
+pub struct Connection {
+    reading: AtomicU8,
+    /// What the client was shown over TLS.
+    shown: Option<Shown>,
+    /// By a balancer that speaks the PROXY protocol: nothing that a request on it says of its origin is believed.
+    pub is_introduced: bool,
+    /// Of the listener: the port that clients connect to, where the configuration says so.
+    pub public_port: Option<u16>,
+    /// Why what came on it is not served; nothing is from then on.
+    refused: OnceLock<Malformed>,
+    /// Its place among all connections.
+    pub seat: Arc<Seat>,
+    /// The peer's address as applications are told it.
+    told_peer: OnceLock<HeaderValue>,
+    /// Of upstream connections that only requests on this one may use; see `private`.
+    owner: OnceLock<Owner>,
+    /// Whether a request came that authenticates the connection that it goes out on.
+    authenticated: AtomicBool,
+    /// What its client makes the edge hold; operators have none.
+    pub account: Option<Arc<Account>>,
+    /// Bytes of responses that the client has taken: over HTTP/2 those of DATA frames.
+    sent: AtomicU64,
+    /// What Pingora reads ahead of the present response, over HTTP/1.
+    ahead: AtomicUsize,
+    /// Bytes of request bodies that applications have taken, over HTTP/2.
+    received: AtomicUsize,
+    /// The client may run further ahead with its bodies.
+    receives: Notify,
+}
+
+#[derive(Debug)]
+struct Shown {
+    /// Which the client asked for, and which the certificate covers therefore.
+    server_name: Box<str>,
+    /// All that the certificate covers.
+    names: Arc<[HostPattern]>,
+    agreed: Agreed,
+}
+
+/// Why a request has to come on another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// The certificate that the client was shown is not good for the host.
+    Certificate,
+    /// The host asks for a later version, or for a certificate that this client was not asked for.
+    Policy,
+}
+
+/// What the next bytes from the client belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reading {
+    /// A head, whose deadline runs.
+    Head = 0,
+    /// A head that may begin at any time: the connection is idle, and the deadline begins with the first byte.
+    Between = 1,
+    /// A body, or nothing before there is a response; or an HTTP/2 connection that has asked for something.
+    Past = 2,
+    /// What follows an upgrade.
+    Tunnel = 3,
+}
+
+impl Connection {
+    /// One over TLS, whose client asked for this name and was shown a certificate for these.
+    pub fn shown(server_name: &str, names: Option<Arc<[HostPattern]>>, agreed: Agreed) -> Self {
+        let names = names.unwrap_or_default();
+        Self { shown: Some(Shown { server_name: server_name.into(), names, agreed }), ..Self::default() }
+    }
+
+    /// Whether a request for a host, which has this policy, may come on this connection: the certificate that the
+    /// client was shown covers it, and what was agreed on is what it asks for. Without TLS nothing was needed.
+    pub fn serves(&self, host: &Host, policy: &Policy) -> Result<(), Elsewhere> {
+        let Some(shown) = &self.shown else { return Ok(()) };
+        let covered = *shown.server_name == *host.as_str() || shown.names.iter().any(|name| name.matches(host));
+        match covered {
+            false => Err(Elsewhere::Certificate),
+            true if !policy.admits(&shown.agreed) => Err(Elsewhere::Policy),
+            true => Ok(()),
+        }
+    }
+
+    /// What the client has shown of itself.
+    pub fn client_certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.shown.as_ref()?.agreed.certificate.as_ref()
+    }
+
+    /// `peer` is who connected.
+    pub fn told_peer(&self, peer: IpAddr) -> Result<HeaderValue> {
+        if let Some(told) = self.told_peer.get() {
+            return Ok(told.clone());
+        }
+        let told = headers::address(peer)?;
+        Ok(self.told_peer.get_or_init(|| told).clone())
+    }
+
+    pub fn owner(&self) -> Owner {
+        *self.owner.get_or_init(Owner::unique)
+    }
+
+    pub fn authenticates(&self) {
+        self.authenticated.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
+    }
+
+    /// The client has taken so much of responses.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// While the client takes nothing, so much more of the present response is kept, over HTTP/1.
+    pub fn reads_ahead(&self, bytes: usize) {
+        self.ahead.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn bytes_ahead(&self) -> usize {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Some of a body was passed on, over HTTP/2.
+    pub fn received(&self, bytes: usize) {
+        let before = self.received.fetch_add(bytes, Ordering::Relaxed);
+        if before / RECEIVES != (before + bytes) / RECEIVES {
+            self.receives.notify_one();
+        }
+    }
+
+    /// Ready when applications have taken another `RECEIVES` bytes of bodies.
+    pub async fn receives(&self) {
+        self.receives.notified().await;
+    }
+
+    pub fn reading(&self) -> Reading {
+        match self.reading.load(Ordering::Relaxed) {
+            0 => Reading::Head,
+            1 => Reading::Between,
+            2 => Reading::Past,
+            _ => Reading::Tunnel,
+        }
+    }
+
+    /// The first byte of a head has come.
+    pub fn head_begins(&self) {
+        self.set(Reading::Head);
+    }
+
+    /// A request's head is there.
+    pub fn head_read(&self) {
+        self.set(Reading::Past);
+    }
+
+    /// The request is over and another may come. The first head of a connection is due without that.
+    pub fn head_may_come(&self) {
+        self.reads_ahead(0);
+        if self.reading() == Reading::Past {
+            self.set(Reading::Between);
+        }
+    }
+
+    /// The application has agreed to an upgrade: whatever comes is its own.
+    pub fn is_tunnel(&self) {
+        self.set(Reading::Tunnel);
+    }
+
+    /// What has come cannot be served. The first reason stays.
+    pub fn refuse(&self, malformed: Malformed) {
+        self.refused.get_or_init(|| malformed);
+    }
+
+    pub fn refused(&self) -> Option<Malformed> {
+        self.refused.get().copied()
+    }
+
+    fn set(&self, reading: Reading) {
+        self.reading.store(reading as u8, Ordering::Relaxed);
+    }
+
+    /// For a stream to carry. Pingora wants a response in it, which nobody reads.
+    pub fn digest(self: &Arc<Self>) -> Result<Arc<ProxyDigest>> {
+        let response = ResponseHeader::build_no_case(StatusCode::OK, Some(0))?;
+        Ok(Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(self))))))
+    }
+
+    /// The connection that a request came on; `None` where the stream is not one of ours.
+    pub fn of(session: &ServerSession) -> Option<&Arc<Self>> {
+        Self::in_digest(session.digest()?)
+    }
+
+    /// The same of a request over HTTP/2.
+    pub fn of_stream(stream: &RequestStream) -> Option<&Arc<Self>> {
+        Self::in_digest(stream.digest())
+    }
+
+    fn in_digest(digest: &Digest) -> Option<&Arc<Self>> {
+        digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::TlsVersion;
+    use crate::tls::Policies;
+
+    #[test]
+    fn the_first_head_is_due_at_once_and_later_ones_when_they_begin() {
+        let connection = Connection::default();
+        connection.head_may_come();
+        assert_eq!(connection.reading(), Reading::Head);
+        connection.head_read();
+        assert_eq!(connection.reading(), Reading::Past);
+        connection.head_may_come();
+        assert_eq!(connection.reading(), Reading::Between);
+        connection.head_begins();
+        assert_eq!(connection.reading(), Reading::Head);
+    }
+
+    fn plain() -> (Agreed, Arc<Policy>) {
+        let agreed = Agreed { version: TlsVersion::V1_2, asked: None, certificate: None };
+        let yaml = "tls: {min_version: '1.2'}";
+        let (config, mut faults) = crate::config::parse(Path::new("edge.yaml"), yaml).unwrap();
+        let policies = Policies::load(&config.tls, &mut faults);
+        (agreed, Arc::clone(policies.of(&Host::placeholder())))
+    }
+
+    #[test]
+    fn a_certificate_covers_what_it_names_and_plain_http_everything() {
+        let names: Arc<[HostPattern]> = [HostPattern::parse("*.a.test").unwrap()].into();
+        let (agreed, policy) = plain();
+        let connection = Connection::shown("x.a.test", Some(names), agreed);
+        let covers = |host: &str| connection.serves(&Host::parse(host).unwrap(), &policy).is_ok();
+        assert!(covers("x.a.test") && covers("y.a.test"));
+        assert!(!covers("a.test") && !covers("b.test") && !covers("z.y.a.test"));
+        assert_eq!(Connection::default().serves(&Host::parse("b.test").unwrap(), &policy), Ok(()));
+    }
+
+    #[test]
+    fn a_digest_leads_back_to_its_connection() {
+        let connection = Arc::new(Connection::default());
+        let digest = connection.digest().unwrap();
+        let found: &Arc<Connection> = digest.user_data.as_ref().unwrap().downcast_ref().unwrap();
+        assert!(Arc::ptr_eq(found, &connection));
+    }
+}

@@ -1,0 +1,182 @@
+//! One request and its response, as far as the edge has got with it: Pingora's per-request context.
+//!
+//! Each field says which phase writes it. The end, `line`, reads all of them and decides nothing.
+
+use crate::upstream::Pool;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue};
+use uuid::Uuid;
+
+use super::headers;
+use crate::auth::Identity;
+use crate::auth::streams::OpenStream;
+use crate::drain::InFlight;
+use crate::routes::Service;
+use crate::snapshot::Snapshot;
+use crate::tls::ClientCertificate;
+use crate::upstream::{Attempt, Owner};
+
+pub struct Exchange {
+    pub begun: Instant,
+    /// Taken once, so that one configuration holds from start to end.
+    pub snapshot: Arc<Snapshot>,
+    pub _in_flight: InFlight,
+    /// `request_filter`: who asks, behind proxies that are trusted.
+    pub client: Option<IpAddr>,
+    /// `request_filter`: whether the request is a trusted proxy's own, such as a health check: it names no client.
+    pub is_of_proxy: bool,
+    /// `request_filter`: ours, or a trusted proxy's.
+    pub request_id: RequestId,
+    /// `request_filter`: the service whose host was asked.
+    pub service: Option<Arc<Service>>,
+    /// `request_filter`: which of its routes.
+    pub route: usize,
+    /// `request_filter`: a CORS preflight; from the decision on, one that is let in as such, without identity.
+    pub is_preflight: bool,
+    /// `request_filter`: of the client, where the host asks for one.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
+    /// `request_filter`: set when the guard admitted somebody.
+    pub identity: Option<Identity>,
+    /// `request_filter`: how the guard decided, for the log.
+    pub outcome: Option<&'static str>,
+    pub reason: Option<&'static str>,
+    pub auth_seconds: Option<f64>,
+    /// `upstream_peer`: servers of the pool that this request went to, the present one last.
+    pub tried: Vec<Attempt>,
+    pub upstream_begun: Option<Instant>,
+    /// `upstream_peer`: whose the upstream connection is; `None` where it may be shared.
+    pub upstream_owner: Option<Owner>,
+    /// `request_body_filter`: bytes of the request's body.
+    pub body_bytes: usize,
+    /// `request_filter`, `request_body_filter`: when more of the body has to be there, while there is more to come.
+    pub body_due: Option<tokio::time::Instant>,
+    /// `response_filter`: the status of the application's response, 0 before there is one.
+    pub status: u16,
+    /// `connected_to_upstream`: the socket of a connection that this request has for itself, while Pingora holds it.
+    pub upstream_socket: Option<RawFd>,
+    /// `response_filter`: more may come on the application's connection than the response, so it is not used again.
+    pub upstream_in_doubt: bool,
+    /// `response_filter`: how long the application says that its body is.
+    pub length: Option<usize>,
+    /// `response_body_filter`: bytes of its body.
+    pub bytes_sent: usize,
+    /// `fail_to_proxy`: what went wrong, for the log.
+    pub error: Option<&'static str>,
+    /// `response_filter`, the filters of bodies: the request as a stream, while its session is watched.
+    pub stream: Option<OpenStream>,
+    /// The filters of heads and bodies: set when the request may be dropped before it has ended. `logging` takes it out.
+    pub unsettled: Option<Box<dyn Unsettled>>,
+}
+
+/// Visible ASCII. A header's value, so that it is made once for all that we send.
+pub struct RequestId(HeaderValue);
+
+impl Default for RequestId {
+    /// Of a request that nobody has looked at yet.
+    fn default() -> Self {
+        Self(HeaderValue::from_static(""))
+    }
+}
+
+impl RequestId {
+    pub fn fresh() -> Self {
+        let mut text = Uuid::encode_buffer();
+        HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut text)).map(Self).unwrap_or_default()
+    }
+
+    /// The one that a request brings, if it looks like one. Of several it cannot be said which is the proxy's.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut fields = headers.get_all(&headers::REQUEST_ID).iter();
+        let (Some(theirs), None) = (fields.next(), fields.next()) else { return None };
+        let plain = theirs.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+        (plain && (1..=64).contains(&theirs.len())).then(|| Self(theirs.clone()))
+    }
+
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl Exchange {
+    pub fn begin(snapshot: Arc<Snapshot>, in_flight: InFlight) -> Self {
+        Self {
+            begun: Instant::now(),
+            snapshot,
+            _in_flight: in_flight,
+            client: None,
+            is_of_proxy: false,
+            request_id: RequestId::default(),
+            service: None,
+            route: 0,
+            is_preflight: false,
+            client_certificate: None,
+            identity: None,
+            outcome: None,
+            reason: None,
+            auth_seconds: None,
+            tried: Vec::new(),
+            upstream_begun: None,
+            upstream_owner: None,
+            body_bytes: 0,
+            body_due: None,
+            status: 0,
+            upstream_socket: None,
+            upstream_in_doubt: false,
+            length: None,
+            bytes_sent: 0,
+            error: None,
+            stream: None,
+            unsettled: None,
+        }
+    }
+
+    pub fn body_is_late(&self) -> bool {
+        self.body_due.is_some_and(|due| due <= tokio::time::Instant::now())
+    }
+
+    /// The name of whoever was let in.
+    pub fn user(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.verified().claims().name.as_str())
+    }
+}
+
+/// What settles a request that is dropped before it has ended.
+pub trait Unsettled: Send + Sync {
+    fn settle(self: Box<Self>, exchange: &mut Exchange);
+}
+
+impl Drop for Exchange {
+    /// A stream that was cut does not reach `logging`, and is counted all the same.
+    fn drop(&mut self) {
+        if let Some(unsettled) = self.unsettled.take() {
+            unsettled.settle(self);
+        }
+    }
+}
+
+/// Where the request goes, once its route is known.
+pub fn destination(exchange: &Exchange) -> Result<(&Pool, Option<Duration>)> {
+    let service = exchange.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let route = service.at(exchange.route);
+    Ok((&exchange.snapshot.pools[route.pool], route.read_timeout))
+}
+
+/// Whether an application that did not answer in time could not: it had not got the whole request.
+pub fn is_fault_of_body(error: &Error, exchange: &Exchange) -> bool {
+    let timed_out = *error.etype() == ErrorType::ReadTimedout && *error.esource() == ErrorSource::Upstream;
+    timed_out && exchange.body_due.is_some()
+}

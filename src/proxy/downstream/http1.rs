@@ -1,0 +1,223 @@
+//! Clients that speak HTTP/1.1.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora::{Error, ErrorType, OrErr, Result};
+use pingora_core::protocols::http::date::get_cached_date;
+use pingora_http::ResponseHeader;
+use tokio::io::AsyncWriteExt;
+
+use super::client_conn::Client;
+use super::writer::Answer;
+use crate::deadline::Patience;
+use crate::proxy::headers;
+use crate::proxy::headers::response_rules::is_bodiless;
+use crate::proxy::upstream::parse::Ordinary;
+
+/// Most heads are shorter.
+const HEAD: usize = 1024;
+
+pub struct Http1<'a, C> {
+    client: &'a mut C,
+    method: &'a Method,
+    /// For one write.
+    timeout: Duration,
+    patience: Patience,
+    /// 0 before there is one.
+    status: u16,
+    body: Body,
+    /// Of the body, written.
+    bytes: usize,
+    keeps: bool,
+    /// The client has sent more, while it is being answered.
+    asks_ahead: bool,
+    is_begun: bool,
+    is_whole: bool,
+}
+
+/// How the client knows where the body ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    None,
+    /// It was told its length.
+    Length,
+    Chunked,
+}
+
+impl<'a, C: Client> Http1<'a, C> {
+    /// `keeps`: whether the connection may be used again. `timeout` is for one write.
+    pub fn new(client: &'a mut C, method: &'a Method, keeps: bool, timeout: Duration) -> Self {
+        Self {
+            client,
+            method,
+            timeout,
+            patience: Patience::default(),
+            status: 0,
+            body: Body::None,
+            bytes: 0,
+            keeps,
+            asks_ahead: false,
+            is_begun: false,
+            is_whole: false,
+        }
+    }
+
+    pub const fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Whether nothing is missing of it.
+    pub const fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    async fn last_lines(&mut self, mut wire: Vec<u8>, is_dated: bool, status: StatusCode) -> Result<()> {
+        // RFC 9110 §6.6.1: whoever has a clock adds what is missing.
+        if !is_dated {
+            wire.extend_from_slice(b"Date: ");
+            wire.extend_from_slice(get_cached_date().as_bytes());
+            wire.extend_from_slice(b"\r\n");
+        }
+        let connection: &[u8] =
+            if self.keeps { b"Connection: keep-alive\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
+        wire.extend_from_slice(connection);
+        if let Err(wire) = self.client.take_over(wire) {
+            self.write(&wire).await?;
+        }
+        self.status = status.as_u16();
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut written = pin!(self.client.write_all(bytes));
+        let written = poll_fn(|context| {
+            let written = written.as_mut().poll(context);
+            self.patience.within(self.timeout, context, written)
+        });
+        match written.await {
+            Some(written) => written.map_err(gone),
+            // It takes some, now and then, and too little.
+            None => Err(Error::new_down(ErrorType::WriteTimedout)),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.client.flush().await.map_err(gone)
+    }
+}
+
+impl<C: Client> Answer for Http1<'_, C> {
+    type Head = Vec<u8>;
+
+    fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    fn close(&mut self) {
+        self.keeps = false;
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.asks_ahead {
+            match self.client.poll_readable(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(false) => return Poll::Ready(()),
+                // It is heard in its turn; whether it leaves cannot be seen before.
+                Poll::Ready(true) => self.asks_ahead = true,
+            }
+        }
+        // Errors show at the next write.
+        let _ = Pin::new(&mut *self.client).poll_flush(context);
+        Poll::Pending
+    }
+
+    async fn head(&mut self, mut response: Box<ResponseHeader>, end: bool) -> Result<()> {
+        let is_interim = response.status.is_informational();
+        if !is_interim {
+            self.body = framing(self.method, &mut response, end)?;
+            self.is_begun = true;
+        }
+        let mut wire = Vec::with_capacity(HEAD);
+        wire.extend_from_slice(b"HTTP/1.1 ");
+        wire.extend_from_slice(response.status.as_str().as_bytes());
+        wire.push(b' ');
+        wire.extend_from_slice(response.get_reason_phrase().unwrap_or_default().as_bytes());
+        wire.extend_from_slice(b"\r\n");
+        response.header_to_h1_wire(&mut wire);
+        if is_interim {
+            wire.extend_from_slice(b"\r\n");
+            self.write(&wire).await?;
+            return self.flush().await;
+        }
+        let is_dated = response.headers.contains_key(header::DATE);
+        self.last_lines(wire, is_dated, response.status).await
+    }
+
+    async fn passed(&mut self, ordinary: Ordinary<Vec<u8>>, request_id: &HeaderValue) -> Result<()> {
+        let Ordinary { status, head: mut wire, is_dated, .. } = ordinary;
+        self.body = if is_bodiless(status, self.method) { Body::None } else { Body::Length };
+        self.is_begun = true;
+        for part in [headers::REQUEST_ID.as_str().as_bytes(), b": ", request_id.as_bytes(), b"\r\n"] {
+            wire.extend_from_slice(part);
+        }
+        self.last_lines(wire, is_dated, status).await
+    }
+
+    async fn piece(&mut self, bytes: Bytes, _end: bool) -> Result<()> {
+        if bytes.is_empty() || self.body == Body::None {
+            return Ok(());
+        }
+        if self.body == Body::Chunked {
+            self.write(format!("{:X}\r\n", bytes.len()).as_bytes()).await?;
+        }
+        self.write(&bytes).await?;
+        self.bytes += bytes.len();
+        if self.body == Body::Chunked { self.write(b"\r\n").await } else { Ok(()) }
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        if self.body == Body::Chunked {
+            self.write(b"0\r\n\r\n").await?;
+        }
+        self.is_whole = true;
+        self.flush().await
+    }
+}
+
+fn gone(error: io::Error) -> Box<Error> {
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut => ErrorType::WriteTimedout,
+        _ => ErrorType::WriteError,
+    };
+    Error::because(kind, "an answer to a client", error).into_down()
+}
+
+/// Makes the head say how its body ends, where it does not yet: `response_rules` have seen to what it does say.
+fn framing(method: &Method, response: &mut ResponseHeader, end: bool) -> Result<Body> {
+    if is_bodiless(response.status, method) {
+        return Ok(Body::None);
+    }
+    if response.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(Body::Chunked);
+    }
+    if response.headers.contains_key(header::CONTENT_LENGTH) {
+        return Ok(Body::Length);
+    }
+    let (name, value) = if end { (header::CONTENT_LENGTH, "0") } else { (header::TRANSFER_ENCODING, "chunked") };
+    response.insert_header(name, value).or_err(ErrorType::InternalError, "a body's end")?;
+    Ok(if end { Body::Length } else { Body::Chunked })
+}

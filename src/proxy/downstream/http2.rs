@@ -1,0 +1,105 @@
+//! Clients that speak HTTP/2: streams that Pingora has read the head of, and that have no body.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, header};
+use pingora::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::h2_stream::RequestStream;
+use super::parse;
+use super::writer::Answer;
+use crate::proxy::headers;
+use crate::proxy::headers::response_rules::is_bodiless;
+use crate::proxy::upstream::parse::Ordinary;
+
+/// Whether a request has no body, and says nothing of one nor wants anything special. Its head stays to be looked at.
+pub fn is_plain(stream: &RequestStream) -> bool {
+    let request = stream.head();
+    let is_odd = |(name, value): (&HeaderName, &HeaderValue)| {
+        // Firefox takes trailers, and applications over HTTP/1.1 have no way to send us any that we pass on.
+        let takes_trailers = *name == header::TE && value == "trailers";
+        // There is no body, and it says so twice.
+        let says_nothing = *name == header::CONTENT_LENGTH && value == "0";
+        !takes_trailers && !says_nothing && parse::is_out_of_the_ordinary(name)
+    };
+    [Method::GET, Method::HEAD].contains(&request.method) && stream.is_read() && !request.headers.iter().any(is_odd)
+}
+
+/// The head, less what belongs to the connection.
+pub fn taken(stream: &mut RequestStream) -> Parts {
+    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut head = Parts::from(std::mem::replace(stream.head_mut(), empty));
+    head.headers.remove(header::TE);
+    // RFC 9110 §8.6: of a GET without a body nothing is said.
+    head.headers.remove(header::CONTENT_LENGTH);
+    head
+}
+
+pub struct Http2<'a> {
+    stream: &'a mut RequestStream,
+    method: &'a Method,
+    /// 0 before there is one.
+    status: u16,
+    ended: bool,
+}
+
+impl<'a> Http2<'a> {
+    pub fn new(stream: &'a mut RequestStream, method: &'a Method) -> Self {
+        Self { stream, method, status: 0, ended: false }
+    }
+}
+
+impl Answer for Http2<'_> {
+    type Head = Box<ResponseHeader>;
+
+    fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn bytes(&self) -> usize {
+        self.stream.bytes_sent()
+    }
+
+    fn is_begun(&self) -> bool {
+        self.status != 0
+    }
+
+    /// A stream is none, and the others go on.
+    fn close(&mut self) {}
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_gone(context).map(drop)
+    }
+
+    async fn head(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
+        let status = response.status;
+        let end = end || is_bodiless(status, self.method);
+        self.stream.write_head(response, end).map_err(Error::into_down)?;
+        if !status.is_informational() {
+            self.status = status.as_u16();
+            self.ended = end;
+        }
+        Ok(())
+    }
+
+    async fn passed(&mut self, ordinary: Ordinary<Self::Head>, request_id: &HeaderValue) -> Result<()> {
+        let mut head = ordinary.head;
+        head.insert_header(headers::REQUEST_ID.clone(), request_id.clone())?;
+        self.head(head, ordinary.length == 0).await
+    }
+
+    async fn piece(&mut self, bytes: Bytes, end: bool) -> Result<()> {
+        if self.ended || (bytes.is_empty() && !end) {
+            return Ok(());
+        }
+        self.ended = end;
+        self.stream.write_piece(bytes, end).await.map_err(Error::into_down)
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.stream.end().map_err(Error::into_down)
+    }
+}

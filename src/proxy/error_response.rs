@@ -1,0 +1,147 @@
+//! Failure to reply: the one place that says what a client learns when a request could not be served.
+
+use http::{StatusCode, header};
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::cancel::EXHAUSTED;
+use super::context::Exchange;
+use super::request::Asking;
+use crate::reply::{Asked, Reply};
+use crate::request::is_repeatable;
+use crate::sentry::SERVICE_LOGOUT;
+use crate::upstream::is_mistrust;
+
+/// The kind of error of a stream that cannot be watched.
+pub const TOO_MANY_STREAMS: &str = "too_many_streams";
+
+/// After so many seconds a request that found no server is worth another try.
+const RETRY_SECONDS: u64 = 10;
+
+/// What a failure comes to. The label is for logs; the words are for the public and name no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rescue {
+    pub status: StatusCode,
+    pub label: &'static str,
+    pub title: &'static str,
+    pub text: &'static str,
+}
+
+const TOO_SLOW: Rescue = Rescue {
+    status: StatusCode::GATEWAY_TIMEOUT,
+    label: "upstream_timeout",
+    title: "The application did not respond",
+    text: "It did not respond in time. Please try again in a moment.",
+};
+const UNREACHABLE: Rescue = Rescue {
+    status: StatusCode::BAD_GATEWAY,
+    label: "upstream_failed",
+    title: "Application unavailable",
+    text: "The application is temporarily unavailable. Please try again in a moment.",
+};
+const MISTRUSTED: Rescue = Rescue { label: "upstream_tls", ..UNREACHABLE };
+const NO_SERVER: Rescue = Rescue {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    label: "no_server",
+    title: "Application unavailable",
+    text: "The application is temporarily unavailable. Please try again in a moment.",
+};
+const TOO_LARGE: Rescue = Rescue {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    label: "body_too_large",
+    title: "Upload too large",
+    text: "What you sent is larger than this application accepts.",
+};
+pub const CLIENT_SLOW: Rescue = Rescue {
+    status: StatusCode::REQUEST_TIMEOUT,
+    label: "client_timeout",
+    title: "Request timed out",
+    text: "Your request did not arrive in time. Check your connection, then try again.",
+};
+/// A request that turns out not to be one, its body for example.
+pub const MALFORMED: Rescue = Rescue {
+    status: StatusCode::BAD_REQUEST,
+    label: "malformed",
+    title: "Bad request",
+    text: "The request is malformed and cannot be processed.",
+};
+const CROWDED: Rescue = Rescue {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    label: "too_many_streams",
+    title: "The service is busy",
+    text: "More is going on than it can handle. Please try again in a moment.",
+};
+const OURS: Rescue = Rescue {
+    status: StatusCode::INTERNAL_SERVER_ERROR,
+    label: "internal",
+    title: "Something went wrong",
+    text: "An error occurred on our side. Please try again.",
+};
+
+impl Rescue {
+    /// What follows on the connection is in doubt.
+    pub fn reply(&self, asked: &Asked<'_>) -> Reply {
+        let reply = Reply::problem(asked, self.status, self.title, self.text).closing();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => reply.retry_after(RETRY_SECONDS).refreshing(asked, RETRY_SECONDS),
+            _ => reply,
+        }
+    }
+}
+
+/// `None` when the client has gone and nobody is left to tell.
+pub fn rescue(error: &Error) -> Option<Rescue> {
+    use ErrorType::{
+        ConnectTimedout, ConnectionClosed, Custom, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
+        TLSHandshakeTimedout, WriteError, WriteTimedout,
+    };
+    let rescue = match (error.etype(), error.esource()) {
+        (HTTPStatus(413), _) => TOO_LARGE,
+        (HTTPStatus(503), _) => NO_SERVER,
+        (Custom(TOO_MANY_STREAMS), _) => CROWDED,
+        (Custom(EXHAUSTED), _) => Rescue { label: EXHAUSTED, ..CROWDED },
+        (HTTPStatus(400..=499) | InvalidHTTPHeader, ErrorSource::Downstream) => MALFORMED,
+        (ReadTimedout, ErrorSource::Downstream) => CLIENT_SLOW,
+        (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,
+        (_, ErrorSource::Downstream) => MALFORMED,
+        (ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout, _) => TOO_SLOW,
+        (_, ErrorSource::Upstream) if is_mistrust(error) => MISTRUSTED,
+        (_, ErrorSource::Upstream) => UNREACHABLE,
+        _ => OURS,
+    };
+    Some(rescue)
+}
+
+/// For a reply that tells of a problem. Who is signed in is known once the request was let in.
+pub fn asked<'a>(asking: &Asking<'_>, exchange: &'a Exchange) -> Asked<'a> {
+    let accept = asking.headers().get(header::ACCEPT);
+    let snapshot = &exchange.snapshot;
+    let user = exchange.user();
+    Asked {
+        html: accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html")),
+        repeats: is_repeatable(&asking.head.method),
+        request_id: &exchange.request_id,
+        branding: &snapshot.branding,
+        user,
+        applications: user.map(|_| snapshot.sentry.applications(asking.port())),
+        sign_out: user.map(|_| SERVICE_LOGOUT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blame_decides_what_the_client_learns() {
+        let label = |error: Box<Error>| rescue(&error).map(|rescue| rescue.label);
+        assert_eq!(label(Error::new_up(ErrorType::ConnectRefused)), Some("upstream_failed"));
+        assert_eq!(label(Error::new_up(ErrorType::TLSHandshakeFailure)), Some("upstream_tls"));
+        assert_eq!(label(Error::new_up(ErrorType::ConnectTimedout)), Some("upstream_timeout"));
+        assert_eq!(label(Error::new_up(ErrorType::ReadTimedout)), Some("upstream_timeout"));
+        assert_eq!(label(Error::new_down(ErrorType::ReadTimedout)), Some("client_timeout"));
+        assert_eq!(label(Error::new_down(ErrorType::WriteError)), None);
+        assert_eq!(label(Error::new(ErrorType::HTTPStatus(413))), Some("body_too_large"));
+        assert_eq!(label(Error::new_in(ErrorType::Custom(TOO_MANY_STREAMS))), Some("too_many_streams"));
+        assert_eq!(label(Error::new(ErrorType::InternalError)), Some("internal"));
+    }
+}

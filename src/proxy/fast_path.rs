@@ -1,0 +1,304 @@
+//! The short way, for what is asked most: requests without a body, over TLS, for applications that speak HTTP/1.1.
+//!
+//! Decisions, changes to heads, and the end of an exchange are those of every other request; connections to
+//! applications are made by Pingora, and rest in `idle`. What is left out is Pingora's proxy between the two sides: a
+//! pair of tasks, of channels and of queues for each request, for bodies that flow both ways at once. What is not sure
+//! to be of this kind is left to Pingora before anything was counted or changed.
+
+use super::decision::Decision;
+use super::error_response::asked;
+use super::request::peer_address;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use pingora::{Error, ErrorType, Result};
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::protocols::http::HttpTask;
+use pingora_timeout::timeout;
+use tokio::io::AsyncWriteExt;
+
+use super::client_connection::Connection;
+use super::context::{Exchange, destination};
+use super::downstream::client_conn::{Client, Served};
+use super::downstream::h2_stream::RequestStream;
+use super::downstream::http1::Http1;
+use super::downstream::http2::{self, Http2};
+use super::downstream::parse;
+use super::downstream::writer::Answer;
+use super::gateway::Gateway;
+use super::headers::edit::Written;
+use super::policy::{Place, locate};
+use super::record::RequestLine;
+use super::request::Asking;
+use super::upstream::connection::Link;
+use super::upstream::idle_pool::Idle;
+use super::upstream::response::{Application, Part};
+use super::upstream::{attempt, connection_auth};
+use super::{error_response, headers};
+use crate::config::MOST_RETRIES;
+use crate::reply::Reply;
+use crate::snapshot::Snapshot;
+use crate::upstream::Endpoint;
+use crate::validate::Target;
+
+/// Whether requests may take the fast path at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastPath {
+    #[default]
+    On,
+    Off,
+}
+
+pub struct Express {
+    gateway: Gateway,
+    connector: TransportConnector,
+    idle: Idle,
+    fast_path: FastPath,
+}
+
+impl Express {
+    /// `most_idle`: connections that rest, at most.
+    pub fn new(gateway: Gateway, options: ConnectorOptions, most_idle: usize, fast_path: FastPath) -> Self {
+        let connector = TransportConnector::new(Some(options));
+        Self { gateway, connector, idle: Idle::new(most_idle), fast_path }
+    }
+
+    /// `bytes` are what `read` has brought.
+    pub async fn serve<C: Client>(&self, mut client: Box<C>, bytes: Bytes) -> Served<C> {
+        let (head, connection) = (parse::parse(&bytes), client.secured());
+        let (Some(head), Some(connection)) = (head, connection) else { return left(client, &bytes) };
+        let asking = Asking { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
+        let snapshot = self.gateway.snapshot.load_full();
+        if head.fields > snapshot.limits.header_count {
+            return left(client, &bytes);
+        }
+        let Some((target, place)) = self.takes(&asking, Some(&bytes), &snapshot) else { return left(client, &bytes) };
+        connection.head_read();
+        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
+        let keeps = !head.closes && !self.gateway.drain.has_begun();
+        let mut answer = Http1::new(&mut *client, &asking.head.method, keeps, exchange.snapshot.timeouts.write);
+        let served = self.conduct(&asking, &target, place, &mut answer, &mut exchange).await;
+        let (keeps, is_whole) = (answer.keeps(), answer.is_whole());
+        match served {
+            Ok(()) if keeps => Served::Kept(client),
+            _ => {
+                // An answer that broke off must not look as if it had ended; and whoever is gone needs no farewell.
+                if is_whole {
+                    client.shutdown().await.ok();
+                }
+                Served::Closed
+            }
+        }
+    }
+
+    /// One stream. Gives it back where it is for Pingora.
+    pub async fn serve_stream(&self, mut stream: Box<RequestStream>) -> Option<Box<RequestStream>> {
+        let connection = Connection::of_stream(&stream).cloned();
+        let peer = peer_address(stream.peer());
+        let is_tls = stream.digest().ssl_digest.is_some();
+        let snapshot = self.gateway.snapshot.load_full();
+        let (Some(connection), true) = (connection, is_tls && http2::is_plain(&stream)) else { return Some(stream) };
+        let asking = Asking { head: stream.head(), peer, is_tls, connection: Some(&connection) };
+        let Some((target, place)) = self.takes(&asking, None, &snapshot) else { return Some(stream) };
+        let head = http2::taken(&mut stream);
+        let asking = Asking { head: &head, peer, is_tls, connection: Some(&connection) };
+        connection.head_read();
+        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
+        stream.set_write_timeout(Some(exchange.snapshot.timeouts.write));
+        let mut answer = Http2::new(&mut stream, &head.method);
+        // A stream that breaks off is reset when it is dropped, after what was written before.
+        self.conduct(&asking, &target, place, &mut answer, &mut exchange).await.ok();
+        None
+    }
+
+    /// From the first decision to the end.
+    async fn conduct<A: Answer>(
+        &self,
+        asking: &Asking<'_>,
+        target: &Target,
+        place: Place,
+        answer: &mut A,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        self.gateway.identify(asking, exchange);
+        let served = match self.gateway.judge(asking, target, place, exchange).await {
+            Decision::Forward => self.forward(asking, answer, exchange).await,
+            Decision::Answer(reply) => write(*reply, asking, answer, exchange).await,
+            // Left to Pingora.
+            Decision::SignOn(_) | Decision::Challenge => Err(Error::new(ErrorType::InternalError)),
+        };
+        if let Err(error) = &served {
+            fail(error, asking, answer, exchange).await;
+        }
+        let (status, bytes_sent) = (answer.status(), answer.bytes());
+        let now = Instant::now();
+        attempt::ended(exchange, served.as_ref().err().map(AsRef::as_ref), now);
+        self.gateway.settle(exchange, || RequestLine::of(asking.head), status, bytes_sent, now);
+        served
+    }
+
+    /// Whom the request is for, if it is one for this way. Counts and changes nothing.
+    fn takes(&self, asking: &Asking<'_>, raw: Option<&[u8]>, snapshot: &Snapshot) -> Option<(Target, Place)> {
+        if self.fast_path == FastPath::Off {
+            return None;
+        }
+        let target = self.gateway.inspect(asking, raw, snapshot).ok()?;
+        let place = locate(&target, snapshot);
+        let route = place.service.as_ref()?.at(place.route?);
+        let pool = &snapshot.pools[route.pool];
+        let plain = route.compression.is_empty() && !pool.speaks_http2() && !connection_auth::is_private(asking, pool);
+        plain.then_some((target, place))
+    }
+
+    async fn forward<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
+        let mut done = self.attempt(asking, answer, exchange).await;
+        // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
+        for _ in 0..MOST_RETRIES {
+            let again = done.as_ref().is_err_and(|error| error.retry()) && !answer.is_begun();
+            if !again {
+                break;
+            }
+            done = self.attempt(asking, answer, exchange).await;
+        }
+        done
+    }
+
+    /// One server.
+    async fn attempt<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
+        let (endpoint, now) = attempt::next(exchange, None)?;
+        let (pool, read_timeout) = destination(exchange)?;
+        let (key, timeouts) = (pool.key(endpoint), pool.timeouts(read_timeout));
+        let taken = self.idle.take(key, now).filter(|_| !pool.is_private());
+        let (link, reused) = match taken {
+            Some(link) => (link, true),
+            // Rare, and large.
+            None => (Box::pin(self.connect(exchange, endpoint)).await?, false),
+        };
+        let snapshot = Arc::clone(&exchange.snapshot);
+        let mut application = Application::new(link, asking.head, &snapshot.cookie_names, timeouts);
+        if let Err(mut error) = self.exchange(&mut application, asking, answer, exchange).await {
+            error.retry.decide_reuse(reused);
+            return Err(error);
+        }
+        if exchange.upstream_in_doubt || destination(exchange)?.0.is_private() {
+            // The next request on it might be taken for one of this client, or get a response that was for it.
+            return Ok(());
+        }
+        if let Some(link) = application.into_kept().await {
+            self.idle.keep(key, link, Instant::now(), timeouts.idle);
+        }
+        Ok(())
+    }
+
+    async fn connect(&self, exchange: &mut Exchange, endpoint: Endpoint) -> Result<Link> {
+        let (pool, read_timeout) = destination(exchange)?;
+        let peer = pool.peer(endpoint, read_timeout, false, None);
+        self.connector.new_stream(&peer).await.map(Link::new).map_err(|mut error| {
+            error.as_up();
+            attempt::not_connected(exchange, &mut error);
+            error.into_up()
+        })
+    }
+
+    /// Asks, and passes on what is answered.
+    async fn exchange<A: Answer>(
+        &self,
+        application: &mut Application<'_>,
+        asking: &Asking<'_>,
+        answer: &mut A,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let mut head = Written::of(asking.head, headers::MOST_SET);
+        self.gateway.introduce(asking, &mut head, exchange)?;
+        application.ask(&head.wire()).await.map_err(Error::into_up)?;
+        loop {
+            let task = match heard(application, answer).await? {
+                Part::Task(task) => task,
+                Part::Ordinary(ordinary) => {
+                    exchange.status = ordinary.status.as_u16();
+                    let end = ordinary.length == 0;
+                    answer.passed(ordinary, exchange.request_id.value()).await?;
+                    if end {
+                        return answer.finish().await;
+                    }
+                    continue;
+                }
+            };
+            match task {
+                HttpTask::Header(mut response, end) => {
+                    self.gateway.head_came(asking, &mut response, exchange)?;
+                    answer.head(response, end).await?;
+                    if end {
+                        return answer.finish().await;
+                    }
+                }
+                HttpTask::Body(body, end) => {
+                    let bytes = body.unwrap_or_default();
+                    // The last ones begin no stream.
+                    if !end || exchange.unsettled.is_some() {
+                        self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
+                    }
+                    let bytes = self.gateway.hold(asking, bytes, 0, exchange);
+                    answer.piece(bytes, end).await?;
+                    exchange.bytes_sent = answer.bytes();
+                    if end {
+                        return answer.finish().await;
+                    }
+                }
+                HttpTask::Failed(error) => return Err(error.into_up()),
+                HttpTask::UpgradedBody(..) => return Err(Error::new(ErrorType::InternalError).into_up()),
+                HttpTask::Trailer(_) => {}
+                HttpTask::Done => return answer.finish().await,
+            }
+        }
+    }
+}
+
+fn left<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Served<C> {
+    client.give_back(bytes);
+    Served::Left(client)
+}
+
+/// The next part of the application's answer.
+async fn heard<A: Answer>(application: &mut Application<'_>, answer: &mut A) -> Result<Part<A::Head>> {
+    let mut part = pin!(application.part());
+    poll_fn(|context| {
+        if let Poll::Ready(part) = part.as_mut().poll(context) {
+            return Poll::Ready(part.map_err(Error::into_up));
+        }
+        answer.poll_gone(context).map(|()| Err(Error::new_down(ErrorType::ConnectionClosed)))
+    })
+    .await
+}
+
+async fn write<A: Answer>(reply: Reply, asking: &Asking<'_>, answer: &mut A, exchange: &Exchange) -> Result<()> {
+    let limit = super::respond::time_for_reply(asking.head.version, &exchange.snapshot);
+    let reply = super::respond::dressed(reply, true, &exchange.snapshot);
+    if reply.closes() {
+        answer.close();
+    }
+    let head = reply.head(&exchange.request_id)?;
+    answer.head(Box::new(head), reply.body().is_empty()).await?;
+    let Ok(written) = timeout(limit, answer.piece(reply.body().clone(), true)).await else {
+        return Err(Error::new_down(ErrorType::WriteTimedout));
+    };
+    written?;
+    answer.finish().await
+}
+
+/// Tells the client, if there is one and it has not heard anything yet.
+async fn fail<A: Answer>(error: &Error, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) {
+    let Some(rescue) = error_response::rescue(error) else {
+        exchange.error = Some("client_gone");
+        return;
+    };
+    exchange.error = Some(rescue.label);
+    if !answer.is_begun() {
+        let reply = rescue.reply(&asked(asking, exchange));
+        write(reply, asking, answer, exchange).await.ok();
+    }
+}

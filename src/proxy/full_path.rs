@@ -1,0 +1,237 @@
+//! The full path: Pingora's phases, in Pingora's order. Filters ask `policy` and then act; policy is elsewhere.
+//!
+//! Whatever happens to a request, it ends in `settle` (in `record`), which alone counts it and writes its line: from
+//! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
+
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Version, header};
+use pingora::{Error, Result};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use super::client_connection::Connection;
+use super::context::{Exchange, destination, is_fault_of_body};
+use super::decision::Decision;
+use super::error_response::asked;
+use super::gateway::Gateway;
+use super::headers::{response_rules, upstream_response};
+use super::record::RequestLine;
+use super::request::Asking;
+use super::upstream::{attempt, connection_auth};
+use super::{buffering, error_response, headers, preflight, respond};
+
+/// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
+const DRAIN: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::begin(self.snapshot.load_full(), self.drain.enter())
+    }
+
+    /// No modules: the default adds a disabled compressor to every request, and `compress` has its own.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
+    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        if let Some(connection) = Connection::of(session.as_downstream()) {
+            connection.head_read();
+        }
+        let timeouts = &exchange.snapshot.timeouts;
+        let downstream = session.as_downstream_mut();
+        // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
+        let wanted = downstream.get_keepalive().is_some() && !says_close(downstream.req_header());
+        let keepalive = (wanted && !self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
+        downstream.set_keepalive(keepalive);
+        downstream.set_read_timeout(Some(timeouts.read));
+        downstream.set_write_timeout(Some(timeouts.write));
+        downstream.set_total_drain_timeout(Some(DRAIN));
+        downstream.set_pipelining_enabled(true);
+        // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.
+        downstream.set_ignore_info_resp(downstream.req_header().version == Version::HTTP_10);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        exchange.is_preflight = preflight::is_preflight(session);
+        let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
+        let asking = Asking::of(session);
+        self.identify(&asking, exchange);
+        let reply = match self.decide(&asking, raw.as_deref(), exchange).await {
+            Decision::Forward => {
+                if let (_, Some(timeout)) = destination(exchange)? {
+                    // Both ways: a tunnel or an upload may be as quiet as the route allows.
+                    let timeout = timeout.max(exchange.snapshot.timeouts.read);
+                    session.as_downstream_mut().set_read_timeout(Some(timeout));
+                }
+                // Before Pingora makes the copy that the application gets.
+                let is_old = session.req_header().version == Version::HTTP_10;
+                headers::rewrite(session.req_header_mut(), |fields| {
+                    if is_old {
+                        // RFC 9110 §10.1.1: ignored, as nobody could be told to continue.
+                        fields.remove(header::EXPECT);
+                    }
+                });
+                self.expect_body(session, exchange)?;
+                return Ok(false);
+            }
+            Decision::SignOn(authority) => self.sign_on(session, exchange, &authority).await?,
+            Decision::Challenge => self.challenge(&asking, exchange).await,
+            Decision::Answer(reply) => reply,
+        };
+        respond::write(*reply, session, exchange).await.map(|()| true)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        // Of a further attempt: Pingora shows the filters again what it has kept of the body.
+        exchange.body_bytes = 0;
+        let is_upgrade = session.as_downstream().is_upgrade_req();
+        attempt::peer(&Asking::of(session), is_upgrade, exchange).map(Box::new)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        socket: RawFd,
+        _digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let pool = destination(exchange)?.0;
+        connection_auth::check_shared(pool, exchange.upstream_owner, reused)?;
+        // Over HTTP/2 a connection is not one request's alone, and streams cannot get out of step.
+        exchange.upstream_socket = (!pool.speaks_http2()).then_some(socket);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        buffering::pace(session).await;
+        headers::rewrite(upstream, |fields| {
+            fields.reserve(headers::MOST_SET);
+            self.introduce(&Asking::of(session), fields, exchange)
+        })
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        self.body_passes(session, body, end, exchange)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        self.head_came(&Asking::of(session), response, exchange)?;
+        self.compress(session, response, exchange)?;
+        if upstream_response::ends_with_its_connection(session.req_header(), response) {
+            session.as_downstream_mut().set_keepalive(None);
+        }
+        if response_rules::is_bodiless(response.status, &session.req_header().method)
+            && !response.status.is_informational()
+        {
+            upstream_response::release(session, exchange);
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        if end {
+            upstream_response::release(session, exchange);
+        }
+        exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
+        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange)?;
+        self.hold_answer(session, body, exchange);
+        Ok(None)
+    }
+
+    /// A connection that was never made has harmed nobody: the next server may have the request.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        attempt::not_connected(exchange, &mut error);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        let refused = Connection::of(session.as_downstream()).and_then(|connection| connection.refused());
+        if let Some(malformed) = refused.filter(|_| exchange.reason.is_none()) {
+            exchange.reason = Some(malformed.label());
+            self.metrics.limit_reached(malformed.label());
+        }
+        let rescue = match (refused, is_fault_of_body(error, exchange)) {
+            (Some(_), _) => Some(error_response::MALFORMED),
+            (None, true) => Some(error_response::CLIENT_SLOW),
+            (None, false) => error_response::rescue(error),
+        };
+        let status = match rescue {
+            None => {
+                exchange.error = Some("client_gone");
+                0
+            }
+            Some(rescue) => {
+                exchange.error = Some(rescue.label);
+                // An interim response is none, unless it was the last over HTTP/1.1: then a conversation has begun.
+                let is_interim = |head: &ResponseHeader| head.status.is_informational() && head.status != 101;
+                if session.response_written().is_none_or(is_interim) {
+                    let asked = asked(&Asking::of(session), exchange);
+                    let reply = rescue.reply(&asked);
+                    respond::write(reply, session, exchange).await.ok();
+                }
+                rescue.status.as_u16()
+            }
+        };
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    /// Failures stand in the access log and the metrics; Pingora's own line for each would flood the error log.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        let now = Instant::now();
+        attempt::ended(exchange, error, now);
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let line = || RequestLine::of(session.req_header());
+        self.settle(exchange, line, status, session.body_bytes_sent(), now);
+    }
+}
+
+/// In any field and place (RFC 9112 §9.6): Pingora looks at the first field alone.
+fn says_close(request: &RequestHeader) -> bool {
+    let values = request.headers.get_all(header::CONNECTION).iter();
+    let mut options = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}

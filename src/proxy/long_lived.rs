@@ -1,0 +1,178 @@
+//! Requests that last: which they are, and what becomes of one that is cut.
+//!
+//! A request is put under watch when it turns out to be a stream, not before: one that is answered at once pays for
+//! none of this. One that is cut never reaches `logging`, and is settled here by what was kept of it.
+
+use super::headers::response_kind::{Kind, kind};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
+
+use super::cancel::{self, cut_on};
+use super::context::{Exchange, Unsettled};
+use super::gateway::Gateway;
+use super::recheck::Admitted;
+use super::record::RequestLine;
+use super::request::Asking;
+use super::{error_response, recheck};
+use crate::audit_log::{self, Event};
+use crate::auth::streams::{Full, OpenStream, Opening, Over};
+use crate::client_prefix::NOBODY;
+use crate::client_prefix::Network;
+use crate::config::Access;
+
+/// A request that may be cut, and what is needed to settle it without Pingora.
+pub struct Watched {
+    gateway: Gateway,
+    line: RequestLine,
+}
+
+impl Gateway {
+    /// The head of a response has come: if it is a stream's, the request is watched from now on.
+    pub(super) fn head_passed(
+        &self,
+        asking: &Asking<'_>,
+        response: &ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.status = response.status.as_u16();
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(connection) = asking.connection
+        {
+            connection.is_tunnel();
+        }
+        let kind = kind(&asking.head.method, response);
+        if kind != Kind::Page {
+            cancel::lasts();
+        }
+        match kind {
+            _ if exchange.stream.is_some() => Ok(()),
+            Kind::Page => Ok(()),
+            Kind::Stream => self.watch(asking, exchange)?.map_err(|full| self.refused(full)),
+            // An ordinary page of most applications, and over in a moment. One that is not is met again in
+            // `bytes_passed`; until then it needs no place, and no table that is full may keep it from its reader.
+            Kind::WithoutLength => {
+                if exchange.identity.is_some() {
+                    self.watch(asking, exchange)?.ok();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Bytes of a body pass, one way or the other. Where they still do after an interval, the request is a stream.
+    pub(super) fn bytes_passed(
+        &self,
+        asking: &Asking<'_>,
+        body: Option<&Bytes>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if body.is_none_or(Bytes::is_empty) {
+            return Ok(());
+        }
+        if !exchange.stream.is_some() {
+            let lasts = exchange.begun.elapsed() >= self.stream_interval(exchange);
+            // What moves while there is a new configuration is to be held against that at once.
+            if lasts || self.snapshot.load().generation != exchange.snapshot.generation {
+                let watched = self.watch(asking, exchange)?;
+                // A public body has no session that it could outlive.
+                if let (Err(full), true, true) = (watched, lasts, exchange.identity.is_some()) {
+                    return Err(self.refused(full));
+                }
+            }
+        }
+        if let Some(stream) = &exchange.stream {
+            stream.moved();
+        }
+        Ok(())
+    }
+
+    /// How long bytes of a request may pass before it is a stream.
+    fn stream_interval(&self, exchange: &Exchange) -> Duration {
+        let guard = &exchange.snapshot.guard;
+        let of = |identity| guard.stream_interval(identity);
+        exchange.identity.as_ref().map_or_else(|| guard.public_stream_interval(), of)
+    }
+
+    /// Does nothing for a request that was let in nowhere. The inner error is that there is no place.
+    fn watch(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Result<Result<(), Full>> {
+        let Some(service) = &exchange.service else { return Ok(Ok(())) };
+        let Some(admitted) = Admitted::of(asking, exchange, &self.snapshot) else { return Ok(Ok(())) };
+        let (snapshot, route) = (&exchange.snapshot, service.at(exchange.route));
+        let demanded = if exchange.identity.is_some() { &route.access } else { &Access::Public };
+        let opening = Opening {
+            terms: recheck::terms(service, route, demanded, exchange.client_certificate.clone()),
+            admission: Box::new(admitted),
+            generation: snapshot.generation,
+            most: snapshot.limits.streams,
+        };
+        let opened = match &exchange.identity {
+            Some(identity) => snapshot.guard.watch(identity, opening),
+            None => snapshot.guard.watch_public(Network::of(exchange.client.unwrap_or(NOBODY)), opening),
+        };
+        match opened {
+            Err(full) => Ok(Err(full)),
+            Ok((stream, signal)) => {
+                cut_on(signal)?;
+                self.may_be_cut(asking, exchange);
+                exchange.stream = Some(stream);
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// What cannot be watched is not let through: it would outlive its session, or the rules that it came in by.
+    fn refused(&self, full: Full) -> Box<Error> {
+        self.metrics.limit_reached(match full {
+            Full::All => "streams",
+            Full::Share => "streams_per_user",
+        });
+        Error::new_in(ErrorType::Custom(error_response::TOO_MANY_STREAMS))
+    }
+
+    /// From now on the request is settled even if it is cut.
+    pub(super) fn may_be_cut(&self, asking: &Asking<'_>, exchange: &mut Exchange) {
+        exchange
+            .unsettled
+            .get_or_insert_with(|| Box::new(Watched { gateway: self.clone(), line: RequestLine::of(asking.head) }));
+    }
+
+    fn stream_closed(&self, exchange: &Exchange, line: &RequestLine, over: &Over) {
+        self.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
+        let entry = audit_log::Entry {
+            event: Event::StreamClosed,
+            client: exchange.client.unwrap_or(NOBODY),
+            request_id: &exchange.request_id,
+            user: exchange.user(),
+            host: Some(line.authority()),
+            reason: Some(over.label()),
+        };
+        self.audit.write(self.clock.now(), entry);
+    }
+}
+
+impl Unsettled for Watched {
+    /// The request was dropped half-way: by a signal, or with the whole process.
+    fn settle(self: Box<Self>, exchange: &mut Exchange) {
+        let Self { gateway, line } = *self;
+        let stream = exchange.stream.take();
+        match stream.as_ref().and_then(OpenStream::over) {
+            Some(over) => {
+                exchange.error = Some(if exchange.identity.is_some() { "session_ended" } else { "access_ended" });
+                exchange.reason = Some(over.label());
+                gateway.stream_closed(exchange, &line, over);
+            }
+            None if cancel::is_exhausted() => {
+                exchange.error = Some(cancel::EXHAUSTED);
+                gateway.metrics.limit_reached(cancel::EXHAUSTED);
+            }
+            None if cancel::is_abandoned() => exchange.error = Some("client_gone"),
+            None if exchange.body_is_late() => exchange.error = Some("client_timeout"),
+            None => exchange.error = Some("cut_off"),
+        }
+        gateway.settle(exchange, || line, exchange.status, exchange.bytes_sent, Instant::now());
+    }
+}

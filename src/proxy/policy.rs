@@ -1,0 +1,296 @@
+//! The order of decisions, in one place: from a request to "forward it" or the reply that it gets instead.
+//!
+//! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
+
+use super::decision::Decision;
+use super::error_response::asked;
+use std::sync::Arc;
+
+use http::header;
+
+use super::context::Exchange;
+use super::gateway::Gateway;
+use super::headers;
+use super::misdirected::misdirected;
+use super::request::Asking;
+use crate::audit_log::{self, Event};
+use crate::auth::{self, Assurance, Demand, Judged, Outcome, Verdict};
+use crate::client_prefix::NOBODY;
+use crate::config::Access;
+use crate::host::{Authority, Origin};
+use crate::reply::Reply;
+use crate::request::Head;
+use crate::routes::{Route, Service};
+use crate::sentry::{Failed, Redeemed, Sentry};
+use crate::snapshot::Snapshot;
+use crate::validate::{self, Incoming, Malformed, Target, upgrade};
+
+/// The `reason` of what was let in without identity, in the log.
+const PREFLIGHT: &str = "preflight";
+
+/// Below this, a service host is ours.
+const RESERVED: &str = "/.sentry";
+
+/// For whom a request is. Nothing has been said yet on whether it may be made.
+pub struct Place {
+    pub service: Option<Arc<Service>>,
+    /// Of the service's routes.
+    pub route: Option<usize>,
+    is_sentry: bool,
+    pub is_sign_on: bool,
+}
+
+pub fn locate(target: &Target, snapshot: &Snapshot) -> Place {
+    let host = &target.authority.host;
+    let is_sentry = snapshot.sentry.is_sentry_host(host);
+    let is_sign_on = is_sentry || target.path.is_under(RESERVED);
+    let service = snapshot.routes.find(host).filter(|_| !is_sentry).cloned();
+    let route = service.as_ref().filter(|_| !is_sign_on).and_then(|service| service.route(&target.path));
+    Place { service, route, is_sentry, is_sign_on }
+}
+
+impl Gateway {
+    /// `raw` is the head as it came over HTTP/1.
+    pub(super) async fn decide(&self, asking: &Asking<'_>, raw: Option<&[u8]>, exchange: &mut Exchange) -> Decision {
+        // 1. A request that could be read in two ways.
+        match self.inspect(asking, raw, &exchange.snapshot) {
+            Ok(target) => {
+                let place = locate(&target, &exchange.snapshot);
+                self.judge(asking, &target, place, exchange).await
+            }
+            Err(malformed) => self.malformed(asking, exchange, malformed),
+        }
+    }
+
+    /// What comes after the first step.
+    pub(super) async fn judge(
+        &self,
+        asking: &Asking<'_>,
+        target: &Target,
+        place: Place,
+        exchange: &mut Exchange,
+    ) -> Decision {
+        let snapshot = exchange.snapshot.clone();
+        if let Some(refusal) = self.too_fast(asking, exchange) {
+            return refusal;
+        }
+        // 2. A host that is not ours, or that is not asked for in this way.
+        let Authority { host, port } = &target.authority;
+        exchange.service = place.service;
+        if let Some(refusal) = self.misaddressed(asking, exchange, &target.authority, place.is_sentry) {
+            return refusal;
+        }
+        // 3. The sign-on routes, there and on service hosts.
+        if place.is_sign_on {
+            return Decision::SignOn(target.authority.clone());
+        }
+        let Some(service) = exchange.service.clone() else { return misdirected(asking, exchange) };
+        let head = Head {
+            method: &asking.head.method,
+            headers: asking.headers(),
+            host,
+            port: port.filter(|port| *port != 443),
+            path: asking.head.uri.path(),
+            query: asking.head.uri.query(),
+            client: exchange.client.unwrap_or(NOBODY),
+            request_id: &exchange.request_id,
+            now: self.clock.now(),
+        };
+        let ticket = snapshot.sentry.redeem(&head, &service.name).await;
+        if let Redeemed::Answer(reply) = ticket {
+            return Decision::Answer(reply);
+        }
+        let Some(at) = place.route else { return self.malformed(asking, exchange, Malformed::Path) };
+        let route = service.at(at);
+        let demanded = route.demands(&target.path);
+        exchange.is_preflight &= route.lets_preflights_in();
+        // 4. to 11. Who asks, and whether they may.
+        let judged = match demanded {
+            Access::Public => None,
+            _ if exchange.is_preflight => None,
+            _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
+        };
+        let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
+        let by_preflight = exchange.is_preflight;
+        let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
+        let decision = self.conclude(&head, addressee, judged.as_ref(), &ticket);
+        note(exchange, judged, at);
+        decision
+    }
+
+    /// Changes and counts nothing.
+    pub(super) fn inspect(
+        &self,
+        asking: &Asking<'_>,
+        raw: Option<&[u8]>,
+        snapshot: &Snapshot,
+    ) -> Result<Target, Malformed> {
+        // The stream has seen its bytes, and this head only stands in for them.
+        if let Some(malformed) = asking.connection.and_then(|connection| connection.refused()) {
+            return Err(malformed);
+        }
+        // Over HTTP/2 a refusal is of one request, and the next ones of the connection may be good.
+        if let Some(malformed) = asking.head.extensions.get::<Malformed>() {
+            return Err(*malformed);
+        }
+        let request = asking.head;
+        let incoming = Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw };
+        let mut target = validate::inspect(incoming, &snapshot.limits)?;
+        // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
+        let port = target.authority.port;
+        let known = |port: &u16| *port == 443 || snapshot.ports.contains(port);
+        if asking.is_tls && port.is_some_and(|port| !known(&port)) {
+            return Err(Malformed::Host);
+        }
+        if headers::has_disguised(&request.headers, snapshot) {
+            return Err(Malformed::HeaderName);
+        }
+        if target.is_websocket && !may_open(asking, &target.authority, snapshot) {
+            return Err(Malformed::Upgrade);
+        }
+        // All that is said of this host from here on names the port that clients connect to.
+        target.authority.port = asking.public_port().or(port);
+        Ok(target)
+    }
+
+    fn malformed(&self, asking: &Asking<'_>, exchange: &mut Exchange, malformed: Malformed) -> Decision {
+        exchange.reason = Some(malformed.label());
+        self.metrics.limit_reached(malformed.label());
+        if malformed == Malformed::HeaderName {
+            self.metrics.traffic.headers_dropped.disguised.inc();
+        }
+        let asked = asked(asking, exchange);
+        let (title, text) = match malformed {
+            Malformed::BodyTooLarge => ("Upload too large", "What you sent is larger than is accepted here."),
+            Malformed::HeaderTooLarge => (
+                "Request header too large",
+                "The address or the cookies of the request are larger than is allowed here.",
+            ),
+            Malformed::Method => ("Method not allowed", "This address does not accept this kind of request."),
+            _ => ("Bad request", "The request is malformed and cannot be processed."),
+        };
+        let reply = Reply::problem(&asked, malformed.status(), title, text);
+        let reply = match malformed {
+            Malformed::Method => {
+                let allow = header::HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
+                reply.with(header::ALLOW, allow)
+            }
+            _ => reply,
+        };
+        // What follows on this connection may be the rest of the same trick.
+        reply.closing().into()
+    }
+
+    /// The reply to a verdict. `None` is a public route.
+    fn conclude(&self, head: &Head<'_>, asked: Addressee<'_>, judged: Option<&Judged>, ticket: &Redeemed) -> Decision {
+        let Addressee { sentry, service, by_bearer, by_preflight } = asked;
+        let seconds = judged.map_or(0.0, |judged| judged.took.as_secs_f64());
+        let user = judged.and_then(Judged::refused_user);
+        let reason = match (judged.map(|judged| &judged.verdict), ticket) {
+            // The user of the cookie is not the one whom the ticket names, and who has signed in since.
+            (Some(Verdict::Known(identity)), Redeemed::Failed(failed)) if failed.names_other_than(identity) => {
+                return sentry.start_over(head, None, failed).into();
+            }
+            // The ticket was no good, or is for another kind of request. No application sees it.
+            (None | Some(Verdict::Known(_)), Redeemed::Failed(Failed { url, .. }) | Redeemed::Unspent { url }) => {
+                return sentry.without_ticket(head, url).into();
+            }
+            (None, _) => {
+                match by_preflight {
+                    true => self.metrics.sign_on.preflight(&service.metrics),
+                    false => service.metrics.public.inc(),
+                }
+                return Decision::Forward;
+            }
+            (Some(Verdict::Known(identity)), _) => {
+                match identity.assurance() {
+                    Assurance::Session | Assurance::Token => service.metrics.allowed.inc(),
+                    by_policy => self.metrics.sign_on.allowed_by_policy(&service.metrics, by_policy.label()),
+                }
+                service.metrics.auth_allowed_duration.observe(seconds);
+                return Decision::Forward;
+            }
+            (Some(Verdict::Refused(reason)), _) => reason,
+        };
+        let outcome = reason.outcome();
+        self.metrics.sign_on.refused(&service.metrics, outcome.label(), reason.label(), seconds);
+        // What anybody can send by the thousand is counted and not audited.
+        if reason.is_of_a_user() {
+            let entry = audit_log::Entry {
+                event: Event::AccessRefused,
+                client: head.client,
+                request_id: head.request_id,
+                user,
+                host: Some(head.host.as_str()),
+                reason: Some(reason.label()),
+            };
+            self.audit.write(head.now, entry);
+        }
+        match (outcome, ticket) {
+            (Outcome::Unavailable | Outcome::Forbidden, Redeemed::Failed(failed)) => {
+                sentry.without_ticket(head, &failed.url)
+            }
+            (Outcome::Unavailable, _) => sentry.store_away(head),
+            (Outcome::Forbidden, _) => sentry.forbidden(head, user),
+            (Outcome::LoginRequired, _) if by_bearer => sentry.challenge(head, reason),
+            (Outcome::LoginRequired, Redeemed::Failed(failed)) => sentry.start_over(head, Some(reason), failed),
+            (Outcome::LoginRequired, _) => sentry.login_required(head, reason),
+        }
+        .into()
+    }
+}
+
+/// Where a request went: the service, the sign-on that guards it, whether a program asked (see `is_by_bearer`), and
+/// whether a browser asked whether a page may.
+#[derive(Clone, Copy)]
+struct Addressee<'a> {
+    sentry: &'a Sentry,
+    service: &'a Service,
+    by_bearer: bool,
+    by_preflight: bool,
+}
+
+/// Whether the page that opens a WebSocket is this host's own or one that the service names.
+fn may_open(asking: &Asking<'_>, authority: &Authority, snapshot: &Snapshot) -> bool {
+    let Authority { host, port } = authority;
+    let public = asking.public_port();
+    let is_own = |origin: &Origin| {
+        *origin == Origin::of(host, *port) || (public.is_some() && *origin == Origin::of(host, public))
+    };
+    let is_named =
+        |origin: &Origin| snapshot.routes.find(host).is_some_and(|service| service.websocket_origins.contains(origin));
+    upgrade::page_may_open(asking.headers(), |origin| is_own(origin) || is_named(origin))
+}
+
+/// Remembers for the log and for the phases that follow.
+fn note(exchange: &mut Exchange, judged: Option<Judged>, route: usize) {
+    exchange.route = route;
+    let Some(Judged { verdict, took, .. }) = judged else {
+        exchange.outcome = Some("public");
+        exchange.reason = exchange.is_preflight.then_some(PREFLIGHT);
+        return;
+    };
+    exchange.auth_seconds = Some(took.as_secs_f64());
+    match verdict {
+        Verdict::Known(identity) => {
+            exchange.outcome = Some("allowed");
+            exchange.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
+            exchange.identity = Some(identity);
+        }
+        Verdict::Refused(reason) => {
+            exchange.outcome = Some(reason.outcome().label());
+            exchange.reason = Some(reason.label());
+        }
+    }
+}
+
+pub fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Demand<'a> {
+    Demand {
+        audience: &service.audience,
+        service: Some(&service.name),
+        access,
+        credentials: route.credentials,
+        counts_as_activity: route.counts_as_activity,
+        on_outage: service.on_outage,
+    }
+}

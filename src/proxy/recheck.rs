@@ -1,0 +1,106 @@
+//! What a stream was let in by, and whether it would be let in again: its request held against the configuration of the
+//! day, by the same functions as a new one.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::client_connection::Connection;
+use super::context::Exchange;
+use super::policy::{demand, locate};
+use super::request::Asking;
+use super::request::authority;
+use crate::auth::streams::{Admission, Over, Terms};
+use crate::auth::{Identity, Reason};
+use crate::clock::UnixTime;
+use crate::config::Access;
+use crate::host::Authority;
+use crate::path::CanonicalPath;
+use crate::routes::{Route, Service};
+use crate::snapshot::Snapshot;
+use crate::tls::ClientCertificate;
+use crate::validate::Target;
+
+/// A stream's request, as far as it decides on whether it may be made.
+pub struct Admitted {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    target: Target,
+    connection: Option<Arc<Connection>>,
+    /// `None` on a public route, and of a preflight.
+    identity: Option<Identity>,
+    is_preflight: bool,
+    /// Names: where it leads.
+    service: Arc<str>,
+    pool: String,
+}
+
+impl Admitted {
+    /// `None` where there is no such request, which was let in nowhere.
+    pub fn of(asking: &Asking<'_>, exchange: &Exchange, snapshot: &Arc<ArcSwap<Snapshot>>) -> Option<Self> {
+        let service = exchange.service.as_ref()?;
+        let authority = Authority::parse(authority(asking.head).ok()?.0.to_str().ok()?).ok()?;
+        let target = Target { authority, path: CanonicalPath::of(asking.head.uri.path()).ok()?, is_websocket: false };
+        Some(Self {
+            snapshot: Arc::clone(snapshot),
+            target,
+            connection: asking.connection.cloned(),
+            identity: exchange.identity.clone(),
+            is_preflight: exchange.is_preflight,
+            service: Arc::clone(&service.name),
+            pool: exchange.snapshot.pools[service.at(exchange.route).pool].name.clone(),
+        })
+    }
+
+    /// Whether its connection is what the host asks for, and the client's certificate where it asks for one.
+    fn connected(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Option<Arc<ClientCertificate>>, Over> {
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let host = &self.target.authority.host;
+        let policy = snapshot.connections.of(host);
+        if connection.serves(host, policy).is_err() {
+            return Err(Over::Connection);
+        }
+        match connection.client_certificate().filter(|_| policy.asks()) {
+            Some(certificate) if certificate.has_ended(now) => Err(Over::CertificateEnded),
+            certificate => Ok(certificate.cloned()),
+        }
+    }
+}
+
+/// What a stream is held to under a route that demands this.
+pub fn terms(
+    service: &Service,
+    route: &Route,
+    demanded: &Access,
+    certificate: Option<Arc<ClientCertificate>>,
+) -> Terms {
+    Terms {
+        service: Arc::clone(&service.name),
+        access: demanded.clone(),
+        counts_as_activity: route.counts_as_activity,
+        certificate,
+    }
+}
+
+impl Admission for Admitted {
+    fn again(&self, now: UnixTime) -> Result<(u64, Terms), Over> {
+        let snapshot = self.snapshot.load_full();
+        let certificate = self.connected(&snapshot, now)?;
+        let place = locate(&self.target, &snapshot);
+        let (Some(service), Some(at)) = (place.service, place.route) else { return Err(Over::Rerouted) };
+        let route = service.at(at);
+        if service.name != self.service || snapshot.pools[route.pool].name != self.pool {
+            return Err(Over::Rerouted);
+        }
+        let demanded = route.demands(&self.target.path);
+        let refused = match &self.identity {
+            Some(identity) => snapshot.guard.refuses(identity, &demand(&service, route, demanded), now),
+            // It was let in without one.
+            None if self.is_preflight && route.lets_preflights_in() => None,
+            None => (*demanded != Access::Public).then_some(Reason::NoToken),
+        };
+        match refused {
+            Some(reason) => Err(Over::Refused(reason)),
+            None => Ok((snapshot.generation, terms(&service, route, demanded, certificate))),
+        }
+    }
+}

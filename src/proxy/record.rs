@@ -1,0 +1,90 @@
+//! The end of an exchange: its sample for the metrics and its line in the access log.
+
+use std::time::Instant;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Uri, Version, header};
+
+use super::context::{Exchange, destination};
+use super::gateway::Gateway;
+use crate::access_log;
+
+/// What was asked for, as the log has it. Kept by a stream in case it is cut; its parts are shared, so it costs little.
+pub struct RequestLine {
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    version: Version,
+}
+
+impl RequestLine {
+    pub fn of(request: &Parts) -> Self {
+        Self {
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            host: request.headers.get(header::HOST).cloned(),
+            version: request.version,
+        }
+    }
+
+    /// As the client wrote it.
+    pub fn authority(&self) -> &str {
+        let authority = match (self.uri.authority(), &self.host) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(host)) => host.to_str().unwrap_or_default(),
+            (None, None) => "",
+        };
+        access_log::shortened(authority)
+    }
+}
+
+impl Gateway {
+    /// Counts a request and writes its line, once, when it has ended. `status` is 0 when nothing was answered.
+    /// `line` is only made where it is written.
+    pub(super) fn settle(
+        &self,
+        exchange: &Exchange,
+        line: impl FnOnce() -> RequestLine,
+        status: u16,
+        bytes: usize,
+        now: Instant,
+    ) {
+        // The client left before there was an answer: nginx's 499.
+        let status = if status == 0 { 499 } else { status };
+        let seconds = now.duration_since(exchange.begun).as_secs_f64();
+        let service = exchange.service.as_ref().map_or(&exchange.snapshot.nobody, |service| &service.metrics);
+        service.count(status);
+        service.duration.observe(seconds);
+        if self.access.is_on() {
+            self.write_access_line(exchange, &line(), status, bytes, seconds);
+        }
+    }
+
+    fn write_access_line(&self, exchange: &Exchange, line: &RequestLine, status: u16, bytes: usize, seconds: f64) {
+        let parameter = &exchange.snapshot.ticket_parameter;
+        let redacted = line.uri.query().and_then(|query| access_log::without_secrets(query, parameter));
+        let server = exchange.tried.last().zip(destination(exchange).ok());
+        self.access.write(&access_log::Entry {
+            time: self.clock.now().rfc3339(),
+            request_id: &exchange.request_id,
+            client: exchange.client,
+            method: line.method.as_str(),
+            host: line.authority(),
+            path: access_log::shortened(line.uri.path()),
+            query: redacted.as_deref().or(line.uri.query()).map(access_log::shortened),
+            protocol: if line.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
+            status,
+            bytes,
+            duration: seconds,
+            service: exchange.service.as_ref().map_or("none", |service| &service.name),
+            outcome: exchange.outcome,
+            reason: exchange.reason,
+            user: exchange.user(),
+            client_certificate: exchange.client_certificate.as_ref().map(|certificate| certificate.fingerprint()),
+            auth_duration: exchange.auth_seconds,
+            server: server.map(|(attempt, (pool, _))| pool.server(attempt.endpoint.server).name.as_str()),
+            upstream_duration: exchange.upstream_begun.map(|begun| begun.elapsed().as_secs_f64()),
+            error: exchange.error,
+        });
+    }
+}

@@ -1,0 +1,41 @@
+//! How replies of ours go out: in time, and over TLS with the word that it is to stay so.
+
+use std::time::Duration;
+
+use http::Version;
+use http::header::STRICT_TRANSPORT_SECURITY;
+use pingora::Result;
+use pingora_proxy::Session;
+
+use super::context::Exchange;
+use super::request::Asking;
+use crate::reply::Reply;
+use crate::snapshot::Snapshot;
+
+/// For a reply of ours over HTTP/2.
+const REPLY: Duration = Duration::from_secs(5);
+
+/// Errors when the client is gone or has not taken the reply in time.
+pub async fn write(reply: Reply, session: &mut Session, exchange: &Exchange) -> Result<()> {
+    let snapshot = &exchange.snapshot;
+    let asking = Asking::of(session);
+    let (reply, limit) = (dressed(reply, asking.is_tls, snapshot), time_for_reply(asking.head.version, snapshot));
+    reply.write(session, &exchange.request_id, limit).await
+}
+
+/// How long a client has to take a reply of ours. Over HTTP/2 it is short enough for most windows, so a client that
+/// leaves them shut gets less time than for an application's response; over HTTP/1.1 it may stand behind one of those.
+pub fn time_for_reply(version: Version, snapshot: &Snapshot) -> Duration {
+    match version {
+        Version::HTTP_2 => snapshot.timeouts.write.min(REPLY),
+        _ => snapshot.timeouts.write,
+    }
+}
+
+/// Over plain HTTP anybody could say it (RFC 6797 §7.2), and browsers do not listen.
+pub fn dressed(reply: Reply, is_tls: bool, snapshot: &Snapshot) -> Reply {
+    match &snapshot.hsts {
+        Some(hsts) if is_tls => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),
+        _ => reply,
+    }
+}

@@ -1,0 +1,247 @@
+//! From a good password to the session that the browser goes on with: its own again where the same person signs in once
+//! more, and else a fresh one, after what the browser had before was ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::Event;
+use crate::auth::token::{Claims, Verified};
+use crate::auth::{Reason, Verdict};
+use crate::clock::UnixTime;
+use crate::pages::Notice;
+use crate::request::Head;
+use crate::sentry::claims::{claims, fits};
+use crate::sentry::device_session::{self, Place, place, typed};
+use crate::sentry::{Device, Sentry};
+use crate::sessions::{
+    DeviceKey, DeviceRecord, FRESH_KEYS, Found, SessionId, SessionKey, SessionRecord, StoreError, find_patiently,
+};
+use crate::users::User;
+
+/// What the browser gets for a good password.
+pub struct Opened {
+    pub token: String,
+    /// With this account's mark.
+    pub device: Device,
+}
+
+/// Why there is none.
+enum Failure {
+    Store(StoreError),
+    Told(StatusCode, Notice),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// A login whose password was right.
+struct Login<'a> {
+    head: &'a Head<'a>,
+    user: &'a User,
+    /// The host that the user is on the way to, for the log.
+    destination: &'a str,
+}
+
+/// A session that is not yet stored, or not yet renewed.
+struct NewSession {
+    id: SessionId,
+    token: String,
+    record: SessionRecord,
+}
+
+/// For a user without any service: the default of a service's idle timeout.
+const IDLE_WITHOUT_SERVICES: Duration = Duration::from_secs(1800);
+
+/// Trials. Another login in the same browser may end a session between the look at it and its renewal.
+const TRIALS: usize = 3;
+
+impl Sentry {
+    /// A session that the browser brings is gone on with only where it lives and is this very user's, so it can only have
+    /// been opened by this user: never one that was planted (session fixation). Whatever else the browser brings is ended
+    /// first, and where that is not certain there is no login.
+    pub(super) async fn open_session(
+        &self,
+        head: &Head<'_>,
+        user: &User,
+        destination: &str,
+    ) -> Result<Opened, (StatusCode, Notice)> {
+        let known = self.device(head);
+        let device = known.clone().map_or_else(|| self.device_of_login(head), Ok);
+        let device = device.map_err(|_| no_session(head, &"no randomness"))?;
+        let login = Login { head, user, destination };
+        let mut outcome = Ok(None);
+        for _ in 0..TRIALS {
+            outcome = self.open(&login, &device_session::key(&device), known.is_some()).await;
+            if !matches!(outcome, Ok(None)) {
+                break;
+            }
+        }
+        match outcome {
+            Ok(Some(token)) => {
+                self.count_login("accepted");
+                self.audit(head, Event::Login, Some(user.name.as_str()), Some(destination), None);
+                Ok(Opened { token, device: device.with_account(&user.name) })
+            }
+            Ok(None) => Err(self.login_without_store(&StoreError::Busy)),
+            Err(Failure::Store(error)) => Err(self.login_without_store(&error)),
+            Err(Failure::Told(status, notice)) => Err((status, notice)),
+        }
+    }
+
+    /// `None` when the session ended meanwhile.
+    async fn open(&self, login: &Login<'_>, key: &DeviceKey, is_known: bool) -> Result<Option<String>, Failure> {
+        let head = login.head;
+        let seen = if is_known { self.store.device(key).await? } else { None };
+        let brought = self.tokens_of(head, &Self::audience(&self.settings));
+        let own = self.own_session(head, login.user, &brought, seen.as_ref()).await?;
+        let auth_time = device_session::auth_time(head.now, seen.as_ref());
+        // Before anything is ended: a login that cannot succeed ends nothing.
+        let session = match &own {
+            Some(own) => self.prepare(login, own.session_id().clone(), auth_time)?,
+            None => self.prepare_fresh(login, auth_time)?,
+        };
+        self.end_others(head, &brought, own.as_deref()).await?;
+        let (session, token) = match &own {
+            Some(own) => match self.renew(login, session).await? {
+                Some(token) => (own.session_key().clone(), token),
+                None => return Ok(None),
+            },
+            None => self.insert(login, session, auth_time).await?,
+        };
+        if let Err(error) = self.swap(key, seen, &session, auth_time, head.now).await {
+            if own.is_none() {
+                // Nobody has its token.
+                self.store.end(&session, self.until(head.now)).await.ok();
+            }
+            return Err(error.into());
+        }
+        // A login that came between has ended what the browser brought, this session too.
+        let lives = own.is_none() || matches!(find_patiently(&*self.store, &session, None).await?, Found::Lives(_));
+        Ok(lives.then_some(token))
+    }
+
+    /// Ends what the browser brings beside its own session.
+    async fn end_others(
+        &self,
+        head: &Head<'_>,
+        brought: &[Arc<Verified>],
+        own: Option<&Verified>,
+    ) -> Result<(), StoreError> {
+        self.end_unverified(head).await?;
+        for other in brought.iter().filter(|other| own.is_none_or(|own| own.session_key() != other.session_key())) {
+            if !matches!(find_patiently(&*self.store, other.session_key(), None).await?, Found::Lives(_)) {
+                continue;
+            }
+            self.end_for_certain(other.session_key(), head.now).await?;
+            let (user, host) = (Some(other.claims().name.as_str()), Some(head.host.as_str()));
+            self.audit(head, Event::Logout, user, host, Some("another_login"));
+        }
+        Ok(())
+    }
+
+    /// The session that came with the browser, if this user goes on with it.
+    async fn own_session(
+        &self,
+        head: &Head<'_>,
+        user: &User,
+        brought: &[Arc<Verified>],
+        seen: Option<&DeviceRecord>,
+    ) -> Result<Option<Arc<Verified>>, StoreError> {
+        if !self.guard.checks_sessions() {
+            return Ok(None);
+        }
+        // Of two cookies neither is known to be this browser's.
+        let [own] = brought else { return Ok(None) };
+        if own.claims().sub != user.id.as_str() || place(own.session_key(), typed(own), seen) == Place::Outlived {
+            return Ok(None);
+        }
+        match self.who(head, None, false).await {
+            Verdict::Known(_) => Ok(Some(Arc::clone(own))),
+            Verdict::Refused(Reason::StoreAway(error)) => Err(error),
+            Verdict::Refused(_) => Ok(None),
+        }
+    }
+
+    /// `None` when it does not live any more.
+    async fn renew(&self, login: &Login<'_>, session: NewSession) -> Result<Option<String>, Failure> {
+        let NewSession { id, token, record } = session;
+        let Found::Lives(before) = find_patiently(&*self.store, &id.key(), None).await? else { return Ok(None) };
+        let record = SessionRecord { created: before.created, fingerprint: before.fingerprint, ..record };
+        let renewed = self.store.renew(&id.key(), &record, self.ttl(&record)).await?;
+        self.guard.signed_on(&id.key(), record.fingerprint, login.head.now);
+        Ok(renewed.then_some(token))
+    }
+
+    async fn insert(
+        &self,
+        login: &Login<'_>,
+        mut session: NewSession,
+        auth_time: UnixTime,
+    ) -> Result<(SessionKey, String), Failure> {
+        let mut attempts = FRESH_KEYS;
+        loop {
+            let NewSession { id, token, record } = session;
+            match self.store.insert(&id.key(), &record, self.ttl(&record)).await {
+                Ok(()) => {
+                    self.guard.signed_on(&id.key(), record.fingerprint, login.head.now);
+                    return Ok((id.key(), token));
+                }
+                Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
+                Err(error) => return Err(error.into()),
+            }
+            session = self.prepare_fresh(login, auth_time)?;
+        }
+    }
+
+    fn ttl(&self, record: &SessionRecord) -> Duration {
+        record.session_time_out.min(self.settings.token.lifetime)
+    }
+
+    fn prepare_fresh(&self, login: &Login<'_>, auth_time: UnixTime) -> Result<NewSession, Failure> {
+        let id = SessionId::random().map_err(|_| told(no_session(login.head, &"no randomness")))?;
+        self.prepare(login, id, auth_time)
+    }
+
+    fn prepare(&self, login: &Login<'_>, id: SessionId, auth_time: UnixTime) -> Result<NewSession, Failure> {
+        let Login { head, user, destination } = login;
+        let idle = self.session_time_out(user);
+        let claims = Claims { auth_time: auth_time.seconds(), ..claims(&self.settings, user, &id, idle, head.now) };
+        let token = self.guard.tokens().mint(&claims).map_err(|error| told(no_session(head, &error)))?;
+        if let Err(too_large) = fits(&self.settings, &claims, &token) {
+            self.count_login("token_too_large");
+            log::error!("request {}: user {} cannot sign in: {too_large}", head.request_id, claims.name);
+            let reason = Some("token_too_large");
+            self.audit(head, Event::LoginRefused, Some(&claims.name), Some(destination), reason);
+            return Err(Failure::Told(StatusCode::FORBIDDEN, Notice::TooLarge));
+        }
+        let record = SessionRecord {
+            user: claims.sub,
+            created: head.now,
+            last_accessed: head.now,
+            session_time_out: idle,
+            fingerprint: self.guard.fingerprints().of(head.headers, &id),
+            expires: head.now.plus(self.settings.token.lifetime),
+        };
+        Ok(NewSession { id, token, record })
+    }
+
+    /// The least idle timeout of the services that the user is registered for.
+    fn session_time_out(&self, user: &User) -> Duration {
+        let timeouts = user.services.iter().filter_map(|service| self.idle_timeouts.get(service.as_str()));
+        timeouts.min().copied().unwrap_or(IDLE_WITHOUT_SERVICES)
+    }
+}
+
+fn told((status, notice): (StatusCode, Notice)) -> Failure {
+    Failure::Told(status, notice)
+}
+
+fn no_session(head: &Head<'_>, cause: &dyn std::fmt::Display) -> (StatusCode, Notice) {
+    log::error!("request {}: no session could be opened: {cause}", head.request_id);
+    (StatusCode::INTERNAL_SERVER_ERROR, Notice::Busy)
+}

@@ -1,0 +1,317 @@
+//! One login under its limits: failures are counted, and not attempts.
+//!
+//! A device that has signed in to the account before has a count of its own for that account; all others share the
+//! account's, so that a stranger who guesses wrongly keeps out strangers alone. A count belongs to the account as it is
+//! in the directory: its key names the number of the user's last change, so that a new password, `user enable` and
+//! `user unlock` open the account on every edge, and whichever store keeps the count, without a message to any of them.
+//!
+//! The address of a login decides how long it waits, and never whether it is tried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::client_prefix::Network;
+use crate::config::Rate;
+use crate::request::Head;
+use crate::sentry::{DeviceId, Sentry};
+use crate::sessions::{CounterKey, SessionStore, StoreError};
+use crate::users::login::{Applicant, Login, LoginFault, Turn};
+use crate::users::{Password, UserName};
+
+/// By how much each failure of an address beyond its limit slows the next login from there, and the most that it may be.
+const SLOWER: Duration = Duration::from_millis(100);
+const SLOWEST: Duration = Duration::from_secs(2);
+
+/// Who tries to log in to which account.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub name: UserName,
+    /// Where it has signed in to this account before.
+    pub known_device: Option<DeviceId>,
+    pub network: Network,
+}
+
+/// A login whose turn it is.
+pub(super) struct Guess {
+    pub turn: Turn,
+    pub claim: Claim,
+    pub password: Password,
+    pub store: Arc<dyn SessionStore>,
+    pub per_account: Rate,
+    pub per_address: Rate,
+}
+
+/// What came of it.
+pub(super) enum Outcome {
+    Checked(Login),
+    /// The password was not looked at. `left` is until the next one will be.
+    Limited {
+        is_user: bool,
+        left: Duration,
+    },
+    StoreAway(StoreError),
+}
+
+impl Claim {
+    pub fn applicant(&self) -> Applicant {
+        let mut subject = self.name.as_str().to_owned();
+        if let Some(device) = &self.known_device {
+            // No name has a control character.
+            subject.push('\0');
+            URL_SAFE_NO_PAD.encode_string(device.as_bytes(), &mut subject);
+        }
+        Applicant { subject: subject.into(), known_device: self.known_device.is_some(), network: self.network }
+    }
+
+    /// The counter of this account's failures, of the device alone where it is known. `change` is the number of the
+    /// user's last change, 0 for nobody and for a user who was never changed.
+    pub fn counter(&self, change: u64) -> CounterKey {
+        let Some(device) = &self.known_device else { return account_counter(&self.name, change) };
+        let mut subject = account(&self.name, change);
+        subject.push('\0');
+        URL_SAFE_NO_PAD.encode_string(device.as_bytes(), &mut subject);
+        CounterKey::new("device", &subject)
+    }
+
+    pub fn address_counter(&self) -> CounterKey {
+        CounterKey::new("address", &self.network.to_string())
+    }
+
+    /// The label of the limit that it can meet.
+    pub fn limit(&self) -> &'static str {
+        if self.known_device.is_some() { "failures_per_device" } else { "failures_per_account" }
+    }
+}
+
+/// The counter that all devices share which are new to the account.
+pub fn account_counter(name: &UserName, change: u64) -> CounterKey {
+    CounterKey::new("account", &account(name, change))
+}
+
+/// An account as it is since the user's last change.
+fn account(name: &UserName, change: u64) -> String {
+    match change {
+        0 => name.as_str().to_owned(),
+        // No name has a control character.
+        change => format!("{name}\0{change}"),
+    }
+}
+
+impl Guess {
+    /// To its end, whether or not its client still waits: what was counted beforehand is given back unless the password
+    /// was wrong.
+    pub async fn run(self) -> Outcome {
+        let Self { turn, claim, password, store, per_account, per_address } = self;
+        let change = match turn.change_of(&claim.name).await {
+            Ok(change) => change,
+            Err(cause) => return Outcome::Checked(Login::Unavailable { cause }),
+        };
+        let key = claim.counter(change.unwrap_or_default());
+        // Counted before the password is looked at: other edges may be at this account at the same moment.
+        let counted = match store.add_failure(&key, per_account.per).await {
+            Ok(counted) => counted,
+            Err(error) => return Outcome::StoreAway(error),
+        };
+        if counted.count > per_account.count {
+            store.take_back_failure(&key, &counted).await.ok();
+            return Outcome::Limited { is_user: change.is_some(), left: counted.left };
+        }
+        let login = turn.authenticate(claim.name.clone(), password).await;
+        // A store that fails now leaves one count too many, which ages away.
+        match &login {
+            Login::Accepted(_) => store.forget_failures(&key).await.ok(),
+            Login::Refused(_) if claim.known_device.is_none() => {
+                store.add_failure(&claim.address_counter(), per_address.per).await.map(drop).ok()
+            }
+            Login::Refused(_) => None,
+            // Nothing was tried.
+            Login::Busy | Login::Unavailable { .. } => store.take_back_failure(&key, &counted).await.ok(),
+        };
+        Outcome::Checked(login)
+    }
+}
+
+impl Sentry {
+    pub(super) fn claim(&self, head: &Head<'_>, name: UserName) -> Claim {
+        let device = self.device(head).filter(|device| device.knows(&name));
+        Claim { name, known_device: device.map(|device| device.id()), network: Network::of(head.client) }
+    }
+
+    /// How long a login has to wait because of the failures of its address. A device that is known to the account does
+    /// not, whoever shares its address.
+    async fn delay(&self, claim: &Claim) -> Result<Duration, StoreError> {
+        if claim.known_device.is_some() {
+            return Ok(Duration::ZERO);
+        }
+        let failures = self.store.failures(&claim.address_counter()).await?.count;
+        let limit = self.settings.login.failures_per_address.count;
+        if failures < limit {
+            return Ok(Duration::ZERO);
+        }
+        self.metrics.limit_reached("failures_per_address");
+        let beyond = u32::try_from(failures - limit + 1).unwrap_or(u32::MAX);
+        Ok(SLOWER.saturating_mul(beyond).min(SLOWEST))
+    }
+
+    /// Waits for the login's turn, counts it and has its password checked.
+    pub(super) async fn guess(&self, claim: &Claim, password: Password) -> Outcome {
+        let delay = match self.delay(claim).await {
+            Ok(delay) => delay,
+            Err(error) => return Outcome::StoreAway(error),
+        };
+        let Some(turn) = self.logins.turn(claim.applicant(), delay).await else {
+            return Outcome::Checked(Login::Busy);
+        };
+        let (per_account, per_address) =
+            (self.settings.login.failures_per_account, self.settings.login.failures_per_address);
+        let (claim, store) = (claim.clone(), Arc::clone(&self.store));
+        // A task of its own: a client that goes away must not leave a count behind of what was never tried.
+        let guess = tokio::spawn(Guess { turn, claim, password, store, per_account, per_address }.run());
+        let panicked = |_| Outcome::Checked(Login::Unavailable { cause: LoginFault::Panicked });
+        guess.await.unwrap_or_else(panicked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::clock::{Clock, UnixTime};
+    use crate::sessions::memory::MemoryStore;
+    use crate::users::login::{LoginLimits, LoginPool};
+    use crate::users::{Changes, DirectoryError, StoredHash, User, UserDirectory, UserId};
+
+    const RIGHT: &str = "hunter2 päss";
+    const CHEAP: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
+
+    /// `ada`, `gone`, who is disabled, and names at which it fails in the midst of a login.
+    struct Directory;
+
+    impl UserDirectory for Directory {
+        fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
+            let user = User {
+                id: UserId::from(format!("id of {name}")),
+                name: name.clone(),
+                email: None,
+                disabled: name.as_str() == "gone",
+                services: vec![],
+                roles: vec![],
+                created: UnixTime::default(),
+                change: 7,
+            };
+            match name.as_str() {
+                "ada" | "gone" => Ok(Some((user, StoredHash::parse(CHEAP).unwrap()))),
+                "broken" => Err(DirectoryError::new("the disk is gone")),
+                "panic" => panic!("the directory panics, as the test wants it"),
+                _ => Ok(None),
+            }
+        }
+
+        fn change_of(&self, name: &UserName) -> Result<Option<u64>, DirectoryError> {
+            match name.as_str() {
+                "missing" => Err(DirectoryError::new("the disk is gone")),
+                "nobody" => Ok(None),
+                _ => Ok(Some(7)),
+            }
+        }
+
+        fn replace_hash(&self, _: &UserId, _: &StoredHash, _: &StoredHash) -> Result<bool, DirectoryError> {
+            Ok(false)
+        }
+
+        fn changed_since(&self, _: u64) -> Result<Changes, DirectoryError> {
+            Ok(Changes::default())
+        }
+    }
+
+    struct Scene {
+        logins: LoginPool,
+        store: Arc<MemoryStore>,
+    }
+
+    impl Scene {
+        fn new(deadline: Duration) -> Self {
+            let limits = LoginLimits { workers: 1, queue: 10, deadline };
+            let logins = LoginPool::start(Arc::new(Directory), limits).unwrap();
+            Self { logins, store: Arc::new(MemoryStore::new(Clock::default(), 1000)) }
+        }
+
+        async fn guess(&self, claim: &Claim, password: &str) -> Outcome {
+            let rate = |count| Rate { count, per: Duration::from_secs(900) };
+            let turn = self.logins.turn(claim.applicant(), Duration::ZERO).await.unwrap();
+            let (claim, store) = (claim.clone(), self.store.clone());
+            let password = Password::new(password.to_owned()).unwrap();
+            Guess { turn, claim, password, store, per_account: rate(3), per_address: rate(3) }.run().await
+        }
+
+        /// Of the account or device, and of the address.
+        async fn counts(&self, claim: &Claim, change: u64) -> (u64, u64) {
+            let count = async |key| self.store.failures(&key).await.unwrap().count;
+            (count(claim.counter(change)).await, count(claim.address_counter()).await)
+        }
+    }
+
+    fn claim(user: &str) -> Claim {
+        let network = Network::of(IpAddr::from([192, 0, 2, 1]));
+        Claim { name: UserName::parse(user).unwrap(), known_device: None, network }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_counts_and_what_was_not_tried_is_given_back() {
+        for (user, password, change, counts) in [
+            ("ada", RIGHT, 7, (0, 0)),
+            ("ada", "wrong", 7, (1, 1)),
+            ("gone", RIGHT, 7, (1, 1)),
+            ("nobody", "wrong", 0, (1, 1)),
+            ("broken", "wrong", 7, (0, 0)),
+            ("panic", "wrong", 7, (0, 0)),
+            ("missing", "wrong", 7, (0, 0)),
+        ] {
+            let scene = Scene::new(Duration::from_secs(600));
+            let claim = claim(user);
+            let _ = scene.guess(&claim, password).await;
+            assert_eq!(scene.counts(&claim, change).await, counts, "{user}, {password}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_whose_deadline_passes_counts_nothing() {
+        let scene = Scene::new(Duration::ZERO);
+        let outcome = scene.guess(&claim("ada"), "wrong").await;
+        assert!(matches!(outcome, Outcome::Checked(Login::Busy | Login::Unavailable { .. })));
+        assert_eq!(scene.counts(&claim("ada"), 7).await, (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_given_back_and_a_right_password_forgets_the_rest() {
+        let scene = Scene::new(Duration::from_secs(600));
+        let ada = claim("ada");
+        for _ in 0..2 {
+            assert!(matches!(scene.guess(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
+        }
+        assert!(matches!(scene.guess(&ada, RIGHT).await, Outcome::Checked(Login::Accepted(_))));
+        assert_eq!(scene.counts(&ada, 7).await, (0, 2));
+        for _ in 0..3 {
+            assert!(matches!(scene.guess(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
+        }
+        for _ in 0..4 {
+            let outcome = scene.guess(&ada, RIGHT).await;
+            assert!(matches!(outcome, Outcome::Limited { is_user: true, left } if !left.is_zero()));
+            assert_eq!(scene.counts(&ada, 7).await, (3, 5), "neither the account's nor the address's grows");
+        }
+    }
+
+    #[test]
+    fn accounts_devices_and_changes_have_counters_of_their_own() {
+        let names = ["ada", "ada7", "ad", "bob"];
+        let counters: Vec<_> =
+            names.iter().flat_map(|name| [0, 1, 7, 17].map(|change| claim(name).counter(change))).collect();
+        for (at, one) in counters.iter().enumerate() {
+            assert!(counters.iter().skip(at + 1).all(|other| one != other), "{at}");
+        }
+    }
+}

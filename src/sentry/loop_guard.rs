@@ -1,0 +1,258 @@
+//! How often a browser is sent to sign on before it is told that something is wrong.
+//!
+//! Whatever two edges, or an edge and a browser, may disagree about (clocks, keys, revocations, lists of servers, a cookie
+//! that is not kept), a flow has three rounds and then ends with a page. Browsers give up at 20 redirects and show a page
+//! of their own, which says nothing of the cause; a flow of ours has twelve at most. The count is the flow's own and no
+//! browser's, so that nine tabs are nine flows. It goes with the flow, and nothing of it is kept at an edge:
+//!
+//! - from a service to the sign-on host and through it, sealed with the flow's state in the parameter `flow`;
+//! - back to the service in the mark of the ticket;
+//! - behind a redemption, after which there is no flow any more, in a cookie that names the page and the login for half a
+//!   minute.
+//!
+//! It is held against a flow where another ticket would be issued, and nowhere before: who has signed out is shown the
+//! form, and a login in between begins the count again, for a person has typed a password and no loop does.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use ring::{digest, hmac};
+
+use super::state::StateHash;
+use super::{Sentry, device_session};
+use crate::auth::cookie::{self, Lookup, SetCookie};
+use crate::auth::keys::Keys;
+use crate::auth::token::Verified;
+use crate::config::{ROUND_COOKIE, SameSite};
+use crate::request::Head;
+
+/// One way from a service to the sign-on host and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Round(u8);
+
+impl Round {
+    pub const FIRST: Self = Self(1);
+    pub const LAST: Self = Self(3);
+    pub const ALL: [Self; 3] = [Self(1), Self(2), Self(3)];
+
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The round after one whose ticket was no good; `None` when there is none any more.
+    pub fn next(self) -> Option<Self> {
+        (self < Self::LAST).then_some(Self(self.0 + 1))
+    }
+
+    /// The round after one that ended well, and whose cookie is not good, or not there, on the next request. It took one
+    /// redirect more, so there is one round less.
+    fn after_lost(self) -> Option<Self> {
+        self.next()?.next()
+    }
+
+    fn parse(digit: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|round| round.0 + b'0' == digit)
+    }
+}
+
+/// Names a login, from a password to the next one: 2^48 of them differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginName([u8; LOGIN_NAME_BYTES]);
+
+const LOGIN_NAME_BYTES: usize = 6;
+
+impl LoginName {
+    pub fn of(verified: &Verified) -> Self {
+        let login = format!("login {} {}", device_session::typed(verified).seconds(), verified.session_id().as_str());
+        let hash = digest::digest(&digest::SHA256, login.as_bytes());
+        // The hash has 32 bytes.
+        Self(hash.as_ref().first_chunk().copied().unwrap_or_default())
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        Some(Self(URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?))
+    }
+
+    fn text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+}
+
+/// How far a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub round: Round,
+    /// A password was just accepted: that it is asked for again would not help.
+    pub is_signed_in: bool,
+    /// What the cookie of a redemption says, which is about another flow of the same page.
+    pub lost: Option<Lost>,
+}
+
+/// A flow that ended well, and after which the browser is back at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The round after it; `None` when there is none.
+    round: Option<Round>,
+    /// Whose cookie was lost. A former version does not say.
+    login: Option<LoginName>,
+}
+
+impl Flow {
+    pub const BEGUN: Self = Self { round: Round::FIRST, is_signed_in: false, lost: None };
+    /// A person typed a password, which no loop does, so the rounds begin again.
+    pub const SIGNED_IN: Self = Self { is_signed_in: true, ..Self::BEGUN };
+    /// Whether there is a round left, whoever is signed in.
+    pub fn goes_on(&self) -> bool {
+        self.lost.is_none_or(|lost| lost.round.is_some())
+    }
+
+    /// The round of another ticket for this login, if there is one left.
+    pub fn round_for(&self, verified: &Verified) -> Option<Round> {
+        let is_same = |lost: &Lost| lost.login.is_none_or(|login| login == LoginName::of(verified));
+        self.lost.filter(is_same).map_or(Some(self.round), |lost| lost.round.map(|round| round.max(self.round)))
+    }
+
+    /// One that cannot be read was made by an edge of which the keys are not known here, or not by an edge. That it has no
+    /// round left is believed all the same: else edges that disagree about keys would go on for ever, and whoever puts it
+    /// into a link shows somebody a page.
+    fn unreadable(sealed: &str) -> Self {
+        let is_spent = sealed.as_bytes().get(2) == Some(&b'0');
+        let lost = is_spent.then_some(Lost { round: None, login: None });
+        Self { round: Round::LAST, lost, ..Self::BEGUN }
+    }
+}
+
+/// Seals what is said of a flow in a URL, so that no link keeps a browser from signing on, or sends it round for ever.
+pub struct Flows(Vec<hmac::Key>);
+
+/// Of a tag. A guess changes a count of three and nothing else.
+const TAG_BYTES: usize = 12;
+
+impl Flows {
+    pub fn new(keys: &Keys) -> Self {
+        Self(keys.derive_all("flow"))
+    }
+
+    /// `None` of one that has just begun: nothing is to be said of it.
+    pub fn seal(&self, flow: Flow, state: &StateHash) -> Option<String> {
+        let key = self.0.first().filter(|_| flow != Flow::BEGUN)?;
+        let mut text = format!("{}{}", flow.round.0, if flow.is_signed_in { 's' } else { 'r' });
+        if let Some(lost) = flow.lost {
+            let round = lost.round.map_or(0, Round::number);
+            text.push_str(&format!("{round}{}", lost.login.map(LoginName::text).unwrap_or_default()));
+        }
+        let tag = hmac::sign(key, bound(&text, state).as_bytes());
+        Some(format!("{text}.{}", URL_SAFE_NO_PAD.encode(&tag.as_ref()[..TAG_BYTES])))
+    }
+
+    pub fn open(&self, sealed: Option<&str>, state: &StateHash) -> Flow {
+        let Some(sealed) = sealed else { return Flow::BEGUN };
+        self.opened(sealed, state).unwrap_or_else(|| Flow::unreadable(sealed))
+    }
+
+    fn opened(&self, sealed: &str, state: &StateHash) -> Option<Flow> {
+        let (text, tag) = sealed.split_once('.')?;
+        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
+        let bound = bound(text, state);
+        let is_of = |key: &hmac::Key| hmac::sign(key, bound.as_bytes()).as_ref()[..TAG_BYTES] == tag[..];
+        self.0.iter().any(is_of).then_some(())?;
+        let (&[round, kind], lost) = text.as_bytes().split_first_chunk()?;
+        let lost = match lost {
+            [] => None,
+            [round, login @ ..] => Some(Lost { round: Round::parse(*round), login: LoginName::parse(login) }),
+        };
+        Some(Flow { round: Round::parse(round)?, is_signed_in: kind == b's', lost })
+    }
+}
+
+fn bound(text: &str, state: &StateHash) -> String {
+    format!("{text} {}", state.as_str())
+}
+
+/// Seconds from a redemption in which a start of the same page is its flow going round.
+const RETURNED_SECONDS: u64 = 30;
+
+impl Sentry {
+    /// Set with a redemption's redirect: who comes to that page and is not signed in there did not keep the cookie, or
+    /// came to an edge that does not take it.
+    pub(super) fn returned_cookie(&self, url: &str, round: Round, login: LoginName) -> Option<HeaderValue> {
+        let value = format!("{}.{}.{}", round.0, page(url), login.text());
+        let max_age = Some(RETURNED_SECONDS);
+        SetCookie { name: ROUND_COOKIE, value: &value, same_site: SameSite::Lax, max_age }.to_header()
+    }
+
+    /// Goes with a logout: who comes back after it is not going round.
+    pub(super) fn clear_returned_cookie(&self, head: &Head<'_>) -> Option<HeaderValue> {
+        let is_there = !matches!(cookie::find(head.headers, ROUND_COOKIE), Lookup::Absent);
+        is_there.then(|| SetCookie::clear(ROUND_COOKIE, SameSite::Lax)).flatten()
+    }
+
+    /// How far a start for this page is. The cookie that a former version has set names no login.
+    pub(super) fn flow_of_start(&self, head: &Head<'_>, url: &str, round: Round) -> Flow {
+        let begun = Flow { round, ..Flow::BEGUN };
+        let Lookup::One(value) = cookie::find(head.headers, ROUND_COOKIE) else { return begun };
+        let Some((number, of)) = value.split_once('.') else { return begun };
+        let (of, login) = of.split_once('.').unwrap_or((of, ""));
+        if of != page(url) {
+            return begun;
+        }
+        let round = number.bytes().next().and_then(Round::parse).and_then(Round::after_lost);
+        Flow { lost: Some(Lost { round, login: LoginName::parse(login.as_bytes()) }), ..begun }
+    }
+}
+
+/// Names a page; 2^64 of them differ.
+fn page(url: &str) -> String {
+    URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, url.as_bytes()).as_ref()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flows(secrets: &[&str]) -> Flows {
+        Flows(secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())).collect())
+    }
+
+    fn state(letter: &str) -> StateHash {
+        StateHash::parse(&letter.repeat(43)).unwrap()
+    }
+
+    #[test]
+    fn there_are_three_rounds_and_a_lost_one_counts_twice() {
+        let second = Round::FIRST.next().unwrap();
+        assert_eq!((second.next(), Round::LAST.next()), (Some(Round::LAST), None));
+        assert_eq!((Round::FIRST.after_lost(), second.after_lost()), (Some(Round::LAST), None));
+    }
+
+    #[test]
+    fn what_is_said_of_a_flow_is_read_with_its_own_state_alone() {
+        let ours = flows(&["new", "old"]);
+        assert_eq!(ours.seal(Flow::BEGUN, &state("a")), None, "an ordinary flow has nothing to say");
+        assert_eq!(ours.open(None, &state("a")), Flow::BEGUN);
+        for round in Round::ALL {
+            let lost = [(None, None), (Some(Round::LAST), None), (None, Some(LoginName(*b"login1")))];
+            let lost = lost.map(|(round, login)| Some(Lost { round, login }));
+            for (is_signed_in, lost) in
+                [(false, None), (true, None), (false, lost[0]), (true, lost[1]), (false, lost[2])]
+            {
+                let flow = Flow { round, is_signed_in, lost };
+                let Some(sealed) = ours.seal(flow, &state("a")) else { continue };
+                assert_eq!(ours.open(Some(&sealed), &state("a")), flow);
+                // That none is left is all that is believed of one that cannot be read.
+                let unreadable = Flow { round: Round::LAST, lost: lost.filter(|_| !flow.goes_on()), ..Flow::BEGUN };
+                let unreadable = Flow { lost: unreadable.lost.map(|lost| Lost { login: None, ..lost }), ..unreadable };
+                assert_eq!(ours.open(Some(&sealed), &state("b")), unreadable, "of another flow");
+                let former = flows(&["old"]).seal(flow, &state("a")).unwrap();
+                assert_eq!(ours.open(Some(&former), &state("a")), flow, "sealed before the keys were changed");
+                assert_eq!(flows(&["other"]).open(Some(&sealed), &state("a")), unreadable);
+                let forged = sealed.replacen(char::from(b'0' + round.0), "0", 1);
+                assert_eq!(ours.open(Some(&forged), &state("a")), unreadable);
+            }
+        }
+        for bad in ["", ".", "2r", "2r.", "2r.AAAA", "2r.AAAAAAAAAAAAAAAA", "2r1AAAAAAAA.AAAAAAAAAAAAAAAA", "é.é"] {
+            let unreadable = Flow { round: Round::LAST, ..Flow::BEGUN };
+            assert_eq!(ours.open(Some(bad), &state("a")), unreadable, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The mark that tells a ticket of ours from any other UUID that stands under its name in a URL.
+//!
+//! A ticket is a UUID of version 8 (RFC 9562 §5.8): 74 random bits, and 48 bits of a MAC over them. So an application's
+//! own UUIDs are left alone, and an invented ticket costs no look-up in the store. The MAC covers the round of the flow
+//! as well: the round is not written in the ticket, it is the one under which the MAC is good.
+
+use ring::hmac;
+use ring::rand::SecureRandom;
+
+use super::loop_guard::Round;
+use crate::auth::keys::Keys;
+use crate::sessions::TicketId;
+use crate::sessions::key::NoRandomness;
+
+/// Bytes of a UUID that are random, but for the 6 bits of version and variant among them.
+const RANDOM_BYTES: usize = 10;
+
+/// That a foreign UUID of version 8 bears a mark by chance happens once in some 10^14 times.
+const MARK_BYTES: usize = 6;
+
+/// The keys of the marks: that of the signing key first, and those of the other keys. All edges agree on them that know
+/// each other's keys.
+pub struct Marks(Vec<hmac::Key>);
+
+impl Marks {
+    pub fn new(keys: &Keys) -> Self {
+        Self(keys.derive_all("ticket mark"))
+    }
+
+    /// With keys that were not derived from anything, the first of which marks.
+    pub fn of_secrets(secrets: &[&[u8]]) -> Self {
+        Self(secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret)).collect())
+    }
+
+    /// A fresh ticket for this round.
+    pub fn issue(&self, round: Round) -> Result<TicketId, NoRandomness> {
+        let mut random = [0; RANDOM_BYTES];
+        ring::rand::SystemRandom::new().fill(&mut random).map_err(|_| NoRandomness)?;
+        random[6] = random[6] & 0x0f | 0x80;
+        random[8] = random[8] & 0x3f | 0x80;
+        let mut bytes = [0; RANDOM_BYTES + MARK_BYTES];
+        bytes[..RANDOM_BYTES].copy_from_slice(&random);
+        let key = self.0.first().ok_or(NoRandomness)?;
+        bytes[RANDOM_BYTES..].copy_from_slice(&mark(key, round, &random));
+        Ok(TicketId::from_bytes(bytes))
+    }
+
+    /// The round of a ticket; `None` for a UUID that none of our keys has marked.
+    pub fn round_of(&self, id: &TicketId) -> Option<Round> {
+        let (random, marked) = id.as_bytes().split_first_chunk::<RANDOM_BYTES>()?;
+        if random[6] >> 4 != 8 || random[8] >> 6 != 2 {
+            return None;
+        }
+        let is_of = |round: &Round| self.0.iter().any(|key| is_equal(&mark(key, *round, random), marked));
+        Round::ALL.into_iter().find(is_of)
+    }
+}
+
+fn mark(key: &hmac::Key, round: Round, random: &[u8; RANDOM_BYTES]) -> [u8; MARK_BYTES] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(&[round.number()]);
+    context.update(random);
+    // The tag of SHA-256 has 32 bytes.
+    context.sign().as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+/// In a time that does not tell how much of it was right.
+fn is_equal(mark: &[u8; MARK_BYTES], marked: &[u8]) -> bool {
+    marked.len() == MARK_BYTES && mark.iter().zip(marked).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn marks(secrets: &[&str]) -> Marks {
+        Marks::of_secrets(&secrets.iter().map(|secret| secret.as_bytes()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_ticket_bears_its_mark_and_its_round_and_no_other_uuid_does() {
+        let marks = marks(&["secret"]);
+        for round in Round::ALL {
+            let ticket = marks.issue(round).unwrap();
+            assert_eq!(marks.round_of(&ticket), Some(round));
+            assert_eq!(uuid::Uuid::from_bytes(*ticket.as_bytes()).get_version_num(), 8);
+            assert_eq!(uuid::Uuid::from_bytes(*ticket.as_bytes()).get_variant(), uuid::Variant::RFC4122);
+            for bit in 0..128 {
+                let mut bytes = *ticket.as_bytes();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(marks.round_of(&TicketId::from_bytes(bytes)), None, "bit {bit}");
+            }
+        }
+        for _ in 0..1000 {
+            let mut bytes = *TicketId::random().as_bytes();
+            assert_eq!(marks.round_of(&TicketId::from_bytes(bytes)), None);
+            // Of our version too, so that nothing but its MAC tells it from a ticket.
+            bytes[6] = bytes[6] & 0x0f | 0x80;
+            assert_eq!(marks.round_of(&TicketId::from_bytes(bytes)), None);
+        }
+        assert_ne!(marks.issue(Round::FIRST).unwrap(), marks.issue(Round::FIRST).unwrap());
+    }
+
+    #[test]
+    fn a_mark_outlives_a_change_of_keys_and_another_house_does_not_know_it() {
+        let (former, both, other) = (marks(&["old"]), marks(&["new", "old"]), marks(&["other"]));
+        let ticket = former.issue(Round::LAST).unwrap();
+        assert_eq!(both.round_of(&ticket), Some(Round::LAST));
+        assert_eq!(other.round_of(&ticket), None);
+        assert_eq!(former.round_of(&both.issue(Round::FIRST).unwrap()), None, "it does not know the new key yet");
+    }
+}

@@ -1,0 +1,499 @@
+//! Ends of sessions that a session server has not heard of, in a file: where this process ends before it could tell the
+//! server, the next one does. Else a server that was cut off at a logout might bring the session back.
+//!
+//! Each process has a file of its own beside the list of session servers (`history`), and a lock on a second one for as
+//! long as it runs. A process takes over the files whose lock is free: at its start, before it serves anybody, and every
+//! few seconds from then on, as the one before it may still be draining. A file is written whole or not at all, for its
+//! owner alone; it is there only while something is owed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use super::layout_history;
+use crate::clock::{Clock, UnixTime};
+use crate::config::Config;
+use crate::sessions::SessionKey;
+use crate::sessions::key::random_base64url;
+use crate::sessions::replicated::Cluster;
+use crate::sessions::replicated::hints::{Debt, MOST};
+use crate::sessions::replicated::node::Member;
+
+/// Between two looks for files whose process has ended.
+const LOOK: Duration = Duration::from_secs(3);
+/// Between two writes: what comes meanwhile goes into one.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a file that is read; ours are shorter.
+const LARGEST: u64 = MOST as u64 * 512;
+/// How long an end may matter: as long as memcached keeps anything.
+const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+/// What this process owes, as others will find it.
+pub struct Ledger {
+    folder: PathBuf,
+    /// With what the names of all files of this configuration begin.
+    family: String,
+    own: Mutex<Own>,
+    /// Whether the last look found a file that it could not read, which is said once.
+    is_unread: AtomicBool,
+}
+
+#[derive(Default)]
+struct Own {
+    /// While there is a file.
+    held: Option<Held>,
+    /// Whether the last write failed, which is said once.
+    is_failing: bool,
+}
+
+struct Held {
+    file: PathBuf,
+    lock: PathBuf,
+    /// Locked until it is closed, by the system if need be.
+    _locked: File,
+}
+
+/// What a process that has ended has left to be told.
+struct Inherited {
+    debts: Vec<Debt>,
+    file: PathBuf,
+    lock: PathBuf,
+    /// Held for as long as this is, so that one process takes it over.
+    _locked: Option<File>,
+}
+
+/// Why a file was not read.
+#[derive(Debug)]
+enum Unread {
+    /// It could not be, as with too many open files or a disk that fails for a moment: the next look may read it.
+    Now(io::Error),
+    /// What stands there is no list, and never will be.
+    Damaged(String),
+}
+
+/// What stands in a file.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    ends: Vec<End>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    server: String,
+    session: String,
+    /// Unix seconds.
+    until: u64,
+}
+
+impl Ledger {
+    pub fn of(config: &Config, file: &Path) -> Self {
+        let folder = layout_history::folder(config);
+        // A name without a folder is one of the folder that the process runs in, which cannot be listed by no name.
+        let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+        Self::new(folder, &layout_history::name_of(file))
+    }
+
+    fn new(folder: PathBuf, configuration: &str) -> Self {
+        Self {
+            folder,
+            family: format!("session-ends-{configuration}-"),
+            own: Mutex::default(),
+            is_unread: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes over what processes that have ended have left to be told: hands it to `resume`, which answers whether there was
+    /// room for it, and writes it together with all else that is `owed` into this process's own file. Only then do the
+    /// files of those processes go. Where it is not kept here, because the disk is full or this process ends first, they are
+    /// found again by the next look. Blocks.
+    pub fn look(&self, now: UnixTime, resume: impl FnOnce(Vec<Debt>) -> bool, owed: impl FnOnce() -> Vec<Debt>) {
+        let inherited = self.inherited(now);
+        let had_room = resume(inherited.iter().flat_map(|one| one.debts.iter().cloned()).collect());
+        // The locks are held until here, so that one process takes over what another has left.
+        if self.write(owed) && had_room {
+            inherited.into_iter().for_each(Inherited::remove);
+        }
+    }
+
+    fn inherited(&self, now: UnixTime) -> Vec<Inherited> {
+        let names = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let stems = names.filter_map(|name| {
+            name.strip_suffix(".json").filter(|stem| stem.starts_with(&self.family)).map(str::to_owned)
+        });
+        let mut unread = Vec::new();
+        let inherited = stems.filter_map(|stem| {
+            self.inherited_one(&stem, now).unwrap_or_else(|error| {
+                unread.push(format!("{stem}.json ({error})"));
+                None
+            })
+        });
+        let inherited = inherited.collect();
+        if !self.is_unread.swap(!unread.is_empty(), Ordering::Relaxed) && !unread.is_empty() {
+            let (folder, unread) = (self.folder.display(), unread.join(", "));
+            log::error!("{folder}: session servers do not hear of what stands in {unread} until it can be read");
+        }
+        inherited
+    }
+
+    /// What stands in one file, if its process has ended. An error says that it cannot be read now.
+    fn inherited_one(&self, stem: &str, now: UnixTime) -> io::Result<Option<Inherited>> {
+        let (file, lock) = (self.folder.join(format!("{stem}.json")), self.folder.join(format!("{stem}.lock")));
+        // Without a lock the process has ended half-way.
+        let locked = match File::open(&lock) {
+            Ok(locked) if locked.try_lock().is_ok() => Some(locked),
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match read(&file, now) {
+            Ok(debts) => return Ok(Some(Inherited { debts, file, lock, _locked: locked })),
+            // Another process has taken it over in between.
+            Err(Unread::Now(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(Unread::Now(error)) => return Err(error),
+            Err(Unread::Damaged(why)) => {
+                let aside = file.with_extension("damaged");
+                log::error!(
+                    "{}: no list of ended sessions can be read here, and session servers may not hear of them ({why}); \
+                     it is set aside as {}",
+                    file.display(),
+                    aside.display()
+                );
+                std::fs::rename(&file, &aside)?;
+            }
+        }
+        std::fs::remove_file(&lock).ok();
+        Ok(None)
+    }
+
+    /// Puts the list of all that is owed in the place of the one before it. Answers whether it stands there. The list is
+    /// made under the lock, so of two writers the one that comes last writes the later list. Blocks.
+    pub fn write(&self, owed: impl FnOnce() -> Vec<Debt>) -> bool {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.try_write(&mut own.held, &owed());
+        if let Err(error) = &written
+            && !own.is_failing
+        {
+            let folder = self.folder.display();
+            log::error!("what session servers have not heard is not kept in {folder}: {error}");
+        }
+        own.is_failing = written.is_err();
+        written.is_ok()
+    }
+
+    fn try_write(&self, held: &mut Option<Held>, debts: &[Debt]) -> io::Result<()> {
+        if debts.is_empty() {
+            return held.take().map_or(Ok(()), |held| held.remove());
+        }
+        let held = match held {
+            Some(held) => held,
+            None => held.insert(self.hold()?),
+        };
+        let end = |debt: &Debt| End {
+            server: debt.server.clone(),
+            session: debt.session.as_str().to_owned(),
+            until: debt.until.seconds(),
+        };
+        let record = Record { ends: debts.iter().map(end).collect() };
+        let draft = held.file.with_extension("draft");
+        let mut file = owners_alone().truncate(true).open(&draft)?;
+        file.write_all(&serde_json::to_vec(&record)?)?;
+        file.sync_data()?;
+        std::fs::rename(&draft, &held.file)?;
+        // What it replaces may be removed after this, which is not to reach the disk first. Not every file system can do it.
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).ok();
+        Ok(())
+    }
+
+    /// A name that no file has had, and the lock that says that its process lives.
+    fn hold(&self) -> io::Result<Held> {
+        let random = random_base64url::<9>().map_err(|_| io::Error::other("no randomness"))?;
+        let stem = format!("{}{random}", self.family);
+        let (file, lock) = (self.folder.join(format!("{stem}.json")), self.folder.join(format!("{stem}.lock")));
+        let locked = owners_alone().create_new(true).open(&lock)?;
+        locked.try_lock().map_err(io::Error::from)?;
+        Ok(Held { file, lock, _locked: locked })
+    }
+
+    /// Before any request is served: what was left is taken over, and what is to come will be kept.
+    pub fn begin<M: Member>(self, cluster: Option<&Arc<Cluster<M>>>, clock: &Clock, runtime: &Runtime) -> Arc<Self> {
+        let ledger = Arc::new(self);
+        if let Some(cluster) = cluster {
+            let _within = runtime.enter();
+            ledger.look_for(cluster, clock.now());
+            runtime.spawn(Arc::clone(&ledger).keep(Arc::clone(cluster), clock.clone()));
+        }
+        ledger
+    }
+
+    fn look_for<M: Member>(&self, cluster: &Cluster<M>, now: UnixTime) {
+        self.look(now, |debts| cluster.resume(debts), || cluster.debts().all());
+    }
+
+    /// Writes what the cluster owes whenever that changes, and takes over what others have left. Ends with the process.
+    async fn keep<M: Member>(self: Arc<Self>, cluster: Arc<Cluster<M>>, clock: Clock) {
+        let mut changes = cluster.debts().changes();
+        loop {
+            let (ledger, owing, now) = (Arc::clone(&self), Arc::clone(&cluster), clock.now());
+            #[expect(clippy::disallowed_methods, reason = "one at a time, and no request waits for it")]
+            let looked = tokio::task::spawn_blocking(move || ledger.look_for(&owing, now));
+            // A panic has been logged.
+            looked.await.ok();
+            tokio::time::sleep(PAUSE).await;
+            // A change, or time for another look.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK, changes.changed()).await {
+                return;
+            }
+        }
+    }
+}
+
+impl Held {
+    fn remove(&self) -> io::Result<()> {
+        gone(std::fs::remove_file(&self.file))?;
+        gone(std::fs::remove_file(&self.lock))
+    }
+}
+
+impl Inherited {
+    /// To be called when its ends are kept elsewhere. What cannot be removed is taken over once more, which does no harm.
+    fn remove(self) {
+        if gone(std::fs::remove_file(&self.file)).is_ok() {
+            std::fs::remove_file(&self.lock).ok();
+        }
+    }
+}
+
+/// What is not there any more need not be removed.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn owners_alone() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    options
+}
+
+fn read(file: &Path, now: UnixTime) -> Result<Vec<Debt>, Unread> {
+    let damaged = |why: &dyn std::fmt::Display| Unread::Damaged(why.to_string());
+    if std::fs::metadata(file)?.len() > LARGEST {
+        return Err(damaged(&"it is too large"));
+    }
+    let record: Record = serde_json::from_slice(&std::fs::read(file)?).map_err(|error| damaged(&error))?;
+    let debt = |end: End| {
+        let session = SessionKey::parse(&end.session).ok_or_else(|| damaged(&"a key that is no session's"))?;
+        // A clock that was ahead must not have it told for ever.
+        let until = UnixTime::from_seconds(end.until).min(now.plus(LONGEST));
+        Ok(Debt { server: end.server, session, until })
+    };
+    let debts: Result<Vec<Debt>, Unread> = record.ends.into_iter().take(MOST).map(debt).collect();
+    Ok(debts?.into_iter().filter(|debt| debt.until > now).collect())
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Now(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::sessions::SessionId;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_700_000_000);
+
+    fn debt(server: &str, left: u64) -> Debt {
+        let session = SessionId::random().unwrap().key();
+        Debt { server: server.into(), session, until: NOW.plus(Duration::from_secs(left)) }
+    }
+
+    fn files(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn ledger(folder: &tempfile::TempDir) -> Ledger {
+        Ledger::new(folder.path().to_owned(), "0123")
+    }
+
+    /// Takes over what has been left, as a process that keeps nothing of it.
+    fn taken(ledger: &Ledger) -> Vec<Debt> {
+        let mut taken = Vec::new();
+        ledger.look(
+            NOW,
+            |debts| {
+                taken = debts;
+                true
+            },
+            Vec::new,
+        );
+        taken
+    }
+
+    #[test]
+    fn what_a_process_has_left_is_taken_over_once_and_by_those_of_its_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = (ledger(&folder), ledger(&folder));
+        let debts = [debt("a:1", 100), debt("b:1", 200)];
+        before.write(|| vec![debt("c:1", 5)]);
+        before.write(|| debts.to_vec());
+        assert_eq!(files(folder.path()).len(), 2, "a list and a lock, no draft");
+        assert_eq!(taken(&after), [], "its process lives");
+        drop(before);
+        assert_eq!(taken(&Ledger::new(folder.path().to_owned(), "4567")), []);
+        assert_eq!(taken(&after), debts);
+        assert_eq!(taken(&after), []);
+        assert_eq!(files(folder.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_inherited_is_always_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = (ledger(&folder), ledger(&folder));
+        let (own, inherited) = (debt("a:1", 100), debt("b:1", 200));
+        after.write(|| vec![own.clone()]);
+        let own_file = files(folder.path()).into_iter().find(|name| name.ends_with(".json")).unwrap();
+        before.write(|| vec![inherited.clone()]);
+        drop(before);
+        let kept = || -> Vec<Debt> {
+            let lists = files(folder.path()).into_iter().filter(|name| name.ends_with(".json"));
+            lists.flat_map(|name| read(&folder.path().join(name), NOW).unwrap()).collect()
+        };
+        // This process cannot write at the moment, as on a disk that is full.
+        let draft = folder.path().join(&own_file).with_extension("draft");
+        std::fs::create_dir(&draft).unwrap();
+        for look in 1..=2 {
+            let mut taken = Vec::new();
+            after.look(
+                NOW,
+                |debts| {
+                    taken = debts;
+                    true
+                },
+                || vec![own.clone(), inherited.clone()],
+            );
+            assert_eq!(taken, std::slice::from_ref(&inherited), "look {look}: those sessions are found ended here");
+            assert!(kept().contains(&inherited), "look {look}: {:?}", files(folder.path()));
+        }
+        std::fs::remove_dir(&draft).unwrap();
+        after.look(
+            NOW,
+            |_| {
+                assert!(kept().contains(&inherited), "before it is kept here");
+                true
+            },
+            || vec![own.clone(), inherited.clone()],
+        );
+        assert_eq!(kept(), [own.clone(), inherited.clone()]);
+        assert_eq!(files(folder.path()).len(), 2, "the file of the process that has ended is gone");
+    }
+
+    #[test]
+    fn of_two_writers_the_later_one_writes_the_later_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = ledger(&folder);
+        let owed = Mutex::new(vec![debt("a:1", 100)]);
+        let all = || owed.lock().unwrap().clone();
+        let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
+        let (ended, has_ended) = std::sync::mpsc::sync_channel::<()>(1);
+        std::thread::scope(|scope| {
+            let (one, all) = (&one, &all);
+            scope.spawn(move || {
+                one.write(|| {
+                    let list = all();
+                    begun.send(()).unwrap();
+                    // The other one writes meanwhile, if it can.
+                    has_ended.recv_timeout(Duration::from_millis(500)).ok();
+                    list
+                });
+            });
+            has_begun.recv().unwrap();
+            owed.lock().unwrap().push(debt("b:1", 100));
+            one.write(all);
+            ended.send(()).ok();
+        });
+        drop(one);
+        assert_eq!(taken(&ledger(&folder)), *owed.lock().unwrap());
+    }
+
+    #[test]
+    fn nothing_is_left_when_nothing_is_owed_and_what_is_over_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = ledger(&folder);
+        one.write(Vec::new);
+        assert_eq!(files(folder.path()), Vec::<String>::new());
+        one.write(|| vec![debt("a:1", 100)]);
+        let name = files(folder.path()).remove(0);
+        let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        one.write(Vec::new);
+        assert_eq!(files(folder.path()), Vec::<String>::new());
+        let kept = debt("a:1", 100);
+        one.write(|| vec![debt("a:1", 0), kept.clone(), debt("a:1", u64::MAX / 4000)]);
+        drop(one);
+        let taken = taken(&ledger(&folder));
+        assert_eq!((taken.len(), &taken[0]), (2, &kept));
+        assert!(taken[1].until <= NOW.plus(LONGEST), "a clock that was ahead");
+    }
+
+    #[test]
+    fn a_damaged_list_is_set_aside_and_keeps_nobody_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        for (at, odd) in
+            ["", "{", "{\"ends\": [{\"server\": \"a\", \"session\": \"t:x\", \"until\": 1}]}", "\u{0}\u{1}"]
+                .into_iter()
+                .enumerate()
+        {
+            std::fs::write(folder.path().join(format!("session-ends-0123-{at}.json")), odd).unwrap();
+        }
+        std::fs::write(folder.path().join("session-ends-0123-9.json"), vec![b' '; LARGEST as usize + 1]).unwrap();
+        assert_eq!(taken(&ledger(&folder)), []);
+        assert!(files(folder.path()).iter().all(|name| name.ends_with(".damaged")), "{:?}", files(folder.path()));
+        assert_eq!(files(folder.path()).len(), 5);
+    }
+
+    #[test]
+    fn what_finds_no_room_or_cannot_be_read_at_the_moment_is_left_for_another_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = (ledger(&folder), ledger(&folder));
+        let owed = [debt("a:1", 100)];
+        before.write(|| owed.to_vec());
+        drop(before);
+        after.look(NOW, |debts| debts.is_empty(), Vec::new);
+        assert_eq!(files(folder.path()).len(), 2, "there was no room");
+        let list = files(folder.path()).into_iter().find(|name| name.ends_with(".json")).unwrap();
+        let (list, elsewhere) = (folder.path().join(list), folder.path().join("elsewhere"));
+        std::fs::rename(&list, &elsewhere).unwrap();
+        std::fs::create_dir(&list).unwrap();
+        assert_eq!(taken(&after), [], "a folder cannot be read");
+        std::fs::remove_dir(&list).unwrap();
+        std::fs::rename(&elsewhere, &list).unwrap();
+        assert_eq!(taken(&after), owed);
+        assert_eq!(files(folder.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_ends_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = Ledger::new(folder.path().join("not there"), "0123");
+        gone.write(|| vec![debt("a:1", 100)]);
+        assert_eq!(taken(&gone), []);
+        gone.write(Vec::new);
+    }
+}

@@ -1,0 +1,131 @@
+//! What the edge has outside itself: the session store and the user directory, opened as the configuration says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StartError;
+use crate::clock::Clock;
+use crate::config::{Config, MemcachedServer as Listed, Sessions, Users};
+use crate::metrics::{Metrics, StoreMetrics};
+use crate::sessions::SessionStore;
+use crate::sessions::instrumented::{Observed, Watchers};
+use crate::sessions::memcached::{BadServer, MemcachedServer, Settings};
+use crate::sessions::memory::MemoryStore;
+use crate::sessions::replicated::{Cluster, Former, Server};
+use crate::sessions::stateless::WithoutSessions;
+use crate::users::UserDirectory;
+use crate::users::changes::Watch;
+use crate::users::instrumented::Observed as ObservedDirectory;
+use crate::users::login::{LoginLimits, LoginPool};
+use crate::users::sqlite::SqliteDirectory;
+
+/// After a change of the servers, how long the former places are asked at least: whoever asks longer than a session
+/// may idle harms nobody.
+const SHORTEST_KEEP: Duration = Duration::from_secs(60 * 60);
+
+/// Tickets, and as many counters, that fit into this process with `store: none`.
+const TICKETS_WITHOUT_STORE: usize = 100_000;
+
+/// The session store and, where it has servers whose list may change, the same once more.
+pub struct Store {
+    pub sessions: Arc<dyn SessionStore>,
+    pub cluster: Option<Arc<Cluster<MemcachedServer>>>,
+}
+
+pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Result<Store, StartError> {
+    let metrics = &metrics.sign_on.store;
+    let watchers = Watchers::new(metrics, clock);
+    let alone = |sessions: Arc<dyn SessionStore>| Store { sessions, cluster: None };
+    Ok(match sessions {
+        Sessions::Memory { capacity } => {
+            alone(Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &watchers)))
+        }
+        // Tickets and failure counters still need a place; sessions are not kept at all.
+        Sessions::None => {
+            let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
+            alone(Arc::new(Observed::new(WithoutSessions::new(memory), "none", &watchers)))
+        }
+        Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. } => {
+            let connect = |server: &Server| connect(server, [*timeout, *sign_on_timeout], metrics);
+            let cluster = Cluster::new(&listed(servers), *copies, clock.clone(), metrics, connect)
+                .map_err(|error| StartError::Store(error.to_string()))?;
+            let cluster = Arc::new(cluster);
+            Store { sessions: Arc::clone(&cluster) as Arc<dyn SessionStore>, cluster: Some(cluster) }
+        }
+    })
+}
+
+impl Store {
+    /// Takes up another list of servers. Whether sessions are kept on servers at all cannot change in place, nor
+    /// can the timeout of those that stay.
+    pub fn rearrange(&self, config: &Config, metrics: &Metrics) -> Result<(), BadServer> {
+        let (Some(cluster), Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. }) =
+            (&self.cluster, &config.sessions)
+        else {
+            return Ok(());
+        };
+        let metrics = &metrics.sign_on.store;
+        let connect = |server: &Server| connect(server, [*timeout, *sign_on_timeout], metrics);
+        cluster.rearrange(&listed(servers), *copies, keep(config), connect)
+    }
+
+    /// Has former lists asked as well: those that this machine has had (`recorded`) and those that the configuration
+    /// names.
+    pub fn remember(&self, config: &Config, recorded: &[Former], metrics: &Metrics) -> Result<(), BadServer> {
+        let (Some(cluster), Sessions::Memcached { former, copies, timeout, sign_on_timeout, .. }) =
+            (&self.cluster, &config.sessions)
+        else {
+            return Ok(());
+        };
+        let metrics = &metrics.sign_on.store;
+        let named =
+            former.iter().map(|servers| Former { servers: listed(servers), copies: *copies, keep: keep(config) });
+        let all: Vec<Former> = recorded.iter().cloned().chain(named).collect();
+        cluster.remember(&all, |server| connect(server, [*timeout, *sign_on_timeout], metrics))
+    }
+}
+
+/// How long the places of a former list are asked: as long as a session that lies there may idle.
+pub fn keep(config: &Config) -> Duration {
+    let longest_idle = config.services.iter().map(|service| service.idle_timeout).max().unwrap_or_default();
+    longest_idle.max(SHORTEST_KEEP)
+}
+
+pub fn listed(servers: &[Listed]) -> Vec<Server> {
+    servers.iter().map(|server| Server { name: server.address.clone(), weight: server.weight }).collect()
+}
+
+fn connect(server: &Server, timeouts: [Duration; 2], metrics: &StoreMetrics) -> Result<MemcachedServer, BadServer> {
+    let [timeout, sign_on_timeout] = timeouts;
+    MemcachedServer::new(&Settings { server: server.name.clone(), timeout, sign_on_timeout }, metrics)
+}
+
+pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {
+    let Users::Sqlite { path, .. } = &config.users;
+    // A mistyped path must not start an edge at which nobody can sign in.
+    let directory = SqliteDirectory::open(path, clock.clone())
+        .map_err(|error| StartError::Users(format!("{}: {}", path.display(), error.in_full())))?;
+    Ok(Arc::new(directory))
+}
+
+/// The directory as logins and the watch ask it, which is counted.
+pub fn observed(directory: Arc<SqliteDirectory>, metrics: &Metrics) -> Arc<dyn UserDirectory> {
+    Arc::new(ObservedDirectory::new(directory, metrics.sign_on.directory.clone()))
+}
+
+pub fn login_pool(config: &Config, directory: Arc<dyn UserDirectory>) -> Result<LoginPool, StartError> {
+    let login = &config.sentry.login;
+    let limits = LoginLimits { workers: login.workers, queue: login.queue, deadline: login.deadline };
+    LoginPool::start(directory, limits).map_err(StartError::Runtime)
+}
+
+pub fn watch_users(
+    config: &Config,
+    directory: Arc<dyn UserDirectory>,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Watch, StartError> {
+    let Users::Sqlite { refresh, .. } = &config.users;
+    let metrics = metrics.sign_on.directory.clone();
+    Watch::start(directory, *refresh, clock.clone(), metrics).map_err(StartError::Runtime)
+}

@@ -1,0 +1,36 @@
+//! The task that watches over streams: once a second, it has the guard look at all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::auth::stream_check::{Swept, hold_again};
+use crate::clock::Clock;
+use crate::snapshot::Snapshot;
+
+/// How soon an administrator's word, a new configuration, or the end of a token reaches a stream.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Never ends. What the store is asked runs beside it, so that a slow store does not hold up what is known without it;
+/// a round that takes longer than a tick is waited for before the next one begins.
+pub async fn watch(snapshot: Arc<ArcSwap<Snapshot>>, clock: Clock) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut round: Option<JoinHandle<()>> = None;
+    loop {
+        ticks.tick().await;
+        // The latest configuration: a stream may be older than it.
+        let (guard, generation) = {
+            let snapshot = snapshot.load();
+            (Arc::clone(&snapshot.guard), snapshot.generation)
+        };
+        let Swept { due, stale } = guard.sweep(generation, clock.now()).await;
+        hold_again(stale, &clock).await;
+        if !due.is_empty() && round.as_ref().is_none_or(JoinHandle::is_finished) {
+            round = Some(tokio::spawn(guard.look_at_all(due, clock.clone())));
+        }
+    }
+}

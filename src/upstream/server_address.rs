@@ -1,0 +1,57 @@
+//! Where a server is: at an address, or wherever its name leads at the moment.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Owner;
+use super::resolver::Name;
+
+pub enum Place {
+    Address(SocketAddr),
+    Name {
+        name: Arc<Name>,
+        port: u16,
+        /// Its addresses take turns.
+        next: AtomicUsize,
+    },
+}
+
+impl Place {
+    pub fn has_address(&self) -> bool {
+        match self {
+            Self::Address(_) => true,
+            Self::Name { name, .. } => name.has_address(),
+        }
+    }
+
+    /// The one whose turn it is; the same each time for the same owner.
+    pub fn address(&self, owner: Option<Owner>) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name { name, port, next } => {
+                let addresses = name.addresses();
+                if addresses.is_empty() {
+                    return None;
+                }
+                let turn = owner.map_or_else(|| next.fetch_add(1, Ordering::Relaxed), |owner| owner.key() as usize);
+                Some(with_port(addresses[turn % addresses.len()], *port))
+            }
+        }
+    }
+
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Address(address) => vec![*address],
+            Self::Name { name, port, .. } => {
+                name.addresses().iter().map(|address| with_port(*address, *port)).collect()
+            }
+        }
+    }
+}
+
+/// Keeps the zone of a link-local address (RFC 4007).
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
