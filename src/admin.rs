@@ -105,7 +105,7 @@ impl Admin {
     /// Ready when requests can be decided on: not going away, and the session store answers or its absence is
     /// provided for.
     async fn ready(&self) -> Response<Vec<u8>> {
-        let draining = self.drain.has_begun();
+        let draining = self.drain.is_draining();
         let store = self.store.ping().await;
         let ready = !draining && self.can_decide(store.as_ref().err());
         let body = json!({

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use prometheus::IntCounterVec;
 use serde::Serialize;
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 use crate::log_writer::LogWriter;
 use rate::{Rate, Share};
@@ -96,7 +96,7 @@ impl AuditLog {
     /// client and in all, and counted where it is not.
     pub fn write_anonymous(&self, now: UnixTime, entry: Entry<'_>) {
         let mut rate = self.anonymous.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = rate.take(Network::of(entry.client), now);
+        let share = rate.take(ClientPrefix::of(entry.client), now);
         drop(rate);
         let Share::Suppress { first } = share else { return self.write(now, entry) };
         self.suppressed.with_label_values(&[entry.event.name()]).inc();

@@ -16,7 +16,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 pub use held::{Exhausted, Held};
 
 /// What every client may hold while all of them together hold too much, as a part of the bound on all.
@@ -33,7 +33,7 @@ pub struct Buffers {
     most: usize,
     most_each: usize,
     /// As many entries as there are clients that are connected, or hold something yet.
-    accounts: Mutex<HashMap<Network, Weak<Account>>>,
+    accounts: Mutex<HashMap<ClientPrefix, Weak<Account>>>,
 }
 
 /// What one client holds, over all its connections.
@@ -41,7 +41,7 @@ pub struct Buffers {
 pub struct Account {
     all: Arc<Buffers>,
     /// Whose it is; of trusted proxies there may be many.
-    network: Option<Network>,
+    network: Option<ClientPrefix>,
     held: AtomicUsize,
     most: usize,
     /// When the next request may go on, in microseconds from `begun`.
@@ -70,7 +70,7 @@ impl Buffers {
     }
 
     /// The one account of a client, for as long as it is connected or holds anything.
-    pub fn account(self: &Arc<Self>, network: Network) -> Arc<Account> {
+    pub fn account(self: &Arc<Self>, network: ClientPrefix) -> Arc<Account> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get(&network).and_then(Weak::upgrade) {
             return account;
@@ -85,7 +85,7 @@ impl Buffers {
         self.account_of(self.most, None)
     }
 
-    fn account_of(self: &Arc<Self>, most: usize, network: Option<Network>) -> Arc<Account> {
+    fn account_of(self: &Arc<Self>, most: usize, network: Option<ClientPrefix>) -> Arc<Account> {
         let (held, next) = (AtomicUsize::new(0), AtomicU64::new(0));
         Arc::new(Account { all: Arc::clone(self), network, held, most, next, begun: Instant::now() })
     }
@@ -183,8 +183,8 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn client(number: u8) -> Network {
-        Network::of([192, 0, 2, number].into())
+    fn client(number: u8) -> ClientPrefix {
+        ClientPrefix::of([192, 0, 2, number].into())
     }
 
     fn buffers(most: usize, most_each: usize) -> Arc<Buffers> {

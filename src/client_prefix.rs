@@ -1,19 +1,19 @@
-//! The part of an address that one client has to itself: what connections, requests and failures are counted by.
+//! The address prefix that belongs to one client: connections, requests and failures are counted by it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Stands for a client whose address nobody knows.
-pub const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Used for a client whose address is unknown.
+pub const UNKNOWN_CLIENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// An IPv4 address, or the /64 of an IPv6 address: whoever has one address of that has them all.
+/// An IPv4 address, or the /64 prefix of an IPv6 address: a client that has one address of a /64 has all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network(IpAddr);
+pub struct ClientPrefix(IpAddr);
 
-impl Network {
-    /// An IPv4 address that is written as an IPv6 one counts as what it is.
+impl ClientPrefix {
+    /// An IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2) counts as the IPv4 address.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -25,7 +25,7 @@ impl Network {
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for ClientPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             IpAddr::V4(address) => address.fmt(f),
@@ -37,7 +37,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// Whether an address is in one of these networks; an IPv4 address that is written as an IPv6 one counts as what it is.
+/// Whether the address is in one of these networks. An IPv4-mapped IPv6 address counts as the IPv4 address.
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     let address = address.to_canonical();
     trusted.iter().any(|network| network.contains(&address))
@@ -47,16 +47,16 @@ pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 mod tests {
     use super::*;
 
-    fn network(address: &str) -> String {
-        Network::of(address.parse().unwrap()).to_string()
+    fn prefix(address: &str) -> String {
+        ClientPrefix::of(address.parse().unwrap()).to_string()
     }
 
     #[test]
     fn an_ipv4_address_stands_for_itself_and_an_ipv6_address_for_its_64() {
-        assert_eq!(network("192.0.2.1"), "192.0.2.1");
-        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
-        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
-        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(prefix("192.0.2.1"), "192.0.2.1");
+        assert_eq!(prefix("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(prefix("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(prefix("2001:db8:1:2::1"), prefix("2001:db8:1:2:ffff::"));
+        assert_ne!(prefix("2001:db8:1:2::1"), prefix("2001:db8:1:3::1"));
     }
 }

@@ -1,6 +1,5 @@
-//! Time as a value: every room is handed a [`Clock`] or a [`UnixTime`], none asks the system itself.
-//!
-//! So a test moves time forward instead of sleeping. Called by whatever stamps or compares a moment.
+//! Time as a value: every module is given a [`Clock`] or a [`UnixTime`], and none reads the system clock itself. A test can
+//! therefore move time forward instead of sleeping.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +18,7 @@ pub struct Clock {
 
 impl Clock {
     /// The present moment. A system clock before 1970 reads as 1970.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system clock")]
     pub fn now(&self) -> UnixTime {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixTime::from_millis(since_epoch.as_millis() as u64 + self.pushed.load(Ordering::Relaxed))
@@ -32,7 +31,8 @@ impl Clock {
 }
 
 impl UnixTime {
-    /// The last millisecond of the year 9999, after which RFC 3339 can write no date. Nothing honest lies beyond it.
+    /// The last millisecond of the year 9999, the last date that RFC 3339 can write. No genuine timestamp is
+    /// later.
     pub const LATEST: Self = Self(253_402_300_799_999);
 
     pub const fn from_millis(millis: u64) -> Self {
@@ -56,24 +56,24 @@ impl UnixTime {
         Self(self.0.saturating_add(millis(by)))
     }
 
-    /// The moment that long before; 1970 at the earliest.
+    /// Returns the moment `by` before this one; 1970 at the earliest.
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(millis(by)))
     }
 
-    /// How long after `earlier` this is; zero when it is before.
+    /// Returns how long after `earlier` this moment is; zero when it is before.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// RFC 3339 in UTC with milliseconds, for logs. A moment after [`LATEST`](Self::LATEST) prints as that one: the
-    /// formatter would panic, and such a moment may come from a store that other programs write to.
+    /// Formats the moment by RFC 3339 in UTC with milliseconds, for logs. A moment after [`LATEST`](Self::LATEST) prints as
+    /// `LATEST`: the formatter would panic, and such a moment may come from a store that other programs write to.
     pub fn rfc3339(self) -> String {
         humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.min(Self::LATEST).0)).to_string()
     }
 }
 
-/// A duration may be longer than the milliseconds of it that 64 bits hold.
+/// Saturates: a duration may have more milliseconds than 64 bits hold.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

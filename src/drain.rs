@@ -1,30 +1,30 @@
-//! Whether the process is going away, and how many requests are still under way.
+//! Whether the process is draining, and how many requests are still in flight.
 //!
-//! `proxy` asks and counts, `server` decides and waits.
+//! `proxy` reads the state and counts requests; `server` starts the drain and waits for its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[derive(Debug, Default)]
 pub struct Drain {
-    begun: AtomicBool,
+    draining: AtomicBool,
     in_flight: AtomicUsize,
 }
 
-/// Counts one request for as long as it lives.
+/// Counts one request as in flight until this is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<Drain>);
 
 impl Drain {
     pub fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
+        self.draining.store(true, Ordering::Release);
     }
 
-    pub fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
-    pub fn enter(self: &Arc<Self>) -> InFlight {
+    pub fn track_request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         InFlight(Arc::clone(self))
     }

@@ -28,11 +28,11 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::buffers::{Account, Buffers};
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::client_prefix::is_trusted;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::quota::{Crowd, Place};
+use crate::quota::{Permit, Quota};
 use crate::server::StartError;
 use crate::snapshot::{Ports, Snapshot};
 use crate::tls;
@@ -94,7 +94,7 @@ pub enum Guests {
     /// To what the configuration of the day says.
     Clients(Clients),
     /// On the admin listener: to limits that never change. Each address has a share, those of this machine too.
-    Operators(Arc<Crowd<Network>>),
+    Operators(Arc<Quota<ClientPrefix>>),
     /// To nothing: the edge itself, of which an application of the demonstration is asked.
     Edge,
 }
@@ -102,7 +102,7 @@ pub enum Guests {
 #[derive(Clone)]
 pub struct Clients {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    pub crowd: Arc<Crowd<Network>>,
+    pub crowd: Arc<Quota<ClientPrefix>>,
     /// When the log last said that an address has too many connections.
     pub crowded_said: Arc<Mutex<Option<Instant>>>,
     /// What they make the edge hold.
@@ -193,7 +193,7 @@ fn admit<A>(socket: TcpStream, peer: Peer, service: &Service, tls: Option<Secure
 where
     A: Application,
 {
-    let network = Network::of(peer.address.ip());
+    let network = ClientPrefix::of(peer.address.ip());
     let taking = service.seats.take(network);
     let service = service.clone();
     tokio::spawn(async move {
@@ -249,7 +249,7 @@ struct Crowded;
 
 impl Clients {
     /// Once a minute at most: an address that is full is refused again and again, and each refusal is counted.
-    fn say_crowded(&self, listener: &str, network: Network, most: usize) -> Crowded {
+    fn say_crowded(&self, listener: &str, network: ClientPrefix, most: usize) -> Crowded {
         let mut said = self.crowded_said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|at| at.elapsed() >= CROWDED_SAID_AGAIN) {
             *said = Some(Instant::now());
@@ -280,9 +280,9 @@ impl Service {
 
     /// A trusted proxy's connections stand for many clients, and are not counted. Behind the PROXY protocol each stands
     /// for one client: the named address counts, a trusted one too, and the balancer's where none is named.
-    fn place(&self, caller: Caller, taking: &Taking) -> Result<Option<Place<Network>>, Crowded> {
+    fn place(&self, caller: Caller, taking: &Taking) -> Result<Option<Permit<ClientPrefix>>, Crowded> {
         let address = caller.address.ip();
-        let network = Network::of(address);
+        let network = ClientPrefix::of(address);
         match &self.guests {
             Guests::Clients(clients @ Clients { snapshot, crowd, .. }) => {
                 let snapshot = snapshot.load();
@@ -290,14 +290,14 @@ impl Service {
                     return Ok(None);
                 }
                 let most = snapshot.limits.connections_per_address;
-                let place = crowd.enter(network, most);
+                let place = crowd.acquire(network, most);
                 place.map(Some).ok_or_else(|| clients.say_crowded(self.name, network, most))
             }
             // Who asks for the state of things must not be kept from it by others on the same machine that drip.
             Guests::Operators(crowd) => {
                 // Of several that come at once another may have what was given up for this one.
                 for _ in 0..=admin::PER_ADDRESS {
-                    if let Some(place) = crowd.enter(network, admin::PER_ADDRESS) {
+                    if let Some(place) = crowd.acquire(network, admin::PER_ADDRESS) {
                         return Ok(Some(place));
                     }
                     if !self.seats.give_up_of(network, taking) {
@@ -314,7 +314,11 @@ impl Service {
     /// What is counted against a client. A trusted proxy stands for many, and has an account for each connection.
     fn account(&self, caller: Caller, is_counted: bool) -> Option<Arc<Account>> {
         let Guests::Clients(Clients { buffers, .. }) = &self.guests else { return None };
-        Some(if is_counted { buffers.account(Network::of(caller.address.ip())) } else { buffers.unbounded_account() })
+        Some(if is_counted {
+            buffers.account(ClientPrefix::of(caller.address.ip()))
+        } else {
+            buffers.unbounded_account()
+        })
     }
 
     fn gave_up(&self) {

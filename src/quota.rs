@@ -1,29 +1,30 @@
-//! How much of something each client, user or session has, so that none takes all there is.
+//! A limit per key: how much of something each client, user or session may use, so that none uses all of it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Places by whose they are. As many entries as places are taken, so what bounds those bounds it.
+/// Permits in use, counted by key. A key has an entry only while it holds a permit, so whatever bounds the permits
+/// bounds the map as well.
 #[derive(Debug)]
-pub struct Crowd<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
+pub struct Quota<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
 
-/// One place, counted until this is dropped.
+/// One unit of a key's quota, which is released when this is dropped.
 #[derive(Debug)]
-pub struct Place<K: Eq + Hash> {
-    crowd: Arc<Crowd<K>>,
+pub struct Permit<K: Eq + Hash> {
+    quota: Arc<Quota<K>>,
     key: K,
 }
 
-impl<K: Eq + Hash> Default for Crowd<K> {
+impl<K: Eq + Hash> Default for Quota<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Eq + Hash + Clone> Crowd<K> {
-    /// `None` when this one has so many already.
-    pub fn enter(self: &Arc<Self>, key: K, most: usize) -> Option<Place<K>> {
+impl<K: Eq + Hash + Clone> Quota<K> {
+    /// Returns `None` when `key` already holds `most` permits.
+    pub fn acquire(self: &Arc<Self>, key: K, most: usize) -> Option<Permit<K>> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match taken.get_mut(&key) {
             Some(count) if *count >= most => return None,
@@ -31,13 +32,13 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
             None if most == 0 => return None,
             None => drop(taken.insert(key.clone(), 1)),
         }
-        Some(Place { crowd: Arc::clone(self), key })
+        Some(Permit { quota: Arc::clone(self), key })
     }
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for Permit<K> {
     fn drop(&mut self) {
-        let mut taken = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.quota.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = taken.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
@@ -52,21 +53,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_so_many_places_and_others_have_theirs() {
-        let crowd = Arc::new(Crowd::default());
-        let first = crowd.enter("a", 2).unwrap();
-        let _second = crowd.enter("a", 2).unwrap();
-        assert!(crowd.enter("a", 2).is_none());
-        assert!(crowd.enter("b", 2).is_some());
+    fn each_key_has_its_own_limit() {
+        let quota = Arc::new(Quota::default());
+        let first = quota.acquire("a", 2).unwrap();
+        let _second = quota.acquire("a", 2).unwrap();
+        assert!(quota.acquire("a", 2).is_none());
+        assert!(quota.acquire("b", 2).is_some());
         drop(first);
-        assert!(crowd.enter("a", 2).is_some(), "a place is free again");
+        assert!(quota.acquire("a", 2).is_some(), "a permit was released");
     }
 
     #[test]
-    fn who_has_left_is_forgotten() {
-        let crowd = Arc::new(Crowd::default());
-        drop(crowd.enter("a", 1));
-        assert!(crowd.enter("b", 0).is_none());
-        assert!(crowd.0.lock().unwrap().is_empty());
+    fn a_key_without_permits_is_forgotten() {
+        let quota = Arc::new(Quota::default());
+        drop(quota.acquire("a", 1));
+        assert!(quota.acquire("b", 0).is_none());
+        assert!(quota.0.lock().unwrap().is_empty());
     }
 }

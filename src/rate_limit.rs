@@ -1,72 +1,74 @@
-//! How fast each client may ask: a leaky bucket for each, in the form of the generic cell rate algorithm.
+//! The request rate limit: a leaky bucket per client, implemented as the generic cell rate algorithm (GCRA).
 //!
-//! Exact for every client that is remembered: a sketch that counts strangers together would refuse some for what others
-//! did. What a client may ask in a second it may ask at once, and then evenly. Asked by `proxy`, which knows whom to ask
-//! for and what to answer.
+//! The count is exact for every client that is remembered: a sketch that counts several clients together would refuse some
+//! for what others did. A client may send a second's worth of requests at once, and then evenly spaced ones. `proxy`
+//! chooses the key and answers a request that is refused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 
-/// Tables that clients are spread over, so that workers seldom wait for one another.
+/// Clients are spread over this many tables, so that workers seldom wait for each other.
 const SHARDS: usize = 16;
 
-/// Clients remembered in each. One is worth remembering for a second after its last request.
+/// Clients that each table remembers. A client has to be remembered for one second after its last request.
 const CLIENTS: usize = 16_384;
 
 const SECOND: u64 = 1_000_000;
 
-/// Whose requests are counted together: a client's, in all or to one service.
+/// What requests are counted by: the client, either in all or to one service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Asker {
-    pub network: Network,
+pub struct RateKey {
+    pub prefix: ClientPrefix,
     pub service: Option<Arc<str>>,
 }
 
-/// What each client has asked of late.
+/// The recent requests of each client.
 #[derive(Debug)]
-pub struct Rates {
+pub struct RateLimiter {
     shards: [Mutex<Shard>; SHARDS],
     hasher: ahash::RandomState,
 }
 
-/// For each client the microsecond at which it would be even, had it asked no faster than it may.
-type Shard = HashMap<Asker, u64, ahash::RandomState>;
+/// The "theoretical arrival time" of GCRA for each client, in microseconds: when the client will have used up the time
+/// that its requests so far cost.
+type Shard = HashMap<RateKey, u64, ahash::RandomState>;
 
-impl Default for Rates {
+impl Default for RateLimiter {
     fn default() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: ahash::RandomState::new() }
     }
 }
 
-impl Rates {
-    /// Counts a request, of which `per_second` may be made. `Err` is for how long the next one had better wait; it was
-    /// not counted then.
-    pub fn take(&self, asker: Asker, per_second: u32, now: UnixTime) -> Result<(), Duration> {
-        let at = usize::try_from(self.hasher.hash_one(&asker) % SHARDS as u64).unwrap_or_default();
+impl RateLimiter {
+    /// Counts a request; `per_second` are allowed. `Err` has the time after which the client should retry; a refused request
+    /// is not counted.
+    pub fn take(&self, key: RateKey, per_second: u32, now: UnixTime) -> Result<(), Duration> {
+        let at = usize::try_from(self.hasher.hash_one(&key) % SHARDS as u64).unwrap_or_default();
         let mut shard = self.shards[at].lock().unwrap_or_else(PoisonError::into_inner);
         let now = now.millis().saturating_mul(1000);
         let cost = SECOND / u64::from(per_second.max(1));
-        // Further ahead than a second is nobody: the clock was set back.
-        let even = shard.get(&asker).copied().filter(|even| *even <= now + SECOND).map_or(now, |even| even.max(now));
-        let after = even + cost;
+        // A client is never more than a second ahead. If it seems so, the clock was set back.
+        let arrival = shard.get(&key).copied().filter(|at| *at <= now + SECOND).map_or(now, |at| at.max(now));
+        let after = arrival + cost;
         if after > now + SECOND {
             return Err(Duration::from_micros(after - now - SECOND));
         }
-        if shard.len() >= CLIENTS && !shard.contains_key(&asker) {
+        if shard.len() >= CLIENTS && !shard.contains_key(&key) {
             make_room(&mut shard, now);
         }
-        shard.insert(asker, after);
+        shard.insert(key, after);
         Ok(())
     }
 }
 
-/// Forgets who is even. Where nobody is, so many ask at once that none of them alone matters: all are forgotten.
+/// Forgets the clients whose bucket is empty. If none is, so many clients send requests at once that no single one
+/// matters, and all are forgotten.
 fn make_room(shard: &mut Shard, now: u64) {
-    shard.retain(|_, even| *even > now);
+    shard.retain(|_, arrival| *arrival > now);
     if shard.len() >= CLIENTS {
         shard.clear();
     }
@@ -78,8 +80,8 @@ mod tests {
 
     const START: UnixTime = UnixTime::from_seconds(1_000_000_000);
 
-    fn asker(address: &str) -> Asker {
-        Asker { network: Network::of(address.parse().unwrap()), service: None }
+    fn key(address: &str) -> RateKey {
+        RateKey { prefix: ClientPrefix::of(address.parse().unwrap()), service: None }
     }
 
     fn millis(millis: u64) -> UnixTime {
@@ -88,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_seconds_worth_may_come_at_once_and_the_rest_evenly() {
-        let rates = Rates::default();
-        let take = |now| rates.take(asker("192.0.2.1"), 10, now);
+        let limiter = RateLimiter::default();
+        let take = |now| limiter.take(key("192.0.2.1"), 10, now);
         assert!((0..10).all(|_| take(START).is_ok()));
         assert_eq!(take(START), Err(Duration::from_millis(100)));
         assert_eq!(take(millis(60)), Err(Duration::from_millis(40)));
@@ -101,33 +103,33 @@ mod tests {
 
     #[test]
     fn clients_and_services_are_counted_apart() {
-        let rates = Rates::default();
-        let of = |service: &str| Asker { service: Some(service.into()), ..asker("2001:db8::1") };
-        assert!(rates.take(asker("2001:db8::1"), 1, START).is_ok());
-        assert!(rates.take(asker("2001:db8::2"), 1, START).is_err(), "one /64");
-        assert!(rates.take(asker("2001:db8:0:1::1"), 1, START).is_ok());
-        assert!(rates.take(of("iqueue"), 1, START).is_ok());
-        assert!(rates.take(of("dextor"), 1, START).is_ok());
-        assert!(rates.take(of("iqueue"), 1, START).is_err());
+        let limiter = RateLimiter::default();
+        let of = |service: &str| RateKey { service: Some(service.into()), ..key("2001:db8::1") };
+        assert!(limiter.take(key("2001:db8::1"), 1, START).is_ok());
+        assert!(limiter.take(key("2001:db8::2"), 1, START).is_err(), "one /64");
+        assert!(limiter.take(key("2001:db8:0:1::1"), 1, START).is_ok());
+        assert!(limiter.take(of("iqueue"), 1, START).is_ok());
+        assert!(limiter.take(of("dextor"), 1, START).is_ok());
+        assert!(limiter.take(of("iqueue"), 1, START).is_err());
     }
 
     #[test]
-    fn a_clock_that_is_set_back_refuses_nobody_for_long() {
-        let rates = Rates::default();
+    fn a_clock_that_is_set_back_refuses_no_client_for_long() {
+        let limiter = RateLimiter::default();
         let later = START.plus(Duration::from_secs(3600));
-        assert!(rates.take(asker("192.0.2.1"), 1, later).is_ok());
-        assert!(rates.take(asker("192.0.2.1"), 1, START).is_ok());
-        assert!(rates.take(asker("192.0.2.1"), 1, START).is_err());
+        assert!(limiter.take(key("192.0.2.1"), 1, later).is_ok());
+        assert!(limiter.take(key("192.0.2.1"), 1, START).is_ok());
+        assert!(limiter.take(key("192.0.2.1"), 1, START).is_err());
     }
 
     #[test]
     fn what_is_remembered_has_a_bound() {
-        let rates = Rates::default();
+        let limiter = RateLimiter::default();
         for number in 0..(SHARDS * CLIENTS * 2) as u32 {
-            let network = Network::of(std::net::Ipv4Addr::from(number).into());
-            rates.take(Asker { network, service: None }, 1, START).unwrap();
+            let prefix = ClientPrefix::of(std::net::Ipv4Addr::from(number).into());
+            limiter.take(RateKey { prefix, service: None }, 1, START).unwrap();
         }
-        let held: usize = rates.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        let held: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(held <= SHARDS * CLIENTS, "{held}");
     }
 }

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
-use crate::rate_limit::Rates;
+use crate::rate_limit::RateLimiter;
 use crate::routes::Routes;
 use crate::sentry::{Parts, Sentry};
 use crate::sessions::SessionStore;
@@ -50,7 +50,7 @@ pub struct Snapshot {
     /// For services that say nothing else.
     pub on_outage: OutagePolicy,
     pub limits: Limits,
-    pub rates: Arc<Rates>,
+    pub rates: Arc<RateLimiter>,
     pub timeouts: Timeouts,
     /// What browsers are told about coming back over TLS alone.
     pub hsts: Option<HeaderValue>,
@@ -101,7 +101,7 @@ pub struct Lasting {
     pub sessions_are_checked: bool,
     pub seen: Arc<RecentlySeen>,
     pub streams: Arc<Streams>,
-    pub rates: Arc<Rates>,
+    pub rates: Arc<RateLimiter>,
     pub users: Arc<Watch>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 
 /// Lines in a minute: more than the mishaps of a hospital behind one address.
@@ -20,7 +20,7 @@ const MINUTE_SECONDS: u64 = 60;
 pub struct Rate {
     minute: u64,
     in_all: u32,
-    of_client: HashMap<Network, u32>,
+    of_client: HashMap<ClientPrefix, u32>,
     suppressed: bool,
 }
 
@@ -35,7 +35,7 @@ pub enum Share {
 }
 
 impl Rate {
-    pub fn take(&mut self, client: Network, now: UnixTime) -> Share {
+    pub fn take(&mut self, client: ClientPrefix, now: UnixTime) -> Share {
         let minute = now.seconds() / MINUTE_SECONDS;
         if minute != self.minute {
             *self = Self { minute, ..Self::default() };
@@ -56,8 +56,8 @@ mod tests {
 
     const START: UnixTime = UnixTime::from_seconds(1_200_000_000);
 
-    fn client(number: u32) -> Network {
-        Network::of(std::net::Ipv4Addr::from(number).into())
+    fn client(number: u32) -> ClientPrefix {
+        ClientPrefix::of(std::net::Ipv4Addr::from(number).into())
     }
 
     #[test]

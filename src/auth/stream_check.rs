@@ -15,7 +15,7 @@ use super::streams::{Full, OpenStream, Opening, Over, Stream};
 use super::token::Verified;
 use super::verdict::{Identity, Reason, Source, is_revoked, lacks};
 use super::{Demand, Guard, Sessions, slide};
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::clock::{Clock, UnixTime};
 use crate::config::Access;
 use crate::sessions::Found;
@@ -42,7 +42,11 @@ impl Guard {
     }
 
     /// The same of a public route, for a client.
-    pub fn watch_public(&self, client: Network, opening: Opening) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+    pub fn watch_public(
+        &self,
+        client: ClientPrefix,
+        opening: Opening,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
         self.sessions.streams.open_public(client, opening)
     }
 

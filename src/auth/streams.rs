@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::token::{Fault, Verified};
 use super::verdict::{Identity, Reason, is_revoked, lacks};
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::sessions::SessionKey;
@@ -51,7 +51,7 @@ type Shard = HashMap<Holder, Vec<Arc<Stream>>, ahash::RandomState>;
 pub(super) enum Holder {
     Session(SessionKey),
     /// On a public route.
-    Client(Network),
+    Client(ClientPrefix),
 }
 
 /// One of them.
@@ -114,7 +114,7 @@ impl Streams {
     /// The same of a public route, for this client.
     pub fn open_public(
         self: &Arc<Self>,
-        client: Network,
+        client: ClientPrefix,
         opening: Opening,
     ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
         self.admit(Holder::Client(client), None, opening)

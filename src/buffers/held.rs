@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Account, Fill, Share};
-use crate::deadline::Patience;
+use crate::deadline::Deadline;
 
 /// Pieces up to this size are covered by the share of their request.
 const SMALL_PIECE: usize = 4096;
@@ -39,7 +39,7 @@ pub struct Held {
     /// How much had moved when a piece first had to wait.
     unmoved: Option<u64>,
     waiting: Option<Waiting>,
-    patience: Patience,
+    patience: Deadline,
 }
 
 /// The pieces of one request's bodies that are on their way, either way.
@@ -83,7 +83,7 @@ impl Held {
             ahead: 0,
             unmoved: None,
             waiting: None,
-            patience: Patience::default(),
+            patience: Deadline::default(),
         }
     }
 
@@ -126,7 +126,7 @@ impl Held {
         };
         if bytes == 0 {
             self.waiting = None;
-            self.patience.rest();
+            self.patience.clear();
             return Poll::Pending;
         }
         let moved = sent + pieces.gone.load(Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl Held {
     }
 
     fn look_again(&mut self, after: Duration, context: &mut Context<'_>) -> Poll<Exhausted> {
-        while self.patience.renewed(after).poll(context).is_ready() {}
+        while self.patience.reset(after).poll(context).is_ready() {}
         Poll::Pending
     }
 }
@@ -215,12 +215,12 @@ mod tests {
 
     use super::*;
     use crate::buffers::Buffers;
-    use crate::client_prefix::Network;
+    use crate::client_prefix::ClientPrefix;
 
     const BASE: usize = 1000;
 
-    fn client(number: u8) -> Network {
-        Network::of([192, 0, 2, number].into())
+    fn client(number: u8) -> ClientPrefix {
+        ClientPrefix::of([192, 0, 2, number].into())
     }
 
     fn buffers(most: usize, most_each: usize) -> Arc<Buffers> {

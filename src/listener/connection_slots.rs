@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::proxy::{IdleSince, Seat};
-use crate::quota::Place;
+use crate::quota::Permit;
 
 /// How many idle connections one look at all of them finds.
 const FOUND_AT_ONCE: usize = 64;
@@ -70,13 +70,13 @@ struct Taken {
 struct Sitting {
     seat: Arc<Seat>,
     /// Whose it is, where that is known from the start.
-    network: Network,
+    network: ClientPrefix,
     held: Mutex<Option<Held>>,
 }
 
 struct Held {
     permit: OwnedSemaphorePermit,
-    place: Option<Place<Network>>,
+    place: Option<Permit<ClientPrefix>>,
 }
 
 /// A connection's place, for as long as it is kept.
@@ -100,7 +100,7 @@ impl Seats {
     }
 
     /// For a new connection; `None` when all are taken by connections that are used.
-    pub fn take(self: &Arc<Self>, network: Network) -> Option<Taking> {
+    pub fn take(self: &Arc<Self>, network: ClientPrefix) -> Option<Taking> {
         let free = Arc::clone(&self.free).try_acquire_owned().ok();
         let in_anothers_place = free.is_none();
         let mut taken = locked(&self.taken);
@@ -118,7 +118,7 @@ impl Seats {
     }
 
     /// The same; waits a moment for one, unless too many do already.
-    pub async fn wait(self: &Arc<Self>, network: Network) -> Option<Taking> {
+    pub async fn wait(self: &Arc<Self>, network: ClientPrefix) -> Option<Taking> {
         if self.patience.first.is_zero() {
             // There is no moment in which an idle connection is kept.
             return None;
@@ -135,7 +135,7 @@ impl Seats {
 
     /// Gives up an idle connection of a client for this one, and with it the share that it holds; answers whether there was
     /// one. Looks at all connections: for listeners that have few.
-    pub fn give_up_of(&self, network: Network, but: &Taking) -> bool {
+    pub fn give_up_of(&self, network: ClientPrefix, but: &Taking) -> bool {
         let taken = locked(&self.taken);
         let of_client = taken.connections.iter().filter(|(number, sitting)| {
             // One that was accepted and has no share yet would give none back.
@@ -197,7 +197,7 @@ impl Taking {
     }
 
     /// What the connection holds of its client's share, given back with the rest.
-    pub fn holds(&self, place: Option<Place<Network>>) {
+    pub fn holds(&self, place: Option<Permit<ClientPrefix>>) {
         if let Some(held) = &mut *locked(&self.sitting.held) {
             held.place = place;
         }
@@ -219,8 +219,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn network(last: u8) -> Network {
-        Network::of([192, 0, 2, last].into())
+    fn network(last: u8) -> ClientPrefix {
+        ClientPrefix::of([192, 0, 2, last].into())
     }
 
     fn take(seats: &Arc<Seats>, last: u8) -> Option<Taking> {
@@ -309,16 +309,16 @@ mod tests {
 
     #[test]
     fn a_client_may_give_up_its_own_and_nobody_elses() {
-        let (seats, crowd) = (Arc::new(Seats::new(10, Patience::NONE)), Arc::new(crate::quota::Crowd::default()));
+        let (seats, crowd) = (Arc::new(Seats::new(10, Patience::NONE)), Arc::new(crate::quota::Quota::default()));
         let placed = |last: u8| {
             let taking = take(&seats, last).unwrap();
-            taking.holds(crowd.enter(network(last), 2));
+            taking.holds(crowd.acquire(network(last), 2));
             taking
         };
         let (unplaced, own, other, new) = (take(&seats, 1).unwrap(), placed(1), placed(2), placed(1));
-        assert!(crowd.enter(network(1), 2).is_none());
+        assert!(crowd.acquire(network(1), 2).is_none());
         assert!(seats.give_up_of(network(1), &new));
-        assert!(crowd.enter(network(1), 2).is_some(), "its share is free");
+        assert!(crowd.acquire(network(1), 2).is_some(), "its share is free");
         assert!(is_given_up(&own) && !is_given_up(&other) && !is_given_up(&new));
         assert!(!is_given_up(&unplaced), "it has no share that it could give back");
         new.seat().begin().unwrap();

@@ -19,7 +19,7 @@ use pingora_proxy::HttpProxy;
 use super::client_stream::Stream;
 use super::{Guests, Service};
 use crate::admin::{self, Admin};
-use crate::deadline::Patience;
+use crate::deadline::Deadline;
 use crate::proxy::{Cuttable, Ends, Express, Gateway, RequestStream, Seat, Served, read, until_cut};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
@@ -67,7 +67,7 @@ impl Service {
             Poll::Ready(_) => Poll::Ready(()),
             Poll::Pending => seat.poll_given_up(context),
         }));
-        let mut patience = Patience::default();
+        let mut patience = Deadline::default();
         let mut client = Box::new(stream);
         let mut settings = None;
         loop {
@@ -86,7 +86,7 @@ impl Service {
             };
             seat.end();
             if let Some(keepalive) = self.keepalive()
-                && !rest(&mut client, patience.renewed(keepalive), closed.as_mut()).await
+                && !rest(&mut client, patience.reset(keepalive), closed.as_mut()).await
             {
                 return;
             }
@@ -163,7 +163,7 @@ async fn quick<A: Application>(
 }
 
 /// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.
-async fn rest(client: &mut Stream, patience: &mut Patience, mut closed: Pin<&mut impl Future<Output = ()>>) -> bool {
+async fn rest(client: &mut Stream, patience: &mut Deadline, mut closed: Pin<&mut impl Future<Output = ()>>) -> bool {
     poll_fn(|context| {
         if let Poll::Ready(readable) = client.poll_readable(context) {
             return Poll::Ready(readable);

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::client_connection::Connection;
 use super::downstream::h2_stream::Departure;
 use crate::buffers::{Exhausted, Held};
-use crate::deadline::Patience;
+use crate::deadline::Deadline;
 use crate::validate;
 
 tokio::task_local! {
@@ -35,7 +35,7 @@ tokio::task_local! {
 pub struct Ends {
     signal: Option<oneshot::Receiver<()>>,
     /// Moved with every piece of a body.
-    patience: Patience,
+    patience: Deadline,
     /// What the request makes the edge hold, and the connection that it came on.
     held: Option<(Held, Arc<Connection>)>,
     /// It was cut because of that.
@@ -45,7 +45,7 @@ pub struct Ends {
     /// Whether that ends it.
     ends_with_its_client: bool,
     /// How long it may take to notice that by itself.
-    after_departure: Patience,
+    after_departure: Deadline,
     /// It was cut because of that.
     is_abandoned: bool,
 }
@@ -68,7 +68,7 @@ pub fn cut_on(signal: oneshot::Receiver<()>) -> Result<()> {
 
 /// From within a request: cut it at this moment, instead of any before; or at none.
 pub fn cut_at(deadline: Option<Instant>) -> Result<()> {
-    change(|ends| ends.patience.until(deadline))
+    change(|ends| ends.patience.set(deadline))
 }
 
 fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
@@ -182,7 +182,7 @@ impl Ends {
         }
         if let Some(departure) = self.departure.as_ref().filter(|_| self.ends_with_its_client)
             && departure.poll(context).is_ready()
-            && self.after_departure.begun(AFTER_DEPARTURE).poll(context).is_ready()
+            && self.after_departure.start_if_unset(AFTER_DEPARTURE).poll(context).is_ready()
         {
             self.is_abandoned = true;
             return Poll::Ready(());

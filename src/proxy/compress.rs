@@ -20,15 +20,15 @@ use super::compressors::{Reader, Taken};
 use super::context::Exchange;
 use super::gateway::Gateway;
 use crate::buffers::{Fill, Share};
-use crate::client_prefix::NOBODY;
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
+use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::compression::encoder::{self, Encoder};
 use crate::compression::{self, Asked, Choice};
 
 fn reader(exchange: &Exchange) -> Reader {
     match &exchange.identity {
         Some(identity) => Reader::User(identity.verified().claims().sub.as_str().into()),
-        None => Reader::Client(Network::of(exchange.client.unwrap_or(NOBODY))),
+        None => Reader::Client(ClientPrefix::of(exchange.client.unwrap_or(UNKNOWN_CLIENT_IP))),
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::compression::encoder::MOST_AT_ONCE;
-use crate::quota::{Crowd, Place};
+use crate::quota::{Permit, Quota};
 
 /// Of the compressor's places, what one user has at most, or on public routes one client: who reads slowly keeps its places
 /// for long, and must not keep them all. What finds none is sent as it is.
@@ -15,20 +15,20 @@ const OF_READER: usize = MOST_AT_ONCE / 4;
 /// Places for responses that are being compressed.
 pub struct Compressors {
     free: Arc<Semaphore>,
-    readers: Arc<Crowd<Reader>>,
+    readers: Arc<Quota<Reader>>,
 }
 
 /// Who reads a compressed response.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reader {
     User(Box<str>),
-    Client(Network),
+    Client(ClientPrefix),
 }
 
 /// Given back when it is dropped.
 pub struct Taken {
     _permit: OwnedSemaphorePermit,
-    _place: Place<Reader>,
+    _place: Permit<Reader>,
 }
 
 impl Default for Compressors {
@@ -40,7 +40,7 @@ impl Default for Compressors {
 impl Compressors {
     /// `None` when there is none left, or none for this reader.
     pub fn take(&self, reader: Reader) -> Option<Taken> {
-        let place = self.readers.enter(reader, OF_READER)?;
+        let place = self.readers.acquire(reader, OF_READER)?;
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(Taken { _permit: permit, _place: place })
     }
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(of_ada.len(), OF_READER);
         let mut of_others: Vec<_> = std::iter::from_fn(|| compressors.take(ben.clone())).collect();
         for last in 0.. {
-            let client = Reader::Client(Network::of([192, 0, 2, last].into()));
+            let client = Reader::Client(ClientPrefix::of([192, 0, 2, last].into()));
             let Some(taken) = compressors.take(client) else { break };
             of_others.push(taken);
         }

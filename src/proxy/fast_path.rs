@@ -78,8 +78,8 @@ impl Express {
         }
         let Some((target, place)) = self.takes(&asking, Some(&bytes), &snapshot) else { return left(client, &bytes) };
         connection.head_read();
-        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
-        let keeps = !head.closes && !self.gateway.drain.has_begun();
+        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.track_request());
+        let keeps = !head.closes && !self.gateway.drain.is_draining();
         let mut answer = Http1::new(&mut *client, &asking.head.method, keeps, exchange.snapshot.timeouts.write);
         let served = self.conduct(&asking, &target, place, &mut answer, &mut exchange).await;
         let (keeps, is_whole) = (answer.keeps(), answer.is_whole());
@@ -107,7 +107,7 @@ impl Express {
         let head = http2::taken(&mut stream);
         let asking = Asking { head: &head, peer, is_tls, connection: Some(&connection) };
         connection.head_read();
-        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.enter());
+        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.track_request());
         stream.set_write_timeout(Some(exchange.snapshot.timeouts.write));
         let mut answer = Http2::new(&mut stream, &head.method);
         // A stream that breaks off is reset when it is dropped, after what was written before.

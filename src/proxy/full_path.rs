@@ -35,7 +35,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::begin(self.snapshot.load_full(), self.drain.enter())
+        Exchange::begin(self.snapshot.load_full(), self.drain.track_request())
     }
 
     /// No modules: the default adds a disabled compressor to every request, and `compress` has its own.
@@ -50,7 +50,7 @@ impl ProxyHttp for Gateway {
         let downstream = session.as_downstream_mut();
         // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
         let wanted = downstream.get_keepalive().is_some() && !says_close(downstream.req_header());
-        let keepalive = (wanted && !self.drain.has_begun()).then_some(timeouts.keepalive.as_secs().max(1));
+        let keepalive = (wanted && !self.drain.is_draining()).then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
         downstream.set_write_timeout(Some(timeouts.write));

@@ -13,8 +13,8 @@ use super::decision::Decision;
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::request::Asking;
-use crate::client_prefix::Network;
-use crate::rate_limit::Asker;
+use crate::client_prefix::ClientPrefix;
+use crate::rate_limit::RateKey;
 use crate::reply::Reply;
 
 impl Gateway {
@@ -29,8 +29,8 @@ impl Gateway {
             Some(service) => (Some(&service.name), service.requests_per_second),
         };
         let client = exchange.client.filter(|_| !exchange.is_of_proxy)?;
-        let asker = Asker { network: Network::of(client), service: service.cloned() };
-        let wait = snapshot.rates.take(asker, limit?, self.clock.now()).err()?;
+        let key = RateKey { prefix: ClientPrefix::of(client), service: service.cloned() };
+        let wait = snapshot.rates.take(key, limit?, self.clock.now()).err()?;
         exchange.reason = Some("requests_per_second");
         self.metrics.limit_reached("requests_per_second");
         let text = "More requests came from this network address than are allowed. Please try again in a moment.";

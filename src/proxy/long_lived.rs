@@ -20,8 +20,8 @@ use super::request::Asking;
 use super::{error_response, recheck};
 use crate::audit_log::{self, Event};
 use crate::auth::streams::{Full, OpenStream, Opening, Over};
-use crate::client_prefix::NOBODY;
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
+use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
 
 /// A request that may be cut, and what is needed to settle it without Pingora.
@@ -111,7 +111,9 @@ impl Gateway {
         };
         let opened = match &exchange.identity {
             Some(identity) => snapshot.guard.watch(identity, opening),
-            None => snapshot.guard.watch_public(Network::of(exchange.client.unwrap_or(NOBODY)), opening),
+            None => {
+                snapshot.guard.watch_public(ClientPrefix::of(exchange.client.unwrap_or(UNKNOWN_CLIENT_IP)), opening)
+            }
         };
         match opened {
             Err(full) => Ok(Err(full)),
@@ -144,7 +146,7 @@ impl Gateway {
         self.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
         let entry = audit_log::Entry {
             event: Event::StreamClosed,
-            client: exchange.client.unwrap_or(NOBODY),
+            client: exchange.client.unwrap_or(UNKNOWN_CLIENT_IP),
             request_id: &exchange.request_id,
             user: exchange.user(),
             host: Some(line.authority()),

@@ -15,7 +15,7 @@ use super::misdirected::misdirected;
 use super::request::Asking;
 use crate::audit_log::{self, Event};
 use crate::auth::{self, Assurance, Demand, Judged, Outcome, Verdict};
-use crate::client_prefix::NOBODY;
+use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
 use crate::host::{Authority, Origin};
 use crate::reply::Reply;
@@ -92,7 +92,7 @@ impl Gateway {
             port: port.filter(|port| *port != 443),
             path: asking.head.uri.path(),
             query: asking.head.uri.query(),
-            client: exchange.client.unwrap_or(NOBODY),
+            client: exchange.client.unwrap_or(UNKNOWN_CLIENT_IP),
             request_id: &exchange.request_id,
             now: self.clock.now(),
         };

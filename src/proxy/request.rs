@@ -12,7 +12,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
 
 use super::client_connection::Connection;
-use crate::client_prefix::{NOBODY, is_trusted};
+use crate::client_prefix::{UNKNOWN_CLIENT_IP, is_trusted};
 use crate::host::Authority;
 
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ pub struct Asking<'a> {
 
 /// Of a connection's other end.
 pub fn peer_address(of: Option<&SocketAddr>) -> IpAddr {
-    of.and_then(|address| address.as_inet()).map_or(NOBODY, |address| address.ip().to_canonical())
+    of.and_then(|address| address.as_inet()).map_or(UNKNOWN_CLIENT_IP, |address| address.ip().to_canonical())
 }
 
 impl<'a> Asking<'a> {

@@ -10,7 +10,7 @@ use super::context::Exchange;
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::request::Asking;
-use crate::client_prefix::NOBODY;
+use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::host::Authority;
 use crate::reply::Reply;
 use crate::request::Head;
@@ -35,7 +35,7 @@ impl Gateway {
             port: authority.port.filter(|port| *port != 443),
             path: request.uri.path(),
             query: request.uri.query(),
-            client: exchange.client.unwrap_or(NOBODY),
+            client: exchange.client.unwrap_or(UNKNOWN_CLIENT_IP),
             request_id: &exchange.request_id,
             now: self.clock.now(),
         };

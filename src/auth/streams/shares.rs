@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Holder, Session};
-use crate::quota::{Crowd, Place};
+use crate::quota::{Permit, Quota};
 
 /// Of one session: more than a browser with many tabs ever has, each with an event stream or two.
 const OF_SESSION: usize = 200;
@@ -15,7 +15,7 @@ const OF_CLIENT: usize = 10_000;
 
 /// How many streams each has.
 #[derive(Default)]
-pub struct Shares(Arc<Crowd<Owner>>);
+pub struct Shares(Arc<Quota<Owner>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
@@ -25,8 +25,8 @@ pub enum Owner {
 
 /// What one stream takes of the shares of its holder and, if that is a session, of its user.
 pub struct Share {
-    _of_holder: Place<Owner>,
-    _of_user: Option<Place<Owner>>,
+    _of_holder: Permit<Owner>,
+    _of_user: Option<Permit<Owner>>,
 }
 
 impl Shares {
@@ -35,7 +35,7 @@ impl Shares {
     pub fn take(&self, holder: &Holder, session: Option<&Session>, most: usize) -> Option<Share> {
         let enter = |owner: Owner| {
             let share = share(&owner, most);
-            self.0.enter(owner, share)
+            self.0.acquire(owner, share)
         };
         let of_holder = enter(Owner::Holder(holder.clone()))?;
         let of_user = match session {
@@ -58,10 +58,10 @@ fn share(owner: &Owner, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client_prefix::Network;
+    use crate::client_prefix::ClientPrefix;
 
     fn client(address: &str) -> Holder {
-        Holder::Client(Network::of(address.parse().unwrap()))
+        Holder::Client(ClientPrefix::of(address.parse().unwrap()))
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_share_is_never_the_whole_of_a_table_that_has_room_for_two() {
-        let network = Network::of("192.0.2.1".parse().unwrap());
+        let network = ClientPrefix::of("192.0.2.1".parse().unwrap());
         for most in [2, 3, 4, 10, 100, 1000, 100_000, 10_000_000] {
             for owner in [Owner::User("u1".into()), Owner::Holder(Holder::Client(network))] {
                 assert!((1..most).contains(&share(&owner, most)), "{owner:?} of {most}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::buffers::{Fill, Share};
-use crate::deadline::Patience;
+use crate::deadline::Deadline;
 use crate::proxy::Connection;
 
 /// What a connection holds beside what is counted elsewhere: records of TLS, frames of h2, and heads that were not sent.
@@ -22,7 +22,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub struct Blocked {
     /// Since when nothing was taken, and what that makes the edge hold.
     since: Option<(Instant, Option<Share>)>,
-    patience: Patience,
+    patience: Deadline,
 }
 
 /// Why a connection is given up.
@@ -38,7 +38,7 @@ impl Blocked {
     /// The socket has taken something.
     pub fn flows(&mut self) {
         self.since = None;
-        self.patience.rest();
+        self.patience.clear();
     }
 
     /// The socket takes nothing now; `limit` is for how long it may be so at most.
@@ -59,7 +59,7 @@ impl Blocked {
             return Poll::Ready(if most < limit { Over::Buffers } else { Over::Time });
         };
         let again = left.min(LOOK_AGAIN);
-        while self.patience.renewed(again).poll(context).is_ready() {}
+        while self.patience.reset(again).poll(context).is_ready() {}
         Poll::Pending
     }
 }
@@ -71,10 +71,10 @@ mod tests {
 
     use super::*;
     use crate::buffers::{Account, Buffers};
-    use crate::client_prefix::Network;
+    use crate::client_prefix::ClientPrefix;
 
-    fn client(number: u8) -> Network {
-        Network::of([192, 0, 2, number].into())
+    fn client(number: u8) -> ClientPrefix {
+        ClientPrefix::of([192, 0, 2, number].into())
     }
 
     fn account() -> Arc<Account> {

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::client_conn::Client;
 use super::writer::Answer;
-use crate::deadline::Patience;
+use crate::deadline::Deadline;
 use crate::proxy::headers;
 use crate::proxy::headers::response_rules::is_bodiless;
 use crate::proxy::upstream::parse::Ordinary;
@@ -28,7 +28,7 @@ pub struct Http1<'a, C> {
     method: &'a Method,
     /// For one write.
     timeout: Duration,
-    patience: Patience,
+    patience: Deadline,
     /// 0 before there is one.
     status: u16,
     body: Body,
@@ -57,7 +57,7 @@ impl<'a, C: Client> Http1<'a, C> {
             client,
             method,
             timeout,
-            patience: Patience::default(),
+            patience: Deadline::default(),
             status: 0,
             body: Body::None,
             bytes: 0,
@@ -98,7 +98,7 @@ impl<'a, C: Client> Http1<'a, C> {
         let mut written = pin!(self.client.write_all(bytes));
         let written = poll_fn(|context| {
             let written = written.as_mut().poll(context);
-            self.patience.within(self.timeout, context, written)
+            self.patience.poll_timeout(self.timeout, context, written)
         });
         match written.await {
             Some(written) => written.map_err(gone),

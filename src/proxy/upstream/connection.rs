@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-use crate::deadline::Patience;
+use crate::deadline::Deadline;
 
 /// Room for a head and the body of a short answer.
 const SHORT: usize = 4096;
@@ -20,12 +20,12 @@ const LONG: usize = 32 << 10;
 
 pub struct Link {
     stream: Stream,
-    patience: Patience,
+    patience: Deadline,
 }
 
 impl Link {
     pub fn new(stream: Stream) -> Self {
-        Self { stream, patience: Patience::default() }
+        Self { stream, patience: Deadline::default() }
     }
 
     pub fn into_stream(self) -> Stream {
@@ -41,7 +41,7 @@ impl Link {
         });
         let sent = poll_fn(|context| {
             let sent = sent.as_mut().poll(context);
-            patience.within(limit, context, sent)
+            patience.poll_timeout(limit, context, sent)
         });
         match sent.await {
             Some(sent) => sent.or_err(ErrorType::WriteError, "a request's head"),
@@ -57,7 +57,7 @@ impl Link {
             let mut room = [const { MaybeUninit::uninit() }; SHORT];
             let mut room = ReadBuf::uninit(&mut room);
             let read = Pin::new(&mut *stream).poll_read(context, &mut room);
-            patience.within(limit, context, read.map_ok(|()| Bytes::copy_from_slice(room.filled())))
+            patience.poll_timeout(limit, context, read.map_ok(|()| Bytes::copy_from_slice(room.filled())))
         });
         in_time(read.await)
     }
@@ -72,7 +72,7 @@ impl Link {
             in_time(
                 poll_fn(|context| {
                     let read = read.as_mut().poll(context);
-                    patience.within(limit, context, read)
+                    patience.poll_timeout(limit, context, read)
                 })
                 .await,
             )?;

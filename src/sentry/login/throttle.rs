@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::config::Rate;
 use crate::request::Head;
 use crate::sentry::{DeviceId, Sentry};
@@ -31,7 +31,7 @@ pub(super) struct Claim {
     pub name: UserName,
     /// Where it has signed in to this account before.
     pub known_device: Option<DeviceId>,
-    pub network: Network,
+    pub network: ClientPrefix,
 }
 
 /// A login whose turn it is.
@@ -137,7 +137,7 @@ impl Guess {
 impl Sentry {
     pub(super) fn claim(&self, head: &Head<'_>, name: UserName) -> Claim {
         let device = self.device(head).filter(|device| device.knows(&name));
-        Claim { name, known_device: device.map(|device| device.id()), network: Network::of(head.client) }
+        Claim { name, known_device: device.map(|device| device.id()), network: ClientPrefix::of(head.client) }
     }
 
     /// How long a login has to wait because of the failures of its address. A device that is known to the account does
@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn claim(user: &str) -> Claim {
-        let network = Network::of(IpAddr::from([192, 0, 2, 1]));
+        let network = ClientPrefix::of(IpAddr::from([192, 0, 2, 1]));
         Claim { name: UserName::parse(user).unwrap(), known_device: None, network }
     }
 

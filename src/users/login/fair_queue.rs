@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 
 /// Turns of known devices in a row, while others wait.
 const KNOWN_IN_A_ROW: u32 = 2;
@@ -33,7 +33,7 @@ pub struct Applicant {
     pub subject: Box<str>,
     /// Whether the device has signed in to the account before.
     pub known_device: bool,
-    pub network: Network,
+    pub network: ClientPrefix,
 }
 
 pub struct Line {
@@ -56,7 +56,7 @@ struct State {
     known_in_a_row: u32,
 }
 
-type Flow = (Network, bool);
+type Flow = (ClientPrefix, bool);
 
 struct FlowState {
     waiting: usize,
@@ -240,7 +240,7 @@ mod tests {
 
     /// A login of an account; devices that are known to it are numbered from 1 on, 0 is any other.
     fn applicant(address: u8, account: &str, device: u8) -> Applicant {
-        let network = Network::of(IpAddr::from([192, 0, 2, address]));
+        let network = ClientPrefix::of(IpAddr::from([192, 0, 2, address]));
         Applicant { subject: format!("{account}/{device}").into(), known_device: device > 0, network }
     }
 

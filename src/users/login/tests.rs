@@ -10,7 +10,7 @@ use std::sync::{Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 
 use super::*;
-use crate::client_prefix::Network;
+use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 use crate::users::Changes;
 
@@ -130,7 +130,7 @@ fn pool(directory: TestDirectory, workers: usize, queue: usize) -> (LoginPool, A
 async fn log_in(pool: &LoginPool, user: &str, typed: &str) -> Login {
     static DEVICES: AtomicUsize = AtomicUsize::new(0);
     let subject = format!("{user} {}", DEVICES.fetch_add(1, Ordering::Relaxed)).into();
-    let network = Network::of(std::net::IpAddr::from([192, 0, 2, 1]));
+    let network = ClientPrefix::of(std::net::IpAddr::from([192, 0, 2, 1]));
     match pool.turn(Applicant { subject, known_device: true, network }, Duration::ZERO).await {
         Some(turn) => turn.authenticate(name(user), password(typed)).await,
         None => Login::Busy,
