@@ -1,4 +1,4 @@
-//! The access log: one JSON line for each request, made of an `Exchange` when it ends. Fields are named as the
+//! The access log: one JSON line for each request, made of an `RequestContext` when it ends. Fields are named as the
 //! metrics' labels are.
 //!
 //! Values of tickets and passwords are blacked out; cookies, tokens and bodies are never there. Called by `proxy`, in

@@ -10,9 +10,9 @@ use pingora_proxy::Session;
 
 use super::cancel;
 use super::client_connection::Connection;
-use super::context::Exchange;
+use super::context::RequestContext;
 use super::gateway::Gateway;
-use super::request::Asking;
+use super::request::RequestView;
 
 /// What Pingora reads of a response while a piece of it waits for the client: four pieces in a channel and one on its
 /// way into it, of 64 KiB each.
@@ -36,48 +36,58 @@ pub async fn pace(session: &Session) {
 
 impl Gateway {
     /// The application says how much is to come.
-    pub(super) fn answer_begins(response: &ResponseHeader, exchange: &mut Exchange) {
+    pub(super) fn answer_begins(response: &ResponseHeader, ctx: &mut RequestContext) {
         let length = response.headers.get(http::header::CONTENT_LENGTH);
-        exchange.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        ctx.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     }
 
     /// A piece of an application's response, on its way to the client.
-    pub(super) fn hold_answer(&self, session: &Session, body: &mut Option<Bytes>, exchange: &mut Exchange) {
+    pub(super) fn hold_answer(&self, session: &Session, body: &mut Option<Bytes>, ctx: &mut RequestContext) {
         if session.req_header().version != Version::HTTP_2 {
             // Pingora copies pieces together for HTTP/1, and what waits shows at the socket alone.
             if let Some(connection) = Connection::of(session.as_downstream()) {
-                connection
-                    .reads_ahead(exchange.length.map_or(HTTP1_AHEAD_BYTES, |length| length.min(HTTP1_AHEAD_BYTES)));
+                connection.reads_ahead(ctx.length.map_or(HTTP1_AHEAD_BYTES, |length| length.min(HTTP1_AHEAD_BYTES)));
             }
             return;
         }
         let Some(bytes) = body.take_if(|bytes| !bytes.is_empty()) else { return };
-        let left = exchange.length.map_or(READ_AHEAD_BYTES, |length| length.saturating_sub(exchange.bytes_sent));
-        *body = Some(self.hold(&Asking::of(session), bytes, left.min(READ_AHEAD_BYTES), exchange));
+        let left = ctx.length.map_or(READ_AHEAD_BYTES, |length| length.saturating_sub(ctx.bytes_sent));
+        *body = Some(self.hold(&RequestView::of(session), bytes, left.min(READ_AHEAD_BYTES), ctx));
     }
 
     /// A piece of a request's body, on its way to the application. An error where there is no room for it.
-    pub(super) fn hold_body(&self, session: &Session, body: &mut Option<Bytes>, exchange: &mut Exchange) -> Result<()> {
+    pub(super) fn hold_body(
+        &self,
+        session: &Session,
+        body: &mut Option<Bytes>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
         let Some(bytes) = body.take_if(|bytes| !bytes.is_empty()) else { return Ok(()) };
-        let asking = Asking::of(session);
-        let kept = exchange.body_bytes.min(RETRY_BYTES);
-        if asking.head.version == Version::HTTP_2 {
+        let request = RequestView::of(session);
+        let kept = ctx.body_bytes.min(RETRY_BYTES);
+        if request.head.version == Version::HTTP_2 {
             cancel::keep(kept)?;
             if let Some(connection) = Connection::of(session.as_downstream()) {
                 connection.received(bytes.len());
             }
         } else {
-            cancel::keep(kept + exchange.body_bytes.min(READER_BYTES))?;
+            cancel::keep(kept + ctx.body_bytes.min(READER_BYTES))?;
         }
-        *body = Some(self.hold(&asking, bytes, 0, exchange));
+        *body = Some(self.hold(&request, bytes, 0, ctx));
         Ok(())
     }
 
     /// Counts a piece until it has gone. From then on its request may be cut.
-    pub(super) fn hold(&self, asking: &Asking<'_>, bytes: Bytes, ahead: usize, exchange: &mut Exchange) -> Bytes {
+    pub(super) fn hold(
+        &self,
+        request: &RequestView<'_>,
+        bytes: Bytes,
+        ahead: usize,
+        ctx: &mut RequestContext,
+    ) -> Bytes {
         match cancel::count_piece(bytes, ahead) {
             Ok(counted) => {
-                self.may_be_cut(asking, exchange);
+                self.may_be_cut(request, ctx);
                 counted
             }
             Err(bytes) => bytes,

@@ -7,27 +7,27 @@ use std::sync::atomic::Ordering;
 use http::HeaderMap;
 use ipnet::IpNet;
 
-use super::context::{Exchange, RequestId};
+use super::context::{RequestContext, RequestId};
 use super::gateway::Gateway;
 use super::headers;
-use super::request::Asking;
+use super::request::RequestView;
 
 /// As much of an element is in the log.
 const MOST_SHOWN: usize = 64;
 
 impl Gateway {
     /// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
-    pub(super) fn identify(&self, asking: &Asking<'_>, exchange: &mut Exchange) {
-        let trusted = &exchange.snapshot.trusted_proxies;
-        let believed = asking.is_believed(trusted);
-        let walk = believed.then(|| walk(asking.peer, asking.headers(), trusted));
-        if let Some(unknown) = walk.as_ref().and_then(|walk| walk.unknown(asking.headers())) {
-            self.client_unknown(asking.peer, &unknown);
+    pub(super) fn identify(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
+        let trusted = &ctx.snapshot.trusted_proxies;
+        let believed = request.is_believed(trusted);
+        let walk = believed.then(|| walk(request.peer, request.headers(), trusted));
+        if let Some(unknown) = walk.as_ref().and_then(|walk| walk.unknown(request.headers())) {
+            self.client_unknown(request.peer, &unknown);
         }
-        exchange.client = Some(walk.map_or(asking.peer, |walk| walk.client));
-        exchange.is_of_proxy = believed && !asking.headers().contains_key(&headers::FORWARDED_FOR);
-        let theirs = believed.then(|| RequestId::of(asking.headers())).flatten();
-        exchange.request_id = theirs.unwrap_or_else(RequestId::fresh);
+        ctx.client = Some(walk.map_or(request.peer, |walk| walk.client));
+        ctx.is_of_proxy = believed && !request.headers().contains_key(&headers::FORWARDED_FOR);
+        let theirs = believed.then(|| RequestId::of(request.headers())).flatten();
+        ctx.request_id = theirs.unwrap_or_else(RequestId::fresh);
     }
 
     fn client_unknown(&self, proxy: IpAddr, unknown: &Unknown<'_>) {

@@ -17,7 +17,7 @@ use pingora_proxy::Session;
 use super::cancel;
 use super::client_connection::Connection;
 use super::compressors::{Reader, Taken};
-use super::context::Exchange;
+use super::context::RequestContext;
 use super::gateway::Gateway;
 use crate::buffers::{Fill, Share};
 use crate::client_prefix::ClientPrefix;
@@ -25,10 +25,10 @@ use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::compression::encoder::{self, Encoder};
 use crate::compression::{self, Asked, Choice};
 
-fn reader(exchange: &Exchange) -> Reader {
-    match &exchange.identity {
+fn reader(ctx: &RequestContext) -> Reader {
+    match &ctx.identity {
         Some(identity) => Reader::User(identity.verified().claims().sub.as_str().into()),
-        None => Reader::Client(ClientPrefix::of(exchange.client.unwrap_or(UNKNOWN_CLIENT_IP))),
+        None => Reader::Client(ClientPrefix::of(ctx.client.unwrap_or(UNKNOWN_CLIENT_IP))),
     }
 }
 
@@ -38,12 +38,12 @@ impl Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &Exchange,
+        ctx: &RequestContext,
     ) -> Result<()> {
-        let Some(service) = &exchange.service else { return Ok(()) };
+        let Some(service) = &ctx.service else { return Ok(()) };
         let request = session.req_header();
         let asked = Asked { method: &request.method, version: request.version, headers: &request.headers };
-        let choice = compression::choose(asked, response, &service.at(exchange.route).compression);
+        let choice = compression::choose(asked, response, &service.at(ctx.route).compression);
         if choice == Choice::AsItIs {
             return Ok(());
         }
@@ -52,7 +52,7 @@ impl Gateway {
         let account = Connection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
         let share = account.map(|account| account.hold(encoder::bytes(encoding)));
         let has_room = account.is_none_or(|account| account.fill() == Fill::Low);
-        let Some(place) = self.compressors.take(reader(exchange)).filter(|_| has_room) else {
+        let Some(place) = self.compressors.take(reader(ctx)).filter(|_| has_room) else {
             self.metrics.limit_reached("compressors");
             return Ok(());
         };

@@ -22,7 +22,7 @@ use crate::snapshot::Snapshot;
 use crate::tls::ClientCertificate;
 use crate::upstream::{Attempt, Owner};
 
-pub struct Exchange {
+pub struct RequestContext {
     pub begun: Instant,
     /// Taken once, so that one configuration holds from start to end.
     pub snapshot: Arc<Snapshot>,
@@ -111,7 +111,7 @@ impl std::ops::Deref for RequestId {
     }
 }
 
-impl Exchange {
+impl RequestContext {
     pub fn begin(snapshot: Arc<Snapshot>, in_flight: InFlight) -> Self {
         Self {
             begun: Instant::now(),
@@ -156,10 +156,10 @@ impl Exchange {
 
 /// What settles a request that is dropped before it has ended.
 pub trait Unsettled: Send + Sync {
-    fn settle(self: Box<Self>, exchange: &mut Exchange);
+    fn settle(self: Box<Self>, ctx: &mut RequestContext);
 }
 
-impl Drop for Exchange {
+impl Drop for RequestContext {
     /// A stream that was cut does not reach `logging`, and is counted all the same.
     fn drop(&mut self) {
         if let Some(unsettled) = self.unsettled.take() {
@@ -169,14 +169,14 @@ impl Drop for Exchange {
 }
 
 /// Where the request goes, once its route is known.
-pub fn destination(exchange: &Exchange) -> Result<(&Pool, Option<Duration>)> {
-    let service = exchange.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-    let route = service.at(exchange.route);
-    Ok((&exchange.snapshot.pools[route.pool], route.read_timeout))
+pub fn destination(ctx: &RequestContext) -> Result<(&Pool, Option<Duration>)> {
+    let service = ctx.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let route = service.at(ctx.route);
+    Ok((&ctx.snapshot.pools[route.pool], route.read_timeout))
 }
 
 /// Whether an application that did not answer in time could not: it had not got the whole request.
-pub fn is_fault_of_body(error: &Error, exchange: &Exchange) -> bool {
+pub fn is_fault_of_body(error: &Error, ctx: &RequestContext) -> bool {
     let timed_out = *error.etype() == ErrorType::ReadTimedout && *error.esource() == ErrorSource::Upstream;
-    timed_out && exchange.body_due.is_some()
+    timed_out && ctx.body_due.is_some()
 }

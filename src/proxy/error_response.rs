@@ -4,8 +4,8 @@ use http::{StatusCode, header};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::cancel::EXHAUSTED;
-use super::context::Exchange;
-use super::request::Asking;
+use super::context::RequestContext;
+use super::request::RequestView;
 use crate::reply::{Asked, Reply};
 use crate::request::is_repeatable;
 use crate::sentry::SERVICE_LOGOUT;
@@ -112,17 +112,17 @@ pub fn rescue(error: &Error) -> Option<Rescue> {
 }
 
 /// For a reply that tells of a problem. Who is signed in is known once the request was let in.
-pub fn asked<'a>(asking: &Asking<'_>, exchange: &'a Exchange) -> Asked<'a> {
-    let accept = asking.headers().get(header::ACCEPT);
-    let snapshot = &exchange.snapshot;
-    let user = exchange.user();
+pub fn asked<'a>(request: &RequestView<'_>, ctx: &'a RequestContext) -> Asked<'a> {
+    let accept = request.headers().get(header::ACCEPT);
+    let snapshot = &ctx.snapshot;
+    let user = ctx.user();
     Asked {
         html: accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html")),
-        repeats: is_repeatable(&asking.head.method),
-        request_id: &exchange.request_id,
+        repeats: is_repeatable(&request.head.method),
+        request_id: &ctx.request_id,
         branding: &snapshot.branding,
         user,
-        applications: user.map(|_| snapshot.sentry.applications(asking.port())),
+        applications: user.map(|_| snapshot.sentry.applications(request.port())),
         sign_out: user.map(|_| SERVICE_LOGOUT),
     }
 }

@@ -22,7 +22,7 @@ use pingora_timeout::timeout;
 use tokio::io::AsyncWriteExt;
 
 use super::client_connection::Connection;
-use super::context::{Exchange, destination};
+use super::context::{RequestContext, destination};
 use super::downstream::client_conn::{Client, Served};
 use super::downstream::h2_stream::RequestStream;
 use super::downstream::http1::Http1;
@@ -33,7 +33,7 @@ use super::gateway::Gateway;
 use super::headers::edit::Written;
 use super::policy::{Place, locate};
 use super::record::RequestLine;
-use super::request::Asking;
+use super::request::RequestView;
 use super::upstream::connection::Link;
 use super::upstream::idle_pool::Idle;
 use super::upstream::response::{Application, Part};
@@ -71,17 +71,18 @@ impl Express {
     pub async fn serve<C: Client>(&self, mut client: Box<C>, bytes: Bytes) -> Served<C> {
         let (head, connection) = (parse::parse(&bytes), client.secured());
         let (Some(head), Some(connection)) = (head, connection) else { return left(client, &bytes) };
-        let asking = Asking { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
+        let request =
+            RequestView { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
         let snapshot = self.gateway.snapshot.load_full();
         if head.fields > snapshot.limits.header_count {
             return left(client, &bytes);
         }
-        let Some((target, place)) = self.takes(&asking, Some(&bytes), &snapshot) else { return left(client, &bytes) };
+        let Some((target, place)) = self.takes(&request, Some(&bytes), &snapshot) else { return left(client, &bytes) };
         connection.head_read();
-        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.track_request());
+        let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
         let keeps = !head.closes && !self.gateway.drain.is_draining();
-        let mut answer = Http1::new(&mut *client, &asking.head.method, keeps, exchange.snapshot.timeouts.write);
-        let served = self.conduct(&asking, &target, place, &mut answer, &mut exchange).await;
+        let mut answer = Http1::new(&mut *client, &request.head.method, keeps, ctx.snapshot.timeouts.write);
+        let served = self.conduct(&request, &target, place, &mut answer, &mut ctx).await;
         let (keeps, is_whole) = (answer.keeps(), answer.is_whole());
         match served {
             Ok(()) if keeps => Served::Kept(client),
@@ -102,89 +103,99 @@ impl Express {
         let is_tls = stream.digest().ssl_digest.is_some();
         let snapshot = self.gateway.snapshot.load_full();
         let (Some(connection), true) = (connection, is_tls && http2::is_plain(&stream)) else { return Some(stream) };
-        let asking = Asking { head: stream.head(), peer, is_tls, connection: Some(&connection) };
-        let Some((target, place)) = self.takes(&asking, None, &snapshot) else { return Some(stream) };
+        let request = RequestView { head: stream.head(), peer, is_tls, connection: Some(&connection) };
+        let Some((target, place)) = self.takes(&request, None, &snapshot) else { return Some(stream) };
         let head = http2::taken(&mut stream);
-        let asking = Asking { head: &head, peer, is_tls, connection: Some(&connection) };
+        let request = RequestView { head: &head, peer, is_tls, connection: Some(&connection) };
         connection.head_read();
-        let mut exchange = Exchange::begin(snapshot, self.gateway.drain.track_request());
-        stream.set_write_timeout(Some(exchange.snapshot.timeouts.write));
+        let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
+        stream.set_write_timeout(Some(ctx.snapshot.timeouts.write));
         let mut answer = Http2::new(&mut stream, &head.method);
         // A stream that breaks off is reset when it is dropped, after what was written before.
-        self.conduct(&asking, &target, place, &mut answer, &mut exchange).await.ok();
+        self.conduct(&request, &target, place, &mut answer, &mut ctx).await.ok();
         None
     }
 
     /// From the first decision to the end.
     async fn conduct<A: Answer>(
         &self,
-        asking: &Asking<'_>,
+        request: &RequestView<'_>,
         target: &Target,
         place: Place,
         answer: &mut A,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        self.gateway.identify(asking, exchange);
-        let served = match self.gateway.judge(asking, target, place, exchange).await {
-            Decision::Forward => self.forward(asking, answer, exchange).await,
-            Decision::Answer(reply) => write(*reply, asking, answer, exchange).await,
+        self.gateway.identify(request, ctx);
+        let served = match self.gateway.judge(request, target, place, ctx).await {
+            Decision::Forward => self.forward(request, answer, ctx).await,
+            Decision::Answer(reply) => write(*reply, request, answer, ctx).await,
             // Left to Pingora.
             Decision::SignOn(_) | Decision::Challenge => Err(Error::new(ErrorType::InternalError)),
         };
         if let Err(error) = &served {
-            fail(error, asking, answer, exchange).await;
+            fail(error, request, answer, ctx).await;
         }
         let (status, bytes_sent) = (answer.status(), answer.bytes());
         let now = Instant::now();
-        attempt::ended(exchange, served.as_ref().err().map(AsRef::as_ref), now);
-        self.gateway.settle(exchange, || RequestLine::of(asking.head), status, bytes_sent, now);
+        attempt::ended(ctx, served.as_ref().err().map(AsRef::as_ref), now);
+        self.gateway.settle(ctx, || RequestLine::of(request.head), status, bytes_sent, now);
         served
     }
 
     /// Whom the request is for, if it is one for this way. Counts and changes nothing.
-    fn takes(&self, asking: &Asking<'_>, raw: Option<&[u8]>, snapshot: &Snapshot) -> Option<(Target, Place)> {
+    fn takes(&self, request: &RequestView<'_>, raw: Option<&[u8]>, snapshot: &Snapshot) -> Option<(Target, Place)> {
         if self.fast_path == FastPath::Off {
             return None;
         }
-        let target = self.gateway.inspect(asking, raw, snapshot).ok()?;
+        let target = self.gateway.inspect(request, raw, snapshot).ok()?;
         let place = locate(&target, snapshot);
         let route = place.service.as_ref()?.at(place.route?);
         let pool = &snapshot.pools[route.pool];
-        let plain = route.compression.is_empty() && !pool.speaks_http2() && !connection_auth::is_private(asking, pool);
+        let plain = route.compression.is_empty() && !pool.speaks_http2() && !connection_auth::is_private(request, pool);
         plain.then_some((target, place))
     }
 
-    async fn forward<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
-        let mut done = self.attempt(asking, answer, exchange).await;
+    async fn forward<A: Answer>(
+        &self,
+        request: &RequestView<'_>,
+        answer: &mut A,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let mut done = self.attempt(request, answer, ctx).await;
         // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
         for _ in 0..MOST_RETRIES {
             let again = done.as_ref().is_err_and(|error| error.retry()) && !answer.is_begun();
             if !again {
                 break;
             }
-            done = self.attempt(asking, answer, exchange).await;
+            done = self.attempt(request, answer, ctx).await;
         }
         done
     }
 
     /// One server.
-    async fn attempt<A: Answer>(&self, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) -> Result<()> {
-        let (endpoint, now) = attempt::next(exchange, None)?;
-        let (pool, read_timeout) = destination(exchange)?;
+    async fn attempt<A: Answer>(
+        &self,
+        request: &RequestView<'_>,
+        answer: &mut A,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let (endpoint, now) = attempt::next(ctx, None)?;
+        let (pool, read_timeout) = destination(ctx)?;
         let (key, timeouts) = (pool.key(endpoint), pool.timeouts(read_timeout));
         let taken = self.idle.take(key, now).filter(|_| !pool.is_private());
         let (link, reused) = match taken {
             Some(link) => (link, true),
             // Rare, and large.
-            None => (Box::pin(self.connect(exchange, endpoint)).await?, false),
+            None => (Box::pin(self.connect(ctx, endpoint)).await?, false),
         };
-        let snapshot = Arc::clone(&exchange.snapshot);
-        let mut application = Application::new(link, asking.head, &snapshot.cookie_names, timeouts);
-        if let Err(mut error) = self.exchange(&mut application, asking, answer, exchange).await {
+        let snapshot = Arc::clone(&ctx.snapshot);
+        let mut application = Application::new(link, request.head, &snapshot.cookie_names, timeouts);
+        if let Err(mut error) = self.fetch(&mut application, request, answer, ctx).await {
             error.retry.decide_reuse(reused);
             return Err(error);
         }
-        if exchange.upstream_in_doubt || destination(exchange)?.0.is_private() {
+        if ctx.upstream_in_doubt || destination(ctx)?.0.is_private() {
             // The next request on it might be taken for one of this client, or get a response that was for it.
             return Ok(());
         }
@@ -194,34 +205,34 @@ impl Express {
         Ok(())
     }
 
-    async fn connect(&self, exchange: &mut Exchange, endpoint: Endpoint) -> Result<Link> {
-        let (pool, read_timeout) = destination(exchange)?;
+    async fn connect(&self, ctx: &mut RequestContext, endpoint: Endpoint) -> Result<Link> {
+        let (pool, read_timeout) = destination(ctx)?;
         let peer = pool.peer(endpoint, read_timeout, false, None);
         self.connector.new_stream(&peer).await.map(Link::new).map_err(|mut error| {
             error.as_up();
-            attempt::not_connected(exchange, &mut error);
+            attempt::not_connected(ctx, &mut error);
             error.into_up()
         })
     }
 
     /// Asks, and passes on what is answered.
-    async fn exchange<A: Answer>(
+    async fn fetch<A: Answer>(
         &self,
         application: &mut Application<'_>,
-        asking: &Asking<'_>,
+        request: &RequestView<'_>,
         answer: &mut A,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        let mut head = Written::of(asking.head, headers::MOST_SET);
-        self.gateway.introduce(asking, &mut head, exchange)?;
+        let mut head = Written::of(request.head, headers::MOST_SET);
+        self.gateway.introduce(request, &mut head, ctx)?;
         application.ask(&head.wire()).await.map_err(Error::into_up)?;
         loop {
             let task = match heard(application, answer).await? {
                 Part::Task(task) => task,
                 Part::Ordinary(ordinary) => {
-                    exchange.status = ordinary.status.as_u16();
+                    ctx.status = ordinary.status.as_u16();
                     let end = ordinary.length == 0;
-                    answer.passed(ordinary, exchange.request_id.value()).await?;
+                    answer.passed(ordinary, ctx.request_id.value()).await?;
                     if end {
                         return answer.finish().await;
                     }
@@ -230,7 +241,7 @@ impl Express {
             };
             match task {
                 HttpTask::Header(mut response, end) => {
-                    self.gateway.head_came(asking, &mut response, exchange)?;
+                    self.gateway.head_came(request, &mut response, ctx)?;
                     answer.head(response, end).await?;
                     if end {
                         return answer.finish().await;
@@ -239,12 +250,12 @@ impl Express {
                 HttpTask::Body(body, end) => {
                     let bytes = body.unwrap_or_default();
                     // The last ones begin no stream.
-                    if !end || exchange.unsettled.is_some() {
-                        self.gateway.bytes_passed(asking, Some(&bytes), exchange)?;
+                    if !end || ctx.unsettled.is_some() {
+                        self.gateway.bytes_passed(request, Some(&bytes), ctx)?;
                     }
-                    let bytes = self.gateway.hold(asking, bytes, 0, exchange);
+                    let bytes = self.gateway.hold(request, bytes, 0, ctx);
                     answer.piece(bytes, end).await?;
-                    exchange.bytes_sent = answer.bytes();
+                    ctx.bytes_sent = answer.bytes();
                     if end {
                         return answer.finish().await;
                     }
@@ -275,13 +286,13 @@ async fn heard<A: Answer>(application: &mut Application<'_>, answer: &mut A) -> 
     .await
 }
 
-async fn write<A: Answer>(reply: Reply, asking: &Asking<'_>, answer: &mut A, exchange: &Exchange) -> Result<()> {
-    let limit = super::respond::time_for_reply(asking.head.version, &exchange.snapshot);
-    let reply = super::respond::dressed(reply, true, &exchange.snapshot);
+async fn write<A: Answer>(reply: Reply, request: &RequestView<'_>, answer: &mut A, ctx: &RequestContext) -> Result<()> {
+    let limit = super::respond::time_for_reply(request.head.version, &ctx.snapshot);
+    let reply = super::respond::dressed(reply, true, &ctx.snapshot);
     if reply.closes() {
         answer.close();
     }
-    let head = reply.head(&exchange.request_id)?;
+    let head = reply.head(&ctx.request_id)?;
     answer.head(Box::new(head), reply.body().is_empty()).await?;
     let Ok(written) = timeout(limit, answer.piece(reply.body().clone(), true)).await else {
         return Err(Error::new_down(ErrorType::WriteTimedout));
@@ -291,14 +302,14 @@ async fn write<A: Answer>(reply: Reply, asking: &Asking<'_>, answer: &mut A, exc
 }
 
 /// Tells the client, if there is one and it has not heard anything yet.
-async fn fail<A: Answer>(error: &Error, asking: &Asking<'_>, answer: &mut A, exchange: &mut Exchange) {
+async fn fail<A: Answer>(error: &Error, request: &RequestView<'_>, answer: &mut A, ctx: &mut RequestContext) {
     let Some(rescue) = error_response::rescue(error) else {
-        exchange.error = Some("client_gone");
+        ctx.error = Some("client_gone");
         return;
     };
-    exchange.error = Some(rescue.label);
+    ctx.error = Some(rescue.label);
     if !answer.is_begun() {
-        let reply = rescue.reply(&asked(asking, exchange));
-        write(reply, asking, answer, exchange).await.ok();
+        let reply = rescue.reply(&asked(request, ctx));
+        write(reply, request, answer, ctx).await.ok();
     }
 }

@@ -1,7 +1,7 @@
 //! The full path: Pingora's phases, in Pingora's order. Filters ask `policy` and then act; policy is elsewhere.
 //!
 //! Whatever happens to a request, it ends in `settle` (in `record`), which alone counts it and writes its line: from
-//! `logging`, where Pingora takes every request, or when its `Exchange` is dropped because it was cut.
+//! `logging`, where Pingora takes every request, or when its `RequestContext` is dropped because it was cut.
 
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::client_connection::Connection;
-use super::context::{Exchange, destination, is_fault_of_body};
+use super::context::{RequestContext, destination, is_fault_of_body};
 use super::decision::Decision;
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::headers::{response_rules, upstream_response};
 use super::record::RequestLine;
-use super::request::Asking;
+use super::request::RequestView;
 use super::upstream::{attempt, connection_auth};
 use super::{buffering, error_response, headers, preflight, respond};
 
@@ -32,21 +32,21 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    type CTX = RequestContext;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::begin(self.snapshot.load_full(), self.drain.track_request())
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::begin(self.snapshot.load_full(), self.drain.track_request())
     }
 
     /// No modules: the default adds a disabled compressor to every request, and `compress` has its own.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
-    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
         if let Some(connection) = Connection::of(session.as_downstream()) {
             connection.head_read();
         }
-        let timeouts = &exchange.snapshot.timeouts;
+        let timeouts = &ctx.snapshot.timeouts;
         let downstream = session.as_downstream_mut();
         // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
         let wanted = downstream.get_keepalive().is_some() && !says_close(downstream.req_header());
@@ -61,16 +61,16 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        exchange.is_preflight = preflight::is_preflight(session);
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        ctx.is_preflight = preflight::is_preflight(session);
         let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
-        let asking = Asking::of(session);
-        self.identify(&asking, exchange);
-        let reply = match self.decide(&asking, raw.as_deref(), exchange).await {
+        let request = RequestView::of(session);
+        self.identify(&request, ctx);
+        let reply = match self.decide(&request, raw.as_deref(), ctx).await {
             Decision::Forward => {
-                if let (_, Some(timeout)) = destination(exchange)? {
+                if let (_, Some(timeout)) = destination(ctx)? {
                     // Both ways: a tunnel or an upload may be as quiet as the route allows.
-                    let timeout = timeout.max(exchange.snapshot.timeouts.read);
+                    let timeout = timeout.max(ctx.snapshot.timeouts.read);
                     session.as_downstream_mut().set_read_timeout(Some(timeout));
                 }
                 // Before Pingora makes the copy that the application gets.
@@ -81,21 +81,21 @@ impl ProxyHttp for Gateway {
                         fields.remove(header::EXPECT);
                     }
                 });
-                self.expect_body(session, exchange)?;
+                self.expect_body(session, ctx)?;
                 return Ok(false);
             }
-            Decision::SignOn(authority) => self.sign_on(session, exchange, &authority).await?,
-            Decision::Challenge => self.challenge(&asking, exchange).await,
+            Decision::SignOn(authority) => self.sign_on(session, ctx, &authority).await?,
+            Decision::Challenge => self.challenge(&request, ctx).await,
             Decision::Answer(reply) => reply,
         };
-        respond::write(*reply, session, exchange).await.map(|()| true)
+        respond::write(*reply, session, ctx).await.map(|()| true)
     }
 
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
         // Of a further attempt: Pingora shows the filters again what it has kept of the body.
-        exchange.body_bytes = 0;
+        ctx.body_bytes = 0;
         let is_upgrade = session.as_downstream().is_upgrade_req();
-        attempt::peer(&Asking::of(session), is_upgrade, exchange).map(Box::new)
+        attempt::peer(&RequestView::of(session), is_upgrade, ctx).map(Box::new)
     }
 
     async fn connected_to_upstream(
@@ -105,12 +105,12 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         socket: RawFd,
         _digest: Option<&Digest>,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        let pool = destination(exchange)?.0;
-        connection_auth::check_shared(pool, exchange.upstream_owner, reused)?;
+        let pool = destination(ctx)?.0;
+        connection_auth::check_shared(pool, ctx.upstream_owner, reused)?;
         // Over HTTP/2 a connection is not one request's alone, and streams cannot get out of step.
-        exchange.upstream_socket = (!pool.speaks_http2()).then_some(socket);
+        ctx.upstream_socket = (!pool.speaks_http2()).then_some(socket);
         Ok(())
     }
 
@@ -118,12 +118,12 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         upstream: &mut RequestHeader,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
         buffering::pace(session).await;
         headers::rewrite(upstream, |fields| {
             fields.reserve(headers::MOST_SET);
-            self.introduce(&Asking::of(session), fields, exchange)
+            self.introduce(&RequestView::of(session), fields, ctx)
         })
     }
 
@@ -132,26 +132,26 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        self.body_passes(session, body, end, exchange)
+        self.body_passes(session, body, end, ctx)
     }
 
     async fn response_filter(
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        self.head_came(&Asking::of(session), response, exchange)?;
-        self.compress(session, response, exchange)?;
+        self.head_came(&RequestView::of(session), response, ctx)?;
+        self.compress(session, response, ctx)?;
         if upstream_response::ends_with_its_connection(session.req_header(), response) {
             session.as_downstream_mut().set_keepalive(None);
         }
         if response_rules::is_bodiless(response.status, &session.req_header().method)
             && !response.status.is_informational()
         {
-            upstream_response::release(session, exchange);
+            upstream_response::release(session, ctx);
         }
         Ok(())
     }
@@ -161,14 +161,14 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
         if end {
-            upstream_response::release(session, exchange);
+            upstream_response::release(session, ctx);
         }
-        exchange.bytes_sent += body.as_ref().map_or(0, Bytes::len);
-        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange)?;
-        self.hold_answer(session, body, exchange);
+        ctx.bytes_sent += body.as_ref().map_or(0, Bytes::len);
+        self.bytes_passed(&RequestView::of(session), body.as_ref(), ctx)?;
+        self.hold_answer(session, body, ctx);
         Ok(None)
     }
 
@@ -177,37 +177,37 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        attempt::not_connected(exchange, &mut error);
+        attempt::not_connected(ctx, &mut error);
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
         let refused = Connection::of(session.as_downstream()).and_then(|connection| connection.refused());
-        if let Some(malformed) = refused.filter(|_| exchange.reason.is_none()) {
-            exchange.reason = Some(malformed.label());
+        if let Some(malformed) = refused.filter(|_| ctx.reason.is_none()) {
+            ctx.reason = Some(malformed.label());
             self.metrics.limit_reached(malformed.label());
         }
-        let rescue = match (refused, is_fault_of_body(error, exchange)) {
+        let rescue = match (refused, is_fault_of_body(error, ctx)) {
             (Some(_), _) => Some(error_response::MALFORMED),
             (None, true) => Some(error_response::CLIENT_SLOW),
             (None, false) => error_response::rescue(error),
         };
         let status = match rescue {
             None => {
-                exchange.error = Some("client_gone");
+                ctx.error = Some("client_gone");
                 0
             }
             Some(rescue) => {
-                exchange.error = Some(rescue.label);
+                ctx.error = Some(rescue.label);
                 // An interim response is none, unless it was the last over HTTP/1.1: then a conversation has begun.
                 let is_interim = |head: &ResponseHeader| head.status.is_informational() && head.status != 101;
                 if session.response_written().is_none_or(is_interim) {
-                    let asked = asked(&Asking::of(session), exchange);
+                    let asked = asked(&RequestView::of(session), ctx);
                     let reply = rescue.reply(&asked);
-                    respond::write(reply, session, exchange).await.ok();
+                    respond::write(reply, session, ctx).await.ok();
                 }
                 rescue.status.as_u16()
             }
@@ -216,16 +216,16 @@ impl ProxyHttp for Gateway {
     }
 
     /// Failures stand in the access log and the metrics; Pingora's own line for each would flood the error log.
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _exchange: &RequestContext, _error: &Error) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
         let now = Instant::now();
-        attempt::ended(exchange, error, now);
+        attempt::ended(ctx, error, now);
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let line = || RequestLine::of(session.req_header());
-        self.settle(exchange, line, status, session.body_bytes_sent(), now);
+        self.settle(ctx, line, status, session.body_bytes_sent(), now);
     }
 }
 

@@ -8,11 +8,11 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::cancel::{cut_at, ends_with_its_client};
-use super::context::{Exchange, destination};
+use super::context::{RequestContext, destination};
 use super::decision::Decision;
 use super::error_response::asked;
 use super::gateway::Gateway;
-use super::request::Asking;
+use super::request::RequestView;
 use crate::client_prefix::ClientPrefix;
 use crate::rate_limit::RateKey;
 use crate::reply::Reply;
@@ -22,50 +22,50 @@ impl Gateway {
     /// that is used up. A trusted proxy's clients have theirs, and the proxy's own requests are not counted. Where the
     /// client that it names cannot be made out, the request counts as the proxy's: else a client could send what cannot
     /// be read and have no limit at all.
-    pub(super) fn too_fast(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Option<Decision> {
-        let snapshot = &exchange.snapshot;
-        let (service, limit) = match &exchange.service {
+    pub(super) fn too_fast(&self, request: &RequestView<'_>, ctx: &mut RequestContext) -> Option<Decision> {
+        let snapshot = &ctx.snapshot;
+        let (service, limit) = match &ctx.service {
             None => (None, snapshot.limits.requests_per_second),
             Some(service) => (Some(&service.name), service.requests_per_second),
         };
-        let client = exchange.client.filter(|_| !exchange.is_of_proxy)?;
+        let client = ctx.client.filter(|_| !ctx.is_of_proxy)?;
         let key = RateKey { prefix: ClientPrefix::of(client), service: service.cloned() };
         let wait = snapshot.rates.take(key, limit?, self.clock.now()).err()?;
-        exchange.reason = Some("requests_per_second");
+        ctx.reason = Some("requests_per_second");
         self.metrics.limit_reached("requests_per_second");
         let text = "More requests came from this network address than are allowed. Please try again in a moment.";
-        let reply = Reply::problem(&asked(asking, exchange), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
+        let reply = Reply::problem(&asked(request, ctx), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
         Some(reply.retry_after(wait.as_secs().max(1)).into())
     }
 
     /// The request goes on: from now on more of its body is due, if there is more. Over HTTP/1.1 Pingora has a timeout
     /// for each read; over HTTP/2 it has none, and the request is cut.
-    pub(super) fn expect_body(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    pub(super) fn expect_body(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
         let done = session.as_downstream().is_upgrade_req() || session.as_downstream_mut().is_body_done();
         if done {
             return Ok(());
         }
         if is_http2(session) {
-            self.may_be_cut(&Asking::of(session), exchange);
+            self.may_be_cut(&RequestView::of(session), ctx);
             ends_with_its_client()?;
         }
-        if waits_for_word(session) || is_conversation(session, exchange) {
+        if waits_for_word(session) || is_conversation(session, ctx) {
             return Ok(());
         }
-        exchange.body_due = Some(Instant::now());
-        body_came(session, exchange, false)
+        ctx.body_due = Some(Instant::now());
+        body_came(session, ctx, false)
     }
 }
 
 /// Some of a body has come, or its end has.
-pub fn body_came(session: &Session, exchange: &mut Exchange, end: bool) -> Result<()> {
-    if exchange.body_due.is_none() {
+pub fn body_came(session: &Session, ctx: &mut RequestContext, end: bool) -> Result<()> {
+    if ctx.body_due.is_none() {
         return Ok(());
     }
     // Who waits for an application that takes no more is not late itself: that has a timeout, which comes first.
-    let writes = destination(exchange).map_or(Duration::ZERO, |(pool, _)| pool.write_timeout());
-    exchange.body_due = (!end).then(|| Instant::now() + patience(exchange).max(writes));
-    if is_http2(session) { cut_at(exchange.body_due) } else { Ok(()) }
+    let writes = destination(ctx).map_or(Duration::ZERO, |(pool, _)| pool.write_timeout());
+    ctx.body_due = (!end).then(|| Instant::now() + patience(ctx).max(writes));
+    if is_http2(session) { cut_at(ctx.body_due) } else { Ok(()) }
 }
 
 fn is_http2(session: &Session) -> bool {
@@ -78,26 +78,26 @@ fn waits_for_word(session: &Session) -> bool {
 }
 
 /// How long a body may be silent.
-fn patience(exchange: &Exchange) -> Duration {
-    let route = exchange.service.as_ref().and_then(|service| service.at(exchange.route).read_timeout);
-    exchange.snapshot.timeouts.read.max(route.unwrap_or_default())
+fn patience(ctx: &RequestContext) -> Duration {
+    let route = ctx.service.as_ref().and_then(|service| service.at(ctx.route).read_timeout);
+    ctx.snapshot.timeouts.read.max(route.unwrap_or_default())
 }
 
 /// Whether the two ends may talk by turns, and so be silent: gRPC and its like, with HTTP/2 on both sides, and a body
 /// without a length.
-fn is_conversation(session: &Session, exchange: &Exchange) -> bool {
+fn is_conversation(session: &Session, ctx: &RequestContext) -> bool {
     is_http2(session)
         && !session.req_header().headers.contains_key(header::CONTENT_LENGTH)
-        && destination(exchange).is_ok_and(|(pool, _)| pool.speaks_http2())
+        && destination(ctx).is_ok_and(|(pool, _)| pool.speaks_http2())
 }
 
 /// Whether a body takes longer than one read may, and brings less than it has to. The read timeout bounds silence and
 /// nothing else: a byte a minute would hold a connection, and one of the application's, for ever.
-pub fn drips(session: &Session, exchange: &Exchange) -> bool {
-    if is_conversation(session, exchange) {
+pub fn drips(session: &Session, ctx: &RequestContext) -> bool {
+    if is_conversation(session, ctx) {
         return false;
     }
-    let patience = patience(exchange);
-    let Some(late) = exchange.begun.elapsed().checked_sub(patience) else { return false };
-    (exchange.body_bytes as f64) < exchange.snapshot.limits.body_rate as f64 * late.as_secs_f64()
+    let patience = patience(ctx);
+    let Some(late) = ctx.begun.elapsed().checked_sub(patience) else { return false };
+    (ctx.body_bytes as f64) < ctx.snapshot.limits.body_rate as f64 * late.as_secs_f64()
 }

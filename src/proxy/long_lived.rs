@@ -12,11 +12,11 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
 use super::cancel::{self, cut_on};
-use super::context::{Exchange, Unsettled};
+use super::context::{RequestContext, Unsettled};
 use super::gateway::Gateway;
 use super::recheck::Admitted;
 use super::record::RequestLine;
-use super::request::Asking;
+use super::request::RequestView;
 use super::{error_response, recheck};
 use crate::audit_log::{self, Event};
 use crate::auth::streams::{Full, OpenStream, Opening, Over};
@@ -34,29 +34,29 @@ impl Gateway {
     /// The head of a response has come: if it is a stream's, the request is watched from now on.
     pub(super) fn head_passed(
         &self,
-        asking: &Asking<'_>,
+        request: &RequestView<'_>,
         response: &ResponseHeader,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        exchange.status = response.status.as_u16();
+        ctx.status = response.status.as_u16();
         if response.status == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(connection) = asking.connection
+            && let Some(connection) = request.connection
         {
             connection.is_tunnel();
         }
-        let kind = kind(&asking.head.method, response);
+        let kind = kind(&request.head.method, response);
         if kind != Kind::Page {
             cancel::lasts();
         }
         match kind {
-            _ if exchange.stream.is_some() => Ok(()),
+            _ if ctx.stream.is_some() => Ok(()),
             Kind::Page => Ok(()),
-            Kind::Stream => self.watch(asking, exchange)?.map_err(|full| self.refused(full)),
+            Kind::Stream => self.watch(request, ctx)?.map_err(|full| self.refused(full)),
             // An ordinary page of most applications, and over in a moment. One that is not is met again in
             // `bytes_passed`; until then it needs no place, and no table that is full may keep it from its reader.
             Kind::WithoutLength => {
-                if exchange.identity.is_some() {
-                    self.watch(asking, exchange)?.ok();
+                if ctx.identity.is_some() {
+                    self.watch(request, ctx)?.ok();
                 }
                 Ok(())
             }
@@ -66,61 +66,59 @@ impl Gateway {
     /// Bytes of a body pass, one way or the other. Where they still do after an interval, the request is a stream.
     pub(super) fn bytes_passed(
         &self,
-        asking: &Asking<'_>,
+        request: &RequestView<'_>,
         body: Option<&Bytes>,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
         if body.is_none_or(Bytes::is_empty) {
             return Ok(());
         }
-        if !exchange.stream.is_some() {
-            let lasts = exchange.begun.elapsed() >= self.stream_interval(exchange);
+        if !ctx.stream.is_some() {
+            let lasts = ctx.begun.elapsed() >= self.stream_interval(ctx);
             // What moves while there is a new configuration is to be held against that at once.
-            if lasts || self.snapshot.load().generation != exchange.snapshot.generation {
-                let watched = self.watch(asking, exchange)?;
+            if lasts || self.snapshot.load().generation != ctx.snapshot.generation {
+                let watched = self.watch(request, ctx)?;
                 // A public body has no session that it could outlive.
-                if let (Err(full), true, true) = (watched, lasts, exchange.identity.is_some()) {
+                if let (Err(full), true, true) = (watched, lasts, ctx.identity.is_some()) {
                     return Err(self.refused(full));
                 }
             }
         }
-        if let Some(stream) = &exchange.stream {
+        if let Some(stream) = &ctx.stream {
             stream.moved();
         }
         Ok(())
     }
 
     /// How long bytes of a request may pass before it is a stream.
-    fn stream_interval(&self, exchange: &Exchange) -> Duration {
-        let guard = &exchange.snapshot.guard;
+    fn stream_interval(&self, ctx: &RequestContext) -> Duration {
+        let guard = &ctx.snapshot.guard;
         let of = |identity| guard.stream_interval(identity);
-        exchange.identity.as_ref().map_or_else(|| guard.public_stream_interval(), of)
+        ctx.identity.as_ref().map_or_else(|| guard.public_stream_interval(), of)
     }
 
     /// Does nothing for a request that was let in nowhere. The inner error is that there is no place.
-    fn watch(&self, asking: &Asking<'_>, exchange: &mut Exchange) -> Result<Result<(), Full>> {
-        let Some(service) = &exchange.service else { return Ok(Ok(())) };
-        let Some(admitted) = Admitted::of(asking, exchange, &self.snapshot) else { return Ok(Ok(())) };
-        let (snapshot, route) = (&exchange.snapshot, service.at(exchange.route));
-        let demanded = if exchange.identity.is_some() { &route.access } else { &Access::Public };
+    fn watch(&self, request: &RequestView<'_>, ctx: &mut RequestContext) -> Result<Result<(), Full>> {
+        let Some(service) = &ctx.service else { return Ok(Ok(())) };
+        let Some(admitted) = Admitted::of(request, ctx, &self.snapshot) else { return Ok(Ok(())) };
+        let (snapshot, route) = (&ctx.snapshot, service.at(ctx.route));
+        let demanded = if ctx.identity.is_some() { &route.access } else { &Access::Public };
         let opening = Opening {
-            terms: recheck::terms(service, route, demanded, exchange.client_certificate.clone()),
+            terms: recheck::terms(service, route, demanded, ctx.client_certificate.clone()),
             admission: Box::new(admitted),
             generation: snapshot.generation,
             most: snapshot.limits.streams,
         };
-        let opened = match &exchange.identity {
+        let opened = match &ctx.identity {
             Some(identity) => snapshot.guard.watch(identity, opening),
-            None => {
-                snapshot.guard.watch_public(ClientPrefix::of(exchange.client.unwrap_or(UNKNOWN_CLIENT_IP)), opening)
-            }
+            None => snapshot.guard.watch_public(ClientPrefix::of(ctx.client.unwrap_or(UNKNOWN_CLIENT_IP)), opening),
         };
         match opened {
             Err(full) => Ok(Err(full)),
             Ok((stream, signal)) => {
                 cut_on(signal)?;
-                self.may_be_cut(asking, exchange);
-                exchange.stream = Some(stream);
+                self.may_be_cut(request, ctx);
+                ctx.stream = Some(stream);
                 Ok(Ok(()))
             }
         }
@@ -136,19 +134,18 @@ impl Gateway {
     }
 
     /// From now on the request is settled even if it is cut.
-    pub(super) fn may_be_cut(&self, asking: &Asking<'_>, exchange: &mut Exchange) {
-        exchange
-            .unsettled
-            .get_or_insert_with(|| Box::new(Watched { gateway: self.clone(), line: RequestLine::of(asking.head) }));
+    pub(super) fn may_be_cut(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
+        ctx.unsettled
+            .get_or_insert_with(|| Box::new(Watched { gateway: self.clone(), line: RequestLine::of(request.head) }));
     }
 
-    fn stream_closed(&self, exchange: &Exchange, line: &RequestLine, over: &Over) {
+    fn stream_closed(&self, ctx: &RequestContext, line: &RequestLine, over: &Over) {
         self.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
         let entry = audit_log::Entry {
             event: Event::StreamClosed,
-            client: exchange.client.unwrap_or(UNKNOWN_CLIENT_IP),
-            request_id: &exchange.request_id,
-            user: exchange.user(),
+            client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
+            request_id: &ctx.request_id,
+            user: ctx.user(),
             host: Some(line.authority()),
             reason: Some(over.label()),
         };
@@ -158,23 +155,23 @@ impl Gateway {
 
 impl Unsettled for Watched {
     /// The request was dropped half-way: by a signal, or with the whole process.
-    fn settle(self: Box<Self>, exchange: &mut Exchange) {
+    fn settle(self: Box<Self>, ctx: &mut RequestContext) {
         let Self { gateway, line } = *self;
-        let stream = exchange.stream.take();
+        let stream = ctx.stream.take();
         match stream.as_ref().and_then(OpenStream::over) {
             Some(over) => {
-                exchange.error = Some(if exchange.identity.is_some() { "session_ended" } else { "access_ended" });
-                exchange.reason = Some(over.label());
-                gateway.stream_closed(exchange, &line, over);
+                ctx.error = Some(if ctx.identity.is_some() { "session_ended" } else { "access_ended" });
+                ctx.reason = Some(over.label());
+                gateway.stream_closed(ctx, &line, over);
             }
             None if cancel::is_exhausted() => {
-                exchange.error = Some(cancel::EXHAUSTED);
+                ctx.error = Some(cancel::EXHAUSTED);
                 gateway.metrics.limit_reached(cancel::EXHAUSTED);
             }
-            None if cancel::is_abandoned() => exchange.error = Some("client_gone"),
-            None if exchange.body_is_late() => exchange.error = Some("client_timeout"),
-            None => exchange.error = Some("cut_off"),
+            None if cancel::is_abandoned() => ctx.error = Some("client_gone"),
+            None if ctx.body_is_late() => ctx.error = Some("client_timeout"),
+            None => ctx.error = Some("cut_off"),
         }
-        gateway.settle(exchange, || line, exchange.status, exchange.bytes_sent, Instant::now());
+        gateway.settle(ctx, || line, ctx.status, ctx.bytes_sent, Instant::now());
     }
 }

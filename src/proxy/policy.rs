@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use http::header;
 
-use super::context::Exchange;
+use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::headers;
 use super::misdirected::misdirected;
-use super::request::Asking;
+use super::request::RequestView;
 use crate::audit_log::{self, Event};
 use crate::auth::{self, Assurance, Demand, Judged, Outcome, Verdict};
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
@@ -51,115 +51,120 @@ pub fn locate(target: &Target, snapshot: &Snapshot) -> Place {
 
 impl Gateway {
     /// `raw` is the head as it came over HTTP/1.
-    pub(super) async fn decide(&self, asking: &Asking<'_>, raw: Option<&[u8]>, exchange: &mut Exchange) -> Decision {
+    pub(super) async fn decide(
+        &self,
+        request: &RequestView<'_>,
+        raw: Option<&[u8]>,
+        ctx: &mut RequestContext,
+    ) -> Decision {
         // 1. A request that could be read in two ways.
-        match self.inspect(asking, raw, &exchange.snapshot) {
+        match self.inspect(request, raw, &ctx.snapshot) {
             Ok(target) => {
-                let place = locate(&target, &exchange.snapshot);
-                self.judge(asking, &target, place, exchange).await
+                let place = locate(&target, &ctx.snapshot);
+                self.judge(request, &target, place, ctx).await
             }
-            Err(malformed) => self.malformed(asking, exchange, malformed),
+            Err(malformed) => self.malformed(request, ctx, malformed),
         }
     }
 
     /// What comes after the first step.
     pub(super) async fn judge(
         &self,
-        asking: &Asking<'_>,
+        request: &RequestView<'_>,
         target: &Target,
         place: Place,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Decision {
-        let snapshot = exchange.snapshot.clone();
-        if let Some(refusal) = self.too_fast(asking, exchange) {
+        let snapshot = ctx.snapshot.clone();
+        if let Some(refusal) = self.too_fast(request, ctx) {
             return refusal;
         }
         // 2. A host that is not ours, or that is not asked for in this way.
         let Authority { host, port } = &target.authority;
-        exchange.service = place.service;
-        if let Some(refusal) = self.misaddressed(asking, exchange, &target.authority, place.is_sentry) {
+        ctx.service = place.service;
+        if let Some(refusal) = self.misaddressed(request, ctx, &target.authority, place.is_sentry) {
             return refusal;
         }
         // 3. The sign-on routes, there and on service hosts.
         if place.is_sign_on {
             return Decision::SignOn(target.authority.clone());
         }
-        let Some(service) = exchange.service.clone() else { return misdirected(asking, exchange) };
+        let Some(service) = ctx.service.clone() else { return misdirected(request, ctx) };
         let head = Head {
-            method: &asking.head.method,
-            headers: asking.headers(),
+            method: &request.head.method,
+            headers: request.headers(),
             host,
             port: port.filter(|port| *port != 443),
-            path: asking.head.uri.path(),
-            query: asking.head.uri.query(),
-            client: exchange.client.unwrap_or(UNKNOWN_CLIENT_IP),
-            request_id: &exchange.request_id,
+            path: request.head.uri.path(),
+            query: request.head.uri.query(),
+            client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
+            request_id: &ctx.request_id,
             now: self.clock.now(),
         };
         let ticket = snapshot.sentry.redeem(&head, &service.name).await;
         if let Redeemed::Answer(reply) = ticket {
             return Decision::Answer(reply);
         }
-        let Some(at) = place.route else { return self.malformed(asking, exchange, Malformed::Path) };
+        let Some(at) = place.route else { return self.malformed(request, ctx, Malformed::Path) };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
-        exchange.is_preflight &= route.lets_preflights_in();
+        ctx.is_preflight &= route.lets_preflights_in();
         // 4. to 11. Who asks, and whether they may.
         let judged = match demanded {
             Access::Public => None,
-            _ if exchange.is_preflight => None,
+            _ if ctx.is_preflight => None,
             _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
         };
         let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
-        let by_preflight = exchange.is_preflight;
+        let by_preflight = ctx.is_preflight;
         let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
         let decision = self.conclude(&head, addressee, judged.as_ref(), &ticket);
-        note(exchange, judged, at);
+        note(ctx, judged, at);
         decision
     }
 
     /// Changes and counts nothing.
     pub(super) fn inspect(
         &self,
-        asking: &Asking<'_>,
+        request: &RequestView<'_>,
         raw: Option<&[u8]>,
         snapshot: &Snapshot,
     ) -> Result<Target, Malformed> {
         // The stream has seen its bytes, and this head only stands in for them.
-        if let Some(malformed) = asking.connection.and_then(|connection| connection.refused()) {
+        if let Some(malformed) = request.connection.and_then(|connection| connection.refused()) {
             return Err(malformed);
         }
         // Over HTTP/2 a refusal is of one request, and the next ones of the connection may be good.
-        if let Some(malformed) = asking.head.extensions.get::<Malformed>() {
+        if let Some(malformed) = request.head.extensions.get::<Malformed>() {
             return Err(*malformed);
         }
-        let request = asking.head;
-        let incoming = Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw };
+        let head = request.head;
+        let incoming = Incoming { method: &head.method, uri: &head.uri, headers: &head.headers, raw };
         let mut target = validate::inspect(incoming, &snapshot.limits)?;
         // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
         let port = target.authority.port;
         let known = |port: &u16| *port == 443 || snapshot.ports.contains(port);
-        if asking.is_tls && port.is_some_and(|port| !known(&port)) {
+        if request.is_tls && port.is_some_and(|port| !known(&port)) {
             return Err(Malformed::Host);
         }
-        if headers::has_disguised(&request.headers, snapshot) {
+        if headers::has_disguised(&head.headers, snapshot) {
             return Err(Malformed::HeaderName);
         }
-        if target.is_websocket && !may_open(asking, &target.authority, snapshot) {
+        if target.is_websocket && !may_open(request, &target.authority, snapshot) {
             return Err(Malformed::Upgrade);
         }
         // All that is said of this host from here on names the port that clients connect to.
-        target.authority.port = asking.public_port().or(port);
+        target.authority.port = request.public_port().or(port);
         Ok(target)
     }
 
-    fn malformed(&self, asking: &Asking<'_>, exchange: &mut Exchange, malformed: Malformed) -> Decision {
-        exchange.reason = Some(malformed.label());
+    fn malformed(&self, request: &RequestView<'_>, ctx: &mut RequestContext, malformed: Malformed) -> Decision {
+        ctx.reason = Some(malformed.label());
         self.metrics.limit_reached(malformed.label());
         if malformed == Malformed::HeaderName {
             self.metrics.traffic.headers_dropped.disguised.inc();
         }
-        let asked = asked(asking, exchange);
+        let asked = asked(request, ctx);
         let (title, text) = match malformed {
             Malformed::BodyTooLarge => ("Upload too large", "What you sent is larger than is accepted here."),
             Malformed::HeaderTooLarge => (
@@ -251,35 +256,35 @@ struct Addressee<'a> {
 }
 
 /// Whether the page that opens a WebSocket is this host's own or one that the service names.
-fn may_open(asking: &Asking<'_>, authority: &Authority, snapshot: &Snapshot) -> bool {
+fn may_open(request: &RequestView<'_>, authority: &Authority, snapshot: &Snapshot) -> bool {
     let Authority { host, port } = authority;
-    let public = asking.public_port();
+    let public = request.public_port();
     let is_own = |origin: &Origin| {
         *origin == Origin::of(host, *port) || (public.is_some() && *origin == Origin::of(host, public))
     };
     let is_named =
         |origin: &Origin| snapshot.routes.find(host).is_some_and(|service| service.websocket_origins.contains(origin));
-    upgrade::page_may_open(asking.headers(), |origin| is_own(origin) || is_named(origin))
+    upgrade::page_may_open(request.headers(), |origin| is_own(origin) || is_named(origin))
 }
 
 /// Remembers for the log and for the phases that follow.
-fn note(exchange: &mut Exchange, judged: Option<Judged>, route: usize) {
-    exchange.route = route;
+fn note(ctx: &mut RequestContext, judged: Option<Judged>, route: usize) {
+    ctx.route = route;
     let Some(Judged { verdict, took, .. }) = judged else {
-        exchange.outcome = Some("public");
-        exchange.reason = exchange.is_preflight.then_some(PREFLIGHT);
+        ctx.outcome = Some("public");
+        ctx.reason = ctx.is_preflight.then_some(PREFLIGHT);
         return;
     };
-    exchange.auth_seconds = Some(took.as_secs_f64());
+    ctx.auth_seconds = Some(took.as_secs_f64());
     match verdict {
         Verdict::Known(identity) => {
-            exchange.outcome = Some("allowed");
-            exchange.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
-            exchange.identity = Some(identity);
+            ctx.outcome = Some("allowed");
+            ctx.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
+            ctx.identity = Some(identity);
         }
         Verdict::Refused(reason) => {
-            exchange.outcome = Some(reason.outcome().label());
-            exchange.reason = Some(reason.label());
+            ctx.outcome = Some(reason.outcome().label());
+            ctx.reason = Some(reason.label());
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::client_connection::Connection;
-use super::context::Exchange;
+use super::context::RequestContext;
 use super::policy::{demand, locate};
-use super::request::Asking;
+use super::request::RequestView;
 use super::request::authority;
 use crate::auth::streams::{Admission, Over, Terms};
 use crate::auth::{Identity, Reason};
@@ -36,18 +36,18 @@ pub struct Admitted {
 
 impl Admitted {
     /// `None` where there is no such request, which was let in nowhere.
-    pub fn of(asking: &Asking<'_>, exchange: &Exchange, snapshot: &Arc<ArcSwap<Snapshot>>) -> Option<Self> {
-        let service = exchange.service.as_ref()?;
-        let authority = Authority::parse(authority(asking.head).ok()?.0.to_str().ok()?).ok()?;
-        let target = Target { authority, path: CanonicalPath::of(asking.head.uri.path()).ok()?, is_websocket: false };
+    pub fn of(request: &RequestView<'_>, ctx: &RequestContext, snapshot: &Arc<ArcSwap<Snapshot>>) -> Option<Self> {
+        let service = ctx.service.as_ref()?;
+        let authority = Authority::parse(authority(request.head).ok()?.0.to_str().ok()?).ok()?;
+        let target = Target { authority, path: CanonicalPath::of(request.head.uri.path()).ok()?, is_websocket: false };
         Some(Self {
             snapshot: Arc::clone(snapshot),
             target,
-            connection: asking.connection.cloned(),
-            identity: exchange.identity.clone(),
-            is_preflight: exchange.is_preflight,
+            connection: request.connection.cloned(),
+            identity: ctx.identity.clone(),
+            is_preflight: ctx.is_preflight,
             service: Arc::clone(&service.name),
-            pool: exchange.snapshot.pools[service.at(exchange.route).pool].name.clone(),
+            pool: ctx.snapshot.pools[service.at(ctx.route).pool].name.clone(),
         })
     }
 

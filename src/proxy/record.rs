@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version, header};
 
-use super::context::{Exchange, destination};
+use super::context::{RequestContext, destination};
 use super::gateway::Gateway;
 use crate::access_log;
 
@@ -43,7 +43,7 @@ impl Gateway {
     /// `line` is only made where it is written.
     pub(super) fn settle(
         &self,
-        exchange: &Exchange,
+        ctx: &RequestContext,
         line: impl FnOnce() -> RequestLine,
         status: u16,
         bytes: usize,
@@ -51,23 +51,23 @@ impl Gateway {
     ) {
         // The client left before there was an answer: nginx's 499.
         let status = if status == 0 { 499 } else { status };
-        let seconds = now.duration_since(exchange.begun).as_secs_f64();
-        let service = exchange.service.as_ref().map_or(&exchange.snapshot.nobody, |service| &service.metrics);
+        let seconds = now.duration_since(ctx.begun).as_secs_f64();
+        let service = ctx.service.as_ref().map_or(&ctx.snapshot.nobody, |service| &service.metrics);
         service.count(status);
         service.duration.observe(seconds);
         if self.access.is_on() {
-            self.write_access_line(exchange, &line(), status, bytes, seconds);
+            self.write_access_line(ctx, &line(), status, bytes, seconds);
         }
     }
 
-    fn write_access_line(&self, exchange: &Exchange, line: &RequestLine, status: u16, bytes: usize, seconds: f64) {
-        let parameter = &exchange.snapshot.ticket_parameter;
+    fn write_access_line(&self, ctx: &RequestContext, line: &RequestLine, status: u16, bytes: usize, seconds: f64) {
+        let parameter = &ctx.snapshot.ticket_parameter;
         let redacted = line.uri.query().and_then(|query| access_log::without_secrets(query, parameter));
-        let server = exchange.tried.last().zip(destination(exchange).ok());
+        let server = ctx.tried.last().zip(destination(ctx).ok());
         self.access.write(&access_log::Entry {
             time: self.clock.now().rfc3339(),
-            request_id: &exchange.request_id,
-            client: exchange.client,
+            request_id: &ctx.request_id,
+            client: ctx.client,
             method: line.method.as_str(),
             host: line.authority(),
             path: access_log::shortened(line.uri.path()),
@@ -76,15 +76,15 @@ impl Gateway {
             status,
             bytes,
             duration: seconds,
-            service: exchange.service.as_ref().map_or("none", |service| &service.name),
-            outcome: exchange.outcome,
-            reason: exchange.reason,
-            user: exchange.user(),
-            client_certificate: exchange.client_certificate.as_ref().map(|certificate| certificate.fingerprint()),
-            auth_duration: exchange.auth_seconds,
+            service: ctx.service.as_ref().map_or("none", |service| &service.name),
+            outcome: ctx.outcome,
+            reason: ctx.reason,
+            user: ctx.user(),
+            client_certificate: ctx.client_certificate.as_ref().map(|certificate| certificate.fingerprint()),
+            auth_duration: ctx.auth_seconds,
             server: server.map(|(attempt, (pool, _))| pool.server(attempt.endpoint.server).name.as_str()),
-            upstream_duration: exchange.upstream_begun.map(|begun| begun.elapsed().as_secs_f64()),
-            error: exchange.error,
+            upstream_duration: ctx.upstream_begun.map(|begun| begun.elapsed().as_secs_f64()),
+            error: ctx.error,
         });
     }
 }

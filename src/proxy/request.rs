@@ -16,7 +16,7 @@ use crate::client_prefix::{UNKNOWN_CLIENT_IP, is_trusted};
 use crate::host::Authority;
 
 #[derive(Clone, Copy)]
-pub struct Asking<'a> {
+pub struct RequestView<'a> {
     pub head: &'a request::Parts,
     /// Who connected to us: a trusted proxy, or the client itself.
     pub peer: IpAddr,
@@ -30,7 +30,7 @@ pub fn peer_address(of: Option<&SocketAddr>) -> IpAddr {
     of.and_then(|address| address.as_inet()).map_or(UNKNOWN_CLIENT_IP, |address| address.ip().to_canonical())
 }
 
-impl<'a> Asking<'a> {
+impl<'a> RequestView<'a> {
     pub fn of(session: &'a Session) -> Self {
         Self {
             head: session.req_header(),

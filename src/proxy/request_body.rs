@@ -5,10 +5,10 @@ use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::context::Exchange;
+use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::limits;
-use super::request::Asking;
+use super::request::RequestView;
 
 impl Gateway {
     /// One piece, or its end, or both.
@@ -17,25 +17,25 @@ impl Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
         end_without_bytes(body, end);
-        self.bytes_passed(&Asking::of(session), body.as_ref(), exchange)?;
+        self.bytes_passed(&RequestView::of(session), body.as_ref(), ctx)?;
         // What passes after an upgrade is a conversation and has no size.
         if session.as_downstream().was_upgraded() {
             return Ok(());
         }
-        exchange.body_bytes += body.as_ref().map_or(0, Bytes::len);
-        if exchange.body_bytes > exchange.snapshot.limits.body_bytes {
+        ctx.body_bytes += body.as_ref().map_or(0, Bytes::len);
+        if ctx.body_bytes > ctx.snapshot.limits.body_bytes {
             self.metrics.limit_reached("body_too_large");
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
-        self.hold_body(session, body, exchange)?;
-        if body.is_some() && limits::drips(session, exchange) {
+        self.hold_body(session, body, ctx)?;
+        if body.is_some() && limits::drips(session, ctx) {
             self.metrics.limit_reached("body_rate");
             return Err(Error::new_down(ErrorType::ReadTimedout));
         }
-        limits::body_came(session, exchange, end)
+        limits::body_came(session, ctx, end)
     }
 }
 

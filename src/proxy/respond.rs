@@ -7,8 +7,8 @@ use http::header::STRICT_TRANSPORT_SECURITY;
 use pingora::Result;
 use pingora_proxy::Session;
 
-use super::context::Exchange;
-use super::request::Asking;
+use super::context::RequestContext;
+use super::request::RequestView;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 
@@ -16,11 +16,11 @@ use crate::snapshot::Snapshot;
 const REPLY: Duration = Duration::from_secs(5);
 
 /// Errors when the client is gone or has not taken the reply in time.
-pub async fn write(reply: Reply, session: &mut Session, exchange: &Exchange) -> Result<()> {
-    let snapshot = &exchange.snapshot;
-    let asking = Asking::of(session);
-    let (reply, limit) = (dressed(reply, asking.is_tls, snapshot), time_for_reply(asking.head.version, snapshot));
-    reply.write(session, &exchange.request_id, limit).await
+pub async fn write(reply: Reply, session: &mut Session, ctx: &RequestContext) -> Result<()> {
+    let snapshot = &ctx.snapshot;
+    let request = RequestView::of(session);
+    let (reply, limit) = (dressed(reply, request.is_tls, snapshot), time_for_reply(request.head.version, snapshot));
+    reply.write(session, &ctx.request_id, limit).await
 }
 
 /// How long a client has to take a reply of ours. Over HTTP/2 it is short enough for most windows, so a client that

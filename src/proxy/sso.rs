@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::{StatusCode, Version, header};
 use pingora_proxy::Session;
 
-use super::context::Exchange;
+use super::context::RequestContext;
 use super::error_response::asked;
 use super::gateway::Gateway;
-use super::request::Asking;
+use super::request::RequestView;
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::host::Authority;
 use crate::reply::Reply;
@@ -23,7 +23,7 @@ impl Gateway {
     pub(super) async fn sign_on(
         &self,
         session: &mut Session,
-        exchange: &Exchange,
+        ctx: &RequestContext,
         authority: &Authority,
     ) -> pingora::Result<Box<Reply>> {
         // The head is copied: a login's body is read from the session while the head is still needed.
@@ -35,11 +35,11 @@ impl Gateway {
             port: authority.port.filter(|port| *port != 443),
             path: request.uri.path(),
             query: request.uri.query(),
-            client: exchange.client.unwrap_or(UNKNOWN_CLIENT_IP),
-            request_id: &exchange.request_id,
+            client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
+            request_id: &ctx.request_id,
             now: self.clock.now(),
         };
-        let route = exchange.snapshot.sentry.route(&head);
+        let route = ctx.snapshot.sentry.route(&head);
         let body = match read_form(session, route).await? {
             Ok(body) => body,
             Err(status) => {
@@ -50,14 +50,14 @@ impl Gateway {
                     }
                     _ => ("Form too large", "The form is larger than is allowed."),
                 };
-                let reply = Reply::problem(&asked(&Asking::of(session), exchange), status, title, text);
+                let reply = Reply::problem(&asked(&RequestView::of(session), ctx), status, title, text);
                 // Of a form that drips, no more is waited for.
                 let closes = status == StatusCode::REQUEST_TIMEOUT;
                 return Ok(Box::new(if closes { reply.closing() } else { reply }));
             }
         };
-        let service = exchange.service.as_ref().map(|service| &*service.name);
-        Ok(Box::new(exchange.snapshot.sentry.answer(route, &head, service, &body).await))
+        let service = ctx.service.as_ref().map(|service| &*service.name);
+        Ok(Box::new(ctx.snapshot.sentry.answer(route, &head, service, &body).await))
     }
 }
 

@@ -9,49 +9,48 @@ use pingora::{Error, ErrorType, Result};
 use super::edit::Fields;
 use crate::auth::Source;
 use crate::config::ForwardToken;
-use crate::proxy::context::{Exchange, destination};
+use crate::proxy::context::{RequestContext, destination};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers;
-use crate::proxy::request::{Asking, authority};
+use crate::proxy::request::{RequestView, authority};
 
 impl Gateway {
     /// Takes out of an application's request what clients must not say, and says what only we may.
-    pub fn introduce(&self, asking: &Asking<'_>, fields: &mut impl Fields, exchange: &Exchange) -> Result<()> {
-        let snapshot = &exchange.snapshot;
+    pub fn introduce(&self, request: &RequestView<'_>, fields: &mut impl Fields, ctx: &RequestContext) -> Result<()> {
+        let snapshot = &ctx.snapshot;
         self.metrics.traffic.headers_dropped.count(headers::strip(fields, snapshot));
-        let keep = exchange
+        let keep = ctx
             .service
             .as_ref()
             .filter(|service| service.forward_token == ForwardToken::Cookie)
             // Only the one that was verified: on a public route nobody looked at what the client sent.
-            .filter(|_| exchange.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
+            .filter(|_| ctx.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
         headers::join_cookies(fields, &snapshot.cookie_names, keep);
-        let request = asking.head;
-        let (authority, is_as_sent) = authority(request)?;
+        let (authority, is_as_sent) = authority(request.head)?;
         let port = authority.to_str().ok().and_then(|text| text.split_once(':')?.1.parse().ok());
         let forwarding = headers::Forwarding {
-            client: told(asking, exchange.client.unwrap_or(asking.peer))?,
-            peer: asking.peer,
-            peer_is_trusted: asking.is_believed(&snapshot.trusted_proxies),
+            client: told(request, ctx.client.unwrap_or(request.peer))?,
+            peer: request.peer,
+            peer_is_trusted: request.is_believed(&snapshot.trusted_proxies),
             host: &authority,
-            port: asking.public_port().or(port).unwrap_or(443),
-            request_id: exchange.request_id.value(),
+            port: request.public_port().or(port).unwrap_or(443),
+            request_id: ctx.request_id.value(),
         };
-        let identity = exchange.identity.as_ref().zip(exchange.service.as_deref());
-        headers::set(fields, &forwarding, &request.headers, identity)?;
-        if let Some(certificate) = &exchange.client_certificate {
+        let identity = ctx.identity.as_ref().zip(ctx.service.as_deref());
+        headers::set(fields, &forwarding, request.headers(), identity)?;
+        if let Some(certificate) = &ctx.client_certificate {
             fields.set(&headers::CLIENT_CERTIFICATE, certificate.told().clone());
         }
-        self.assert_identity(fields, exchange)?;
-        if exchange.is_preflight && takes_bearer(exchange) {
+        self.assert_identity(fields, ctx)?;
+        if ctx.is_preflight && takes_bearer(ctx) {
             // On this route it may be a token of ours, which is for nobody to see who has not verified it.
             fields.take_out(&header::AUTHORIZATION);
         }
         // Pingora takes it out with what belongs to a connection; over HTTP/2 it is a promise of the client's to take
         // trailers, which gRPC wants to hear (RFC 9113 §8.2.2).
-        let takes_trailers = || asking.head.headers.get(header::TE).is_some_and(|te| te == "trailers");
-        if request.version == Version::HTTP_2 && leads_to_http2(exchange) && takes_trailers() {
+        let takes_trailers = || request.head.headers.get(header::TE).is_some_and(|te| te == "trailers");
+        if request.head.version == Version::HTTP_2 && leads_to_http2(ctx) && takes_trailers() {
             fields.set(&header::TE, HeaderValue::from_static("trailers"));
         }
         // An HTTP/2 request may have no Host field, and the application needs one.
@@ -62,13 +61,13 @@ impl Gateway {
     }
 
     /// For a service that asked for it: who the user is, signed for that service alone.
-    fn assert_identity(&self, fields: &mut impl Fields, exchange: &Exchange) -> Result<()> {
-        let (Some(identity), Some(service)) = (&exchange.identity, &exchange.service) else { return Ok(()) };
+    fn assert_identity(&self, fields: &mut impl Fields, ctx: &RequestContext) -> Result<()> {
+        let (Some(identity), Some(service)) = (&ctx.identity, &ctx.service) else { return Ok(()) };
         if !service.assertion {
             return Ok(());
         }
         let claims = identity.claims();
-        let assertion = exchange.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
+        let assertion = ctx.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
         let assertion = assertion
             .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
         fields.set(&headers::ASSERTION, headers::value(assertion)?);
@@ -76,17 +75,17 @@ impl Gateway {
     }
 }
 
-fn leads_to_http2(exchange: &Exchange) -> bool {
-    destination(exchange).is_ok_and(|(pool, _)| pool.speaks_http2())
+fn leads_to_http2(ctx: &RequestContext) -> bool {
+    destination(ctx).is_ok_and(|(pool, _)| pool.speaks_http2())
 }
 
 /// Whether the request's route takes bearer tokens.
-fn takes_bearer(exchange: &Exchange) -> bool {
-    exchange.service.as_ref().is_some_and(|service| service.at(exchange.route).credentials.bearer)
+fn takes_bearer(ctx: &RequestContext) -> bool {
+    ctx.service.as_ref().is_some_and(|service| service.at(ctx.route).credentials.bearer)
 }
 
 /// A client's address. That of the peer is written once for its connection.
-fn told(asking: &Asking<'_>, client: IpAddr) -> Result<HeaderValue> {
-    let connection = asking.connection.filter(|_| client == asking.peer);
+fn told(request: &RequestView<'_>, client: IpAddr) -> Result<HeaderValue> {
+    let connection = request.connection.filter(|_| client == request.peer);
     connection.map_or_else(|| headers::address(client), |connection| connection.told_peer(client))
 }

@@ -7,59 +7,65 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::response_rules::{Afterwards, Asked, is_bodiless, mend};
-use crate::proxy::context::{Exchange, destination};
+use crate::proxy::context::{RequestContext, destination};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers;
-use crate::proxy::request::Asking;
+use crate::proxy::request::RequestView;
 use crate::proxy::upstream::connection_auth;
 
 impl Gateway {
     /// What a head becomes, but for its compression. Interim heads come here too. An ordinary head goes the fast path past
     /// this, because `express::response` has seen that nothing here would change it but for what it leaves out itself.
-    pub fn head_came(&self, asking: &Asking<'_>, response: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
-        if response.status == http::StatusCode::SWITCHING_PROTOCOLS && !asking.headers().contains_key(header::UPGRADE) {
+    pub fn head_came(
+        &self,
+        request: &RequestView<'_>,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS && !request.headers().contains_key(header::UPGRADE)
+        {
             // Whatever followed would pass for a conversation. Pingora lets it through.
             return Err(refused("an upgrade that was not asked for"));
         }
         if connection_auth::challenges(&response.headers)
-            && let (Some(attempt), Ok((pool, _))) = (exchange.tried.last(), destination(exchange))
+            && let (Some(attempt), Ok((pool, _))) = (ctx.tried.last(), destination(ctx))
         {
             // Before the connection goes back to a pool; one of the client's own is kept for the next step.
             pool.server(attempt.endpoint.server).authenticates_connections();
-            exchange.upstream_in_doubt |= exchange.upstream_owner.is_none();
+            ctx.upstream_in_doubt |= ctx.upstream_owner.is_none();
         }
-        headers::keep_own_cookies(response, &exchange.snapshot.cookie_names)?;
-        let client = asking.head.version;
+        headers::keep_own_cookies(response, &ctx.snapshot.cookie_names)?;
+        let client = request.head.version;
         let asked = Asked {
-            method: &asking.head.method,
+            method: &request.head.method,
             version: client,
             // Pingora reads trailers of HTTP/2 applications alone, and writes them to HTTP/2 clients alone.
-            takes_trailers: client == Version::HTTP_2 && destination(exchange)?.0.speaks_http2(),
+            takes_trailers: client == Version::HTTP_2 && destination(ctx)?.0.speaks_http2(),
         };
         let (status, version) = (response.status, response.version);
         let mut mended = Ok(Afterwards::InStep);
         headers::rewrite_response(response, |fields| {
             mended = mend(status, version, fields, asked);
-            fields.insert(headers::REQUEST_ID.clone(), exchange.request_id.value().clone());
+            fields.insert(headers::REQUEST_ID.clone(), ctx.request_id.value().clone());
         })?;
         if mended.map_err(refused)? == Afterwards::InDoubt {
-            exchange.upstream_in_doubt = true;
+            ctx.upstream_in_doubt = true;
         }
         if client != Version::HTTP_2 {
             // A status line has the version of its sender (RFC 9112 §2.3).
             response.set_version(Version::HTTP_11);
         }
         // By the length that the application told.
-        Self::answer_begins(response, exchange);
-        self.head_passed(asking, response, exchange)
+        Self::answer_begins(response, ctx);
+        self.head_passed(request, response, ctx)
     }
 }
 
 /// The whole response has been read, so that Pingora is about to keep the application's connection for other requests.
 /// Where that must not be, the socket is shut down beneath it: Pingora has no other way to be told, and takes no idle
 /// connection that has ended.
-pub fn release(session: &mut Session, exchange: &mut Exchange) {
-    let Some(socket) = exchange.upstream_socket.take().filter(|_| exchange.upstream_in_doubt) else { return };
+pub fn release(session: &mut Session, ctx: &mut RequestContext) {
+    let Some(socket) = ctx.upstream_socket.take().filter(|_| ctx.upstream_in_doubt) else { return };
     // A body that is still on its way to the application may go on.
     let how = if session.as_downstream_mut().is_body_empty() { Shutdown::Both } else { Shutdown::Read };
     // It may have ended by itself.

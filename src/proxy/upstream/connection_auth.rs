@@ -16,8 +16,8 @@ use http::{HeaderMap, HeaderName, header};
 use pingora::{Error, ErrorType, Result};
 
 use crate::client_prefix::is_trusted;
-use crate::proxy::context::Exchange;
-use crate::proxy::request::Asking;
+use crate::proxy::context::RequestContext;
+use crate::proxy::request::RequestView;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Owner, Pool};
 
@@ -55,29 +55,29 @@ pub fn challenges(response: &HeaderMap) -> bool {
 }
 
 /// Whether a request must not go out on a connection that others have used or will use.
-pub fn is_private(asking: &Asking<'_>, pool: &Pool) -> bool {
+pub fn is_private(request: &RequestView<'_>, pool: &Pool) -> bool {
     pool.is_private()
-        || asking.connection.is_some_and(|connection| connection.is_authenticated())
-        || has_credentials(asking.headers())
+        || request.connection.is_some_and(|connection| connection.is_authenticated())
+        || has_credentials(request.headers())
 }
 
 /// Whose the upstream connection of a request has to be; `None` where it may be shared.
-pub fn owner(asking: &Asking<'_>, pool: &Pool, exchange: &Exchange) -> Option<Owner> {
-    if !is_private(asking, pool) {
+pub fn owner(request: &RequestView<'_>, pool: &Pool, ctx: &RequestContext) -> Option<Owner> {
+    if !is_private(request, pool) {
         return None;
     }
-    if let Some(connection) = asking.connection.filter(|_| has_credentials(asking.headers())) {
+    if let Some(connection) = request.connection.filter(|_| has_credentials(request.headers())) {
         connection.authenticates();
     }
-    Some(owner_of(asking, &exchange.snapshot).map_or_else(Owner::unique, |owner| {
-        let session = exchange.identity.as_ref().map(|identity| identity.verified().claims().sid.as_str());
+    Some(owner_of(request, &ctx.snapshot).map_or_else(Owner::unique, |owner| {
+        let session = ctx.identity.as_ref().map(|identity| identity.verified().claims().sid.as_str());
         session.map_or(owner, |session| owner.with_session(session))
     }))
 }
 
 /// `None` where a client's connection is not its own: a trusted proxy sends requests of many clients on one.
-fn owner_of(asking: &Asking<'_>, snapshot: &Snapshot) -> Option<Owner> {
-    let connection = asking.connection.filter(|_| !is_trusted(asking.peer, &snapshot.trusted_proxies));
+fn owner_of(request: &RequestView<'_>, snapshot: &Snapshot) -> Option<Owner> {
+    let connection = request.connection.filter(|_| !is_trusted(request.peer, &snapshot.trusted_proxies));
     connection.map(|connection| connection.owner())
 }
 
