@@ -37,8 +37,8 @@ use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::drain::Drain;
-use crate::listener::connection_slots::{Patience, Seats};
-use crate::listener::{AllBound, Clients, Guests, Secured, Service, bind_all};
+use crate::listener::connection_slots::{ConnectionSlots, IdleGrace};
+use crate::listener::{BoundListeners, ClientLimits, ListenerContext, ListenerKind, TlsListener, bind_all};
 use crate::log_writer::{self, GATHER, Logs};
 use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cuttable, Express, Gateway};
@@ -170,27 +170,27 @@ impl Edge {
     }
 
     /// Begins to accept on every socket.
-    fn serve(&mut self, bound: AllBound, api: Option<Api>, options: Options) -> Result<(), StartError> {
+    fn serve(&mut self, bound: BoundListeners, api: Option<Api>, options: Options) -> Result<(), StartError> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let config = self.config.load();
         let limits = config.server.limits;
-        let seats = Arc::new(Seats::new(limits.connections, Patience::OF_CLIENTS));
+        let slots = Arc::new(ConnectionSlots::new(limits.connections, IdleGrace::CLIENTS));
         let proxy = Arc::new(self.proxy(options));
         let held = self.lasting.metrics.traffic.buffer_bytes.clone();
         let buffers = Buffers::new(held, limits.buffer_bytes, limits.buffer_bytes_per_address);
-        let (crowd, crowded_said) = (Arc::default(), Arc::default());
-        let clients = Clients { snapshot: Arc::clone(&self.snapshot), crowd, crowded_said, buffers };
-        let service = |name: &'static str, public_port: Option<u16>| Service {
+        let (quota, limit_logged_at) = (Arc::default(), Arc::default());
+        let clients = ClientLimits { snapshot: Arc::clone(&self.snapshot), quota, limit_logged_at, buffers };
+        let service = |name: &'static str, public_port: Option<u16>| ListenerContext {
             name,
             public_port,
-            seats: Arc::clone(&seats),
+            slots: Arc::clone(&slots),
             metrics: Arc::clone(&self.lasting.metrics),
             handshake: config.server.timeouts.tls_handshake,
-            guests: Guests::Clients(clients.clone()),
+            kind: ListenerKind::Clients(clients.clone()),
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
-            let secured = Secured { http2, live: self.tls.clone() };
+            let secured = TlsListener { http2, live: self.tls.clone() };
             let service = service("https", socket.public_port);
             runtime.spawn(listener::serve(socket, service, Some(secured), Arc::clone(&proxy)));
         }
@@ -209,8 +209,8 @@ impl Edge {
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin", None);
-        service.seats = Arc::new(Seats::new(admin::CONNECTIONS, Patience::NONE));
-        service.guests = Guests::Operators(Arc::default());
+        service.slots = Arc::new(ConnectionSlots::new(admin::CONNECTIONS, IdleGrace::NONE));
+        service.kind = ListenerKind::Admin(Arc::default());
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
         let renewal = cert_watcher::Renewal {

@@ -45,8 +45,13 @@ pub fn check(bytes: &[u8]) {
                 check_accepted(&bytes, head, None);
             }
             if judged.is_err() {
-                let stand_in = raw::stand_in(&bytes);
-                assert_eq!(judge(&stand_in), Ok(Some(Framing::Length(0))), "{}", stand_in.escape_ascii());
+                let placeholder_head = raw::placeholder_head(&bytes);
+                assert_eq!(
+                    judge(&placeholder_head),
+                    Ok(Some(Framing::Length(0))),
+                    "{}",
+                    placeholder_head.escape_ascii()
+                );
             }
         }
     }

@@ -21,24 +21,24 @@ const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 
-/// Frames that bring nothing: so many at once, so many in a second, and one more for each KiB that travels.
+/// FrameScanner that bring nothing: so many at once, so many in a second, and one more for each KiB that travels.
 ///
 /// Some clients of gRPC ping for each message that they receive, one at a time, to learn the delay of the line: as many in
 /// a second as there are round trips in it.
-const AT_ONCE: f64 = 10_000.0;
+const BURST: f64 = 10_000.0;
 const PER_SECOND: f64 = 2000.0;
-const BYTES_FOR_ONE: f64 = 1024.0;
+const BYTES_PER_FRAME: f64 = 1024.0;
 
 /// WINDOW_UPDATE frames answer DATA: so many for each DATA frame that was sent, as Envoy has it, and so many for each
 /// request, whose window may be widened before anything comes. Others bring nothing.
-const UPDATES_FOR_DATA: u32 = 10;
-const UPDATES_FOR_HEAD: u32 = 4;
+const UPDATES_PER_DATA: u32 = 10;
+const UPDATES_PER_HEAD: u32 = 4;
 /// Before there is either.
 const FIRST_UPDATES: u32 = 100;
 
 /// How far a connection's bytes have got.
 #[derive(Debug)]
-pub struct Frames {
+pub struct FrameScanner {
     /// Bytes of the preface that are still to come.
     preface: usize,
     head: [u8; FRAME_HEAD],
@@ -48,16 +48,16 @@ pub struct Frames {
     payload: usize,
     in_head: bool,
     heads: u64,
-    idle: Bucket,
+    idle: LeakyBucket,
     /// WINDOW_UPDATE frames that may come.
     updates: u32,
     /// What is written to the client, as far as it has got.
-    written: Written,
+    sent: SentFrames,
 }
 
-/// Frames that go the other way.
+/// FrameScanner that go the other way.
 #[derive(Debug, Default)]
-struct Written {
+struct SentFrames {
     head: [u8; FRAME_HEAD],
     had: usize,
     payload: usize,
@@ -68,14 +68,14 @@ struct Written {
 pub struct Flood;
 
 #[derive(Debug, Default)]
-struct Bucket {
+struct LeakyBucket {
     level: f64,
     /// Bytes that travelled since it was last looked at, both ways.
     moved: usize,
     looked_at: Option<Instant>,
 }
 
-impl Default for Frames {
+impl Default for FrameScanner {
     fn default() -> Self {
         let head = [0; FRAME_HEAD];
         Self {
@@ -85,16 +85,16 @@ impl Default for Frames {
             payload: 0,
             in_head: false,
             heads: 0,
-            idle: Bucket::default(),
+            idle: LeakyBucket::default(),
             updates: FIRST_UPDATES,
-            written: Written::default(),
+            sent: SentFrames::default(),
         }
     }
 }
 
-impl Frames {
+impl FrameScanner {
     /// Takes what was received, cut anywhere.
-    pub fn take(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
+    pub fn received(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
         self.idle.moved += bytes.len();
         let mut idle = 0_u32;
         bytes = &bytes[skip(&mut self.preface, bytes.len())..];
@@ -120,10 +120,10 @@ impl Frames {
     }
 
     /// These went the other way. Answers how many bytes of bodies were among them.
-    pub fn wrote(&mut self, bytes: &[u8]) -> usize {
+    pub fn sent(&mut self, bytes: &[u8]) -> usize {
         self.idle.moved += bytes.len();
-        let (frames, data) = self.written.take(bytes);
-        self.updates = self.updates.saturating_add(frames * UPDATES_FOR_DATA);
+        let (frames, data) = self.sent.take(bytes);
+        self.updates = self.updates.saturating_add(frames * UPDATES_PER_DATA);
         data
     }
 
@@ -145,7 +145,7 @@ impl Frames {
         if kind == HEADERS {
             self.in_head = true;
             self.heads += 1;
-            self.updates = self.updates.saturating_add(UPDATES_FOR_HEAD);
+            self.updates = self.updates.saturating_add(UPDATES_PER_HEAD);
         }
         match kind {
             HEADERS => false,
@@ -166,7 +166,7 @@ impl Frames {
     }
 }
 
-impl Written {
+impl SentFrames {
     /// Takes what was written, cut anywhere. Answers how many DATA frames begin in it, and how many bytes of them it has.
     fn take(&mut self, mut bytes: &[u8]) -> (u32, usize) {
         let (mut frames, mut data) = (0, 0);
@@ -201,14 +201,14 @@ fn skip(left: &mut usize, there: usize) -> usize {
     taken
 }
 
-impl Bucket {
+impl LeakyBucket {
     fn add(&mut self, frames: u32, now: Instant) -> Result<(), Flood> {
         let passed = self.looked_at.map_or(0.0, |before| now.saturating_duration_since(before).as_secs_f64());
-        let leaked = passed * PER_SECOND + self.moved as f64 / BYTES_FOR_ONE;
+        let leaked = passed * PER_SECOND + self.moved as f64 / BYTES_PER_FRAME;
         self.level = (self.level - leaked).max(0.0) + f64::from(frames);
         self.moved = 0;
         self.looked_at = Some(now);
-        if self.level > AT_ONCE { Err(Flood) } else { Ok(()) }
+        if self.level > BURST { Err(Flood) } else { Ok(()) }
     }
 }
 
@@ -224,9 +224,9 @@ mod tests {
     }
 
     /// A connection whose preface has come.
-    fn begun() -> Frames {
-        let mut frames = Frames::default();
-        frames.take(&[b'x'; PREFACE], Instant::now).unwrap();
+    fn begun() -> FrameScanner {
+        let mut frames = FrameScanner::default();
+        frames.received(&[b'x'; PREFACE], Instant::now).unwrap();
         frames
     }
 
@@ -238,7 +238,7 @@ mod tests {
         for piece in 1..bytes.len() {
             let (mut frames, mut taken) = (begun(), 0);
             for part in bytes.chunks(piece) {
-                frames.take(part, Instant::now).unwrap();
+                frames.received(part, Instant::now).unwrap();
                 taken += part.len();
                 assert_eq!(frames.in_head(), (begins..ends).contains(&taken), "{taken} bytes, {piece} at a time");
             }
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_head_in_one_frame_without_a_field_is_over_at_once() {
         let mut frames = begun();
-        frames.take(&frame(HEADERS, END_HEADERS, b""), Instant::now).unwrap();
+        frames.received(&frame(HEADERS, END_HEADERS, b""), Instant::now).unwrap();
         assert!(!frames.in_head());
     }
 
@@ -258,7 +258,7 @@ mod tests {
         let now = Instant::now();
         let many = |kind: u8, flags: u8, payload: &[u8]| {
             let mut frames = begun();
-            (0..20_000).map(|_| frames.take(&frame(kind, flags, payload), || now)).find(Result::is_err).is_some()
+            (0..20_000).map(|_| frames.received(&frame(kind, flags, payload), || now)).find(Result::is_err).is_some()
         };
         for (kind, flags, payload) in [
             (6, 0, &[0; 8][..]),
@@ -283,14 +283,14 @@ mod tests {
         for at in 0..100_000 {
             // Cut anywhere: a client of gRPC that opens both windows for each short message.
             let (first, rest) = data.split_at(at % data.len());
-            assert_eq!(frames.wrote(first) + frames.wrote(rest), 4);
-            assert!((0..2).all(|_| frames.take(&update, || now).is_ok()), "after {at} messages");
+            assert_eq!(frames.sent(first) + frames.sent(rest), 4);
+            assert!((0..2).all(|_| frames.received(&update, || now).is_ok()), "after {at} messages");
         }
         // Requests whose windows are widened before an answer comes.
         let mut frames = begun();
         for _ in 0..100_000 {
-            frames.take(&frame(HEADERS, END_HEADERS, b"x"), || now).unwrap();
-            assert!((0..2).all(|_| frames.take(&update, || now).is_ok()));
+            frames.received(&frame(HEADERS, END_HEADERS, b"x"), || now).unwrap();
+            assert!((0..2).all(|_| frames.received(&update, || now).is_ok()));
         }
     }
 
@@ -300,12 +300,12 @@ mod tests {
         let mut frames = begun();
         for second in 0..600 {
             let now = begin + Duration::from_secs(second);
-            assert!((0..1900).all(|_| frames.take(&ping, || now).is_ok()), "after {second} s");
+            assert!((0..1900).all(|_| frames.received(&ping, || now).is_ok()), "after {second} s");
         }
         let mut frames = begun();
         for _ in 0..50_000 {
-            frames.wrote(&frame(DATA, 0, &[0; 100]).repeat(40));
-            assert!(frames.take(&ping, || begin).is_ok(), "a ping for each piece of a large response");
+            frames.sent(&frame(DATA, 0, &[0; 100]).repeat(40));
+            assert!(frames.received(&ping, || begin).is_ok(), "a ping for each piece of a large response");
         }
     }
 }

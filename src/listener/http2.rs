@@ -16,9 +16,9 @@ use pingora_core::protocols::{GetProxyDigest, GetSocketDigest, GetTimingDigest, 
 use pingora_http::RequestHeader;
 use tokio::task::JoinSet;
 
-use super::client_stream::Stream;
-use super::serve::Application;
-use super::{Guests, Service};
+use super::client_stream::ClientStream;
+use super::serve::HttpHandler;
+use super::{ListenerContext, ListenerKind};
 use crate::buffers::{Account, Fill, Share};
 use crate::config::Limits;
 use crate::proxy::{Accepted, Connection, RequestStream};
@@ -41,7 +41,7 @@ const SEND_BUFFER_BYTES: usize = 32 << 10;
 const QUEUED_BYTES: usize = 16 << 10;
 /// Requests that are refused while they are taken in, as their `:path` is none, or their lengths differ. Pingora's own
 /// loop ends a connection at the same number.
-const MOST_MALFORMED: usize = 32;
+const MAX_MALFORMED: usize = 32;
 
 fn options(limits: &Limits) -> H2Options {
     // Pingora's bound on requests at once holds only where its options are the beginning.
@@ -57,18 +57,20 @@ fn options(limits: &Limits) -> H2Options {
 
 /// How long the requests of a connection that has ended have to notice it and to be settled. One that waits for its
 /// application to take a body does not notice.
-const FOR_THE_END: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Waits until no request is in flight and none has been for so long. Takes out those that have ended.
-async fn idle(requests: &mut JoinSet<()>, limit: Duration) {
+async fn idle_for(requests: &mut JoinSet<()>, limit: Duration) {
     while requests.join_next().await.is_some() {}
     tokio::time::sleep(limit).await;
 }
 
-impl Service {
+impl ListenerContext {
     /// Serves a connection until it ends.
-    pub async fn converse_by_http2<A: Application>(&self, app: &Arc<A>, stream: Stream) {
-        let (Guests::Clients(clients), Some(connection)) = (&self.guests, stream.connection().cloned()) else { return };
+    pub async fn serve_http2<A: HttpHandler>(&self, app: &Arc<A>, stream: ClientStream) {
+        let (ListenerKind::Clients(clients), Some(connection)) = (&self.kind, stream.connection().cloned()) else {
+            return;
+        };
         let digest = Arc::new(Digest {
             ssl_digest: stream.get_ssl_digest(),
             timing_digest: stream.get_timing_digest(),
@@ -91,18 +93,18 @@ impl Service {
                     continue;
                 }
                 () = connection.receives(), if window.is_none() => {
-                    if let Some(share) = connection.account.as_ref().and_then(wider) {
+                    if let Some(share) = connection.account.as_ref().and_then(reserve_larger_window) {
                         http2.set_target_window_size(CONNECTION_WINDOW_BYTES);
                         window = Some(share);
                     }
                     continue;
                 }
                 accepted = RequestStream::accept(&mut http2, &digest) => accepted,
-                () = idle(&mut requests, limit), if !is_closing => break,
+                () = idle_for(&mut requests, limit), if !is_closing => break,
             };
             match accepted {
                 Ok(Some(Accepted::Request(stream))) => {
-                    let Some(stream) = self.admitted(stream, &connection) else { continue };
+                    let Some(stream) = self.admit_request(stream, &connection) else { continue };
                     let (app, closing) = (Arc::clone(app), self.closing.clone());
                     let until_begun = connection.account.as_ref().map(|account| account.hold(QUEUED_BYTES));
                     requests.spawn(async move {
@@ -111,18 +113,18 @@ impl Service {
                         app.process_stream(stream, &closing).await;
                     });
                 }
-                Ok(Some(Accepted::Rejected)) if malformed + 1 < MOST_MALFORMED => malformed += 1,
+                Ok(Some(Accepted::Rejected)) if malformed + 1 < MAX_MALFORMED => malformed += 1,
                 // The client has left, or broken the protocol.
                 _ => break,
             }
         }
         drop(http2);
-        tokio::time::timeout(FOR_THE_END, async { while requests.join_next().await.is_some() {} }).await.ok();
+        tokio::time::timeout(END_TIMEOUT, async { while requests.join_next().await.is_some() {} }).await.ok();
     }
 
     /// Whether a request may begin. One that may not is reset in a way that tells the client to try again
     /// (RFC 9113 §8.7).
-    fn admitted(&self, mut stream: Box<RequestStream>, connection: &Connection) -> Option<Box<RequestStream>> {
+    fn admit_request(&self, mut stream: Box<RequestStream>, connection: &Connection) -> Option<Box<RequestStream>> {
         if let Some(account) = &connection.account
             && account.fill() >= Fill::Full
         {
@@ -131,11 +133,11 @@ impl Service {
             stream.reset(Reason::REFUSED_STREAM);
             return None;
         }
-        if let Guests::Clients(clients) = &self.guests {
+        if let ListenerKind::Clients(clients) = &self.kind {
             let limits = &clients.snapshot.load().limits;
             // Their bytes are bounded by h2.
             if validate::has_too_many(&stream.head().headers, limits) {
-                replace(&mut stream);
+                replace_with_placeholder(&mut stream);
             }
         }
         Some(stream)
@@ -143,24 +145,24 @@ impl Service {
 }
 
 /// The memory for a client that may run further ahead with its bodies, if there is some to spare.
-fn wider(account: &Arc<Account>) -> Option<Share> {
+fn reserve_larger_window(account: &Arc<Account>) -> Option<Share> {
     let more = (CONNECTION_WINDOW_BYTES - FIRST_WINDOW_BYTES) as usize;
     (account.fill() == Fill::Low).then(|| account.hold(more))
 }
 
 /// Puts a request that is known for what it was in the place of one whose head is too large, so that the head is gone
 /// while the reply waits for the client.
-fn replace(stream: &mut RequestStream) {
+fn replace_with_placeholder(stream: &mut RequestStream) {
     let head = stream.head();
-    let mut stand_in = Request::new(()).into_parts().0;
-    stand_in.method = head.method.clone();
-    stand_in.uri = head.uri.clone();
-    stand_in.version = head.version;
+    let mut placeholder = Request::new(()).into_parts().0;
+    placeholder.method = head.method.clone();
+    placeholder.uri = head.uri.clone();
+    placeholder.version = head.version;
     for name in [http::header::HOST, http::header::ACCEPT] {
         if let Some(value) = head.headers.get(&name) {
-            stand_in.headers.insert(name, value.clone());
+            placeholder.headers.insert(name, value.clone());
         }
     }
-    stand_in.extensions.insert(validate::Malformed::HeaderTooLarge);
-    *stream.head_mut() = RequestHeader::from(stand_in);
+    placeholder.extensions.insert(validate::Malformed::HeaderTooLarge);
+    *stream.head_mut() = RequestHeader::from(placeholder);
 }

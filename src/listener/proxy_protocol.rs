@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// At least so many more bytes belong to the header.
-    Needs(usize),
-    Whole(Source),
+    Incomplete(usize),
+    Complete(Source),
 }
 
 /// Whose connection it is.
@@ -16,7 +16,7 @@ pub enum Parsed {
 pub enum Source {
     Client(SocketAddr),
     /// `LOCAL`, `UNKNOWN`, or a family without addresses: the balancer's own, or it cannot say.
-    Unsaid,
+    Unspecified,
 }
 
 /// This is no header, or none for a TCP connection.
@@ -49,15 +49,15 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
 
 fn parse_v1(bytes: &[u8]) -> Result<Parsed, Malformed> {
     if bytes.len() < SHORTEST_V1 {
-        return Ok(Parsed::Needs(SHORTEST_V1 - bytes.len()));
+        return Ok(Parsed::Incomplete(SHORTEST_V1 - bytes.len()));
     }
     match bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
         // A line end takes two more.
-        None if bytes.len() + 2 <= LONGEST_V1 => Ok(Parsed::Needs(2)),
+        None if bytes.len() + 2 <= LONGEST_V1 => Ok(Parsed::Incomplete(2)),
         None => Err(Malformed),
         Some(at) => match &bytes[at..] {
-            b"\r\n" if bytes.len() <= LONGEST_V1 => source_v1(&bytes[V1.len()..at]).map(Parsed::Whole),
-            b"\r" if bytes.len() < LONGEST_V1 => Ok(Parsed::Needs(1)),
+            b"\r\n" if bytes.len() <= LONGEST_V1 => source_v1(&bytes[V1.len()..at]).map(Parsed::Complete),
+            b"\r" if bytes.len() < LONGEST_V1 => Ok(Parsed::Incomplete(1)),
             _ => Err(Malformed),
         },
     }
@@ -67,7 +67,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Parsed, Malformed> {
 fn source_v1(line: &[u8]) -> Result<Source, Malformed> {
     let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
     if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
-        return Ok(Source::Unsaid);
+        return Ok(Source::Unspecified);
     }
     let fields: Vec<&str> = line.split(' ').collect();
     let [family, source, destination, source_port, destination_port] = fields[..] else { return Err(Malformed) };
@@ -93,7 +93,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED_V2>() else {
         // The shortest header of either version: which one it is may not be known yet.
         let shortest = if bytes.is_empty() { SHORTEST_V1 } else { FIXED_V2 };
-        return Ok(Parsed::Needs(shortest - bytes.len()));
+        return Ok(Parsed::Incomplete(shortest - bytes.len()));
     };
     let [.., command, family, high, low] = *fixed;
     let length = usize::from(u16::from_be_bytes([high, low]));
@@ -103,17 +103,17 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     // What is wrong already is not waited for.
     let kind = kind_v2(command, family, length)?;
     if rest.len() < length {
-        return Ok(Parsed::Needs(length - rest.len()));
+        return Ok(Parsed::Incomplete(length - rest.len()));
     }
     let (addresses, tlvs) = rest.split_at(kind.addresses());
     // §2.2: what comes after LOCAL's fixed part is to be skipped.
     if kind != Kind::Local {
         check_tlvs(tlvs)?;
     }
-    Ok(Parsed::Whole(match kind {
+    Ok(Parsed::Complete(match kind {
         Kind::Inet => Source::Client(inet(addresses).ok_or(Malformed)?),
         Kind::Inet6 => Source::Client(inet6(addresses).ok_or(Malformed)?),
-        Kind::Local | Kind::Unspecified | Kind::Unix => Source::Unsaid,
+        Kind::Local | Kind::Unspecified | Kind::Unix => Source::Unspecified,
     }))
 }
 

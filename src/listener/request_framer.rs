@@ -16,20 +16,20 @@ use crate::validate::Malformed;
 use crate::validate::chunks::Chunks;
 use crate::validate::head::{self, Framing};
 
-pub struct Intake {
+pub struct RequestFramer {
     connection: Arc<Connection>,
     /// Of a head, at most.
     largest_head: usize,
     /// Taken from the client and not handed on yet.
-    kept: Vec<u8>,
+    buffered: Vec<u8>,
     /// So many of these may be handed on.
-    passed: usize,
-    due: Due,
+    deliverable: usize,
+    expect: Expect,
 }
 
 /// What has to come next.
 #[derive(Clone, Copy, Debug)]
-enum Due {
+enum Expect {
     /// A head, of which so many bytes have been looked at.
     Head {
         seen: usize,
@@ -44,109 +44,109 @@ enum Due {
 
 /// The two readers of a connection disagree, or it has been refused: it is over.
 #[derive(Debug)]
-pub struct Over;
+pub struct Desync;
 
-impl Intake {
+impl RequestFramer {
     pub fn new(connection: Arc<Connection>, largest_head: usize) -> Self {
-        Self { connection, largest_head, kept: Vec::new(), passed: 0, due: Due::Head { seen: 0 } }
+        Self { connection, largest_head, buffered: Vec::new(), deliverable: 0, expect: Expect::Head { seen: 0 } }
     }
 
     /// Before a read: answers whether there is something for Pingora already, and puts it there.
-    pub fn before(&mut self, into: &mut ReadBuf<'_>) -> Result<bool, Over> {
-        if self.passed == 0 {
-            self.turn()?;
+    pub fn deliver(&mut self, into: &mut ReadBuf<'_>) -> Result<bool, Desync> {
+        if self.deliverable == 0 {
+            self.advance()?;
         }
-        let now = self.passed.min(into.remaining());
+        let now = self.deliverable.min(into.remaining());
         if now > 0 {
-            into.put_slice(&self.kept[..now]);
-            self.kept.drain(..now);
-            self.passed -= now;
+            into.put_slice(&self.buffered[..now]);
+            self.buffered.drain(..now);
+            self.deliverable -= now;
         }
-        if self.kept.is_empty() {
+        if self.buffered.is_empty() {
             // An idle connection holds no memory.
-            self.kept = Vec::new();
+            self.buffered = Vec::new();
         }
         Ok(now > 0)
     }
 
     /// These were handed on, the last that were, and are to be so again.
     pub fn give_back(&mut self, bytes: &[u8]) {
-        self.kept.splice(..0, bytes.iter().copied());
-        self.passed += bytes.len();
+        self.buffered.splice(..0, bytes.iter().copied());
+        self.deliverable += bytes.len();
     }
 
     /// Whether the client has asked ahead.
-    pub const fn has_more(&self) -> bool {
-        !self.kept.is_empty()
+    pub const fn has_buffered(&self) -> bool {
+        !self.buffered.is_empty()
     }
 
     /// Whether more may be taken from the client: not while somebody asks ahead and is not to be heard yet.
-    pub fn is_open(&self) -> bool {
-        self.kept.is_empty() || matches!(self.due, Due::Head { .. })
+    pub fn may_read(&self) -> bool {
+        self.buffered.is_empty() || matches!(self.expect, Expect::Head { .. })
     }
 
     /// After a read that brought everything from `begin` on: leaves of it what Pingora may have, and answers whether
     /// that is anything.
-    pub fn after(&mut self, into: &mut ReadBuf<'_>, begin: usize) -> Result<bool, Over> {
-        if !self.kept.is_empty() {
-            self.kept.extend_from_slice(&into.filled()[begin..]);
+    pub fn received(&mut self, into: &mut ReadBuf<'_>, begin: usize) -> Result<bool, Desync> {
+        if !self.buffered.is_empty() {
+            self.buffered.extend_from_slice(&into.filled()[begin..]);
             into.set_filled(begin);
-            self.look()?;
-            return self.before(into);
+            self.scan_buffered()?;
+            return self.deliver(into);
         }
         // Nothing is copied where a message, or a part of one, comes as it should.
-        match self.sift(&into.filled()[begin..])? {
-            Sifted::Passed(passed) => {
-                self.kept.extend_from_slice(&into.filled()[begin + passed..]);
+        match self.scan(&into.filled()[begin..])? {
+            Scanned::Deliver(passed) => {
+                self.buffered.extend_from_slice(&into.filled()[begin + passed..]);
                 into.set_filled(begin + passed);
                 Ok(passed > 0)
             }
-            Sifted::Replaced(head) => {
+            Scanned::Replace(head) => {
                 into.set_filled(begin);
-                (self.passed, self.kept) = (head.len(), head);
-                self.before(into)
+                (self.deliverable, self.buffered) = (head.len(), head);
+                self.deliver(into)
             }
         }
     }
 
     /// Goes on to what is due now, as the gateway has it.
-    fn turn(&mut self) -> Result<(), Over> {
-        match (self.connection.reading(), self.due) {
-            (Reading::Past, _) | (Reading::Head | Reading::Between, Due::Head { .. }) => return Ok(()),
-            (Reading::Tunnel, _) => self.passed = self.kept.len(),
-            (Reading::Head | Reading::Between, Due::Nothing) if self.connection.refused().is_none() => {
-                self.due = Due::Head { seen: 0 };
-                if !self.kept.is_empty() {
+    fn advance(&mut self) -> Result<(), Desync> {
+        match (self.connection.reading(), self.expect) {
+            (Reading::Past, _) | (Reading::Head | Reading::Between, Expect::Head { .. }) => return Ok(()),
+            (Reading::Tunnel, _) => self.deliverable = self.buffered.len(),
+            (Reading::Head | Reading::Between, Expect::Nothing) if self.connection.refused().is_none() => {
+                self.expect = Expect::Head { seen: 0 };
+                if !self.buffered.is_empty() {
                     self.connection.head_begins();
-                    return self.look();
+                    return self.scan_buffered();
                 }
             }
             // Pingora has found the end of a message where we have not.
-            (Reading::Head | Reading::Between, _) => return Err(Over),
+            (Reading::Head | Reading::Between, _) => return Err(Desync),
         }
         Ok(())
     }
 
     /// Looks at what is kept.
-    fn look(&mut self) -> Result<(), Over> {
-        let kept = std::mem::take(&mut self.kept);
-        match self.sift(&kept)? {
-            Sifted::Passed(passed) => (self.passed, self.kept) = (passed, kept),
-            Sifted::Replaced(head) => (self.passed, self.kept) = (head.len(), head),
+    fn scan_buffered(&mut self) -> Result<(), Desync> {
+        let kept = std::mem::take(&mut self.buffered);
+        match self.scan(&kept)? {
+            Scanned::Deliver(passed) => (self.deliverable, self.buffered) = (passed, kept),
+            Scanned::Replace(head) => (self.deliverable, self.buffered) = (head.len(), head),
         }
         Ok(())
     }
 
     /// How many of the bytes may be handed on. They begin where the last ones that were handed on ended.
-    fn sift(&mut self, bytes: &[u8]) -> Result<Sifted, Over> {
+    fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, Desync> {
         if self.connection.reading() == Reading::Tunnel {
-            return Ok(Sifted::Passed(bytes.len()));
+            return Ok(Scanned::Deliver(bytes.len()));
         }
-        let Due::Head { seen } = self.due else { return self.body(bytes).map(Sifted::Passed) };
+        let Expect::Head { seen } = self.expect else { return self.body(bytes).map(Scanned::Deliver) };
         let judged = match head::end(bytes, seen) {
             Ok(None) if bytes.len() <= self.largest_head => {
-                self.due = Due::Head { seen: bytes.len() };
-                return Ok(Sifted::Passed(0));
+                self.expect = Expect::Head { seen: bytes.len() };
+                return Ok(Scanned::Deliver(0));
             }
             Ok(Some(end)) if end <= self.largest_head => head::judge(&bytes[..end]).map(|framing| (end, framing)),
             Ok(_) => Err(Malformed::HeaderTooLarge),
@@ -154,14 +154,14 @@ impl Intake {
         };
         match judged {
             Ok((end, framing)) => {
-                self.due = match framing {
-                    Framing::Length(left) => Due::Body { left },
-                    Framing::Chunked => Due::Chunked(Chunks::default()),
+                self.expect = match framing {
+                    Framing::Length(left) => Expect::Body { left },
+                    Framing::Chunked => Expect::Chunked(Chunks::default()),
                 };
                 // Of a body that is broken from the start, nobody has read the head yet.
                 Ok(self
                     .body(&bytes[end..])
-                    .map_or_else(|Over| self.replace(bytes), |taken| Sifted::Passed(end + taken)))
+                    .map_or_else(|Desync| self.replace(bytes), |taken| Scanned::Deliver(end + taken)))
             }
             Err(malformed) => {
                 self.connection.refuse(malformed);
@@ -170,39 +170,39 @@ impl Intake {
         }
     }
 
-    fn replace(&mut self, bytes: &[u8]) -> Sifted {
-        self.due = Due::Nothing;
-        Sifted::Replaced(head::stand_in(bytes))
+    fn replace(&mut self, bytes: &[u8]) -> Scanned {
+        self.expect = Expect::Nothing;
+        Scanned::Replace(head::placeholder_head(bytes))
     }
 
     /// How many of the bytes belong to the present message.
-    fn body(&mut self, bytes: &[u8]) -> Result<usize, Over> {
-        let (taken, done) = match &mut self.due {
-            Due::Body { left } => {
+    fn body(&mut self, bytes: &[u8]) -> Result<usize, Desync> {
+        let (taken, done) = match &mut self.expect {
+            Expect::Body { left } => {
                 let taken = (*left).min(bytes.len() as u64);
                 *left -= taken;
                 (taken as usize, *left == 0)
             }
-            Due::Chunked(chunks) => match chunks.take(bytes) {
+            Expect::Chunked(chunks) => match chunks.take(bytes) {
                 Ok(taken) => (taken, chunks.is_done()),
                 Err(malformed) => {
                     self.connection.refuse(malformed);
-                    return Err(Over);
+                    return Err(Desync);
                 }
             },
-            Due::Head { .. } | Due::Nothing => (0, false),
+            Expect::Head { .. } | Expect::Nothing => (0, false),
         };
         if done {
-            self.due = Due::Nothing;
+            self.expect = Expect::Nothing;
         }
         Ok(taken)
     }
 }
 
-enum Sifted {
-    Passed(usize),
+enum Scanned {
+    Deliver(usize),
     /// This is to be read instead.
-    Replaced(Vec<u8>),
+    Replace(Vec<u8>),
 }
 
 #[cfg(test)]
@@ -217,22 +217,22 @@ mod tests {
     /// request when `next` says that what it has is a whole one.
     fn read(bytes: &[u8], pieces: usize, room: usize, next: impl Fn(&[u8]) -> bool) -> (Vec<Vec<u8>>, Arc<Connection>) {
         let connection = Arc::new(Connection::default());
-        let mut intake = Intake::new(Arc::clone(&connection), 200);
+        let mut framer = RequestFramer::new(Arc::clone(&connection), 200);
         let (mut messages, mut rest) = (vec![Vec::new()], bytes);
         loop {
             let mut buffer = vec![0; room];
             let mut into = ReadBuf::new(&mut buffer);
-            let mut got = match intake.before(&mut into) {
+            let mut got = match framer.deliver(&mut into) {
                 Ok(got) => got,
-                Err(Over) => return (messages, connection),
+                Err(Desync) => return (messages, connection),
             };
-            if !got && intake.is_open() && !rest.is_empty() {
+            if !got && framer.may_read() && !rest.is_empty() {
                 let now = pieces.min(room).min(rest.len());
                 into.put_slice(&rest[..now]);
                 rest = &rest[now..];
-                match intake.after(&mut into, 0) {
+                match framer.received(&mut into, 0) {
                     Ok(more) => got = more,
-                    Err(Over) => return (messages, connection),
+                    Err(Desync) => return (messages, connection),
                 }
             } else if !got {
                 return (messages, connection);
@@ -303,26 +303,26 @@ mod tests {
         let (messages, connection) = read(&bytes, POST.len(), 1000, is_whole);
         assert_eq!((messages, connection.refused()), (vec![POST.to_vec()], Some(Malformed::Framing)));
         let (messages, connection) = read(&bytes, 1000, 1000, |_| false);
-        let stand_in = b"POST /b HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
-        assert_eq!((messages, connection.refused()), (vec![stand_in], Some(Malformed::Framing)));
+        let placeholder = b"POST /b HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+        assert_eq!((messages, connection.refused()), (vec![placeholder], Some(Malformed::Framing)));
     }
 
     #[test]
     fn in_a_tunnel_everything_passes_from_what_was_kept_on() {
         let connection = Arc::new(Connection::default());
-        let mut intake = Intake::new(Arc::clone(&connection), 200);
+        let mut framer = RequestFramer::new(Arc::clone(&connection), 200);
         let mut buffer = [0; 200];
         let mut into = ReadBuf::new(&mut buffer);
         into.put_slice(&[GET, b"early"].concat());
-        assert!(intake.after(&mut into, 0).unwrap());
+        assert!(framer.received(&mut into, 0).unwrap());
         assert_eq!(into.filled(), GET);
         connection.head_read();
-        assert!(!intake.before(&mut into).unwrap() && !intake.is_open());
+        assert!(!framer.deliver(&mut into).unwrap() && !framer.may_read());
         connection.is_tunnel();
         into.clear();
-        assert!(intake.before(&mut into).unwrap());
+        assert!(framer.deliver(&mut into).unwrap());
         into.put_slice(b"late");
-        assert!(intake.after(&mut into, 5).unwrap());
+        assert!(framer.received(&mut into, 5).unwrap());
         assert_eq!(into.filled(), b"earlylate");
     }
 }

@@ -16,17 +16,17 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
-use super::client_stream::Stream;
-use super::{Guests, Service};
+use super::client_stream::ClientStream;
+use super::{ListenerContext, ListenerKind};
 use crate::admin::{self, Admin};
 use crate::deadline::Deadline;
 use crate::proxy::{Cuttable, Ends, Express, Gateway, RequestStream, Seat, Served, read, until_cut};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
-const FIRST: u64 = 60;
+const FIRST_KEEPALIVE_SECONDS: u64 = 60;
 
 /// What answers on a listener.
-pub trait Application: HttpServerApp + Send + Sync + 'static {
+pub trait HttpHandler: HttpServerApp + Send + Sync + 'static {
     /// The short way, if there is one.
     fn express(&self) -> Option<&Express> {
         None
@@ -42,9 +42,9 @@ pub trait Application: HttpServerApp + Send + Sync + 'static {
     }
 }
 
-impl Application for Admin {}
+impl HttpHandler for Admin {}
 
-impl Application for Cuttable<HttpProxy<Gateway>> {
+impl HttpHandler for Cuttable<HttpProxy<Gateway>> {
     fn express(&self) -> Option<&Express> {
         Some(&self.express)
     }
@@ -54,11 +54,11 @@ impl Application for Cuttable<HttpProxy<Gateway>> {
     }
 }
 
-impl Service {
+impl ListenerContext {
     /// Until the connection ends, or is given up for another.
-    pub async fn converse<A: Application>(&self, app: &Arc<A>, stream: Stream, seat: &Seat) {
+    pub async fn serve_connection<A: HttpHandler>(&self, app: &Arc<A>, stream: ClientStream, seat: &Seat) {
         if stream.is_http2() {
-            seat.unless_given_up(self.converse_by_http2(app, stream)).await;
+            seat.unless_given_up(self.serve_http2(app, stream)).await;
             return;
         }
         let mut closing = self.closing.clone();
@@ -67,18 +67,18 @@ impl Service {
             Poll::Ready(_) => Poll::Ready(()),
             Poll::Pending => seat.poll_given_up(context),
         }));
-        let mut patience = Deadline::default();
+        let mut deadline = Deadline::default();
         let mut client = Box::new(stream);
         let mut settings = None;
         loop {
             client.head_may_come();
-            let served = match self.guests {
-                Guests::Edge => seat.begin().ok().map(|()| Served::Left(client)),
-                _ => quick(app, client, seat, closed.as_mut()).await,
+            let served = match self.kind {
+                ListenerKind::Internal => seat.begin().ok().map(|()| Served::Left(client)),
+                _ => try_fast_path(app, client, seat, closed.as_mut()).await,
             };
             client = match served {
                 Some(Served::Kept(client)) => client,
-                Some(Served::Left(client)) => match self.by_pingora_in_time(app, client, &mut settings).await {
+                Some(Served::Left(client)) => match self.serve_full_path_in_time(app, client, &mut settings).await {
                     Some(client) => client,
                     None => return,
                 },
@@ -86,7 +86,7 @@ impl Service {
             };
             seat.end();
             if let Some(keepalive) = self.keepalive()
-                && !rest(&mut client, patience.reset(keepalive), closed.as_mut()).await
+                && !wait_for_next_request(&mut client, deadline.reset(keepalive), closed.as_mut()).await
             {
                 return;
             }
@@ -94,30 +94,30 @@ impl Service {
     }
 
     /// The same; an operator's request has a deadline as a whole, as nothing there takes long.
-    async fn by_pingora_in_time<A: Application>(
+    async fn serve_full_path_in_time<A: HttpHandler>(
         &self,
         app: &Arc<A>,
-        client: Box<Stream>,
+        client: Box<ClientStream>,
         settings: &mut Option<HttpPersistentSettings>,
-    ) -> Option<Box<Stream>> {
-        let served = self.by_pingora(app, client, settings);
-        match self.guests {
-            Guests::Clients(_) | Guests::Edge => served.await,
-            Guests::Operators(_) => tokio::time::timeout(admin::LONGEST, served).await.ok().flatten(),
+    ) -> Option<Box<ClientStream>> {
+        let served = self.serve_full_path(app, client, settings);
+        match self.kind {
+            ListenerKind::Clients(_) | ListenerKind::Internal => served.await,
+            ListenerKind::Admin(_) => tokio::time::timeout(admin::LONGEST, served).await.ok().flatten(),
         }
     }
 
     /// One request by Pingora. `None` when the connection is over.
-    async fn by_pingora<A: Application>(
+    async fn serve_full_path<A: HttpHandler>(
         &self,
         app: &Arc<A>,
-        client: Box<Stream>,
+        client: Box<ClientStream>,
         settings: &mut Option<HttpPersistentSettings>,
-    ) -> Option<Box<Stream>> {
+    ) -> Option<Box<ClientStream>> {
         let mut session = ServerSession::new_http1(client);
         match settings.take() {
             Some(settings) => settings.apply_to_session(&mut session),
-            None => session.set_keepalive((!*self.closing.borrow()).then_some(FIRST)),
+            None => session.set_keepalive((!*self.closing.borrow()).then_some(FIRST_KEEPALIVE_SECONDS)),
         }
         let done = app.process_new_http(session, &self.closing).await;
         let (stream, kept) = done.map(ReusedHttpStream::consume)?;
@@ -128,22 +128,22 @@ impl Service {
 
     /// How long a connection may be idle between two requests, as the day's configuration has it.
     fn keepalive(&self) -> Option<Duration> {
-        match &self.guests {
-            Guests::Clients(clients) => Some(clients.snapshot.load().timeouts.keepalive),
-            Guests::Operators(_) => Some(admin::KEEPALIVE),
-            Guests::Edge => None,
+        match &self.kind {
+            ListenerKind::Clients(clients) => Some(clients.snapshot.load().timeouts.keepalive),
+            ListenerKind::Admin(_) => Some(admin::KEEPALIVE),
+            ListenerKind::Internal => None,
         }
     }
 }
 
 /// One request by the short way. `None` when there is none, because the client has left, the edge closes or the connection
 /// was given up, or when it was cut.
-async fn quick<A: Application>(
+async fn try_fast_path<A: HttpHandler>(
     app: &Arc<A>,
-    mut client: Box<Stream>,
+    mut client: Box<ClientStream>,
     seat: &Seat,
     mut closed: Pin<&mut impl Future<Output = ()>>,
-) -> Option<Served<Stream>> {
+) -> Option<Served<ClientStream>> {
     let bytes = {
         let mut bytes = pin!(read(&mut *client));
         poll_fn(|context| match bytes.as_mut().poll(context) {
@@ -163,12 +163,16 @@ async fn quick<A: Application>(
 }
 
 /// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.
-async fn rest(client: &mut Stream, patience: &mut Deadline, mut closed: Pin<&mut impl Future<Output = ()>>) -> bool {
+async fn wait_for_next_request(
+    client: &mut ClientStream,
+    deadline: &mut Deadline,
+    mut closed: Pin<&mut impl Future<Output = ()>>,
+) -> bool {
     poll_fn(|context| {
         if let Poll::Ready(readable) = client.poll_readable(context) {
             return Poll::Ready(readable);
         }
-        let over = patience.poll(context).is_ready() || closed.as_mut().poll(context).is_ready();
+        let over = deadline.poll(context).is_ready() || closed.as_mut().poll(context).is_ready();
         if over { Poll::Ready(false) } else { Poll::Pending }
     })
     .await

@@ -3,7 +3,7 @@
 //! Pingora mends some heads while it parses (it escapes blanks in a target, takes a bare LF for the end of a line) and
 //! refuses others by itself, past our replies and logs. So a head is judged here first, by the same parser and more
 //! strictly: what passes is written in the one way that RFC 9112 knows, and Pingora refuses none of it. Pure; called
-//! by `server`, whose stream hands Pingora a [`stand_in`] for what does not pass.
+//! by `server`, whose stream hands Pingora a [`placeholder_head`] for what does not pass.
 
 use std::mem::MaybeUninit;
 
@@ -128,7 +128,7 @@ fn absolute_authority(target: &str) -> Option<&str> {
 }
 
 /// A good head in the place of one that is not, for the reply and the log: as much of it as can be read.
-pub fn stand_in(bytes: &[u8]) -> Vec<u8> {
+pub fn placeholder_head(bytes: &[u8]) -> Vec<u8> {
     const LONGEST: usize = 1024;
     let mut lines = bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_for_a_head_is_good_and_says_what_could_be_read() {
-        let shown = |head: &[u8]| String::from_utf8(stand_in(head)).unwrap();
+        let shown = |head: &[u8]| String::from_utf8(placeholder_head(head)).unwrap();
         let odd = b"\r\nGET /a b#c\xff<` HTTP/1.1\nHost: a.test\nHost: b.test\r\nAccept: text/html\r\nX: y\r\nAcc";
         assert_eq!(shown(odd), "GET /a%20b%23c%FF%3C%60 HTTP/1.1\r\nHost: a.test\r\nAccept: text/html\r\n\r\n");
         assert_eq!(shown(b""), "- / HTTP/1.1\r\n\r\n");

@@ -11,9 +11,9 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::listener::connection_slots::{Patience, Seats};
+use crate::listener::connection_slots::{ConnectionSlots, IdleGrace};
 use crate::listener::serve;
-use crate::listener::{self, Guests, Service};
+use crate::listener::{self, ListenerContext, ListenerKind};
 use crate::metrics::Metrics;
 use crate::server::StartError;
 
@@ -28,7 +28,7 @@ struct Application {
     name: &'static str,
 }
 
-impl serve::Application for Application {}
+impl serve::HttpHandler for Application {}
 
 impl Applications {
     pub fn start(names: &[&'static str]) -> Result<Self, StartError> {
@@ -45,12 +45,12 @@ impl Applications {
             let _inside = runtime.enter();
             let bound = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), false)?;
             addresses.push((*name, bound.address));
-            let service = Service {
+            let service = ListenerContext {
                 name: "application",
-                seats: Arc::new(Seats::new(1024, Patience::OF_CLIENTS)),
+                slots: Arc::new(ConnectionSlots::new(1024, IdleGrace::CLIENTS)),
                 metrics: Arc::clone(&metrics),
                 handshake: Duration::from_secs(5),
-                guests: Guests::Edge,
+                kind: ListenerKind::Internal,
                 public_port: None,
                 closing: closed.clone(),
             };

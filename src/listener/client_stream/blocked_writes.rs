@@ -13,36 +13,36 @@ use crate::proxy::Connection;
 const CONNECTION_BYTES: usize = 64 << 10;
 /// How long it may be so while the client makes the edge hold half of what it may, or all; and while it is more.
 const HALF_FULL: Duration = Duration::from_secs(10);
-const OVER: Duration = Duration::from_secs(5);
-const FAR_OVER: Duration = Duration::from_secs(1);
+const OVER_FULL: Duration = Duration::from_secs(5);
+const FAR_OVER_FULL: Duration = Duration::from_secs(1);
 /// It looks again this often, because others may have filled the account.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
-pub struct Blocked {
+pub struct BlockedWrites {
     /// Since when nothing was taken, and what that makes the edge hold.
     since: Option<(Instant, Option<Share>)>,
-    patience: Deadline,
+    deadline: Deadline,
 }
 
 /// Why a connection is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum CloseReason {
     /// Nothing was taken for as long as that may be.
-    Time,
+    Timeout,
     /// The client makes the edge hold too much.
     Buffers,
 }
 
-impl Blocked {
+impl BlockedWrites {
     /// The socket has taken something.
-    pub fn flows(&mut self) {
+    pub fn made_progress(&mut self) {
         self.since = None;
-        self.patience.clear();
+        self.deadline.clear();
     }
 
     /// The socket takes nothing now; `limit` is for how long it may be so at most.
-    pub fn poll(&mut self, context: &mut Context<'_>, connection: &Connection, limit: Duration) -> Poll<Over> {
+    pub fn poll(&mut self, context: &mut Context<'_>, connection: &Connection, limit: Duration) -> Poll<CloseReason> {
         let (account, ahead) = (connection.account.as_ref(), connection.bytes_ahead());
         let holds = || account.map(|account| account.hold(CONNECTION_BYTES + ahead));
         let (since, _) = self.since.get_or_insert_with(|| (Instant::now(), holds()));
@@ -50,16 +50,16 @@ impl Blocked {
         let most = match account.map_or(Fill::Low, |account| account.fill()) {
             Fill::Low => limit,
             Fill::Half | Fill::Full => limit.min(HALF_FULL),
-            Fill::Over => limit.min(OVER),
+            Fill::Over => limit.min(OVER_FULL),
             // Of what Pingora reads ahead over HTTP/1 nothing else is a bound.
             Fill::FarOver if ahead > 0 => Duration::ZERO,
-            Fill::FarOver => limit.min(FAR_OVER),
+            Fill::FarOver => limit.min(FAR_OVER_FULL),
         };
         let Some(left) = most.checked_sub(waited).filter(|left| !left.is_zero()) else {
-            return Poll::Ready(if most < limit { Over::Buffers } else { Over::Time });
+            return Poll::Ready(if most < limit { CloseReason::Buffers } else { CloseReason::Timeout });
         };
         let again = left.min(LOOK_AGAIN);
-        while self.patience.reset(again).poll(context).is_ready() {}
+        while self.deadline.reset(again).poll(context).is_ready() {}
         Poll::Pending
     }
 }
@@ -90,17 +90,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_more_the_client_holds_the_sooner_its_connection_is_given_up() {
         for (others, ahead, expected) in [
-            (0, 0, (Over::Time, 60)),
-            (6 << 20, 0, (Over::Buffers, 10)),
-            (13 << 20, 0, (Over::Buffers, 5)),
-            (16 << 20, 0, (Over::Buffers, 1)),
-            (16 << 20, 1000, (Over::Buffers, 0)),
+            (0, 0, (CloseReason::Timeout, 60)),
+            (6 << 20, 0, (CloseReason::Buffers, 10)),
+            (13 << 20, 0, (CloseReason::Buffers, 5)),
+            (16 << 20, 0, (CloseReason::Buffers, 1)),
+            (16 << 20, 1000, (CloseReason::Buffers, 0)),
         ] {
             let account = account();
             let _others = account.hold(others);
             let connection = of(&account);
             connection.reads_ahead(ahead);
-            let (begun, mut blocked) = (Instant::now(), Blocked::default());
+            let (begun, mut blocked) = (Instant::now(), BlockedWrites::default());
             let over = poll_fn(|context| blocked.poll(context, &connection, Duration::from_secs(60))).await;
             assert_eq!((over, begun.elapsed().as_secs()), expected, "beside {others}");
         }
@@ -111,11 +111,11 @@ mod tests {
         let account = account();
         let others = account.hold(6 << 20);
         let connection = of(&account);
-        let mut blocked = Blocked::default();
+        let mut blocked = BlockedWrites::default();
         for _ in 0..10 {
             let wait = poll_fn(|context| blocked.poll(context, &connection, Duration::from_secs(60)));
             assert!(tokio::time::timeout(Duration::from_secs(9), wait).await.is_err());
-            blocked.flows();
+            blocked.made_progress();
         }
         drop(others);
         let _share = account.hold((5 << 20) - 1);

@@ -9,24 +9,24 @@ use std::time::Duration;
 use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep};
 
-use super::blocked_writes::{Blocked, Over};
-use crate::listener::h2_flood::{Flood, Frames};
-use crate::listener::request_framer::Intake;
+use super::blocked_writes::{BlockedWrites, CloseReason};
+use crate::listener::h2_flood::{Flood, FrameScanner};
+use crate::listener::request_framer::RequestFramer;
 use crate::proxy::{Connection, Reading};
 
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
-pub const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+pub const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What clients are held to.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct ConnectionLimits {
     /// For the whole of a head.
     pub header_timeout: Duration,
     pub header_bytes: usize,
     /// For a client to take anything of what it is sent.
     pub write_timeout: Duration,
     /// Counts connections that did not keep it.
-    pub too_slow: IntCounter,
+    pub head_timeouts: IntCounter,
     /// Counts those that sent too many frames that bring nothing.
     pub floods: IntCounter,
     /// Counts those that were given up because their client makes the edge hold too much.
@@ -35,11 +35,11 @@ pub struct Terms {
 
 /// The deadline of the head that is due, or of the next one; and over HTTP/2 what its frames are.
 #[derive(Debug)]
-pub struct Watch {
-    terms: Terms,
+pub struct ConnectionMonitor {
+    limits: ConnectionLimits,
     connection: Arc<Connection>,
     /// Where HTTP/2 is spoken: only its frames tell where a later head begins, as many requests are on their way at once.
-    frames: Option<Frames>,
+    frames: Option<FrameScanner>,
     /// When the present head has to be there, once that was asked.
     at: Option<Instant>,
     /// Wakes us then; made when a head does not come in one piece.
@@ -48,11 +48,11 @@ pub struct Watch {
     begun: bool,
 }
 
-impl Watch {
+impl ConnectionMonitor {
     /// `connection` says where heads begin and end. The first one is due now.
-    pub fn new(terms: Terms, connection: Arc<Connection>, http2: bool) -> Self {
-        let at = Some(Instant::now() + terms.header_timeout);
-        Self { terms, connection, frames: http2.then(Frames::default), at, timer: None, begun: false }
+    pub fn new(limits: ConnectionLimits, connection: Arc<Connection>, http2: bool) -> Self {
+        let at = Some(Instant::now() + limits.header_timeout);
+        Self { limits, connection, frames: http2.then(FrameScanner::default), at, timer: None, begun: false }
     }
 
     pub const fn connection(&self) -> &Arc<Connection> {
@@ -60,31 +60,31 @@ impl Watch {
     }
 
     /// For the messages of HTTP/1.
-    pub fn intake(&self) -> Intake {
-        Intake::new(Arc::clone(&self.connection), self.terms.header_bytes)
+    pub fn framer(&self) -> RequestFramer {
+        RequestFramer::new(Arc::clone(&self.connection), self.limits.header_bytes)
     }
 
     /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
-    pub fn is_over(&mut self) -> bool {
+    pub fn head_deadline_passed(&mut self) -> bool {
         if self.connection.reading() == Reading::Between {
             // Whatever deadline there was belonged to a head that is done with.
             self.at = None;
             return false;
         }
-        let limit = self.terms.header_timeout;
-        self.is_due() && Instant::now() >= *self.at.get_or_insert_with(|| Instant::now() + limit)
+        let limit = self.limits.header_timeout;
+        self.head_is_due() && Instant::now() >= *self.at.get_or_insert_with(|| Instant::now() + limit)
     }
 
-    fn is_due(&self) -> bool {
+    fn head_is_due(&self) -> bool {
         match self.connection.reading() {
             Reading::Head => true,
             Reading::Between | Reading::Tunnel => false,
-            Reading::Past => self.frames.as_ref().is_some_and(Frames::in_head),
+            Reading::Past => self.frames.as_ref().is_some_and(FrameScanner::in_head),
         }
     }
 
     /// After a read that brought something.
-    pub fn bytes_came(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+    pub fn received(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         let reading = self.connection.reading();
         match reading {
             Reading::Past | Reading::Tunnel => {}
@@ -98,38 +98,38 @@ impl Watch {
         }
         let Some(frames) = &mut self.frames else { return Ok(()) };
         let heads = frames.heads();
-        let taken = frames.take(bytes, std::time::Instant::now);
+        let taken = frames.received(bytes, std::time::Instant::now);
         // The first head's began with the connection.
         if heads > 0 && frames.heads() != heads {
             self.at = None;
         }
-        taken.inspect_err(|_| self.terms.floods.inc())
+        taken.inspect_err(|_| self.limits.floods.inc())
     }
 
     /// These go to the client.
-    pub fn bytes_go(&mut self, bytes: &[u8]) {
+    pub fn sent(&mut self, bytes: &[u8]) {
         let of_bodies = match &mut self.frames {
-            Some(frames) => frames.wrote(bytes),
+            Some(frames) => frames.sent(bytes),
             None => bytes.len(),
         };
         self.connection.sent(of_bodies);
     }
 
     /// The client's socket takes nothing: ready when that has lasted too long.
-    pub fn poll_blocked(&self, blocked: &mut Blocked, context: &mut Context<'_>) -> Poll<()> {
-        let over = ready!(blocked.poll(context, &self.connection, self.terms.write_timeout));
-        if over == Over::Buffers {
-            self.terms.buffers.inc();
+    pub fn poll_blocked(&self, blocked: &mut BlockedWrites, context: &mut Context<'_>) -> Poll<()> {
+        let over = ready!(blocked.poll(context, &self.connection, self.limits.write_timeout));
+        if over == CloseReason::Buffers {
+            self.limits.buffers.inc();
         }
         Poll::Ready(())
     }
 
     /// After a read that brought nothing: ready when the time is up.
     pub fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.is_due() {
+        if !self.head_is_due() {
             return Poll::Pending;
         }
-        let limit = self.terms.header_timeout;
+        let limit = self.limits.header_timeout;
         let at = *self.at.get_or_insert_with(|| Instant::now() + limit);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if timer.deadline() != at {
@@ -139,9 +139,9 @@ impl Watch {
     }
 
     /// The head did not come in time: counts it, and answers whether a part of one was there.
-    pub fn gave_up(&self) -> bool {
+    pub fn count_head_timeout(&self) -> bool {
         if self.begun {
-            self.terms.too_slow.inc();
+            self.limits.head_timeouts.inc();
         }
         self.begun
     }

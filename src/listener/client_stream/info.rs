@@ -10,11 +10,11 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID,
 };
 
-use super::{Stream, Watch};
+use super::{ClientStream, ConnectionMonitor};
 use crate::proxy::{Client, Connection, peer_address};
 
 #[derive(Debug)]
-pub struct Facts {
+pub struct ConnectionInfo {
     pub socket: Arc<SocketDigest>,
     pub tls: Option<Arc<SslDigest>>,
     pub proxy: Option<Arc<ProxyDigest>>,
@@ -22,43 +22,43 @@ pub struct Facts {
     pub descriptor: i32,
 }
 
-impl UniqueID for Stream {
+impl UniqueID for ClientStream {
     fn id(&self) -> i32 {
-        self.facts.descriptor
+        self.info.descriptor
     }
 }
 
-impl Ssl for Stream {
+impl Ssl for ClientStream {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.facts.tls.clone()
+        self.info.tls.clone()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.facts.tls.as_ref().map(|_| if self.facts.http2 { ALPN::H2 } else { ALPN::H1 })
+        self.info.tls.as_ref().map(|_| if self.info.http2 { ALPN::H2 } else { ALPN::H1 })
     }
 }
 
-impl GetTimingDigest for Stream {
+impl GetTimingDigest for ClientStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for Stream {
+impl GetProxyDigest for ClientStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.facts.proxy.clone()
+        self.info.proxy.clone()
     }
 }
 
-impl GetSocketDigest for Stream {
+impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.facts.socket))
+        Some(Arc::clone(&self.info.socket))
     }
 }
 
-impl Peek for Stream {}
+impl Peek for ClientStream {}
 
-impl Client for Stream {
+impl Client for ClientStream {
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         Self::poll_readable(self, context)
     }
@@ -68,15 +68,15 @@ impl Client for Stream {
     }
 
     fn take_over(&mut self, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
-        Self::take_over(self, bytes)
+        Self::write_owned(self, bytes)
     }
 
     fn address(&self) -> IpAddr {
-        peer_address(self.facts.socket.peer_addr())
+        peer_address(self.info.socket.peer_addr())
     }
 
     fn secured(&self) -> Option<Arc<Connection>> {
-        let connection = self.watch.as_ref().map(Watch::connection);
-        connection.filter(|_| self.facts.tls.is_some()).cloned()
+        let connection = self.monitor.as_ref().map(ConnectionMonitor::connection);
+        connection.filter(|_| self.info.tls.is_some()).cloned()
     }
 }

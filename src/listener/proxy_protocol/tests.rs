@@ -30,21 +30,21 @@ fn good() -> Vec<(Vec<u8>, Source)> {
         (b"PROXY TCP4 192.0.2.7 10.0.0.1 51234 443\r\n".to_vec(), client("192.0.2.7:51234")),
         (b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n".to_vec(), client("0.0.0.0:0")),
         (b"PROXY TCP6 2001:db8::7 ::1 65535 443\r\n".to_vec(), client("[2001:db8::7]:65535")),
-        (b"PROXY UNKNOWN\r\n".to_vec(), Source::Unsaid),
+        (b"PROXY UNKNOWN\r\n".to_vec(), Source::Unspecified),
         (
             b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535 and more of the same to the last byte.\r\n"
                 .to_vec(),
-            Source::Unsaid,
+            Source::Unspecified,
         ),
         (v2(0x21, 0x11, &inet_bytes()), client("192.0.2.7:51234")),
         (v2(0x21, 0x21, &inet6_bytes()), client("[2001:db8::7]:51234")),
         (v2(0x21, 0x11, &with_tlvs), client("192.0.2.7:51234")),
         (v2(0x21, 0x21, &large), client("[2001:db8::7]:51234")),
-        (v2(0x21, 0x31, &[0; 216]), Source::Unsaid),
-        (v2(0x21, 0x00, &[]), Source::Unsaid),
-        (v2(0x20, 0x00, &[]), Source::Unsaid),
+        (v2(0x21, 0x31, &[0; 216]), Source::Unspecified),
+        (v2(0x21, 0x00, &[]), Source::Unspecified),
+        (v2(0x20, 0x00, &[]), Source::Unspecified),
         // LOCAL with whatever behind it.
-        (v2(0x20, 0x11, b"skipped"), Source::Unsaid),
+        (v2(0x20, 0x11, b"skipped"), Source::Unspecified),
     ]
 }
 
@@ -54,8 +54,8 @@ fn read(bytes: &[u8], step: usize) -> (Result<Option<Source>, Malformed>, usize)
     loop {
         match parse(&bytes[..taken]) {
             Err(malformed) => return (Err(malformed), taken),
-            Ok(Parsed::Whole(source)) => return (Ok(Some(source)), taken),
-            Ok(Parsed::Needs(more)) => {
+            Ok(Parsed::Complete(source)) => return (Ok(Some(source)), taken),
+            Ok(Parsed::Incomplete(more)) => {
                 assert!(more > 0, "no progress");
                 let there = (bytes.len() - taken).min(more).min(step);
                 if there == 0 {
@@ -90,7 +90,7 @@ fn a_header_that_breaks_off_is_no_header() {
 #[test]
 fn what_is_no_header_is_malformed() {
     let long = |length: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(length - 16));
-    assert_eq!(read(long(107).as_bytes(), 1).0, Ok(Some(Source::Unsaid)));
+    assert_eq!(read(long(107).as_bytes(), 1).0, Ok(Some(Source::Unspecified)));
     let lines = [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "proxy TCP4 192.0.2.7 10.0.0.1 51234 443\r\n",

@@ -141,10 +141,10 @@ fn what_is_let_pass_pingora_reads_and_finds_the_same_end() {
             }
             Err(_) => {
                 refused += 1;
-                let stand_in = head::stand_in(&bytes);
-                let read = runtime().block_on(read(&stand_in));
+                let placeholder_head = head::placeholder_head(&bytes);
+                let read = runtime().block_on(read(&placeholder_head));
                 if read.is_none_or(|(_, body)| body != 0) {
-                    wrong.push(format!("Pingora refuses {} for {shown}", stand_in.escape_ascii()));
+                    wrong.push(format!("Pingora refuses {} for {shown}", placeholder_head.escape_ascii()));
                 }
             }
         }
