@@ -13,7 +13,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use logs::LogMetrics;
 use maker::Maker;
-pub use operation::OperationMetrics;
+pub use operation::{OperationMetrics, REJECTIONS};
 pub use sign_on::{DirectoryMetrics, SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
 pub use traffic::{NameMetrics, ServiceMetrics, TrafficMetrics, UpstreamMetrics};
 
@@ -65,6 +65,11 @@ impl Metrics {
     /// The counter of a limit, for those who meet it where no metrics are at hand.
     pub fn limit(&self, limit: &str) -> prometheus::IntCounter {
         self.operation.limits_reached.with_label_values(&[limit])
+    }
+
+    /// A malformed request was refused. `reason` is a variant of `validate::Malformed`.
+    pub fn request_rejected(&self, reason: &str) {
+        self.operation.requests_rejected.with_label_values(&[reason]).inc();
     }
 
     /// Prometheus' text format, with the process metrics.

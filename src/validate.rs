@@ -57,7 +57,12 @@ impl Malformed {
         }
     }
 
-    /// For logs and the `reason` of a metric.
+    /// Whether a configured limit (`server.limits`) was reached. Any other request is malformed whatever the limits are.
+    pub fn is_limit(self) -> bool {
+        matches!(self, Self::HeaderTooLarge | Self::BodyTooLarge)
+    }
+
+    /// Returns what the access log has as `reason`, and the metrics as `reason` or `limit`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Host => "host",
@@ -219,6 +224,28 @@ mod tests {
     use http::HeaderValue;
 
     const LIMITS: Limits = Limits { header_bytes: 1000, header_count: 10, body_bytes: 100, ..Limits::DEFAULT };
+
+    #[test]
+    fn every_reason_has_a_series_in_one_metric() {
+        use Malformed::*;
+        let all = [
+            Host,
+            Path,
+            Target,
+            Framing,
+            Method,
+            HeaderTooLarge,
+            HeaderName,
+            BodyTooLarge,
+            Expectation,
+            Upgrade,
+            Syntax,
+        ];
+        for malformed in all {
+            assert_ne!(malformed.is_limit(), crate::metrics::REJECTIONS.contains(&malformed.label()), "{malformed:?}");
+        }
+        assert_eq!(all.iter().filter(|malformed| !malformed.is_limit()).count(), crate::metrics::REJECTIONS.len());
+    }
 
     fn inspect_raw(raw: &str) -> Result<Target, Malformed> {
         let mut lines = raw.split("\r\n");

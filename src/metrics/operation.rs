@@ -4,6 +4,11 @@ use prometheus::{Error, IntCounterVec, IntGauge};
 
 use super::maker::Maker;
 
+/// The values of the label `reason` of `requests_rejected_total`: the labels of those variants of
+/// `validate::Malformed` that are no limits. Each has a series from the start.
+pub const REJECTIONS: [&str; 9] =
+    ["host", "path", "target", "framing", "method", "header_name", "expectation", "upgrade", "syntax"];
+
 pub struct OperationMetrics {
     /// label `result`
     pub config_reloads: IntCounterVec,
@@ -15,8 +20,10 @@ pub struct OperationMetrics {
     pub audit_events_suppressed: IntCounterVec,
     /// Calls of the admin API by what came of them; label `result`.
     pub admin_api_requests: IntCounterVec,
-    /// The limit that was met; label `limit`.
+    /// Requests that reached a limit; label `limit`.
     pub(super) limits_reached: IntCounterVec,
+    /// Requests that were refused because they are malformed; label `reason`.
+    pub(super) requests_rejected: IntCounterVec,
     start_time: IntGauge,
 }
 
@@ -41,9 +48,17 @@ impl OperationMetrics {
             )?,
             admin_api_requests: make.counters("admin_api_requests_total", "Calls of the admin API", &["result"])?,
             limits_reached: make.counters("limits_reached_total", "Requests that met a limit", &["limit"])?,
+            requests_rejected: make.counters(
+                "requests_rejected_total",
+                "Requests refused because they are malformed",
+                &["reason"],
+            )?,
             start_time: make.gauge("start_time_seconds", "When the process began, Unix time")?,
         };
         metrics.config_last_reload_successful.set(1);
+        for reason in REJECTIONS {
+            metrics.requests_rejected.with_label_values(&[reason]);
+        }
         Ok(metrics)
     }
 

@@ -187,8 +187,7 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
         let refused = Connection::of(session.as_downstream()).and_then(|connection| connection.refused());
         if let Some(malformed) = refused.filter(|_| ctx.reason.is_none()) {
-            ctx.reason = Some(malformed.label());
-            self.metrics.limit_reached(malformed.label());
+            self.count_rejection(malformed, ctx);
         }
         let rescue = match (refused, is_fault_of_body(error, ctx)) {
             (Some(_), _) => Some(error_response::MALFORMED),

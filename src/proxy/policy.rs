@@ -158,9 +158,17 @@ impl Gateway {
         Ok(target)
     }
 
-    fn malformed(&self, request: &RequestView<'_>, ctx: &mut RequestContext, malformed: Malformed) -> Decision {
+    /// Counts a refused request and notes the reason for the access log. Both request paths and both HTTP versions call it.
+    pub(super) fn count_rejection(&self, malformed: Malformed, ctx: &mut RequestContext) {
         ctx.reason = Some(malformed.label());
-        self.metrics.limit_reached(malformed.label());
+        match malformed.is_limit() {
+            true => self.metrics.limit_reached(malformed.label()),
+            false => self.metrics.request_rejected(malformed.label()),
+        }
+    }
+
+    fn malformed(&self, request: &RequestView<'_>, ctx: &mut RequestContext, malformed: Malformed) -> Decision {
+        self.count_rejection(malformed, ctx);
         if malformed == Malformed::HeaderName {
             self.metrics.traffic.headers_dropped.disguised.inc();
         }

@@ -200,6 +200,13 @@ fn what_is_refused_before_it_is_parsed_has_our_reply_a_metric_and_a_line_in_the_
             "iqueue.test",
         ),
         ("CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n".to_owned(), 405, "method", "/b:443", "b:443"),
+        (
+            "POST /large HTTP/1.1\r\nHost: iqueue.test\r\nContent-Length: 99999999999\r\n\r\n".to_owned(),
+            413,
+            "body_too_large",
+            "/large",
+            "iqueue.test",
+        ),
         ("\u{16}\u{3}\u{1}\u{2}\0".to_owned(), 400, "syntax", "/", ""),
         (
             "POST /chunk HTTP/1.1\r\nHost: iqueue.test\r\nTransfer-Encoding: chunked\r\n\r\n5;\nhello\r\n0\r\n\r\n"
@@ -211,13 +218,16 @@ fn what_is_refused_before_it_is_parsed_has_our_reply_a_metric_and_a_line_in_the_
         ),
     ];
     for (at, (request, status, reason, path, host)) in rows.into_iter().enumerate() {
-        let labels = format!("limit=\"{reason}\"");
-        let before = scene.edge.metric("sentry_edge_limits_reached_total", &labels);
+        let (metric, labels) = match reason {
+            "body_too_large" => ("sentry_edge_limits_reached_total", format!("limit=\"{reason}\"")),
+            _ => ("sentry_edge_requests_rejected_total", format!("reason=\"{reason}\"")),
+        };
+        let before = scene.edge.metric(metric, &labels);
         let answer = scene.connect().send(&request).answer().unwrap_or_else(|| panic!("{request:?}"));
         assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{request:?}");
         let kind = if request.contains("html") { "text/html; charset=utf-8" } else { "application/json" };
         assert_eq!(answer.header("content-type"), Some(kind), "{request:?}");
-        assert_eq!(scene.edge.metric("sentry_edge_limits_reached_total", &labels), before + 1.0, "{request:?}");
+        assert_eq!(scene.edge.metric(metric, &labels), before + 1.0, "{request:?}");
         let line = &scene.edge.access_log(at + 1)[at];
         let logged = [&line["reason"], &line["path"], &line["host"]].map(|field| field.as_str().unwrap().to_owned());
         assert_eq!(logged, [reason, path, host], "{request:?}");
