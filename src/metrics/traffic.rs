@@ -52,9 +52,9 @@ pub struct NameMetrics {
 
 /// Request header fields dropped before forwarding; label `reason`.
 pub struct HeadersDropped {
-    pub disguised: IntCounter,
+    pub spoofed: IntCounter,
     odd_name: IntCounter,
-    ours: IntCounter,
+    reserved: IntCounter,
 }
 
 /// Requests of trusted proxies whose client could not be made out; label `reason`.
@@ -168,12 +168,12 @@ impl HeadersDropped {
         let help = "Request header fields dropped before forwarding";
         let dropped = make.counters("headers_dropped_total", help, &["reason"])?;
         let reason = |reason: &str| dropped.with_label_values(&[reason]);
-        Ok(Self { disguised: reason("disguised"), odd_name: reason("odd_name"), ours: reason("ours") })
+        Ok(Self { spoofed: reason("spoofed"), odd_name: reason("odd_name"), reserved: reason("reserved") })
     }
 
     /// Most requests bring nothing that is dropped, and then nothing that requests share is written to.
-    pub fn count(&self, (odd_names, our_names): (u64, u64)) {
-        for (counter, dropped) in [(&self.odd_name, odd_names), (&self.ours, our_names)] {
+    pub fn count(&self, (odd_names, reserved): (u64, u64)) {
+        for (counter, dropped) in [(&self.odd_name, odd_names), (&self.reserved, reserved)] {
             if dropped > 0 {
                 counter.inc_by(dropped);
             }

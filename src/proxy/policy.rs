@@ -170,7 +170,7 @@ impl Gateway {
     fn malformed(&self, request: &RequestView<'_>, ctx: &mut RequestContext, malformed: Malformed) -> Decision {
         self.count_rejection(malformed, ctx);
         if malformed == Malformed::HeaderName {
-            self.metrics.traffic.headers_dropped.disguised.inc();
+            self.metrics.traffic.headers_dropped.spoofed.inc();
         }
         let asked = asked(request, ctx);
         let (title, text) = match malformed {

@@ -79,8 +79,8 @@ fn a_spoofed_identity_never_reaches_the_application() {
         let spoofed = seen.headers.iter().find(|(_, value)| value.as_bytes() == b"root");
         assert_eq!(spoofed, None, "{fields}");
     }
-    assert!(scene.dropped("disguised") >= 9.0, "refusals are counted");
-    assert!(scene.dropped("ours") >= 8.0, "so is what was taken out");
+    assert!(scene.dropped("spoofed") >= 9.0, "refusals are counted");
+    assert!(scene.dropped("reserved") >= 8.0, "so is what was taken out");
 }
 
 #[test]
