@@ -65,8 +65,8 @@ pub struct StoreMetrics {
     pub duration: HistogramVec,
     /// label `server`; 1 while the last exchange with it succeeded
     pub up: IntGaugeVec,
-    /// label `server`; times that a server was left alone for a while
-    pub rests: IntCounterVec,
+    /// Times that the circuit breaker of a server opened; label `server`.
+    pub breaker_open: IntCounterVec,
     /// Look-ups that shared a round trip.
     pub batch_size: Histogram,
     /// Ended sessions that a server which is away has not heard of.
@@ -184,9 +184,9 @@ impl StoreMetrics {
                 &["operation"],
             )?,
             up: make.int_gauges("session_store_up", "1 while the server answers", &["server"])?,
-            rests: make.counters(
-                "session_store_rests_total",
-                "Times that a server was left alone after failures in a row",
+            breaker_open: make.counters(
+                "session_store_breaker_open_total",
+                "Times that the circuit breaker of a server opened after failures in a row",
                 &["server"],
             )?,
             batch_size: make.histogram("session_store_batch_size", "Look-ups that shared a round trip", BATCHES)?,

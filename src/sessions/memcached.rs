@@ -103,7 +103,7 @@ impl MemcachedServer {
     pub fn new(settings: &Settings, metrics: &StoreMetrics) -> Result<Self, BadServer> {
         let address = Address::parse(&settings.server)?;
         let Settings { timeout, sign_on_timeout, .. } = *settings;
-        let rests = metrics.rests.with_label_values(&[&settings.server]);
+        let rests = metrics.breaker_open.with_label_values(&[&settings.server]);
         let silence = Arc::new(Silence::new());
         let breaker = || Breaker::new(timeout, Arc::clone(&silence), rests.clone());
         Ok(Self {

@@ -211,7 +211,7 @@ fn a_server_that_stays_away_is_left_alone_and_that_is_counted() {
     eventually("it rests", || {
         scene.all_are_greeted(&browsers, "while a server is dead");
         scene.edges[0].admin("/readyz");
-        scene.edges[0].metric("sentry_edge_session_store_rests_total", &labels) > 0.0
+        scene.edges[0].metric("sentry_edge_session_store_breaker_open_total", &labels) > 0.0
     });
     assert_eq!(scene.edges[0].metric("sentry_edge_session_store_up", &labels), 0.0);
 }
