@@ -163,7 +163,7 @@ impl Api {
             let whole = unreachable.is_empty();
             let unreachable = unreachable_as_json(&unreachable);
             let body = json!({
-                "sessions": sessions, "more": more, "unreachable": unreachable, "unreadable": unreadable,
+                "sessions": sessions, "truncated": more, "unreachable": unreachable, "unreadable": unreadable,
             });
             Ok((body, whole))
         };

@@ -78,7 +78,7 @@ impl SignedIn {
             "user_id": record.user,
             "created": record.created.rfc3339(),
             "last_accessed": record.last_accessed.rfc3339(),
-            "idles_until": idles_until.rfc3339(),
+            "idle_expires_at": idles_until.rfc3339(),
             "expires": record.expires.rfc3339(),
             "servers": servers,
             "ended": self.ended.map(Ended::as_str),

@@ -96,14 +96,14 @@ fn the_living_sessions_are_listed_with_names_times_and_places_and_no_secret() {
     assert_eq!(users(&sessions), ["ada", ODD, "bob"], "by name, and whoever signed out is not there");
     let hers = &sessions[0];
     let fields: Vec<&str> = hers.as_object().unwrap().keys().map(String::as_str).collect();
-    let wanted = ["created", "ended", "expires", "idles_until", "key", "last_accessed", "servers", "user", "user_id"];
+    let wanted = ["created", "ended", "expires", "idle_expires_at", "key", "last_accessed", "servers", "user", "user_id"];
     assert_eq!(fields, wanted);
     assert_eq!(hers["user_id"], edge.directory().show(&name("ada")).unwrap().id.as_str());
     assert_eq!((&hers["ended"], &hers["servers"]), (&Value::Null, &serde_json::json!([memcached.address()])));
     let moment = |field: &str| humantime::parse_rfc3339(hers[field].as_str().unwrap()).unwrap();
     let lifetime = moment("expires").duration_since(moment("created")).unwrap();
     assert!(lifetime >= Duration::from_secs(12 * 3600 - 2) && lifetime <= Duration::from_secs(12 * 3600));
-    let idle = moment("idles_until").duration_since(moment("created")).unwrap();
+    let idle = moment("idle_expires_at").duration_since(moment("created")).unwrap();
     assert!(idle > Duration::from_secs(1790) && idle < Duration::from_secs(1860), "{idle:?}");
     assert!(memcached.keys("s:").contains(&hers["key"].as_str().unwrap().to_owned()));
 
@@ -253,10 +253,10 @@ fn twenty_thousand_sessions_are_listed_while_everybody_works_on() {
     let told = list(&edge, &["--json"]);
     assert_eq!((told.sessions().len(), told.status), (10_000, Some(0)), "the default limit");
     let answer = api(&edge, "GET", "/api/sessions");
-    assert_eq!((answer.status, &answer.json()["more"]), (200, &Value::from(true)));
+    assert_eq!((answer.status, &answer.json()["truncated"]), (200, &Value::from(true)));
     assert_eq!(answer.json()["sessions"].as_array().unwrap().len(), 10_000);
     let answer = api(&edge, "GET", "/api/sessions?user=ada");
-    assert_eq!((answer.json()["sessions"].as_array().unwrap().len(), &answer.json()["more"]), (1, &false.into()));
+    assert_eq!((answer.json()["sessions"].as_array().unwrap().len(), &answer.json()["truncated"]), (1, &false.into()));
 }
 
 // The admin API.
@@ -350,14 +350,14 @@ fn the_api_lists_what_the_command_lists() {
     assert!(answer.header("x-request-id").is_some());
     let told = answer.json();
     assert_eq!(told["sessions"], Value::from(list(&edge, &["--json"]).whole().sessions()));
-    assert_eq!((&told["more"], &told["unreachable"]), (&Value::from(false), &serde_json::json!([])));
+    assert_eq!((&told["truncated"], &told["unreachable"]), (&Value::from(false), &serde_json::json!([])));
     let (token, sid) = session_id(&edge, &ada);
     assert!(!answer.body.contains(&sid) && !answer.body.contains(&token) && !answer.body.contains(TOKEN));
 
     let odd = api(&edge, "GET", &format!("/api/sessions?{}", query(ODD))).json();
     assert_eq!(users(odd["sessions"].as_array().unwrap()), [ODD]);
     let cut = api(&edge, "GET", "/api/sessions?limit=2").json();
-    assert_eq!((cut["sessions"].as_array().unwrap().len(), &cut["more"]), (2, &Value::from(true)));
+    assert_eq!((cut["sessions"].as_array().unwrap().len(), &cut["truncated"]), (2, &Value::from(true)));
     let listed =
         || -> Vec<Value> { edge.audit(1).into_iter().filter(|line| line["event"] == "sessions_listed").collect() };
     eventually("each call has its line", || listed().len() == 3);
@@ -422,7 +422,7 @@ fn a_users_sessions_end_on_every_edge_though_all_other_keys_were_evicted() {
 
     let answer = api(&other, "DELETE", "/api/sessions?user=Ada");
     assert_eq!(answer.status, 200, "{}", answer.body);
-    assert_eq!(answer.json(), serde_json::json!({"user": "ada", "ended": 2, "within": "20ms"}));
+    assert_eq!(answer.json(), serde_json::json!({"user": "ada", "ended": 2, "effective_within": "20ms"}));
     for browser in &mut adas {
         assert!(!through(&one, browser) && !through(&other, browser), "the store has it at once");
     }

@@ -426,7 +426,7 @@ fn refused_requests_do_not_keep_a_session_in_memory_alive() {
             let mut browser = edge.signed_in();
             let idles_out = || {
                 let sessions = api(&edge, "GET", "/api/sessions").json()["sessions"].clone();
-                sessions[0]["idles_until"].as_str().unwrap().to_owned()
+                sessions[0]["idle_expires_at"].as_str().unwrap().to_owned()
             };
             let mut refused = prepare(&edge, &mut browser);
             eventually("it is refused", || ask(&mut refused, &edge, full_path, path) == status);

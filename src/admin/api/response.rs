@@ -109,7 +109,7 @@ impl Answer {
     pub fn ended(user: UserName, ended: Option<usize>, within: &str, failures: &[(String, StoreError)]) -> Self {
         let whole = failures.is_empty();
         let (status, result) = if whole { (StatusCode::OK, OK) } else { (StatusCode::SERVICE_UNAVAILABLE, INCOMPLETE) };
-        let body = json!({ "user": user.as_str(), "ended": ended, "within": within });
+        let body = json!({ "user": user.as_str(), "ended": ended, "effective_within": within });
         let mut answer = Self { status, body, field: None, event: Event::SessionsEnded, result, user: Some(user) };
         if !whole {
             answer.body["unreachable"] = unreachable_as_json(failures);
