@@ -95,7 +95,7 @@ pub struct Limits {
     pub header_count: Option<usize>,
     pub header_timeout: Option<Time>,
     pub body_bytes: Option<Size>,
-    pub body_rate: Option<Size>,
+    pub min_body_rate: Option<Size>,
     pub streams: Option<usize>,
     pub buffer_bytes: Option<Size>,
     pub buffer_bytes_per_address: Option<Size>,

@@ -52,7 +52,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     pub body_bytes: usize,
     /// Bytes in a second that a request's body brings on average, once it has taken the read timeout.
-    pub body_rate: usize,
+    pub min_body_rate: usize,
     pub streams: usize,
     /// Of memory that all clients may make the edge hold, and that each may.
     pub buffer_bytes: usize,
@@ -70,7 +70,7 @@ impl Limits {
         header_count: 100,
         header_timeout: Duration::from_secs(10),
         body_bytes: 64 << 20,
-        body_rate: 256,
+        min_body_rate: 256,
         streams: 100_000,
         buffer_bytes: 512 << 20,
         buffer_bytes_per_address: 32 << 20,

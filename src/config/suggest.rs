@@ -24,6 +24,11 @@ const ELSEWHERE: [(&str, &str); 17] = [
     ("limit_req", "services.NAME.requests_per_second"),
 ];
 
+/// Keys that were renamed before the first release, and what they are called now.
+const FORMER: &[(&str, &str)] = &[
+    ("body_rate", "min_body_rate"),
+];
+
 /// The names of all keys: the sample has each of them, in a line or in a comment.
 static NAMES: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
     let sample = include_str!("../../config/edge.yaml");
@@ -37,6 +42,9 @@ pub fn instead_of(path: &str) -> Option<String> {
     let key = path.rsplit(['.', ']']).next().unwrap_or(path);
     if let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
         return Some(format!("that is `{ours}` here"));
+    }
+    if let Some((_, now)) = FORMER.iter().find(|(former, _)| *former == key) {
+        return Some(format!("did you mean `{now}`?"));
     }
     // A longer name may have more than one slip.
     let most = (key.len() / 4).max(1);
@@ -65,6 +73,14 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(instead_of(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_former_name_leads_to_the_present_one() {
+        for (former, now) in FORMER {
+            assert!(!NAMES.contains(former) && NAMES.contains(now), "{former} -> {now}");
+            assert_eq!(instead_of(&format!("a.b[0].{former}")), Some(format!("did you mean `{now}`?")));
         }
     }
 

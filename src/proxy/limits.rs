@@ -99,5 +99,5 @@ pub fn drips(session: &Session, ctx: &RequestContext) -> bool {
     }
     let patience = patience(ctx);
     let Some(late) = ctx.begun.elapsed().checked_sub(patience) else { return false };
-    (ctx.body_bytes as f64) < ctx.snapshot.limits.body_rate as f64 * late.as_secs_f64()
+    (ctx.body_bytes as f64) < ctx.snapshot.limits.min_body_rate as f64 * late.as_secs_f64()
 }

@@ -37,7 +37,7 @@ fn many<T>(open: impl Fn() -> T) -> Vec<T> {
 #[test]
 fn whoever_takes_too_long_is_ended_and_bystanders_are_served() {
     let (iqueue, large) = (origin("iqueue"), large());
-    let settings = "limits: {header_timeout: 3s, body_rate: 100KiB, connections_per_address: 1000}, \
+    let settings = "limits: {header_timeout: 3s, min_body_rate: 100KiB, connections_per_address: 1000}, \
                     timeouts: {read: 3s, write: 3s, keepalive: 60s}";
     let daemon = services(&iqueue, &large).server(settings).run();
     let bystander = Bystander::of(daemon.address);

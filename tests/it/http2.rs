@@ -334,7 +334,7 @@ fn an_application_that_waits_for_the_clients_body_is_not_to_blame() {
 #[test]
 fn a_body_that_drips_is_refused_with_a_length_and_without() {
     let iqueue = origin("iqueue");
-    let edge = open_service(&iqueue).server("limits: {body_rate: 100KiB}, timeouts: {read: 300ms}").start();
+    let edge = open_service(&iqueue).server("limits: {min_body_rate: 100KiB}, timeouts: {read: 300ms}").start();
     for (at, length) in [&[][..], &[("content-length", "1000000")]].into_iter().enumerate() {
         let mut wire = Wire::open(edge.address(), "iqueue.test", &[]);
         assert!(wire.ask(1, 0, "POST", length));

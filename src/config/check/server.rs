@@ -181,7 +181,7 @@ impl Check<'_> {
             requests_per_second,
             header_timeout: time(written.header_timeout, default.header_timeout),
             header_bytes: written.header_bytes.map_or(default.header_bytes, |size| size.0),
-            body_rate: written.body_rate.map_or(default.body_rate, |size| size.0),
+            min_body_rate: written.min_body_rate.map_or(default.min_body_rate, |size| size.0),
             body_bytes: written.body_bytes.map_or(default.body_bytes, |size| size.0),
         }
     }
