@@ -67,7 +67,7 @@ pub struct Config {
     pub sentry: Sentry,
     pub sessions: Sessions,
     /// How exact the last access in a session record is.
-    pub record_interval: Duration,
+    pub last_access_interval: Duration,
     /// How often the session of an open stream is asked for.
     pub stream_interval: Duration,
     /// For services that say nothing else.

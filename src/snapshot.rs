@@ -255,7 +255,7 @@ impl Snapshot {
                 checked: lasting.sessions_are_checked,
                 seen: Arc::clone(&lasting.seen),
                 users: Arc::clone(&lasting.users),
-                recorder: Recorder::new(Arc::clone(&lasting.store), config.record_interval),
+                recorder: Recorder::new(Arc::clone(&lasting.store), config.last_access_interval),
                 streams: Arc::clone(&lasting.streams),
                 stream_interval: config.stream_interval,
             },

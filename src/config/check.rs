@@ -34,7 +34,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let tls = check.tls(file.tls, &file.sentry, &file.services);
     let sentry = check.sentry(file.sentry);
     let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, DEFAULT_POLICY);
-    let record_interval = time(file.sessions.record_interval, seconds(30));
+    let last_access_interval = time(file.sessions.last_access_interval, seconds(30));
     let stream_interval = time(file.sessions.stream_interval, seconds(10));
     let services = check.services(file.services, &sentry, &pools, on_outage);
     let config = Config {
@@ -43,7 +43,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         tls,
         sessions: check.sessions(file.sessions),
         users: check.users(file.users),
-        record_interval,
+        last_access_interval,
         stream_interval,
         on_outage,
         sentry,

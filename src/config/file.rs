@@ -210,7 +210,7 @@ pub struct Sessions {
     pub memory: Memory,
     pub memcached: Memcached,
     pub on_outage: Option<OnOutage>,
-    pub record_interval: Option<Time>,
+    pub last_access_interval: Option<Time>,
     pub stream_interval: Option<Time>,
 }
 

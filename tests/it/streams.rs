@@ -252,7 +252,7 @@ fn the_last_access_in_the_record_is_that_of_the_stream() {
         record.split(' ').nth(2)?.parse::<u64>().ok()
     };
     let before = last_access();
-    // A minute is more than `record_interval`.
+    // A minute is more than `last_access_interval`.
     scene.edge.let_pass(MINUTE);
     let begun = scene.edge.clock.now().millis();
     echo(&mut websocket, "still here");
