@@ -69,7 +69,7 @@ pub struct Config {
     /// How exact the last access in a session record is.
     pub last_access_interval: Duration,
     /// How often the session of an open stream is asked for.
-    pub stream_interval: Duration,
+    pub session_recheck_interval: Duration,
     /// For services that say nothing else.
     pub on_outage: OutagePolicy,
     pub users: Users,

@@ -257,7 +257,7 @@ impl Snapshot {
                 users: Arc::clone(&lasting.users),
                 recorder: Recorder::new(Arc::clone(&lasting.store), config.last_access_interval),
                 streams: Arc::clone(&lasting.streams),
-                stream_interval: config.stream_interval,
+                stream_interval: config.session_recheck_interval,
             },
             Arc::clone(metrics),
         ));

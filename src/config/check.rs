@@ -35,7 +35,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let sentry = check.sentry(file.sentry);
     let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, DEFAULT_POLICY);
     let last_access_interval = time(file.sessions.last_access_interval, seconds(30));
-    let stream_interval = time(file.sessions.stream_interval, seconds(10));
+    let session_recheck_interval = time(file.sessions.session_recheck_interval, seconds(10));
     let services = check.services(file.services, &sentry, &pools, on_outage);
     let config = Config {
         server: check.server(file.server),
@@ -44,7 +44,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         sessions: check.sessions(file.sessions),
         users: check.users(file.users),
         last_access_interval,
-        stream_interval,
+        session_recheck_interval,
         on_outage,
         sentry,
         services,

@@ -211,7 +211,7 @@ pub struct Sessions {
     pub memcached: Memcached,
     pub on_outage: Option<OnOutage>,
     pub last_access_interval: Option<Time>,
-    pub stream_interval: Option<Time>,
+    pub session_recheck_interval: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

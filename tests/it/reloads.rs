@@ -28,7 +28,7 @@ fn scene() -> Scene {
         .service("dextor", &elsewhere)
         .pool("iqueue", &pool)
         .pool("dextor", &pool)
-        .sessions("{store: memory, stream_interval: 1h}")
+        .sessions("{store: memory, session_recheck_interval: 1h}")
         .file("clients.pem", &Ca::new().pem)
         .balanced()
         .start();

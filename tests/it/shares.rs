@@ -224,7 +224,7 @@ fn streams(limit: usize) -> Scene {
         .pool("iqueue", &pool)
         .user("ben", &["iqueue"], &[])
         .server(&format!("limits: {{streams: {limit}}}"))
-        .sessions("{store: memory, stream_interval: 1h}")
+        .sessions("{store: memory, session_recheck_interval: 1h}")
         .balanced()
         .start();
     Scene { _app: app, edge }

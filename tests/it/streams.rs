@@ -10,9 +10,9 @@ use crate::harness::{
 };
 
 /// Looked at on every tick, so that a test need not wait for more than that.
-const EAGER: &str = "{store: memory, stream_interval: 100ms}";
+const EAGER: &str = "{store: memory, session_recheck_interval: 100ms}";
 /// Looked at so seldom that the store has no say in what a test sees.
-const LAZY: &str = "{store: memory, stream_interval: 1h}";
+const LAZY: &str = "{store: memory, session_recheck_interval: 1h}";
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -265,7 +265,7 @@ fn the_last_access_in_the_record_is_that_of_the_stream() {
 /// Sessions of several edges.
 fn shared(memcached: &Memcached) -> String {
     format!(
-        "{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 300ms}}, stream_interval: 100ms}}",
+        "{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 300ms}}, session_recheck_interval: 100ms}}",
         memcached.address()
     )
 }

@@ -32,7 +32,7 @@ const ROWS: &[Row] = &[
     (["    header_count: 50", "    «header_timeout»: 1h"], ["server.limits.header_timeout", "a long time", "write 5m or less"]),
     (["timeouts: {read: 60s}", "timeouts: {tls_handshake: «365d»}"], ["server.timeouts.tls_handshake", "a long time", "write 1m or less"]),
     (["path: users.db}}", "path: users.db}, refresh: «1day»}"], ["users.refresh", "stay signed in for as long", "write 5m or less"]),
-    ([MEMORY, "sessions: {store: memory, stream_interval: «1h»}"], ["sessions.stream_interval", "streams outlive their sessions", "write 10m or less"]),
+    ([MEMORY, "sessions: {store: memory, session_recheck_interval: «1h»}"], ["sessions.session_recheck_interval", "streams outlive their sessions", "write 10m or less"]),
     ([MEMORY, "sessions: {store: memory, on_outage: {policy: recent, within: «1day»}}"], ["sessions.on_outage.within", "sessions that were ended pass", "write 1h or less"]),
     (["    pool: second\n", "    pool: second\n    on_outage: {policy: recent, within: «1day»}\n"], ["services.dextor.on_outage.within", "sessions that were ended pass", "write 1h or less"]),
     (["failures_per_account: 5 per 15m", "deadline: «1h»"], ["sentry.login.deadline", "no client waits so long", "write 5m or less"]),

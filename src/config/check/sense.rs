@@ -66,8 +66,8 @@ impl Check<'_> {
             ("server.limits.header_timeout", limits.header_timeout, 5 * minute, slow),
             ("server.timeouts.tls_handshake", timeouts.tls_handshake, minute, slow),
             (
-                "sessions.stream_interval",
-                config.stream_interval,
+                "sessions.session_recheck_interval",
+                config.session_recheck_interval,
                 10 * minute,
                 "streams outlive their sessions by as much",
             ),
