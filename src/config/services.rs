@@ -47,7 +47,7 @@ pub struct Route {
     pub path: String,
     pub access: Access,
     pub credentials: Credentials,
-    pub counts_as_activity: bool,
+    pub extends_session: bool,
     pub read_timeout: Option<Duration>,
     /// The best first; none where responses are left as they are.
     pub compression: Vec<Encoding>,

@@ -303,7 +303,7 @@ pub fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) ->
         service: Some(&service.name),
         access,
         credentials: route.credentials,
-        counts_as_activity: route.counts_as_activity,
+        counts_as_activity: route.extends_session,
         on_outage: service.on_outage,
     }
 }

@@ -76,7 +76,7 @@ pub fn terms(
     Terms {
         service: Arc::clone(&service.name),
         access: demanded.clone(),
-        counts_as_activity: route.counts_as_activity,
+        counts_as_activity: route.extends_session,
         certificate,
     }
 }

@@ -6,7 +6,7 @@ use crate::harness::edge::{PASSWORD, STATE_COOKIE, TOKEN_COOKIE};
 use crate::harness::{Client, Edge, Origin, Response, edge, memcached, origin};
 
 const ROUTES: &str = "routes: [{path: /public, access: public}, {path: /admin, access: {roles: [admin]}}, \
-                      {path: /either, access: {roles: [auditor, admin]}}, {path: /poll, counts_as_activity: false}]";
+                      {path: /either, access: {roles: [auditor, admin]}}, {path: /poll, extends_session: false}]";
 
 struct Scene {
     edge: Edge,

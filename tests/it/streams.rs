@@ -24,7 +24,7 @@ struct Scene {
 }
 
 const ROUTES: &str = "idle_timeout: 5m, routes: [{path: /public, access: public}, {path: /admin, access: {roles: [admin]}}, \
-                      {path: /poll, counts_as_activity: false}]";
+                      {path: /poll, extends_session: false}]";
 
 fn builder(app: &Streaming, sessions: &str) -> Builder {
     // Where requests go is said by the pools alone.
