@@ -22,7 +22,7 @@ pub struct Service {
     pub forward_token: ForwardToken,
     /// Of each client.
     pub requests_per_second: Option<u32>,
-    pub assertion: bool,
+    pub identity_assertion: bool,
     pub on_outage: config::OutagePolicy,
     pub identity_headers: config::IdentityHeaders,
     /// Beside the host's own: of pages that may open a WebSocket.
@@ -72,7 +72,7 @@ impl Routes {
                 audience: audience(written),
                 forward_token: written.forward_token,
                 requests_per_second: written.requests_per_second,
-                assertion: written.assertion,
+                identity_assertion: written.identity_assertion,
                 on_outage: written.on_outage,
                 identity_headers: written.identity_headers.clone(),
                 websocket_origins: written.websocket_origins.clone(),
@@ -186,7 +186,7 @@ mod tests {
             idle_timeout: Duration::from_secs(60),
             forward_token: ForwardToken::None,
             requests_per_second: None,
-            assertion: false,
+            identity_assertion: false,
             on_outage: config::OutagePolicy::Deny,
             websocket_origins: Vec::new(),
             identity_headers: config::IdentityHeaders {

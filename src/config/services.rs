@@ -18,7 +18,7 @@ pub struct Service {
     pub forward_token: ForwardToken,
     /// Of each client.
     pub requests_per_second: Option<u32>,
-    pub assertion: bool,
+    pub identity_assertion: bool,
     pub identity_headers: IdentityHeaders,
     pub on_outage: OutagePolicy,
     /// Beside the host's own: of pages that may open a WebSocket.

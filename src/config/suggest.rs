@@ -26,6 +26,7 @@ const ELSEWHERE: [(&str, &str); 17] = [
 
 /// Keys that were renamed before the first release, and what they are called now.
 const FORMER: &[(&str, &str)] = &[
+    ("assertion", "identity_assertion"),
     ("counts_as_activity", "extends_session"),
     ("stream_interval", "session_recheck_interval"),
     ("record_interval", "last_access_interval"),

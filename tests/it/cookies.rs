@@ -422,7 +422,7 @@ fn the_applications_own_authorization_passes_where_no_bearer_token_is_taken() {
 
 #[test]
 fn an_assertion_says_who_the_user_is_for_a_minute_and_for_that_service_alone() {
-    let scene = scene_with("assertion: true, routes: [{path: /status, access: public}]");
+    let scene = scene_with("identity_assertion: true, routes: [{path: /status, access: public}]");
     let mut browser = scene.browser.clone();
     let url = scene.url("/");
     assert_eq!(browser.ask("GET", &url).field("x-sentry-assertion", "forged").send().status, 200);

@@ -89,7 +89,7 @@ fn a_preflight_is_forwarded_where_its_route_says_so_whoever_asks_and_nothing_els
 
 #[test]
 fn a_preflight_brings_no_identity_no_cookie_of_ours_and_no_bearer_token() {
-    let scene = scene(&format!("forward_token: cookie, assertion: true, {ROUTES}"), "");
+    let scene = scene(&format!("forward_token: cookie, identity_assertion: true, {ROUTES}"), "");
     let bearer = format!("Bearer {}", scene.token());
     let cookie = format!("mine=1; {TOKEN_COOKIE}={}", scene.token());
     let fields = [PREFLIGHT, &[("cookie", &cookie), ("authorization", &bearer), ("x-forwarded-user", "root")]].concat();

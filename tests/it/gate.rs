@@ -223,8 +223,9 @@ fn a_client_that_leaves_while_it_rests_leaves_nothing_behind() {
 #[test]
 fn a_body_that_drips_is_refused_and_bystanders_are_served() {
     let iqueue = origin("iqueue");
-    let edge =
-        open_service(&iqueue).server("limits: {min_body_rate: 100KiB}, timeouts: {read: 400ms, keepalive: 60s}").start();
+    let edge = open_service(&iqueue)
+        .server("limits: {min_body_rate: 100KiB}, timeouts: {read: 400ms, keepalive: 60s}")
+        .start();
     let mut bystander = raw(edge.address(), "iqueue.test");
     assert_eq!(bystander.send(get("iqueue.test", "/")).status(), 200);
     for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {

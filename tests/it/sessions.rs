@@ -96,7 +96,8 @@ fn the_living_sessions_are_listed_with_names_times_and_places_and_no_secret() {
     assert_eq!(users(&sessions), ["ada", ODD, "bob"], "by name, and whoever signed out is not there");
     let hers = &sessions[0];
     let fields: Vec<&str> = hers.as_object().unwrap().keys().map(String::as_str).collect();
-    let wanted = ["created", "ended", "expires", "idle_expires_at", "key", "last_accessed", "servers", "user", "user_id"];
+    let wanted =
+        ["created", "ended", "expires", "idle_expires_at", "key", "last_accessed", "servers", "user", "user_id"];
     assert_eq!(fields, wanted);
     assert_eq!(hers["user_id"], edge.directory().show(&name("ada")).unwrap().id.as_str());
     assert_eq!((&hers["ended"], &hers["servers"]), (&Value::Null, &serde_json::json!([memcached.address()])));

@@ -47,7 +47,7 @@ impl Check<'_> {
                 forward_token: service.forward_token.unwrap_or(ForwardToken::None),
                 requests_per_second: self
                     .per_second(&format!("{place}.requests_per_second"), service.requests_per_second),
-                assertion: service.assertion.unwrap_or(false),
+                identity_assertion: service.identity_assertion.unwrap_or(false),
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
                 on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),
                 websocket_origins: self.origins(&format!("{place}.websocket_origins"), &service.websocket_origins),

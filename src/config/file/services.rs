@@ -13,7 +13,7 @@ pub struct Service {
     pub pool: Option<String>,
     pub forward_token: Option<ForwardToken>,
     pub requests_per_second: Option<u32>,
-    pub assertion: Option<bool>,
+    pub identity_assertion: Option<bool>,
     pub identity_headers: IdentityHeaders,
     pub access: Option<Access>,
     pub credentials: Option<Vec<Credential>>,

@@ -63,7 +63,7 @@ impl Gateway {
     /// For a service that asked for it: who the user is, signed for that service alone.
     fn assert_identity(&self, fields: &mut impl Fields, ctx: &RequestContext) -> Result<()> {
         let (Some(identity), Some(service)) = (&ctx.identity, &ctx.service) else { return Ok(()) };
-        if !service.assertion {
+        if !service.identity_assertion {
             return Ok(());
         }
         let claims = identity.claims();
