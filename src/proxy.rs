@@ -28,6 +28,7 @@ mod compress;
 mod compressors;
 mod context;
 mod decision;
+mod decision_log;
 mod dispatch;
 pub mod downstream;
 mod error_response;

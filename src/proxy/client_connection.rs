@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::{HeaderValue, StatusCode};
 use pingora::Result;
@@ -58,6 +58,8 @@ pub struct Connection {
     received: AtomicUsize,
     /// The client may run further ahead with its bodies.
     receives: Notify,
+    /// Why the fast path declined the present request, over HTTP/1, while decisions are logged.
+    declined: Mutex<Option<&'static str>>,
 }
 
 #[derive(Debug)]
@@ -166,6 +168,15 @@ impl Connection {
     /// Ready when applications have taken another `RECEIVES` bytes of bodies.
     pub async fn receives(&self) {
         self.receives.notified().await;
+    }
+
+    /// Notes for the full path why the fast path declined a request, which has no id yet.
+    pub fn declined(&self, reason: &'static str) {
+        *self.declined.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    pub fn take_declined(&self) -> Option<&'static str> {
+        self.declined.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub fn reading(&self) -> Reading {

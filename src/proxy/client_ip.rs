@@ -1,5 +1,6 @@
 //! Who the client is: the peer of the connection, or the client that a trusted proxy names.
 
+use crate::access_log;
 use crate::client_prefix::is_trusted;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -8,6 +9,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 
 use super::context::{RequestContext, RequestId};
+use super::decision_log::log_decision;
 use super::gateway::Gateway;
 use super::headers;
 use super::request::RequestView;
@@ -28,6 +30,16 @@ impl Gateway {
         ctx.is_of_proxy = believed && !request.headers().contains_key(&headers::FORWARDED_FOR);
         let theirs = believed.then(|| RequestId::of(request.headers())).flatten();
         ctx.request_id = theirs.unwrap_or_else(RequestId::fresh);
+        log_decision!(
+            ctx,
+            "received method={} path={:?} protocol={:?} client={} peer={} forwarded_for={}",
+            request.head.method,
+            access_log::shortened(request.head.uri.path()),
+            request.head.version,
+            ctx.client.unwrap_or(request.peer),
+            request.peer,
+            if believed { "trusted" } else { "ignored" }
+        );
     }
 
     fn client_unknown(&self, proxy: IpAddr, unknown: &Unknown<'_>) {

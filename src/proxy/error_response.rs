@@ -5,6 +5,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::cancel::EXHAUSTED;
 use super::context::RequestContext;
+use super::decision_log::log_decision;
 use super::request::RequestView;
 use crate::reply::{Asked, Reply};
 use crate::request::is_repeatable;
@@ -109,6 +110,13 @@ pub fn rescue(error: &Error) -> Option<Rescue> {
         _ => OURS,
     };
     Some(rescue)
+}
+
+/// Says in the debug log what a failure came to.
+pub fn log_failure(ctx: &RequestContext, error: &Error, rescue: Option<&Rescue>) {
+    let (label, status) = rescue.map_or(("client_gone", 499), |rescue| (rescue.label, rescue.status.as_u16()));
+    let (cause, side) = (error.etype().as_str(), error.esource().as_str());
+    log_decision!(ctx, "failed error={label} status={status} cause={cause} side={side:?}");
 }
 
 /// For a reply that tells of a problem. Who is signed in is known once the request was let in.

@@ -6,6 +6,7 @@
 //! to be of this kind is left to Pingora before anything was counted or changed.
 
 use super::decision::Decision;
+use super::decision_log::{Declined, is_logged, log_decision};
 use super::error_response::asked;
 use super::request::peer_address;
 use std::future::poll_fn;
@@ -70,14 +71,24 @@ impl Express {
     /// `bytes` are what `read` has brought.
     pub async fn serve<C: Client>(&self, mut client: Box<C>, bytes: Bytes) -> Served<C> {
         let (head, connection) = (parse::parse(&bytes), client.secured());
-        let (Some(head), Some(connection)) = (head, connection) else { return left(client, &bytes) };
+        let Some(connection) = connection else { return left(client, &bytes) };
+        let left = |client, reason| {
+            if is_logged!() {
+                connection.declined(reason);
+            }
+            left(client, &bytes)
+        };
+        let Some(head) = head else { return left(client, "request_head") };
         let request =
             RequestView { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
         let snapshot = self.gateway.snapshot.load_full();
         if head.fields > snapshot.limits.header_count {
-            return left(client, &bytes);
+            return left(client, "header_count");
         }
-        let Some((target, place)) = self.takes(&request, Some(&bytes), &snapshot) else { return left(client, &bytes) };
+        let (target, place) = match self.takes(&request, Some(&bytes), &snapshot) {
+            Ok(taken) => taken,
+            Err(reason) => return left(client, reason),
+        };
         connection.head_read();
         let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
         let keeps = !head.closes && !self.gateway.drain.is_draining();
@@ -102,9 +113,15 @@ impl Express {
         let peer = peer_address(stream.peer());
         let is_tls = stream.digest().ssl_digest.is_some();
         let snapshot = self.gateway.snapshot.load_full();
-        let (Some(connection), true) = (connection, is_tls && http2::is_plain(&stream)) else { return Some(stream) };
+        let (Some(connection), true) = (connection, is_tls) else { return declined(stream, "plain_http") };
+        if !http2::is_plain(&stream) {
+            return declined(stream, "request_head");
+        }
         let request = RequestView { head: stream.head(), peer, is_tls, connection: Some(&connection) };
-        let Some((target, place)) = self.takes(&request, None, &snapshot) else { return Some(stream) };
+        let (target, place) = match self.takes(&request, None, &snapshot) {
+            Ok(taken) => taken,
+            Err(reason) => return declined(stream, reason),
+        };
         let head = http2::taken(&mut stream);
         let request = RequestView { head: &head, peer, is_tls, connection: Some(&connection) };
         connection.head_read();
@@ -126,6 +143,7 @@ impl Express {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         self.gateway.identify(request, ctx);
+        log_decision!(ctx, "fast path taken");
         let served = match self.gateway.judge(request, target, place, ctx).await {
             Decision::Forward => self.forward(request, answer, ctx).await,
             Decision::Answer(reply) => write(*reply, request, answer, ctx).await,
@@ -142,17 +160,31 @@ impl Express {
         served
     }
 
-    /// Whom the request is for, if it is one for this way. Counts and changes nothing.
-    fn takes(&self, request: &RequestView<'_>, raw: Option<&[u8]>, snapshot: &Snapshot) -> Option<(Target, Place)> {
+    /// Where the request goes, if it is one for the fast path, else why it is not. Counts and changes nothing.
+    fn takes(
+        &self,
+        request: &RequestView<'_>,
+        raw: Option<&[u8]>,
+        snapshot: &Snapshot,
+    ) -> Result<(Target, Place), &'static str> {
         if self.fast_path == FastPath::Off {
-            return None;
+            return Err("off");
         }
-        let target = self.gateway.inspect(request, raw, snapshot).ok()?;
+        let target = self.gateway.inspect(request, raw, snapshot).map_err(|_| "malformed")?;
         let place = locate(&target, snapshot);
-        let route = place.service.as_ref()?.at(place.route?);
+        let (Some(service), Some(route)) = (&place.service, place.route) else { return Err("no_route") };
+        let route = service.at(route);
         let pool = &snapshot.pools[route.pool];
-        let plain = route.compression.is_empty() && !pool.speaks_http2() && !connection_auth::is_private(request, pool);
-        plain.then_some((target, place))
+        if !route.compression.is_empty() {
+            return Err("compression");
+        }
+        if pool.speaks_http2() {
+            return Err("http2_upstream");
+        }
+        if connection_auth::is_private(request, pool) {
+            return Err("private_connection");
+        }
+        Ok((target, place))
     }
 
     async fn forward<A: Answer>(
@@ -189,6 +221,7 @@ impl Express {
             // Rare, and large.
             None => (Box::pin(self.connect(ctx, endpoint)).await?, false),
         };
+        log_decision!(ctx, "connected reused={reused}");
         let snapshot = Arc::clone(&ctx.snapshot);
         let mut application = Application::new(link, request.head, &snapshot.cookie_names, timeouts);
         if let Err(mut error) = self.fetch(&mut application, request, answer, ctx).await {
@@ -231,6 +264,7 @@ impl Express {
                 Part::Task(task) => task,
                 Part::Ordinary(ordinary) => {
                     ctx.status = ordinary.status.as_u16();
+                    log_decision!(ctx, "response received status={}", ctx.status);
                     let end = ordinary.length == 0;
                     answer.passed(ordinary, ctx.request_id.value()).await?;
                     if end {
@@ -269,6 +303,15 @@ impl Express {
     }
 }
 
+/// Gives a stream to the full path.
+#[cold]
+fn declined(mut stream: Box<RequestStream>, reason: &'static str) -> Option<Box<RequestStream>> {
+    if is_logged!() {
+        http2::annotate(&mut stream, Declined(reason));
+    }
+    Some(stream)
+}
+
 fn left<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Served<C> {
     client.give_back(bytes);
     Served::Left(client)
@@ -303,7 +346,9 @@ async fn write<A: Answer>(reply: Reply, request: &RequestView<'_>, answer: &mut 
 
 /// Tells the client, if there is one and it has not heard anything yet.
 async fn fail<A: Answer>(error: &Error, request: &RequestView<'_>, answer: &mut A, ctx: &mut RequestContext) {
-    let Some(rescue) = error_response::rescue(error) else {
+    let rescue = error_response::rescue(error);
+    error_response::log_failure(ctx, error, rescue.as_ref());
+    let Some(rescue) = rescue else {
         ctx.error = Some("client_gone");
         return;
     };

@@ -19,6 +19,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use super::client_connection::Connection;
 use super::context::{RequestContext, destination, is_fault_of_body};
 use super::decision::Decision;
+use super::decision_log::{Declined, is_logged, log_decision};
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::headers::{response_rules, upstream_response};
@@ -66,6 +67,9 @@ impl ProxyHttp for Gateway {
         let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
         let request = RequestView::of(session);
         self.identify(&request, ctx);
+        if is_logged!() {
+            log_declined(&request, ctx);
+        }
         let reply = match self.decide(&request, raw.as_deref(), ctx).await {
             Decision::Forward => {
                 if let (_, Some(timeout)) = destination(ctx)? {
@@ -107,6 +111,7 @@ impl ProxyHttp for Gateway {
         _digest: Option<&Digest>,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        log_decision!(ctx, "connected reused={reused}");
         let pool = destination(ctx)?.0;
         connection_auth::check_shared(pool, ctx.upstream_owner, reused)?;
         // Over HTTP/2 a connection is not one request's alone, and streams cannot get out of step.
@@ -194,6 +199,7 @@ impl ProxyHttp for Gateway {
             (None, true) => Some(error_response::CLIENT_SLOW),
             (None, false) => error_response::rescue(error),
         };
+        error_response::log_failure(ctx, error, rescue.as_ref());
         let status = match rescue {
             None => {
                 ctx.error = Some("client_gone");
@@ -226,6 +232,14 @@ impl ProxyHttp for Gateway {
         let line = || RequestLine::of(session.req_header());
         self.settle(ctx, line, status, session.body_bytes_sent(), now);
     }
+}
+
+/// Why the request did not take the fast path: over HTTP/2 its head has it, over HTTP/1 its connection.
+#[cold]
+fn log_declined(request: &RequestView<'_>, ctx: &RequestContext) {
+    let of_connection = || request.connection.and_then(|connection| connection.take_declined());
+    let reason = request.head.extensions.get::<Declined>().map(|declined| declined.0).or_else(of_connection);
+    log_decision!(ctx, "full path taken fast_path_declined={}", reason.unwrap_or("plain_http"));
 }
 
 /// In any field and place (RFC 9112 §9.6): Pingora looks at the first field alone.

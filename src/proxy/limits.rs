@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::cancel::{cut_at, ends_with_its_client};
 use super::context::{RequestContext, destination};
 use super::decision::Decision;
+use super::decision_log::log_decision;
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::request::RequestView;
@@ -30,7 +31,12 @@ impl Gateway {
         };
         let client = ctx.client.filter(|_| !ctx.is_of_proxy)?;
         let key = RateKey { prefix: ClientPrefix::of(client), service: service.cloned() };
-        let wait = snapshot.rates.take(key, limit?, self.clock.now()).err()?;
+        let scope = service.map_or("edge", |service| service);
+        let Err(wait) = snapshot.rates.take(key, limit?, self.clock.now()) else {
+            log_decision!(ctx, "rate limit passed scope={scope} client={client}");
+            return None;
+        };
+        log_decision!(ctx, "rate limit exceeded scope={scope} client={client} retry_after={wait:?}");
         ctx.reason = Some("requests_per_second");
         self.metrics.limit_reached("requests_per_second");
         let text = "More requests came from this network address than are allowed. Please try again in a moment.";

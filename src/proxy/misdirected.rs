@@ -5,6 +5,7 @@ use http::StatusCode;
 use super::client_connection::Elsewhere;
 use super::context::RequestContext;
 use super::decision::Decision;
+use super::decision_log::log_decision;
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::request::RequestView;
@@ -29,9 +30,11 @@ impl Gateway {
             return Some(refusal);
         }
         if !request.is_tls && ctx.snapshot.acme_challenge.is_some() && asked_for(request.head.uri.path()).is_some() {
+            log_decision!(ctx, "route matched acme_challenge");
             return Some(Decision::Challenge);
         }
         if !request.is_tls {
+            log_decision!(ctx, "redirected to=https");
             return Some(to_https(request, authority, ctx.snapshot.https_port));
         }
         self.on_this_connection(request, ctx, &authority.host).err()
@@ -67,6 +70,7 @@ impl Gateway {
 
 /// `421`: not for us. Says nothing of what is.
 pub fn misdirected(request: &RequestView<'_>, ctx: &RequestContext) -> Decision {
+    log_decision!(ctx, "misdirected reason=unknown_host");
     let text = "No application has this address here. Check the address, then try again.";
     Reply::problem(&asked(request, ctx).bare(), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
 }
@@ -80,10 +84,12 @@ fn to_https(request: &RequestView<'_>, authority: &Authority, port: Option<u16>)
 
 /// `421` (RFC 9110 §15.5.20): served here, on a connection of its own.
 fn elsewhere(request: &RequestView<'_>, ctx: &mut RequestContext, why: Elsewhere) -> Decision {
-    ctx.reason = Some(match why {
+    let reason = match why {
         Elsewhere::Certificate => "certificate",
         Elsewhere::Policy => "tls_policy",
-    });
+    };
+    ctx.reason = Some(reason);
+    log_decision!(ctx, "misdirected reason={reason}");
     let text = "This address needs a connection of its own. Please try again.";
     Reply::problem(&asked(request, ctx), StatusCode::MISDIRECTED_REQUEST, "New connection needed", text).into()
 }

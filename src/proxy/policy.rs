@@ -3,6 +3,7 @@
 //! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
 
 use super::decision::Decision;
+use super::decision_log::{is_logged, log_decision};
 use super::error_response::asked;
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use super::gateway::Gateway;
 use super::headers;
 use super::misdirected::misdirected;
 use super::request::RequestView;
+use crate::access_log::shortened;
 use crate::audit_log::{self, Event};
-use crate::auth::{self, Assurance, Demand, Judged, Outcome, Verdict};
+use crate::auth::{self, Assurance, Demand, Judged, Outcome, Reason, Verdict};
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
 use crate::host::{Authority, Origin};
@@ -76,6 +78,7 @@ impl Gateway {
         ctx: &mut RequestContext,
     ) -> Decision {
         let snapshot = ctx.snapshot.clone();
+        log_decision!(ctx, "validated host={} path={:?}", target.authority, shortened(target.path.as_str()));
         if let Some(refusal) = self.too_fast(request, ctx) {
             return refusal;
         }
@@ -87,6 +90,7 @@ impl Gateway {
         }
         // 3. The sign-on routes, there and on service hosts.
         if place.is_sign_on {
+            log_decision!(ctx, "route matched sign_on=true");
             return Decision::SignOn(target.authority.clone());
         }
         let Some(service) = ctx.service.clone() else { return misdirected(request, ctx) };
@@ -102,12 +106,14 @@ impl Gateway {
             now: self.clock.now(),
         };
         let ticket = snapshot.sentry.redeem(&head, &service.name).await;
+        log_decision!(ctx, "ticket result={}", ticket_result(&ticket));
         if let Redeemed::Answer(reply) = ticket {
             return Decision::Answer(reply);
         }
         let Some(at) = place.route else { return self.malformed(request, ctx, Malformed::Path) };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
+        log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.name);
         ctx.is_preflight &= route.lets_preflights_in();
         // 4. to 11. Who asks, and whether they may.
         let judged = match demanded {
@@ -119,6 +125,9 @@ impl Gateway {
         let by_preflight = ctx.is_preflight;
         let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
         let decision = self.conclude(&head, addressee, judged.as_ref(), &ticket);
+        if is_logged!() {
+            log_verdict(ctx, judged.as_ref());
+        }
         note(ctx, judged, at);
         decision
     }
@@ -161,6 +170,7 @@ impl Gateway {
     /// Counts a refused request and notes the reason for the access log. Both request paths and both HTTP versions call it.
     pub(super) fn count_rejection(&self, malformed: Malformed, ctx: &mut RequestContext) {
         ctx.reason = Some(malformed.label());
+        log_decision!(ctx, "rejected reason={} status={}", malformed.label(), malformed.status().as_u16());
         match malformed.is_limit() {
             true => self.metrics.limit_reached(malformed.label()),
             false => self.metrics.request_rejected(malformed.label()),
@@ -273,6 +283,50 @@ fn may_open(request: &RequestView<'_>, authority: &Authority, snapshot: &Snapsho
     let is_named =
         |origin: &Origin| snapshot.routes.find(host).is_some_and(|service| service.websocket_origins.contains(origin));
     upgrade::page_may_open(request.headers(), |origin| is_own(origin) || is_named(origin))
+}
+
+/// What became of the ticket in a request's URL.
+fn ticket_result(ticket: &Redeemed) -> &'static str {
+    match ticket {
+        Redeemed::NotAsked => "none",
+        Redeemed::Answer(_) => "answered",
+        Redeemed::Unspent { .. } => "not_redeemed",
+        Redeemed::Failed(_) => "refused",
+    }
+}
+
+/// One line each for the token, the session and the verdict. `None` is a route that wants no identity.
+#[cold]
+fn log_verdict(ctx: &RequestContext, judged: Option<&Judged>) {
+    let Some(Judged { verdict, refused, .. }) = judged else {
+        log_decision!(ctx, "verdict outcome=public preflight={}", ctx.is_preflight);
+        return;
+    };
+    let reason = match verdict {
+        Verdict::Known(identity) => {
+            let user = &identity.verified().claims().name;
+            log_decision!(ctx, "token verified source={:?} user={user:?}", identity.source());
+            log_decision!(ctx, "session accepted assurance={:?}", identity.assurance());
+            log_decision!(ctx, "verdict outcome=allowed");
+            return;
+        }
+        Verdict::Refused(reason) => reason,
+    };
+    let user = refused.as_ref().map(|verified| &*verified.claims().name);
+    match reason {
+        Reason::NoToken | Reason::SeveralCookies | Reason::Token(_) => {
+            log_decision!(ctx, "token refused reason={} user={user:?}", reason.label());
+        }
+        Reason::NoSession | Reason::StoreAway(_) | Reason::Revoked | Reason::OtherBrowser => {
+            log_decision!(ctx, "token verified user={user:?}");
+            log_decision!(ctx, "session refused reason={}", reason.label());
+        }
+        Reason::NotRegistered | Reason::MissingRole => {
+            log_decision!(ctx, "token verified user={user:?}");
+            log_decision!(ctx, "session accepted");
+        }
+    }
+    log_decision!(ctx, "verdict outcome={} reason={}", reason.outcome().label(), reason.label());
 }
 
 /// Remembers for the log and for the phases that follow.

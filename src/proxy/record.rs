@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version, header};
 
 use super::context::{RequestContext, destination};
+use super::decision_log::log_decision;
 use super::gateway::Gateway;
 use crate::access_log;
 
@@ -52,6 +53,7 @@ impl Gateway {
         // The client left before there was an answer: nginx's 499.
         let status = if status == 0 { 499 } else { status };
         let seconds = now.duration_since(ctx.begun).as_secs_f64();
+        log_decision!(ctx, "completed status={status} bytes={bytes} duration={seconds:.6}");
         let service = ctx.service.as_ref().map_or(&ctx.snapshot.nobody, |service| &service.metrics);
         service.count(status);
         service.duration.observe(seconds);

@@ -30,12 +30,23 @@ pub fn is_plain(stream: &RequestStream) -> bool {
 
 /// The head, less what belongs to the connection.
 pub fn taken(stream: &mut RequestStream) -> Parts {
-    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
-    let mut head = Parts::from(std::mem::replace(stream.head_mut(), empty));
+    let mut head = take_head(stream);
     head.headers.remove(header::TE);
     // RFC 9110 §8.6: of a GET without a body nothing is said.
     head.headers.remove(header::CONTENT_LENGTH);
     head
+}
+
+/// Adds something for the full path to the extensions of a head that stays.
+pub fn annotate<T: Clone + Send + Sync + 'static>(stream: &mut RequestStream, value: T) {
+    let mut head = take_head(stream);
+    head.extensions.insert(value);
+    *stream.head_mut() = RequestHeader::from(head);
+}
+
+fn take_head(stream: &mut RequestStream) -> Parts {
+    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+    Parts::from(std::mem::replace(stream.head_mut(), empty))
 }
 
 pub struct Http2<'a> {

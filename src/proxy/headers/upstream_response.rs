@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::response_rules::{Afterwards, Asked, is_bodiless, mend};
 use crate::proxy::context::{RequestContext, destination};
+use crate::proxy::decision_log::log_decision;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers;
 use crate::proxy::request::RequestView;
@@ -22,6 +23,7 @@ impl Gateway {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        log_decision!(ctx, "response received status={}", response.status.as_u16());
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS && !request.headers().contains_key(header::UPGRADE)
         {
             // Whatever followed would pass for a conversation. Pingora lets it through.

@@ -7,13 +7,22 @@ use pingora_core::upstreams::peer::HttpPeer;
 
 use super::connection_auth;
 use crate::proxy::context::{RequestContext, destination, is_fault_of_body};
+use crate::proxy::decision_log::{is_logged, log_decision};
 use crate::proxy::request::RequestView;
 use crate::upstream::{Endpoint, Owner, Pool};
 
 /// Where the request is to go now, of its pool, and since when. `owner` is that of its connection, if any.
 pub fn next(ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
     let (pool, _) = destination(ctx)?;
-    let attempt = pool.select(&ctx.tried, owner).ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
+    let Some(attempt) = pool.select(&ctx.tried, owner) else {
+        log_decision!(ctx, "no server left pool={} tried={}", pool.name, ctx.tried.len());
+        return Err(Error::new(ErrorType::HTTPStatus(503)));
+    };
+    if is_logged!() {
+        let server = &pool.server(attempt.endpoint.server).name;
+        let number = ctx.tried.len() + 1;
+        log_decision!(ctx, "server chosen pool={} server={server} attempt={number}", pool.name);
+    }
     let now = Instant::now();
     ctx.tried.push(attempt);
     ctx.upstream_begun = Some(now);
@@ -40,6 +49,7 @@ pub fn not_connected(ctx: &mut RequestContext, error: &mut Error) {
             pool.server(attempt.endpoint.server).failed(error);
         }
         error.set_retry(pool.may_retry(&ctx.tried));
+        log_decision!(ctx, "connection failed error={} retry={}", error.etype().as_str(), error.retry());
     }
     ctx.upstream_begun = None;
 }
