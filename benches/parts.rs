@@ -18,7 +18,7 @@ use sentry_edge::auth::{Demand, Identity, Verdict};
 use sentry_edge::config::{Access, Credentials, OutagePolicy};
 use sentry_edge::host::{Authority, Host};
 use sentry_edge::path::CanonicalPath;
-use sentry_edge::proxy::headers::edit::Written;
+use sentry_edge::proxy::headers::edit::HeaderPatch;
 use sentry_edge::proxy::headers::{self, Forwarding};
 use sentry_edge::routes::Service;
 use sentry_edge::sessions::SessionId;
@@ -193,8 +193,8 @@ impl World {
         }
     }
 
-    fn written(&self) -> Written<'_> {
-        Written::of(black_box(&self.request), headers::MOST_SET)
+    fn written(&self) -> HeaderPatch<'_> {
+        HeaderPatch::of(black_box(&self.request), headers::MOST_SET)
     }
 
     fn upstream_head(&self, identity: &Identity, service: &Service) -> Vec<u8> {

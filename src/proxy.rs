@@ -50,14 +50,14 @@ mod respond;
 mod sso;
 pub mod upstream;
 
-pub use cancel::{Ends, until_cut};
+pub use cancel::{CancelState, run_until_cancelled};
 pub use client_connection::{Connection, Reading};
 pub use compressors::Compressors;
-pub use dispatch::Cuttable;
-pub use downstream::client_conn::{Client, Served};
+pub use dispatch::Cancellable;
+pub use downstream::client_conn::{Client, Outcome};
 pub use downstream::h2_stream::{Accepted, RequestStream};
 pub use downstream::parse::read;
-pub use fast_path::{Express, FastPath};
+pub use fast_path::{FastPath, FastPathMode};
 pub use gateway::{Gateway, UnknownClients};
 pub use idle_state::{IdleSince, Seat};
 pub use request::peer_address;

@@ -41,7 +41,7 @@ use crate::listener::connection_slots::{ConnectionSlots, IdleGrace};
 use crate::listener::{BoundListeners, ClientLimits, ListenerContext, ListenerKind, TlsListener, bind_all};
 use crate::log_writer::{self, GATHER, Logs};
 use crate::metrics::{LogMetrics, Metrics};
-use crate::proxy::{Cuttable, Express, Gateway};
+use crate::proxy::{Cancellable, FastPath, Gateway};
 use crate::snapshot::{Lasting, Loaded, Ports, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::upstream::resolver::Names;
@@ -51,7 +51,7 @@ use hint_file::Ledger;
 use layout_history::History;
 
 pub use check::check;
-pub use options::{FastPath, Lookup, Options};
+pub use options::{FastPathMode, Lookup, Options};
 pub use reload::{Reload, Reread};
 pub use start_error::StartError;
 pub use stores::session_store;
@@ -234,7 +234,7 @@ impl Edge {
         Ok(Api::new(token, &config, &self.lasting, users))
     }
 
-    fn proxy(&self, options: Options) -> Cuttable<HttpProxy<Gateway>> {
+    fn proxy(&self, options: Options) -> Cancellable<HttpProxy<Gateway>> {
         let config = self.config.load();
         let threads = workers::threads(&config);
         let conf = Arc::new(ServerConf {
@@ -256,13 +256,13 @@ impl Edge {
             compressors: Arc::default(),
         };
         let connector = ConnectorOptions::from_server_conf(&conf);
-        let express = Express::new(gateway.clone(), connector, MOST_IDLE * threads, options.fast_path);
+        let fast_path = FastPath::new(gateway.clone(), connector, MOST_IDLE * threads, options.fast_path);
         let mut proxy = http_proxy(&conf, gateway);
         let mut options = HttpServerOptions::default();
         // Refused by `hygiene` like every other method that we do not take, with our reply.
         options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
-        Cuttable::new(proxy, express)
+        Cancellable::new(proxy, fast_path)
     }
 
     pub fn https_addresses(&self) -> &[SocketAddr] {

@@ -8,7 +8,7 @@ use sentry_edge::host::Authority;
 use sentry_edge::path::CanonicalPath;
 use sentry_edge::proxy::downstream::parse::{self, Head};
 use sentry_edge::proxy::headers::MOST_SET;
-use sentry_edge::proxy::headers::edit::Written;
+use sentry_edge::proxy::headers::edit::HeaderPatch;
 use sentry_edge::validate::head as raw;
 use sentry_edge::validate::head::Framing;
 use sentry_edge::validate::{self, Incoming, Malformed, Target};
@@ -99,7 +99,7 @@ fn check_served(head: &Head, kept: &Values, target: &Target) {
     let path = line.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default();
     assert_eq!(CanonicalPath::of(path).as_ref(), Ok(&target.path), "{path}");
 
-    let wire = Written::of(&head.parts, MOST_SET).wire();
+    let wire = HeaderPatch::of(&head.parts, MOST_SET).wire();
     let written = reader::read(&wire).expect("what is written is a head");
     assert!(written.is_strict && written.length == wire.len(), "{}", wire.escape_ascii());
     assert_eq!(written.first, line.as_bytes());

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, head
 use pingora_http::ResponseHeader;
 use sentry_edge::auth::cookie::{self, Lookup};
 use sentry_edge::proxy::headers::response_rules::{Afterwards, Asked, mend};
-use sentry_edge::proxy::upstream::parse::{self, Ordinary};
+use sentry_edge::proxy::upstream::parse::{self, FixedLengthResponse};
 
 use super::reader::{self, Head, Values};
 
@@ -70,7 +70,7 @@ struct Expected {
     length: usize,
     body: usize,
     is_dated: bool,
-    keeps: bool,
+    is_reusable: bool,
 }
 
 impl Expected {
@@ -102,15 +102,15 @@ impl Expected {
             passed,
             length: if is_bodiless || *method == Method::HEAD { 0 } else { length.expect("a body has an end") },
             body: read.length,
-            keeps: !connection.contains(&"close".to_owned()),
+            is_reusable: !connection.contains(&"close".to_owned()),
         }
     }
 
-    fn check<H>(&self, ordinary: &Ordinary<H>, data: &[u8]) {
-        let Ordinary { status, is_dated, length, body, keeps, .. } = ordinary;
+    fn check<H>(&self, ordinary: &FixedLengthResponse<H>, data: &[u8]) {
+        let FixedLengthResponse { status, is_dated, length, body, is_reusable, .. } = ordinary;
         assert_eq!(
-            (*status, *is_dated, *length, *body, *keeps),
-            (self.status, self.is_dated, self.length, self.body, self.keeps),
+            (*status, *is_dated, *length, *body, *is_reusable),
+            (self.status, self.is_dated, self.length, self.body, self.is_reusable),
             "{}",
             data.escape_ascii()
         );
@@ -168,7 +168,7 @@ fn check_full_path(read: &Head, expected: &Expected, asked: Asked<'_>) {
         fields.append(name, HeaderValue::from_bytes(value).expect("a value"));
     }
     let afterwards = mend(expected.status, Version::HTTP_11, &mut fields, asked).expect("nothing to refuse");
-    assert!(afterwards == Afterwards::InStep || !expected.keeps, "{fields:?}");
+    assert!(afterwards == Afterwards::InStep || !expected.is_reusable, "{fields:?}");
     fields.remove("x-request-id");
     assert_eq!(reader::values(fields.iter()), expected.passed);
 }

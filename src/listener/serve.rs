@@ -20,7 +20,9 @@ use super::client_stream::ClientStream;
 use super::{ListenerContext, ListenerKind};
 use crate::admin::{self, Admin};
 use crate::deadline::Deadline;
-use crate::proxy::{Cuttable, Ends, Express, Gateway, RequestStream, Seat, Served, read, until_cut};
+use crate::proxy::{
+    CancelState, Cancellable, FastPath, Gateway, Outcome, RequestStream, Seat, read, run_until_cancelled,
+};
 
 /// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
 const FIRST_KEEPALIVE_SECONDS: u64 = 60;
@@ -28,7 +30,7 @@ const FIRST_KEEPALIVE_SECONDS: u64 = 60;
 /// What answers on a listener.
 pub trait HttpHandler: HttpServerApp + Send + Sync + 'static {
     /// The short way, if there is one.
-    fn express(&self) -> Option<&Express> {
+    fn fast_path(&self) -> Option<&FastPath> {
         None
     }
 
@@ -44,13 +46,13 @@ pub trait HttpHandler: HttpServerApp + Send + Sync + 'static {
 
 impl HttpHandler for Admin {}
 
-impl HttpHandler for Cuttable<HttpProxy<Gateway>> {
-    fn express(&self) -> Option<&Express> {
-        Some(&self.express)
+impl HttpHandler for Cancellable<HttpProxy<Gateway>> {
+    fn fast_path(&self) -> Option<&FastPath> {
+        Some(&self.fast_path)
     }
 
     async fn process_stream(self: &Arc<Self>, stream: Box<RequestStream>, closing: &ShutdownWatch) {
-        Cuttable::process_stream(self, stream, closing).await;
+        Cancellable::process_stream(self, stream, closing).await;
     }
 }
 
@@ -73,16 +75,17 @@ impl ListenerContext {
         loop {
             client.head_may_come();
             let served = match self.kind {
-                ListenerKind::Internal => seat.begin().ok().map(|()| Served::Left(client)),
+                ListenerKind::Internal => seat.begin().ok().map(|()| Outcome::Declined(client)),
                 _ => try_fast_path(app, client, seat, closed.as_mut()).await,
             };
             client = match served {
-                Some(Served::Kept(client)) => client,
-                Some(Served::Left(client)) => match self.serve_full_path_in_time(app, client, &mut settings).await {
+                Some(Outcome::KeepAlive(client)) => client,
+                Some(Outcome::Declined(client)) => match self.serve_full_path_in_time(app, client, &mut settings).await
+                {
                     Some(client) => client,
                     None => return,
                 },
-                Some(Served::Closed) | None => return,
+                Some(Outcome::Close) | None => return,
             };
             seat.end();
             if let Some(keepalive) = self.keepalive()
@@ -143,7 +146,7 @@ async fn try_fast_path<A: HttpHandler>(
     mut client: Box<ClientStream>,
     seat: &Seat,
     mut closed: Pin<&mut impl Future<Output = ()>>,
-) -> Option<Served<ClientStream>> {
+) -> Option<Outcome<ClientStream>> {
     let bytes = {
         let mut bytes = pin!(read(&mut *client));
         poll_fn(|context| match bytes.as_mut().poll(context) {
@@ -153,13 +156,13 @@ async fn try_fast_path<A: HttpHandler>(
         .await?
     };
     seat.begin().ok()?;
-    let Some(express) = app.express() else {
+    let Some(fast_path) = app.fast_path() else {
         client.give_back(&bytes);
-        return Some(Served::Left(client));
+        return Some(Outcome::Declined(client));
     };
     // In a place of its own, so that a connection that rests does not hold room for it.
-    let ends = Ends::fast_in(client.connection(), bytes.len());
-    until_cut(Box::pin(express.serve(client, bytes)), ends).await
+    let cancel_state = CancelState::fast_in(client.connection(), bytes.len());
+    run_until_cancelled(Box::pin(fast_path.serve(client, bytes)), cancel_state).await
 }
 
 /// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.

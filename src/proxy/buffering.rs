@@ -66,12 +66,12 @@ impl Gateway {
         let request = RequestView::of(session);
         let kept = ctx.body_bytes.min(RETRY_BYTES);
         if request.head.version == Version::HTTP_2 {
-            cancel::keep(kept)?;
+            cancel::reserve(kept)?;
             if let Some(connection) = Connection::of(session.as_downstream()) {
                 connection.received(bytes.len());
             }
         } else {
-            cancel::keep(kept + ctx.body_bytes.min(READER_BYTES))?;
+            cancel::reserve(kept + ctx.body_bytes.min(READER_BYTES))?;
         }
         *body = Some(self.hold(&request, bytes, 0, ctx));
         Ok(())
@@ -85,9 +85,9 @@ impl Gateway {
         ahead: usize,
         ctx: &mut RequestContext,
     ) -> Bytes {
-        match cancel::count_piece(bytes, ahead) {
+        match cancel::track_chunk(bytes, ahead) {
             Ok(counted) => {
-                self.may_be_cut(request, ctx);
+                self.record_if_cancelled(request, ctx);
                 counted
             }
             Err(bytes) => bytes,

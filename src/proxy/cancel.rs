@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::client_connection::Connection;
-use super::downstream::h2_stream::Departure;
+use super::downstream::h2_stream::ResetWatch;
 use crate::buffers::{Exhausted, Held};
 use crate::deadline::Deadline;
 use crate::validate;
@@ -28,30 +28,30 @@ use crate::validate;
 tokio::task_local! {
     /// What the request being polled may be cut by. It lives in that request's own future and goes with it, so that it
     /// cannot hit the next request of the connection; nothing is shared.
-    static ENDS: RefCell<Ends>;
+    static CANCEL_STATE: RefCell<CancelState>;
 }
 
 #[derive(Default)]
-pub struct Ends {
+pub struct CancelState {
     signal: Option<oneshot::Receiver<()>>,
     /// Moved with every piece of a body.
     patience: Deadline,
     /// What the request makes the edge hold, and the connection that it came on.
     held: Option<(Held, Arc<Connection>)>,
     /// It was cut because of that.
-    is_exhausted: bool,
+    is_over_limit: bool,
     /// Of a request over HTTP/2: whether its client has reset it.
-    pub departure: Option<Departure>,
+    pub reset_watch: Option<ResetWatch>,
     /// Whether that ends it.
-    ends_with_its_client: bool,
+    cancel_when_reset: bool,
     /// How long it may take to notice that by itself.
-    after_departure: Deadline,
+    reset_grace: Deadline,
     /// It was cut because of that.
-    is_abandoned: bool,
+    was_reset: bool,
 }
 
 /// For a request whose client has reset it to end by itself, which most do at once.
-const AFTER_DEPARTURE: Duration = Duration::from_millis(200);
+const RESET_GRACE: Duration = Duration::from_millis(200);
 
 /// What a request without a body holds on the fast path: its task, what h2 keeps of it, buffers for the application's
 /// answer. As measured, with a little to spare.
@@ -62,85 +62,88 @@ const FULL_BYTES: usize = 32 << 10;
 const FIELD_BYTES: usize = 128;
 
 /// From within a request: cut it when `signal` comes.
-pub fn cut_on(signal: oneshot::Receiver<()>) -> Result<()> {
-    change(|ends| ends.signal = Some(signal))
+pub fn cancel_on(signal: oneshot::Receiver<()>) -> Result<()> {
+    change(|state| state.signal = Some(signal))
 }
 
 /// From within a request: cut it at this moment, instead of any before; or at none.
-pub fn cut_at(deadline: Option<Instant>) -> Result<()> {
-    change(|ends| ends.patience.set(deadline))
+pub fn cancel_at(deadline: Option<Instant>) -> Result<()> {
+    change(|state| state.patience.set(deadline))
 }
 
-fn change(change: impl FnOnce(&mut Ends)) -> Result<()> {
+fn change(change: impl FnOnce(&mut CancelState)) -> Result<()> {
     let outside = |_| Error::explain(ErrorType::InternalError, "a request outside of what could cut it");
-    ENDS.try_with(|ends| change(&mut ends.borrow_mut())).map_err(outside)
+    CANCEL_STATE.try_with(|state| change(&mut state.borrow_mut())).map_err(outside)
 }
 
 /// From within a request: counts a piece of a body until it has gone; `ahead` is what may be read behind it while it
 /// waits. `Err` has one that does not count.
-pub fn count_piece(bytes: Bytes, ahead: usize) -> std::result::Result<Bytes, Bytes> {
+pub fn track_chunk(bytes: Bytes, ahead: usize) -> std::result::Result<Bytes, Bytes> {
     let mut bytes = Some(bytes);
-    let counted = ENDS.try_with(|ends| {
-        let mut ends = ends.borrow_mut();
-        let (held, _) = ends.held.as_mut()?;
+    let counted = CANCEL_STATE.try_with(|state| {
+        let mut state = state.borrow_mut();
+        let (held, _) = state.held.as_mut()?;
         bytes.take().map(|bytes| held.piece(bytes, ahead))
     });
     counted.ok().flatten().unwrap_or_else(|| Err(bytes.unwrap_or_default()))
 }
 
 /// From within a request: so much more is kept of it until it ends. `Err` where there is no room for that.
-pub fn keep(bytes: usize) -> Result<()> {
-    let has_room = ENDS.try_with(|ends| match &mut ends.borrow_mut().held {
+pub fn reserve(bytes: usize) -> Result<()> {
+    let has_room = CANCEL_STATE.try_with(|state| match &mut state.borrow_mut().held {
         Some((held, _)) => {
             held.keep(bytes);
             held.has_room()
         }
         None => true,
     });
-    if has_room.unwrap_or(true) { Ok(()) } else { Err(Error::new_in(ErrorType::Custom(EXHAUSTED))) }
+    if has_room.unwrap_or(true) { Ok(()) } else { Err(Error::new_in(ErrorType::Custom(OVER_LIMIT))) }
 }
 
 /// From within a request: it turns out to be one that lasts.
-pub fn lasts() {
-    let lasts = |ends: &RefCell<Ends>| {
-        if let Some((held, _)) = &mut ends.borrow_mut().held {
+pub fn mark_long_lived() {
+    let lasts = |state: &RefCell<CancelState>| {
+        if let Some((held, _)) = &mut state.borrow_mut().held {
             held.lasts();
         }
     };
     // Outside of what could cut it, nothing is held.
-    ENDS.try_with(lasts).ok();
+    CANCEL_STATE.try_with(lasts).ok();
 }
 
 /// From within a request over HTTP/2 that can be settled when it is cut: it ends when its client resets it, also while
 /// nothing of it looks for that.
-pub fn ends_with_its_client() -> Result<()> {
-    change(|ends| ends.ends_with_its_client = true)
+pub fn cancel_when_reset() -> Result<()> {
+    change(|state| state.cancel_when_reset = true)
 }
 
 /// Whether the request is being dropped because its client has reset it.
-pub fn is_abandoned() -> bool {
-    ENDS.try_with(|ends| ends.try_borrow().is_ok_and(|ends| ends.is_abandoned)).unwrap_or(false)
+pub fn was_reset() -> bool {
+    CANCEL_STATE.try_with(|state| state.try_borrow().is_ok_and(|state| state.was_reset)).unwrap_or(false)
 }
 
 /// Whether the request is being dropped because of what it holds.
-pub fn is_exhausted() -> bool {
-    ENDS.try_with(|ends| ends.try_borrow().is_ok_and(|ends| ends.is_exhausted)).unwrap_or(false)
+pub fn is_over_limit() -> bool {
+    CANCEL_STATE.try_with(|state| state.try_borrow().is_ok_and(|state| state.is_over_limit)).unwrap_or(false)
 }
 
 /// Drops a request when its signal or its deadline comes, or when it holds too much for too long, and with it the
 /// connection that it owns. `None` then.
-pub fn until_cut<R: Future + ?Sized>(mut request: Pin<Box<R>>, ends: Ends) -> impl Future<Output = Option<R::Output>> {
+pub fn run_until_cancelled<R: Future + ?Sized>(
+    mut request: Pin<Box<R>>,
+    state: CancelState,
+) -> impl Future<Output = Option<R::Output>> {
     let whole_or_cut = poll_fn(move |context| match request.as_mut().poll(context) {
-        Poll::Pending => ENDS.with(|ends| ends.borrow_mut().poll(context)).map(|()| None),
+        Poll::Pending => CANCEL_STATE.with(|state| state.borrow_mut().poll(context)).map(|()| None),
         Poll::Ready(done) => Poll::Ready(Some(done)),
     });
-    ENDS.scope(RefCell::new(ends), whole_or_cut)
+    CANCEL_STATE.scope(RefCell::new(state), whole_or_cut)
 }
 
 /// The kind of error of a request that there is no room for.
-pub const EXHAUSTED: &str = "buffers";
+pub const OVER_LIMIT: &str = "buffers";
 
-impl Ends {
+impl CancelState {
     /// Of a request on the fast path.
     pub fn fast(connection: Option<&Arc<Connection>>, headers: &HeaderMap) -> Self {
         Self::holding(connection, FAST_BYTES + in_memory(headers))
@@ -177,14 +180,14 @@ impl Ends {
         if let Some((held, connection)) = &mut self.held
             && let Poll::Ready(Exhausted) = held.poll_wait(context, connection.bytes_sent())
         {
-            self.is_exhausted = true;
+            self.is_over_limit = true;
             return Poll::Ready(());
         }
-        if let Some(departure) = self.departure.as_ref().filter(|_| self.ends_with_its_client)
-            && departure.poll(context).is_ready()
-            && self.after_departure.start_if_unset(AFTER_DEPARTURE).poll(context).is_ready()
+        if let Some(reset_watch) = self.reset_watch.as_ref().filter(|_| self.cancel_when_reset)
+            && reset_watch.poll(context).is_ready()
+            && self.reset_grace.start_if_unset(RESET_GRACE).poll(context).is_ready()
         {
-            self.is_abandoned = true;
+            self.was_reset = true;
             return Poll::Ready(());
         }
         self.patience.poll(context)
@@ -202,7 +205,7 @@ mod tests {
     /// A request that takes a signal, as one does under way, and then never ends.
     async fn endless(signal: Option<oneshot::Receiver<()>>) {
         if let Some(signal) = signal {
-            cut_on(signal).unwrap();
+            cancel_on(signal).unwrap();
         }
         std::future::pending::<()>().await;
     }
@@ -210,8 +213,8 @@ mod tests {
     #[tokio::test]
     async fn a_quiet_request_ends_at_its_signal_and_at_no_other() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal))), Ends::default()));
-        let bystander = tokio::spawn(until_cut(Box::pin(endless(None)), Ends::default()));
+        let request = tokio::spawn(run_until_cancelled(Box::pin(endless(Some(signal))), CancelState::default()));
+        let bystander = tokio::spawn(run_until_cancelled(Box::pin(endless(None)), CancelState::default()));
         tokio::task::yield_now().await;
         assert!(!request.is_finished());
         cut.send(()).unwrap();
@@ -222,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_watched_no_more_goes_on() {
         let (cut, signal) = oneshot::channel();
-        let request = tokio::spawn(until_cut(Box::pin(endless(Some(signal))), Ends::default()));
+        let request = tokio::spawn(run_until_cancelled(Box::pin(endless(Some(signal))), CancelState::default()));
         tokio::task::yield_now().await;
         drop(cut);
         tokio::task::yield_now().await;
@@ -231,13 +234,13 @@ mod tests {
 
     #[test]
     fn what_nobody_could_cut_is_not_watched() {
-        assert!(cut_on(oneshot::channel().1).is_err());
+        assert!(cancel_on(oneshot::channel().1).is_err());
     }
 
     /// A request whose deadline is moved on so many times, a tenth of a second each, and then stands.
     async fn fed(times: u32) {
         for _ in 0..times {
-            cut_at(Some(Instant::now() + std::time::Duration::from_millis(150))).unwrap();
+            cancel_at(Some(Instant::now() + std::time::Duration::from_millis(150))).unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         std::future::pending::<()>().await;
@@ -246,21 +249,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deadline_cuts_when_it_is_moved_no_more() {
         let begun = Instant::now();
-        assert!(until_cut(Box::pin(fed(10)), Ends::default()).await.is_none());
+        assert!(run_until_cancelled(Box::pin(fed(10)), CancelState::default()).await.is_none());
         assert_eq!(begun.elapsed().as_millis(), 1050);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_was_taken_away_cuts_nothing() {
-        let request = until_cut(Box::pin(fed(1)), Ends::default());
-        let spared = until_cut(
+        let request = run_until_cancelled(Box::pin(fed(1)), CancelState::default());
+        let spared = run_until_cancelled(
             Box::pin(async {
-                cut_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
+                cancel_at(Some(Instant::now() + std::time::Duration::from_secs(1))).unwrap();
                 tokio::task::yield_now().await;
-                cut_at(None).unwrap();
+                cancel_at(None).unwrap();
                 std::future::pending::<()>().await;
             }),
-            Ends::default(),
+            CancelState::default(),
         );
         let hour = std::time::Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, request).await.is_ok());

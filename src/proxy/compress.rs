@@ -130,7 +130,7 @@ impl HttpModule for Compressor {
         }
         *body = Some(made)
             .filter(|made| !made.is_empty())
-            .map(|made| cancel::count_piece(made, 0).unwrap_or_else(|made| made));
+            .map(|made| cancel::track_chunk(made, 0).unwrap_or_else(|made| made));
         Ok(())
     }
 

@@ -71,7 +71,7 @@ pub struct RequestContext {
     /// `response_filter`, the filters of bodies: the request as a stream, while its session is watched.
     pub stream: Option<OpenStream>,
     /// The filters of heads and bodies: set when the request may be dropped before it has ended. `logging` takes it out.
-    pub unsettled: Option<Box<dyn Unsettled>>,
+    pub on_drop: Option<Box<dyn RecordOnDrop>>,
 }
 
 /// Visible ASCII. A header's value, so that it is made once for all that we send.
@@ -140,7 +140,7 @@ impl RequestContext {
             bytes_sent: 0,
             error: None,
             stream: None,
-            unsettled: None,
+            on_drop: None,
         }
     }
 
@@ -155,15 +155,15 @@ impl RequestContext {
 }
 
 /// What settles a request that is dropped before it has ended.
-pub trait Unsettled: Send + Sync {
-    fn settle(self: Box<Self>, ctx: &mut RequestContext);
+pub trait RecordOnDrop: Send + Sync {
+    fn record_request(self: Box<Self>, ctx: &mut RequestContext);
 }
 
 impl Drop for RequestContext {
     /// A stream that was cut does not reach `logging`, and is counted all the same.
     fn drop(&mut self) {
-        if let Some(unsettled) = self.unsettled.take() {
-            unsettled.settle(self);
+        if let Some(on_drop) = self.on_drop.take() {
+            on_drop.record_request(self);
         }
     }
 }

@@ -10,11 +10,11 @@ pub enum Decision {
     SignOn(Authority),
     /// What a certificate authority asks for over plain HTTP.
     Challenge,
-    Answer(Box<Reply>),
+    Reply(Box<Reply>),
 }
 
 impl From<Reply> for Decision {
     fn from(reply: Reply) -> Self {
-        Self::Answer(Box::new(reply))
+        Self::Reply(Box::new(reply))
     }
 }

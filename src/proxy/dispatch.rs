@@ -8,24 +8,24 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 
-use super::cancel::{Ends, until_cut};
+use super::cancel::{CancelState, run_until_cancelled};
 use super::client_connection::Connection;
 use super::downstream::h2_stream::RequestStream;
-use super::fast_path::Express;
+use super::fast_path::FastPath;
 
 /// An HTTP application whose requests can be cut, and the short way beside it.
-pub struct Cuttable<A> {
+pub struct Cancellable<A> {
     application: Arc<A>,
-    pub express: Express,
+    pub fast_path: FastPath,
 }
 
-impl<A> Cuttable<A> {
-    pub fn new(application: A, express: Express) -> Self {
-        Self { application: Arc::new(application), express }
+impl<A> Cancellable<A> {
+    pub fn new(application: A, fast_path: FastPath) -> Self {
+        Self { application: Arc::new(application), fast_path }
     }
 }
 
-impl<A: HttpServerApp + Send + Sync + 'static> Cuttable<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> Cancellable<A> {
     /// A request over HTTP/2.
     pub async fn process_stream(&self, stream: Box<RequestStream>, shutdown: &ShutdownWatch) {
         let connection = Connection::of_stream(&stream).cloned();
@@ -33,26 +33,26 @@ impl<A: HttpServerApp + Send + Sync + 'static> Cuttable<A> {
         let seat = connection.as_ref().map(|connection| Arc::clone(&connection.seat));
         // One that was given up meanwhile goes without an answer, as one that comes a moment later would.
         let Ok(_busy) = seat.as_ref().map(|seat| seat.busy()).transpose() else { return };
-        let ends = Ends::fast(connection.as_ref(), &stream.head().headers);
-        let left = until_cut(Box::pin(self.express.serve_stream(stream)), ends).await.flatten();
+        let cancel_state = CancelState::fast(connection.as_ref(), &stream.head().headers);
+        let left = run_until_cancelled(Box::pin(self.fast_path.serve_stream(stream)), cancel_state).await.flatten();
         let Some(stream) = left else { return };
-        let mut ends = Ends::full(connection.as_ref(), Some(&stream.head().headers));
-        ends.departure = Some(stream.departure());
+        let mut cancel_state = CancelState::full(connection.as_ref(), Some(&stream.head().headers));
+        cancel_state.reset_watch = Some(stream.reset_watch());
         let session = ServerSession::new_custom(stream);
-        until_cut(self.application.process_new_http(session, shutdown), ends).await;
+        run_until_cancelled(self.application.process_new_http(session, shutdown), cancel_state).await;
     }
 }
 
 #[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cancellable<A> {
     async fn process_new_http(
         self: &Arc<Self>,
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         // The head of a later request over HTTP/1 is not there yet; it is bounded as a whole.
-        let ends = Ends::full(Connection::of(&session), None);
-        until_cut(self.application.process_new_http(session, shutdown), ends).await.flatten()
+        let cancel_state = CancelState::full(Connection::of(&session), None);
+        run_until_cancelled(self.application.process_new_http(session, shutdown), cancel_state).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -3,7 +3,7 @@
 use http::{StatusCode, header};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::cancel::EXHAUSTED;
+use super::cancel::OVER_LIMIT;
 use super::context::RequestContext;
 use super::decision_log::log_decision;
 use super::request::RequestView;
@@ -99,7 +99,7 @@ pub fn rescue(error: &Error) -> Option<Rescue> {
         (HTTPStatus(413), _) => TOO_LARGE,
         (HTTPStatus(503), _) => NO_SERVER,
         (Custom(TOO_MANY_STREAMS), _) => CROWDED,
-        (Custom(EXHAUSTED), _) => Rescue { label: EXHAUSTED, ..CROWDED },
+        (Custom(OVER_LIMIT), _) => Rescue { label: OVER_LIMIT, ..CROWDED },
         (HTTPStatus(400..=499) | InvalidHTTPHeader, ErrorSource::Downstream) => MALFORMED,
         (ReadTimedout, ErrorSource::Downstream) => CLIENT_SLOW,
         (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,

@@ -24,20 +24,20 @@ use tokio::io::AsyncWriteExt;
 
 use super::client_connection::Connection;
 use super::context::{RequestContext, destination};
-use super::downstream::client_conn::{Client, Served};
+use super::downstream::client_conn::{Client, Outcome};
 use super::downstream::h2_stream::RequestStream;
 use super::downstream::http1::Http1;
 use super::downstream::http2::{self, Http2};
 use super::downstream::parse;
-use super::downstream::writer::Answer;
+use super::downstream::writer::ResponseWriter;
 use super::gateway::Gateway;
-use super::headers::edit::Written;
+use super::headers::edit::HeaderPatch;
 use super::policy::{Place, locate};
 use super::record::RequestLine;
 use super::request::RequestView;
-use super::upstream::connection::Link;
-use super::upstream::idle_pool::Idle;
-use super::upstream::response::{Application, Part};
+use super::upstream::connection::UpstreamConnection;
+use super::upstream::idle_pool::IdlePool;
+use super::upstream::response::{ResponseEvent, UpstreamResponse};
 use super::upstream::{attempt, connection_auth};
 use super::{error_response, headers};
 use crate::config::MOST_RETRIES;
@@ -48,61 +48,61 @@ use crate::validate::Target;
 
 /// Whether requests may take the fast path at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FastPath {
+pub enum FastPathMode {
     #[default]
     On,
     Off,
 }
 
-pub struct Express {
+pub struct FastPath {
     gateway: Gateway,
     connector: TransportConnector,
-    idle: Idle,
-    fast_path: FastPath,
+    idle: IdlePool,
+    mode: FastPathMode,
 }
 
-impl Express {
-    /// `most_idle`: connections that rest, at most.
-    pub fn new(gateway: Gateway, options: ConnectorOptions, most_idle: usize, fast_path: FastPath) -> Self {
+impl FastPath {
+    /// `max_idle`: connections that rest, at most.
+    pub fn new(gateway: Gateway, options: ConnectorOptions, max_idle: usize, mode: FastPathMode) -> Self {
         let connector = TransportConnector::new(Some(options));
-        Self { gateway, connector, idle: Idle::new(most_idle), fast_path }
+        Self { gateway, connector, idle: IdlePool::new(max_idle), mode }
     }
 
     /// `bytes` are what `read` has brought.
-    pub async fn serve<C: Client>(&self, mut client: Box<C>, bytes: Bytes) -> Served<C> {
+    pub async fn serve<C: Client>(&self, mut client: Box<C>, bytes: Bytes) -> Outcome<C> {
         let (head, connection) = (parse::parse(&bytes), client.secured());
-        let Some(connection) = connection else { return left(client, &bytes) };
-        let left = |client, reason| {
+        let Some(connection) = connection else { return decline(client, &bytes) };
+        let decline = |client, reason| {
             if is_logged!() {
                 connection.declined(reason);
             }
-            left(client, &bytes)
+            decline(client, &bytes)
         };
-        let Some(head) = head else { return left(client, "request_head") };
+        let Some(head) = head else { return decline(client, "request_head") };
         let request =
             RequestView { head: &head.parts, peer: client.address(), is_tls: true, connection: Some(&connection) };
         let snapshot = self.gateway.snapshot.load_full();
         if head.fields > snapshot.limits.header_count {
-            return left(client, "header_count");
+            return decline(client, "header_count");
         }
-        let (target, place) = match self.takes(&request, Some(&bytes), &snapshot) {
+        let (target, place) = match self.eligible_route(&request, Some(&bytes), &snapshot) {
             Ok(taken) => taken,
-            Err(reason) => return left(client, reason),
+            Err(reason) => return decline(client, reason),
         };
         connection.head_read();
         let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
-        let keeps = !head.closes && !self.gateway.drain.is_draining();
-        let mut answer = Http1::new(&mut *client, &request.head.method, keeps, ctx.snapshot.timeouts.write);
-        let served = self.conduct(&request, &target, place, &mut answer, &mut ctx).await;
-        let (keeps, is_whole) = (answer.keeps(), answer.is_whole());
-        match served {
-            Ok(()) if keeps => Served::Kept(client),
+        let keeps_alive = !head.closes && !self.gateway.drain.is_draining();
+        let mut writer = Http1::new(&mut *client, &request.head.method, keeps_alive, ctx.snapshot.timeouts.write);
+        let result = self.handle(&request, &target, place, &mut writer, &mut ctx).await;
+        let (keeps_alive, is_complete) = (writer.keeps_alive(), writer.is_complete());
+        match result {
+            Ok(()) if keeps_alive => Outcome::KeepAlive(client),
             _ => {
                 // An answer that broke off must not look as if it had ended; and whoever is gone needs no farewell.
-                if is_whole {
+                if is_complete {
                     client.shutdown().await.ok();
                 }
-                Served::Closed
+                Outcome::Close
             }
         }
     }
@@ -118,7 +118,7 @@ impl Express {
             return declined(stream, "request_head");
         }
         let request = RequestView { head: stream.head(), peer, is_tls, connection: Some(&connection) };
-        let (target, place) = match self.takes(&request, None, &snapshot) {
+        let (target, place) = match self.eligible_route(&request, None, &snapshot) {
             Ok(taken) => taken,
             Err(reason) => return declined(stream, reason),
         };
@@ -127,47 +127,47 @@ impl Express {
         connection.head_read();
         let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
         stream.set_write_timeout(Some(ctx.snapshot.timeouts.write));
-        let mut answer = Http2::new(&mut stream, &head.method);
+        let mut writer = Http2::new(&mut stream, &head.method);
         // A stream that breaks off is reset when it is dropped, after what was written before.
-        self.conduct(&request, &target, place, &mut answer, &mut ctx).await.ok();
+        self.handle(&request, &target, place, &mut writer, &mut ctx).await.ok();
         None
     }
 
     /// From the first decision to the end.
-    async fn conduct<A: Answer>(
+    async fn handle<A: ResponseWriter>(
         &self,
         request: &RequestView<'_>,
         target: &Target,
         place: Place,
-        answer: &mut A,
+        writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         self.gateway.identify(request, ctx);
         log_decision!(ctx, "fast path taken");
-        let served = match self.gateway.judge(request, target, place, ctx).await {
-            Decision::Forward => self.forward(request, answer, ctx).await,
-            Decision::Answer(reply) => write(*reply, request, answer, ctx).await,
+        let result = match self.gateway.judge(request, target, place, ctx).await {
+            Decision::Forward => self.forward(request, writer, ctx).await,
+            Decision::Reply(reply) => write(*reply, request, writer, ctx).await,
             // Left to Pingora.
             Decision::SignOn(_) | Decision::Challenge => Err(Error::new(ErrorType::InternalError)),
         };
-        if let Err(error) = &served {
-            fail(error, request, answer, ctx).await;
+        if let Err(error) = &result {
+            fail(error, request, writer, ctx).await;
         }
-        let (status, bytes_sent) = (answer.status(), answer.bytes());
+        let (status, bytes_sent) = (writer.status(), writer.body_bytes_sent());
         let now = Instant::now();
-        attempt::ended(ctx, served.as_ref().err().map(AsRef::as_ref), now);
-        self.gateway.settle(ctx, || RequestLine::of(request.head), status, bytes_sent, now);
-        served
+        attempt::ended(ctx, result.as_ref().err().map(AsRef::as_ref), now);
+        self.gateway.record_request(ctx, || RequestLine::of(request.head), status, bytes_sent, now);
+        result
     }
 
     /// Where the request goes, if it is one for the fast path, else why it is not. Counts and changes nothing.
-    fn takes(
+    fn eligible_route(
         &self,
         request: &RequestView<'_>,
         raw: Option<&[u8]>,
         snapshot: &Snapshot,
     ) -> Result<(Target, Place), &'static str> {
-        if self.fast_path == FastPath::Off {
+        if self.mode == FastPathMode::Off {
             return Err("off");
         }
         let target = self.gateway.inspect(request, raw, snapshot).map_err(|_| "malformed")?;
@@ -187,44 +187,44 @@ impl Express {
         Ok((target, place))
     }
 
-    async fn forward<A: Answer>(
+    async fn forward<A: ResponseWriter>(
         &self,
         request: &RequestView<'_>,
-        answer: &mut A,
+        writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let mut done = self.attempt(request, answer, ctx).await;
+        let mut result = self.attempt(request, writer, ctx).await;
         // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
         for _ in 0..MOST_RETRIES {
-            let again = done.as_ref().is_err_and(|error| error.retry()) && !answer.is_begun();
-            if !again {
+            let retries = result.as_ref().is_err_and(|error| error.retry()) && !writer.headers_sent();
+            if !retries {
                 break;
             }
-            done = self.attempt(request, answer, ctx).await;
+            result = self.attempt(request, writer, ctx).await;
         }
-        done
+        result
     }
 
     /// One server.
-    async fn attempt<A: Answer>(
+    async fn attempt<A: ResponseWriter>(
         &self,
         request: &RequestView<'_>,
-        answer: &mut A,
+        writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let (endpoint, now) = attempt::next(ctx, None)?;
         let (pool, read_timeout) = destination(ctx)?;
         let (key, timeouts) = (pool.key(endpoint), pool.timeouts(read_timeout));
-        let taken = self.idle.take(key, now).filter(|_| !pool.is_private());
-        let (link, reused) = match taken {
-            Some(link) => (link, true),
+        let taken = self.idle.acquire(key, now).filter(|_| !pool.is_private());
+        let (connection, reused) = match taken {
+            Some(connection) => (connection, true),
             // Rare, and large.
             None => (Box::pin(self.connect(ctx, endpoint)).await?, false),
         };
         log_decision!(ctx, "connected reused={reused}");
         let snapshot = Arc::clone(&ctx.snapshot);
-        let mut application = Application::new(link, request.head, &snapshot.cookie_names, timeouts);
-        if let Err(mut error) = self.fetch(&mut application, request, answer, ctx).await {
+        let mut upstream = UpstreamResponse::new(connection, request.head, &snapshot.cookie_names, timeouts);
+        if let Err(mut error) = self.fetch(&mut upstream, request, writer, ctx).await {
             error.retry.decide_reuse(reused);
             return Err(error);
         }
@@ -232,16 +232,16 @@ impl Express {
             // The next request on it might be taken for one of this client, or get a response that was for it.
             return Ok(());
         }
-        if let Some(link) = application.into_kept().await {
-            self.idle.keep(key, link, Instant::now(), timeouts.idle);
+        if let Some(connection) = upstream.into_reusable().await {
+            self.idle.release(key, connection, Instant::now(), timeouts.idle);
         }
         Ok(())
     }
 
-    async fn connect(&self, ctx: &mut RequestContext, endpoint: Endpoint) -> Result<Link> {
+    async fn connect(&self, ctx: &mut RequestContext, endpoint: Endpoint) -> Result<UpstreamConnection> {
         let (pool, read_timeout) = destination(ctx)?;
         let peer = pool.peer(endpoint, read_timeout, false, None);
-        self.connector.new_stream(&peer).await.map(Link::new).map_err(|mut error| {
+        self.connector.new_stream(&peer).await.map(UpstreamConnection::new).map_err(|mut error| {
             error.as_up();
             attempt::not_connected(ctx, &mut error);
             error.into_up()
@@ -249,26 +249,26 @@ impl Express {
     }
 
     /// Asks, and passes on what is answered.
-    async fn fetch<A: Answer>(
+    async fn fetch<A: ResponseWriter>(
         &self,
-        application: &mut Application<'_>,
+        upstream: &mut UpstreamResponse<'_>,
         request: &RequestView<'_>,
-        answer: &mut A,
+        writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let mut head = Written::of(request.head, headers::MOST_SET);
-        self.gateway.introduce(request, &mut head, ctx)?;
-        application.ask(&head.wire()).await.map_err(Error::into_up)?;
+        let mut head = HeaderPatch::of(request.head, headers::MOST_SET);
+        self.gateway.set_forwarding_headers(request, &mut head, ctx)?;
+        upstream.send_request(&head.wire()).await.map_err(Error::into_up)?;
         loop {
-            let task = match heard(application, answer).await? {
-                Part::Task(task) => task,
-                Part::Ordinary(ordinary) => {
-                    ctx.status = ordinary.status.as_u16();
+            let task = match next_event(upstream, writer).await? {
+                ResponseEvent::Task(task) => task,
+                ResponseEvent::FixedLength(response) => {
+                    ctx.status = response.status.as_u16();
                     log_decision!(ctx, "response received status={}", ctx.status);
-                    let end = ordinary.length == 0;
-                    answer.passed(ordinary, ctx.request_id.value()).await?;
+                    let end = response.length == 0;
+                    writer.write_passthrough_head(response, ctx.request_id.value()).await?;
                     if end {
-                        return answer.finish().await;
+                        return writer.finish().await;
                     }
                     continue;
                 }
@@ -276,28 +276,28 @@ impl Express {
             match task {
                 HttpTask::Header(mut response, end) => {
                     self.gateway.head_came(request, &mut response, ctx)?;
-                    answer.head(response, end).await?;
+                    writer.write_head(response, end).await?;
                     if end {
-                        return answer.finish().await;
+                        return writer.finish().await;
                     }
                 }
                 HttpTask::Body(body, end) => {
                     let bytes = body.unwrap_or_default();
                     // The last ones begin no stream.
-                    if !end || ctx.unsettled.is_some() {
+                    if !end || ctx.on_drop.is_some() {
                         self.gateway.bytes_passed(request, Some(&bytes), ctx)?;
                     }
                     let bytes = self.gateway.hold(request, bytes, 0, ctx);
-                    answer.piece(bytes, end).await?;
-                    ctx.bytes_sent = answer.bytes();
+                    writer.write_body(bytes, end).await?;
+                    ctx.bytes_sent = writer.body_bytes_sent();
                     if end {
-                        return answer.finish().await;
+                        return writer.finish().await;
                     }
                 }
                 HttpTask::Failed(error) => return Err(error.into_up()),
                 HttpTask::UpgradedBody(..) => return Err(Error::new(ErrorType::InternalError).into_up()),
                 HttpTask::Trailer(_) => {}
-                HttpTask::Done => return answer.finish().await,
+                HttpTask::Done => return writer.finish().await,
             }
         }
     }
@@ -312,40 +312,48 @@ fn declined(mut stream: Box<RequestStream>, reason: &'static str) -> Option<Box<
     Some(stream)
 }
 
-fn left<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Served<C> {
+fn decline<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Outcome<C> {
     client.give_back(bytes);
-    Served::Left(client)
+    Outcome::Declined(client)
 }
 
 /// The next part of the application's answer.
-async fn heard<A: Answer>(application: &mut Application<'_>, answer: &mut A) -> Result<Part<A::Head>> {
-    let mut part = pin!(application.part());
+async fn next_event<A: ResponseWriter>(
+    upstream: &mut UpstreamResponse<'_>,
+    writer: &mut A,
+) -> Result<ResponseEvent<A::Head>> {
+    let mut event = pin!(upstream.next_event());
     poll_fn(|context| {
-        if let Poll::Ready(part) = part.as_mut().poll(context) {
-            return Poll::Ready(part.map_err(Error::into_up));
+        if let Poll::Ready(event) = event.as_mut().poll(context) {
+            return Poll::Ready(event.map_err(Error::into_up));
         }
-        answer.poll_gone(context).map(|()| Err(Error::new_down(ErrorType::ConnectionClosed)))
+        writer.poll_closed(context).map(|()| Err(Error::new_down(ErrorType::ConnectionClosed)))
     })
     .await
 }
 
-async fn write<A: Answer>(reply: Reply, request: &RequestView<'_>, answer: &mut A, ctx: &RequestContext) -> Result<()> {
+async fn write<A: ResponseWriter>(
+    reply: Reply,
+    request: &RequestView<'_>,
+    writer: &mut A,
+    ctx: &RequestContext,
+) -> Result<()> {
     let limit = super::respond::time_for_reply(request.head.version, &ctx.snapshot);
     let reply = super::respond::dressed(reply, true, &ctx.snapshot);
     if reply.closes() {
-        answer.close();
+        writer.disable_keep_alive();
     }
     let head = reply.head(&ctx.request_id)?;
-    answer.head(Box::new(head), reply.body().is_empty()).await?;
-    let Ok(written) = timeout(limit, answer.piece(reply.body().clone(), true)).await else {
+    writer.write_head(Box::new(head), reply.body().is_empty()).await?;
+    let Ok(written) = timeout(limit, writer.write_body(reply.body().clone(), true)).await else {
         return Err(Error::new_down(ErrorType::WriteTimedout));
     };
     written?;
-    answer.finish().await
+    writer.finish().await
 }
 
 /// Tells the client, if there is one and it has not heard anything yet.
-async fn fail<A: Answer>(error: &Error, request: &RequestView<'_>, answer: &mut A, ctx: &mut RequestContext) {
+async fn fail<A: ResponseWriter>(error: &Error, request: &RequestView<'_>, writer: &mut A, ctx: &mut RequestContext) {
     let rescue = error_response::rescue(error);
     error_response::log_failure(ctx, error, rescue.as_ref());
     let Some(rescue) = rescue else {
@@ -353,8 +361,8 @@ async fn fail<A: Answer>(error: &Error, request: &RequestView<'_>, answer: &mut 
         return;
     };
     ctx.error = Some(rescue.label);
-    if !answer.is_begun() {
+    if !writer.headers_sent() {
         let reply = rescue.reply(&asked(request, ctx));
-        write(reply, request, answer, ctx).await.ok();
+        write(reply, request, writer, ctx).await.ok();
     }
 }

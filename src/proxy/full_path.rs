@@ -90,7 +90,7 @@ impl ProxyHttp for Gateway {
             }
             Decision::SignOn(authority) => self.sign_on(session, ctx, &authority).await?,
             Decision::Challenge => self.challenge(&request, ctx).await,
-            Decision::Answer(reply) => reply,
+            Decision::Reply(reply) => reply,
         };
         respond::write(*reply, session, ctx).await.map(|()| true)
     }
@@ -128,7 +128,7 @@ impl ProxyHttp for Gateway {
         buffering::pace(session).await;
         headers::rewrite(upstream, |fields| {
             fields.reserve(headers::MOST_SET);
-            self.introduce(&RequestView::of(session), fields, ctx)
+            self.set_forwarding_headers(&RequestView::of(session), fields, ctx)
         })
     }
 
@@ -230,7 +230,7 @@ impl ProxyHttp for Gateway {
         attempt::ended(ctx, error, now);
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let line = || RequestLine::of(session.req_header());
-        self.settle(ctx, line, status, session.body_bytes_sent(), now);
+        self.record_request(ctx, line, status, session.body_bytes_sent(), now);
     }
 }
 

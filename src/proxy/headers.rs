@@ -22,7 +22,7 @@ use crate::config::ForwardToken;
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
 use crate::validate::{fold, is_odd};
-use edit::Fields;
+use edit::HeaderEdit;
 
 /// The facts that an application is told.
 pub struct Forwarding<'a> {
@@ -96,7 +96,7 @@ fn is_ours(folded: &str, snapshot: &Snapshot) -> bool {
 
 /// Takes out what clients must not say. Answers how many fields went because their name was odd, and how many
 /// because the name is ours.
-pub fn strip(fields: &mut impl Fields, snapshot: &Snapshot) -> (u64, u64) {
+pub fn strip(fields: &mut impl HeaderEdit, snapshot: &Snapshot) -> (u64, u64) {
     let doomed: Vec<(HeaderName, bool)> = fields
         .received()
         .keys()
@@ -107,7 +107,7 @@ pub fn strip(fields: &mut impl Fields, snapshot: &Snapshot) -> (u64, u64) {
         .collect();
     let (mut odd_names, mut our_names) = (0, 0);
     for (name, odd) in doomed {
-        fields.take_out(&name);
+        fields.remove(&name);
         *if odd { &mut odd_names } else { &mut our_names } += 1;
     }
     (odd_names, our_names)
@@ -115,7 +115,7 @@ pub fn strip(fields: &mut impl Fields, snapshot: &Snapshot) -> (u64, u64) {
 
 /// `X-Forwarded-*`, the request id and, for somebody whom the guard knows, who they are.
 pub fn set(
-    fields: &mut impl Fields,
+    fields: &mut impl HeaderEdit,
     forwarding: &Forwarding<'_>,
     received: &HeaderMap,
     identity: Option<(&Identity, &Service)>,
@@ -161,7 +161,7 @@ fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<H
     value(text)
 }
 
-fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service) -> pingora::Result<()> {
+fn set_identity(fields: &mut impl HeaderEdit, identity: &Identity, service: &Service) -> pingora::Result<()> {
     let names = &service.identity_headers;
     let told = identity.told();
     fields.set(&names.user, told.user.clone());
@@ -171,7 +171,7 @@ fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service
     fields.set(&names.roles, identity.told_roles());
     fields.set(&SESSION, told.session.clone());
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
-        fields.take_out(&header::AUTHORIZATION);
+        fields.remove(&header::AUTHORIZATION);
     }
     if service.forward_token == ForwardToken::Bearer {
         fields.set(&header::AUTHORIZATION, value(format!("Bearer {}", identity.verified().token()))?);
@@ -182,7 +182,7 @@ fn set_identity(fields: &mut impl Fields, identity: &Identity, service: &Service
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
 /// which an application would see the first. `keep` is the one of ours that a service asked for. What is left stays
 /// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
-pub fn join_cookies(fields: &mut impl Fields, ours: &[String], keep: Option<&str>) {
+pub fn join_cookies(fields: &mut impl HeaderEdit, ours: &[String], keep: Option<&str>) {
     // All of ours begin with `__Host-`, and most of the others do not.
     let may_be_ours = |part: &[u8]| part.first() == Some(&b'_');
     let is = |part: &[u8], our: &str| keep != Some(our) && value_in(part, our).is_some();
@@ -206,7 +206,7 @@ pub fn join_cookies(fields: &mut impl Fields, ours: &[String], keep: Option<&str
     }
     if sent > 1 || changes {
         match joined.is_empty() {
-            true => fields.take_out(&header::COOKIE),
+            true => fields.remove(&header::COOKIE),
             false => fields.set(&header::COOKIE, pingora_http::header_value_from_raw(joined)),
         }
     }

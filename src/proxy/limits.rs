@@ -7,7 +7,7 @@ use pingora::Result;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use super::cancel::{cut_at, ends_with_its_client};
+use super::cancel::{cancel_at, cancel_when_reset};
 use super::context::{RequestContext, destination};
 use super::decision::Decision;
 use super::decision_log::log_decision;
@@ -52,8 +52,8 @@ impl Gateway {
             return Ok(());
         }
         if is_http2(session) {
-            self.may_be_cut(&RequestView::of(session), ctx);
-            ends_with_its_client()?;
+            self.record_if_cancelled(&RequestView::of(session), ctx);
+            cancel_when_reset()?;
         }
         if waits_for_word(session) || is_conversation(session, ctx) {
             return Ok(());
@@ -71,7 +71,7 @@ pub fn body_came(session: &Session, ctx: &mut RequestContext, end: bool) -> Resu
     // Who waits for an application that takes no more is not late itself: that has a timeout, which comes first.
     let writes = destination(ctx).map_or(Duration::ZERO, |(pool, _)| pool.write_timeout());
     ctx.body_due = (!end).then(|| Instant::now() + patience(ctx).max(writes));
-    if is_http2(session) { cut_at(ctx.body_due) } else { Ok(()) }
+    if is_http2(session) { cancel_at(ctx.body_due) } else { Ok(()) }
 }
 
 fn is_http2(session: &Session) -> bool {

@@ -11,8 +11,8 @@ use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
-use super::cancel::{self, cut_on};
-use super::context::{RequestContext, Unsettled};
+use super::cancel::{self, cancel_on};
+use super::context::{RecordOnDrop, RequestContext};
 use super::gateway::Gateway;
 use super::recheck::Admitted;
 use super::record::RequestLine;
@@ -25,7 +25,7 @@ use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
 
 /// A request that may be cut, and what is needed to settle it without Pingora.
-pub struct Watched {
+pub struct CancellableRequest {
     gateway: Gateway,
     line: RequestLine,
 }
@@ -46,7 +46,7 @@ impl Gateway {
         }
         let kind = kind(&request.head.method, response);
         if kind != Kind::Page {
-            cancel::lasts();
+            cancel::mark_long_lived();
         }
         match kind {
             _ if ctx.stream.is_some() => Ok(()),
@@ -116,8 +116,8 @@ impl Gateway {
         match opened {
             Err(full) => Ok(Err(full)),
             Ok((stream, signal)) => {
-                cut_on(signal)?;
-                self.may_be_cut(request, ctx);
+                cancel_on(signal)?;
+                self.record_if_cancelled(request, ctx);
                 ctx.stream = Some(stream);
                 Ok(Ok(()))
             }
@@ -134,9 +134,10 @@ impl Gateway {
     }
 
     /// From now on the request is settled even if it is cut.
-    pub(super) fn may_be_cut(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
-        ctx.unsettled
-            .get_or_insert_with(|| Box::new(Watched { gateway: self.clone(), line: RequestLine::of(request.head) }));
+    pub(super) fn record_if_cancelled(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
+        ctx.on_drop.get_or_insert_with(|| {
+            Box::new(CancellableRequest { gateway: self.clone(), line: RequestLine::of(request.head) })
+        });
     }
 
     fn stream_closed(&self, ctx: &RequestContext, line: &RequestLine, over: &Over) {
@@ -153,9 +154,9 @@ impl Gateway {
     }
 }
 
-impl Unsettled for Watched {
+impl RecordOnDrop for CancellableRequest {
     /// The request was dropped half-way: by a signal, or with the whole process.
-    fn settle(self: Box<Self>, ctx: &mut RequestContext) {
+    fn record_request(self: Box<Self>, ctx: &mut RequestContext) {
         let Self { gateway, line } = *self;
         let stream = ctx.stream.take();
         match stream.as_ref().and_then(OpenStream::over) {
@@ -164,14 +165,14 @@ impl Unsettled for Watched {
                 ctx.reason = Some(over.label());
                 gateway.stream_closed(ctx, &line, over);
             }
-            None if cancel::is_exhausted() => {
-                ctx.error = Some(cancel::EXHAUSTED);
-                gateway.metrics.limit_reached(cancel::EXHAUSTED);
+            None if cancel::is_over_limit() => {
+                ctx.error = Some(cancel::OVER_LIMIT);
+                gateway.metrics.limit_reached(cancel::OVER_LIMIT);
             }
-            None if cancel::is_abandoned() => ctx.error = Some("client_gone"),
+            None if cancel::was_reset() => ctx.error = Some("client_gone"),
             None if ctx.body_is_late() => ctx.error = Some("client_timeout"),
             None => ctx.error = Some("cut_off"),
         }
-        gateway.settle(ctx, || line, ctx.status, ctx.bytes_sent, Instant::now());
+        gateway.record_request(ctx, || line, ctx.status, ctx.bytes_sent, Instant::now());
     }
 }

@@ -108,7 +108,7 @@ impl Gateway {
         let ticket = snapshot.sentry.redeem(&head, &service.name).await;
         log_decision!(ctx, "ticket result={}", ticket_result(&ticket));
         if let Redeemed::Answer(reply) = ticket {
-            return Decision::Answer(reply);
+            return Decision::Reply(reply);
         }
         let Some(at) = place.route else { return self.malformed(request, ctx, Malformed::Path) };
         let route = service.at(at);

@@ -42,7 +42,7 @@ impl RequestLine {
 impl Gateway {
     /// Counts a request and writes its line, once, when it has ended. `status` is 0 when nothing was answered.
     /// `line` is only made where it is written.
-    pub(super) fn settle(
+    pub(super) fn record_request(
         &self,
         ctx: &RequestContext,
         line: impl FnOnce() -> RequestLine,

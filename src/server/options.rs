@@ -1,6 +1,6 @@
 //! What the code that starts an edge may choose and a configuration may not.
 
-pub use crate::proxy::FastPath;
+pub use crate::proxy::FastPathMode;
 
 pub use crate::upstream::resolver::Lookup;
 
@@ -8,7 +8,7 @@ pub use crate::upstream::resolver::Lookup;
 #[derive(Clone, Default)]
 pub struct Options {
     /// With `Off` every request takes the full path, so that tests can hold both paths against the same expectations.
-    pub fast_path: FastPath,
+    pub fast_path: FastPathMode,
     /// How names of servers are resolved, instead of by the system, so that tests need no DNS.
     pub lookup: Option<Lookup>,
 }

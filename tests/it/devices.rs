@@ -1,6 +1,6 @@
 //! What one device sends within a session, and what only a copied cookie would: agents as they are in the field.
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 
 use crate::harness::{Client, Edge, edge, origin};
 
@@ -217,7 +217,7 @@ fn signed_in(edge: &Edge, agent: &str) -> Client {
 #[test]
 fn a_session_follows_its_device_and_no_other() {
     let origin = origin("iqueue");
-    for fast_path in [FastPath::On, FastPath::Off] {
+    for fast_path in [FastPathMode::On, FastPathMode::Off] {
         let edge = edge().service("iqueue", &origin).fast_path(fast_path).start();
         let (url, own) = (edge.url("iqueue", "/film.mp4"), edge.url("iqueue", "/.sentry/currentUser"));
         let mut wrong = Vec::new();

@@ -15,7 +15,7 @@ mod side;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 
 use crate::harness::runtime;
 use combinations::{Coverage, cases_for};
@@ -62,7 +62,7 @@ impl Found {
 
 /// Runs cases, until there are enough that differ.
 fn compare(seeds: impl Iterator<Item = u64>, differing: &AtomicUsize, enough: usize) -> Found {
-    let mut sides = [FastPath::On, FastPath::Off].map(Side::new);
+    let mut sides = [FastPathMode::On, FastPathMode::Off].map(Side::new);
     let mut found = Found::default();
     let mut seeds = seeds.peekable();
     while seeds.peek().is_some() && differing.load(Ordering::Relaxed) < enough {

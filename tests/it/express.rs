@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 
 use crate::harness::edge::Builder;
 use crate::harness::origin::Seen;
 use crate::harness::raw::{Answer, Raw};
 use crate::harness::{Edge, Origin, edge, eventually, origin, raw};
 
-pub const PATHS: [FastPath; 2] = [FastPath::On, FastPath::Off];
+pub const PATHS: [FastPathMode; 2] = [FastPathMode::On, FastPathMode::Off];
 
 /// An application that says these bytes, as they are, in answer to any request.
 pub struct Saying {

@@ -1,6 +1,6 @@
 //! The fast path and the full one for clients that speak HTTP/2.
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 
 use crate::express::{PATHS, SAID, breaking_off, builder_before, edge_before, fields, saying};
 use crate::harness::client::{Client, Response, client};
@@ -141,7 +141,7 @@ fn a_client_that_takes_nothing_of_an_answer_is_cut_off_and_others_of_its_connect
 #[test]
 fn a_get_that_says_its_body_is_empty_takes_the_fast_path_and_says_nothing_of_it_to_the_application() {
     let iqueue = origin("iqueue");
-    let edge = edge().service_with("iqueue", &iqueue, "access: public").fast_path(FastPath::On).start();
+    let edge = edge().service_with("iqueue", &iqueue, "access: public").fast_path(FastPathMode::On).start();
     for method in ["GET", "HEAD"] {
         let answer = ask(&mut client(edge.address()).http2(), method, "/a", &[("content-length", "0")]);
         assert_eq!(answer.status, 200);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 
 use crate::harness::edge::TOKEN_COOKIE;
 use crate::harness::{Client, Edge, Origin, Response, browser_without_scripts, edge, memcached, origin};
 
-const BOTH: [FastPath; 2] = [FastPath::On, FastPath::Off];
+const BOTH: [FastPathMode; 2] = [FastPathMode::On, FastPathMode::Off];
 
 const ROUTES: &str = "routes: [{path: /admin, access: {roles: [admin]}}, {path: /open, access: public}]";
 
@@ -50,7 +50,7 @@ fn closed() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn scene(origin: &Origin, slow: &Origin, fast_path: FastPath) -> Edge {
+fn scene(origin: &Origin, slow: &Origin, fast_path: FastPathMode) -> Edge {
     edge()
         .service_with("iqueue", origin, ROUTES)
         .service_with("slow", slow, "hosts: [slow.test]")
@@ -168,7 +168,7 @@ fn a_page_that_waits_for_the_store_tries_again_by_itself_unless_a_form_was_sent(
 #[test]
 fn a_sign_in_that_goes_round_says_how_to_leave_it() {
     let origin = origin("app");
-    let edge = scene(&origin, &origin, FastPath::On);
+    let edge = scene(&origin, &origin, FastPathMode::On);
     let mut browser = edge.signed_in();
     let mut next = edge.url("iqueue", "/page");
     let page = loop {

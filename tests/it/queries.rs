@@ -1,7 +1,7 @@
 //! Queries as browsers and programs write them, over HTTP/1.1 and HTTP/2: what passes does so byte for byte, the sign-on
 //! leads back to it, and what is refused is so in both.
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
 use crate::harness::frames::{END_HEADERS, END_STREAM, HEADERS, Wire, frame};
@@ -12,7 +12,7 @@ struct Scene {
     iqueue: Origin,
 }
 
-fn scene(fast_path: FastPath) -> Scene {
+fn scene(fast_path: FastPathMode) -> Scene {
     let iqueue = origin("iqueue");
     let edge = edge().service("iqueue", &iqueue).fast_path(fast_path).start();
     Scene { edge, iqueue }
@@ -93,7 +93,7 @@ impl Scene {
 
 #[test]
 fn what_browsers_send_as_it_is_reaches_the_application_byte_for_byte_and_the_rest_is_refused() {
-    for fast_path in [FastPath::On, FastPath::Off] {
+    for fast_path in [FastPathMode::On, FastPathMode::Off] {
         let scene = scene(fast_path);
         let client = scene.edge.signed_in();
         for query in PASSES {
@@ -120,7 +120,7 @@ fn what_browsers_send_as_it_is_reaches_the_application_byte_for_byte_and_the_res
 /// With what is dangerous in a redirect escaped, and everything else as it was.
 #[test]
 fn the_sign_on_leads_back_to_such_a_query() {
-    let scene = scene(FastPath::On);
+    let scene = scene(FastPathMode::On);
     let port = scene.edge.address().port();
     for query in PASSES {
         let request = format!("GET /s?{query} HTTP/1.1\r\nHost: iqueue.test:{port}\r\nAccept: text/html\r\n\r\n");
@@ -143,7 +143,7 @@ fn the_sign_on_leads_back_to_such_a_query() {
 
 #[test]
 fn an_address_that_is_too_long_for_a_redirect_is_kept_by_the_browser_or_the_page_says_so() {
-    let scene = scene(FastPath::On);
+    let scene = scene(FastPathMode::On);
     let edge = &scene.edge;
     let long = |length: usize| edge.url("iqueue", &format!("/report;v=1?x=a,b;c&q={}", "z".repeat(length)));
     for length in [2_000, 2_100, 3_000, 3_900] {
@@ -183,7 +183,7 @@ fn an_address_that_is_too_long_for_a_redirect_is_kept_by_the_browser_or_the_page
 
 #[test]
 fn what_does_not_open_a_page_spends_neither_a_kept_address_nor_its_ticket() {
-    let scene = scene(FastPath::On);
+    let scene = scene(FastPathMode::On);
     let edge = &scene.edge;
     let page = edge.url("iqueue", &format!("/report?q={}", "z".repeat(2_500)));
     let mut client = edge.signed_in();

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 use sentry_edge::users::{Grants, UserName};
 use serde_json::Value;
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
 use crate::harness::{Client, Edge, Origin, edge, eventually, memcached, origin};
 
-const BOTH: [FastPath; 2] = [FastPath::On, FastPath::Off];
+const BOTH: [FastPathMode; 2] = [FastPathMode::On, FastPathMode::Off];
 
 /// Nobody listens there.
 fn closed() -> std::net::SocketAddr {
@@ -157,7 +157,7 @@ struct Refusal {
     ada: Client,
 }
 
-fn refusal(fast_path: FastPath, origin: &Origin) -> Refusal {
+fn refusal(fast_path: FastPathMode, origin: &Origin) -> Refusal {
     let edge = edge()
         .service_with("iqueue", origin, &format!("idle_timeout: 5m, {ROUTES}"))
         .service("dextor", origin)
@@ -278,7 +278,7 @@ fn a_token_of_another_service_names_the_user() {
 #[test]
 fn a_ticket_that_is_refused_names_the_user_whose_it_was() {
     let origin = origin("app");
-    let scene = refusal(FastPath::On, &origin);
+    let scene = refusal(FastPathMode::On, &origin);
     let url = scene.edge.url("iqueue", "/report");
     let mut browser = scene.ada.clone();
     browser.forget_cookie("iqueue.test", TOKEN_COOKIE);

@@ -1,7 +1,7 @@
 //! What applications answer, in order and out of it, and what clients get of that: each row for every method, every
 //! version of HTTP that a client speaks, both request paths, requests with and without a body.
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 
 use crate::express::{PATHS, builder_before};
 use crate::harness::observer::{Asking, End, Observed, Observer, PROTOCOLS, Protocol};
@@ -296,7 +296,7 @@ async fn ask_for_all(edge: &Edge, application: &Scripted, rows: &[Row], protocol
 fn hold(rows: &[Row]) {
     let combinations = PATHS.into_iter().flat_map(|path| PROTOCOLS.map(|protocol| (path, protocol)));
     let wrong: Vec<String> = std::thread::scope(|scope| {
-        let ask = |(path, protocol): (FastPath, Protocol)| {
+        let ask = |(path, protocol): (FastPathMode, Protocol)| {
             scope.spawn(move || {
                 let application = scripted();
                 let edge = builder_before(application.address).fast_path(path).start();

@@ -26,11 +26,11 @@ pub trait Client: AsyncRead + AsyncWrite + Send + Unpin {
 }
 
 /// What has become of a request.
-pub enum Served<C> {
+pub enum Outcome<C> {
     /// It is for Pingora, which can read it from its beginning.
-    Left(Box<C>),
+    Declined(Box<C>),
     /// It is over, and the client may send another.
-    Kept(Box<C>),
+    KeepAlive(Box<C>),
     /// It is over, and so is the connection.
-    Closed,
+    Close,
 }

@@ -62,7 +62,7 @@ struct Sending {
 
 /// Tells whether the client has reset its stream, from outside of the request. Pingora looks for it in most places, but not
 /// while it waits for an HTTP/2 application to take a piece of a body.
-pub struct Departure(Weak<Mutex<Sending>>);
+pub struct ResetWatch(Weak<Mutex<Sending>>);
 
 /// What has come on a connection.
 pub enum Accepted {
@@ -171,12 +171,12 @@ impl RequestStream {
     }
 
     /// Ready when the client wants no response any more.
-    pub fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+    pub fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
         self.sending().poll_reset(context)
     }
 
-    pub fn departure(&self) -> Departure {
-        Departure(Arc::downgrade(&self.sending))
+    pub fn reset_watch(&self) -> ResetWatch {
+        ResetWatch(Arc::downgrade(&self.sending))
     }
 
     /// Held for no longer than a call of h2's, which has locks of its own. It does not panic, so nothing is left half done.
@@ -302,7 +302,7 @@ impl Sending {
     }
 }
 
-impl Departure {
+impl ResetWatch {
     /// Ready when the client has reset the stream. To be polled within the task that the request is polled in: h2 wakes one.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let Some(sending) = self.0.upgrade() else { return Poll::Pending };

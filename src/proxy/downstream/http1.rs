@@ -14,11 +14,11 @@ use pingora_http::ResponseHeader;
 use tokio::io::AsyncWriteExt;
 
 use super::client_conn::Client;
-use super::writer::Answer;
+use super::writer::ResponseWriter;
 use crate::deadline::Deadline;
 use crate::proxy::headers;
 use crate::proxy::headers::response_rules::is_bodiless;
-use crate::proxy::upstream::parse::Ordinary;
+use crate::proxy::upstream::parse::FixedLengthResponse;
 
 /// Most heads are shorter.
 const HEAD: usize = 1024;
@@ -33,12 +33,12 @@ pub struct Http1<'a, C> {
     status: u16,
     body: Body,
     /// Of the body, written.
-    bytes: usize,
-    keeps: bool,
+    body_bytes: usize,
+    keeps_alive: bool,
     /// The client has sent more, while it is being answered.
-    asks_ahead: bool,
-    is_begun: bool,
-    is_whole: bool,
+    is_pipelining: bool,
+    headers_sent: bool,
+    is_complete: bool,
 }
 
 /// How the client knows where the body ends.
@@ -51,8 +51,8 @@ enum Body {
 }
 
 impl<'a, C: Client> Http1<'a, C> {
-    /// `keeps`: whether the connection may be used again. `timeout` is for one write.
-    pub fn new(client: &'a mut C, method: &'a Method, keeps: bool, timeout: Duration) -> Self {
+    /// `keeps_alive`: whether the connection may be used again. `timeout` is for one write.
+    pub fn new(client: &'a mut C, method: &'a Method, keeps_alive: bool, timeout: Duration) -> Self {
         Self {
             client,
             method,
@@ -60,24 +60,24 @@ impl<'a, C: Client> Http1<'a, C> {
             patience: Deadline::default(),
             status: 0,
             body: Body::None,
-            bytes: 0,
-            keeps,
-            asks_ahead: false,
-            is_begun: false,
-            is_whole: false,
+            body_bytes: 0,
+            keeps_alive,
+            is_pipelining: false,
+            headers_sent: false,
+            is_complete: false,
         }
     }
 
-    pub const fn keeps(&self) -> bool {
-        self.keeps
+    pub const fn keeps_alive(&self) -> bool {
+        self.keeps_alive
     }
 
     /// Whether nothing is missing of it.
-    pub const fn is_whole(&self) -> bool {
-        self.is_whole
+    pub const fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
-    async fn last_lines(&mut self, mut wire: Vec<u8>, is_dated: bool, status: StatusCode) -> Result<()> {
+    async fn finish_head(&mut self, mut wire: Vec<u8>, is_dated: bool, status: StatusCode) -> Result<()> {
         // RFC 9110 §6.6.1: whoever has a clock adds what is missing.
         if !is_dated {
             wire.extend_from_slice(b"Date: ");
@@ -85,7 +85,7 @@ impl<'a, C: Client> Http1<'a, C> {
             wire.extend_from_slice(b"\r\n");
         }
         let connection: &[u8] =
-            if self.keeps { b"Connection: keep-alive\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
+            if self.keeps_alive { b"Connection: keep-alive\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
         wire.extend_from_slice(connection);
         if let Err(wire) = self.client.take_over(wire) {
             self.write(&wire).await?;
@@ -101,43 +101,43 @@ impl<'a, C: Client> Http1<'a, C> {
             self.patience.poll_timeout(self.timeout, context, written)
         });
         match written.await {
-            Some(written) => written.map_err(gone),
+            Some(written) => written.map_err(to_write_error),
             // It takes some, now and then, and too little.
             None => Err(Error::new_down(ErrorType::WriteTimedout)),
         }
     }
 
     async fn flush(&mut self) -> Result<()> {
-        self.client.flush().await.map_err(gone)
+        self.client.flush().await.map_err(to_write_error)
     }
 }
 
-impl<C: Client> Answer for Http1<'_, C> {
+impl<C: Client> ResponseWriter for Http1<'_, C> {
     type Head = Vec<u8>;
 
     fn status(&self) -> u16 {
         self.status
     }
 
-    fn bytes(&self) -> usize {
-        self.bytes
+    fn body_bytes_sent(&self) -> usize {
+        self.body_bytes
     }
 
-    fn is_begun(&self) -> bool {
-        self.is_begun
+    fn headers_sent(&self) -> bool {
+        self.headers_sent
     }
 
-    fn close(&mut self) {
-        self.keeps = false;
+    fn disable_keep_alive(&mut self) {
+        self.keeps_alive = false;
     }
 
-    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.asks_ahead {
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_pipelining {
             match self.client.poll_readable(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(false) => return Poll::Ready(()),
                 // It is heard in its turn; whether it leaves cannot be seen before.
-                Poll::Ready(true) => self.asks_ahead = true,
+                Poll::Ready(true) => self.is_pipelining = true,
             }
         }
         // Errors show at the next write.
@@ -145,11 +145,11 @@ impl<C: Client> Answer for Http1<'_, C> {
         Poll::Pending
     }
 
-    async fn head(&mut self, mut response: Box<ResponseHeader>, end: bool) -> Result<()> {
+    async fn write_head(&mut self, mut response: Box<ResponseHeader>, end: bool) -> Result<()> {
         let is_interim = response.status.is_informational();
         if !is_interim {
             self.body = framing(self.method, &mut response, end)?;
-            self.is_begun = true;
+            self.headers_sent = true;
         }
         let mut wire = Vec::with_capacity(HEAD);
         wire.extend_from_slice(b"HTTP/1.1 ");
@@ -164,20 +164,24 @@ impl<C: Client> Answer for Http1<'_, C> {
             return self.flush().await;
         }
         let is_dated = response.headers.contains_key(header::DATE);
-        self.last_lines(wire, is_dated, response.status).await
+        self.finish_head(wire, is_dated, response.status).await
     }
 
-    async fn passed(&mut self, ordinary: Ordinary<Vec<u8>>, request_id: &HeaderValue) -> Result<()> {
-        let Ordinary { status, head: mut wire, is_dated, .. } = ordinary;
+    async fn write_passthrough_head(
+        &mut self,
+        response: FixedLengthResponse<Vec<u8>>,
+        request_id: &HeaderValue,
+    ) -> Result<()> {
+        let FixedLengthResponse { status, head: mut wire, is_dated, .. } = response;
         self.body = if is_bodiless(status, self.method) { Body::None } else { Body::Length };
-        self.is_begun = true;
+        self.headers_sent = true;
         for part in [headers::REQUEST_ID.as_str().as_bytes(), b": ", request_id.as_bytes(), b"\r\n"] {
             wire.extend_from_slice(part);
         }
-        self.last_lines(wire, is_dated, status).await
+        self.finish_head(wire, is_dated, status).await
     }
 
-    async fn piece(&mut self, bytes: Bytes, _end: bool) -> Result<()> {
+    async fn write_body(&mut self, bytes: Bytes, _end: bool) -> Result<()> {
         if bytes.is_empty() || self.body == Body::None {
             return Ok(());
         }
@@ -185,7 +189,7 @@ impl<C: Client> Answer for Http1<'_, C> {
             self.write(format!("{:X}\r\n", bytes.len()).as_bytes()).await?;
         }
         self.write(&bytes).await?;
-        self.bytes += bytes.len();
+        self.body_bytes += bytes.len();
         if self.body == Body::Chunked { self.write(b"\r\n").await } else { Ok(()) }
     }
 
@@ -193,12 +197,12 @@ impl<C: Client> Answer for Http1<'_, C> {
         if self.body == Body::Chunked {
             self.write(b"0\r\n\r\n").await?;
         }
-        self.is_whole = true;
+        self.is_complete = true;
         self.flush().await
     }
 }
 
-fn gone(error: io::Error) -> Box<Error> {
+fn to_write_error(error: io::Error) -> Box<Error> {
     let kind = match error.kind() {
         io::ErrorKind::TimedOut => ErrorType::WriteTimedout,
         _ => ErrorType::WriteError,

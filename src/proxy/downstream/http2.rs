@@ -10,10 +10,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::h2_stream::RequestStream;
 use super::parse;
-use super::writer::Answer;
+use super::writer::ResponseWriter;
 use crate::proxy::headers;
 use crate::proxy::headers::response_rules::is_bodiless;
-use crate::proxy::upstream::parse::Ordinary;
+use crate::proxy::upstream::parse::FixedLengthResponse;
 
 /// Whether a request has no body, and says nothing of one nor wants anything special. Its head stays to be looked at.
 pub fn is_plain(stream: &RequestStream) -> bool {
@@ -63,29 +63,29 @@ impl<'a> Http2<'a> {
     }
 }
 
-impl Answer for Http2<'_> {
+impl ResponseWriter for Http2<'_> {
     type Head = Box<ResponseHeader>;
 
     fn status(&self) -> u16 {
         self.status
     }
 
-    fn bytes(&self) -> usize {
+    fn body_bytes_sent(&self) -> usize {
         self.stream.bytes_sent()
     }
 
-    fn is_begun(&self) -> bool {
+    fn headers_sent(&self) -> bool {
         self.status != 0
     }
 
     /// A stream is none, and the others go on.
-    fn close(&mut self) {}
+    fn disable_keep_alive(&mut self) {}
 
-    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_gone(context).map(drop)
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(context).map(drop)
     }
 
-    async fn head(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
+    async fn write_head(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
         let status = response.status;
         let end = end || is_bodiless(status, self.method);
         self.stream.write_head(response, end).map_err(Error::into_down)?;
@@ -96,13 +96,17 @@ impl Answer for Http2<'_> {
         Ok(())
     }
 
-    async fn passed(&mut self, ordinary: Ordinary<Self::Head>, request_id: &HeaderValue) -> Result<()> {
-        let mut head = ordinary.head;
+    async fn write_passthrough_head(
+        &mut self,
+        response: FixedLengthResponse<Self::Head>,
+        request_id: &HeaderValue,
+    ) -> Result<()> {
+        let mut head = response.head;
         head.insert_header(headers::REQUEST_ID.clone(), request_id.clone())?;
-        self.head(head, ordinary.length == 0).await
+        self.write_head(head, response.length == 0).await
     }
 
-    async fn piece(&mut self, bytes: Bytes, end: bool) -> Result<()> {
+    async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<()> {
         if self.ended || (bytes.is_empty() && !end) {
             return Ok(());
         }

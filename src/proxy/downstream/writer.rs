@@ -7,9 +7,9 @@ use http::HeaderValue;
 use pingora::Result;
 use pingora_http::ResponseHeader;
 
-use crate::proxy::upstream::parse::{Head, Ordinary};
+use crate::proxy::upstream::parse::{FixedLengthResponse, Head};
 
-pub trait Answer: Send {
+pub trait ResponseWriter: Send {
     /// What the head of an ordinary answer is put together as.
     type Head: Head;
 
@@ -17,29 +17,29 @@ pub trait Answer: Send {
     fn status(&self) -> u16;
 
     /// Of the body, on their way.
-    fn bytes(&self) -> usize;
+    fn body_bytes_sent(&self) -> usize;
 
     /// Whether the client may have got something of it.
-    fn is_begun(&self) -> bool;
+    fn headers_sent(&self) -> bool;
 
     /// Nothing else is to come on this connection.
-    fn close(&mut self);
+    fn disable_keep_alive(&mut self);
 
     /// Ready when nobody waits for it any more. What was written before goes out meanwhile.
-    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
     /// `end`: nothing follows.
-    fn head(&mut self, response: Box<ResponseHeader>, end: bool) -> impl Future<Output = Result<()>> + Send;
+    fn write_head(&mut self, response: Box<ResponseHeader>, end: bool) -> impl Future<Output = Result<()>> + Send;
 
     /// A head that is passed on as it came.
-    fn passed(
+    fn write_passthrough_head(
         &mut self,
-        ordinary: Ordinary<Self::Head>,
+        response: FixedLengthResponse<Self::Head>,
         request_id: &HeaderValue,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// `end`: it is the last.
-    fn piece(&mut self, bytes: Bytes, end: bool) -> impl Future<Output = Result<()>> + Send;
+    fn write_body(&mut self, bytes: Bytes, end: bool) -> impl Future<Output = Result<()>> + Send;
 
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
 }

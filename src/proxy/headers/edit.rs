@@ -4,17 +4,17 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 
 /// What of a request's fields may be changed. Names say which; a field may stand several times.
-pub trait Fields {
+pub trait HeaderEdit {
     /// As the client sent them, less those that belong to the connection. Changes may show, or not.
     fn received(&self) -> &HeaderMap;
 
     /// In the place of all that are called so.
     fn set(&mut self, name: &HeaderName, value: HeaderValue);
 
-    fn take_out(&mut self, name: &HeaderName);
+    fn remove(&mut self, name: &HeaderName);
 }
 
-impl Fields for HeaderMap {
+impl HeaderEdit for HeaderMap {
     fn received(&self) -> &HeaderMap {
         self
     }
@@ -23,24 +23,24 @@ impl Fields for HeaderMap {
         self.insert(name.clone(), value);
     }
 
-    fn take_out(&mut self, name: &HeaderName) {
+    fn remove(&mut self, name: &HeaderName) {
         self.remove(name);
     }
 }
 
 /// A head that is written from the client's, which is not copied.
-pub struct Written<'a> {
+pub struct HeaderPatch<'a> {
     asked: &'a request::Parts,
     /// One for each name, and no value for what is left out.
     changes: Vec<(HeaderName, Option<HeaderValue>)>,
-    changed: Few,
+    changed: NameFilter,
 }
 
 /// Which names may be among a few, at the cost of a look at their lengths and two of their bytes.
 #[derive(Default)]
-struct Few(u64);
+struct NameFilter(u64);
 
-impl Few {
+impl NameFilter {
     /// The factors are such that the names that we set and those that browsers send fall on different bits, but for
     /// `X-Forwarded-Host` and `X-Forwarded-Port`.
     fn bit(name: &HeaderName) -> u64 {
@@ -59,14 +59,14 @@ impl Few {
     }
 }
 
-impl<'a> Written<'a> {
+impl<'a> HeaderPatch<'a> {
     /// `most`: changes that there may be without a second thought.
     pub fn of(asked: &'a request::Parts, most: usize) -> Self {
-        Self { asked, changes: Vec::with_capacity(most), changed: Few::default() }
+        Self { asked, changes: Vec::with_capacity(most), changed: NameFilter::default() }
     }
 
     fn change(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
-        let bit = Few::bit(name);
+        let bit = NameFilter::bit(name);
         if self.changed.may_have(bit)
             && let Some((_, before)) = self.changes.iter_mut().find(|(changed, _)| changed == name)
         {
@@ -87,7 +87,7 @@ impl<'a> Written<'a> {
         wire.extend_from_slice(self.asked.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
         wire.extend_from_slice(b" HTTP/1.1\r\n");
         let is_changed = |name: &HeaderName| {
-            self.changed.may_have(Few::bit(name)) && self.changes.iter().any(|(changed, _)| changed == name)
+            self.changed.may_have(NameFilter::bit(name)) && self.changes.iter().any(|(changed, _)| changed == name)
         };
         for (name, value) in self.asked.headers.iter().filter(|(name, _)| !is_changed(name)) {
             line(&mut wire, name, value);
@@ -122,7 +122,7 @@ fn spelled(name: &HeaderName) -> &str {
     }
 }
 
-impl Fields for Written<'_> {
+impl HeaderEdit for HeaderPatch<'_> {
     fn received(&self) -> &HeaderMap {
         &self.asked.headers
     }
@@ -131,7 +131,7 @@ impl Fields for Written<'_> {
         self.change(name, Some(value));
     }
 
-    fn take_out(&mut self, name: &HeaderName) {
+    fn remove(&mut self, name: &HeaderName) {
         self.change(name, None);
     }
 }
@@ -147,18 +147,18 @@ mod tests {
         request.header("Cookie", "c").body(()).unwrap().into_parts().0
     }
 
-    fn changed(fields: &mut impl Fields) {
+    fn changed(fields: &mut impl HeaderEdit) {
         fields.set(&HeaderName::from_static("x-new"), HeaderValue::from_static("first"));
         fields.set(&HeaderName::from_static("x-new"), HeaderValue::from_static("last"));
         fields.set(&HeaderName::from_static("x-two"), HeaderValue::from_static("3"));
-        fields.take_out(&header::COOKIE);
-        fields.take_out(&header::AUTHORIZATION);
+        fields.remove(&header::COOKIE);
+        fields.remove(&header::AUTHORIZATION);
     }
 
     #[test]
     fn what_is_written_is_what_a_changed_map_has() {
         let asked = asked();
-        let mut written = Written::of(&asked, 1);
+        let mut written = HeaderPatch::of(&asked, 1);
         changed(&mut written);
         let wire = String::from_utf8(written.wire()).unwrap();
         assert_eq!(wire, "GET /a?b HTTP/1.1\r\nHost: a.test\r\nx-new: last\r\nx-two: 3\r\n\r\n");
@@ -181,13 +181,13 @@ mod tests {
         let mut wire = b"GET / HTTP/1.1\r\n".to_vec();
         head.header_to_h1_wire(&mut wire);
         wire.extend_from_slice(b"\r\n");
-        assert_eq!(Written::of(&head.into(), 0).wire(), wire);
+        assert_eq!(HeaderPatch::of(&head.into(), 0).wire(), wire);
     }
 
     #[test]
     fn what_is_not_changed_is_written_as_it_came() {
         let asked = asked();
-        let wire = String::from_utf8(Written::of(&asked, 0).wire()).unwrap();
+        let wire = String::from_utf8(HeaderPatch::of(&asked, 0).wire()).unwrap();
         assert_eq!(wire, "GET /a?b HTTP/1.1\r\nHost: a.test\r\nx-two: 1\r\nx-two: 2\r\ncookie: c\r\n\r\n");
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderValue, Version, header};
 use pingora::{Error, ErrorType, Result};
 
-use super::edit::Fields;
+use super::edit::HeaderEdit;
 use crate::auth::Source;
 use crate::config::ForwardToken;
 use crate::proxy::context::{RequestContext, destination};
@@ -16,7 +16,12 @@ use crate::proxy::request::{RequestView, authority};
 
 impl Gateway {
     /// Takes out of an application's request what clients must not say, and says what only we may.
-    pub fn introduce(&self, request: &RequestView<'_>, fields: &mut impl Fields, ctx: &RequestContext) -> Result<()> {
+    pub fn set_forwarding_headers(
+        &self,
+        request: &RequestView<'_>,
+        fields: &mut impl HeaderEdit,
+        ctx: &RequestContext,
+    ) -> Result<()> {
         let snapshot = &ctx.snapshot;
         self.metrics.traffic.headers_dropped.count(headers::strip(fields, snapshot));
         let keep = ctx
@@ -45,7 +50,7 @@ impl Gateway {
         self.assert_identity(fields, ctx)?;
         if ctx.is_preflight && takes_bearer(ctx) {
             // On this route it may be a token of ours, which is for nobody to see who has not verified it.
-            fields.take_out(&header::AUTHORIZATION);
+            fields.remove(&header::AUTHORIZATION);
         }
         // Pingora takes it out with what belongs to a connection; over HTTP/2 it is a promise of the client's to take
         // trailers, which gRPC wants to hear (RFC 9113 §8.2.2).
@@ -61,7 +66,7 @@ impl Gateway {
     }
 
     /// For a service that asked for it: who the user is, signed for that service alone.
-    fn assert_identity(&self, fields: &mut impl Fields, ctx: &RequestContext) -> Result<()> {
+    fn assert_identity(&self, fields: &mut impl HeaderEdit, ctx: &RequestContext) -> Result<()> {
         let (Some(identity), Some(service)) = (&ctx.identity, &ctx.service) else { return Ok(()) };
         if !service.identity_assertion {
             return Ok(());

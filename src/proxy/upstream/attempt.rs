@@ -56,7 +56,7 @@ pub fn not_connected(ctx: &mut RequestContext, error: &mut Error) {
 
 /// The request is over, by itself: nobody is to cut it any more.
 pub fn ended(ctx: &mut RequestContext, error: Option<&Error>, now: Instant) {
-    (ctx.stream, ctx.unsettled) = (None, None);
+    (ctx.stream, ctx.on_drop) = (None, None);
     if let (Some(_), Ok((pool, _))) = (ctx.upstream_begun, destination(ctx)) {
         // A client that went away, or sent too much, says nothing of the server.
         let of_client = |error: &Error| *error.esource() != ErrorSource::Upstream || is_fault_of_body(error, ctx);

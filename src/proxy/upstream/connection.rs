@@ -14,16 +14,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use crate::deadline::Deadline;
 
 /// Room for a head and the body of a short answer.
-const SHORT: usize = 4096;
+const FIRST_READ_BYTES: usize = 4096;
 /// Of a body, at once.
-const LONG: usize = 32 << 10;
+const BODY_READ_BYTES: usize = 32 << 10;
 
-pub struct Link {
+pub struct UpstreamConnection {
     stream: Stream,
     patience: Deadline,
 }
 
-impl Link {
+impl UpstreamConnection {
     pub fn new(stream: Stream) -> Self {
         Self { stream, patience: Deadline::default() }
     }
@@ -50,26 +50,26 @@ impl Link {
     }
 
     /// What comes first.
-    pub async fn first(&mut self, limit: Duration) -> Result<Bytes> {
+    pub async fn read_first(&mut self, limit: Duration) -> Result<Bytes> {
         let Self { stream, patience } = self;
         let read = poll_fn(|context| {
             // Not kept while nothing comes, and a copy of what does is as long as that.
-            let mut room = [const { MaybeUninit::uninit() }; SHORT];
+            let mut room = [const { MaybeUninit::uninit() }; FIRST_READ_BYTES];
             let mut room = ReadBuf::uninit(&mut room);
             let read = Pin::new(&mut *stream).poll_read(context, &mut room);
             patience.poll_timeout(limit, context, read.map_ok(|()| Bytes::copy_from_slice(room.filled())))
         });
-        in_time(read.await)
+        or_timeout(read.await)
     }
 
     /// More of it, and at most so much.
-    pub async fn more(&mut self, most: usize, limit: Duration) -> Result<Bytes> {
+    pub async fn read_more(&mut self, most: usize, limit: Duration) -> Result<Bytes> {
         let Self { stream, patience } = self;
-        let mut bytes = BytesMut::with_capacity(LONG.min(most));
+        let mut bytes = BytesMut::with_capacity(BODY_READ_BYTES.min(most));
         let mut rest = stream.take(most as u64);
         {
             let mut read = pin!(rest.read_buf(&mut bytes));
-            in_time(
+            or_timeout(
                 poll_fn(|context| {
                     let read = read.as_mut().poll(context);
                     patience.poll_timeout(limit, context, read)
@@ -83,7 +83,7 @@ impl Link {
     }
 
     /// Whether nothing has come that nobody asked for, as far as is known here; its end is that too.
-    pub fn is_quiet(&mut self) -> bool {
+    pub fn is_idle(&mut self) -> bool {
         let looked = poll_fn(|context| {
             let mut byte = [0];
             Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut byte))
@@ -94,7 +94,7 @@ impl Link {
     }
 }
 
-fn in_time<T>(read: Option<std::io::Result<T>>) -> Result<T> {
+fn or_timeout<T>(read: Option<std::io::Result<T>>) -> Result<T> {
     match read {
         Some(read) => read.or_err(ErrorType::ReadError, "an application's answer"),
         None => Err(Error::new(ErrorType::ReadTimedout)),

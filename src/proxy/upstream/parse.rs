@@ -58,7 +58,7 @@ impl Head for Box<ResponseHeader> {
     }
 }
 
-pub struct Ordinary<H> {
+pub struct FixedLengthResponse<H> {
     pub status: StatusCode,
     /// Its head for the client, as it came but for what belongs to the connection. The edge has a few fields to add.
     pub head: H,
@@ -67,13 +67,13 @@ pub struct Ordinary<H> {
     pub length: usize,
     /// Where the body begins.
     pub body: usize,
-    /// Whether the application keeps the connection.
-    pub keeps: bool,
+    /// Whether the application reuses the connection.
+    pub is_reusable: bool,
 }
 
 /// The answer that `bytes` begin with. `None` for whatever is out of the ordinary, and for what the client must not have
 /// as it is: a stream is watched, and `our_cookies` are not the application's to set.
-pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) -> Option<Ordinary<H>> {
+pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) -> Option<FixedLengthResponse<H>> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -85,7 +85,7 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
     }
     let reason = response.reason.unwrap_or_default();
     let mut head = H::begin(status, reason, response.headers.len(), body, bytes.len() - body)?;
-    let (mut length, mut keeps, mut is_dated) = (None, true, false);
+    let (mut length, mut is_reusable, mut is_dated) = (None, true, false);
     for field in response.headers.iter() {
         match Field::of(field.name) {
             Field::Coding => return None,
@@ -106,7 +106,7 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
                 if !closes && !field.value.eq_ignore_ascii_case(b"keep-alive") {
                     return None;
                 }
-                keeps &= !closes;
+                is_reusable &= !closes;
                 continue;
             }
             Field::Cookie if headers::sets(field.value, our_cookies) => return None,
@@ -120,7 +120,7 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
         head.add(field.name, field.value, bytes)?;
     }
     let length = if is_bodiless(status, method) { 0 } else { length? };
-    Some(Ordinary { status, head, is_dated, length, body, keeps })
+    Some(FixedLengthResponse { status, head, is_dated, length, body, is_reusable })
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(text: &str, method: &Method) -> Option<Ordinary<Vec<u8>>> {
+    fn parsed(text: &str, method: &Method) -> Option<FixedLengthResponse<Vec<u8>>> {
         parse(&Bytes::copy_from_slice(text.as_bytes()), method, &["__Host-JWTCookie".into()])
     }
 
@@ -138,7 +138,7 @@ mod tests {
         let head = "HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nset-cookie:  b=2 \r\nX:\r\n";
         let text = format!("{head}\r\nhello");
         let answer = parsed(&text, &Method::GET).unwrap();
-        assert_eq!((answer.length, &text[answer.body..], answer.keeps), (5, "hello", true));
+        assert_eq!((answer.length, &text[answer.body..], answer.is_reusable), (5, "hello", true));
         assert_eq!((answer.status, answer.is_dated), (StatusCode::OK, false));
         let passed = head.replace(":  b=2 ", ": b=2").replace("X:", "X: ");
         assert_eq!(String::from_utf8(answer.head).unwrap(), passed);
@@ -147,11 +147,15 @@ mod tests {
     #[test]
     fn what_the_application_says_of_its_connection_is_heard_and_not_passed_on() {
         let twice = "close\r\nConnection: keep-alive";
-        for (connection, keeps) in [("keep-alive", true), ("Keep-Alive", true), ("close", false), (twice, false)] {
+        for (connection, is_reusable) in [("keep-alive", true), ("Keep-Alive", true), ("close", false), (twice, false)]
+        {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: {connection}\r\n\r\n");
             let answer = parsed(&text, &Method::GET).unwrap();
             let passed = String::from_utf8(answer.head).unwrap();
-            assert_eq!((answer.keeps, passed.as_str()), (keeps, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"));
+            assert_eq!(
+                (answer.is_reusable, passed.as_str()),
+                (is_reusable, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")
+            );
         }
     }
 
@@ -181,7 +185,7 @@ mod tests {
     }
 
     /// What the rules leave of a head that Pingora has read.
-    fn by_the_rules(text: &str, method: &Method, keeps: bool) -> Option<Vec<String>> {
+    fn by_the_rules(text: &str, method: &Method, is_reusable: bool) -> Option<Vec<String>> {
         let mut fields = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut fields);
         response.parse(text.as_bytes()).ok()?;
@@ -193,7 +197,7 @@ mod tests {
         let asked = response_rules::Asked { method, version: Version::HTTP_11, takes_trailers: false };
         let status = StatusCode::from_u16(response.code?).ok()?;
         let afterwards = response_rules::mend(status, Version::HTTP_11, &mut map, asked).unwrap();
-        assert!(afterwards == response_rules::Afterwards::InStep || !keeps, "{text}");
+        assert!(afterwards == response_rules::Afterwards::InStep || !is_reusable, "{text}");
         map.remove("x-request-id");
         let mut lines: Vec<_> =
             map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
@@ -238,7 +242,7 @@ mod tests {
             let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n");
             let Some(passed) = parsed(&text, &method) else { continue };
             ordinary += 1;
-            let (keeps, head) = (passed.keeps, String::from_utf8(passed.head).unwrap());
+            let (is_reusable, head) = (passed.is_reusable, String::from_utf8(passed.head).unwrap());
             let mut passed: Vec<_> = head
                 .lines()
                 .skip(1)
@@ -246,7 +250,7 @@ mod tests {
                 .map(|(name, value)| format!("{}: {value}", name.to_ascii_lowercase()))
                 .collect();
             passed.sort();
-            assert_eq!(Some(passed), by_the_rules(&text, &method, keeps), "{method} {text}");
+            assert_eq!(Some(passed), by_the_rules(&text, &method, is_reusable), "{method} {text}");
         }
         assert!(ordinary > 5000, "{ordinary}");
     }

@@ -11,22 +11,22 @@ use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::RequestHeader;
 use pingora_timeout::timeout;
 
-use super::connection::Link;
-use super::parse::{self, Head, Ordinary};
-use super::rewind::Rewound;
+use super::connection::UpstreamConnection;
+use super::parse::{self, FixedLengthResponse, Head};
+use super::rewind::Rewind;
 use crate::config::PoolTimeouts;
 
 /// What of an answer has come.
-pub enum Part<H> {
+pub enum ResponseEvent<H> {
     /// Its head. Any length but 0 is that of the body that follows.
-    Ordinary(Ordinary<H>),
+    FixedLength(FixedLengthResponse<H>),
     /// As Pingora tells it.
     Task(HttpTask),
 }
 
-pub struct Application<'a> {
-    /// As the client asked.
-    asked: &'a Parts,
+pub struct UpstreamResponse<'a> {
+    /// As the client sent it.
+    request: &'a Parts,
     /// What it must not set.
     our_cookies: &'a [String],
     timeouts: PoolTimeouts,
@@ -35,103 +35,114 @@ pub struct Application<'a> {
 
 enum State {
     /// The request may be on its way, and nothing of an answer was read.
-    Asked(Link),
-    Ordinary {
-        link: Link,
+    AwaitingHead(UpstreamConnection),
+    FixedLength {
+        connection: UpstreamConnection,
         first: Bytes,
-        left: usize,
-        keeps: bool,
+        remaining: usize,
+        is_reusable: bool,
     },
-    ByPingora(Box<HttpSession>),
+    Pingora(Box<HttpSession>),
     /// The connection is lost.
-    Over,
+    Lost,
 }
 
-impl<'a> Application<'a> {
-    pub const fn new(link: Link, asked: &'a Parts, our_cookies: &'a [String], timeouts: PoolTimeouts) -> Self {
-        Self { asked, our_cookies, timeouts, state: State::Asked(link) }
+impl<'a> UpstreamResponse<'a> {
+    pub const fn new(
+        connection: UpstreamConnection,
+        request: &'a Parts,
+        our_cookies: &'a [String],
+        timeouts: PoolTimeouts,
+    ) -> Self {
+        Self { request, our_cookies, timeouts, state: State::AwaitingHead(connection) }
     }
 
     /// Sends the request. On a connection that was kept it may come to nothing, and as it has no body it may go out again.
-    pub async fn ask(&mut self, head: &[u8]) -> Result<()> {
-        let State::Asked(link) = &mut self.state else { return lost() };
-        link.send(head, self.timeouts.write).await.map_err(perhaps_closed)
+    pub async fn send_request(&mut self, head: &[u8]) -> Result<()> {
+        let State::AwaitingHead(connection) = &mut self.state else { return connection_lost() };
+        connection.send(head, self.timeouts.write).await.map_err(retry_if_reused)
     }
 
     /// The next part of the answer.
-    pub async fn part<H: Head>(&mut self) -> Result<Part<H>> {
+    pub async fn next_event<H: Head>(&mut self) -> Result<ResponseEvent<H>> {
         match &mut self.state {
-            State::Asked(_) => self.head().await,
-            State::Ordinary { left: 0, .. } => Ok(Part::Task(HttpTask::Done)),
-            State::Ordinary { link, first, left, .. } => {
+            State::AwaitingHead(_) => self.head().await,
+            State::FixedLength { remaining: 0, .. } => Ok(ResponseEvent::Task(HttpTask::Done)),
+            State::FixedLength { connection, first, remaining, .. } => {
                 let mut bytes = std::mem::take(first);
                 if bytes.is_empty() {
                     // What comes behind the answer is not a part of it.
-                    bytes = link.more(*left, self.timeouts.read).await?;
+                    bytes = connection.read_more(*remaining, self.timeouts.read).await?;
                 }
                 if bytes.is_empty() {
                     return Err(Error::explain(ErrorType::ConnectionClosed, "an answer broke off"));
                 }
-                *left = left.saturating_sub(bytes.len());
-                Ok(Part::Task(HttpTask::Body(Some(bytes), *left == 0)))
+                *remaining = remaining.saturating_sub(bytes.len());
+                Ok(ResponseEvent::Task(HttpTask::Body(Some(bytes), *remaining == 0)))
             }
-            State::ByPingora(session) => session.read_response_task().await.map(Part::Task),
-            State::Over => lost(),
+            State::Pingora(session) => session.read_response_task().await.map(ResponseEvent::Task),
+            State::Lost => connection_lost(),
         }
     }
 
-    async fn head<H: Head>(&mut self) -> Result<Part<H>> {
-        let State::Asked(mut link) = std::mem::replace(&mut self.state, State::Over) else { return lost() };
-        let bytes = link.first(self.timeouts.read).await.map_err(perhaps_closed)?;
-        if bytes.is_empty() {
-            return Err(perhaps_closed(Error::explain(ErrorType::ConnectionClosed, "no answer")));
-        }
-        let Some(ordinary) = parse::parse(&bytes, &self.asked.method, self.our_cookies) else {
-            return self.by_pingora(link, bytes).await;
+    async fn head<H: Head>(&mut self) -> Result<ResponseEvent<H>> {
+        let State::AwaitingHead(mut connection) = std::mem::replace(&mut self.state, State::Lost) else {
+            return connection_lost();
         };
-        let Ordinary { body, length, .. } = ordinary;
-        let behind = bytes.len() - body;
-        let first = bytes.slice(body..body + behind.min(length));
+        let bytes = connection.read_first(self.timeouts.read).await.map_err(retry_if_reused)?;
+        if bytes.is_empty() {
+            return Err(retry_if_reused(Error::explain(ErrorType::ConnectionClosed, "no answer")));
+        }
+        let Some(response) = parse::parse(&bytes, &self.request.method, self.our_cookies) else {
+            return self.read_by_pingora(connection, bytes).await;
+        };
+        let FixedLengthResponse { body, length, .. } = response;
+        let after_head = bytes.len() - body;
+        let first = bytes.slice(body..body + after_head.min(length));
         // Whatever came behind the answer belongs to nobody.
-        let keeps = ordinary.keeps && behind <= length;
-        self.state = State::Ordinary { link, first, left: length, keeps };
-        Ok(Part::Ordinary(ordinary))
+        let is_reusable = response.is_reusable && after_head <= length;
+        self.state = State::FixedLength { connection, first, remaining: length, is_reusable };
+        Ok(ResponseEvent::FixedLength(response))
     }
 
-    async fn by_pingora<H: Head>(&mut self, link: Link, bytes: Bytes) -> Result<Part<H>> {
-        let mut session = Box::new(HttpSession::new(Box::new(Rewound::new(link.into_stream(), bytes))));
+    async fn read_by_pingora<H: Head>(
+        &mut self,
+        connection: UpstreamConnection,
+        bytes: Bytes,
+    ) -> Result<ResponseEvent<H>> {
+        let mut session = Box::new(HttpSession::new(Box::new(Rewind::new(connection.into_stream(), bytes))));
         session.read_timeout = Some(self.timeouts.read);
         // Goes nowhere, as it has gone out already: Pingora has to know what it reads the answer to.
-        session.write_request_header(Box::new(RequestHeader::from(self.asked.clone()))).await?;
+        session.write_request_header(Box::new(RequestHeader::from(self.request.clone()))).await?;
         let task = session.read_response_task().await;
-        self.state = State::ByPingora(session);
-        task.map(Part::Task)
+        self.state = State::Pingora(session);
+        task.map(ResponseEvent::Task)
     }
 
     /// The connection, if it can be used again.
-    pub async fn into_kept(self) -> Option<Link> {
+    pub async fn into_reusable(self) -> Option<UpstreamConnection> {
         match self.state {
-            State::Ordinary { link, left: 0, keeps: true, .. } => Some(link),
-            State::ByPingora(mut session) => {
+            State::FixedLength { connection, remaining: 0, is_reusable: true, .. } => Some(connection),
+            State::Pingora(mut session) => {
                 session.respect_keepalive();
                 // One that cannot be used again is closed, and over TLS that is a write.
                 let stream = timeout(self.timeouts.write, session.reuse()).await.ok()??;
-                let rewound: Box<Rewound> = stream.into_any().downcast().ok()?;
-                rewound.into_inner().map(Link::new)
+                let rewind: Box<Rewind> = stream.into_any().downcast().ok()?;
+                rewind.into_inner().map(UpstreamConnection::new)
             }
-            State::Ordinary { .. } | State::Asked(_) | State::Over => None,
+            State::FixedLength { .. } | State::AwaitingHead(_) | State::Lost => None,
         }
     }
 }
 
 /// A connection that was kept may have been closed meanwhile, before there was an answer.
-fn perhaps_closed(mut error: Box<Error>) -> Box<Error> {
+fn retry_if_reused(mut error: Box<Error>) -> Box<Error> {
     if ![ErrorType::ReadTimedout, ErrorType::WriteTimedout].contains(error.etype()) {
         error.retry = RetryType::ReusedOnly;
     }
     error
 }
 
-fn lost<T>() -> Result<T> {
+fn connection_lost<T>() -> Result<T> {
     Err(Error::explain(ErrorType::InternalError, "an application's connection that is lost"))
 }

@@ -16,19 +16,19 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub struct Rewound {
+pub struct Rewind {
     first: Bytes,
     stream: Stream,
 }
 
-impl fmt::Debug for Rewound {
+impl fmt::Debug for Rewind {
     /// Without what was read: it is somebody's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rewound").field("bytes", &self.first.len()).finish_non_exhaustive()
+        f.debug_struct("Rewind").field("bytes", &self.first.len()).finish_non_exhaustive()
     }
 }
 
-impl Rewound {
+impl Rewind {
     pub const fn new(stream: Stream, first: Bytes) -> Self {
         Self { first, stream }
     }
@@ -39,7 +39,7 @@ impl Rewound {
     }
 }
 
-impl AsyncRead for Rewound {
+impl AsyncRead for Rewind {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if self.first.is_empty() {
             return Pin::new(&mut self.stream).poll_read(context, into);
@@ -51,7 +51,7 @@ impl AsyncRead for Rewound {
     }
 }
 
-impl AsyncWrite for Rewound {
+impl AsyncWrite for Rewind {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         Poll::Ready(Ok(bytes.len()))
     }
@@ -66,40 +66,40 @@ impl AsyncWrite for Rewound {
 }
 
 #[async_trait]
-impl Shutdown for Rewound {
+impl Shutdown for Rewind {
     async fn shutdown(&mut self) {
         self.stream.shutdown().await;
     }
 }
 
-impl UniqueID for Rewound {
+impl UniqueID for Rewind {
     fn id(&self) -> i32 {
         self.stream.id()
     }
 }
 
-impl Ssl for Rewound {
+impl Ssl for Rewind {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
         self.stream.get_ssl_digest()
     }
 }
 
-impl GetTimingDigest for Rewound {
+impl GetTimingDigest for Rewind {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         self.stream.get_timing_digest()
     }
 }
 
-impl GetProxyDigest for Rewound {
+impl GetProxyDigest for Rewind {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.stream.get_proxy_digest()
     }
 }
 
-impl GetSocketDigest for Rewound {
+impl GetSocketDigest for Rewind {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.stream.get_socket_digest()
     }
 }
 
-impl Peek for Rewound {}
+impl Peek for Rewind {}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
-use sentry_edge::server::FastPath;
+use sentry_edge::server::FastPathMode;
 use serde_json::Value;
 
 use super::combinations::{Break, Status};
@@ -75,7 +75,7 @@ impl Seen {
 }
 
 impl Side {
-    pub fn new(path: FastPath) -> Self {
+    pub fn new(path: FastPathMode) -> Self {
         let application = scripted();
         let (spare, servers) =
             (origin("spare"), format!("{{servers: [\"{}\"], timeouts: {{read: 2s}}}}", application.address));

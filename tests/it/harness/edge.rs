@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sentry_edge::clock::Clock;
 use sentry_edge::config;
-use sentry_edge::server::{FastPath, Options, StartError};
+use sentry_edge::server::{FastPathMode, Options, StartError};
 use sentry_edge::users::sqlite::SqliteDirectory;
 use sentry_edge::users::{Email, Grants, NewUser, Password, StoredHash, UserName, password};
 
@@ -57,10 +57,10 @@ pub struct Edge {
 
 /// The request path of edges whose test does not name one. `make test` runs the HTTP modules a second time with
 /// `FAST_PATH=off`, which only this line reads, so that their expectations hold for the full path too.
-fn fast_path() -> FastPath {
+fn fast_path() -> FastPathMode {
     match std::env::var("FAST_PATH").as_deref() {
-        Err(_) | Ok("on") => FastPath::On,
-        Ok("off") => FastPath::Off,
+        Err(_) | Ok("on") => FastPathMode::On,
+        Ok("off") => FastPathMode::Off,
         Ok(other) => panic!("FAST_PATH is `on` or `off`, not {other:?}"),
     }
 }
@@ -191,7 +191,7 @@ impl Builder {
     }
 
     /// Whether requests may take the fast path, whatever the rest of the run does.
-    pub fn fast_path(mut self, fast_path: FastPath) -> Self {
+    pub fn fast_path(mut self, fast_path: FastPathMode) -> Self {
         self.options.fast_path = fast_path;
         self
     }

@@ -157,7 +157,7 @@ impl Session for RequestStream {
             return self.read().await;
         }
         let what = "downstream error while idling";
-        let reason = poll_fn(|context| self.poll_gone(context)).await.or_err(ErrorType::H2Error, what)?;
+        let reason = poll_fn(|context| self.poll_reset(context)).await.or_err(ErrorType::H2Error, what)?;
         Err(Error::explain(ErrorType::H2Error, format!("Client closed H2, reason: {reason}")))
     }
 
