@@ -123,13 +123,13 @@ impl Admin {
     /// the time that `recent` reaches back nobody passes by it. That begins with the present silence, which a request may
     /// have met long before the first probe, and which may have ended between two probes.
     fn can_decide(&self, failure: Option<&StoreError>) -> bool {
-        if !failure.is_some_and(StoreError::is_silence) {
+        if !failure.is_some_and(StoreError::is_unavailable) {
             return failure.is_none();
         }
         match self.snapshot.load().on_outage {
             OutagePolicy::Deny => false,
             OutagePolicy::TokenOnly => true,
-            OutagePolicy::Recent { within } => self.store.silent_for() <= within,
+            OutagePolicy::Recent { within } => self.store.unavailable_for() <= within,
         }
     }
 

@@ -28,7 +28,7 @@ use http::{HeaderMap, header};
 use crate::clock::UnixTime;
 use crate::config::{Access, Credentials, OutagePolicy};
 use crate::metrics::Metrics;
-use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, Stall, StoreError};
+use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, StallRetry, StoreError};
 use crate::users::changes::Watch;
 use cookie::Lookup;
 use evaluate::{Evidence, Request, Standing, judge, refusal};
@@ -191,14 +191,14 @@ impl Guard {
         }
         let key = verified.session_key();
         match store.find(key, slide).await {
-            Ok(Found::Lives(record)) => Standing::Lives(record),
+            Ok(Found::Active(record)) => Standing::Lives(record),
             Ok(Found::Ended | Found::Missing) => {
                 self.forget(key);
                 Standing::Gone
             }
             Err(error) => match self.unheard(error, verified, demand, now) {
                 // Rare, and large.
-                Standing::Unknown(error) if error.is_silence() => {
+                Standing::Unknown(error) if error.is_unavailable() => {
                     Box::pin(self.wait(error, verified, slide, demand, now)).await
                 }
                 standing => standing,
@@ -210,7 +210,7 @@ impl Guard {
     fn unheard(&self, error: StoreError, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
         let Sessions { store, seen, .. } = &self.sessions;
         let key = verified.session_key();
-        outage::standing(error, store.is_out(key), (key, verified.found().get()), seen, demand, now)
+        outage::standing(error, store.is_down(key), (key, verified.found().get()), seen, demand, now)
     }
 
     /// Asks again for as long as the store may only have stalled: a request that waits for half a second is better than
@@ -224,16 +224,16 @@ impl Guard {
         now: UnixTime,
     ) -> Standing {
         let (store, key) = (&*self.sessions.store, verified.session_key());
-        let stall = Stall::new(store, key);
+        let stall = StallRetry::new(store, key);
         while stall.pause().await {
             match store.find(key, slide).await {
-                Ok(Found::Lives(record)) => return Standing::Lives(record),
+                Ok(Found::Active(record)) => return Standing::Lives(record),
                 Ok(Found::Ended | Found::Missing) => {
                     self.forget(key);
                     return Standing::Gone;
                 }
                 Err(again) => match self.unheard(again, verified, demand, now) {
-                    Standing::Unknown(again) if again.is_silence() => error = again,
+                    Standing::Unknown(again) if again.is_unavailable() => error = again,
                     standing => return standing,
                 },
             }

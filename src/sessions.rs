@@ -28,7 +28,7 @@ pub use device::{DeviceRecord, Swap};
 pub use key::{CounterKey, DeviceKey, SessionId, SessionKey, TicketId, TicketKey};
 pub use listing::{Listed, Listing};
 pub use record::{Fingerprint, SessionRecord};
-pub use stall::{Stall, find_patiently};
+pub use stall::{StallRetry, find_with_retry};
 pub use tombstone::{Held, Tombstone};
 
 /// Where sessions, tickets and failure counters live.
@@ -54,24 +54,24 @@ pub trait SessionStore: Send + Sync {
 
     /// Ends a session, whether or not there is one. No touch, rewrite or copy brings it back before `until`, by
     /// when no token names it any more. A store that could not be told may still be owed it, see
-    /// [`owes`](Self::owes).
+    /// [`owes`](Self::has_hint).
     async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError>;
 
     /// Whether an end of this session is kept here to be told to the store when it answers again. Until then it is
     /// found ended here.
-    fn owes(&self, _key: &SessionKey) -> bool {
+    fn has_hint(&self, _key: &SessionKey) -> bool {
         false
     }
 
     /// Whether a server that may come back with this session, because it has been silent for a short time only, has not
     /// heard of its end. An edge that reaches that server alone would go on with the session.
-    fn is_half_heard(&self, _key: &SessionKey) -> bool {
+    fn may_resurface(&self, _key: &SessionKey) -> bool {
         false
     }
 
     /// Whether what would hold this session has failed several times in a row, so that a failure just met is more than
     /// one late answer.
-    fn is_out(&self, _key: &SessionKey) -> bool {
+    fn is_down(&self, _key: &SessionKey) -> bool {
         true
     }
 
@@ -90,7 +90,7 @@ pub trait SessionStore: Send + Sync {
 
     /// After a failure: how much longer an answer about this session is worth waiting for. Zero once the store has been
     /// silent for long.
-    fn patience(&self, _key: &SessionKey) -> Duration {
+    fn retry_window(&self, _key: &SessionKey) -> Duration {
         Duration::ZERO
     }
 
@@ -103,16 +103,16 @@ pub trait SessionStore: Send + Sync {
 
     /// Adds one to a counter and answers the new count. A counter begins at zero and is forgotten `window`
     /// after its first addition.
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError>;
+    async fn counter_incr(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError>;
 
     /// Reads a counter without adding to it; zero where nothing is counted.
-    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError>;
+    async fn counter_get(&self, key: &CounterKey) -> Result<Count, StoreError>;
 
     /// Takes one back from a counter, if it still counts, where it was counted.
-    async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError>;
+    async fn counter_decr(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError>;
 
     /// Forgets a counter.
-    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError>;
+    async fn counter_reset(&self, key: &CounterKey) -> Result<(), StoreError>;
 
     /// Looks through all that is held for sessions that live, of one user (by the record's name for them) or of all,
     /// and answers up to `limit`. For operators: it may take its time, disturbs no other call, and slides nothing.
@@ -123,7 +123,7 @@ pub trait SessionStore: Send + Sync {
 
     /// For how long the store has not answered whatever it was asked, by the clock that policies reckon with; zero when it
     /// has answered the last time.
-    fn silent_for(&self) -> Duration {
+    fn unavailable_for(&self) -> Duration {
         Duration::ZERO
     }
 }
@@ -141,7 +141,7 @@ pub struct Count {
 /// What a store knows of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    Lives(SessionRecord),
+    Active(SessionRecord),
     /// It was ended, and that is remembered.
     Ended,
     /// There is none: it idled out, was ended and forgotten, or never was.
@@ -163,11 +163,11 @@ pub enum Redemption {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
     /// No connection, or it broke; `cause` is for the log.
-    Away { cause: String },
+    Unavailable { cause: String },
     /// No answer within the deadline.
     TimedOut,
     /// An answer that is not one: another program, or another version's data.
-    Garbled { cause: String },
+    Protocol { cause: String },
     /// It answers, and does not do what is needed: it wants a password, or is too old.
     Unfit { cause: String },
     /// The store refused to hold more.
@@ -178,8 +178,8 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether there was no answer at all, so that another server might be asked instead.
-    pub fn is_silence(&self) -> bool {
-        matches!(self, Self::Away { .. } | Self::TimedOut)
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::TimedOut)
     }
 }
 
@@ -202,9 +202,9 @@ impl std::fmt::Debug for Redemption {
 impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Away { cause } => write!(f, "the session store is away: {cause}"),
+            Self::Unavailable { cause } => write!(f, "the session store is away: {cause}"),
             Self::TimedOut => f.write_str("the session store did not answer in time"),
-            Self::Garbled { cause } => write!(f, "the session store answered with garbage: {cause}"),
+            Self::Protocol { cause } => write!(f, "the session store answered with garbage: {cause}"),
             Self::Unfit { cause } => write!(f, "the session store cannot be used: {cause}"),
             Self::Full => f.write_str("the session store is full"),
             Self::Busy => f.write_str("the session store lists its keys for somebody else; try again in a moment"),

@@ -85,7 +85,7 @@ impl World {
             user: claims.sub.clone(),
             created: now,
             last_accessed: now,
-            session_time_out: HOURS_12,
+            idle_timeout: HOURS_12,
             fingerprint: snapshot.guard.fingerprints().of(&request.headers, &id),
             expires: now.plus(HOURS_12),
         };

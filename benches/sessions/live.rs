@@ -63,7 +63,7 @@ async fn in_memory(store: &MemoryStore, keys: &[SessionKey]) -> f64 {
     let (began, mut random) = (Instant::now(), fastrand::Rng::with_seed(7));
     for _ in 0..LOOK_UPS {
         let key = &keys[random.usize(..keys.len())];
-        assert!(matches!(store.find(key, Some(IDLE)).await, Ok(Found::Lives(_))));
+        assert!(matches!(store.find(key, Some(IDLE)).await, Ok(Found::Active(_))));
     }
     began.elapsed().as_secs_f64() * 1e6 / LOOK_UPS as f64
 }

@@ -71,7 +71,7 @@ pub async fn measure(store: &Store, keys: &[SessionKey], at_once: usize, time: D
             let (mut asked, mut random) = (0u64, fastrand::Rng::with_seed(asker as u64));
             while began.elapsed() < time {
                 let key = &keys[random.usize(..keys.len())];
-                assert!(matches!(store.find(key, Some(IDLE)).await, Ok(Found::Lives(_))));
+                assert!(matches!(store.find(key, Some(IDLE)).await, Ok(Found::Active(_))));
                 asked += 1;
             }
             asked

@@ -19,7 +19,7 @@ use std::time::Duration;
 use sentry_edge::clock::{Clock, UnixTime};
 use sentry_edge::metrics::{Metrics, StoreMetrics};
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
-use sentry_edge::sessions::replicated::{Cluster, Server};
+use sentry_edge::sessions::replicated::{Cluster, NodeConfig};
 use sentry_edge::sessions::{Fingerprint, SessionRecord};
 
 const IDLE: Duration = Duration::from_secs(1800);
@@ -40,9 +40,10 @@ fn main() {
 
 fn store(servers: &[&str], copies: usize, timeout: Duration) -> (Store, StoreMetrics) {
     let metrics = Metrics::new("bench").unwrap().sign_on.store;
-    let servers: Vec<Server> = servers.iter().map(|name| Server { name: (*name).to_owned(), weight: 1 }).collect();
-    let settings = |server: &Server| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
-    let connect = |server: &Server| MemcachedServer::new(&settings(server), &metrics);
+    let servers: Vec<NodeConfig> =
+        servers.iter().map(|name| NodeConfig { name: (*name).to_owned(), weight: 1 }).collect();
+    let settings = |server: &NodeConfig| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
+    let connect = |server: &NodeConfig| MemcachedServer::new(&settings(server), &metrics);
     let store = Cluster::new(&servers, copies, Clock::default(), &metrics, connect).unwrap();
     (Arc::new(store), metrics)
 }
@@ -58,7 +59,7 @@ fn record() -> SessionRecord {
         user: "6f1a44c2d07b4a52".into(),
         created: now,
         last_accessed: now,
-        session_time_out: IDLE,
+        idle_timeout: IDLE,
         fingerprint: Fingerprint::new([7; 16]),
         expires: now.plus(Duration::from_secs(43_200)),
     }

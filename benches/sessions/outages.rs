@@ -66,7 +66,7 @@ async fn row(fault: &str, copies: usize) {
 async fn until_back(store: &Store, keys: &[SessionKey]) -> Duration {
     let began = Instant::now();
     for key in keys {
-        while store.find(key, Some(IDLE)).await.as_ref().is_err_and(StoreError::is_silence) {
+        while store.find(key, Some(IDLE)).await.as_ref().is_err_and(StoreError::is_unavailable) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -1,7 +1,7 @@
 //! A simulation of the ring, without servers: how evenly sessions lie, what moves when a server is added, and whom
 //! the death of one or two of N meets.
 
-use sentry_edge::sessions::replicated::Server;
+use sentry_edge::sessions::replicated::NodeConfig;
 use sentry_edge::sessions::replicated::ring::Ring;
 
 const SESSIONS: usize = 200_000;
@@ -14,7 +14,7 @@ pub fn run() {
     println!("|---|---|---|---|---|---|");
     for servers in [2, 3, 5, 10, 20, 64] {
         let (ring, bigger) = (ring(servers), ring(servers + 1));
-        let owners: Vec<Vec<usize>> = (0..SESSIONS).map(|n| ring.owners(&key(n), 2)).collect();
+        let owners: Vec<Vec<usize>> = (0..SESSIONS).map(|n| ring.replicas(&key(n), 2)).collect();
         let mut held = vec![0usize; servers];
         owners.iter().for_each(|owners| held[owners[0]] += 1);
         let fullest = *held.iter().max().unwrap() as f64 * servers as f64 / SESSIONS as f64;
@@ -30,7 +30,7 @@ pub fn run() {
 }
 
 fn ring(servers: usize) -> Ring {
-    let server = |n: usize| Server { name: format!("10.0.0.{n}:11211"), weight: 1 };
+    let server = |n: usize| NodeConfig { name: format!("10.0.0.{n}:11211"), weight: 1 };
     Ring::new(&(0..servers).map(server).collect::<Vec<_>>())
 }
 

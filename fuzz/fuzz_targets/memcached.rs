@@ -9,7 +9,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::clock::UnixTime;
 use sentry_edge::metrics::{Metrics, StoreMetrics};
-use sentry_edge::sessions::replicated::node::Member;
+use sentry_edge::sessions::replicated::node::Node;
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
 use sentry_edge::sessions::{
     Count, CounterKey, Held, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone,
@@ -122,7 +122,7 @@ async fn ask(kind: u8, reply: &[u8], server: &MemcachedServer) {
             None => {}
         },
         3 => {
-            if let Some(Count { count, .. }) = in_time(server.add_failure(&counter, TTL).await) {
+            if let Some(Count { count, .. }) = in_time(server.counter_incr(&counter, TTL).await) {
                 assert!(has(reply, &["VA "]) && has(reply, &[&count.to_string()]), "{count}");
             }
         }
@@ -134,9 +134,9 @@ async fn ask(kind: u8, reply: &[u8], server: &MemcachedServer) {
         }
         5 => {
             let tombstone = Tombstone { until: UnixTime::from_millis(1_763_843_200_000) };
-            assert!(in_time(server.bury(&session, tombstone, TTL).await).is_none() || has(reply, &["HD", NO_OP]));
+            assert!(in_time(server.write_tombstone(&session, tombstone, TTL).await).is_none() || has(reply, &["HD", NO_OP]));
         }
-        6 => assert!(in_time(server.forget_failures(&counter).await).is_none() || has(reply, &["HD", "NF", NO_OP])),
+        6 => assert!(in_time(server.counter_reset(&counter).await).is_none() || has(reply, &["HD", "NF", NO_OP])),
         _ => assert!(in_time(server.ping().await).is_none() || has(reply, &["\n"])),
     }
 }

@@ -156,14 +156,14 @@ impl Api {
             }
         };
         let listing = self.look(id.as_ref().map(|id| id.as_str()), limit).await;
-        let (more, unreadable, unreachable) = (listing.more, listing.unreadable, listing.unreachable);
+        let (truncated, unreadable, unreachable) = (listing.truncated, listing.unreadable, listing.unreachable);
         // Thousands of sessions take some milliseconds to write down.
         let written = move |directory: &SqliteDirectory| {
             let sessions: Vec<_> = signed_in(listing.sessions, directory)?.iter().map(SignedIn::as_json).collect();
             let whole = unreachable.is_empty();
             let unreachable = unreachable_as_json(&unreachable);
             let body = json!({
-                "sessions": sessions, "truncated": more, "unreachable": unreachable, "unreadable": unreadable,
+                "sessions": sessions, "truncated": truncated, "unreachable": unreachable, "unreadable": unreadable,
             });
             Ok((body, whole))
         };
@@ -211,7 +211,8 @@ impl Api {
     async fn end_in_store(&self, user: &UserState) -> (usize, Vec<(String, StoreError)>) {
         let (mut ended, mut failures) = (0, Vec::new());
         loop {
-            let Listing { sessions, unreachable, more, .. } = self.look(Some(user.id.as_str()), ENDED_AT_ONCE).await;
+            let Listing { sessions, unreachable, truncated, .. } =
+                self.look(Some(user.id.as_str()), ENDED_AT_ONCE).await;
             failures.extend(unreachable);
             let over = sessions.into_iter().filter(|session| session.record.created <= user.ended_before);
             let orders = over.map(|session| async move {
@@ -224,7 +225,7 @@ impl Api {
             if let Some(error) = outcomes.into_iter().find_map(Result::err) {
                 failures.push(("session store".into(), error));
             }
-            if !more || done == 0 {
+            if !truncated || done == 0 {
                 failures.sort_by(|(a, _), (b, _)| a.cmp(b));
                 failures.dedup_by(|(a, _), (b, _)| a == b);
                 return (ended, failures);

@@ -71,14 +71,14 @@ pub fn signed_in(sessions: Vec<Listed>, directory: &SqliteDirectory) -> Result<V
 
 impl SignedIn {
     pub fn as_json(&self) -> Value {
-        let Listed { key, record, idles_until, servers } = &self.session;
+        let Listed { key, record, idle_expires_at, servers } = &self.session;
         json!({
             "key": key.as_str(),
             "user": self.name.as_ref().map(UserName::as_str),
             "user_id": record.user,
             "created": record.created.rfc3339(),
             "last_accessed": record.last_accessed.rfc3339(),
-            "idle_expires_at": idles_until.rfc3339(),
+            "idle_expires_at": idle_expires_at.rfc3339(),
             "expires": record.expires.rfc3339(),
             "servers": servers,
             "ended": self.ended.map(Ended::as_str),

@@ -132,7 +132,7 @@ pub(super) fn standing(
     if seen.has_ended(key) {
         return Standing::Gone;
     }
-    if !error.is_silence() || !is_out {
+    if !error.is_unavailable() || !is_out {
         return Standing::Unknown(error);
     }
     let (assurance, fingerprint) = match demand.on_outage {
@@ -195,7 +195,7 @@ mod tests {
             for (error, is_out) in [
                 (StoreError::TimedOut, true),
                 (StoreError::TimedOut, false),
-                (StoreError::Garbled { cause: String::new() }, true),
+                (StoreError::Protocol { cause: String::new() }, true),
                 (StoreError::Full, true),
             ] {
                 let passes = speaks && is_out && error == StoreError::TimedOut;

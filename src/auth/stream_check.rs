@@ -130,14 +130,14 @@ impl Guard {
         let (verified, key) = (&session.verified, session.verified.session_key());
         let slide = stream.take_activity().then(|| slide(verified));
         match self.sessions.store.find(key, slide).await {
-            Ok(Found::Lives(record)) if record.user == verified.claims().sub => {
+            Ok(Found::Active(record)) if record.user == verified.claims().sub => {
                 stream.looked_at(now);
                 if let Some(ttl) = slide {
                     self.sessions.recorder.note(key, &record, now, ttl);
                 }
             }
             // A session of that id, but another's.
-            Ok(Found::Lives(_)) => stream.end(Over::Refused(Reason::NoSession)),
+            Ok(Found::Active(_)) => stream.end(Over::Refused(Reason::NoSession)),
             Ok(Found::Ended | Found::Missing) => self.forget(key),
             Err(_) if slide.is_some() => stream.note_activity(),
             Err(_) => {}

@@ -85,7 +85,7 @@ impl Bench {
             user: self.claims.sub.clone(),
             created: now,
             last_accessed: now,
-            session_time_out: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(600),
             fingerprint: self.guard.fingerprints().of(&headers(&[]), &id),
             expires: now.plus(Duration::from_secs(3600)),
         };
@@ -188,7 +188,7 @@ async fn a_request_is_held_against_its_sessions_browser_once() {
         user: bench.claims.sub.clone(),
         created: now,
         last_accessed: now,
-        session_time_out: Duration::from_secs(600),
+        idle_timeout: Duration::from_secs(600),
         fingerprint: fingerprints.of(&of(safari), &id),
         expires: now.plus(Duration::from_secs(3600)),
     };

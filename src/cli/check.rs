@@ -10,7 +10,7 @@ use crate::config::{Config, Sessions};
 use crate::metrics::Metrics;
 use crate::server;
 use crate::sessions::memcached::{MemcachedServer, Settings};
-use crate::sessions::replicated::node::Member;
+use crate::sessions::replicated::node::Node;
 use crate::upstream::dial::dial;
 
 #[derive(Args)]

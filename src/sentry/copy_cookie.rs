@@ -81,14 +81,14 @@ impl Sentry {
 
     /// A ticket of which it is not known whether it was stored is never given to anybody: so none lies twice.
     async fn issue(&self, ticket: &Ticket, round: Round) -> Result<TicketId, StoreError> {
-        let failed = |cause: &str| StoreError::Garbled { cause: cause.into() };
+        let failed = |cause: &str| StoreError::Protocol { cause: cause.into() };
         let mut attempts = FRESH_KEYS;
         loop {
             let id = self.tickets.issue(round).map_err(|_| failed("no randomness for a ticket"))?;
             let sealed = ticket.seal(&id).ok_or_else(|| failed("no ticket was sealed"))?;
             match self.store.issue_ticket(&id.key(), &sealed, self.settings.ticket.lifetime).await {
                 Ok(()) => return Ok(id),
-                Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
+                Err(error) if error.is_unavailable() && attempts > 1 => attempts -= 1,
                 Err(error) => return Err(error),
             }
         }

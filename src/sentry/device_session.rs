@@ -14,7 +14,7 @@ use crate::auth::token::Verified;
 use crate::auth::{Guard, Reason, Verdict};
 use crate::clock::UnixTime;
 use crate::request::Head;
-use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, SessionStore, StoreError, Swap, find_patiently};
+use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, SessionStore, StoreError, Swap, find_with_retry};
 use crate::users::UserName;
 
 /// Cookies of our name that are looked at; an honest browser sends one.
@@ -162,7 +162,7 @@ async fn end_for_certain(
         guard.forget(session);
     }
     ended?;
-    if store.is_half_heard(session) { Err(StoreError::TimedOut) } else { Ok(()) }
+    if store.may_resurface(session) { Err(StoreError::TimedOut) } else { Ok(()) }
 }
 
 impl Sentry {
@@ -238,9 +238,9 @@ impl Sentry {
         if !self.guard.checks_sessions() {
             return Ok((now < verified.ends()).then(UnixTime::default));
         }
-        match find_patiently(&*self.store, verified.session_key(), slide).await? {
-            Found::Lives(record) if record.user == verified.claims().sub => Ok(Some(record.created)),
-            Found::Lives(_) | Found::Ended | Found::Missing => Ok(None),
+        match find_with_retry(&*self.store, verified.session_key(), slide).await? {
+            Found::Active(record) if record.user == verified.claims().sub => Ok(Some(record.created)),
+            Found::Active(_) | Found::Ended | Found::Missing => Ok(None),
         }
     }
 
@@ -281,7 +281,7 @@ impl Sentry {
             if let Some(session) = seen.as_ref().and_then(|seen| seen.session.as_ref()) {
                 let ended = self.store.end(session, self.until(now)).await;
                 self.guard.forget(session);
-                if ended.is_err() && !self.store.owes(session) {
+                if ended.is_err() && !self.store.has_hint(session) {
                     // The record is all that still names it: the next logout or login ends it.
                     return ended;
                 }
@@ -314,7 +314,7 @@ impl Sentry {
     pub(super) async fn end_unverified(&self, head: &Head<'_>) -> Result<(), StoreError> {
         for token in cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES) {
             let Some(session) = self.guard.tokens().named_unverified(token, head.now) else { continue };
-            if matches!(find_patiently(&*self.store, &session, None).await?, Found::Lives(_)) {
+            if matches!(find_with_retry(&*self.store, &session, None).await?, Found::Active(_)) {
                 self.end_for_certain(&session, head.now).await?;
                 self.audit(head, Event::Logout, None, Some(head.host.as_str()), Some("unverified"));
             }

@@ -136,7 +136,7 @@ impl Sentry {
             // After the end: a request in between may have seen the session alive.
             self.guard.forget(session);
             let reason = outcome.err().map(|error| {
-                let is_kept = self.store.owes(session);
+                let is_kept = self.store.has_hint(session);
                 let rest = if is_kept { "it follows as soon as the store is back" } else { "and cannot be kept" };
                 log::warn!("request {}: a logout could not be carried out, {rest}: {error}", head.request_id);
                 ended.outcome = ended.outcome.max(if is_kept { Outcome::HereFirst } else { Outcome::HereAlone });

@@ -126,7 +126,7 @@ impl Sentry {
             Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed, None)),
             Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown, None)),
             // The ticket's server is away, the others need not be: another ticket may find one that is there.
-            Err(error) if error.is_silence() => Err(Failure::Refused(Refusal::StoreAway, None)),
+            Err(error) if error.is_unavailable() => Err(Failure::Refused(Refusal::StoreAway, None)),
             Err(error) => Err(error.into()),
         }
     }

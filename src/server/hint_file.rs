@@ -23,8 +23,8 @@ use crate::config::Config;
 use crate::sessions::SessionKey;
 use crate::sessions::key::random_base64url;
 use crate::sessions::replicated::Cluster;
-use crate::sessions::replicated::hints::{Debt, MOST};
-use crate::sessions::replicated::node::Member;
+use crate::sessions::replicated::hints::{Hint, MOST};
+use crate::sessions::replicated::node::Node;
 
 /// Between two looks for files whose process has ended.
 const LOOK: Duration = Duration::from_secs(3);
@@ -62,7 +62,7 @@ struct Held {
 
 /// What a process that has ended has left to be told.
 struct Inherited {
-    debts: Vec<Debt>,
+    debts: Vec<Hint>,
     file: PathBuf,
     lock: PathBuf,
     /// Held for as long as this is, so that one process takes it over.
@@ -113,7 +113,7 @@ impl Ledger {
     /// room for it, and writes it together with all else that is `owed` into this process's own file. Only then do the
     /// files of those processes go. Where it is not kept here, because the disk is full or this process ends first, they are
     /// found again by the next look. Blocks.
-    pub fn look(&self, now: UnixTime, resume: impl FnOnce(Vec<Debt>) -> bool, owed: impl FnOnce() -> Vec<Debt>) {
+    pub fn look(&self, now: UnixTime, resume: impl FnOnce(Vec<Hint>) -> bool, owed: impl FnOnce() -> Vec<Hint>) {
         let inherited = self.inherited(now);
         let had_room = resume(inherited.iter().flat_map(|one| one.debts.iter().cloned()).collect());
         // The locks are held until here, so that one process takes over what another has left.
@@ -175,7 +175,7 @@ impl Ledger {
 
     /// Puts the list of all that is owed in the place of the one before it. Answers whether it stands there. The list is
     /// made under the lock, so of two writers the one that comes last writes the later list. Blocks.
-    pub fn write(&self, owed: impl FnOnce() -> Vec<Debt>) -> bool {
+    pub fn write(&self, owed: impl FnOnce() -> Vec<Hint>) -> bool {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.try_write(&mut own.held, &owed());
         if let Err(error) = &written
@@ -188,7 +188,7 @@ impl Ledger {
         written.is_ok()
     }
 
-    fn try_write(&self, held: &mut Option<Held>, debts: &[Debt]) -> io::Result<()> {
+    fn try_write(&self, held: &mut Option<Held>, debts: &[Hint]) -> io::Result<()> {
         if debts.is_empty() {
             return held.take().map_or(Ok(()), |held| held.remove());
         }
@@ -196,7 +196,7 @@ impl Ledger {
             Some(held) => held,
             None => held.insert(self.hold()?),
         };
-        let end = |debt: &Debt| End {
+        let end = |debt: &Hint| End {
             server: debt.server.clone(),
             session: debt.session.as_str().to_owned(),
             until: debt.until.seconds(),
@@ -223,7 +223,7 @@ impl Ledger {
     }
 
     /// Before any request is served: what was left is taken over, and what is to come will be kept.
-    pub fn begin<M: Member>(self, cluster: Option<&Arc<Cluster<M>>>, clock: &Clock, runtime: &Runtime) -> Arc<Self> {
+    pub fn begin<M: Node>(self, cluster: Option<&Arc<Cluster<M>>>, clock: &Clock, runtime: &Runtime) -> Arc<Self> {
         let ledger = Arc::new(self);
         if let Some(cluster) = cluster {
             let _within = runtime.enter();
@@ -233,13 +233,13 @@ impl Ledger {
         ledger
     }
 
-    fn look_for<M: Member>(&self, cluster: &Cluster<M>, now: UnixTime) {
-        self.look(now, |debts| cluster.resume(debts), || cluster.debts().all());
+    fn look_for<M: Node>(&self, cluster: &Cluster<M>, now: UnixTime) {
+        self.look(now, |debts| cluster.restore_hints(debts), || cluster.hints().all());
     }
 
     /// Writes what the cluster owes whenever that changes, and takes over what others have left. Ends with the process.
-    async fn keep<M: Member>(self: Arc<Self>, cluster: Arc<Cluster<M>>, clock: Clock) {
-        let mut changes = cluster.debts().changes();
+    async fn keep<M: Node>(self: Arc<Self>, cluster: Arc<Cluster<M>>, clock: Clock) {
+        let mut changes = cluster.hints().changes();
         loop {
             let (ledger, owing, now) = (Arc::clone(&self), Arc::clone(&cluster), clock.now());
             #[expect(clippy::disallowed_methods, reason = "one at a time, and no request waits for it")]
@@ -285,7 +285,7 @@ fn owners_alone() -> OpenOptions {
     options
 }
 
-fn read(file: &Path, now: UnixTime) -> Result<Vec<Debt>, Unread> {
+fn read(file: &Path, now: UnixTime) -> Result<Vec<Hint>, Unread> {
     let damaged = |why: &dyn std::fmt::Display| Unread::Damaged(why.to_string());
     if std::fs::metadata(file)?.len() > LARGEST {
         return Err(damaged(&"it is too large"));
@@ -295,9 +295,9 @@ fn read(file: &Path, now: UnixTime) -> Result<Vec<Debt>, Unread> {
         let session = SessionKey::parse(&end.session).ok_or_else(|| damaged(&"a key that is no session's"))?;
         // A clock that was ahead must not have it told for ever.
         let until = UnixTime::from_seconds(end.until).min(now.plus(LONGEST));
-        Ok(Debt { server: end.server, session, until })
+        Ok(Hint { server: end.server, session, until })
     };
-    let debts: Result<Vec<Debt>, Unread> = record.ends.into_iter().take(MOST).map(debt).collect();
+    let debts: Result<Vec<Hint>, Unread> = record.ends.into_iter().take(MOST).map(debt).collect();
     Ok(debts?.into_iter().filter(|debt| debt.until > now).collect())
 }
 
@@ -316,9 +316,9 @@ mod tests {
 
     const NOW: UnixTime = UnixTime::from_seconds(1_700_000_000);
 
-    fn debt(server: &str, left: u64) -> Debt {
+    fn debt(server: &str, left: u64) -> Hint {
         let session = SessionId::random().unwrap().key();
-        Debt { server: server.into(), session, until: NOW.plus(Duration::from_secs(left)) }
+        Hint { server: server.into(), session, until: NOW.plus(Duration::from_secs(left)) }
     }
 
     fn files(folder: &Path) -> Vec<String> {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     /// Takes over what has been left, as a process that keeps nothing of it.
-    fn taken(ledger: &Ledger) -> Vec<Debt> {
+    fn taken(ledger: &Ledger) -> Vec<Hint> {
         let mut taken = Vec::new();
         ledger.look(
             NOW,
@@ -371,7 +371,7 @@ mod tests {
         let own_file = files(folder.path()).into_iter().find(|name| name.ends_with(".json")).unwrap();
         before.write(|| vec![inherited.clone()]);
         drop(before);
-        let kept = || -> Vec<Debt> {
+        let kept = || -> Vec<Hint> {
             let lists = files(folder.path()).into_iter().filter(|name| name.ends_with(".json"));
             lists.flat_map(|name| read(&folder.path().join(name), NOW).unwrap()).collect()
         };

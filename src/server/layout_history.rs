@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::stores::{keep, listed};
 use crate::clock::UnixTime;
 use crate::config::{Config, MOST_FORMER, Sessions, Users};
-use crate::sessions::replicated::{Former, Server};
+use crate::sessions::replicated::{NodeConfig, PreviousLayout};
 
 /// The file of one configuration.
 pub struct History(PathBuf);
@@ -50,7 +50,7 @@ impl History {
     }
 
     /// Notes the list that is in use from `now` on, and answers those before it that may still hold sessions.
-    pub fn take_up(&self, config: &Config, now: UnixTime) -> Vec<Former> {
+    pub fn take_up(&self, config: &Config, now: UnixTime) -> Vec<PreviousLayout> {
         let Sessions::Memcached { servers, copies, .. } = &config.sessions else { return Vec::new() };
         let mut servers: Vec<_> = listed(servers).into_iter().map(|server| (server.name, server.weight)).collect();
         servers.sort();
@@ -122,9 +122,10 @@ fn follow(before: Option<&Record>, list: List, now: UnixTime, keep: Duration) ->
 }
 
 impl Ended {
-    fn as_former(&self, now: UnixTime) -> Former {
-        let server = |(name, weight): &(String, u32)| Server { name: name.clone(), weight: (*weight).clamp(1, 256) };
-        Former {
+    fn as_former(&self, now: UnixTime) -> PreviousLayout {
+        let server =
+            |(name, weight): &(String, u32)| NodeConfig { name: name.clone(), weight: (*weight).clamp(1, 256) };
+        PreviousLayout {
             servers: self.list.servers.iter().map(server).collect(),
             copies: self.list.copies.clamp(1, crate::config::MOST_COPIES),
             keep: UnixTime::from_seconds(self.asked_until).since(now),

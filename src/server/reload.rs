@@ -96,7 +96,7 @@ impl Edge {
             log::error!("TLS stays as it is: {error}");
         }
         self.snapshot.store(Arc::new(snapshot));
-        match self.store.rearrange(&config, &self.lasting.metrics) {
+        match self.store.set_nodes(&config, &self.lasting.metrics) {
             Ok(()) => drop(History::of(&config, &self.file).take_up(&config, self.lasting.clock.now())),
             // Its addresses were looked at above, so this cannot be.
             Err(error) => log::error!("the session store keeps its servers: {error}"),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Edge;
-use crate::sessions::replicated::hints::Debt;
+use crate::sessions::replicated::hints::Hint;
 
 /// While it lasts, an idle connection is told to close with its next response rather than cut.
 const LAME_DUCK: Duration = Duration::from_millis(300);
@@ -49,7 +49,7 @@ impl Edge {
     }
 
     /// The ends of sessions that some server has not heard of.
-    fn owed(&self) -> Vec<Debt> {
-        self.store.cluster.as_ref().map(|cluster| cluster.debts().all()).unwrap_or_default()
+    fn owed(&self) -> Vec<Hint> {
+        self.store.cluster.as_ref().map(|cluster| cluster.hints().all()).unwrap_or_default()
     }
 }

@@ -8,11 +8,11 @@ use crate::clock::Clock;
 use crate::config::{Config, MemcachedServer as Listed, Sessions, Users};
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::sessions::SessionStore;
-use crate::sessions::instrumented::{Observed, Watchers};
-use crate::sessions::memcached::{BadServer, MemcachedServer, Settings};
+use crate::sessions::instrumented::{Instrumented, StoreMonitors};
+use crate::sessions::memcached::{InvalidAddress, MemcachedServer, Settings};
 use crate::sessions::memory::MemoryStore;
-use crate::sessions::replicated::{Cluster, Former, Server};
-use crate::sessions::stateless::WithoutSessions;
+use crate::sessions::replicated::{Cluster, NodeConfig, PreviousLayout};
+use crate::sessions::stateless::StatelessStore;
 use crate::users::UserDirectory;
 use crate::users::changes::Watch;
 use crate::users::instrumented::Observed as ObservedDirectory;
@@ -34,19 +34,19 @@ pub struct Store {
 
 pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> Result<Store, StartError> {
     let metrics = &metrics.sign_on.store;
-    let watchers = Watchers::new(metrics, clock);
+    let monitors = StoreMonitors::new(metrics, clock);
     let alone = |sessions: Arc<dyn SessionStore>| Store { sessions, cluster: None };
     Ok(match sessions {
         Sessions::Memory { capacity } => {
-            alone(Arc::new(Observed::new(MemoryStore::new(clock.clone(), *capacity), "memory", &watchers)))
+            alone(Arc::new(Instrumented::new(MemoryStore::new(clock.clone(), *capacity), "memory", &monitors)))
         }
         // Tickets and failure counters still need a place; sessions are not kept at all.
         Sessions::None => {
             let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
-            alone(Arc::new(Observed::new(WithoutSessions::new(memory), "none", &watchers)))
+            alone(Arc::new(Instrumented::new(StatelessStore::new(memory), "none", &monitors)))
         }
         Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. } => {
-            let connect = |server: &Server| connect(server, [*timeout, *sign_on_timeout], metrics);
+            let connect = |server: &NodeConfig| connect(server, [*timeout, *sign_on_timeout], metrics);
             let cluster = Cluster::new(&listed(servers), *copies, clock.clone(), metrics, connect)
                 .map_err(|error| StartError::Store(error.to_string()))?;
             let cluster = Arc::new(cluster);
@@ -58,30 +58,38 @@ pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> R
 impl Store {
     /// Takes up another list of servers. Whether sessions are kept on servers at all cannot change in place, nor
     /// can the timeout of those that stay.
-    pub fn rearrange(&self, config: &Config, metrics: &Metrics) -> Result<(), BadServer> {
+    pub fn set_nodes(&self, config: &Config, metrics: &Metrics) -> Result<(), InvalidAddress> {
         let (Some(cluster), Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. }) =
             (&self.cluster, &config.sessions)
         else {
             return Ok(());
         };
         let metrics = &metrics.sign_on.store;
-        let connect = |server: &Server| connect(server, [*timeout, *sign_on_timeout], metrics);
-        cluster.rearrange(&listed(servers), *copies, keep(config), connect)
+        let connect = |server: &NodeConfig| connect(server, [*timeout, *sign_on_timeout], metrics);
+        cluster.set_nodes(&listed(servers), *copies, keep(config), connect)
     }
 
     /// Has former lists asked as well: those that this machine has had (`recorded`) and those that the configuration
     /// names.
-    pub fn remember(&self, config: &Config, recorded: &[Former], metrics: &Metrics) -> Result<(), BadServer> {
+    pub fn remember(
+        &self,
+        config: &Config,
+        recorded: &[PreviousLayout],
+        metrics: &Metrics,
+    ) -> Result<(), InvalidAddress> {
         let (Some(cluster), Sessions::Memcached { former, copies, timeout, sign_on_timeout, .. }) =
             (&self.cluster, &config.sessions)
         else {
             return Ok(());
         };
         let metrics = &metrics.sign_on.store;
-        let named =
-            former.iter().map(|servers| Former { servers: listed(servers), copies: *copies, keep: keep(config) });
-        let all: Vec<Former> = recorded.iter().cloned().chain(named).collect();
-        cluster.remember(&all, |server| connect(server, [*timeout, *sign_on_timeout], metrics))
+        let named = former.iter().map(|servers| PreviousLayout {
+            servers: listed(servers),
+            copies: *copies,
+            keep: keep(config),
+        });
+        let all: Vec<PreviousLayout> = recorded.iter().cloned().chain(named).collect();
+        cluster.add_previous_layouts(&all, |server| connect(server, [*timeout, *sign_on_timeout], metrics))
     }
 }
 
@@ -91,11 +99,15 @@ pub fn keep(config: &Config) -> Duration {
     longest_idle.max(SHORTEST_KEEP)
 }
 
-pub fn listed(servers: &[Listed]) -> Vec<Server> {
-    servers.iter().map(|server| Server { name: server.address.clone(), weight: server.weight }).collect()
+pub fn listed(servers: &[Listed]) -> Vec<NodeConfig> {
+    servers.iter().map(|server| NodeConfig { name: server.address.clone(), weight: server.weight }).collect()
 }
 
-fn connect(server: &Server, timeouts: [Duration; 2], metrics: &StoreMetrics) -> Result<MemcachedServer, BadServer> {
+fn connect(
+    server: &NodeConfig,
+    timeouts: [Duration; 2],
+    metrics: &StoreMetrics,
+) -> Result<MemcachedServer, InvalidAddress> {
     let [timeout, sign_on_timeout] = timeouts;
     MemcachedServer::new(&Settings { server: server.name.clone(), timeout, sign_on_timeout }, metrics)
 }

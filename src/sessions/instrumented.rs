@@ -1,5 +1,5 @@
 //! A store that is watched: every operation is counted and timed, and whether the server is up is shown, and told
-//! in the log once per change. Decides nothing and repeats nothing. [`Observed`] is one store with its watcher;
+//! in the log once per change. Decides nothing and repeats nothing. [`Instrumented`] is one store with its monitor;
 //! a `cluster` gives each of its servers one.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -17,13 +17,13 @@ use crate::clock::{Clock, UnixTime};
 use crate::metrics::StoreMetrics;
 
 /// A store of one place.
-pub struct Observed<S> {
+pub struct Instrumented<S> {
     store: S,
-    watcher: Watcher,
+    monitor: StoreMonitor,
 }
 
 /// What is known of one server, and what is told of it.
-pub struct Watcher {
+pub struct StoreMonitor {
     server: String,
     state: AtomicU8,
     changing: Mutex<()>,
@@ -32,12 +32,12 @@ pub struct Watcher {
     silent_since: AtomicU64,
     up: IntGauge,
     /// In the order of [`Operation`].
-    watches: [Watch; Operation::ALL.len()],
+    watches: [OpMetrics; Operation::ALL.len()],
 }
 
-/// Makes the watchers of the servers of one store.
+/// Makes the monitors of the servers of one store.
 #[derive(Clone)]
-pub struct Watchers {
+pub struct StoreMonitors {
     metrics: StoreMetrics,
     clock: Clock,
 }
@@ -64,7 +64,7 @@ pub enum Operation {
 }
 
 /// The handles of one operation, resolved once.
-struct Watch {
+struct OpMetrics {
     duration: Histogram,
     ok: IntCounter,
     /// Answered, with "not there".
@@ -109,29 +109,29 @@ impl Operation {
     ];
 }
 
-impl Watchers {
+impl StoreMonitors {
     pub fn new(metrics: &StoreMetrics, clock: &Clock) -> Self {
         Self { metrics: metrics.clone(), clock: clock.clone() }
     }
 
     /// `server` is the label: a configured name, e.g. `memory` or `10.0.0.1:11211`.
-    pub fn watcher(&self, server: &str) -> Watcher {
+    pub fn monitor(&self, server: &str) -> StoreMonitor {
         let Self { metrics, clock } = self;
-        Watcher {
+        StoreMonitor {
             server: server.to_owned(),
             state: AtomicU8::new(UNKNOWN),
             changing: Mutex::new(()),
             clock: clock.clone(),
             silent_since: AtomicU64::new(0),
             up: metrics.up.with_label_values(&[server]),
-            watches: Operation::ALL.map(|(_, label)| Watch::new(server, label, metrics)),
+            watches: Operation::ALL.map(|(_, label)| OpMetrics::new(server, label, metrics)),
         }
     }
 }
 
-impl Watcher {
+impl StoreMonitor {
     /// For how long the server has not answered whatever it was asked; zero when it has answered the last time.
-    pub fn silent_for(&self) -> Duration {
+    pub fn unavailable_for(&self) -> Duration {
         match self.silent_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => self.clock.now().since(UnixTime::from_millis(since)),
@@ -139,7 +139,7 @@ impl Watcher {
     }
 
     /// Awaits `call` and notes what came of it; `hit` tells an answer that found something from one that did not.
-    pub async fn watch<T>(
+    pub async fn observe<T>(
         &self,
         operation: Operation,
         call: impl Future<Output = Result<T, StoreError>>,
@@ -162,7 +162,7 @@ impl Watcher {
 
     /// A server that is full or tells garbage is there; one that does not answer is not.
     fn note(&self, error: Option<&StoreError>) -> Option<Change> {
-        let away = error.filter(|error| error.is_silence());
+        let away = error.filter(|error| error.is_unavailable());
         let present = if away.is_some() { AWAY } else { UP };
         // Read first, so that the usual case writes to nothing that requests share.
         if self.state.load(Ordering::Relaxed) == present {
@@ -193,7 +193,7 @@ impl Change {
     }
 }
 
-impl Watch {
+impl OpMetrics {
     fn new(server: &str, operation: &str, metrics: &StoreMetrics) -> Self {
         let count = |result| metrics.operations.with_label_values(&[server, operation, result]);
         Self {
@@ -210,9 +210,9 @@ impl Watch {
 
     fn failure(&self, error: &StoreError) -> &IntCounter {
         match error {
-            StoreError::Away { .. } => &self.away,
+            StoreError::Unavailable { .. } => &self.away,
             StoreError::TimedOut => &self.timeout,
-            StoreError::Garbled { .. } | StoreError::Unfit { .. } => &self.garbled,
+            StoreError::Protocol { .. } | StoreError::Unfit { .. } => &self.garbled,
             StoreError::Full => &self.full,
             StoreError::Busy => &self.busy,
         }
@@ -224,40 +224,40 @@ pub fn always<T>(_: &T) -> bool {
     true
 }
 
-impl<S> Observed<S> {
-    pub fn new(store: S, server: &str, watchers: &Watchers) -> Self {
-        Self { store, watcher: watchers.watcher(server) }
+impl<S> Instrumented<S> {
+    pub fn new(store: S, server: &str, monitors: &StoreMonitors) -> Self {
+        Self { store, monitor: monitors.monitor(server) }
     }
 }
 
 fn lives(found: &Found) -> bool {
-    matches!(found, Found::Lives(_))
+    matches!(found, Found::Active(_))
 }
 
 #[async_trait]
-impl<S: SessionStore> SessionStore for Observed<S> {
+impl<S: SessionStore> SessionStore for Instrumented<S> {
     async fn insert(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
-        self.watcher.watch(Operation::Insert, self.store.insert(key, record, ttl), always).await
+        self.monitor.observe(Operation::Insert, self.store.insert(key, record, ttl), always).await
     }
 
     async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
-        self.watcher.watch(Operation::Find, self.store.find(key, slide), lives).await
+        self.monitor.observe(Operation::Find, self.store.find(key, slide), lives).await
     }
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
-        self.watcher.watch(Operation::RecordAccess, self.store.record_access(key, now, ttl), |written| *written).await
+        self.monitor.observe(Operation::RecordAccess, self.store.record_access(key, now, ttl), |written| *written).await
     }
 
     async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError> {
-        self.watcher.watch(Operation::End, self.store.end(key, until), always).await
+        self.monitor.observe(Operation::End, self.store.end(key, until), always).await
     }
 
     async fn renew(&self, key: &SessionKey, record: &SessionRecord, ttl: Duration) -> Result<bool, StoreError> {
-        self.watcher.watch(Operation::Renew, self.store.renew(key, record, ttl), |renewed| *renewed).await
+        self.monitor.observe(Operation::Renew, self.store.renew(key, record, ttl), |renewed| *renewed).await
     }
 
     async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        self.watcher.watch(Operation::Device, self.store.device(key), Option::is_some).await
+        self.monitor.observe(Operation::Device, self.store.device(key), Option::is_some).await
     }
 
     async fn swap_device(
@@ -268,48 +268,48 @@ impl<S: SessionStore> SessionStore for Observed<S> {
         ttl: Duration,
     ) -> Result<Swap, StoreError> {
         let swapped = self.store.swap_device(key, seen, next, ttl);
-        self.watcher.watch(Operation::SwapDevice, swapped, |swap| *swap == Swap::Done).await
+        self.monitor.observe(Operation::SwapDevice, swapped, |swap| *swap == Swap::Done).await
     }
 
     async fn issue_ticket(&self, key: &TicketKey, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
-        self.watcher.watch(Operation::IssueTicket, self.store.issue_ticket(key, value, ttl), always).await
+        self.monitor.observe(Operation::IssueTicket, self.store.issue_ticket(key, value, ttl), always).await
     }
 
     async fn redeem_ticket(&self, key: &TicketKey, remember: Duration) -> Result<Redemption, StoreError> {
         let won = |redemption: &Redemption| matches!(redemption, Redemption::Won(_));
-        self.watcher.watch(Operation::RedeemTicket, self.store.redeem_ticket(key, remember), won).await
+        self.monitor.observe(Operation::RedeemTicket, self.store.redeem_ticket(key, remember), won).await
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
-        self.watcher.watch(Operation::AddFailure, self.store.add_failure(key, window), always).await
+    async fn counter_incr(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+        self.monitor.observe(Operation::AddFailure, self.store.counter_incr(key, window), always).await
     }
 
-    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+    async fn counter_get(&self, key: &CounterKey) -> Result<Count, StoreError> {
         let counted = |count: &Count| count.count > 0;
-        self.watcher.watch(Operation::ReadFailures, self.store.failures(key), counted).await
+        self.monitor.observe(Operation::ReadFailures, self.store.counter_get(key), counted).await
     }
 
-    async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
-        self.watcher.watch(Operation::TakeBackFailure, self.store.take_back_failure(key, counted), always).await
+    async fn counter_decr(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
+        self.monitor.observe(Operation::TakeBackFailure, self.store.counter_decr(key, counted), always).await
     }
 
-    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.watcher.watch(Operation::ForgetFailures, self.store.forget_failures(key), always).await
+    async fn counter_reset(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.monitor.observe(Operation::ForgetFailures, self.store.counter_reset(key), always).await
     }
 
     async fn list(&self, user: Option<&str>, limit: usize) -> Listing {
         let listed = async { Ok(self.store.list(user, limit).await) };
-        let listing = self.watcher.watch(Operation::List, listed, |listing| !listing.sessions.is_empty()).await;
+        let listing = self.monitor.observe(Operation::List, listed, |listing| !listing.sessions.is_empty()).await;
         // A store of one place tells its failures in the listing.
         listing.unwrap_or_default()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.watcher.watch(Operation::Ping, self.store.ping(), always).await
+        self.monitor.observe(Operation::Ping, self.store.ping(), always).await
     }
 
-    fn silent_for(&self) -> Duration {
-        self.watcher.silent_for()
+    fn unavailable_for(&self) -> Duration {
+        self.monitor.unavailable_for()
     }
 }
 
@@ -321,10 +321,10 @@ mod tests {
     use crate::sessions::tests::{record, session};
     use crate::sessions::{CounterKey, SessionId};
 
-    fn observed(metrics: &Metrics, capacity: usize) -> Observed<MemoryStore> {
+    fn observed(metrics: &Metrics, capacity: usize) -> Instrumented<MemoryStore> {
         let clock = Clock::default();
-        let watchers = Watchers::new(&metrics.sign_on.store, &clock);
-        Observed::new(MemoryStore::new(clock, capacity), "memory", &watchers)
+        let monitors = StoreMonitors::new(&metrics.sign_on.store, &clock);
+        Instrumented::new(MemoryStore::new(clock, capacity), "memory", &monitors)
     }
 
     #[tokio::test]
@@ -334,7 +334,7 @@ mod tests {
         let window = Duration::from_secs(60);
         store.ping().await.unwrap();
         store.find(&SessionId::random().unwrap().key(), None).await.unwrap();
-        store.add_failure(&CounterKey::new("account", "ada"), window).await.unwrap();
+        store.counter_incr(&CounterKey::new("account", "ada"), window).await.unwrap();
         store.insert(&session(), &record("ada"), window).await.unwrap();
         store.insert(&session(), &record("eve"), window).await.unwrap_err();
 
@@ -354,24 +354,24 @@ mod tests {
         let metrics = Metrics::new("test").unwrap();
         let store = observed(&metrics, 1);
         let up = metrics.sign_on.store.up.with_label_values(&["memory"]);
-        let away = StoreError::Away { cause: "refused".to_owned() };
-        let garbled = StoreError::Garbled { cause: "odd".to_owned() };
+        let away = StoreError::Unavailable { cause: "refused".to_owned() };
+        let garbled = StoreError::Protocol { cause: "odd".to_owned() };
 
-        assert_eq!(store.watcher.note(None), None, "a start is no change");
+        assert_eq!(store.monitor.note(None), None, "a start is no change");
         assert_eq!(up.get(), 1);
-        assert_eq!(store.watcher.note(Some(&garbled)), None, "it answers");
-        assert_eq!(store.watcher.note(Some(&StoreError::Full)), None, "it answers");
-        assert_eq!(store.watcher.note(Some(&away)), Some(Change::Lost(away.to_string())));
-        assert_eq!(store.watcher.note(Some(&StoreError::TimedOut)), None, "it was away before");
+        assert_eq!(store.monitor.note(Some(&garbled)), None, "it answers");
+        assert_eq!(store.monitor.note(Some(&StoreError::Full)), None, "it answers");
+        assert_eq!(store.monitor.note(Some(&away)), Some(Change::Lost(away.to_string())));
+        assert_eq!(store.monitor.note(Some(&StoreError::TimedOut)), None, "it was away before");
         assert_eq!(up.get(), 0);
-        store.watcher.clock.advance(Duration::from_secs(40));
-        assert!(store.silent_for() >= Duration::from_secs(40));
-        assert_eq!(store.watcher.note(None), Some(Change::Back));
-        assert_eq!(store.silent_for(), Duration::ZERO);
-        store.watcher.note(Some(&away));
-        assert!(store.silent_for() < Duration::from_secs(40), "an earlier silence is not counted in");
-        store.watcher.note(None);
-        assert_eq!(store.watcher.note(None), None);
+        store.monitor.clock.advance(Duration::from_secs(40));
+        assert!(store.unavailable_for() >= Duration::from_secs(40));
+        assert_eq!(store.monitor.note(None), Some(Change::Back));
+        assert_eq!(store.unavailable_for(), Duration::ZERO);
+        store.monitor.note(Some(&away));
+        assert!(store.unavailable_for() < Duration::from_secs(40), "an earlier silence is not counted in");
+        store.monitor.note(None);
+        assert_eq!(store.monitor.note(None), None);
         assert_eq!(up.get(), 1);
     }
 }

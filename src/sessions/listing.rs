@@ -18,7 +18,7 @@ pub struct Listing {
     /// counted once, and they stop nothing.
     pub unreadable: usize,
     /// Whether the limit left sessions out.
-    pub more: bool,
+    pub truncated: bool,
 }
 
 /// A session that lives.
@@ -27,7 +27,7 @@ pub struct Listed {
     pub key: SessionKey,
     pub record: SessionRecord,
     /// When the store forgets it unless it is used before.
-    pub idles_until: UnixTime,
+    pub idle_expires_at: UnixTime,
     /// The servers that it lies on, by their configured names.
     pub servers: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl<'a> Gathering<'a> {
 
     /// Whether another session would be one too many, and there was one.
     pub fn is_full(&self) -> bool {
-        self.listing.more
+        self.listing.truncated
     }
 
     /// Takes a session up, unless it is there already, is not wanted, or there is no place.
@@ -80,7 +80,7 @@ impl<'a> Gathering<'a> {
             return;
         }
         if self.listing.sessions.len() == self.limit {
-            self.listing.more = true;
+            self.listing.truncated = true;
             return;
         }
         self.seen.insert(listed.key.clone());
@@ -105,7 +105,7 @@ mod tests {
     use crate::sessions::tests::{record, session};
 
     fn listed(user: &str) -> Listed {
-        Listed { key: session(), record: record(user), idles_until: UnixTime::default(), servers: Vec::new() }
+        Listed { key: session(), record: record(user), idle_expires_at: UnixTime::default(), servers: Vec::new() }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! One memcached server, of one or more that edges share (`cluster`). This file says which commands an operation is;
-//! how they get there and back is below: `link` (queue and owner task), `connection`, `breaker`, `wire`. `survey` is the
+//! how they get there and back is below: `link` (queue and owner task), `connection`, `breaker`, `wire`. `scan` is the
 //! look through all that it holds.
 //!
 //! A look-up is one `mg … v T<ttl>` in a batch with its neighbours. What must not be undone by a latecomer is a
@@ -34,7 +34,7 @@ use self::address::Address;
 use self::breaker::Breaker;
 use self::look_up::LookUp;
 use self::silence::Silence;
-use super::replicated::node::Member;
+use super::replicated::node::Node;
 use super::{
     Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
     TicketKey, Tombstone,
@@ -43,7 +43,7 @@ use crate::clock::UnixTime;
 use crate::metrics::StoreMetrics;
 use codec::{Cas, Command, Condition, Reply, garbled};
 use pipeline::Link;
-use scan::Survey;
+use scan::KeyScan;
 
 /// How long a look-up may take when nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
@@ -76,13 +76,13 @@ pub struct Settings {
 
 /// A server that cannot be used, found when the configuration is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadServer {
+pub struct InvalidAddress {
     server: String,
     fault: &'static str,
 }
 
 /// Whether `server` could be used; nothing is dialled.
-pub fn check(server: &str) -> Result<(), BadServer> {
+pub fn check(server: &str) -> Result<(), InvalidAddress> {
     Address::parse(server).map(drop)
 }
 
@@ -100,7 +100,7 @@ pub struct MemcachedServer {
 
 impl MemcachedServer {
     /// Connects to nothing yet: the first operation does.
-    pub fn new(settings: &Settings, metrics: &StoreMetrics) -> Result<Self, BadServer> {
+    pub fn new(settings: &Settings, metrics: &StoreMetrics) -> Result<Self, InvalidAddress> {
         let address = Address::parse(&settings.server)?;
         let Settings { timeout, sign_on_timeout, .. } = *settings;
         let rests = metrics.breaker_open.with_label_values(&[&settings.server]);
@@ -128,7 +128,7 @@ impl MemcachedServer {
     async fn execute(&self, command: Command, deadline: Instant) -> Result<Reply, StoreError> {
         match self.commands[link_of(&command)].ask(command, deadline).await? {
             Reply::Full => Err(StoreError::Full),
-            Reply::NotAsked => Err(StoreError::Away { cause: "the connection was lost half-way".into() }),
+            Reply::NotAsked => Err(StoreError::Unavailable { cause: "the connection was lost half-way".into() }),
             reply => Ok(reply),
         }
     }
@@ -178,8 +178,8 @@ impl MemcachedServer {
     }
 }
 
-impl Member for MemcachedServer {
-    type Survey = Survey;
+impl Node for MemcachedServer {
+    type KeyScan = KeyScan;
 
     async fn look_up(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
         let look_up = LookUp { key: key.clone(), slide: slide.map(Into::into) };
@@ -212,7 +212,7 @@ impl Member for MemcachedServer {
         }
     }
 
-    async fn bury(&self, key: &SessionKey, tombstone: Tombstone, ttl: Duration) -> Result<(), StoreError> {
+    async fn write_tombstone(&self, key: &SessionKey, tombstone: Tombstone, ttl: Duration) -> Result<(), StoreError> {
         self.put(key.as_str(), tombstone.encode(), ttl).await
     }
 
@@ -263,10 +263,10 @@ impl Member for MemcachedServer {
 
     /// A value that is no number, or that never expires, was written by another program. The count begins anew in its
     /// place: refused, it would keep an account from signing in for as long as it lies there.
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+    async fn counter_incr(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         let deadline = self.deadline();
         match self.increment(key, window, deadline).await {
-            Err(StoreError::Garbled { .. }) => {
+            Err(StoreError::Protocol { .. }) => {
                 self.execute(Command::Delete { key: key.as_str().into() }, deadline).await?;
                 self.increment(key, window, deadline).await
             }
@@ -274,18 +274,18 @@ impl Member for MemcachedServer {
         }
     }
 
-    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+    async fn counter_get(&self, key: &CounterKey) -> Result<Count, StoreError> {
         match self.execute(Command::Get { key: key.as_str().into() }, self.deadline()).await? {
             Reply::Item { value, ttl, .. } => Ok(count(&value, ttl, Duration::ZERO).unwrap_or_default()),
             _ => Ok(Count::default()),
         }
     }
 
-    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
+    async fn counter_decr(&self, key: &CounterKey) -> Result<(), StoreError> {
         self.execute(Command::Decrement { key: key.as_str().into() }, self.deadline()).await.map(drop)
     }
 
-    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
+    async fn counter_reset(&self, key: &CounterKey) -> Result<(), StoreError> {
         self.execute(Command::Delete { key: key.as_str().into() }, self.deadline()).await.map(drop)
     }
 
@@ -294,7 +294,7 @@ impl Member for MemcachedServer {
     async fn ping(&self) -> Result<(), StoreError> {
         match self.rehearse(self.deadline()).await {
             Err(StoreError::Full) => Ok(()),
-            Err(StoreError::Garbled { cause }) => {
+            Err(StoreError::Protocol { cause }) => {
                 let cause = format!("it answers with {cause}; memcached 1.6.10 or later is needed");
                 Err(StoreError::Unfit { cause })
             }
@@ -302,11 +302,11 @@ impl Member for MemcachedServer {
         }
     }
 
-    fn silent_for(&self) -> Duration {
-        self.look_ups.silent_for()
+    fn unavailable_for(&self) -> Duration {
+        self.look_ups.unavailable_for()
     }
 
-    fn patience(&self) -> Duration {
+    fn retry_window(&self) -> Duration {
         self.sign_on_timeout.saturating_sub(self.silence.lasted(Instant::now()))
     }
 
@@ -318,8 +318,8 @@ impl Member for MemcachedServer {
         self.look_ups.is_resting()
     }
 
-    fn survey(&self) -> Survey {
-        Survey::new(self.address.clone(), self.timeout, self.rests.clone())
+    fn scan_keys(&self) -> KeyScan {
+        KeyScan::new(self.address.clone(), self.timeout, self.rests.clone())
     }
 }
 
@@ -328,19 +328,19 @@ fn link_of(command: &Command) -> usize {
     command.key().as_bytes().get(8).map_or(0, |byte| usize::from(*byte)) % COMMAND_LINKS
 }
 
-impl BadServer {
+impl InvalidAddress {
     fn new(server: &str, fault: &'static str) -> Self {
         Self { server: server.to_owned(), fault }
     }
 }
 
-impl std::fmt::Display for BadServer {
+impl std::fmt::Display for InvalidAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} cannot be used as a memcached server: {}", self.server, self.fault)
     }
 }
 
-impl std::error::Error for BadServer {}
+impl std::error::Error for InvalidAddress {}
 
 /// memcached pads a number that has become shorter with blanks. `otherwise` is how long the counter stays where the
 /// server does not say: memcached 1.6 answers -1 to the addition that makes the counter.

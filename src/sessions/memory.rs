@@ -87,7 +87,7 @@ impl SessionStore for MemoryStore {
             }
             slot.value.clone()
         });
-        Ok(found.map_or(Found::Missing, Found::Lives))
+        Ok(found.map_or(Found::Missing, Found::Active))
     }
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
@@ -163,22 +163,22 @@ impl SessionStore for MemoryStore {
         Ok(redemption.unwrap_or(Redemption::Unknown))
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+    async fn counter_incr(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         let (count, left) = self.counters.add(key, window, self.now());
         Ok(Count { count, left, server: None })
     }
 
-    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+    async fn counter_get(&self, key: &CounterKey) -> Result<Count, StoreError> {
         let (count, left) = self.counters.get(key, self.now());
         Ok(Count { count, left, server: None })
     }
 
-    async fn take_back_failure(&self, key: &CounterKey, _: &Count) -> Result<(), StoreError> {
+    async fn counter_decr(&self, key: &CounterKey, _: &Count) -> Result<(), StoreError> {
         self.counters.take_back(key, self.now());
         Ok(())
     }
 
-    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
+    async fn counter_reset(&self, key: &CounterKey) -> Result<(), StoreError> {
         self.counters.forget(key);
         Ok(())
     }
@@ -189,8 +189,13 @@ impl SessionStore for MemoryStore {
         let mut walk = Walk::default();
         while !gathering.is_full() {
             let step = self.sessions.walk(&mut walk, self.now(), |key, slot| {
-                let (record, idles_until) = (slot.value.clone(), slot.expires);
-                gathering.wants(&record).then(|| Listed { key: key.clone(), record, idles_until, servers: Vec::new() })
+                let (record, idle_expires_at) = (slot.value.clone(), slot.expires);
+                gathering.wants(&record).then(|| Listed {
+                    key: key.clone(),
+                    record,
+                    idle_expires_at,
+                    servers: Vec::new(),
+                })
             });
             let Some(listed) = step else { break };
             listed.into_iter().for_each(|listed| gathering.add(listed));

@@ -39,7 +39,7 @@ pub struct SessionRecord {
     /// The specification's LAST_ACCESSED_TIME.
     pub last_accessed: UnixTime,
     /// The specification's SESSION_TIME_OUT: the idle timeout, the least over the user's services.
-    pub session_time_out: Duration,
+    pub idle_timeout: Duration,
     /// The specification's FINGER_PRINT.
     pub fingerprint: Fingerprint,
     /// When the session ends however busy it is.
@@ -80,7 +80,7 @@ impl SessionRecord {
             "{VERSION} {} {} {} {} {} {}",
             self.created.millis(),
             self.last_accessed.millis(),
-            self.session_time_out.as_millis(),
+            self.idle_timeout.as_millis(),
             self.expires.millis(),
             self.fingerprint.encode(),
             self.user,
@@ -93,7 +93,7 @@ impl SessionRecord {
     pub fn decode(line: &[u8]) -> Option<Self> {
         // The user comes last because a name may hold a space.
         let mut rest = line.strip_suffix(b"\n")?.strip_prefix(VERSION.as_bytes())?.strip_prefix(b" ")?;
-        let [created, last_accessed, session_time_out, expires] =
+        let [created, last_accessed, idle_timeout, expires] =
             [moment(&mut rest)?, moment(&mut rest)?, moment(&mut rest)?, moment(&mut rest)?];
         let (fingerprint, rest) = rest.split_at_checked(Fingerprint::TEXT_BYTES)?;
         let user = std::str::from_utf8(rest.strip_prefix(b" ")?).ok().filter(|user| !user.is_empty())?;
@@ -101,7 +101,7 @@ impl SessionRecord {
             user: user.into(),
             created,
             last_accessed,
-            session_time_out: Duration::from_millis(session_time_out.millis()),
+            idle_timeout: Duration::from_millis(idle_timeout.millis()),
             fingerprint: Fingerprint::decode(fingerprint)?,
             expires,
         })
@@ -141,7 +141,7 @@ mod tests {
             user: user.to_owned(),
             created: UnixTime::from_millis(1_700_000_000_123),
             last_accessed: UnixTime::from_millis(1_700_000_360_456),
-            session_time_out: Duration::from_secs(1800),
+            idle_timeout: Duration::from_secs(1800),
             fingerprint: Fingerprint::new([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
             expires: UnixTime::from_millis(1_700_043_200_123),
         }

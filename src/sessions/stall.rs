@@ -11,22 +11,22 @@ use super::{Found, SessionKey, SessionStore, StoreError};
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Decides whether a session that could not be looked up is looked up again.
-pub struct Stall<'a> {
+pub struct StallRetry<'a> {
     store: &'a dyn SessionStore,
     key: &'a SessionKey,
     /// Also of a store that answers others in between.
     until: Instant,
 }
 
-impl<'a> Stall<'a> {
+impl<'a> StallRetry<'a> {
     /// To be made after the first failure.
     pub fn new(store: &'a dyn SessionStore, key: &'a SessionKey) -> Self {
-        Self { store, key, until: Instant::now() + store.patience(key) }
+        Self { store, key, until: Instant::now() + store.retry_window(key) }
     }
 
     /// Waits for a moment and answers true, or answers false: there is nothing to wait for.
     pub async fn pause(&self) -> bool {
-        let left = self.until.saturating_duration_since(Instant::now()).min(self.store.patience(self.key));
+        let left = self.until.saturating_duration_since(Instant::now()).min(self.store.retry_window(self.key));
         if left < PAUSE {
             return false;
         }
@@ -36,22 +36,22 @@ impl<'a> Stall<'a> {
 }
 
 /// As [`SessionStore::find`], and waits out a stall.
-pub async fn find_patiently(
+pub async fn find_with_retry(
     store: &dyn SessionStore,
     key: &SessionKey,
     slide: Option<Duration>,
 ) -> Result<Found, StoreError> {
     let mut found = store.find(key, slide).await;
-    if !is_silence(&found) {
+    if !is_unavailable(&found) {
         return found;
     }
-    let stall = Stall::new(store, key);
-    while is_silence(&found) && stall.pause().await {
+    let stall = StallRetry::new(store, key);
+    while is_unavailable(&found) && stall.pause().await {
         found = store.find(key, slide).await;
     }
     found
 }
 
-fn is_silence(found: &Result<Found, StoreError>) -> bool {
-    found.as_ref().is_err_and(StoreError::is_silence)
+fn is_unavailable(found: &Result<Found, StoreError>) -> bool {
+    found.as_ref().is_err_and(StoreError::is_unavailable)
 }

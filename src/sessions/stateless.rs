@@ -14,16 +14,16 @@ use super::{
 use crate::clock::UnixTime;
 
 /// Forwards tickets and counters, and forgets sessions.
-pub struct WithoutSessions<S>(S);
+pub struct StatelessStore<S>(S);
 
-impl<S> WithoutSessions<S> {
+impl<S> StatelessStore<S> {
     pub fn new(others: S) -> Self {
         Self(others)
     }
 }
 
 #[async_trait]
-impl<S: SessionStore> SessionStore for WithoutSessions<S> {
+impl<S: SessionStore> SessionStore for StatelessStore<S> {
     async fn insert(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<(), StoreError> {
         Ok(())
     }
@@ -67,20 +67,20 @@ impl<S: SessionStore> SessionStore for WithoutSessions<S> {
         self.0.redeem_ticket(key, remember).await
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
-        self.0.add_failure(key, window).await
+    async fn counter_incr(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+        self.0.counter_incr(key, window).await
     }
 
-    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
-        self.0.failures(key).await
+    async fn counter_get(&self, key: &CounterKey) -> Result<Count, StoreError> {
+        self.0.counter_get(key).await
     }
 
-    async fn take_back_failure(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
-        self.0.take_back_failure(key, counted).await
+    async fn counter_decr(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
+        self.0.counter_decr(key, counted).await
     }
 
-    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.0.forget_failures(key).await
+    async fn counter_reset(&self, key: &CounterKey) -> Result<(), StoreError> {
+        self.0.counter_reset(key).await
     }
 
     async fn list(&self, _: Option<&str>, _: usize) -> Listing {

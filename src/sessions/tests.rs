@@ -90,7 +90,7 @@ pub async fn found(store: &Arc<dyn SessionStore>, key: &SessionKey) -> Found {
 }
 
 pub fn lives(found: &Found) -> bool {
-    matches!(found, Found::Lives(_))
+    matches!(found, Found::Active(_))
 }
 
 pub fn record(user: &str) -> SessionRecord {
@@ -98,7 +98,7 @@ pub fn record(user: &str) -> SessionRecord {
         user: user.to_owned(),
         created: UnixTime::from_millis(1_700_000_000_123),
         last_accessed: UnixTime::from_millis(1_700_000_360_456),
-        session_time_out: LONG,
+        idle_timeout: LONG,
         fingerprint: Fingerprint::new([7; 16]),
         expires: UnixTime::from_millis(1_700_043_200_123),
     }
@@ -108,8 +108,8 @@ pub async fn a_session_is_found_as_it_was_stored(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = session();
     one.insert(&key, &record("Ada Lovelace"), LONG).await.unwrap();
-    assert_eq!(other.find(&key, None).await, Ok(Found::Lives(record("Ada Lovelace"))));
-    assert_eq!(one.find(&key, Some(LONG)).await, Ok(Found::Lives(record("Ada Lovelace"))));
+    assert_eq!(other.find(&key, None).await, Ok(Found::Active(record("Ada Lovelace"))));
+    assert_eq!(one.find(&key, Some(LONG)).await, Ok(Found::Active(record("Ada Lovelace"))));
 }
 
 pub async fn a_session_that_was_never_stored_is_a_miss_and_no_failure(subject: &impl Subject) {
@@ -145,7 +145,7 @@ pub async fn many_look_ups_at_once_each_get_their_own_session(subject: &impl Sub
     }
     while let Some(found) = look_ups.join_next().await {
         let (index, found) = found.unwrap();
-        let wanted = if index % 3 == 0 { Found::Missing } else { Found::Lives(record(&format!("user {index}"))) };
+        let wanted = if index % 3 == 0 { Found::Missing } else { Found::Active(record(&format!("user {index}"))) };
         assert_eq!(found, Ok(wanted), "look-up {index}");
     }
 }
@@ -158,7 +158,7 @@ pub async fn an_access_is_recorded_when_it_is_later_than_the_last(subject: &impl
     assert_eq!(one.record_access(&key, later, LONG).await, Ok(true));
     assert_eq!(other.record_access(&key, later, LONG).await, Ok(false), "it is there already");
     assert_eq!(other.record_access(&key, stored.last_accessed, LONG).await, Ok(false), "time does not go back");
-    assert_eq!(other.find(&key, None).await, Ok(Found::Lives(SessionRecord { last_accessed: later, ..stored })));
+    assert_eq!(other.find(&key, None).await, Ok(Found::Active(SessionRecord { last_accessed: later, ..stored })));
 }
 
 pub async fn recording_an_access_creates_no_session(subject: &impl Subject) {
@@ -207,7 +207,7 @@ pub async fn a_session_is_renewed_while_it_lives_and_never_made(subject: &impl S
     assert_eq!(one.find(&key, None).await, Ok(Found::Missing));
     one.insert(&key, &record("ada"), LONG).await.unwrap();
     assert_eq!(other.renew(&key, &again, LONG).await, Ok(true));
-    assert_eq!(found(&one, &key).await, Found::Lives(again.clone()));
+    assert_eq!(found(&one, &key).await, Found::Active(again.clone()));
     one.end(&key, until()).await.unwrap();
     assert_eq!(other.renew(&key, &again, LONG).await, Ok(false), "it has ended");
     assert!(!lives(&found(&one, &key).await));
@@ -359,47 +359,47 @@ pub async fn failures_are_counted_up_and_taken_back(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = counter();
     for count in 1..=12 {
-        assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(count));
+        assert_eq!(one.counter_incr(&key, LONG).await.map(|it| it.count), Ok(count));
     }
     // From two digits to one: a server may keep the width of the number and pad it.
     for _ in 0..4 {
-        other.take_back_failure(&key, &Count::default()).await.unwrap();
+        other.counter_decr(&key, &Count::default()).await.unwrap();
     }
-    assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(9));
-    other.forget_failures(&key).await.unwrap();
-    assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
+    assert_eq!(one.counter_incr(&key, LONG).await.map(|it| it.count), Ok(9));
+    other.counter_reset(&key).await.unwrap();
+    assert_eq!(one.counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
     for _ in 0..3 {
-        other.take_back_failure(&key, &Count::default()).await.unwrap();
+        other.counter_decr(&key, &Count::default()).await.unwrap();
     }
-    assert_eq!(one.add_failure(&key, LONG).await.map(|it| it.count), Ok(1), "never below zero");
+    assert_eq!(one.counter_incr(&key, LONG).await.map(|it| it.count), Ok(1), "never below zero");
 }
 
 pub async fn a_counter_says_what_it_counts_and_how_long_it_stays(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = counter();
-    assert_eq!(one.failures(&key).await.unwrap().count, 0, "nothing is counted");
+    assert_eq!(one.counter_get(&key).await.unwrap().count, 0, "nothing is counted");
     let window = Duration::from_secs(100);
     let in_its_window = |count: &Count| (Duration::from_secs(60)..=window).contains(&count.left);
     for number in 1..=10 {
-        let added = one.add_failure(&key, window * u32::try_from(number).unwrap()).await.unwrap();
+        let added = one.counter_incr(&key, window * u32::try_from(number).unwrap()).await.unwrap();
         assert!(added.count == number && in_its_window(&added), "the window is the first addition's: {added:?}");
-        let read = other.failures(&key).await.unwrap();
+        let read = other.counter_get(&key).await.unwrap();
         assert_eq!((read.count, in_its_window(&read)), (number, true), "{read:?}");
     }
     // From two digits to one: a server may keep the width of the number and pad it.
-    other.take_back_failure(&key, &Count::default()).await.unwrap();
-    let read = one.failures(&key).await.unwrap();
+    other.counter_decr(&key, &Count::default()).await.unwrap();
+    let read = one.counter_get(&key).await.unwrap();
     assert_eq!((read.count, in_its_window(&read)), (9, true), "{read:?}");
-    one.forget_failures(&key).await.unwrap();
-    assert_eq!(other.failures(&key).await.unwrap().count, 0, "reading makes no counter");
+    one.counter_reset(&key).await.unwrap();
+    assert_eq!(other.counter_get(&key).await.unwrap().count, 0, "reading makes no counter");
 }
 
 pub async fn taking_back_from_nothing_makes_no_counter(subject: &impl Subject) {
     let [store, _] = subject.edges();
     let key = counter();
-    store.take_back_failure(&key, &Count::default()).await.unwrap();
-    store.forget_failures(&key).await.unwrap();
-    assert_eq!(store.add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
+    store.counter_decr(&key, &Count::default()).await.unwrap();
+    store.counter_reset(&key).await.unwrap();
+    assert_eq!(store.counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
 }
 
 pub async fn no_addition_of_50_at_once_is_lost(subject: &impl Subject) {
@@ -407,7 +407,7 @@ pub async fn no_addition_of_50_at_once_is_lost(subject: &impl Subject) {
     let mut tasks = tokio::task::JoinSet::new();
     for store in edges.iter().cycle().take(50) {
         let (store, key) = (store.clone(), key.clone());
-        tasks.spawn(async move { store.add_failure(&key, LONG).await.unwrap().count });
+        tasks.spawn(async move { store.counter_incr(&key, LONG).await.unwrap().count });
     }
     let mut counts = tasks.join_all().await;
     counts.sort_unstable();
@@ -426,7 +426,7 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
         store.issue_ticket(key, b"a token", SHORT).await.unwrap();
     }
     let key = counter();
-    store.add_failure(&key, SHORT).await.unwrap();
+    store.counter_incr(&key, SHORT).await.unwrap();
 
     store.find(&looked_at, None).await.unwrap();
     store.find(&touched, Some(LONG)).await.unwrap();
@@ -434,7 +434,7 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
     assert_eq!(store.record_access(&rewritten, later, LONG).await, Ok(true));
     store.redeem_ticket(&used, SHORT).await.unwrap();
     store.redeem_ticket(&remembered, LONG).await.unwrap();
-    assert_eq!(store.add_failure(&key, LONG).await.map(|it| it.count), Ok(2), "the window is the first addition's");
+    assert_eq!(store.counter_incr(&key, LONG).await.map(|it| it.count), Ok(2), "the window is the first addition's");
 
     // Half a second more than memcached's clock, which ticks once a second, can be behind.
     subject.pass(SHORT + Duration::from_millis(500)).await;
@@ -445,7 +445,7 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
     assert_eq!(store.redeem_ticket(&unredeemed, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&used, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&remembered, LONG).await.unwrap(), Redemption::Replayed);
-    assert_eq!(store.add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
+    assert_eq!(store.counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
 }
 
 pub async fn living_sessions_are_listed_and_nothing_else(subject: &impl Subject) {
@@ -459,10 +459,10 @@ pub async fn living_sessions_are_listed_and_nothing_else(subject: &impl Subject)
     one.issue_ticket(&ticket(), b"a token", LONG).await.unwrap();
     one.end(&ended, until()).await.unwrap();
     let listing = other.list(Some(ada.as_str()), 100).await;
-    assert_eq!((listing.unreachable, listing.more), (vec![], false));
+    assert_eq!((listing.unreachable, listing.truncated), (vec![], false));
     let [listed] = listing.sessions.as_slice() else { panic!("{:?}", listing.sessions) };
     assert_eq!((&listed.key, &listed.record), (&hers, &record(ada.as_str())));
-    let left = listed.idles_until.since(Clock::default().now());
+    let left = listed.idle_expires_at.since(Clock::default().now());
     assert!(left <= LONG + Duration::from_secs(1) && left > LONG / 2, "{left:?}");
     let all = other.list(None, 10_000).await.sessions;
     assert!([&hers, &his].iter().all(|key| all.iter().filter(|listed| listed.key == **key).count() == 1));
@@ -478,7 +478,7 @@ pub async fn a_look_through_the_store_is_no_activity(subject: &impl Subject) {
     assert_eq!(store.list(Some(user.as_str()), 100).await.sessions, first);
     store.find(&key, Some(2 * LONG)).await.unwrap();
     let touched = store.list(Some(user.as_str()), 100).await.sessions;
-    assert!(touched[0].idles_until > first[0].idles_until.plus(LONG / 2), "a request is");
+    assert!(touched[0].idle_expires_at > first[0].idle_expires_at.plus(LONG / 2), "a request is");
 }
 
 pub async fn a_listing_holds_no_more_than_its_limit(subject: &impl Subject) {
@@ -489,7 +489,7 @@ pub async fn a_listing_holds_no_more_than_its_limit(subject: &impl Subject) {
     }
     for (limit, length) in [(0, 0), (1, 1), (199, 199), (200, 200), (10_000, 200)] {
         let listing = store.list(Some(user.as_str()), limit).await;
-        assert_eq!((listing.sessions.len(), listing.more), (length, limit < 200), "limit {limit}");
+        assert_eq!((listing.sessions.len(), listing.truncated), (length, limit < 200), "limit {limit}");
     }
 }
 

@@ -10,7 +10,7 @@ use sentry_edge::clock::Clock;
 use sentry_edge::metrics::Metrics;
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
 use sentry_edge::sessions::memory::MemoryStore;
-use sentry_edge::sessions::replicated::{Cluster, Server};
+use sentry_edge::sessions::replicated::{Cluster, NodeConfig};
 use sentry_edge::sessions::{Fingerprint, Found, SessionId, SessionRecord, SessionStore};
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
@@ -372,10 +372,10 @@ fn of_a_thousand_logouts_racing_touches_no_session_comes_back_in_three_real_memc
 /// The store of an edge with these servers.
 fn cluster(servers: &[String], copies: usize) -> Arc<dyn SessionStore> {
     let metrics = Metrics::new("test").unwrap().sign_on.store;
-    let servers: Vec<Server> = servers.iter().map(|name| Server { name: name.clone(), weight: 1 }).collect();
+    let servers: Vec<NodeConfig> = servers.iter().map(|name| NodeConfig { name: name.clone(), weight: 1 }).collect();
     let timeout = Duration::from_secs(5);
-    let settings = |server: &Server| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
-    let connect = |server: &Server| MemcachedServer::new(&settings(server), &metrics);
+    let settings = |server: &NodeConfig| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
+    let connect = |server: &NodeConfig| MemcachedServer::new(&settings(server), &metrics);
     Arc::new(Cluster::new(&servers, copies, Clock::default(), &metrics, connect).unwrap())
 }
 
@@ -388,7 +388,7 @@ async fn a_thousand_races(store: Arc<dyn SessionStore>, clock: &Clock) {
             user: "ada".into(),
             created: now,
             last_accessed: now,
-            session_time_out: hour,
+            idle_timeout: hour,
             fingerprint: Fingerprint::new([0; 16]),
             expires: now.plus(hour),
         };
@@ -406,7 +406,7 @@ async fn a_thousand_races(store: Arc<dyn SessionStore>, clock: &Clock) {
             touch.await.unwrap();
         }
         let found = store.find(&key, Some(hour)).await.unwrap();
-        assert!(!matches!(found, Found::Lives(_)), "race {race}: the session came back");
+        assert!(!matches!(found, Found::Active(_)), "race {race}: the session came back");
     }
 }
 

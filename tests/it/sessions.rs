@@ -218,7 +218,7 @@ fn fill(memcached: &Memcached, user_id: &str, count: usize) {
         user: user_id.into(),
         created: now,
         last_accessed: now,
-        session_time_out: Duration::from_secs(1800),
+        idle_timeout: Duration::from_secs(1800),
         fingerprint: Fingerprint::new([7; 16]),
         expires: now.plus(Duration::from_secs(3600)),
     };

@@ -47,16 +47,16 @@ impl SessionStore for Away {
     async fn redeem_ticket(&self, _: &TicketKey, _: Duration) -> Result<Redemption, StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn add_failure(&self, _: &CounterKey, _: Duration) -> Result<Count, StoreError> {
+    async fn counter_incr(&self, _: &CounterKey, _: Duration) -> Result<Count, StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn failures(&self, _: &CounterKey) -> Result<Count, StoreError> {
+    async fn counter_get(&self, _: &CounterKey) -> Result<Count, StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn take_back_failure(&self, _: &CounterKey, _: &Count) -> Result<(), StoreError> {
+    async fn counter_decr(&self, _: &CounterKey, _: &Count) -> Result<(), StoreError> {
         Err(StoreError::TimedOut)
     }
-    async fn forget_failures(&self, _: &CounterKey) -> Result<(), StoreError> {
+    async fn counter_reset(&self, _: &CounterKey) -> Result<(), StoreError> {
         Err(StoreError::TimedOut)
     }
     async fn list(&self, _: Option<&str>, _: usize) -> Listing {

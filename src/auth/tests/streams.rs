@@ -164,7 +164,7 @@ async fn a_session_that_became_another_users_is_none() {
     let opened = opened(bench().with_session().await, terms(Access::Required)).await;
     let id = SessionId::parse(&opened.bench.claims.sid).unwrap();
     let key = id.key();
-    let Ok(Found::Lives(record)) = opened.bench.store.find(&key, None).await else { panic!("it lives") };
+    let Ok(Found::Active(record)) = opened.bench.store.find(&key, None).await else { panic!("it lives") };
     opened.bench.store.insert(&key, &SessionRecord { user: "u2".into(), ..record }, HOUR).await.unwrap();
     opened.tick().await;
     assert_eq!(opened.over(), Some("no_session"));

@@ -37,7 +37,7 @@ impl List {
         let listing = ask_store(&config, user.as_ref().map(|user| user.id.as_str()), self.limit as usize)?;
         let sessions = signed_in(listing.sessions, &directory)?;
         output::printed(print(&sessions, self.json, Clock::default().now()))?;
-        if listing.more {
+        if listing.truncated {
             output::note(format_args!("there are more than {}; --limit lists more", self.limit));
         }
         if listing.unreadable > 0 {
@@ -85,12 +85,12 @@ fn readable(signed_in: &SignedIn, now: UnixTime) -> String {
     let session = &signed_in.session;
     let name = signed_in.name.as_ref().map_or("(a user that the directory does not know)", UserName::as_str);
     let ended = signed_in.ended.map(|ended| format!("  ({})", ended.as_str())).unwrap_or_default();
-    let left = Duration::from_secs(session.idles_until.since(now).as_secs());
+    let left = Duration::from_secs(session.idle_expires_at.since(now).as_secs());
     let lines = [
         ("user id", session.record.user.clone()),
         ("created", session.record.created.rfc3339()),
         ("last access", session.record.last_accessed.rfc3339()),
-        ("idles out", format!("{} (in {})", session.idles_until.rfc3339(), humantime::format_duration(left))),
+        ("idles out", format!("{} (in {})", session.idle_expires_at.rfc3339(), humantime::format_duration(left))),
         ("ends", session.record.expires.rfc3339()),
         ("on", session.servers.join(", ")),
         ("key", session.key.as_str().to_owned()),
@@ -128,14 +128,14 @@ mod tests {
             user: "7\u{1b}[2J".to_owned(),
             created,
             last_accessed: created.plus(Duration::from_secs(60)),
-            session_time_out: Duration::from_secs(1800),
+            idle_timeout: Duration::from_secs(1800),
             fingerprint: Fingerprint::new([7; 16]),
             expires: created.plus(Duration::from_secs(43_200)),
         };
         let key = SessionId::random().unwrap().key();
-        let idles_until = created.plus(Duration::from_secs(1860));
+        let idle_expires_at = created.plus(Duration::from_secs(1860));
         let servers = vec!["10.0.0.1:11211".to_owned(), "10.0.0.2:11211".to_owned()];
-        let session = Listed { key: key.clone(), record, idles_until, servers };
+        let session = Listed { key: key.clone(), record, idle_expires_at, servers };
         let ada = UserName::parse("ada").ok();
         let text = readable(&SignedIn { session, name: ada, ended: Some(Ended::Disabled) }, created);
         let wanted = format!(

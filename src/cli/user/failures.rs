@@ -26,7 +26,7 @@ impl Failures {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let store = session_store(&config.sessions, &Clock::default(), &Metrics::new("user-show").ok()?).ok()?;
         let counter = account_counter(&user.name, user.change);
-        let count = runtime.block_on(async { store.sessions.failures(&counter).await }).ok()?;
+        let count = runtime.block_on(async { store.sessions.counter_get(&counter).await }).ok()?;
         Some(Self { count, limit: config.sentry.login.failures_per_account.count })
     }
 

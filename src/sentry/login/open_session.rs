@@ -16,7 +16,7 @@ use crate::sentry::claims::{claims, fits};
 use crate::sentry::device_session::{self, Place, place, typed};
 use crate::sentry::{Device, Sentry};
 use crate::sessions::{
-    DeviceKey, DeviceRecord, FRESH_KEYS, Found, SessionId, SessionKey, SessionRecord, StoreError, find_patiently,
+    DeviceKey, DeviceRecord, FRESH_KEYS, Found, SessionId, SessionKey, SessionRecord, StoreError, find_with_retry,
 };
 use crate::users::User;
 
@@ -121,7 +121,7 @@ impl Sentry {
             return Err(error.into());
         }
         // A login that came between has ended what the browser brought, this session too.
-        let lives = own.is_none() || matches!(find_patiently(&*self.store, &session, None).await?, Found::Lives(_));
+        let lives = own.is_none() || matches!(find_with_retry(&*self.store, &session, None).await?, Found::Active(_));
         Ok(lives.then_some(token))
     }
 
@@ -134,7 +134,7 @@ impl Sentry {
     ) -> Result<(), StoreError> {
         self.end_unverified(head).await?;
         for other in brought.iter().filter(|other| own.is_none_or(|own| own.session_key() != other.session_key())) {
-            if !matches!(find_patiently(&*self.store, other.session_key(), None).await?, Found::Lives(_)) {
+            if !matches!(find_with_retry(&*self.store, other.session_key(), None).await?, Found::Active(_)) {
                 continue;
             }
             self.end_for_certain(other.session_key(), head.now).await?;
@@ -170,7 +170,7 @@ impl Sentry {
     /// `None` when it does not live any more.
     async fn renew(&self, login: &Login<'_>, session: NewSession) -> Result<Option<String>, Failure> {
         let NewSession { id, token, record } = session;
-        let Found::Lives(before) = find_patiently(&*self.store, &id.key(), None).await? else { return Ok(None) };
+        let Found::Active(before) = find_with_retry(&*self.store, &id.key(), None).await? else { return Ok(None) };
         let record = SessionRecord { created: before.created, fingerprint: before.fingerprint, ..record };
         let renewed = self.store.renew(&id.key(), &record, self.ttl(&record)).await?;
         self.guard.signed_on(&id.key(), record.fingerprint, login.head.now);
@@ -191,7 +191,7 @@ impl Sentry {
                     self.guard.signed_on(&id.key(), record.fingerprint, login.head.now);
                     return Ok((id.key(), token));
                 }
-                Err(error) if error.is_silence() && attempts > 1 => attempts -= 1,
+                Err(error) if error.is_unavailable() && attempts > 1 => attempts -= 1,
                 Err(error) => return Err(error.into()),
             }
             session = self.prepare_fresh(login, auth_time)?;
@@ -199,7 +199,7 @@ impl Sentry {
     }
 
     fn ttl(&self, record: &SessionRecord) -> Duration {
-        record.session_time_out.min(self.settings.token.lifetime)
+        record.idle_timeout.min(self.settings.token.lifetime)
     }
 
     fn prepare_fresh(&self, login: &Login<'_>, auth_time: UnixTime) -> Result<NewSession, Failure> {
@@ -209,7 +209,7 @@ impl Sentry {
 
     fn prepare(&self, login: &Login<'_>, id: SessionId, auth_time: UnixTime) -> Result<NewSession, Failure> {
         let Login { head, user, destination } = login;
-        let idle = self.session_time_out(user);
+        let idle = self.idle_timeout(user);
         let claims = Claims { auth_time: auth_time.seconds(), ..claims(&self.settings, user, &id, idle, head.now) };
         let token = self.guard.tokens().mint(&claims).map_err(|error| told(no_session(head, &error)))?;
         if let Err(too_large) = fits(&self.settings, &claims, &token) {
@@ -223,7 +223,7 @@ impl Sentry {
             user: claims.sub,
             created: head.now,
             last_accessed: head.now,
-            session_time_out: idle,
+            idle_timeout: idle,
             fingerprint: self.guard.fingerprints().of(head.headers, &id),
             expires: head.now.plus(self.settings.token.lifetime),
         };
@@ -231,7 +231,7 @@ impl Sentry {
     }
 
     /// The least idle timeout of the services that the user is registered for.
-    fn session_time_out(&self, user: &User) -> Duration {
+    fn idle_timeout(&self, user: &User) -> Duration {
         let timeouts = user.services.iter().filter_map(|service| self.idle_timeouts.get(service.as_str()));
         timeouts.min().copied().unwrap_or(IDLE_WITHOUT_SERVICES)
     }

@@ -111,24 +111,24 @@ impl Guess {
         };
         let key = claim.counter(change.unwrap_or_default());
         // Counted before the password is looked at: other edges may be at this account at the same moment.
-        let counted = match store.add_failure(&key, per_account.per).await {
+        let counted = match store.counter_incr(&key, per_account.per).await {
             Ok(counted) => counted,
             Err(error) => return Outcome::StoreAway(error),
         };
         if counted.count > per_account.count {
-            store.take_back_failure(&key, &counted).await.ok();
+            store.counter_decr(&key, &counted).await.ok();
             return Outcome::Limited { is_user: change.is_some(), left: counted.left };
         }
         let login = turn.authenticate(claim.name.clone(), password).await;
         // A store that fails now leaves one count too many, which ages away.
         match &login {
-            Login::Accepted(_) => store.forget_failures(&key).await.ok(),
+            Login::Accepted(_) => store.counter_reset(&key).await.ok(),
             Login::Refused(_) if claim.known_device.is_none() => {
-                store.add_failure(&claim.address_counter(), per_address.per).await.map(drop).ok()
+                store.counter_incr(&claim.address_counter(), per_address.per).await.map(drop).ok()
             }
             Login::Refused(_) => None,
             // Nothing was tried.
-            Login::Busy | Login::Unavailable { .. } => store.take_back_failure(&key, &counted).await.ok(),
+            Login::Busy | Login::Unavailable { .. } => store.counter_decr(&key, &counted).await.ok(),
         };
         Outcome::Checked(login)
     }
@@ -146,7 +146,7 @@ impl Sentry {
         if claim.known_device.is_some() {
             return Ok(Duration::ZERO);
         }
-        let failures = self.store.failures(&claim.address_counter()).await?.count;
+        let failures = self.store.counter_get(&claim.address_counter()).await?.count;
         let limit = self.settings.login.failures_per_address.count;
         if failures < limit {
             return Ok(Duration::ZERO);
@@ -250,7 +250,7 @@ mod tests {
 
         /// Of the account or device, and of the address.
         async fn counts(&self, claim: &Claim, change: u64) -> (u64, u64) {
-            let count = async |key| self.store.failures(&key).await.unwrap().count;
+            let count = async |key| self.store.counter_get(&key).await.unwrap().count;
             (count(claim.counter(change)).await, count(claim.address_counter()).await)
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::BadServer;
+use super::InvalidAddress;
 
 /// Parsed from `host:port`, `[ipv6]:port` or `unix:///path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,27 +14,30 @@ pub enum Address {
 }
 
 impl Address {
-    pub fn parse(text: &str) -> Result<Self, BadServer> {
+    pub fn parse(text: &str) -> Result<Self, InvalidAddress> {
         match text.strip_prefix("unix://") {
             Some(path) => Self::unix(text, path),
             None => Self::tcp(text),
         }
     }
 
-    fn unix(text: &str, path: &str) -> Result<Self, BadServer> {
+    fn unix(text: &str, path: &str) -> Result<Self, InvalidAddress> {
         if !path.starts_with('/') {
-            return Err(BadServer::new(text, "a socket needs an absolute path: unix:///run/memcached.sock"));
+            return Err(InvalidAddress::new(text, "a socket needs an absolute path: unix:///run/memcached.sock"));
         }
         // async-memcached takes the path out of a URL without decoding it, so only what a URL leaves alone arrives.
         let survives = url::Url::parse(text).is_ok_and(|url| url.path() == path);
         if !survives {
-            return Err(BadServer::new(text, "the socket's path may hold letters, digits, `/`, `-`, `_` and `.` only"));
+            return Err(InvalidAddress::new(
+                text,
+                "the socket's path may hold letters, digits, `/`, `-`, `_` and `.` only",
+            ));
         }
         Ok(Self::Unix(path.to_owned()))
     }
 
-    fn tcp(text: &str) -> Result<Self, BadServer> {
-        let wanted = || BadServer::new(text, "write host:port, [ipv6]:port or unix:///path");
+    fn tcp(text: &str) -> Result<Self, InvalidAddress> {
+        let wanted = || InvalidAddress::new(text, "write host:port, [ipv6]:port or unix:///path");
         let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wanted)?;
         if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {

@@ -144,7 +144,7 @@ pub async fn connect(
 /// failure in place of the one that matters.
 async fn connect_tcp(addresses: &[SocketAddr], patience: Duration) -> Result<async_memcached::Client, StoreError> {
     let share = patience / addresses.len().max(1) as u32;
-    let mut error = StoreError::Away { cause: "the name has no address".into() };
+    let mut error = StoreError::Unavailable { cause: "the name has no address".into() };
     for address in addresses {
         let connecting = async {
             match address {
@@ -285,11 +285,11 @@ fn other_key() -> StoreError {
 }
 
 fn away(cause: impl Display) -> StoreError {
-    StoreError::Away { cause: printable(cause) }
+    StoreError::Unavailable { cause: printable(cause) }
 }
 
 pub fn garbled(cause: impl Display) -> StoreError {
-    StoreError::Garbled { cause: printable(cause) }
+    StoreError::Protocol { cause: printable(cause) }
 }
 
 /// A cause may quote the server, which may be anything: it reaches the log short and on one line.
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_a_server_says_cannot_break_a_log_line() {
-        let StoreError::Away { cause } = away("x\r\n\u{1b}[31mY".repeat(100)) else { panic!() };
+        let StoreError::Unavailable { cause } = away("x\r\n\u{1b}[31mY".repeat(100)) else { panic!() };
         assert!(cause.len() < 2000 && cause.chars().all(|c| !c.is_control()), "{cause}");
     }
 }

@@ -74,7 +74,7 @@ impl Connection {
                     return work(client).await;
                 }
                 match timeout_at(self.until_renewal(deadline), work(client)).await {
-                    Ok(Err(StoreError::Away { .. })) | Err(_) => {}
+                    Ok(Err(StoreError::Unavailable { .. })) | Err(_) => {}
                     Ok(outcome) => return outcome,
                 }
             }

@@ -70,7 +70,7 @@ impl<Q: Question> Link<Q> {
     }
 
     /// How long the server has given no answer over this link; zero while it does.
-    pub fn silent_for(&self) -> Duration {
+    pub fn unavailable_for(&self) -> Duration {
         self.breaker.failing_for(Instant::now())
     }
 
@@ -173,5 +173,5 @@ fn ended() -> StoreError {
 }
 
 fn away(cause: &str) -> StoreError {
-    StoreError::Away { cause: cause.to_owned() }
+    StoreError::Unavailable { cause: cause.to_owned() }
 }

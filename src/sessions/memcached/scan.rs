@@ -17,7 +17,7 @@ use super::decode;
 use super::resolver::Names;
 use super::silence::Silence;
 use crate::clock::UnixTime;
-use crate::sessions::replicated::node::{self, Lies};
+use crate::sessions::replicated::node::{self, StoredResult};
 use crate::sessions::{SessionKey, StoreError};
 
 /// For an exchange, where a request's deadline is shorter: nobody's page waits for it.
@@ -30,14 +30,14 @@ const BETWEEN_PASSES: Duration = Duration::from_millis(100);
 const TRIALS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-pub struct Survey {
+pub struct KeyScan {
     address: Address,
     patience: Duration,
     look_ups: Connection,
     dump: Option<mpsc::Receiver<Result<Vec<Dumped>, StoreError>>>,
 }
 
-impl Survey {
+impl KeyScan {
     pub fn new(address: Address, timeout: Duration, rests: IntCounter) -> Self {
         let patience = timeout.max(PATIENCE);
         let breaker = Arc::new(Breaker::new(patience, Arc::new(Silence::new()), rests));
@@ -89,7 +89,7 @@ async fn dump(
     Ok(())
 }
 
-impl node::Survey for Survey {
+impl node::KeyScan for KeyScan {
     async fn keys(&mut self) -> Result<Option<Vec<(SessionKey, UnixTime)>>, StoreError> {
         if self.dump.is_none() {
             self.dump = Some(self.begin());
@@ -101,7 +101,7 @@ impl node::Survey for Survey {
         Ok(Some(page.into_iter().map(|dumped| (moment(&dumped), dumped.key)).map(|(at, key)| (key, at)).collect()))
     }
 
-    async fn look_up(&mut self, keys: &[SessionKey]) -> Result<Vec<Lies>, StoreError> {
+    async fn look_up(&mut self, keys: &[SessionKey]) -> Result<Vec<StoredResult>, StoreError> {
         let mut sorted: Vec<&str> = keys.iter().map(SessionKey::as_str).collect();
         sorted.sort_unstable();
         sorted.dedup();

@@ -14,7 +14,7 @@ use self::process::Memcached;
 use super::*;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::sessions::replicated::{Cluster, Server};
+use crate::sessions::replicated::{Cluster, NodeConfig};
 use crate::sessions::tests::{LONG, Subject, conformance, counter, lives, record, session, ticket, until};
 use crate::sessions::{Found, SessionStore};
 
@@ -30,9 +30,10 @@ fn store(server: &str, timeout: Duration) -> Arc<Store> {
 
 pub fn cluster(servers: &[&str], copies: usize, timeout: Duration) -> Arc<Store> {
     let metrics = Metrics::new("test").unwrap().sign_on.store;
-    let servers: Vec<Server> = servers.iter().map(|name| Server { name: (*name).to_owned(), weight: 1 }).collect();
-    let settings = |server: &Server| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
-    let connect = |server: &Server| MemcachedServer::new(&settings(server), &metrics);
+    let servers: Vec<NodeConfig> =
+        servers.iter().map(|name| NodeConfig { name: (*name).to_owned(), weight: 1 }).collect();
+    let settings = |server: &NodeConfig| Settings { server: server.name.clone(), timeout, sign_on_timeout: timeout };
+    let connect = |server: &NodeConfig| MemcachedServer::new(&settings(server), &metrics);
     Arc::new(Cluster::new(&servers, copies, Clock::default(), &metrics, connect).unwrap())
 }
 
@@ -74,9 +75,9 @@ async fn a_server_is_reached_over_ipv6_and_its_loss_is_noticed() {
         store.insert(key, &record("ada"), LONG).await.unwrap();
     }
     let found = futures_util::future::join_all(keys.iter().map(|key| store.find(key, Some(LONG)))).await;
-    assert!(found.into_iter().all(|found| found == Ok(Found::Lives(record("ada")))));
+    assert!(found.into_iter().all(|found| found == Ok(Found::Active(record("ada")))));
     memcached.kill();
-    assert!(matches!(store.find(&keys[0], None).await, Err(StoreError::Away { .. })));
+    assert!(matches!(store.find(&keys[0], None).await, Err(StoreError::Unavailable { .. })));
 }
 
 #[tokio::test]
@@ -100,8 +101,8 @@ async fn expiries_reach_the_server_as_they_were_meant() {
     assert!(store.find(&key, None).await.is_ok_and(|found| lives(&found)));
 
     let key = counter();
-    store.add_failure(&key, Duration::from_secs(100)).await.unwrap();
-    store.add_failure(&key, Duration::from_secs(5000)).await.unwrap();
+    store.counter_incr(&key, Duration::from_secs(100)).await.unwrap();
+    store.counter_incr(&key, Duration::from_secs(5000)).await.unwrap();
     assert!((95..=100).contains(&ttl(&memcached, key.as_str()).await), "the window is the first addition's");
 }
 
@@ -121,15 +122,15 @@ async fn what_another_program_left_is_garbled_and_harms_no_neighbour() {
 
     let (odd_found, empty_found, sound_found) =
         tokio::join!(store.find(&odd, None), store.find(&empty, None), store.find(&sound, None));
-    assert!(matches!(odd_found, Err(StoreError::Garbled { .. })), "{odd_found:?}");
-    assert!(matches!(empty_found, Err(StoreError::Garbled { .. })), "{empty_found:?}");
-    assert_eq!(sound_found, Ok(Found::Lives(record("ada"))));
+    assert!(matches!(odd_found, Err(StoreError::Protocol { .. })), "{odd_found:?}");
+    assert!(matches!(empty_found, Err(StoreError::Protocol { .. })), "{empty_found:?}");
+    assert_eq!(sound_found, Ok(Found::Active(record("ada"))));
     assert_eq!(store.redeem_ticket(&odd_ticket, LONG).await, Ok(Redemption::Unknown), "it opens nothing");
-    assert_eq!(store.add_failure(&odd_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
-    assert_eq!(store.add_failure(&odd_counter, LONG).await.map(|it| it.count), Ok(2));
+    assert_eq!(store.counter_incr(&odd_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
+    assert_eq!(store.counter_incr(&odd_counter, LONG).await.map(|it| it.count), Ok(2));
     assert!((LONG.as_secs() as i64 - 5..=LONG.as_secs() as i64).contains(&ttl(&memcached, odd_counter.as_str()).await));
-    assert_eq!(store.failures(&endless_counter).await.map(|it| it.count), Ok(0), "it would never end");
-    assert_eq!(store.add_failure(&endless_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
+    assert_eq!(store.counter_get(&endless_counter).await.map(|it| it.count), Ok(0), "it would never end");
+    assert_eq!(store.counter_incr(&endless_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
     store.ping().await.unwrap();
 }
 
@@ -156,7 +157,7 @@ fn a_store_outlives_the_runtime_that_it_was_first_used_on() {
     });
     for _ in 0..2 {
         let found = runtime().block_on(store.find(&key, Some(LONG)));
-        assert_eq!(found, Ok(Found::Lives(record("ada"))));
+        assert_eq!(found, Ok(Found::Active(record("ada"))));
         assert_eq!(runtime().block_on(store.ping()), Ok(()));
     }
 }

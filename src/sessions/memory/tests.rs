@@ -56,12 +56,12 @@ async fn a_full_store_refuses_the_newcomer_and_keeps_the_living() {
 async fn a_flood_of_one_kind_leaves_the_others_alone() {
     let Memory(store, clock) = memory(2);
     let known = counter();
-    store.add_failure(&known, LONG).await.unwrap();
-    assert_eq!(store.add_failure(&known, LONG).await.map(|it| it.count), Ok(2));
+    store.counter_incr(&known, LONG).await.unwrap();
+    assert_eq!(store.counter_incr(&known, LONG).await.map(|it| it.count), Ok(2));
     for _ in 0..10 {
-        assert_eq!(store.add_failure(&counter(), LONG).await.map(|it| it.count), Ok(1), "a newcomer is counted");
+        assert_eq!(store.counter_incr(&counter(), LONG).await.map(|it| it.count), Ok(1), "a newcomer is counted");
     }
-    assert_eq!(store.add_failure(&known, LONG).await.map(|it| it.count), Ok(3), "what counts most goes on counting");
+    assert_eq!(store.counter_incr(&known, LONG).await.map(|it| it.count), Ok(3), "what counts most goes on counting");
     for _ in 0..2 {
         store.insert(&session(), &record("ada"), LONG).await.unwrap();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::node::Member;
+use super::node::Node;
 use super::{Cluster, one_of};
 use crate::sessions::instrumented::{Operation, always};
 use crate::sessions::{Count, CounterKey, StoreError};
@@ -14,17 +14,18 @@ use crate::sessions::{Count, CounterKey, StoreError};
 /// Servers that a counter may be kept on: the first for its key and, while that is away, the next.
 const PLACES: usize = 2;
 
-impl<M: Member> Cluster<M> {
+impl<M: Node> Cluster<M> {
     /// Counts where the counter lies or, while that server gives no answer, on the next: else one server that is down
     /// would keep its share of all users from signing in. There a count begins anew, so while servers come and go twice
     /// the limit may be tried in all, which a guesser cannot bring about.
-    pub async fn counted(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+    pub async fn increment_counter(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         let candidates = self.layout.load().candidates(key.as_str(), PLACES);
         let mut outcome = Err(StoreError::TimedOut);
-        for seat in candidates {
-            let added = seat.watcher.watch(Operation::AddFailure, seat.member.add_failure(key, window), always).await;
-            let is_silent = added.as_ref().is_err_and(StoreError::is_silence);
-            outcome = added.map(|count| Count { server: Some(seat.name.as_str().into()), ..count });
+        for handle in candidates {
+            let added =
+                handle.monitor.observe(Operation::AddFailure, handle.node.counter_incr(key, window), always).await;
+            let is_silent = added.as_ref().is_err_and(StoreError::is_unavailable);
+            outcome = added.map(|count| Count { server: Some(handle.name.as_str().into()), ..count });
             if !is_silent {
                 break;
             }
@@ -32,15 +33,15 @@ impl<M: Member> Cluster<M> {
         outcome
     }
 
-    /// Of the first server that answers, as [`counted`](Self::counted) adds to it.
+    /// Of the first server that answers, as [`increment_counter`](Self::increment_counter) adds to it.
     pub async fn count_of(&self, key: &CounterKey) -> Result<Count, StoreError> {
         let candidates = self.layout.load().candidates(key.as_str(), PLACES);
         let mut outcome = Err(StoreError::TimedOut);
-        for seat in candidates {
-            let read = seat.member.failures(key);
-            let read = seat.watcher.watch(Operation::ReadFailures, read, |count| count.count > 0).await;
-            let is_silent = read.as_ref().is_err_and(StoreError::is_silence);
-            outcome = read.map(|count| Count { server: Some(seat.name.as_str().into()), ..count });
+        for handle in candidates {
+            let read = handle.node.counter_get(key);
+            let read = handle.monitor.observe(Operation::ReadFailures, read, |count| count.count > 0).await;
+            let is_silent = read.as_ref().is_err_and(StoreError::is_unavailable);
+            outcome = read.map(|count| Count { server: Some(handle.name.as_str().into()), ..count });
             if !is_silent {
                 break;
             }
@@ -48,24 +49,24 @@ impl<M: Member> Cluster<M> {
         outcome
     }
 
-    /// From the server that has counted, and from no other: that one may have a count of its own, of failures that are
+    /// From the server that has increment_counter, and from no other: that one may have a count of its own, of failures that are
     /// some. If it is away, one too many stays until its window ends.
-    pub async fn take_back(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
+    pub async fn take_back(&self, key: &CounterKey, increment_counter: &Count) -> Result<(), StoreError> {
         let layout = self.layout.load_full();
-        let seat = match &counted.server {
-            Some(name) => layout.everybody(Instant::now()).into_iter().find(|seat| *seat.name == **name),
+        let handle = match &increment_counter.server {
+            Some(name) => layout.all_nodes(Instant::now()).into_iter().find(|handle| *handle.name == **name),
             None => Some(Arc::clone(layout.first(key.as_str()))),
         };
-        let Some(seat) = seat else { return Ok(()) };
-        seat.watcher.watch(Operation::TakeBackFailure, seat.member.take_back_failure(key), always).await
+        let Some(handle) = handle else { return Ok(()) };
+        handle.monitor.observe(Operation::TakeBackFailure, handle.node.counter_decr(key), always).await
     }
 
-    /// Wherever it may have been counted.
+    /// Wherever it may have been increment_counter.
     pub async fn forget_counts(&self, key: &CounterKey) -> Result<(), StoreError> {
         let candidates = self.layout.load().candidates(key.as_str(), PLACES);
-        let forgotten = join_all(candidates.iter().map(async |seat| {
-            let forgotten = seat.member.forget_failures(key);
-            seat.watcher.watch(Operation::ForgetFailures, forgotten, always).await.map(|()| true)
+        let forgotten = join_all(candidates.iter().map(async |handle| {
+            let forgotten = handle.node.counter_reset(key);
+            handle.monitor.observe(Operation::ForgetFailures, forgotten, always).await.map(|()| true)
         }));
         one_of(forgotten.await).map(drop)
     }

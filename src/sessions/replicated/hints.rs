@@ -14,7 +14,7 @@ pub const MOST: usize = 10_000;
 
 /// A server that has to be told of the end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Debt {
+pub struct Hint {
     /// By its configured name.
     pub server: String,
     pub session: SessionKey,
@@ -22,7 +22,7 @@ pub struct Debt {
     pub until: UnixTime,
 }
 
-/// Whether a debt was taken up.
+/// Whether a hint was taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     New,
@@ -35,21 +35,21 @@ pub enum Added {
 /// The servers that have not heard of a session's end, each until when it would matter.
 type Owed = HashMap<SessionKey, Vec<(String, UnixTime)>, ahash::RandomState>;
 
-pub struct Debts {
+pub struct Hints {
     owed: Mutex<Owed>,
     /// The sum of them, for those who need not lock in good times.
     count: AtomicUsize,
     changes: watch::Sender<()>,
 }
 
-impl Default for Debts {
+impl Default for Hints {
     fn default() -> Self {
         Self { owed: Mutex::default(), count: AtomicUsize::new(0), changes: watch::channel(()).0 }
     }
 }
 
-impl Debts {
-    pub fn add(&self, Debt { server, session, until }: Debt) -> Added {
+impl Hints {
+    pub fn add(&self, Hint { server, session, until }: Hint) -> Added {
         let mut owed = self.owed();
         if let Some((_, known)) =
             owed.get_mut(&session).and_then(|servers| servers.iter_mut().find(|(name, _)| *name == server))
@@ -99,15 +99,15 @@ impl Debts {
         self.owed().get(session)?.iter().find(|(name, _)| name == server).map(|(_, until)| *until)
     }
 
-    pub fn all(&self) -> Vec<Debt> {
+    pub fn all(&self) -> Vec<Hint> {
         let owed = self.owed();
         let of = |(session, servers): (&SessionKey, &Vec<(String, UnixTime)>)| {
-            let debt = |(server, until): &(String, UnixTime)| Debt {
+            let hint = |(server, until): &(String, UnixTime)| Hint {
                 server: server.clone(),
                 session: session.clone(),
                 until: *until,
             };
-            servers.iter().map(debt).collect::<Vec<_>>()
+            servers.iter().map(hint).collect::<Vec<_>>()
         };
         owed.iter().flat_map(of).collect()
     }
@@ -130,33 +130,33 @@ mod tests {
 
     #[test]
     fn each_server_is_owed_an_end_once_until_it_has_heard() {
-        let (debts, session) = (Debts::default(), session());
-        let debt = |server: &str, seconds| Debt {
+        let (hints, session) = (Hints::default(), session());
+        let hint = |server: &str, seconds| Hint {
             server: server.into(),
             session: session.clone(),
             until: UnixTime::from_seconds(seconds),
         };
-        assert_eq!(debts.add(debt("a", 10)), Added::New);
-        assert_eq!(debts.add(debt("b", 10)), Added::New);
-        assert_eq!(debts.add(debt("a", 20)), Added::Known);
-        assert_eq!(debts.add(debt("a", 5)), Added::Known);
-        assert_eq!(debts.until(&session, "a"), Some(UnixTime::from_seconds(20)));
-        assert_eq!(debts.all(), [debt("a", 20), debt("b", 10)]);
-        debts.settle(&session, "a");
-        debts.settle(&session, "a");
-        assert!(debts.has(&session) && debts.until(&session, "a").is_none());
-        debts.settle(&session, "b");
-        assert!(!debts.has(&session) && debts.all().is_empty());
+        assert_eq!(hints.add(hint("a", 10)), Added::New);
+        assert_eq!(hints.add(hint("b", 10)), Added::New);
+        assert_eq!(hints.add(hint("a", 20)), Added::Known);
+        assert_eq!(hints.add(hint("a", 5)), Added::Known);
+        assert_eq!(hints.until(&session, "a"), Some(UnixTime::from_seconds(20)));
+        assert_eq!(hints.all(), [hint("a", 20), hint("b", 10)]);
+        hints.settle(&session, "a");
+        hints.settle(&session, "a");
+        assert!(hints.has(&session) && hints.until(&session, "a").is_none());
+        hints.settle(&session, "b");
+        assert!(!hints.has(&session) && hints.all().is_empty());
     }
 
     #[test]
     fn there_are_only_so_many() {
-        let debts = Debts::default();
-        let add = || debts.add(Debt { server: "a".into(), session: session(), until: UnixTime::from_seconds(9) });
+        let hints = Hints::default();
+        let add = || hints.add(Hint { server: "a".into(), session: session(), until: UnixTime::from_seconds(9) });
         assert!((0..MOST).all(|_| add() == Added::New));
-        assert_eq!((add(), debts.room()), (Added::Full, 0));
-        debts.settle(&debts.all()[0].session, "a");
-        assert_eq!(debts.room(), 1);
+        assert_eq!((add(), hints.room()), (Added::Full, 0));
+        hints.settle(&hints.all()[0].session, "a");
+        assert_eq!(hints.room(), 1);
         assert_eq!(add(), Added::New);
     }
 }

@@ -10,12 +10,12 @@ use crate::sessions::{
 };
 
 /// What lies under a key, or nothing; an error is the value's own, such as garbage.
-pub type Lies = Result<Option<Held>, StoreError>;
+pub type StoredResult = Result<Option<Held>, StoreError>;
 
 /// Each call is bounded by the server's own deadline. Those that write nothing over what is there (`add`) and those
 /// that write on condition (`record_access`, `renew`, `swap_device`, `redeem_ticket`) are atomic at the server.
-pub trait Member: Send + Sync + 'static {
-    type Survey: Survey;
+pub trait Node: Send + Sync + 'static {
+    type KeyScan: KeyScan;
 
     /// What lies under `key`; with `slide`, its expiry moves, whatever it is.
     fn look_up(
@@ -49,7 +49,7 @@ pub trait Member: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Puts a tombstone in place of whatever lies under `key`.
-    fn bury(
+    fn write_tombstone(
         &self,
         key: &SessionKey,
         tombstone: Tombstone,
@@ -81,24 +81,27 @@ pub trait Member: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Redemption, StoreError>> + Send;
 
     /// The count that it answers names no server.
-    fn add_failure(&self, key: &CounterKey, window: Duration)
-    -> impl Future<Output = Result<Count, StoreError>> + Send;
+    fn counter_incr(
+        &self,
+        key: &CounterKey,
+        window: Duration,
+    ) -> impl Future<Output = Result<Count, StoreError>> + Send;
 
-    /// Zero where nothing is counted.
-    fn failures(&self, key: &CounterKey) -> impl Future<Output = Result<Count, StoreError>> + Send;
+    /// Zero where nothing is increment_counter.
+    fn counter_get(&self, key: &CounterKey) -> impl Future<Output = Result<Count, StoreError>> + Send;
 
-    fn take_back_failure(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn counter_decr(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    fn forget_failures(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn counter_reset(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// How long the server has given no answer; zero while it does.
-    fn silent_for(&self) -> Duration;
+    fn unavailable_for(&self) -> Duration;
 
     /// How much longer an answer is worth waiting for: a server that has only just fallen silent may be there again in a
     /// moment, one that has been for long may not.
-    fn patience(&self) -> Duration {
+    fn retry_window(&self) -> Duration {
         Duration::ZERO
     }
 
@@ -109,16 +112,16 @@ pub trait Member: Send + Sync + 'static {
     fn is_resting(&self) -> bool;
 
     /// Begins a look through all that the server holds. Asks nothing yet.
-    fn survey(&self) -> Self::Survey;
+    fn scan_keys(&self) -> Self::KeyScan;
 }
 
 /// A look through all that a server holds, over connections of its own, so that it holds up nobody. Each call has a
 /// deadline, the whole has none. After an error it is over.
-pub trait Survey: Send {
+pub trait KeyScan: Send {
     /// The next keys of sessions and tombstones, each with when it is forgotten; `None` at the end. What comes or goes
     /// meanwhile may be missed, and a key may come twice.
     fn keys(&mut self) -> impl Future<Output = Result<Option<Vec<(SessionKey, UnixTime)>>, StoreError>> + Send;
 
     /// What lies under each of `keys`, a page of them at most, in their order. Slides nothing.
-    fn look_up(&mut self, keys: &[SessionKey]) -> impl Future<Output = Result<Vec<Lies>, StoreError>> + Send;
+    fn look_up(&mut self, keys: &[SessionKey]) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send;
 }

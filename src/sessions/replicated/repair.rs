@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::hints::{Added, Debt, Debts};
-use super::layout::Seat;
-use super::node::Member;
+use super::hints::{Added, Hint, Hints};
+use super::layout::NodeHandle;
+use super::node::Node;
 use crate::clock::Clock;
 use crate::metrics::StoreMetrics;
 use crate::sessions::instrumented::{Operation, always};
@@ -31,34 +31,34 @@ impl Default for Pauses {
     }
 }
 
-pub struct Mending {
+pub struct Repairer {
     clock: Clock,
     pauses: Pauses,
     metrics: StoreMetrics,
     places: Arc<Semaphore>,
-    debts: Arc<Debts>,
+    hints: Arc<Hints>,
 }
 
-impl Mending {
+impl Repairer {
     pub fn new(clock: Clock, pauses: Pauses, metrics: StoreMetrics) -> Self {
-        Self { clock, pauses, metrics, places: Arc::new(Semaphore::new(UNDER_WAY)), debts: Arc::default() }
+        Self { clock, pauses, metrics, places: Arc::new(Semaphore::new(UNDER_WAY)), hints: Arc::default() }
     }
 
     /// Gives a session to a server that should have it. It is added, so what the server has learnt meanwhile
     /// stays: a tombstone above all.
-    pub fn copy<M: Member>(&self, seat: Arc<Seat<M>>, key: &SessionKey, record: &SessionRecord, ttl: Duration) {
+    pub fn copy<M: Node>(&self, handle: Arc<NodeHandle<M>>, key: &SessionKey, record: &SessionRecord, ttl: Duration) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
         let (key, record) = (key.clone(), record.clone());
         tokio::spawn(async move {
-            let copied = seat.member.add(&key, &record, ttl);
+            let copied = handle.node.add(&key, &record, ttl);
             // A failure leaves the session with one copy less, which its next request sees.
-            seat.watcher.watch(Operation::Copy, copied, |copied| *copied).await.ok();
+            handle.monitor.observe(Operation::Copy, copied, |copied| *copied).await.ok();
             drop(place);
         });
     }
 
     /// Tells a server that answers of a session that has ended.
-    pub fn bury<M: Member>(&self, seat: Arc<Seat<M>>, key: &SessionKey, tombstone: Tombstone) {
+    pub fn write_tombstone<M: Node>(&self, handle: Arc<NodeHandle<M>>, key: &SessionKey, tombstone: Tombstone) {
         let ttl = tombstone.ttl(self.clock.now());
         if ttl.is_zero() {
             return;
@@ -66,34 +66,38 @@ impl Mending {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
         let key = key.clone();
         tokio::spawn(async move {
-            seat.watcher.watch(Operation::End, seat.member.bury(&key, tombstone, ttl), always).await.ok();
+            handle
+                .monitor
+                .observe(Operation::End, handle.node.write_tombstone(&key, tombstone, ttl), always)
+                .await
+                .ok();
             drop(place);
         });
     }
 
     /// Whether some server has yet to hear of the end of a session.
-    pub fn owes(&self, key: &SessionKey) -> bool {
-        self.debts.has(key)
+    pub fn has_hint(&self, key: &SessionKey) -> bool {
+        self.hints.has(key)
     }
 
     /// Which servers have yet to hear of which ends.
-    pub fn debts(&self) -> &Debts {
-        &self.debts
+    pub fn hints(&self) -> &Hints {
+        &self.hints
     }
 
     /// Tells a server that is away, as soon as it is back, of a session that has ended.
-    pub fn owe<M: Member>(&self, seat: Arc<Seat<M>>, key: &SessionKey, tombstone: Tombstone) {
-        let debt = Debt { server: seat.name.clone(), session: key.clone(), until: tombstone.until };
-        match self.debts.add(debt) {
+    pub fn hint<M: Node>(&self, handle: Arc<NodeHandle<M>>, key: &SessionKey, tombstone: Tombstone) {
+        let hint = Hint { server: handle.name.clone(), session: key.clone(), until: tombstone.until };
+        match self.hints.add(hint) {
             Added::New => {}
             Added::Known => return,
             Added::Full => {
-                let name = &seat.name;
+                let name = &handle.name;
                 log::warn!("session store {name}: too many ended sessions to tell it of; some it will not hear of");
                 return;
             }
         }
-        let debts = Arc::clone(&self.debts);
+        let hints = Arc::clone(&self.hints);
         let (key, clock, owed) = (key.clone(), self.clock.clone(), self.metrics.tombstones_owed.clone());
         let Pauses { first, longest } = self.pauses;
         owed.inc();
@@ -102,19 +106,20 @@ impl Mending {
             loop {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
-                let until = debts.until(&key, &seat.name).unwrap_or_default();
+                let until = hints.until(&key, &handle.name).unwrap_or_default();
                 let tombstone = Tombstone { until };
                 let ttl = tombstone.ttl(clock.now());
                 if ttl.is_zero() {
                     break;
                 }
-                let told = seat.watcher.watch(Operation::End, seat.member.bury(&key, tombstone, ttl), always);
+                let told =
+                    handle.monitor.observe(Operation::End, handle.node.write_tombstone(&key, tombstone, ttl), always);
                 if told.await.is_ok() {
                     break;
                 }
             }
             owed.dec();
-            debts.settle(&key, &seat.name);
+            hints.settle(&key, &handle.name);
         });
     }
 }

@@ -14,39 +14,39 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What one server said.
 #[derive(Clone, Debug)]
-pub struct Word {
+pub struct ReplicaReply {
     pub said: Result<Option<Held>, StoreError>,
     /// How long it has given no answer at all.
-    pub silent_for: Duration,
-    /// Whether the session belongs there; false of a server that is asked because it belonged there before.
-    pub belongs: bool,
+    pub unavailable_for: Duration,
+    /// Whether the session is_current there; false of a server that is asked because it belonged there before.
+    pub is_current: bool,
 }
 
 /// What is known, and what should be done so that all servers know it. Indices are those of the words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Resolution {
     pub found: Result<Found, StoreError>,
-    pub mend: Mend,
+    pub repair: Repair,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mend {
+pub enum Repair {
     Nothing,
     /// The session lives, and these should hold a copy and do not.
     Copy(Vec<usize>),
     /// The session has ended; these answered and do not know it.
-    Bury(Tombstone, Vec<usize>),
+    WriteTombstone(Tombstone, Vec<usize>),
 }
 
-pub fn judge(words: &[Word]) -> Judgement {
-    let held = |word: &Word| word.said.as_ref().ok().and_then(Option::as_ref).cloned();
+pub fn resolve(words: &[ReplicaReply]) -> Resolution {
+    let held = |word: &ReplicaReply| word.said.as_ref().ok().and_then(Option::as_ref).cloned();
     let tombstones = words.iter().filter_map(held).filter_map(|held| match held {
         Held::Ended(tombstone) => Some(tombstone),
         Held::Session(_) => None,
     });
     if let Some(tombstone) = tombstones.max_by_key(|tombstone| tombstone.until) {
         let unaware = places(words, |word| word.said.as_ref().is_ok_and(|said| *said != Some(Held::Ended(tombstone))));
-        return Judgement { found: Ok(Found::Ended), mend: Mend::Bury(tombstone, unaware) };
+        return Resolution { found: Ok(Found::Ended), repair: Repair::WriteTombstone(tombstone, unaware) };
     }
     let sessions: Vec<SessionRecord> = words
         .iter()
@@ -58,30 +58,30 @@ pub fn judge(words: &[Word]) -> Judgement {
         .collect();
     if sessions.iter().any(|record| record.user != sessions[0].user) {
         let cause = "two servers hold sessions of different users under one key".to_owned();
-        return Judgement { found: Err(StoreError::Garbled { cause }), mend: Mend::Nothing };
+        return Resolution { found: Err(StoreError::Protocol { cause }), repair: Repair::Nothing };
     }
     match sessions.into_iter().max_by_key(|record| record.last_accessed) {
         Some(record) => {
-            let without = places(words, |word| word.belongs && word.said == Ok(None));
-            let mend = if without.is_empty() { Mend::Nothing } else { Mend::Copy(without) };
-            Judgement { found: Ok(Found::Lives(record)), mend }
+            let without = places(words, |word| word.is_current && word.said == Ok(None));
+            let repair = if without.is_empty() { Repair::Nothing } else { Repair::Copy(without) };
+            Resolution { found: Ok(Found::Active(record)), repair }
         }
-        None => Judgement { found: missing(words), mend: Mend::Nothing },
+        None => Resolution { found: missing(words), repair: Repair::Nothing },
     }
 }
 
 /// Nobody holds anything: is it gone, or is nobody there who would know?
-fn missing(words: &[Word]) -> Result<Found, StoreError> {
+fn missing(words: &[ReplicaReply]) -> Result<Found, StoreError> {
     let failures = || words.iter().filter(|word| word.said.is_err());
-    let silence = failures().find(|word| word.silent_for < PATIENCE);
+    let silence = failures().find(|word| word.unavailable_for < PATIENCE);
     let anybody = words.iter().any(|word| word.said.is_ok());
     match silence.or_else(|| failures().next().filter(|_| !anybody)) {
-        Some(Word { said: Err(error), .. }) => Err(error.clone()),
+        Some(ReplicaReply { said: Err(error), .. }) => Err(error.clone()),
         _ => Ok(Found::Missing),
     }
 }
 
-fn places(words: &[Word], which: impl Fn(&Word) -> bool) -> Vec<usize> {
+fn places(words: &[ReplicaReply], which: impl Fn(&ReplicaReply) -> bool) -> Vec<usize> {
     words.iter().enumerate().filter(|(_, word)| which(word)).map(|(place, _)| place).collect()
 }
 
@@ -93,23 +93,23 @@ mod tests {
 
     const TOMBSTONE: Tombstone = Tombstone { until: UnixTime::from_millis(1_800_000_000_000) };
 
-    fn word(said: Result<Option<Held>, StoreError>) -> Word {
-        Word { said, silent_for: Duration::ZERO, belongs: true }
+    fn word(said: Result<Option<Held>, StoreError>) -> ReplicaReply {
+        ReplicaReply { said, unavailable_for: Duration::ZERO, is_current: true }
     }
-    fn living() -> Word {
+    fn living() -> ReplicaReply {
         word(Ok(Some(Held::Session(record("ada")))))
     }
-    fn ended() -> Word {
+    fn ended() -> ReplicaReply {
         word(Ok(Some(Held::Ended(TOMBSTONE))))
     }
-    fn miss() -> Word {
+    fn miss() -> ReplicaReply {
         word(Ok(None))
     }
-    fn silent(since: Duration) -> Word {
-        Word { silent_for: since, ..word(Err(StoreError::TimedOut)) }
+    fn silent(since: Duration) -> ReplicaReply {
+        ReplicaReply { unavailable_for: since, ..word(Err(StoreError::TimedOut)) }
     }
-    fn found(words: &[Word]) -> Result<Found, StoreError> {
-        judge(words).found
+    fn found(words: &[ReplicaReply]) -> Result<Found, StoreError> {
+        resolve(words).found
     }
 
     #[test]
@@ -118,23 +118,27 @@ mod tests {
             assert_eq!(found(&[other.clone(), ended()]), Ok(Found::Ended));
             assert_eq!(found(&[ended(), other]), Ok(Found::Ended));
         }
-        assert_eq!(judge(&[living(), ended()]).mend, Mend::Bury(TOMBSTONE, vec![0]));
-        assert_eq!(judge(&[ended(), miss()]).mend, Mend::Bury(TOMBSTONE, vec![1]));
-        assert_eq!(judge(&[ended(), ended()]).mend, Mend::Bury(TOMBSTONE, vec![]));
-        assert_eq!(judge(&[silent(PATIENCE), ended()]).mend, Mend::Bury(TOMBSTONE, vec![]), "who is away hears later");
+        assert_eq!(resolve(&[living(), ended()]).repair, Repair::WriteTombstone(TOMBSTONE, vec![0]));
+        assert_eq!(resolve(&[ended(), miss()]).repair, Repair::WriteTombstone(TOMBSTONE, vec![1]));
+        assert_eq!(resolve(&[ended(), ended()]).repair, Repair::WriteTombstone(TOMBSTONE, vec![]));
+        assert_eq!(
+            resolve(&[silent(PATIENCE), ended()]).repair,
+            Repair::WriteTombstone(TOMBSTONE, vec![]),
+            "who is away hears later"
+        );
     }
 
     #[test]
     fn a_living_copy_is_enough_and_goes_to_who_misses_it() {
-        let lives = Ok(Found::Lives(record("ada")));
+        let lives = Ok(Found::Active(record("ada")));
         for other in [living(), miss(), silent(Duration::ZERO)] {
             assert_eq!(found(&[other.clone(), living()]), lives);
             assert_eq!(found(&[living(), other]), lives);
         }
-        assert_eq!(judge(&[miss(), living()]).mend, Mend::Copy(vec![0]));
-        assert_eq!(judge(&[living(), silent(PATIENCE)]).mend, Mend::Nothing);
-        let formerly = Word { belongs: false, ..miss() };
-        assert_eq!(judge(&[living(), formerly]).mend, Mend::Nothing, "it does not belong there any more");
+        assert_eq!(resolve(&[miss(), living()]).repair, Repair::Copy(vec![0]));
+        assert_eq!(resolve(&[living(), silent(PATIENCE)]).repair, Repair::Nothing);
+        let formerly = ReplicaReply { is_current: false, ..miss() };
+        assert_eq!(resolve(&[living(), formerly]).repair, Repair::Nothing, "it does not belong there any more");
     }
 
     #[test]
@@ -142,13 +146,13 @@ mod tests {
         let mut later = record("ada");
         later.last_accessed = later.last_accessed.plus(PATIENCE);
         let words = [living(), word(Ok(Some(Held::Session(later.clone())))), living()];
-        assert_eq!(found(&words), Ok(Found::Lives(later)));
+        assert_eq!(found(&words), Ok(Found::Active(later)));
     }
 
     #[test]
     fn copies_that_name_different_users_vouch_for_neither() {
         let other = word(Ok(Some(Held::Session(record("eve")))));
-        assert!(matches!(found(&[living(), other]), Err(StoreError::Garbled { .. })));
+        assert!(matches!(found(&[living(), other]), Err(StoreError::Protocol { .. })));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use pingora_ketama::{Bucket, Continuum};
 use ring::digest;
 
-use super::Server;
+use super::NodeConfig;
 
 pub struct Ring {
     continuum: Continuum,
@@ -19,8 +19,8 @@ pub struct Ring {
 
 impl Ring {
     /// Of servers by name and weight. A weight of 0 counts as 1.
-    pub fn new(servers: &[Server]) -> Self {
-        let place = |server: &Server| (place(&server.name), server.weight.max(1));
+    pub fn new(servers: &[NodeConfig]) -> Self {
+        let place = |server: &NodeConfig| (place(&server.name), server.weight.max(1));
         let buckets: Vec<(SocketAddr, u32)> = servers.iter().map(place).collect();
         let continuum: Vec<Bucket> = buckets.iter().map(|(place, weight)| Bucket::new(*place, *weight)).collect();
         let servers = buckets.iter().enumerate().map(|(index, (place, _))| (*place, index)).collect();
@@ -34,20 +34,20 @@ impl Ring {
     }
 
     /// The `count` different servers that come first for `key`; fewer when there are fewer.
-    pub fn owners(&self, key: &str, count: usize) -> Vec<usize> {
+    pub fn replicas(&self, key: &str, count: usize) -> Vec<usize> {
         let wanted = count.min(self.servers.len());
-        let mut owners = Vec::with_capacity(wanted);
+        let mut replicas = Vec::with_capacity(wanted);
         for place in self.continuum.node_iter(key.as_bytes()) {
-            if owners.len() == wanted {
+            if replicas.len() == wanted {
                 break;
             }
             if let Some(index) = self.servers.get(place)
-                && !owners.contains(index)
+                && !replicas.contains(index)
             {
-                owners.push(*index);
+                replicas.push(*index);
             }
         }
-        owners
+        replicas
     }
 }
 
@@ -70,8 +70,8 @@ mod tests {
         format!("10.0.0.{index}:11211")
     }
 
-    fn server(name: &str, weight: u32) -> Server {
-        Server { name: name.to_owned(), weight }
+    fn server(name: &str, weight: u32) -> NodeConfig {
+        NodeConfig { name: name.to_owned(), weight }
     }
 
     fn ring(servers: usize) -> Ring {
@@ -112,12 +112,12 @@ mod tests {
     fn copies_lie_on_different_servers_and_the_first_of_them_is_the_first() {
         let ring = ring(5);
         for key in keys().take(2000) {
-            let owners = ring.owners(&key, 3);
-            assert_eq!(owners.len(), 3);
-            assert_eq!(owners[0], ring.first(&key));
-            assert!(owners[0] != owners[1] && owners[1] != owners[2] && owners[0] != owners[2]);
+            let replicas = ring.replicas(&key, 3);
+            assert_eq!(replicas.len(), 3);
+            assert_eq!(replicas[0], ring.first(&key));
+            assert!(replicas[0] != replicas[1] && replicas[1] != replicas[2] && replicas[0] != replicas[2]);
         }
-        assert_eq!(ring.owners("s:1", 9).len(), 5, "no more than there are");
+        assert_eq!(ring.replicas("s:1", 9).len(), 5, "no more than there are");
     }
 
     #[test]
@@ -126,8 +126,8 @@ mod tests {
         let here = Ring::new(&[server("unix:///c", 1), server("b:1", 2), server("a:1", 1)]);
         let (there_names, here_names) = (["a", "b", "c"], ["c", "b", "a"]);
         for key in keys().take(2000) {
-            let there = there.owners(&key, 2).into_iter().map(|index| there_names[index]);
-            let here = here.owners(&key, 2).into_iter().map(|index| here_names[index]);
+            let there = there.replicas(&key, 2).into_iter().map(|index| there_names[index]);
+            let here = here.replicas(&key, 2).into_iter().map(|index| here_names[index]);
             assert!(there.eq(here), "{key}");
         }
     }

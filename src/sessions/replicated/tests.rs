@@ -20,11 +20,11 @@ const SERVERS: usize = 3;
 
 type Edge = Arc<Cluster<Simulated>>;
 
-fn servers(count: usize) -> Vec<Server> {
-    (0..count).map(|n| Server { name: n.to_string(), weight: 1 }).collect()
+fn servers(count: usize) -> Vec<NodeConfig> {
+    (0..count).map(|n| NodeConfig { name: n.to_string(), weight: 1 }).collect()
 }
 
-fn connect(world: &World, edge: usize) -> impl Fn(&Server) -> Result<Simulated, Infallible> {
+fn connect(world: &World, edge: usize) -> impl Fn(&NodeConfig) -> Result<Simulated, Infallible> {
     move |server| Ok(world.member(edge, server.name.parse().unwrap()))
 }
 
@@ -36,7 +36,7 @@ fn edge(world: &World, index: usize, count: usize, copies: usize) -> Edge {
     let clock = Clock::default();
     let mut cluster = Cluster::new(&servers(count), copies, clock.clone(), &metrics, connect(world, index)).unwrap();
     let pauses = Pauses { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
-    cluster.mending = Mending::new(clock, pauses, metrics);
+    cluster.repairer = Repairer::new(clock, pauses, metrics);
     Arc::new(cluster)
 }
 
@@ -148,7 +148,7 @@ async fn with_two_copies_no_single_fault_logs_anybody_out() {
             }
             for edge in &edges {
                 let found = edge.find(&key, Some(LONG)).await;
-                assert!(matches!(found, Ok(Found::Lives(_))), "seed {seed}, round {round}: {found:?}");
+                assert!(matches!(found, Ok(Found::Active(_))), "seed {seed}, round {round}: {found:?}");
             }
             world.heal();
             // One request after the fault is over, and both copies are there again.
@@ -166,7 +166,7 @@ async fn with_one_copy_a_server_that_is_away_is_a_failure_and_never_a_miss() {
         edges[0].insert(&key, &record("ada"), LONG).await.unwrap();
         world.cut(1, world.draw(SERVERS), true);
         let found = edges[1].find(&key, Some(LONG)).await;
-        assert!(matches!(found, Ok(Found::Lives(_)) | Err(StoreError::Away { .. })), "seed {seed}: {found:?}");
+        assert!(matches!(found, Ok(Found::Active(_)) | Err(StoreError::Unavailable { .. })), "seed {seed}: {found:?}");
     }
 }
 
@@ -178,7 +178,7 @@ async fn a_login_succeeds_while_one_of_its_servers_is_away_and_fails_when_all_ar
     for _ in 0..100 {
         let key = session();
         edges[0].insert(&key, &record("ada"), LONG).await.unwrap();
-        assert_eq!(edges[1].find(&key, Some(LONG)).await, Ok(Found::Lives(record("ada"))));
+        assert_eq!(edges[1].find(&key, Some(LONG)).await, Ok(Found::Active(record("ada"))));
     }
     (0..SERVERS).for_each(|server| world.cut(0, server, true));
     assert!(edges[0].insert(&session(), &record("ada"), LONG).await.is_err());
@@ -235,7 +235,7 @@ async fn each_session_is_listed_once_with_the_servers_that_it_lies_on_and_ghosts
             assert_eq!(session.servers, on);
             assert_eq!(on.len(), 2);
         }
-        assert_eq!((listing.unreachable, listing.more), (vec![], false));
+        assert_eq!((listing.unreachable, listing.truncated), (vec![], false));
         world.heal();
     }
 }
@@ -251,7 +251,7 @@ async fn a_server_that_cannot_be_asked_is_named_and_what_the_others_hold_is_list
         }
         world.cut(0, 1, true);
         let listing = edges[0].list(None, 1000).await;
-        assert_eq!(listing.unreachable, [("1".to_owned(), StoreError::Away { cause: "cut off".into() })]);
+        assert_eq!(listing.unreachable, [("1".to_owned(), StoreError::Unavailable { cause: "cut off".into() })]);
         let reached = |key: &&SessionKey| [0, 2].iter().any(|server| world.held(*server, key).is_some());
         assert_eq!(listing.sessions.len(), keys.iter().filter(reached).count());
         assert_eq!(listing.sessions.len() == keys.len(), copies == 2, "with two copies none is missed");
@@ -265,7 +265,7 @@ async fn sessions_that_lie_where_they_belonged_before_are_listed_too() {
     for _ in 0..50 {
         cluster.insert(&session(), &record("ada"), LONG).await.unwrap();
     }
-    cluster.rearrange(&servers(5)[2..], 1, LONG, connect(&world, 0)).unwrap();
+    cluster.set_nodes(&servers(5)[2..], 1, LONG, connect(&world, 0)).unwrap();
     assert_eq!(cluster.list(Some("ada"), 1000).await.sessions.len(), 50);
 }
 
@@ -277,10 +277,10 @@ async fn a_counter_goes_on_elsewhere_while_its_server_is_away() {
         world.cut(0, server, true);
         for _ in 0..50 {
             let key = counter();
-            assert_eq!(edges[0].add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
-            assert_eq!(edges[0].add_failure(&key, LONG).await.map(|it| it.count), Ok(2), "it stays where it went");
-            edges[0].forget_failures(&key).await.unwrap();
-            assert_eq!(edges[0].add_failure(&key, LONG).await.map(|it| it.count), Ok(1));
+            assert_eq!(edges[0].counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
+            assert_eq!(edges[0].counter_incr(&key, LONG).await.map(|it| it.count), Ok(2), "it stays where it went");
+            edges[0].counter_reset(&key).await.unwrap();
+            assert_eq!(edges[0].counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
         }
         world.heal();
     }
@@ -295,18 +295,18 @@ async fn whoever_is_signed_in_stays_so_when_servers_come_and_go() {
         for key in &keys {
             cluster.insert(key, &record("ada"), LONG).await.unwrap();
         }
-        cluster.rearrange(&servers(5), copies, LONG, connect(&world, 0)).unwrap();
+        cluster.set_nodes(&servers(5), copies, LONG, connect(&world, 0)).unwrap();
         for key in &keys {
             let found = cluster.find(key, Some(LONG)).await;
-            assert_eq!(found, Ok(Found::Lives(record("ada"))), "after two came");
+            assert_eq!(found, Ok(Found::Active(record("ada"))), "after two came");
             settle().await;
         }
         let moved = keys.iter().filter(|key| (3..5).any(|server| world.held(server, key).is_some())).count();
         assert!((60..=240).contains(&moved), "{moved} of 300 sessions came to lie on the new servers");
         cluster.end(&keys[0], until()).await.unwrap();
-        cluster.rearrange(&servers(5)[1..], copies, LONG, connect(&world, 0)).unwrap();
+        cluster.set_nodes(&servers(5)[1..], copies, LONG, connect(&world, 0)).unwrap();
         for key in &keys[1..] {
-            assert_eq!(cluster.find(key, Some(LONG)).await, Ok(Found::Lives(record("ada"))), "after one went");
+            assert_eq!(cluster.find(key, Some(LONG)).await, Ok(Found::Active(record("ada"))), "after one went");
         }
         assert_eq!(cluster.find(&keys[0], None).await, Ok(Found::Ended), "whoever left is not let in again");
     }
@@ -323,10 +323,10 @@ async fn several_changes_in_a_row_log_nobody_out_who_did_nothing_in_between() {
         }
         let all = servers(6);
         for list in [&all[..4], &all[1..4], &all[1..5], &all[1..6]] {
-            cluster.rearrange(list, copies, LONG, connect(&world, 0)).unwrap();
+            cluster.set_nodes(list, copies, LONG, connect(&world, 0)).unwrap();
         }
         for key in &keys {
-            assert_eq!(cluster.find(key, Some(LONG)).await, Ok(Found::Lives(record("ada"))), "{copies} copies");
+            assert_eq!(cluster.find(key, Some(LONG)).await, Ok(Found::Active(record("ada"))), "{copies} copies");
         }
     }
 }
@@ -337,8 +337,8 @@ async fn the_same_servers_in_another_order_are_no_change() {
     let cluster = edge(&world, 0, 3, 1);
     let mut list = servers(3);
     list.reverse();
-    cluster.rearrange(&list, 1, LONG, connect(&world, 0)).unwrap();
-    assert!(cluster.layout.load().only_owner("s:1").is_some(), "no former layout is asked");
+    cluster.set_nodes(&list, 1, LONG, connect(&world, 0)).unwrap();
+    assert!(cluster.layout.load().only_replica("s:1").is_some(), "no former layout is asked");
 }
 
 #[tokio::test]
@@ -349,7 +349,7 @@ async fn an_end_that_only_a_former_server_took_is_none() {
     for key in &keys {
         cluster.insert(key, &record("ada"), LONG).await.unwrap();
     }
-    cluster.rearrange(&servers(6)[3..], 1, LONG, connect(&world, 0)).unwrap();
+    cluster.set_nodes(&servers(6)[3..], 1, LONG, connect(&world, 0)).unwrap();
     (3..6).for_each(|server| world.cut(0, server, true));
     for key in &keys {
         assert!(cluster.end(key, until()).await.is_err(), "those who stay have not heard of it");
@@ -364,7 +364,7 @@ async fn a_ticket_that_was_issued_before_the_servers_changed_is_good_after() {
     for key in &keys {
         cluster.issue_ticket(key, b"a token", LONG).await.unwrap();
     }
-    cluster.rearrange(&servers(5), 1, LONG, connect(&world, 0)).unwrap();
+    cluster.set_nodes(&servers(5), 1, LONG, connect(&world, 0)).unwrap();
     for key in &keys {
         assert!(cluster.redeem_ticket(key, LONG).await.unwrap() == Redemption::Won(b"a token".to_vec()));
         assert!(cluster.redeem_ticket(key, LONG).await.unwrap() == Redemption::Replayed);
@@ -376,7 +376,7 @@ async fn what_is_taken_back_is_taken_from_the_server_that_counted_it() {
     for seed in 0..200 {
         let world = World::new(seed, EDGES, SERVERS, 0);
         let (edges, key) = (edges(&world, 1), counter());
-        let add = async |edge: usize| edges[edge].add_failure(&key, LONG).await.unwrap();
+        let add = async |edge: usize| edges[edge].counter_incr(&key, LONG).await.unwrap();
         // A failure that stays, where the counter lies.
         let stays = add(0).await;
         let first: usize = stays.server.as_deref().unwrap().parse().unwrap();
@@ -384,15 +384,15 @@ async fn what_is_taken_back_is_taken_from_the_server_that_counted_it() {
         let elsewhere = add(0).await;
         assert_ne!(elsewhere.server, stays.server, "seed {seed}");
         world.heal();
-        edges[0].take_back_failure(&key, &elsewhere).await.unwrap();
+        edges[0].counter_decr(&key, &elsewhere).await.unwrap();
         assert_eq!(add(1).await.count, 2, "seed {seed}: the one that stays still counts");
         let own = add(1).await;
         world.cut(1, first, true);
-        assert!(edges[1].take_back_failure(&key, &own).await.is_err(), "seed {seed}: no other is asked instead");
+        assert!(edges[1].counter_decr(&key, &own).await.is_err(), "seed {seed}: no other is asked instead");
         world.cut(0, first, true);
         assert_eq!(add(0).await.count, 1, "seed {seed}: nothing was taken from the other, and nothing left there");
         world.heal();
-        edges[0].forget_failures(&key).await.unwrap();
+        edges[0].counter_reset(&key).await.unwrap();
         assert_eq!(add(0).await.count, 1, "seed {seed}");
         world.cut(0, first, true);
         assert_eq!(add(0).await.count, 1, "seed {seed}: a right password forgets both");
@@ -401,7 +401,7 @@ async fn what_is_taken_back_is_taken_from_the_server_that_counted_it() {
 
 #[tokio::test]
 async fn what_no_majority_of_servers_has_judged_is_counted() {
-    for (copies, cut, counted) in [(1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 0), (3, 2, 1)] {
+    for (copies, cut, increment_counter) in [(1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 0), (3, 2, 1)] {
         let world = World::new(7, EDGES, SERVERS, 0);
         // Other tests count on the common ones.
         let metrics = Metrics::new("test").unwrap().sign_on.store;
@@ -410,6 +410,6 @@ async fn what_no_majority_of_servers_has_judged_is_counted() {
         edge.insert(&key, &record("ada"), LONG).await.unwrap();
         (0..cut).for_each(|server| world.cut(0, server, true));
         edge.find(&key, None).await.unwrap();
-        assert_eq!(metrics.minority.get(), counted, "{copies} copies, {cut} cut");
+        assert_eq!(metrics.minority.get(), increment_counter, "{copies} copies, {cut} cut");
     }
 }

@@ -81,8 +81,8 @@ impl SessionStore for Turns {
     async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError> {
         self.ask(self.store.end(key, until)).await
     }
-    fn is_half_heard(&self, key: &SessionKey) -> bool {
-        self.store.is_half_heard(key)
+    fn may_resurface(&self, key: &SessionKey) -> bool {
+        self.store.may_resurface(key)
     }
 
     async fn insert(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<(), StoreError> {
@@ -103,16 +103,16 @@ impl SessionStore for Turns {
     async fn redeem_ticket(&self, _: &TicketKey, _: Duration) -> Result<Redemption, StoreError> {
         Err(StoreError::Busy)
     }
-    async fn add_failure(&self, _: &CounterKey, _: Duration) -> Result<Count, StoreError> {
+    async fn counter_incr(&self, _: &CounterKey, _: Duration) -> Result<Count, StoreError> {
         Err(StoreError::Busy)
     }
-    async fn failures(&self, _: &CounterKey) -> Result<Count, StoreError> {
+    async fn counter_get(&self, _: &CounterKey) -> Result<Count, StoreError> {
         Err(StoreError::Busy)
     }
-    async fn take_back_failure(&self, _: &CounterKey, _: &Count) -> Result<(), StoreError> {
+    async fn counter_decr(&self, _: &CounterKey, _: &Count) -> Result<(), StoreError> {
         Err(StoreError::Busy)
     }
-    async fn forget_failures(&self, _: &CounterKey) -> Result<(), StoreError> {
+    async fn counter_reset(&self, _: &CounterKey) -> Result<(), StoreError> {
         Err(StoreError::Busy)
     }
     async fn list(&self, _: Option<&str>, _: usize) -> Listing {

@@ -37,7 +37,7 @@ async fn an_answer_that_is_cut_is_a_failure_and_its_connection_is_not_used_again
     })
     .await;
     let (store, key) = (store(&server, PATIENT), session());
-    let lives = Ok(Found::Lives(record(key.as_str())));
+    let lives = Ok(Found::Active(record(key.as_str())));
     assert_eq!(store.find(&key, None).await, lives, "asked once more, on another connection");
     assert_eq!(store.find(&key, None).await, lives);
 }
@@ -65,10 +65,10 @@ async fn a_late_answer_reaches_nobody() {
     .await;
     let store = store(&server, BRIEF);
     let (first, second) = (session(), session());
-    let first_lives = Ok(Found::Lives(record(first.as_str())));
+    let first_lives = Ok(Found::Active(record(first.as_str())));
     assert_eq!(store.find(&first, Some(LONG)).await, first_lives, "asked once more, on another connection");
     answer_now.notify_one();
-    assert_eq!(store.find(&second, Some(LONG)).await, Ok(Found::Lives(record(second.as_str()))));
+    assert_eq!(store.find(&second, Some(LONG)).await, Ok(Found::Active(record(second.as_str()))));
     assert_eq!(store.find(&first, Some(LONG)).await, first_lives);
 }
 
@@ -89,7 +89,7 @@ async fn an_answer_for_another_key_is_garbage_for_everyone_in_the_batch() {
     let (one, other) = (session(), session());
     let (one, other) = tokio::join!(store.find(&one, None), store.find(&other, None));
     for found in [one, other] {
-        assert!(matches!(found, Err(StoreError::Garbled { .. })), "{found:?}");
+        assert!(matches!(found, Err(StoreError::Protocol { .. })), "{found:?}");
     }
 }
 
@@ -108,12 +108,12 @@ async fn a_command_that_is_answered_for_another_key_has_failed() {
         }
     })
     .await;
-    let is_garbled = |error: StoreError| matches!(error, StoreError::Garbled { .. });
+    let is_garbled = |error: StoreError| matches!(error, StoreError::Protocol { .. });
     // A store each: after the second failure in a row a store would not even ask.
     assert!(is_garbled(store(&server, PATIENT).redeem_ticket(&ticket(), LONG).await.unwrap_err()));
     assert!(is_garbled(store(&server, PATIENT).end(&session(), until()).await.unwrap_err()));
     assert!(is_garbled(store(&server, PATIENT).insert(&session(), &record("ada"), LONG).await.unwrap_err()));
-    assert!(is_garbled(store(&server, PATIENT).add_failure(&counter(), LONG).await.unwrap_err()));
+    assert!(is_garbled(store(&server, PATIENT).counter_incr(&counter(), LONG).await.unwrap_err()));
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_crowd_that_waits_for_a_dead_server_knocks_twice_and_not_for_each() {
         let store = store.clone();
         crowd.spawn(async move { store.find(&session(), Some(LONG)).await.unwrap_err() });
     }
-    assert!(crowd.join_all().await.iter().all(|error| matches!(error, StoreError::Away { .. })));
+    assert!(crowd.join_all().await.iter().all(|error| matches!(error, StoreError::Unavailable { .. })));
     assert_eq!(connections.load(Ordering::Relaxed), 2);
 }
 
@@ -149,7 +149,7 @@ async fn answers_in_any_order_find_their_askers() {
     let (a, b, c) = (session(), session(), session());
     let found = tokio::join!(store.find(&a, None), store.find(&b, None), store.find(&c, None));
     for (key, found) in [(a, found.0), (b, found.1), (c, found.2)] {
-        assert_eq!(found, Ok(Found::Lives(record(key.as_str()))));
+        assert_eq!(found, Ok(Found::Active(record(key.as_str()))));
     }
 }
 
@@ -170,7 +170,7 @@ async fn a_server_out_of_memory_is_full_and_keeps_its_connection() {
     for _ in 0..5 {
         assert_eq!(store.insert(&session(), &record("ada"), LONG).await, Err(StoreError::Full));
         assert_eq!(store.issue_ticket(&ticket(), b"a token", LONG).await, Err(StoreError::Full));
-        assert_eq!(store.add_failure(&counter(), LONG).await, Err(StoreError::Full));
+        assert_eq!(store.counter_incr(&counter(), LONG).await, Err(StoreError::Full));
     }
     assert!(connections.load(Ordering::Relaxed) <= COMMAND_LINKS, "one for each link");
 }
@@ -194,8 +194,8 @@ async fn an_error_of_the_server_is_no_miss() {
         .await;
         let found = store(&server, PATIENT).find(&session(), Some(LONG)).await;
         let kind = match &found {
-            Err(StoreError::Away { .. }) => "away",
-            Err(StoreError::Garbled { .. }) => "garbled",
+            Err(StoreError::Unavailable { .. }) => "away",
+            Err(StoreError::Protocol { .. }) => "garbled",
             Err(StoreError::Unfit { .. }) => "unfit",
             _ => "something else",
         };
@@ -225,7 +225,7 @@ async fn look_ups_that_wait_go_together_and_each_key_once() {
     let mut ask = |key: &SessionKey, slide| {
         let (store, key) = (store.clone(), key.clone());
         look_ups
-            .spawn(async move { assert_eq!(store.find(&key, slide).await, Ok(Found::Lives(record(key.as_str())))) });
+            .spawn(async move { assert_eq!(store.find(&key, slide).await, Ok(Found::Active(record(key.as_str())))) });
     };
     ask(&session(), None);
     while sizes.lock().unwrap().is_empty() {

@@ -22,7 +22,7 @@ async fn a_long_listing_holds_up_no_look_up() {
     });
     let mut found = 0;
     while !listing.is_finished() {
-        assert_eq!(store.find(&bystander, Some(LONG)).await, Ok(Found::Lives(record("bob"))));
+        assert_eq!(store.find(&bystander, Some(LONG)).await, Ok(Found::Active(record("bob"))));
         found += 1;
     }
     let listing = listing.await.unwrap();
@@ -76,7 +76,7 @@ async fn a_server_that_answers_with_something_else_is_named_with_it() {
         });
         let address = address.await;
         let listing = store(&address, PATIENT).list(None, 10).await;
-        let [(server, StoreError::Garbled { cause })] = listing.unreachable.as_slice() else {
+        let [(server, StoreError::Protocol { cause })] = listing.unreachable.as_slice() else {
             panic!("{nonsense:?}: {:?}", listing.unreachable)
         };
         assert!(*server == address && cause.contains("LRU crawler"), "{cause}");
@@ -102,8 +102,12 @@ async fn a_dump_that_breaks_off_gives_what_came_before_and_the_failure() {
     });
     let listing = store(&address.await, PATIENT).list(None, 10).await;
     assert_eq!(listing.sessions.iter().map(|listed| &listed.key).collect::<Vec<_>>(), [&key]);
-    assert_eq!(listing.sessions[0].idles_until, UnixTime::from_seconds(2_000_000_000));
-    assert!(matches!(listing.unreachable.as_slice(), [(_, StoreError::Away { .. })]), "{:?}", listing.unreachable);
+    assert_eq!(listing.sessions[0].idle_expires_at, UnixTime::from_seconds(2_000_000_000));
+    assert!(
+        matches!(listing.unreachable.as_slice(), [(_, StoreError::Unavailable { .. })]),
+        "{:?}",
+        listing.unreachable
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ async fn both(store: &Store) -> [Result<(), StoreError>; 2] {
 }
 
 fn is_failure(outcome: &Result<(), StoreError>) -> bool {
-    matches!(outcome, Err(StoreError::Away { .. } | StoreError::TimedOut))
+    matches!(outcome, Err(StoreError::Unavailable { .. } | StoreError::TimedOut))
 }
 
 /// Asks both links until each has succeeded; answers how long that took.
@@ -87,7 +87,7 @@ async fn a_frozen_server_costs_one_deadline_then_next_to_nothing_and_thaws() {
 
     memcached.thaw();
     assert!(until_back(&store).await < 2 * PROMPT);
-    assert_eq!(store.find(&key, None).await, Ok(Found::Lives(record("ada"))), "nobody was logged out");
+    assert_eq!(store.find(&key, None).await, Ok(Found::Active(record("ada"))), "nobody was logged out");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_crowd_that_comes_at_once_is_answered_however_large() {
         askers.spawn(async move { store.find(&key, Some(LONG)).await });
     }
     for found in askers.join_all().await {
-        assert_eq!(found, Ok(Found::Lives(record("ada"))));
+        assert_eq!(found, Ok(Found::Active(record("ada"))));
     }
 }
 
@@ -128,13 +128,13 @@ async fn an_emptied_server_has_misses_and_no_failures() {
     let store = store(memcached.server(), PATIENT);
     let (key, counted) = (session(), counter());
     store.insert(&key, &record("ada"), LONG).await.unwrap();
-    store.add_failure(&counted, LONG).await.unwrap();
+    store.counter_incr(&counted, LONG).await.unwrap();
     memcached.client().await.flush_all().await.unwrap();
     assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Missing));
     assert_eq!(store.record_access(&key, UnixTime::from_seconds(1_800_000_000), LONG).await, Ok(false));
-    assert_eq!(store.add_failure(&counted, LONG).await.map(|it| it.count), Ok(1));
+    assert_eq!(store.counter_incr(&counted, LONG).await.map(|it| it.count), Ok(1));
     store.insert(&key, &record("ada"), LONG).await.unwrap();
-    assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Lives(record("ada"))));
+    assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Active(record("ada"))));
     memcached.client().await.flush_all().await.unwrap();
     assert_eq!(store.end(&key, until()).await, Ok(()));
     assert_eq!(store.find(&key, None).await, Ok(Found::Ended), "ended all the same");
@@ -152,7 +152,7 @@ async fn a_restart_between_two_operations_costs_nobody_a_failure() {
         memcached.restart();
         // Past the time for which an idle connection is trusted: with what may not be done twice, and with others.
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        assert_eq!(store.add_failure(&counter(), LONG).await.map(|it| it.count), Ok(1));
+        assert_eq!(store.counter_incr(&counter(), LONG).await.map(|it| it.count), Ok(1));
         assert_eq!(store.find(&key, Some(LONG)).await, Ok(Found::Missing));
     }
 }

@@ -74,7 +74,7 @@ async fn with_two_copies_the_death_of_any_server_logs_nobody_out_and_its_return_
         three.0[dead].kill();
         for key in &keys {
             let found = store.find(key, Some(LONG)).await;
-            assert_eq!(found, Ok(Found::Lives(record("ada"))), "without server {dead}");
+            assert_eq!(found, Ok(Found::Active(record("ada"))), "without server {dead}");
         }
         three.0[dead].restart();
         // As users do: they come again, and each request mends what it meets.
@@ -112,13 +112,13 @@ async fn with_two_copies_a_frozen_or_emptied_server_logs_nobody_out() {
         let found = async {
             loop {
                 match store.find(key, Some(LONG)).await {
-                    Err(error) if error.is_silence() => tokio::time::sleep(Duration::from_millis(1)).await,
+                    Err(error) if error.is_unavailable() => tokio::time::sleep(Duration::from_millis(1)).await,
                     found => break found,
                 }
             }
         };
         let found = tokio::time::timeout(PATIENT, found).await.expect("the thawed server answers again");
-        assert_eq!(found, Ok(Found::Lives(record("ada"))));
+        assert_eq!(found, Ok(Found::Active(record("ada"))));
     }
 }
 
@@ -148,8 +148,8 @@ async fn with_one_copy_the_others_go_on_and_nobody_is_logged_out_while_one_is_de
     let (mut served, mut unknown) = (0, 0);
     for key in &keys {
         match store.find(key, Some(LONG)).await {
-            Ok(Found::Lives(_)) => served += 1,
-            Err(StoreError::Away { .. } | StoreError::TimedOut) => unknown += 1,
+            Ok(Found::Active(_)) => served += 1,
+            Err(StoreError::Unavailable { .. } | StoreError::TimedOut) => unknown += 1,
             other => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::UnixTime;
-use crate::sessions::replicated::node::{self, Lies, Member};
+use crate::sessions::replicated::node::{self, Node, StoredResult};
 use crate::sessions::{
     Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
     TicketKey, Tombstone,
@@ -138,7 +138,7 @@ impl Simulated {
         }
         let (cut, late) = world.with(|state| (state.cut[edge][server], state.random.u8(..100) < state.late_percent));
         if cut {
-            return Err(StoreError::Away { cause: "cut off".into() });
+            return Err(StoreError::Unavailable { cause: "cut off".into() });
         }
         if late {
             let (arrives, steps) = (world.draw(2) == 0, world.draw(40));
@@ -156,8 +156,8 @@ impl Simulated {
     }
 }
 
-impl Member for Simulated {
-    type Survey = Survey;
+impl Node for Simulated {
+    type KeyScan = KeyScan;
 
     async fn look_up(&self, key: &SessionKey, _slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
         let key = key.as_str().to_owned();
@@ -195,7 +195,7 @@ impl Member for Simulated {
         .await
     }
 
-    async fn bury(&self, key: &SessionKey, tombstone: Tombstone, _ttl: Duration) -> Result<(), StoreError> {
+    async fn write_tombstone(&self, key: &SessionKey, tombstone: Tombstone, _ttl: Duration) -> Result<(), StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| state.put(server, &key, Held::Ended(tombstone))).await
     }
@@ -251,7 +251,7 @@ impl Member for Simulated {
         .await
     }
 
-    async fn add_failure(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
+    async fn counter_incr(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| {
             let count = state.servers[server].counters.entry(key).or_default();
@@ -261,7 +261,7 @@ impl Member for Simulated {
         .await
     }
 
-    async fn failures(&self, key: &CounterKey) -> Result<Count, StoreError> {
+    async fn counter_get(&self, key: &CounterKey) -> Result<Count, StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| {
             let count = state.servers[server].counters.get(&key).copied().unwrap_or_default();
@@ -270,7 +270,7 @@ impl Member for Simulated {
         .await
     }
 
-    async fn take_back_failure(&self, key: &CounterKey) -> Result<(), StoreError> {
+    async fn counter_decr(&self, key: &CounterKey) -> Result<(), StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| {
             if let Some(count) = state.servers[server].counters.get_mut(&key) {
@@ -280,7 +280,7 @@ impl Member for Simulated {
         .await
     }
 
-    async fn forget_failures(&self, key: &CounterKey) -> Result<(), StoreError> {
+    async fn counter_reset(&self, key: &CounterKey) -> Result<(), StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| {
             state.servers[server].counters.remove(&key);
@@ -292,7 +292,7 @@ impl Member for Simulated {
         self.exchange(|_, _| ()).await
     }
 
-    fn silent_for(&self) -> Duration {
+    fn unavailable_for(&self) -> Duration {
         Duration::ZERO
     }
 
@@ -305,18 +305,18 @@ impl Member for Simulated {
         false
     }
 
-    fn survey(&self) -> Survey {
-        Survey { server: self.clone(), after: String::new() }
+    fn scan_keys(&self) -> KeyScan {
+        KeyScan { server: self.clone(), after: String::new() }
     }
 }
 
 /// Lists keys in their order, three a page.
-pub struct Survey {
+pub struct KeyScan {
     server: Simulated,
     after: String,
 }
 
-impl node::Survey for Survey {
+impl node::KeyScan for KeyScan {
     async fn keys(&mut self) -> Result<Option<Vec<(SessionKey, UnixTime)>>, StoreError> {
         let after = self.after.clone();
         let page = self.server.exchange(move |state, server| {
@@ -332,7 +332,7 @@ impl node::Survey for Survey {
         Ok(Some(page.iter().filter_map(|key| SessionKey::parse(key)).map(|key| (key, UnixTime::default())).collect()))
     }
 
-    async fn look_up(&mut self, keys: &[SessionKey]) -> Result<Vec<Lies>, StoreError> {
+    async fn look_up(&mut self, keys: &[SessionKey]) -> Result<Vec<StoredResult>, StoreError> {
         let keys = keys.to_vec();
         let lies = self.server.exchange(move |state, server| {
             let held = |key: &SessionKey| state.servers[server].items.get(key.as_str()).map(|item| item.held.clone());
