@@ -14,7 +14,7 @@ use http::{HeaderValue, header};
 use sentry_edge::auth::cookie;
 use sentry_edge::auth::keys::Keys;
 use sentry_edge::auth::token::Tokens;
-use sentry_edge::auth::{Demand, Identity, Verdict};
+use sentry_edge::auth::{Identity, Requirement, Verdict};
 use sentry_edge::config::{Access, Credentials, OutagePolicy};
 use sentry_edge::host::{Authority, Host};
 use sentry_edge::path::CanonicalPath;
@@ -178,17 +178,17 @@ impl World {
     }
 
     fn check(&self, service: &Service) -> Identity {
-        let demand = Demand {
+        let demand = Requirement {
             audience: &service.audience,
             service: Some(&service.name),
             access: &Access::Required,
             credentials: Credentials { cookie: true, bearer: false },
-            counts_as_activity: true,
+            extends_session: true,
             on_outage: OutagePolicy::Deny,
         };
         let checked = self.snapshot.guard.check(black_box(&self.request.headers), &demand, self.now);
         match at_once(checked).verdict {
-            Verdict::Known(identity) => identity,
+            Verdict::Allowed(identity) => identity,
             Verdict::Refused(reason) => panic!("refused: {}", reason.label()),
         }
     }

@@ -31,10 +31,10 @@ use crate::metrics::Metrics;
 use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, StallRetry, StoreError};
 use crate::users::changes::Watch;
 use cookie::Lookup;
-use evaluate::{Evidence, Request, Standing, judge, refusal};
+use evaluate::{AuthInputs, Request, SessionStatus, evaluate, refusal};
 use fingerprint::Fingerprinter;
 use last_access::Recorder;
-use outage::RecentlySeen;
+use outage::RecentSessions;
 use streams::Streams;
 use token::{Tokens, Verified};
 
@@ -60,7 +60,7 @@ pub struct Sessions {
     pub store: Arc<dyn SessionStore>,
     /// False with `store: none`: the token alone decides.
     pub checked: bool,
-    pub seen: Arc<RecentlySeen>,
+    pub seen: Arc<RecentSessions>,
     pub recorder: Recorder,
     /// What has become of users since their tokens were made.
     pub users: Arc<Watch>,
@@ -70,14 +70,14 @@ pub struct Sessions {
 }
 
 /// A verdict, and what stands beside it in logs.
-pub struct Judged {
+pub struct AuthDecision {
     pub verdict: Verdict,
     /// The token of a refusal, where its signature was verified: it names the user. It proves no living session.
     pub refused: Option<Arc<Verified>>,
     pub took: Duration,
 }
 
-impl Judged {
+impl AuthDecision {
     /// The name of the user who was refused.
     pub fn refused_user(&self) -> Option<&str> {
         self.refused.as_ref().map(|verified| verified.claims().name.as_str())
@@ -86,7 +86,7 @@ impl Judged {
 
 /// What a route asks of whoever comes.
 #[derive(Clone, Copy, Debug)]
-pub struct Demand<'a> {
+pub struct Requirement<'a> {
     /// The `aud` that a token must carry here.
     pub audience: &'a str,
     /// The service that the user must be registered for; `None` on the sign-on host.
@@ -94,7 +94,7 @@ pub struct Demand<'a> {
     pub access: &'a Access,
     pub credentials: Credentials,
     /// Whether this request keeps the session from idling out.
-    pub counts_as_activity: bool,
+    pub extends_session: bool,
     /// What to do while the store gives no answer.
     pub on_outage: OutagePolicy,
 }
@@ -111,36 +111,41 @@ impl Guard {
     }
 
     /// The whole chain. Slides the session's expiry in the same round trip that finds it, and only for who may pass.
-    pub async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>, now: UnixTime) -> Judged {
-        let begun = Instant::now();
-        let credential = self.credential(headers, demand, now);
-        let looked_at = Instant::now();
-        let looked_for = looked_at.duration_since(begun);
-        self.metrics.sign_on.token_duration.observe(looked_for.as_secs_f64());
+    pub async fn check(&self, headers: &HeaderMap, requirement: &Requirement<'_>, now: UnixTime) -> AuthDecision {
+        let started = Instant::now();
+        let credential = self.credential(headers, requirement, now);
+        let token_checked_at = Instant::now();
+        let token_time = token_checked_at.duration_since(started);
+        self.metrics.sign_on.token_duration.observe(token_time.as_secs_f64());
         let (verified, source) = match credential {
             Ok(credential) => credential,
             Err(reason) => {
-                let refused = self.refused_token(headers, demand, &reason);
-                return Judged { verdict: Verdict::Refused(reason), refused, took: looked_for };
+                let refused = self.refused_token(headers, requirement, &reason);
+                return AuthDecision { verdict: Verdict::Refused(reason), refused, took: token_time };
             }
         };
-        let fingerprint = self.fingerprints.known(headers, verified.session_id(), verified.seen());
+        let fingerprint = self.fingerprints.of_cached(headers, verified.session_id(), verified.fingerprint_cache());
         let state = self.sessions.users.state(&verified.claims().sub);
-        let refusal = refusal(verified.claims(), state.as_deref(), demand);
+        let refusal = refusal(verified.claims(), state.as_deref(), requirement);
         let request = Request::new(headers, fingerprint, &self.fingerprints);
-        let evidence = Evidence { verified, source, request, state, refusal };
-        let (verdict, refused) = self.judged(evidence, demand, now).await;
+        let inputs = AuthInputs { verified, source, request, state, refusal };
+        let (verdict, refused) = self.decide(inputs, requirement, now).await;
         // One look at the clock ends both.
         let ended = Instant::now();
-        self.metrics.sign_on.session_duration.observe(ended.duration_since(looked_at).as_secs_f64());
-        Judged { verdict, refused, took: ended.duration_since(begun) }
+        self.metrics.sign_on.session_duration.observe(ended.duration_since(token_checked_at).as_secs_f64());
+        AuthDecision { verdict, refused, took: ended.duration_since(started) }
     }
 
     /// The token that was refused for this reason, if it is one that we signed: a refusal for its times or its audience
     /// comes after its signature has been verified.
     #[cold]
-    fn refused_token(&self, headers: &HeaderMap, demand: &Demand<'_>, reason: &Reason) -> Option<Arc<Verified>> {
-        let (token, _) = self.find_token(headers, demand.credentials).ok().filter(|_| reason.is_of_a_user())?;
+    fn refused_token(
+        &self,
+        headers: &HeaderMap,
+        requirement: &Requirement<'_>,
+        reason: &Reason,
+    ) -> Option<Arc<Verified>> {
+        let (token, _) = self.find_token(headers, requirement.credentials).ok().filter(|_| reason.names_a_user())?;
         self.tokens.remembered(token)
     }
 
@@ -148,69 +153,76 @@ impl Guard {
     /// user's polling browser would too. All that decides but the session itself is known before the store is asked,
     /// and its fingerprint from the first time on that it was found with this token. So a good request still needs one
     /// round trip; the first one of a token, which cannot be told from a thief's, has a second one to slide.
-    async fn judged(
+    async fn decide(
         &self,
-        evidence: Evidence<'_>,
-        demand: &Demand<'_>,
+        inputs: AuthInputs<'_>,
+        requirement: &Requirement<'_>,
         now: UnixTime,
     ) -> (Verdict, Option<Arc<Verified>>) {
-        let verified = &*evidence.verified;
-        let slide = demand.counts_as_activity.then(|| slide(verified));
-        let is_good = evidence.refusal.is_none() && verified.bound().is_some_and(|bound| evidence.is_of(bound));
-        let mut standing = self.standing(verified, slide.filter(|_| is_good), demand, now).await;
-        let mut ruling = judge(&evidence, &standing);
-        if !is_good && slide.is_some() && ruling.is_ok() && matches!(standing, Standing::Lives(_)) {
-            let slid = self.standing(verified, slide, demand, now).await;
+        let verified = &*inputs.verified;
+        let idle_ttl = requirement.extends_session.then(|| verified.idle_ttl());
+        let may_extend = inputs.refusal.is_none()
+            && verified.session_fingerprint().is_some_and(|bound| inputs.is_same_browser(bound));
+        let mut status = self.session_status(verified, idle_ttl.filter(|_| may_extend), requirement, now).await;
+        let mut result = evaluate(&inputs, &status);
+        if !may_extend && idle_ttl.is_some() && result.is_ok() && matches!(status, SessionStatus::Active(_)) {
+            let extended = self.session_status(verified, idle_ttl, requirement, now).await;
             // It may have ended in between. Where nothing is heard, what was heard before holds.
-            if matches!(slid, Standing::Lives(_) | Standing::Gone) {
-                ruling = judge(&evidence, &slid);
-                standing = slid;
+            if matches!(extended, SessionStatus::Active(_) | SessionStatus::Ended) {
+                result = evaluate(&inputs, &extended);
+                status = extended;
             }
         }
-        match ruling {
+        match result {
             Ok(assurance) => {
-                if let Standing::Lives(record) = &standing {
-                    self.note(verified, record, slide, demand, now);
+                if let SessionStatus::Active(record) = &status {
+                    self.record_admission(verified, record, idle_ttl, requirement, now);
                 }
-                (Verdict::Known(Identity::new(evidence.verified, evidence.source, assurance, evidence.state)), None)
+                (Verdict::Allowed(Identity::new(inputs.verified, inputs.source, assurance, inputs.state)), None)
             }
-            Err(reason) => (Verdict::Refused(reason), Some(evidence.verified)),
+            Err(reason) => (Verdict::Refused(reason), Some(inputs.verified)),
         }
     }
 
-    async fn standing(
+    async fn session_status(
         &self,
         verified: &Verified,
-        slide: Option<Duration>,
-        demand: &Demand<'_>,
+        idle_ttl: Option<Duration>,
+        requirement: &Requirement<'_>,
         now: UnixTime,
-    ) -> Standing {
+    ) -> SessionStatus {
         let Sessions { store, checked, .. } = &self.sessions;
         if !checked {
-            return Standing::Vouched { assurance: Assurance::Token, fingerprint: None };
+            return SessionStatus::AssumedActive { assurance: Assurance::Token, fingerprint: None };
         }
         let key = verified.session_key();
-        match store.find(key, slide).await {
-            Ok(Found::Active(record)) => Standing::Lives(record),
+        match store.find(key, idle_ttl).await {
+            Ok(Found::Active(record)) => SessionStatus::Active(record),
             Ok(Found::Ended | Found::Missing) => {
                 self.forget(key);
-                Standing::Gone
+                SessionStatus::Ended
             }
-            Err(error) => match self.unheard(error, verified, demand, now) {
+            Err(error) => match self.status_without_store(error, verified, requirement, now) {
                 // Rare, and large.
-                Standing::Unknown(error) if error.is_unavailable() => {
-                    Box::pin(self.wait(error, verified, slide, demand, now)).await
+                SessionStatus::Unknown(error) if error.is_unavailable() => {
+                    Box::pin(self.wait(error, verified, idle_ttl, requirement, now)).await
                 }
-                standing => standing,
+                status => status,
             },
         }
     }
 
     /// How a session stands after the store has failed.
-    fn unheard(&self, error: StoreError, verified: &Verified, demand: &Demand<'_>, now: UnixTime) -> Standing {
+    fn status_without_store(
+        &self,
+        error: StoreError,
+        verified: &Verified,
+        requirement: &Requirement<'_>,
+        now: UnixTime,
+    ) -> SessionStatus {
         let Sessions { store, seen, .. } = &self.sessions;
         let key = verified.session_key();
-        outage::standing(error, store.is_down(key), (key, verified.found().get()), seen, demand, now)
+        outage::session_status(error, store.is_down(key), (key, verified.last_seen().get()), seen, requirement, now)
     }
 
     /// Asks again for as long as the store may only have stalled: a request that waits for half a second is better than
@@ -219,54 +231,54 @@ impl Guard {
         &self,
         mut error: StoreError,
         verified: &Verified,
-        slide: Option<Duration>,
-        demand: &Demand<'_>,
+        idle_ttl: Option<Duration>,
+        requirement: &Requirement<'_>,
         now: UnixTime,
-    ) -> Standing {
+    ) -> SessionStatus {
         let (store, key) = (&*self.sessions.store, verified.session_key());
         let stall = StallRetry::new(store, key);
         while stall.pause().await {
-            match store.find(key, slide).await {
-                Ok(Found::Active(record)) => return Standing::Lives(record),
+            match store.find(key, idle_ttl).await {
+                Ok(Found::Active(record)) => return SessionStatus::Active(record),
                 Ok(Found::Ended | Found::Missing) => {
                     self.forget(key);
-                    return Standing::Gone;
+                    return SessionStatus::Ended;
                 }
-                Err(again) => match self.unheard(again, verified, demand, now) {
-                    Standing::Unknown(again) if again.is_unavailable() => error = again,
-                    standing => return standing,
+                Err(again) => match self.status_without_store(again, verified, requirement, now) {
+                    SessionStatus::Unknown(again) if again.is_unavailable() => error = again,
+                    status => return status,
                 },
             }
         }
-        Standing::Unknown(error)
+        SessionStatus::Unknown(error)
     }
 
     /// Notes a request that was let in: for an outage, for the record's last access, and for this token's next request.
-    fn note(
+    fn record_admission(
         &self,
         verified: &Verified,
         record: &SessionRecord,
-        slide: Option<Duration>,
-        demand: &Demand<'_>,
+        idle_ttl: Option<Duration>,
+        requirement: &Requirement<'_>,
         now: UnixTime,
     ) {
         let Sessions { seen, recorder, .. } = &self.sessions;
-        verified.bind(record.fingerprint);
-        if matches!(demand.on_outage, OutagePolicy::Recent { .. }) {
-            match verified.found().get() {
-                Some(found) => found.again(now),
-                None => drop(verified.found().set(seen.remember(verified.session_key(), record.fingerprint, now))),
+        verified.set_session_fingerprint(record.fingerprint);
+        if matches!(requirement.on_outage, OutagePolicy::Recent { .. }) {
+            match verified.last_seen().get() {
+                Some(found) => found.touch(now),
+                None => drop(verified.last_seen().set(seen.remember(verified.session_key(), record.fingerprint, now))),
             }
         }
-        if let Some(ttl) = slide {
+        if let Some(ttl) = idle_ttl {
             recorder.note(verified.session_key(), record, now, ttl);
         }
     }
 
     /// A login or a redemption has just found or made this session: an outage policy knows it from now on, before its
     /// first request.
-    pub fn signed_on(&self, session: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
-        self.sessions.seen.signed_on(session, fingerprint, now);
+    pub fn note_sign_on(&self, session: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
+        self.sessions.seen.note_sign_on(session, fingerprint, now);
     }
 
     /// False where no session is kept, and a token alone says who may pass.
@@ -290,13 +302,13 @@ impl Guard {
     pub fn credential(
         &self,
         headers: &HeaderMap,
-        demand: &Demand<'_>,
+        requirement: &Requirement<'_>,
         now: UnixTime,
     ) -> Result<(Arc<Verified>, Source), Reason> {
-        let (token, source) = self.find_token(headers, demand.credentials)?;
+        let (token, source) = self.find_token(headers, requirement.credentials)?;
         let verified = self.tokens.verify(token, now).map_err(Reason::Token)?;
-        if verified.claims().aud != demand.audience {
-            return Err(Reason::Token(token::Fault::WrongAudience));
+        if verified.claims().aud != requirement.audience {
+            return Err(Reason::Token(token::TokenError::WrongAudience));
         }
         Ok((verified, source))
     }
@@ -344,10 +356,4 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Then a refusal is about that token, not about a person's cookie.
 pub fn is_by_bearer(headers: &HeaderMap, credentials: Credentials) -> bool {
     credentials.bearer && (!credentials.cookie || bearer(headers).is_some())
-}
-
-/// How long the session may idle from now on. Not cut to what is left until the token's end, which is looked at on
-/// every use anyway: then each session would slide by a time of its own, and no two could share a round trip.
-pub fn slide(verified: &Verified) -> Duration {
-    verified.idle_timeout().max(Duration::from_secs(1))
 }

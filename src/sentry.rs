@@ -29,7 +29,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use crate::audit_log::{self, AuditLog, Event};
-use crate::auth::{Demand, Guard, Reason, Verdict};
+use crate::auth::{Guard, Reason, Requirement, Verdict};
 use crate::config::{self, Access, Audience, Credentials, OutagePolicy};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -235,8 +235,8 @@ impl Sentry {
     /// The sign-on host's own page: who is signed in, and where they may go.
     async fn landing(&self, head: &Head<'_>) -> Reply {
         let identity = match self.signed_in(head, true).await {
-            Verdict::Known(identity) => identity,
-            Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
+            Verdict::Allowed(identity) => identity,
+            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_away(head),
             Verdict::Refused(_) => return Reply::redirect(&format!("{}/login", head.origin_of(&self.host))),
         };
         let claims = identity.verified().claims();
@@ -255,23 +255,23 @@ impl Sentry {
     }
 
     /// Who asks, judged for the sign-on host or for a service as a whole, whatever its routes demand.
-    async fn who(&self, head: &Head<'_>, service: Option<&str>, counts_as_activity: bool) -> Verdict {
+    async fn who(&self, head: &Head<'_>, service: Option<&str>, extends_session: bool) -> Verdict {
         let audience = match service {
             Some(service) => Self::service_audience(&self.settings, service),
             None => Self::audience(&self.settings),
         };
-        let demand = Demand {
+        let requirement = Requirement {
             audience: &audience,
             service: None,
             access: &ANYBODY,
             credentials: Credentials { cookie: true, bearer: false },
-            counts_as_activity,
+            extends_session,
             // The sign-on host hands out tickets and needs the store for that anyway.
             on_outage: OutagePolicy::Deny,
         };
-        let judged = self.guard.check(head.headers, &demand, head.now).await;
+        let judged = self.guard.check(head.headers, &requirement, head.now).await;
         if let Verdict::Refused(reason) = &judged.verdict
-            && reason.is_of_a_user()
+            && reason.names_a_user()
         {
             let host = Some(head.host.as_str());
             self.audit(head, Event::AccessRefused, judged.refused_user(), host, Some(reason.label()));

@@ -15,7 +15,7 @@ use crate::audit_log::AuditLog;
 use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
 use crate::auth::last_access::Recorder;
-use crate::auth::outage::RecentlySeen;
+use crate::auth::outage::RecentSessions;
 use crate::auth::streams::Streams;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
@@ -99,7 +99,7 @@ pub struct Lasting {
     pub store: Arc<dyn SessionStore>,
     /// False when that store keeps no sessions: it belongs to the store, which a reload does not change.
     pub sessions_are_checked: bool,
-    pub seen: Arc<RecentlySeen>,
+    pub seen: Arc<RecentSessions>,
     pub streams: Arc<Streams>,
     pub rates: Arc<RateLimiter>,
     pub users: Arc<Watch>,

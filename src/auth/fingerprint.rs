@@ -25,9 +25,9 @@ pub struct Fingerprinter(Vec<FingerprintProperty>);
 /// is remembered is never replaced, so nobody can push it out. Lives and dies with its token in the cache of tokens, and
 /// so with the snapshot, whose properties do not change.
 #[derive(Default)]
-pub struct Seen(OnceLock<(Box<[u8]>, Fingerprint)>);
+pub struct CachedFingerprint(OnceLock<(Box<[u8]>, Fingerprint)>);
 
-impl Seen {
+impl CachedFingerprint {
     /// Bytes of all fields; of more than that nothing is remembered. Browsers send about 150.
     pub const LONGEST: usize = 512;
 }
@@ -38,9 +38,9 @@ impl Fingerprinter {
     }
 
     /// The same as [`of`](Self::of), which is asked only for fields that `seen` does not know.
-    pub fn known(&self, headers: &HeaderMap, session: &SessionId, seen: &Seen) -> Fingerprint {
-        if let Some((fields, fingerprint)) = seen.0.get() {
-            let is_same = self.is_in(fields, headers);
+    pub fn of_cached(&self, headers: &HeaderMap, session: &SessionId, cache: &CachedFingerprint) -> Fingerprint {
+        if let Some((fields, fingerprint)) = cache.0.get() {
+            let is_same = self.is_of_fields(fields, headers);
             return if is_same { *fingerprint } else { self.of(headers, session) };
         }
         let fingerprint = self.of(headers, session);
@@ -49,15 +49,15 @@ impl Fingerprinter {
             fields.extend_from_slice(field(*property, headers));
             fields.push(END);
         }
-        if fields.len() <= Seen::LONGEST {
+        if fields.len() <= CachedFingerprint::LONGEST {
             // Another request may have been first, and then its fields are kept.
-            seen.0.get_or_init(|| (fields.into(), fingerprint));
+            cache.0.get_or_init(|| (fields.into(), fingerprint));
         }
         fingerprint
     }
 
     /// Whether `fields` are those of this request, each with its end.
-    fn is_in(&self, fields: &[u8], headers: &HeaderMap) -> bool {
+    fn is_of_fields(&self, fields: &[u8], headers: &HeaderMap) -> bool {
         let mut rest = Some(fields);
         for property in &self.0 {
             rest = rest.and_then(|rest| rest.strip_prefix(field(*property, headers))?.strip_prefix(&[END]));
@@ -66,28 +66,28 @@ impl Fingerprinter {
     }
 
     pub fn of(&self, headers: &HeaderMap, session: &SessionId) -> Fingerprint {
-        self.hashed(headers, &key(session), user_agent::kind(agent(headers)))
+        self.hash(headers, &key(session), user_agent::kind(agent(headers)))
     }
 
     /// Whether a session with this fingerprint may be this request's: of the same browser, or of one that sends this
     /// agent beside its own on the same device.
     pub fn matches(&self, headers: &HeaderMap, session: &SessionId, fingerprint: Fingerprint) -> bool {
-        self.of(headers, session) == fingerprint || self.is_beside(headers, session, fingerprint)
+        self.of(headers, session) == fingerprint || self.is_companion(headers, session, fingerprint)
     }
 
     /// Whether a browser with this fingerprint sends this request's agent beside its own. No hash tells that, so each kind
     /// of browser that may is tried: some 20 at most, and only where the fingerprints differ. So what a session keeps is
     /// what it always was, and edges of two versions can share it.
     #[cold]
-    pub fn is_beside(&self, headers: &HeaderMap, session: &SessionId, fingerprint: Fingerprint) -> bool {
+    pub fn is_companion(&self, headers: &HeaderMap, session: &SessionId, fingerprint: Fingerprint) -> bool {
         if !self.0.contains(&FingerprintProperty::UserAgent) {
             return false;
         }
         let key = key(session);
-        user_agent::others(agent(headers)).into_iter().any(|kind| self.hashed(headers, &key, kind) == fingerprint)
+        user_agent::companions(agent(headers)).into_iter().any(|kind| self.hash(headers, &key, kind) == fingerprint)
     }
 
-    fn hashed(&self, headers: &HeaderMap, key: &hmac::Key, (family, platform): Kind<'_>) -> Fingerprint {
+    fn hash(&self, headers: &HeaderMap, key: &hmac::Key, (family, platform): Kind<'_>) -> Fingerprint {
         #[cfg(test)]
         HASHED.set(HASHED.get() + 1);
         let mut context = hmac::Context::with_key(key);
@@ -158,19 +158,19 @@ mod tests {
         let session = SessionId::random().unwrap();
         let fingerprinter =
             Fingerprinter::new(vec![FingerprintProperty::UserAgent, FingerprintProperty::AcceptLanguage]);
-        let long = "x".repeat(Seen::LONGEST);
+        let long = "x".repeat(CachedFingerprint::LONGEST);
         let requests = [(CHROME, "de"), ("curl/8.0", "de"), (CHROME, ""), ("curl/8.0", "en"), ("", ""), (&long, "de")];
         // Whoever comes first is remembered, and then everybody comes again.
         for first in 0..requests.len() {
-            let seen = Seen::default();
+            let cache = CachedFingerprint::default();
             for (agent, language) in requests[first..].iter().chain(&requests) {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::USER_AGENT, agent.parse().unwrap());
                 headers.insert(header::ACCEPT_LANGUAGE, language.parse().unwrap());
-                let known = fingerprinter.known(&headers, &session, &seen);
-                assert_eq!(known, fingerprinter.of(&headers, &session), "{agent} {language}");
+                let cached = fingerprinter.of_cached(&headers, &session, &cache);
+                assert_eq!(cached, fingerprinter.of(&headers, &session), "{agent} {language}");
             }
-            assert!(seen.0.get().is_none_or(|(fields, _)| fields.len() <= Seen::LONGEST));
+            assert!(cache.0.get().is_none_or(|(fields, _)| fields.len() <= CachedFingerprint::LONGEST));
         }
     }
 
@@ -195,7 +195,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::USER_AGENT, agent.parse().unwrap());
-            let former = fingerprinter.hashed(&headers, &key(&session), former);
+            let former = fingerprinter.hash(&headers, &key(&session), former);
             assert!(fingerprinter.matches(&headers, &session, former), "{agent}");
         }
     }

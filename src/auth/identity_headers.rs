@@ -9,7 +9,7 @@ use ring::digest;
 
 use super::token::Claims;
 
-pub struct Told {
+pub struct IdentityHeaders {
     pub user: HeaderValue,
     pub email: Option<HeaderValue>,
     /// A stable name of the session, the same at every service and edge until the session ends.
@@ -18,8 +18,8 @@ pub struct Told {
     pub(super) roles: HeaderValue,
 }
 
-impl Told {
-    pub(super) fn of(claims: &Claims) -> Self {
+impl IdentityHeaders {
+    pub(super) fn new(claims: &Claims) -> Self {
         Self {
             user: value(&claims.name),
             email: claims.email.as_deref().map(value),

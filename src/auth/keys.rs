@@ -48,7 +48,7 @@ pub struct SigningKey {
 }
 
 /// One key of the configuration, read.
-struct Loaded {
+struct LoadedKey {
     verifying: VerifyingKey,
     signing: Option<(EncodingKey, Secret)>,
 }
@@ -131,9 +131,9 @@ fn place(written: &config::Key) -> String {
     format!("{}.{name}", written.place)
 }
 
-type LoadFault = (String, &'static str);
+type LoadError = (String, &'static str);
 
-fn load(written: &config::Key) -> Result<Loaded, LoadFault> {
+fn load(written: &config::Key) -> Result<LoadedKey, LoadError> {
     let (KeyMaterial::Secret(source) | KeyMaterial::Private(source) | KeyMaterial::Public(source)) = &written.material;
     let secret = source.read().map_err(|what| (what, "point it at the key"))?;
     match &written.material {
@@ -141,12 +141,12 @@ fn load(written: &config::Key) -> Result<Loaded, LoadFault> {
         KeyMaterial::Private(_) => load_private(written.algorithm, secret),
         KeyMaterial::Public(_) => {
             let verifying = load_public(written.algorithm, secret.bytes())?;
-            Ok(Loaded { verifying, signing: None })
+            Ok(LoadedKey { verifying, signing: None })
         }
     }
 }
 
-fn load_hmac(secret: Secret, allow_weak: bool) -> Result<Loaded, LoadFault> {
+fn load_hmac(secret: Secret, allow_weak: bool) -> Result<LoadedKey, LoadError> {
     if let Some(what) = judge::disguised_key(secret.bytes()) {
         let what = format!("this is {what}, and no secret: everyone who has it could sign");
         return Err((what, "make one with `sentry-edge key generate --algorithm HS256`"));
@@ -155,7 +155,7 @@ fn load_hmac(secret: Secret, allow_weak: bool) -> Result<Loaded, LoadFault> {
         let what = format!("the secret has {} bytes, HS256 wants {HMAC_BYTES} (RFC 7518 §3.2)", secret.bytes().len());
         return Err((what, "make one with `sentry-edge key generate --algorithm HS256`, or write `allow_weak: true`"));
     }
-    Ok(Loaded {
+    Ok(LoadedKey {
         verifying: VerifyingKey {
             algorithm: Algorithm::HS256,
             key: DecodingKey::from_secret(secret.bytes()),
@@ -165,8 +165,8 @@ fn load_hmac(secret: Secret, allow_weak: bool) -> Result<Loaded, LoadFault> {
     })
 }
 
-fn load_private(algorithm: config::Algorithm, pem: Secret) -> Result<Loaded, LoadFault> {
-    let unusable = || -> LoadFault {
+fn load_private(algorithm: config::Algorithm, pem: Secret) -> Result<LoadedKey, LoadError> {
+    let unusable = || -> LoadError {
         (format!("no {algorithm:?} private key in PEM form"), "make one with `sentry-edge key generate`")
     };
     let bytes = pem.bytes();
@@ -191,11 +191,11 @@ fn load_private(algorithm: config::Algorithm, pem: Secret) -> Result<Loaded, Loa
         }
         config::Algorithm::HS256 => return Err(unusable()),
     };
-    Ok(Loaded { verifying, signing: Some((encoding, pem)) })
+    Ok(LoadedKey { verifying, signing: Some((encoding, pem)) })
 }
 
-fn load_public(algorithm: config::Algorithm, pem: &[u8]) -> Result<VerifyingKey, LoadFault> {
-    let unusable = || -> LoadFault {
+fn load_public(algorithm: config::Algorithm, pem: &[u8]) -> Result<VerifyingKey, LoadError> {
+    let unusable = || -> LoadError {
         (format!("no {algorithm:?} public key in PEM form"), "name a file that begins with -----BEGIN PUBLIC KEY-----")
     };
     if let Some(what) = judge::foreign_public_key(algorithm, pem) {

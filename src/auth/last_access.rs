@@ -12,7 +12,7 @@ use crate::clock::UnixTime;
 use crate::sessions::{SessionKey, SessionRecord, SessionStore};
 
 /// Rewrites under way at once. One that finds no place is left to the session's next request.
-const UNDER_WAY: usize = 64;
+const CONCURRENT_WRITES: usize = 64;
 
 pub struct Recorder {
     store: Arc<dyn SessionStore>,
@@ -22,7 +22,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new(store: Arc<dyn SessionStore>, interval: Duration) -> Self {
-        Self { store, interval, places: Arc::new(Semaphore::new(UNDER_WAY)) }
+        Self { store, interval, places: Arc::new(Semaphore::new(CONCURRENT_WRITES)) }
     }
 
     /// Notes an access if the last one that was noted is long enough ago. `ttl` is the store's new expiry.

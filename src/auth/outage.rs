@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
-use super::Demand;
-use super::evaluate::Standing;
+use super::Requirement;
+use super::evaluate::SessionStatus;
 use super::verdict::Assurance;
 use crate::clock::UnixTime;
 use crate::config::OutagePolicy;
@@ -23,52 +23,52 @@ const REMEMBERED: usize = 100_000;
 const ENDED: usize = 100_000;
 
 /// How often it is told that users pass by a policy.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sessions that lived when the store was last asked; and those that had ended, which no policy may bring back.
-pub struct RecentlySeen {
-    sessions: Cache<SessionKey, Arc<Seen>, quick_cache::UnitWeighter, ahash::RandomState>,
+pub struct RecentSessions {
+    sessions: Cache<SessionKey, Arc<LastSeen>, quick_cache::UnitWeighter, ahash::RandomState>,
     ended: Cache<SessionKey, (), quick_cache::UnitWeighter, ahash::RandomState>,
     /// Milliseconds; 0 before the first time.
-    told_at: AtomicU64,
+    logged_at: AtomicU64,
 }
 
 /// When a session was found alive for the last time. Each of its tokens has a hold of it, so that a request notes its
 /// look with one write.
-pub struct Seen {
+pub struct LastSeen {
     at_millis: AtomicU64,
     fingerprint: Fingerprint,
 }
 
-impl Seen {
+impl LastSeen {
     fn at(&self) -> UnixTime {
         UnixTime::from_millis(self.at_millis.load(Ordering::Relaxed))
     }
 
     /// Not for a pass that a policy granted: those do not prolong themselves.
-    pub fn again(&self, now: UnixTime) {
+    pub fn touch(&self, now: UnixTime) {
         self.at_millis.store(now.millis(), Ordering::Relaxed);
     }
 }
 
-impl Default for RecentlySeen {
+impl Default for RecentSessions {
     fn default() -> Self {
         let (weights, hashes) = (quick_cache::UnitWeighter, ahash::RandomState::new());
         let sessions = Cache::with(REMEMBERED, REMEMBERED as u64, weights.clone(), hashes.clone(), Default::default());
         let ended = Cache::with(ENDED, ENDED as u64, weights, hashes, Default::default());
-        Self { sessions, ended, told_at: AtomicU64::new(0) }
+        Self { sessions, ended, logged_at: AtomicU64::new(0) }
     }
 }
 
-impl RecentlySeen {
-    pub fn remember(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) -> Arc<Seen> {
+impl RecentSessions {
+    pub fn remember(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) -> Arc<LastSeen> {
         match self.sessions.get(key) {
             Some(seen) if seen.fingerprint == fingerprint => {
-                seen.again(now);
+                seen.touch(now);
                 seen
             }
             _ => {
-                let seen = Arc::new(Seen { at_millis: now.millis().into(), fingerprint });
+                let seen = Arc::new(LastSeen { at_millis: now.millis().into(), fingerprint });
                 self.sessions.insert(key.clone(), Arc::clone(&seen));
                 seen
             }
@@ -76,9 +76,9 @@ impl RecentlySeen {
     }
 
     /// The same after a sign-on, which knows the fingerprint of the browser, and not that in the record of the session.
-    pub fn signed_on(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
+    pub fn note_sign_on(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
         match self.sessions.get(key) {
-            Some(seen) => seen.again(now),
+            Some(seen) => seen.touch(now),
             None => drop(self.remember(key, fingerprint, now)),
         }
     }
@@ -95,19 +95,19 @@ impl RecentlySeen {
 
     /// Whether it is time to tell that users pass by a policy: when the first does, and then once a minute. Each
     /// pass is counted; which server is away, and that it is back, its watcher tells.
-    fn is_to_be_told(&self, now: UnixTime) -> bool {
-        let told_at = self.told_at.load(Ordering::Relaxed);
-        let due = told_at == 0 || now.since(UnixTime::from_millis(told_at)) >= TOLD_AGAIN;
-        let ours = || self.told_at.compare_exchange(told_at, now.millis(), Ordering::Relaxed, Ordering::Relaxed);
+    fn is_log_due(&self, now: UnixTime) -> bool {
+        let logged_at = self.logged_at.load(Ordering::Relaxed);
+        let due = logged_at == 0 || now.since(UnixTime::from_millis(logged_at)) >= LOG_INTERVAL;
+        let ours = || self.logged_at.compare_exchange(logged_at, now.millis(), Ordering::Relaxed, Ordering::Relaxed);
         due && ours().is_ok()
     }
 
     /// The fingerprint of a session that lived no longer ago than `within`. `known` is what its token has of it, which
     /// stays good when there were too many sessions to remember; an end that is known here was looked for before.
-    fn recall(
+    fn fingerprint_within(
         &self,
         key: &SessionKey,
-        known: Option<&Arc<Seen>>,
+        known: Option<&Arc<LastSeen>>,
         within: Duration,
         now: UnixTime,
     ) -> Option<Fingerprint> {
@@ -121,32 +121,32 @@ impl RecentlySeen {
 /// is asked. A store that answers with garbage is not away: what it holds may be another's, so no request passes on its
 /// account. And one late answer is no outage, which anybody can bring about who keeps the machine busy: a policy speaks
 /// when the store has failed several times in a row (`is_out`).
-pub(super) fn standing(
+pub(super) fn session_status(
     error: StoreError,
     is_out: bool,
-    (key, known): (&SessionKey, Option<&Arc<Seen>>),
-    seen: &RecentlySeen,
-    demand: &Demand<'_>,
+    (key, known): (&SessionKey, Option<&Arc<LastSeen>>),
+    seen: &RecentSessions,
+    requirement: &Requirement<'_>,
     now: UnixTime,
-) -> Standing {
+) -> SessionStatus {
     if seen.has_ended(key) {
-        return Standing::Gone;
+        return SessionStatus::Ended;
     }
     if !error.is_unavailable() || !is_out {
-        return Standing::Unknown(error);
+        return SessionStatus::Unknown(error);
     }
-    let (assurance, fingerprint) = match demand.on_outage {
-        OutagePolicy::Deny => return Standing::Unknown(error),
+    let (assurance, fingerprint) = match requirement.on_outage {
+        OutagePolicy::Deny => return SessionStatus::Unknown(error),
         OutagePolicy::TokenOnly => (Assurance::OutageTokenOnly, None),
-        OutagePolicy::Recent { within } => match seen.recall(key, known, within, now) {
+        OutagePolicy::Recent { within } => match seen.fingerprint_within(key, known, within, now) {
             Some(fingerprint) => (Assurance::OutageRecent, Some(fingerprint)),
-            None => return Standing::Unknown(error),
+            None => return SessionStatus::Unknown(error),
         },
     };
-    if seen.is_to_be_told(now) {
+    if seen.is_log_due(now) {
         log::warn!("{error}: users pass by the policy, under reason {}", assurance.label());
     }
-    Standing::Vouched { assurance, fingerprint }
+    SessionStatus::AssumedActive { assurance, fingerprint }
 }
 
 #[cfg(test)]
@@ -156,34 +156,38 @@ mod tests {
 
     #[test]
     fn that_users_pass_by_a_policy_is_told_at_first_and_then_once_a_minute() {
-        let (seen, now) = (RecentlySeen::default(), UnixTime::from_seconds(1000));
-        assert!(seen.is_to_be_told(now));
-        assert!(!seen.is_to_be_told(now.plus(TOLD_AGAIN.saturating_sub(Duration::from_millis(1)))));
-        assert!(seen.is_to_be_told(now.plus(TOLD_AGAIN)));
-        assert!(!seen.is_to_be_told(now.plus(TOLD_AGAIN)));
+        let (seen, now) = (RecentSessions::default(), UnixTime::from_seconds(1000));
+        assert!(seen.is_log_due(now));
+        assert!(!seen.is_log_due(now.plus(LOG_INTERVAL.saturating_sub(Duration::from_millis(1)))));
+        assert!(seen.is_log_due(now.plus(LOG_INTERVAL)));
+        assert!(!seen.is_log_due(now.plus(LOG_INTERVAL)));
     }
 
     #[test]
     fn whoever_was_seen_is_recalled_for_so_long_and_not_after_a_logout() {
-        let (seen, key) = (RecentlySeen::default(), SessionId::random().unwrap().key());
+        let (seen, key) = (RecentSessions::default(), SessionId::random().unwrap().key());
         let (print, within) = (Fingerprint::new([1; 16]), Duration::from_secs(60));
         let now = UnixTime::from_seconds(1000);
-        let recall = |at| seen.recall(&key, None, within, at);
-        assert_eq!(recall(now), None);
+        let fingerprint_within = |at| seen.fingerprint_within(&key, None, within, at);
+        assert_eq!(fingerprint_within(now), None);
         let known = seen.remember(&key, print, now);
-        assert_eq!(recall(now.plus(within)), Some(print));
+        assert_eq!(fingerprint_within(now.plus(within)), Some(print));
         let late = now.plus(within + Duration::from_millis(1));
-        assert_eq!(recall(late), None);
-        known.again(now.plus(within));
-        assert_eq!(recall(now.plus(within * 2)), Some(print));
+        assert_eq!(fingerprint_within(late), None);
+        known.touch(now.plus(within));
+        assert_eq!(fingerprint_within(now.plus(within * 2)), Some(print));
         seen.forget(&key);
-        assert_eq!(recall(now.plus(within)), None);
-        assert_eq!(seen.recall(&key, Some(&known), within, now.plus(within)), Some(print), "one that had no more room");
+        assert_eq!(fingerprint_within(now.plus(within)), None);
+        assert_eq!(
+            seen.fingerprint_within(&key, Some(&known), within, now.plus(within)),
+            Some(print),
+            "one that had no more room"
+        );
     }
 
     #[test]
     fn a_policy_speaks_when_the_store_is_out_and_never_for_what_has_ended() {
-        let (seen, now) = (RecentlySeen::default(), UnixTime::from_seconds(1000));
+        let (seen, now) = (RecentSessions::default(), UnixTime::from_seconds(1000));
         let (living, ended) = (SessionId::random().unwrap().key(), SessionId::random().unwrap().key());
         let [_, known] = [&living, &ended].map(|key| Some(seen.remember(key, Fingerprint::new([1; 16]), now)));
         seen.forget(&ended);
@@ -191,7 +195,7 @@ mod tests {
         for (policy, speaks) in
             [(OutagePolicy::Deny, false), (OutagePolicy::Recent { within }, true), (OutagePolicy::TokenOnly, true)]
         {
-            let demand = Demand { on_outage: policy, ..super::super::tests::DEMAND };
+            let requirement = Requirement { on_outage: policy, ..super::super::tests::REQUIREMENT };
             for (error, is_out) in [
                 (StoreError::TimedOut, true),
                 (StoreError::TimedOut, false),
@@ -199,11 +203,15 @@ mod tests {
                 (StoreError::Full, true),
             ] {
                 let passes = speaks && is_out && error == StoreError::TimedOut;
-                let stands = standing(error.clone(), is_out, (&living, None), &seen, &demand, now);
-                assert_eq!(matches!(stands, Standing::Vouched { .. }), passes, "{policy:?} {error:?} {is_out}");
-                assert_eq!(matches!(stands, Standing::Unknown(_)), !passes, "{policy:?} {error:?} {is_out}");
-                let stands = standing(error, is_out, (&ended, known.as_ref()), &seen, &demand, now);
-                assert!(matches!(stands, Standing::Gone), "whatever its token remembers");
+                let status = session_status(error.clone(), is_out, (&living, None), &seen, &requirement, now);
+                assert_eq!(
+                    matches!(status, SessionStatus::AssumedActive { .. }),
+                    passes,
+                    "{policy:?} {error:?} {is_out}"
+                );
+                assert_eq!(matches!(status, SessionStatus::Unknown(_)), !passes, "{policy:?} {error:?} {is_out}");
+                let status = session_status(error, is_out, (&ended, known.as_ref()), &seen, &requirement, now);
+                assert!(matches!(status, SessionStatus::Ended), "whatever its token remembers");
             }
         }
     }

@@ -11,24 +11,24 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::streams::{Full, OpenStream, Opening, Over, Stream};
+use super::streams::{EndReason, NewStream, OpenStream, Stream, StreamsFull};
 use super::token::Verified;
-use super::verdict::{Identity, Reason, Source, is_revoked, lacks};
-use super::{Demand, Guard, Sessions, slide};
+use super::verdict::{Identity, Reason, Source, is_revoked, missing_entitlement};
+use super::{Guard, Requirement, Sessions};
 use crate::client_prefix::ClientPrefix;
 use crate::clock::{Clock, UnixTime};
 use crate::config::Access;
 use crate::sessions::Found;
 
 /// Look-ups of streams under way at once, so that they share batches and leave room for requests.
-const AT_ONCE: usize = 64;
+const CONCURRENT_LOOKUPS: usize = 64;
 
 /// Streams that are held against a new configuration without a pause for others: with other keys each session's token is
 /// verified anew, which may take 0.1 ms.
-const WITHOUT_PAUSE: usize = 16;
+const RECHECKS_PER_YIELD: usize = 16;
 
 /// What a tick has found.
-pub struct Swept {
+pub struct SweepResult {
     /// Streams whose sessions are to be asked for.
     pub due: Vec<Arc<Stream>>,
     /// Those that were not held against the configuration of the day.
@@ -37,16 +37,20 @@ pub struct Swept {
 
 impl Guard {
     /// Takes a stream under watch. The second part resolves when it is to end.
-    pub fn watch(&self, identity: &Identity, opening: Opening) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+    pub fn register_stream(
+        &self,
+        identity: &Identity,
+        opening: NewStream,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), StreamsFull> {
         self.sessions.streams.open(identity, opening)
     }
 
     /// The same of a public route, for a client.
-    pub fn watch_public(
+    pub fn register_public_stream(
         &self,
         client: ClientPrefix,
-        opening: Opening,
-    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+        opening: NewStream,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), StreamsFull> {
         self.sessions.streams.open_public(client, opening)
     }
 
@@ -62,14 +66,14 @@ impl Guard {
     }
 
     /// Ends what is over, without asking anybody. `generation` is that of the configuration of the day.
-    pub async fn sweep(&self, generation: u64, now: UnixTime) -> Swept {
+    pub async fn sweep(&self, generation: u64, now: UnixTime) -> SweepResult {
         let Sessions { streams, users, checked, stream_interval, .. } = &self.sessions;
         let (mut due, mut stale) = (Vec::new(), Vec::new());
         let look = |stream: &Arc<Stream>| {
             let verified = stream.session.as_ref().map(|session| &session.verified);
             let state = verified.and_then(|verified| users.state(&verified.claims().sub));
-            if let Some(over) = stream.is_over(state.as_deref(), now) {
-                stream.end(over);
+            if let Some(reason) = stream.end_reason(state.as_deref(), now) {
+                stream.end(reason);
                 return;
             }
             if stream.is_stale(generation) {
@@ -81,74 +85,74 @@ impl Guard {
             }
         };
         streams.each(look).await;
-        Swept { due, stale }
+        SweepResult { due, stale }
     }
 
     /// Why a new request of this session would be refused, as far as can be said without its fields and the store.
-    pub fn refuses(&self, identity: &Identity, demand: &Demand<'_>, now: UnixTime) -> Option<Reason> {
+    pub fn would_refuse(&self, identity: &Identity, requirement: &Requirement<'_>, now: UnixTime) -> Option<Reason> {
         let verified: &Verified = identity.verified();
         match self.tokens.verify(verified.token(), now) {
-            Ok(again) if again.claims().aud == demand.audience => {}
-            Ok(_) => return Some(Reason::Token(super::token::Fault::WrongAudience)),
-            Err(fault) => return Some(Reason::Token(fault)),
+            Ok(again) if again.claims().aud == requirement.audience => {}
+            Ok(_) => return Some(Reason::Token(super::token::TokenError::WrongAudience)),
+            Err(error) => return Some(Reason::Token(error)),
         }
         let claims = verified.claims();
         let state = self.sessions.users.state(&claims.sub);
         if state.as_ref().is_some_and(|state| is_revoked(state, claims)) {
             return Some(Reason::Revoked);
         }
-        if *demand.access == Access::Public {
+        if *requirement.access == Access::Public {
             return None;
         }
-        let credentials = demand.credentials;
+        let credentials = requirement.credentials;
         let taken = if identity.source() == Source::Bearer { credentials.bearer } else { credentials.cookie };
         if !taken {
             return Some(Reason::NoToken);
         }
         let (services, roles) =
             state.as_ref().map_or((&claims.services, &claims.roles), |state| (&state.services, &state.roles));
-        lacks(services, roles, demand.service, demand.access)
+        missing_entitlement(services, roles, requirement.service, requirement.access)
     }
 
     /// Asks for the sessions of these streams, some at a time, and ends those whose session is gone.
-    pub async fn look_at_all(self: Arc<Self>, due: Vec<Arc<Stream>>, clock: Clock) {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+    pub async fn check_sessions(self: Arc<Self>, due: Vec<Arc<Stream>>, clock: Clock) {
+        let places = Arc::new(Semaphore::new(CONCURRENT_LOOKUPS));
         for stream in due {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (guard, now) = (Arc::clone(&self), clock.now());
             tokio::spawn(async move {
-                guard.look_at(&stream, now).await;
+                guard.check_session(&stream, now).await;
                 drop(place);
             });
         }
         // Until the last ones have their answer.
-        places.acquire_many(AT_ONCE as u32).await.ok();
+        places.acquire_many(CONCURRENT_LOOKUPS as u32).await.ok();
     }
 
-    pub(super) async fn look_at(&self, stream: &Stream, now: UnixTime) {
+    pub(super) async fn check_session(&self, stream: &Stream, now: UnixTime) {
         let Some(session) = &stream.session else { return };
         let (verified, key) = (&session.verified, session.verified.session_key());
-        let slide = stream.take_activity().then(|| slide(verified));
-        match self.sessions.store.find(key, slide).await {
+        let idle_ttl = stream.take_activity().then(|| verified.idle_ttl());
+        match self.sessions.store.find(key, idle_ttl).await {
             Ok(Found::Active(record)) if record.user == verified.claims().sub => {
-                stream.looked_at(now);
-                if let Some(ttl) = slide {
+                stream.checked_at(now);
+                if let Some(ttl) = idle_ttl {
                     self.sessions.recorder.note(key, &record, now, ttl);
                 }
             }
             // A session of that id, but another's.
-            Ok(Found::Active(_)) => stream.end(Over::Refused(Reason::NoSession)),
+            Ok(Found::Active(_)) => stream.end(EndReason::Refused(Reason::NoSession)),
             Ok(Found::Ended | Found::Missing) => self.forget(key),
-            Err(_) if slide.is_some() => stream.note_activity(),
+            Err(_) if idle_ttl.is_some() => stream.note_activity(),
             Err(_) => {}
         }
     }
 }
 
 /// Holds streams against the configuration of the day, and ends those that it does not let in.
-pub async fn hold_again(stale: Vec<Arc<Stream>>, clock: &Clock) {
-    for some in stale.chunks(WITHOUT_PAUSE) {
-        some.iter().for_each(|stream| stream.hold_again(clock.now()));
+pub async fn recheck(stale: Vec<Arc<Stream>>, clock: &Clock) {
+    for some in stale.chunks(RECHECKS_PER_YIELD) {
+        some.iter().for_each(|stream| stream.recheck(clock.now()));
         tokio::task::yield_now().await;
     }
 }

@@ -15,15 +15,15 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
-use super::token::{Fault, Verified};
-use super::verdict::{Identity, Reason, is_revoked, lacks};
+use super::token::{TokenError, Verified};
+use super::verdict::{Identity, Reason, is_revoked, missing_entitlement};
 use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::sessions::SessionKey;
 use crate::users::UserState;
 use shares::{Share, Shares};
-pub use terms::{Admission, Full, Opening, Over, Terms};
+pub use terms::{Admission, EndReason, NewStream, StreamsFull, Terms};
 
 /// Locks that streams are spread over, by holder. A power of two.
 const SHARDS: usize = 16;
@@ -68,8 +68,8 @@ pub struct Stream {
     moved: AtomicBool,
     /// Milliseconds; 0 before the first look, which is therefore due at once: a logout that came between the
     /// request's check and this stream's registration is seen then.
-    looked_at: AtomicU64,
-    over: OnceLock<Over>,
+    checked_at: AtomicU64,
+    reason: OnceLock<EndReason>,
     /// Taken when the stream is told to end.
     cut: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -102,8 +102,8 @@ impl Streams {
     pub fn open(
         self: &Arc<Self>,
         identity: &Identity,
-        opening: Opening,
-    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+        opening: NewStream,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), StreamsFull> {
         let session = Session { verified: identity.verified_token() };
         let holder = Holder::Session(session.verified.session_key().clone());
         let opened = self.admit(holder, Some(session), opening)?;
@@ -115,8 +115,8 @@ impl Streams {
     pub fn open_public(
         self: &Arc<Self>,
         client: ClientPrefix,
-        opening: Opening,
-    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
+        opening: NewStream,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), StreamsFull> {
         self.admit(Holder::Client(client), None, opening)
     }
 
@@ -124,17 +124,17 @@ impl Streams {
         self: &Arc<Self>,
         holder: Holder,
         session: Option<Session>,
-        opening: Opening,
-    ) -> Result<(OpenStream, oneshot::Receiver<()>), Full> {
-        let Opening { terms, admission, generation, most } = opening;
+        opening: NewStream,
+    ) -> Result<(OpenStream, oneshot::Receiver<()>), StreamsFull> {
+        let NewStream { terms, admission, generation, most } = opening;
         let count = self.count(session.as_ref());
         if count.fetch_add(1, Ordering::AcqRel) >= most {
             count.fetch_sub(1, Ordering::AcqRel);
-            return Err(Full::All);
+            return Err(StreamsFull::Total);
         }
         let Some(share) = self.shares.take(&holder, session.as_ref(), most) else {
             count.fetch_sub(1, Ordering::AcqRel);
-            return Err(Full::Share);
+            return Err(StreamsFull::Share);
         };
         let (cut, is_cut) = oneshot::channel();
         let stream = Arc::new(Stream {
@@ -145,8 +145,8 @@ impl Streams {
             admission,
             generation: AtomicU64::new(generation),
             moved: AtomicBool::new(false),
-            looked_at: AtomicU64::new(0),
-            over: OnceLock::new(),
+            checked_at: AtomicU64::new(0),
+            reason: OnceLock::new(),
             cut: Mutex::new(Some(cut)),
         });
         self.put(&stream);
@@ -191,7 +191,7 @@ impl Streams {
     pub fn end_session(&self, session: &SessionKey) {
         let holder = Holder::Session(session.clone());
         for stream in self.shard(&holder).get(&holder).into_iter().flatten() {
-            stream.end(Over::Refused(Reason::NoSession));
+            stream.end(EndReason::Refused(Reason::NoSession));
         }
     }
 
@@ -212,23 +212,23 @@ fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Stream {
     /// Why it may not go on, as far as can be said without a store. `state` is the directory's latest word on its user,
     /// where that differs from the token's.
-    pub(super) fn is_over(&self, state: Option<&UserState>, now: UnixTime) -> Option<Over> {
+    pub(super) fn end_reason(&self, state: Option<&UserState>, now: UnixTime) -> Option<EndReason> {
         let terms = locked(&self.terms);
         if terms.certificate.as_ref().is_some_and(|certificate| certificate.has_ended(now)) {
-            return Some(Over::CertificateEnded);
+            return Some(EndReason::CertificateEnded);
         }
         let session = self.session.as_ref()?;
         if now >= session.verified.ends() {
-            return Some(Over::Refused(Reason::Token(Fault::Expired)));
+            return Some(EndReason::Refused(Reason::Token(TokenError::Expired)));
         }
         let state = state?;
         if is_revoked(state, session.verified.claims()) {
-            return Some(Over::Refused(Reason::Revoked));
+            return Some(EndReason::Refused(Reason::Revoked));
         }
         if terms.access == Access::Public {
             return None;
         }
-        lacks(&state.services, &state.roles, Some(&terms.service), &terms.access).map(Over::Refused)
+        missing_entitlement(&state.services, &state.roles, Some(&terms.service), &terms.access).map(EndReason::Refused)
     }
 
     /// Whether there is a configuration that it was not held against.
@@ -237,30 +237,30 @@ impl Stream {
     }
 
     /// Holds it against the configuration of the day. From then on the terms of that one are its own.
-    pub(super) fn hold_again(&self, now: UnixTime) {
-        match self.admission.again(now) {
+    pub(super) fn recheck(&self, now: UnixTime) {
+        match self.admission.recheck(now) {
             Ok((generation, terms)) => {
                 *locked(&self.terms) = terms;
                 self.generation.store(generation, Ordering::Relaxed);
             }
-            Err(over) => self.end(over),
+            Err(reason) => self.end(reason),
         }
     }
 
     /// Whether its session is to be asked for again.
     pub(super) fn is_due(&self, interval: Duration, now: UnixTime) -> bool {
-        let last = UnixTime::from_millis(self.looked_at.load(Ordering::Relaxed));
+        let last = UnixTime::from_millis(self.checked_at.load(Ordering::Relaxed));
         // A clock that was set back must not put the next look off.
         now < last || now.since(last) >= interval
     }
 
-    pub(super) fn looked_at(&self, now: UnixTime) {
-        self.looked_at.store(now.millis(), Ordering::Relaxed);
+    pub(super) fn checked_at(&self, now: UnixTime) {
+        self.checked_at.store(now.millis(), Ordering::Relaxed);
     }
 
     /// Whether bytes moved since this was last asked, if that counts here.
     pub(super) fn take_activity(&self) -> bool {
-        self.moved.swap(false, Ordering::Relaxed) && locked(&self.terms).counts_as_activity
+        self.moved.swap(false, Ordering::Relaxed) && locked(&self.terms).extends_session
     }
 
     pub(super) fn note_activity(&self) {
@@ -271,8 +271,8 @@ impl Stream {
     }
 
     /// Has it cut. The first reason counts.
-    pub(super) fn end(&self, over: Over) {
-        if self.over.set(over).is_ok() {
+    pub(super) fn end(&self, reason: EndReason) {
+        if self.reason.set(reason).is_ok() {
             // The other end is gone when the stream has ended by itself.
             locked(&self.cut).take().map(|cut| cut.send(()));
         }
@@ -281,13 +281,13 @@ impl Stream {
 
 impl OpenStream {
     /// Bytes passed, in either direction.
-    pub fn moved(&self) {
+    pub fn note_activity(&self) {
         self.stream.note_activity();
     }
 
     /// Why it was told to end, if it was.
-    pub fn over(&self) -> Option<&Over> {
-        self.stream.over.get()
+    pub fn end_reason(&self) -> Option<&EndReason> {
+        self.stream.reason.get()
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use self::away::Away;
-use super::token::{Claims, Fault};
+use self::away::Unavailable;
+use super::token::{Claims, TokenError};
 use super::*;
 use crate::clock::Clock;
 use crate::config::FingerprintProperty;
@@ -99,14 +99,14 @@ impl Bench {
         self.guard.tokens().mint(&claims).unwrap()
     }
 
-    async fn check(&self, headers: &HeaderMap, demand: &Demand<'_>) -> Result<Source, Reason> {
-        match self.guard.check(headers, demand, self.clock.now()).await.verdict {
-            Verdict::Known(identity) => Ok(identity.source()),
+    async fn check(&self, headers: &HeaderMap, requirement: &Requirement<'_>) -> Result<Source, Reason> {
+        match self.guard.check(headers, requirement, self.clock.now()).await.verdict {
+            Verdict::Allowed(identity) => Ok(identity.source()),
             Verdict::Refused(reason) => Err(reason),
         }
     }
 
-    fn verify(&self, token: &str, at: u64) -> Result<(), Fault> {
+    fn verify(&self, token: &str, at: u64) -> Result<(), TokenError> {
         self.guard.tokens().verify(token, UnixTime::from_seconds(at)).map(drop)
     }
 
@@ -128,12 +128,12 @@ fn cookie(token: &str) -> HeaderMap {
     headers(&[("cookie", &format!("{COOKIE}={token}"))])
 }
 
-pub const DEMAND: Demand<'static> = Demand {
+pub const REQUIREMENT: Requirement<'static> = Requirement {
     audience: "iqueue",
     service: Some("iqueue"),
     access: &Access::Required,
     credentials: Credentials { cookie: true, bearer: false },
-    counts_as_activity: true,
+    extends_session: true,
     on_outage: crate::config::OutagePolicy::Deny,
 };
 
@@ -141,7 +141,7 @@ pub const DEMAND: Demand<'static> = Demand {
 async fn each_refusal_has_its_own_reason() {
     let bench = bench().with_session().await;
     let good = bench.token(|_| {});
-    assert_eq!(bench.check(&cookie(&good), &DEMAND).await, Ok(Source::Cookie));
+    assert_eq!(bench.check(&cookie(&good), &REQUIREMENT).await, Ok(Source::Cookie));
 
     let twice = headers(&[("cookie", &format!("{COOKIE}={good}")), ("cookie", &format!("{COOKIE}=x"))]);
     let admin = Access::Roles(vec!["admin".into(), "root".into()]);
@@ -150,22 +150,26 @@ async fn each_refusal_has_its_own_reason() {
         headers.insert(header::USER_AGENT, HeaderValue::from_static("Firefox/1 (Windows)"));
         headers
     };
-    for (headers, demand, reason) in [
-        (headers(&[]), DEMAND, Reason::NoToken),
-        (cookie(&good), Demand { credentials: Credentials { cookie: false, bearer: true }, ..DEMAND }, Reason::NoToken),
-        (twice, DEMAND, Reason::SeveralCookies),
-        (cookie("x"), DEMAND, Reason::Token(Fault::Malformed)),
-        (cookie(&good), Demand { audience: "dextor", ..DEMAND }, Reason::Token(Fault::WrongAudience)),
-        (cookie(&bench.token(|claims| claims.sid = "a".repeat(32))), DEMAND, Reason::NoSession),
-        (cookie(&bench.token(|claims| claims.sub = "u2".into())), DEMAND, Reason::NoSession),
-        (other_browser, DEMAND, Reason::OtherBrowser),
-        (cookie(&bench.token(|claims| claims.services.clear())), DEMAND, Reason::NotRegistered),
-        (cookie(&good), Demand { access: &admin, ..DEMAND }, Reason::MissingRole),
+    for (headers, requirement, reason) in [
+        (headers(&[]), REQUIREMENT, Reason::NoToken),
+        (
+            cookie(&good),
+            Requirement { credentials: Credentials { cookie: false, bearer: true }, ..REQUIREMENT },
+            Reason::NoToken,
+        ),
+        (twice, REQUIREMENT, Reason::SeveralCookies),
+        (cookie("x"), REQUIREMENT, Reason::Token(TokenError::Malformed)),
+        (cookie(&good), Requirement { audience: "dextor", ..REQUIREMENT }, Reason::Token(TokenError::WrongAudience)),
+        (cookie(&bench.token(|claims| claims.sid = "a".repeat(32))), REQUIREMENT, Reason::NoSession),
+        (cookie(&bench.token(|claims| claims.sub = "u2".into())), REQUIREMENT, Reason::NoSession),
+        (other_browser, REQUIREMENT, Reason::OtherBrowser),
+        (cookie(&bench.token(|claims| claims.services.clear())), REQUIREMENT, Reason::NotRegistered),
+        (cookie(&good), Requirement { access: &admin, ..REQUIREMENT }, Reason::MissingRole),
     ] {
-        assert_eq!(bench.check(&headers, &demand).await, Err(reason));
+        assert_eq!(bench.check(&headers, &requirement).await, Err(reason));
     }
     let role = bench.token(|claims| claims.roles.push("root".into()));
-    assert_eq!(bench.check(&cookie(&role), &Demand { access: &admin, ..DEMAND }).await, Ok(Source::Cookie));
+    assert_eq!(bench.check(&cookie(&role), &Requirement { access: &admin, ..REQUIREMENT }).await, Ok(Source::Cookie));
 }
 
 /// A media loader's agent is not its browser's. Whether one device sends both is asked before the store and after it.
@@ -193,7 +197,7 @@ async fn a_request_is_held_against_its_sessions_browser_once() {
         expires: now.plus(Duration::from_secs(3600)),
     };
     bench.store.insert(&id.key(), &record, Duration::from_secs(600)).await.unwrap();
-    assert!(bench.check(&of(safari), &DEMAND).await.is_ok());
+    assert!(bench.check(&of(safari), &REQUIREMENT).await.is_ok());
     let spent = || fingerprint::HASHED.replace(0);
     for (agent, is_let_in) in
         [(safari, true), (media, true), ("okhttp/4.12.0 (Linux; Android 13)", false), ("curl/8", false)]
@@ -203,19 +207,19 @@ async fn a_request_is_held_against_its_sessions_browser_once() {
         fingerprints.matches(&headers, &id, record.fingerprint);
         let once = if agent == safari { 0 } else { spent() };
         spent();
-        let checked = bench.check(&headers, &DEMAND).await;
+        let checked = bench.check(&headers, &REQUIREMENT).await;
         assert_eq!((checked.is_ok(), spent()), (is_let_in, once), "{agent}");
     }
 }
 
 #[tokio::test]
 async fn a_store_that_gives_no_answer_is_not_a_session_that_ended() {
-    let bench = bench_with(Arc::new(Away), Clock::default());
-    let refused = bench.check(&cookie(&bench.token(|_| {})), &DEMAND).await.unwrap_err();
-    assert_eq!(refused, Reason::StoreAway(StoreError::TimedOut));
-    assert_eq!((refused.outcome(), refused.spends_cookie()), (Outcome::Unavailable, false));
-    let bad = bench.check(&cookie("x.y.z"), &DEMAND).await;
-    assert_eq!(bad, Err(Reason::Token(Fault::Malformed)), "a bad token is bad whether the store answers or not");
+    let bench = bench_with(Arc::new(Unavailable), Clock::default());
+    let refused = bench.check(&cookie(&bench.token(|_| {})), &REQUIREMENT).await.unwrap_err();
+    assert_eq!(refused, Reason::StoreUnavailable(StoreError::TimedOut));
+    assert_eq!((refused.outcome(), refused.invalidates_cookie()), (Outcome::Unavailable, false));
+    let bad = bench.check(&cookie("x.y.z"), &REQUIREMENT).await;
+    assert_eq!(bad, Err(Reason::Token(TokenError::Malformed)), "a bad token is bad whether the store answers or not");
 }
 
 #[tokio::test]
@@ -223,12 +227,12 @@ async fn activity_slides_the_session_and_polling_does_not() {
     let bench = bench().with_session().await;
     let cookie = cookie(&bench.token(|_| {}));
     bench.clock.advance(Duration::from_secs(599));
-    assert!(bench.check(&cookie, &DEMAND).await.is_ok());
+    assert!(bench.check(&cookie, &REQUIREMENT).await.is_ok());
     bench.clock.advance(Duration::from_secs(599));
-    let poll = Demand { counts_as_activity: false, ..DEMAND };
+    let poll = Requirement { extends_session: false, ..REQUIREMENT };
     assert!(bench.check(&cookie, &poll).await.is_ok(), "the first request slid it");
     bench.clock.advance(Duration::from_secs(2));
-    assert_eq!(bench.check(&cookie, &DEMAND).await, Err(Reason::NoSession), "the poll did not");
+    assert_eq!(bench.check(&cookie, &REQUIREMENT).await, Err(Reason::NoSession), "the poll did not");
 }
 
 #[tokio::test]
@@ -237,7 +241,7 @@ async fn sessions_of_one_idle_timeout_slide_alike_however_soon_their_tokens_end(
     let now = bench.clock.now();
     let slid = |idle, left| {
         let token = bench.token(|claims| (claims.idle, claims.exp) = (idle, now.seconds() + left));
-        slide(&bench.guard.tokens().verify(&token, now).unwrap()).as_secs()
+        bench.guard.tokens().verify(&token, now).unwrap().idle_ttl().as_secs()
     };
     assert_eq!((slid(600, 3600), slid(600, 60), slid(0, 60)), (600, 600, 1));
 }
@@ -247,13 +251,13 @@ fn a_token_is_good_from_its_beginning_to_before_its_end_with_the_leeway_on_both_
     let bench = bench();
     let token = bench.token(|claims| (claims.nbf, claims.exp) = (1000, 2000));
     for (at, expected) in [
-        (0, Err(Fault::NotYetValid)),
-        (1000 - LEEWAY - 1, Err(Fault::NotYetValid)),
+        (0, Err(TokenError::NotYetValid)),
+        (1000 - LEEWAY - 1, Err(TokenError::NotYetValid)),
         (1000 - LEEWAY, Ok(())),
         (1999, Ok(())),
         (2000 + LEEWAY - 1, Ok(())),
-        (2000 + LEEWAY, Err(Fault::Expired)),
-        (u64::MAX / 1000, Err(Fault::Expired)),
+        (2000 + LEEWAY, Err(TokenError::Expired)),
+        (u64::MAX / 1000, Err(TokenError::Expired)),
     ] {
         assert_eq!(bench.verify(&token, at), expected, "at {at}");
     }
@@ -265,13 +269,13 @@ fn what_is_remembered_is_the_signature_and_not_the_time() {
     let token = bench.token(|claims| (claims.nbf, claims.exp) = (1000, 2000));
     assert_eq!(bench.verify(&token, 1500), Ok(()));
     assert_eq!(bench.verify(&token, 1500), Ok(()));
-    assert_eq!(bench.verify(&token, 3000), Err(Fault::Expired));
-    assert_eq!(bench.verify(&token, 10), Err(Fault::NotYetValid));
+    assert_eq!(bench.verify(&token, 3000), Err(TokenError::Expired));
+    assert_eq!(bench.verify(&token, 10), Err(TokenError::NotYetValid));
     assert_eq!(bench.remembered(), (3, 1));
     let forged = format!("{}A", &token[..token.len() - 1]);
     let other = if forged == token { format!("{}E", &token[..token.len() - 1]) } else { forged };
     for _ in 0..2 {
-        assert_eq!(bench.verify(&other, 1500), Err(Fault::BadSignature));
+        assert_eq!(bench.verify(&other, 1500), Err(TokenError::BadSignature));
     }
     assert_eq!(bench.remembered(), (3, 3), "what failed is judged afresh");
 }
@@ -300,12 +304,17 @@ fn no_text_makes_the_verifier_stumble() {
         &token.replace('.', "\u{3002}"),
         &token.replace('.', ". "),
     ] {
-        assert_eq!(bench.verify(text, now), Err(Fault::Malformed), "{:?}", text.chars().take(40).collect::<String>());
+        assert_eq!(
+            bench.verify(text, now),
+            Err(TokenError::Malformed),
+            "{:?}",
+            text.chars().take(40).collect::<String>()
+        );
     }
     assert_eq!(bench.verify(&token, now), Ok(()));
     for exp in [1 << 63, u64::MAX] {
         let endless = bench.token(|claims| claims.exp = exp);
-        assert_eq!(bench.verify(&endless, now), Err(Fault::Malformed), "no calendar has {exp}");
+        assert_eq!(bench.verify(&endless, now), Err(TokenError::Malformed), "no calendar has {exp}");
     }
 }
 
@@ -313,7 +322,7 @@ fn no_text_makes_the_verifier_stumble() {
 async fn a_bearer_token_is_taken_where_the_route_takes_one_and_before_the_cookie() {
     let bench = bench().with_session().await;
     let good = bench.token(|_| {});
-    let both = Demand { credentials: Credentials { cookie: true, bearer: true }, ..DEMAND };
+    let both = Requirement { credentials: Credentials { cookie: true, bearer: true }, ..REQUIREMENT };
     let brought = |authorization: &str, cookie: &str| {
         headers(&[("authorization", authorization), ("cookie", &format!("{COOKIE}={cookie}"))])
     };
@@ -321,8 +330,8 @@ async fn a_bearer_token_is_taken_where_the_route_takes_one_and_before_the_cookie
         let answer = bench.check(&brought(&format!("{scheme} {good}"), "x"), &both).await;
         assert_eq!(answer, Ok(Source::Bearer), "{scheme:?}");
     }
-    assert_eq!(bench.check(&brought("Bearer x", &good), &both).await, Err(Reason::Token(Fault::Malformed)));
-    assert_eq!(bench.check(&brought("Bearer x", &good), &DEMAND).await, Ok(Source::Cookie), "none is taken there");
+    assert_eq!(bench.check(&brought("Bearer x", &good), &both).await, Err(Reason::Token(TokenError::Malformed)));
+    assert_eq!(bench.check(&brought("Bearer x", &good), &REQUIREMENT).await, Ok(Source::Cookie), "none is taken there");
     for other in ["Basic x", "Bearer", "Bearerx y", ""] {
         assert_eq!(
             bench.check(&brought(other, &good), &both).await,

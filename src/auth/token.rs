@@ -17,8 +17,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::fingerprint::Seen;
-use super::identity_headers::Told;
+use super::fingerprint::CachedFingerprint;
+use super::identity_headers::IdentityHeaders;
 use super::keys::Keys;
 use crate::clock::UnixTime;
 use crate::metrics::TokenCacheMetrics;
@@ -76,7 +76,7 @@ pub struct Claims {
 
 /// What is wrong with a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum TokenError {
     Malformed,
     UnknownKey,
     BadSignature,
@@ -105,7 +105,7 @@ struct ByBytes;
 
 impl Weighter<Box<str>, Arc<Verified>> for ByBytes {
     fn weight(&self, token: &Box<str>, _: &Arc<Verified>) -> u64 {
-        token.len() as u64 * 4 + Seen::LONGEST as u64 + 768
+        token.len() as u64 * 4 + CachedFingerprint::LONGEST as u64 + 768
     }
 }
 
@@ -152,14 +152,14 @@ impl Tokens {
     }
 
     /// Verifies everything but the audience, which depends on where the token is shown.
-    pub fn verify(&self, token: &str, now: UnixTime) -> Result<Arc<Verified>, Fault> {
+    pub fn verify(&self, token: &str, now: UnixTime) -> Result<Arc<Verified>, TokenError> {
         let verified = self.authentic(token)?;
         self.check_times(&verified, now)?;
         Ok(verified)
     }
 
     /// The same but for the times: what is to be ended must not be spared because a clock is wrong.
-    pub fn authentic(&self, token: &str) -> Result<Arc<Verified>, Fault> {
+    pub fn authentic(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
         let verified = match self.verified.get(token) {
             Some(verified) => {
                 self.metrics.hit.inc();
@@ -184,7 +184,7 @@ impl Tokens {
             sid: String,
             exp: u64,
         }
-        if !matches!(self.authentic(token), Err(Fault::UnknownKey | Fault::WrongIssuer)) {
+        if !matches!(self.authentic(token), Err(TokenError::UnknownKey | TokenError::WrongIssuer)) {
             return None;
         }
         let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
@@ -199,42 +199,52 @@ impl Tokens {
     }
 
     /// Half-open: a token is good from `nbf` to before `exp`, each with the leeway for clocks that differ.
-    fn check_times(&self, verified: &Verified, now: UnixTime) -> Result<(), Fault> {
+    fn check_times(&self, verified: &Verified, now: UnixTime) -> Result<(), TokenError> {
         let leeway = self.leeway.as_secs();
         if now.seconds() >= verified.ends.saturating_add(leeway) {
             let is_over = now.seconds() >= verified.claims.exp.saturating_add(leeway);
-            Err(if is_over { Fault::Expired } else { Fault::Outlived })
+            Err(if is_over { TokenError::Expired } else { TokenError::Outlived })
         } else if now.seconds().saturating_add(leeway) < verified.claims.nbf {
-            Err(Fault::NotYetValid)
+            Err(TokenError::NotYetValid)
         } else {
             Ok(())
         }
     }
 
-    fn verify_afresh(&self, token: &str) -> Result<Verified, Fault> {
+    fn verify_afresh(&self, token: &str) -> Result<Verified, TokenError> {
         if !is_compact(token) {
-            return Err(Fault::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let header = decode_header(token).map_err(|_| Fault::Malformed)?;
+        let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
         // RFC 7515 §4.1.11: an extension that must be understood, and is not, refuses the token.
         let plain = header.typ.as_deref() == Some(SESSION_TYPE) && header.crit.is_none() && !has_b64(&header);
         if !plain {
-            return Err(Fault::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let key = header.kid.as_deref().and_then(|id| self.keys.verifying(id)).ok_or(Fault::UnknownKey)?;
+        let key = header.kid.as_deref().and_then(|id| self.keys.verifying(id)).ok_or(TokenError::UnknownKey)?;
         let claims = decode::<Claims>(token, &key.key, &signature_and_issuer(key.algorithm, &self.issuer))
-            .map_err(|error| fault(error.kind()))?
+            .map_err(|error| token_error(error.kind()))?
             .claims;
         if claims.exp > LATEST_EXPIRY {
-            return Err(Fault::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let session_id = SessionId::parse(&claims.sid).ok_or(Fault::Malformed)?;
+        let session_id = SessionId::parse(&claims.sid).ok_or(TokenError::Malformed)?;
         let session_key = session_id.key();
-        let told = Told::of(&claims);
+        let identity_headers = IdentityHeaders::new(&claims);
         let (token, ends) = (token.into(), self.end_of(&claims));
-        let (seen, bound) = (Seen::default(), OnceLock::new());
-        let found = OnceLock::new();
-        Ok(Verified { token, claims, session_id, session_key, told, seen, ends, bound, found })
+        let (fingerprint_cache, session_fingerprint) = (CachedFingerprint::default(), OnceLock::new());
+        let last_seen = OnceLock::new();
+        Ok(Verified {
+            token,
+            claims,
+            session_id,
+            session_key,
+            identity_headers,
+            fingerprint_cache,
+            ends,
+            session_fingerprint,
+            last_seen,
+        })
     }
 
     /// A token is minted anew for each service, and its login is older than that: the older of both counts.
@@ -295,16 +305,18 @@ fn signature_and_issuer(algorithm: jsonwebtoken::Algorithm, issuer: &str) -> Val
     validation
 }
 
-fn fault(kind: &ErrorKind) -> Fault {
+fn token_error(kind: &ErrorKind) -> TokenError {
     match kind {
-        ErrorKind::InvalidIssuer => Fault::WrongIssuer,
+        ErrorKind::InvalidIssuer => TokenError::WrongIssuer,
         // Another algorithm than the key's is a forgery like any other.
-        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm | ErrorKind::InvalidKeyFormat => Fault::BadSignature,
-        _ => Fault::Malformed,
+        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm | ErrorKind::InvalidKeyFormat => {
+            TokenError::BadSignature
+        }
+        _ => TokenError::Malformed,
     }
 }
 
-impl Fault {
+impl TokenError {
     pub fn label(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",

@@ -87,7 +87,7 @@ pub fn kind(agent: &str) -> Kind<'_> {
 
 /// What else the session of a request with this agent may have kept: the kinds of browsers that send it beside their own
 /// agent. A former version's kind of the same agent is among them, so that its sessions live on.
-pub fn others(agent: &str) -> Vec<Kind<'static>> {
+pub fn companions(agent: &str) -> Vec<Kind<'static>> {
     if let Some((mark, exists_on)) = OF_A_SYSTEM.iter().find(|(mark, _)| agent.contains(mark)) {
         return of_a_system(agent, mark, exists_on);
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::identity_headers::{self, Told};
-use super::token::{Claims, Fault, Verified};
+use super::identity_headers::{self, IdentityHeaders};
+use super::token::{Claims, TokenError, Verified};
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::sessions::StoreError;
@@ -16,7 +16,7 @@ use crate::users::UserState;
 #[derive(Debug)]
 pub enum Verdict {
     /// Token and session agree, and the route admits this user.
-    Known(Identity),
+    Allowed(Identity),
     Refused(Reason),
 }
 
@@ -82,13 +82,15 @@ impl Identity {
     }
 
     /// Name and email for an application.
-    pub fn told(&self) -> &Told {
-        self.verified.told()
+    pub fn identity_headers(&self) -> &IdentityHeaders {
+        self.verified.identity_headers()
     }
 
     /// The user's roles, as of now, for an application.
-    pub fn told_roles(&self) -> HeaderValue {
-        self.state.as_ref().map_or_else(|| self.told().roles.clone(), |state| identity_headers::roles(&state.roles))
+    pub fn roles_header(&self) -> HeaderValue {
+        self.state
+            .as_ref()
+            .map_or_else(|| self.identity_headers().roles.clone(), |state| identity_headers::roles(&state.roles))
     }
 
     /// The token's claims with services and roles as of now.
@@ -136,7 +138,12 @@ pub(super) fn is_revoked(state: &UserState, claims: &Claims) -> bool {
 }
 
 /// What a user is short of, where somebody must be registered and have one of some roles.
-pub(super) fn lacks(services: &[String], roles: &[String], service: Option<&str>, access: &Access) -> Option<Reason> {
+pub(super) fn missing_entitlement(
+    services: &[String],
+    roles: &[String],
+    service: Option<&str>,
+    access: &Access,
+) -> Option<Reason> {
     if service.is_some_and(|service| !services.iter().any(|s| s == service)) {
         return Some(Reason::NotRegistered);
     }
@@ -152,11 +159,11 @@ pub enum Reason {
     NoToken,
     /// More than one cookie of our name.
     SeveralCookies,
-    Token(Fault),
+    Token(TokenError),
     /// The store knows no such session: it ended, idled out, or was never here.
     NoSession,
     /// The store gave no answer; whether the session lives is not known.
-    StoreAway(StoreError),
+    StoreUnavailable(StoreError),
     /// The user was disabled, or their sessions were ended.
     Revoked,
     OtherBrowser,
@@ -186,7 +193,7 @@ impl Reason {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::NotRegistered | Self::MissingRole => Outcome::Forbidden,
-            Self::StoreAway(_) => Outcome::Unavailable,
+            Self::StoreUnavailable(_) => Outcome::Unavailable,
             _ => Outcome::LoginRequired,
         }
     }
@@ -195,9 +202,9 @@ impl Reason {
         match self {
             Self::NoToken => "no_token",
             Self::SeveralCookies => "several_cookies",
-            Self::Token(fault) => fault.label(),
+            Self::Token(error) => error.label(),
             Self::NoSession => "no_session",
-            Self::StoreAway(_) => "store_away",
+            Self::StoreUnavailable(_) => "store_away",
             Self::Revoked => "revoked",
             Self::OtherBrowser => "fingerprint",
             Self::NotRegistered => "not_registered",
@@ -206,11 +213,14 @@ impl Reason {
     }
 
     /// Whether a token that we signed led here, so that a user of ours stands behind it.
-    pub fn is_of_a_user(&self) -> bool {
+    pub fn names_a_user(&self) -> bool {
         match self {
-            Self::NoToken | Self::SeveralCookies | Self::StoreAway(_) => false,
-            Self::Token(fault) => {
-                matches!(fault, Fault::WrongAudience | Fault::Expired | Fault::Outlived | Fault::NotYetValid)
+            Self::NoToken | Self::SeveralCookies | Self::StoreUnavailable(_) => false,
+            Self::Token(error) => {
+                matches!(
+                    error,
+                    TokenError::WrongAudience | TokenError::Expired | TokenError::Outlived | TokenError::NotYetValid
+                )
             }
             _ => true,
         }
@@ -219,9 +229,11 @@ impl Reason {
     /// Whether the cookie that led here can never be good again, so that the browser should forget it. Not after a failure
     /// of ours, not when it may be good in the browser that it was made for, and not where another clock, a reload or
     /// another edge may find it good: a key that is not known here yet, a token of an edge whose clock is ahead.
-    pub fn spends_cookie(&self) -> bool {
+    pub fn invalidates_cookie(&self) -> bool {
         match self {
-            Self::Token(fault) => matches!(fault, Fault::Malformed | Fault::BadSignature | Fault::Expired),
+            Self::Token(error) => {
+                matches!(error, TokenError::Malformed | TokenError::BadSignature | TokenError::Expired)
+            }
             Self::NoSession | Self::Revoked => true,
             _ => false,
         }

@@ -163,12 +163,12 @@ fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<H
 
 fn set_identity(fields: &mut impl HeaderEdit, identity: &Identity, service: &Service) -> pingora::Result<()> {
     let names = &service.identity_headers;
-    let told = identity.told();
+    let told = identity.identity_headers();
     fields.set(&names.user, told.user.clone());
     if let Some(email) = &told.email {
         fields.set(&names.email, email.clone());
     }
-    fields.set(&names.roles, identity.told_roles());
+    fields.set(&names.roles, identity.roles_header());
     fields.set(&SESSION, told.session.clone());
     if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
         fields.remove(&header::AUTHORIZATION);

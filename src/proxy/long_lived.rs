@@ -19,7 +19,7 @@ use super::record::RequestLine;
 use super::request::RequestView;
 use super::{error_response, recheck};
 use crate::audit_log::{self, Event};
-use crate::auth::streams::{Full, OpenStream, Opening, Over};
+use crate::auth::streams::{EndReason, NewStream, OpenStream, StreamsFull};
 use crate::client_prefix::ClientPrefix;
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
@@ -85,7 +85,7 @@ impl Gateway {
             }
         }
         if let Some(stream) = &ctx.stream {
-            stream.moved();
+            stream.note_activity();
         }
         Ok(())
     }
@@ -98,20 +98,22 @@ impl Gateway {
     }
 
     /// Does nothing for a request that was let in nowhere. The inner error is that there is no place.
-    fn watch(&self, request: &RequestView<'_>, ctx: &mut RequestContext) -> Result<Result<(), Full>> {
+    fn watch(&self, request: &RequestView<'_>, ctx: &mut RequestContext) -> Result<Result<(), StreamsFull>> {
         let Some(service) = &ctx.service else { return Ok(Ok(())) };
         let Some(admitted) = Admitted::of(request, ctx, &self.snapshot) else { return Ok(Ok(())) };
         let (snapshot, route) = (&ctx.snapshot, service.at(ctx.route));
         let demanded = if ctx.identity.is_some() { &route.access } else { &Access::Public };
-        let opening = Opening {
+        let opening = NewStream {
             terms: recheck::terms(service, route, demanded, ctx.client_certificate.clone()),
             admission: Box::new(admitted),
             generation: snapshot.generation,
             most: snapshot.limits.streams,
         };
         let opened = match &ctx.identity {
-            Some(identity) => snapshot.guard.watch(identity, opening),
-            None => snapshot.guard.watch_public(ClientPrefix::of(ctx.client.unwrap_or(UNKNOWN_CLIENT_IP)), opening),
+            Some(identity) => snapshot.guard.register_stream(identity, opening),
+            None => snapshot
+                .guard
+                .register_public_stream(ClientPrefix::of(ctx.client.unwrap_or(UNKNOWN_CLIENT_IP)), opening),
         };
         match opened {
             Err(full) => Ok(Err(full)),
@@ -125,10 +127,10 @@ impl Gateway {
     }
 
     /// What cannot be watched is not let through: it would outlive its session, or the rules that it came in by.
-    fn refused(&self, full: Full) -> Box<Error> {
+    fn refused(&self, full: StreamsFull) -> Box<Error> {
         self.metrics.limit_reached(match full {
-            Full::All => "streams",
-            Full::Share => "streams_per_user",
+            StreamsFull::Total => "streams",
+            StreamsFull::Share => "streams_per_user",
         });
         Error::new_in(ErrorType::Custom(error_response::TOO_MANY_STREAMS))
     }
@@ -140,7 +142,7 @@ impl Gateway {
         });
     }
 
-    fn stream_closed(&self, ctx: &RequestContext, line: &RequestLine, over: &Over) {
+    fn stream_closed(&self, ctx: &RequestContext, line: &RequestLine, over: &EndReason) {
         self.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
         let entry = audit_log::Entry {
             event: Event::StreamClosed,
@@ -159,7 +161,7 @@ impl RecordOnDrop for CancellableRequest {
     fn record_request(self: Box<Self>, ctx: &mut RequestContext) {
         let Self { gateway, line } = *self;
         let stream = ctx.stream.take();
-        match stream.as_ref().and_then(OpenStream::over) {
+        match stream.as_ref().and_then(OpenStream::end_reason) {
             Some(over) => {
                 ctx.error = Some(if ctx.identity.is_some() { "session_ended" } else { "access_ended" });
                 ctx.reason = Some(over.label());

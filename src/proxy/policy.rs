@@ -16,7 +16,7 @@ use super::misdirected::misdirected;
 use super::request::RequestView;
 use crate::access_log::shortened;
 use crate::audit_log::{self, Event};
-use crate::auth::{self, Assurance, Demand, Judged, Outcome, Reason, Verdict};
+use crate::auth::{self, Assurance, AuthDecision, Outcome, Reason, Requirement, Verdict};
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
 use crate::host::{Authority, Origin};
@@ -205,17 +205,23 @@ impl Gateway {
     }
 
     /// The reply to a verdict. `None` is a public route.
-    fn conclude(&self, head: &Head<'_>, asked: Addressee<'_>, judged: Option<&Judged>, ticket: &Redeemed) -> Decision {
+    fn conclude(
+        &self,
+        head: &Head<'_>,
+        asked: Addressee<'_>,
+        judged: Option<&AuthDecision>,
+        ticket: &Redeemed,
+    ) -> Decision {
         let Addressee { sentry, service, by_bearer, by_preflight } = asked;
         let seconds = judged.map_or(0.0, |judged| judged.took.as_secs_f64());
-        let user = judged.and_then(Judged::refused_user);
+        let user = judged.and_then(AuthDecision::refused_user);
         let reason = match (judged.map(|judged| &judged.verdict), ticket) {
             // The user of the cookie is not the one whom the ticket names, and who has signed in since.
-            (Some(Verdict::Known(identity)), Redeemed::Failed(failed)) if failed.names_other_than(identity) => {
+            (Some(Verdict::Allowed(identity)), Redeemed::Failed(failed)) if failed.names_other_than(identity) => {
                 return sentry.start_over(head, None, failed).into();
             }
             // The ticket was no good, or is for another kind of request. No application sees it.
-            (None | Some(Verdict::Known(_)), Redeemed::Failed(Failed { url, .. }) | Redeemed::Unspent { url }) => {
+            (None | Some(Verdict::Allowed(_)), Redeemed::Failed(Failed { url, .. }) | Redeemed::Unspent { url }) => {
                 return sentry.without_ticket(head, url).into();
             }
             (None, _) => {
@@ -225,7 +231,7 @@ impl Gateway {
                 }
                 return Decision::Forward;
             }
-            (Some(Verdict::Known(identity)), _) => {
+            (Some(Verdict::Allowed(identity)), _) => {
                 match identity.assurance() {
                     Assurance::Session | Assurance::Token => service.metrics.allowed.inc(),
                     by_policy => self.metrics.sign_on.allowed_by_policy(&service.metrics, by_policy.label()),
@@ -238,7 +244,7 @@ impl Gateway {
         let outcome = reason.outcome();
         self.metrics.sign_on.refused(&service.metrics, outcome.label(), reason.label(), seconds);
         // What anybody can send by the thousand is counted and not audited.
-        if reason.is_of_a_user() {
+        if reason.names_a_user() {
             let entry = audit_log::Entry {
                 event: Event::AccessRefused,
                 client: head.client,
@@ -297,13 +303,13 @@ fn ticket_result(ticket: &Redeemed) -> &'static str {
 
 /// One line each for the token, the session and the verdict. `None` is a route that wants no identity.
 #[cold]
-fn log_verdict(ctx: &RequestContext, judged: Option<&Judged>) {
-    let Some(Judged { verdict, refused, .. }) = judged else {
+fn log_verdict(ctx: &RequestContext, judged: Option<&AuthDecision>) {
+    let Some(AuthDecision { verdict, refused, .. }) = judged else {
         log_decision!(ctx, "verdict outcome=public preflight={}", ctx.is_preflight);
         return;
     };
     let reason = match verdict {
-        Verdict::Known(identity) => {
+        Verdict::Allowed(identity) => {
             let user = &identity.verified().claims().name;
             log_decision!(ctx, "token verified source={:?} user={user:?}", identity.source());
             log_decision!(ctx, "session accepted assurance={:?}", identity.assurance());
@@ -317,7 +323,7 @@ fn log_verdict(ctx: &RequestContext, judged: Option<&Judged>) {
         Reason::NoToken | Reason::SeveralCookies | Reason::Token(_) => {
             log_decision!(ctx, "token refused reason={} user={user:?}", reason.label());
         }
-        Reason::NoSession | Reason::StoreAway(_) | Reason::Revoked | Reason::OtherBrowser => {
+        Reason::NoSession | Reason::StoreUnavailable(_) | Reason::Revoked | Reason::OtherBrowser => {
             log_decision!(ctx, "token verified user={user:?}");
             log_decision!(ctx, "session refused reason={}", reason.label());
         }
@@ -330,16 +336,16 @@ fn log_verdict(ctx: &RequestContext, judged: Option<&Judged>) {
 }
 
 /// Remembers for the log and for the phases that follow.
-fn note(ctx: &mut RequestContext, judged: Option<Judged>, route: usize) {
+fn note(ctx: &mut RequestContext, judged: Option<AuthDecision>, route: usize) {
     ctx.route = route;
-    let Some(Judged { verdict, took, .. }) = judged else {
+    let Some(AuthDecision { verdict, took, .. }) = judged else {
         ctx.outcome = Some("public");
         ctx.reason = ctx.is_preflight.then_some(PREFLIGHT);
         return;
     };
     ctx.auth_seconds = Some(took.as_secs_f64());
     match verdict {
-        Verdict::Known(identity) => {
+        Verdict::Allowed(identity) => {
             ctx.outcome = Some("allowed");
             ctx.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
             ctx.identity = Some(identity);
@@ -351,13 +357,13 @@ fn note(ctx: &mut RequestContext, judged: Option<Judged>, route: usize) {
     }
 }
 
-pub fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Demand<'a> {
-    Demand {
+pub fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Requirement<'a> {
+    Requirement {
         audience: &service.audience,
         service: Some(&service.name),
         access,
         credentials: route.credentials,
-        counts_as_activity: route.extends_session,
+        extends_session: route.extends_session,
         on_outage: service.on_outage,
     }
 }

@@ -10,7 +10,7 @@ use super::context::RequestContext;
 use super::policy::{demand, locate};
 use super::request::RequestView;
 use super::request::authority;
-use crate::auth::streams::{Admission, Over, Terms};
+use crate::auth::streams::{Admission, EndReason, Terms};
 use crate::auth::{Identity, Reason};
 use crate::clock::UnixTime;
 use crate::config::Access;
@@ -52,15 +52,15 @@ impl Admitted {
     }
 
     /// Whether its connection is what the host asks for, and the client's certificate where it asks for one.
-    fn connected(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Option<Arc<ClientCertificate>>, Over> {
+    fn connected(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Option<Arc<ClientCertificate>>, EndReason> {
         let Some(connection) = &self.connection else { return Ok(None) };
         let host = &self.target.authority.host;
         let policy = snapshot.connections.of(host);
         if connection.serves(host, policy).is_err() {
-            return Err(Over::Connection);
+            return Err(EndReason::Connection);
         }
         match connection.client_certificate().filter(|_| policy.asks()) {
-            Some(certificate) if certificate.has_ended(now) => Err(Over::CertificateEnded),
+            Some(certificate) if certificate.has_ended(now) => Err(EndReason::CertificateEnded),
             certificate => Ok(certificate.cloned()),
         }
     }
@@ -76,30 +76,30 @@ pub fn terms(
     Terms {
         service: Arc::clone(&service.name),
         access: demanded.clone(),
-        counts_as_activity: route.extends_session,
+        extends_session: route.extends_session,
         certificate,
     }
 }
 
 impl Admission for Admitted {
-    fn again(&self, now: UnixTime) -> Result<(u64, Terms), Over> {
+    fn recheck(&self, now: UnixTime) -> Result<(u64, Terms), EndReason> {
         let snapshot = self.snapshot.load_full();
         let certificate = self.connected(&snapshot, now)?;
         let place = locate(&self.target, &snapshot);
-        let (Some(service), Some(at)) = (place.service, place.route) else { return Err(Over::Rerouted) };
+        let (Some(service), Some(at)) = (place.service, place.route) else { return Err(EndReason::Rerouted) };
         let route = service.at(at);
         if service.name != self.service || snapshot.pools[route.pool].name != self.pool {
-            return Err(Over::Rerouted);
+            return Err(EndReason::Rerouted);
         }
         let demanded = route.demands(&self.target.path);
         let refused = match &self.identity {
-            Some(identity) => snapshot.guard.refuses(identity, &demand(&service, route, demanded), now),
+            Some(identity) => snapshot.guard.would_refuse(identity, &demand(&service, route, demanded), now),
             // It was let in without one.
             None if self.is_preflight && route.lets_preflights_in() => None,
             None => (*demanded != Access::Public).then_some(Reason::NoToken),
         };
         match refused {
-            Some(reason) => Err(Over::Refused(reason)),
+            Some(reason) => Err(EndReason::Refused(reason)),
             None => Ok((snapshot.generation, terms(&service, route, demanded, certificate))),
         }
     }

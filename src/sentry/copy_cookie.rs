@@ -35,12 +35,12 @@ impl Sentry {
             Err(refusal) => return *refusal,
         };
         let identity = match self.signed_in(head, true).await {
-            Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
+            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_away(head),
             // A ticket is for a request that can spend it, and its address is no part of a page.
             _ if head.opening() != Opening::Page => {
                 return self.unauthorized(head, &Reason::NoToken, "Bearer realm=\"sentry-edge\"");
             }
-            Verdict::Known(identity) => identity,
+            Verdict::Allowed(identity) => identity,
             // The session that was just opened is not taken here: another password would not help.
             Verdict::Refused(_) if flow.is_signed_in => return self.goes_round(head, url.as_ref(), None),
             Verdict::Refused(_) => return Reply::redirect(&self.sso_url(head, "/login", url.as_ref(), state.as_ref())),

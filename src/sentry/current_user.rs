@@ -17,8 +17,8 @@ impl Sentry {
             None => self.signed_in(head, false).await,
         };
         let identity = match verdict {
-            Verdict::Known(identity) => identity,
-            Verdict::Refused(Reason::StoreAway(_)) => return self.store_away(head),
+            Verdict::Allowed(identity) => identity,
+            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_away(head),
             Verdict::Refused(_) => return Reply::json(StatusCode::OK, &json!({ "currentUser": null })),
         };
         let claims = identity.verified().claims();

@@ -167,13 +167,13 @@ async fn end_for_certain(
 
 impl Sentry {
     /// Who is signed in at the sign-on host. A session that this browser has outlived is ended, and is nobody's.
-    pub(super) async fn signed_in(&self, head: &Head<'_>, counts_as_activity: bool) -> Verdict {
-        let verdict = self.who(head, None, counts_as_activity).await;
-        let (Verdict::Known(identity), Some(device)) = (&verdict, self.device(head)) else { return verdict };
+    pub(super) async fn signed_in(&self, head: &Head<'_>, extends_session: bool) -> Verdict {
+        let verdict = self.who(head, None, extends_session).await;
+        let (Verdict::Allowed(identity), Some(device)) = (&verdict, self.device(head)) else { return verdict };
         match self.take_place(head, identity.verified(), &device).await {
             Ok(true) => verdict,
             Ok(false) => Verdict::Refused(Reason::NoSession),
-            Err(error) => Verdict::Refused(Reason::StoreAway(error)),
+            Err(error) => Verdict::Refused(Reason::StoreUnavailable(error)),
         }
     }
 

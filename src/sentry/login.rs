@@ -60,10 +60,10 @@ impl Sentry {
             return self.login_in_a_window(head, url.as_ref());
         }
         let notice = match self.signed_in(head, false).await {
-            Verdict::Known(_) if asks_for_password(head) => None,
-            Verdict::Known(identity) => return self.already_signed_in(head, &identity, url.as_ref(), state.as_ref()),
-            Verdict::Refused(Reason::StoreAway(_)) => Some(Notice::StoreAway),
-            Verdict::Refused(reason) => reason.spends_cookie().then_some(Notice::SessionEnded),
+            Verdict::Allowed(_) if asks_for_password(head) => None,
+            Verdict::Allowed(identity) => return self.already_signed_in(head, &identity, url.as_ref(), state.as_ref()),
+            Verdict::Refused(Reason::StoreUnavailable(_)) => Some(Notice::StoreAway),
+            Verdict::Refused(reason) => reason.invalidates_cookie().then_some(Notice::SessionEnded),
         };
         let status = if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };

@@ -8,9 +8,9 @@ use super::state::State;
 use super::ticket::Ticket;
 use super::ticket_query::{Carried, Taken};
 use super::{Event, Sentry};
+use crate::auth::Identity;
 use crate::auth::cookie::Lookup;
 use crate::auth::token::{CannotSign, Claims, Verified};
-use crate::auth::{Identity, slide};
 use crate::config::Audience;
 use crate::reply::Reply;
 use crate::request::Head;
@@ -171,7 +171,7 @@ impl Sentry {
         if self.guard.is_revoked(&verified) {
             return refused(Refusal::SessionEnded);
         }
-        let idle = slide(&verified);
+        let idle = verified.idle_ttl();
         // All of its servers are asked before anything is written: one that never heard of its end must not decide alone.
         let Some(opened) = self.living(&verified, Some(idle), head.now).await? else {
             return refused(Refusal::SessionEnded);
@@ -179,7 +179,7 @@ impl Sentry {
         if !self.succeeds(head, service, &verified, opened).await? {
             return refused(Refusal::Outlived);
         }
-        self.guard.signed_on(verified.session_key(), ticket.fingerprint, head.now);
+        self.guard.note_sign_on(verified.session_key(), ticket.fingerprint, head.now);
         self.store.record_access(verified.session_key(), head.now, idle).await?;
         let token = self.service_token(head, &verified, service);
         let token = token.map_err(|error| Failure::Internal(error.to_string()))?;

@@ -55,7 +55,7 @@ impl Sentry {
     }
 
     fn without_spent_cookie(&self, head: &Head<'_>, reason: &Reason, reply: Reply) -> Reply {
-        let spent = reason.spends_cookie() && !matches!(self.cookie(head), Lookup::Absent);
+        let spent = reason.invalidates_cookie() && !matches!(self.cookie(head), Lookup::Absent);
         reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
     }
 

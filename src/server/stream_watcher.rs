@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::auth::stream_check::{Swept, hold_again};
+use crate::auth::stream_check::{SweepResult, recheck};
 use crate::clock::Clock;
 use crate::snapshot::Snapshot;
 
@@ -27,10 +27,10 @@ pub async fn watch(snapshot: Arc<ArcSwap<Snapshot>>, clock: Clock) {
             let snapshot = snapshot.load();
             (Arc::clone(&snapshot.guard), snapshot.generation)
         };
-        let Swept { due, stale } = guard.sweep(generation, clock.now()).await;
-        hold_again(stale, &clock).await;
+        let SweepResult { due, stale } = guard.sweep(generation, clock.now()).await;
+        recheck(stale, &clock).await;
         if !due.is_empty() && round.as_ref().is_none_or(JoinHandle::is_finished) {
-            round = Some(tokio::spawn(guard.look_at_all(due, clock.clone())));
+            round = Some(tokio::spawn(guard.check_sessions(due, clock.clone())));
         }
     }
 }

@@ -15,42 +15,42 @@ const OF_CLIENT: usize = 10_000;
 
 /// How many streams each has.
 #[derive(Default)]
-pub struct Shares(Arc<Quota<Owner>>);
+pub struct Shares(Arc<Quota<ShareKey>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub enum ShareKey {
     Holder(Holder),
     User(Box<str>),
 }
 
 /// What one stream takes of the shares of its holder and, if that is a session, of its user.
 pub struct Share {
-    _of_holder: Permit<Owner>,
-    _of_user: Option<Permit<Owner>>,
+    _of_holder: Permit<ShareKey>,
+    _of_user: Option<Permit<ShareKey>>,
 }
 
 impl Shares {
     /// For one more stream of a table with places for so many; `None` when its holder, or the user, has a whole share
     /// already. Of a small table a session has a quarter at most, and a user or a client a half.
     pub fn take(&self, holder: &Holder, session: Option<&Session>, most: usize) -> Option<Share> {
-        let enter = |owner: Owner| {
+        let enter = |owner: ShareKey| {
             let share = share(&owner, most);
             self.0.acquire(owner, share)
         };
-        let of_holder = enter(Owner::Holder(holder.clone()))?;
+        let of_holder = enter(ShareKey::Holder(holder.clone()))?;
         let of_user = match session {
-            Some(session) => Some(enter(Owner::User(session.verified.claims().sub.as_str().into()))?),
+            Some(session) => Some(enter(ShareKey::User(session.verified.claims().sub.as_str().into()))?),
             None => None,
         };
         Some(Share { _of_holder: of_holder, _of_user: of_user })
     }
 }
 
-fn share(owner: &Owner, most: usize) -> usize {
+fn share(owner: &ShareKey, most: usize) -> usize {
     let (share, part) = match owner {
-        Owner::Holder(Holder::Session(_)) => (OF_SESSION, most / 4),
-        Owner::User(_) => (OF_USER, most / 2),
-        Owner::Holder(Holder::Client(_)) => (OF_CLIENT, most / 2),
+        ShareKey::Holder(Holder::Session(_)) => (OF_SESSION, most / 4),
+        ShareKey::User(_) => (OF_USER, most / 2),
+        ShareKey::Holder(Holder::Client(_)) => (OF_CLIENT, most / 2),
     };
     share.min(part).max(1)
 }
@@ -78,7 +78,7 @@ mod tests {
     fn a_share_is_never_the_whole_of_a_table_that_has_room_for_two() {
         let network = ClientPrefix::of("192.0.2.1".parse().unwrap());
         for most in [2, 3, 4, 10, 100, 1000, 100_000, 10_000_000] {
-            for owner in [Owner::User("u1".into()), Owner::Holder(Holder::Client(network))] {
+            for owner in [ShareKey::User("u1".into()), ShareKey::Holder(Holder::Client(network))] {
                 assert!((1..most).contains(&share(&owner, most)), "{owner:?} of {most}");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Fault, Reason};
+use super::{Reason, TokenError};
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::tls::ClientCertificate;
@@ -13,7 +13,7 @@ pub struct Terms {
     pub service: Arc<str>,
     pub access: Access,
     /// Whether bytes that move keep the session from idling out.
-    pub counts_as_activity: bool,
+    pub extends_session: bool,
     /// The client's, where the host asks for one.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
@@ -22,11 +22,11 @@ pub struct Terms {
 pub trait Admission: Send + Sync {
     /// The terms under the configuration of the day, and its generation; or why a new request like the stream's own
     /// would not be let in.
-    fn again(&self, now: UnixTime) -> Result<(u64, Terms), Over>;
+    fn recheck(&self, now: UnixTime) -> Result<(u64, Terms), EndReason>;
 }
 
 /// What is known of a stream when it opens.
-pub struct Opening {
+pub struct NewStream {
     pub terms: Terms,
     pub admission: Box<dyn Admission>,
     /// The generation of the configuration that it was let in under.
@@ -37,7 +37,7 @@ pub struct Opening {
 
 /// Why a stream was ended from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum EndReason {
     /// A new request would be refused for this.
     Refused(Reason),
     /// The configuration has no such service or route any more, or it leads to another application.
@@ -50,14 +50,14 @@ pub enum Over {
 
 /// There is no place for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum StreamsFull {
     /// In the whole table.
-    All,
+    Total,
     /// For this session, user or client, who have a share of it.
     Share,
 }
 
-impl Over {
+impl EndReason {
     /// For logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Over {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Refused(Reason::NoSession) => "session_ended",
-            Self::Refused(Reason::Token(Fault::Expired)) | Self::CertificateEnded => "expired",
+            Self::Refused(Reason::Token(TokenError::Expired)) | Self::CertificateEnded => "expired",
             Self::Refused(_) | Self::Rerouted | Self::Connection => "revoked",
         }
     }

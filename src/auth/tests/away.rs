@@ -10,10 +10,10 @@ use crate::sessions::{
     StoreError, Swap, TicketKey,
 };
 
-pub struct Away;
+pub struct Unavailable;
 
 #[async_trait]
-impl SessionStore for Away {
+impl SessionStore for Unavailable {
     async fn insert(&self, _: &SessionKey, _: &SessionRecord, _: Duration) -> Result<(), StoreError> {
         Err(StoreError::TimedOut)
     }

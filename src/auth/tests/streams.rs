@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot::Receiver;
 
-use super::super::streams::{Admission, Full, OpenStream, Opening, Over, Stream, Terms};
+use super::super::streams::{Admission, EndReason, NewStream, OpenStream, Stream, StreamsFull, Terms};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,34 +16,34 @@ struct Opened {
 }
 
 fn terms(access: Access) -> Terms {
-    Terms { service: "iqueue".into(), access, counts_as_activity: true, certificate: None }
+    Terms { service: "iqueue".into(), access, extends_session: true, certificate: None }
 }
 
 /// What every configuration after the first says of a stream.
-struct Says(Result<Terms, Over>);
+struct Fixed(Result<Terms, EndReason>);
 
-impl Admission for Says {
-    fn again(&self, _now: UnixTime) -> Result<(u64, Terms), Over> {
+impl Admission for Fixed {
+    fn recheck(&self, _now: UnixTime) -> Result<(u64, Terms), EndReason> {
         self.0.clone().map(|terms| (1, terms))
     }
 }
 
-fn opening(terms: Terms, most: usize) -> Opening {
-    Opening { admission: Box::new(Says(Ok(terms.clone()))), terms, generation: 0, most }
+fn opening(terms: Terms, most: usize) -> NewStream {
+    NewStream { admission: Box::new(Fixed(Ok(terms.clone()))), terms, generation: 0, most }
 }
 
 async fn identity(bench: &Bench) -> Identity {
     let token = format!("{COOKIE}={}", bench.token(|_| {}));
-    let demand = Demand {
+    let requirement = Requirement {
         audience: "iqueue",
         service: Some("iqueue"),
         access: &Access::Required,
         credentials: Credentials { cookie: true, bearer: false },
-        counts_as_activity: true,
+        extends_session: true,
         on_outage: OutagePolicy::TokenOnly,
     };
-    match bench.guard.check(&headers(&[("cookie", &token)]), &demand, bench.clock.now()).await.verdict {
-        Verdict::Known(identity) => identity,
+    match bench.guard.check(&headers(&[("cookie", &token)]), &requirement, bench.clock.now()).await.verdict {
+        Verdict::Allowed(identity) => identity,
         Verdict::Refused(reason) => panic!("{reason:?}"),
     }
 }
@@ -52,9 +52,9 @@ async fn opened(bench: Bench, terms: Terms) -> Opened {
     opened_so(bench, opening(terms, 10)).await
 }
 
-async fn opened_so(bench: Bench, opening: Opening) -> Opened {
+async fn opened_so(bench: Bench, opening: NewStream) -> Opened {
     let identity = identity(&bench).await;
-    let (stream, signal) = bench.guard.watch(&identity, opening).ok().unwrap();
+    let (stream, signal) = bench.guard.register_stream(&identity, opening).ok().unwrap();
     Opened { bench, stream, signal }
 }
 
@@ -67,7 +67,7 @@ impl Opened {
     async fn tick(&self) -> usize {
         let due = self.due().await;
         for stream in &due {
-            self.bench.guard.look_at(stream, self.bench.clock.now()).await;
+            self.bench.guard.check_session(stream, self.bench.clock.now()).await;
         }
         // The recorder writes behind their backs, and is to do so before the clock is pushed.
         tokio::task::yield_now().await;
@@ -75,7 +75,7 @@ impl Opened {
     }
 
     fn over(&self) -> Option<&'static str> {
-        self.stream.over().map(Over::label)
+        self.stream.end_reason().map(EndReason::label)
     }
 }
 
@@ -122,7 +122,7 @@ async fn a_session_that_idles_out_soon_is_asked_for_sooner() {
 async fn bytes_keep_the_session_and_silence_does_not() {
     let opened = opened(bench().with_session().await, terms(Access::Required)).await;
     for _ in 0..3 {
-        opened.stream.moved();
+        opened.stream.note_activity();
         opened.bench.clock.advance(9 * MINUTE);
         assert_eq!((opened.tick().await, opened.over()), (1, None));
     }
@@ -135,12 +135,12 @@ async fn bytes_keep_the_session_and_silence_does_not() {
 
 #[tokio::test]
 async fn bytes_that_are_no_activity_keep_nothing() {
-    let terms = Terms { counts_as_activity: false, ..terms(Access::Required) };
+    let terms = Terms { extends_session: false, ..terms(Access::Required) };
     let opened = opened(bench().with_session().await, terms).await;
-    opened.stream.moved();
+    opened.stream.note_activity();
     opened.bench.clock.advance(9 * MINUTE);
     opened.tick().await;
-    opened.stream.moved();
+    opened.stream.note_activity();
     opened.bench.clock.advance(2 * MINUTE);
     opened.tick().await;
     assert_eq!(opened.over(), Some("no_session"));
@@ -149,8 +149,8 @@ async fn bytes_that_are_no_activity_keep_nothing() {
 #[tokio::test]
 async fn a_store_that_is_away_ends_nothing_and_is_asked_again_with_what_moved() {
     let clock = Clock::default();
-    let opened = opened(bench_with(Arc::new(away::Away), clock), terms(Access::Required)).await;
-    opened.stream.moved();
+    let opened = opened(bench_with(Arc::new(away::Unavailable), clock), terms(Access::Required)).await;
+    opened.stream.note_activity();
     for _ in 0..3 {
         assert_eq!((opened.tick().await, opened.over()), (1, None));
     }
@@ -185,7 +185,7 @@ async fn what_ends_a_stream_is_known_without_a_store() {
     let now = Clock::default().now();
     let opened = opened(bench().with_session().await, terms(Access::Roles(vec!["clerk".into()]))).await;
     let stream = opened.due().await.pop().unwrap();
-    let why = |change: fn(&mut UserState)| stream.is_over(Some(&state(change)), now).map(|over| over.label());
+    let why = |change: fn(&mut UserState)| stream.end_reason(Some(&state(change)), now).map(|over| over.label());
     assert_eq!(why(|_| {}), None);
     assert_eq!(why(|state| state.disabled = true), Some("revoked"));
     assert_eq!(why(|state| state.ended_by = 1), Some("revoked"));
@@ -193,8 +193,8 @@ async fn what_ends_a_stream_is_known_without_a_store() {
     assert_eq!(why(|state| state.roles = vec!["admin".into()]), Some("missing_role"));
     let end = UnixTime::from_seconds(opened.bench.claims.exp);
     let millisecond = Duration::from_millis(1);
-    assert_eq!(stream.is_over(None, end.minus(millisecond)), None);
-    assert_eq!(stream.is_over(None, end).map(|over| over.kind()), Some("expired"));
+    assert_eq!(stream.end_reason(None, end.minus(millisecond)), None);
+    assert_eq!(stream.end_reason(None, end).map(|over| over.kind()), Some("expired"));
 }
 
 #[tokio::test]
@@ -202,9 +202,9 @@ async fn there_are_only_so_many_and_one_that_ends_makes_room() {
     let bench = bench().with_session().await;
     let identity = identity(&bench).await;
     // A quarter of a table is a session's share.
-    let open = |most| bench.guard.watch(&identity, opening(terms(Access::Required), most));
+    let open = |most| bench.guard.register_stream(&identity, opening(terms(Access::Required), most));
     let (first, second) = (open(8).ok().unwrap(), open(8).ok().unwrap());
-    assert_eq!((open(8).err(), open(2).err()), (Some(Full::Share), Some(Full::All)));
+    assert_eq!((open(8).err(), open(2).err()), (Some(StreamsFull::Share), Some(StreamsFull::Total)));
     assert_eq!(bench.metrics.traffic.streams.get(), 2);
     drop(first);
     assert!(open(8).is_ok());
@@ -222,9 +222,9 @@ async fn a_user_has_a_share_however_many_sessions_and_others_have_theirs() {
         let token = bench.token(|claims| (claims.sub, claims.sid) = (sub.into(), sid));
         Identity::new(bench.guard.tokens().verify(&token, now).unwrap(), Source::Cookie, Assurance::Session, None)
     };
-    let open = |sub: &str| bench.guard.watch(&identity(sub), opening(terms(Access::Required), 100));
+    let open = |sub: &str| bench.guard.register_stream(&identity(sub), opening(terms(Access::Required), 100));
     let of_one: Vec<_> = (0..50).map(|_| open("u1").ok().unwrap()).collect();
-    assert_eq!(open("u1").err(), Some(Full::Share));
+    assert_eq!(open("u1").err(), Some(StreamsFull::Share));
     assert!(open("u2").is_ok());
     drop(of_one);
     assert!(open("u1").is_ok());
@@ -233,28 +233,34 @@ async fn a_user_has_a_share_however_many_sessions_and_others_have_theirs() {
 #[tokio::test]
 async fn a_new_configuration_is_asked_once_and_its_terms_hold_from_then_on() {
     let (before, after) = (terms(Access::Required), terms(Access::Roles(vec!["admin".into()])));
-    let opening = Opening { admission: Box::new(Says(Ok(after))), ..opening(before, 10) };
+    let opening = NewStream { admission: Box::new(Fixed(Ok(after))), ..opening(before, 10) };
     let opened = opened_so(bench().with_session().await, opening).await;
     let (guard, clock) = (&opened.bench.guard, &opened.bench.clock);
     assert!(guard.sweep(0, clock.now()).await.stale.is_empty());
     let swept = guard.sweep(1, clock.now()).await;
     assert_eq!(swept.stale.len(), 1);
-    stream_check::hold_again(swept.stale, clock).await;
+    stream_check::recheck(swept.stale, clock).await;
     assert_eq!(opened.over(), None);
     let swept = guard.sweep(1, clock.now()).await;
     assert!(swept.stale.is_empty());
-    let why = swept.due[0].is_over(Some(&state(|_| {})), clock.now()).map(|over| over.label());
+    let why = swept.due[0].end_reason(Some(&state(|_| {})), clock.now()).map(|over| over.label());
     assert_eq!(why, Some("missing_role"));
 }
 
 #[tokio::test]
 async fn what_a_new_configuration_does_not_let_in_is_cut() {
-    for over in [Over::Rerouted, Over::Connection, Over::CertificateEnded, Over::Refused(Reason::MissingRole)] {
-        let opening = Opening { admission: Box::new(Says(Err(over.clone()))), ..opening(terms(Access::Required), 10) };
+    for over in [
+        EndReason::Rerouted,
+        EndReason::Connection,
+        EndReason::CertificateEnded,
+        EndReason::Refused(Reason::MissingRole),
+    ] {
+        let opening =
+            NewStream { admission: Box::new(Fixed(Err(over.clone()))), ..opening(terms(Access::Required), 10) };
         let mut opened = opened_so(bench().with_session().await, opening).await;
         let swept = opened.bench.guard.sweep(1, opened.bench.clock.now()).await;
-        stream_check::hold_again(swept.stale, &opened.bench.clock).await;
-        assert_eq!(opened.stream.over(), Some(&over));
+        stream_check::recheck(swept.stale, &opened.bench.clock).await;
+        assert_eq!(opened.stream.end_reason(), Some(&over));
         opened.signal.try_recv().unwrap();
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::super::fingerprint::Seen;
+use super::super::fingerprint::CachedFingerprint;
 use super::super::outage;
 use super::Claims;
-use crate::auth::identity_headers::Told;
+use crate::auth::identity_headers::IdentityHeaders;
 use crate::clock::UnixTime;
 use crate::sessions::{Fingerprint, SessionId, SessionKey};
 
@@ -16,14 +16,14 @@ pub struct Verified {
     pub(super) claims: Claims,
     pub(super) session_id: SessionId,
     pub(super) session_key: SessionKey,
-    pub(super) told: Told,
-    pub(super) seen: Seen,
+    pub(super) identity_headers: IdentityHeaders,
+    pub(super) fingerprint_cache: CachedFingerprint,
     /// Seconds: from when on it is over, by `exp` or by the lifetime that the configuration has now.
     pub(super) ends: u64,
     /// The fingerprint that the session was found with, once it was.
-    pub(super) bound: OnceLock<Fingerprint>,
+    pub(super) session_fingerprint: OnceLock<Fingerprint>,
     /// When the session was last found alive, once it was and where a policy asks for that.
-    pub(super) found: OnceLock<Arc<outage::Seen>>,
+    pub(super) last_seen: OnceLock<Arc<outage::LastSeen>>,
 }
 
 impl Verified {
@@ -43,12 +43,12 @@ impl Verified {
         &self.session_key
     }
 
-    pub fn told(&self) -> &Told {
-        &self.told
+    pub fn identity_headers(&self) -> &IdentityHeaders {
+        &self.identity_headers
     }
 
-    pub(in crate::auth) fn seen(&self) -> &Seen {
-        &self.seen
+    pub(in crate::auth) fn fingerprint_cache(&self) -> &CachedFingerprint {
+        &self.fingerprint_cache
     }
 
     /// From when on it is over, without a leeway.
@@ -57,22 +57,29 @@ impl Verified {
     }
 
     /// The fingerprint that the session was found with before.
-    pub(in crate::auth) fn bound(&self) -> Option<Fingerprint> {
-        self.bound.get().copied()
+    pub(in crate::auth) fn session_fingerprint(&self) -> Option<Fingerprint> {
+        self.session_fingerprint.get().copied()
     }
 
     /// Notes the fingerprint that the session has. It has one for as long as it lives.
-    pub(in crate::auth) fn bind(&self, fingerprint: Fingerprint) {
-        self.bound.get_or_init(|| fingerprint);
+    pub(in crate::auth) fn set_session_fingerprint(&self, fingerprint: Fingerprint) {
+        self.session_fingerprint.get_or_init(|| fingerprint);
     }
 
     /// What is remembered of the session for an outage of the store.
-    pub(in crate::auth) fn found(&self) -> &OnceLock<Arc<outage::Seen>> {
-        &self.found
+    pub(in crate::auth) fn last_seen(&self) -> &OnceLock<Arc<outage::LastSeen>> {
+        &self.last_seen
     }
 
     pub fn idle_timeout(&self) -> Duration {
         Duration::from_secs(self.claims.idle)
+    }
+
+    /// The time to live that a use of the session sets in the store: its idle timeout. It is not cut to what is left until
+    /// the token expires, which is checked on every use anyway: each session would get a TTL of its own then, and no two
+    /// sessions could share a round trip.
+    pub fn idle_ttl(&self) -> Duration {
+        self.idle_timeout().max(Duration::from_secs(1))
     }
 }
 

@@ -161,8 +161,8 @@ impl Sentry {
             return Ok(None);
         }
         match self.who(head, None, false).await {
-            Verdict::Known(_) => Ok(Some(Arc::clone(own))),
-            Verdict::Refused(Reason::StoreAway(error)) => Err(error),
+            Verdict::Allowed(_) => Ok(Some(Arc::clone(own))),
+            Verdict::Refused(Reason::StoreUnavailable(error)) => Err(error),
             Verdict::Refused(_) => Ok(None),
         }
     }
@@ -173,7 +173,7 @@ impl Sentry {
         let Found::Active(before) = find_with_retry(&*self.store, &id.key(), None).await? else { return Ok(None) };
         let record = SessionRecord { created: before.created, fingerprint: before.fingerprint, ..record };
         let renewed = self.store.renew(&id.key(), &record, self.ttl(&record)).await?;
-        self.guard.signed_on(&id.key(), record.fingerprint, login.head.now);
+        self.guard.note_sign_on(&id.key(), record.fingerprint, login.head.now);
         Ok(renewed.then_some(token))
     }
 
@@ -188,7 +188,7 @@ impl Sentry {
             let NewSession { id, token, record } = session;
             match self.store.insert(&id.key(), &record, self.ttl(&record)).await {
                 Ok(()) => {
-                    self.guard.signed_on(&id.key(), record.fingerprint, login.head.now);
+                    self.guard.note_sign_on(&id.key(), record.fingerprint, login.head.now);
                     return Ok((id.key(), token));
                 }
                 Err(error) if error.is_unavailable() && attempts > 1 => attempts -= 1,
