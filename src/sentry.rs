@@ -38,16 +38,16 @@ use crate::reply::{Asked, Reply};
 use crate::request::{Head, is_repeatable};
 use crate::sessions::SessionStore;
 use crate::users::login::LoginPool;
-use loop_guard::Flows;
-use return_url::{Parameter, Realm, ReturnUrl};
-use ticket_mark::Marks;
+use loop_guard::FlowSealer;
+use return_url::{Parameter, ReturnUrl, ReturnUrlPolicy};
+use ticket_mark::TicketMarks;
 use ticket_query::TicketParameter;
 
 pub use device::{Device, DeviceId};
 #[cfg(test)]
-pub use device_session::Claim;
-pub use login::{LARGEST_FORM, account_counter};
-pub use redeem::{Failed, Redeemed};
+pub use device_session::SessionCandidate;
+pub use login::{MAX_FORM_BYTES, account_counter};
+pub use redeem::{FailedTicket, RedeemOutcome};
 
 /// The path that signs out on a service host.
 pub const SERVICE_LOGOUT: &str = "/.sentry/logout";
@@ -64,12 +64,12 @@ pub struct Sentry {
     guard: Arc<Guard>,
     store: Arc<dyn SessionStore>,
     logins: Arc<LoginPool>,
-    realm: Realm,
+    return_urls: ReturnUrlPolicy,
     settings: config::Sentry,
     /// Idle timeout of every service, by name.
     idle_timeouts: HashMap<Arc<str>, Duration>,
     tickets: TicketParameter,
-    flows: Flows,
+    flows: FlowSealer,
     csrf: csrf::Csrf,
     devices: device::Devices,
     /// Signs what a logout at a service shows to the sign-on host.
@@ -80,7 +80,7 @@ pub struct Sentry {
 }
 
 /// What [`Sentry`] is built from, beside the configuration.
-pub struct Parts {
+pub struct SentryParts {
     pub guard: Arc<Guard>,
     pub store: Arc<dyn SessionStore>,
     pub logins: Arc<LoginPool>,
@@ -140,8 +140,8 @@ impl SsoRoute {
             "/.sentry/currentUser" if method == Method::GET || method == Method::HEAD => Self::CurrentUser,
             "/.sentry/jwks.json" if is_repeatable(method) => Self::Jwks,
             "/.sentry/currentUser" | "/.sentry/jwks.json" => Self::WrongMethod("GET, HEAD"),
-            path if kept_return_url::is_stand_in(path) && method == Method::GET => Self::Return,
-            path if kept_return_url::is_stand_in(path) => Self::WrongMethod("GET"),
+            path if kept_return_url::is_kept_return_path(path) && method == Method::GET => Self::Return,
+            path if kept_return_url::is_kept_return_path(path) => Self::WrongMethod("GET"),
             _ => Self::Unknown,
         }
     }
@@ -152,17 +152,20 @@ impl SsoRoute {
     }
 }
 
-const ANYBODY: Access = Access::Required;
+const ANY_USER: Access = Access::Required;
 
 impl Sentry {
-    pub fn new(config: &config::Config, parts: Parts) -> Self {
+    pub fn new(config: &config::Config, parts: SentryParts) -> Self {
         let settings = config.sentry.clone();
         Self {
             host: settings.host.clone(),
-            realm: Realm::new(settings.host.clone(), &config.services, parts.ports),
+            return_urls: ReturnUrlPolicy::new(settings.host.clone(), &config.services, parts.ports),
             idle_timeouts: config.services.iter().map(|s| (Arc::clone(&s.name), s.idle_timeout)).collect(),
-            tickets: TicketParameter::new(settings.ticket.parameter.clone(), Marks::new(parts.guard.tokens().keys())),
-            flows: Flows::new(parts.guard.tokens().keys()),
+            tickets: TicketParameter::new(
+                settings.ticket.parameter.clone(),
+                TicketMarks::new(parts.guard.tokens().keys()),
+            ),
+            flows: FlowSealer::new(parts.guard.tokens().keys()),
             csrf: csrf::Csrf::new(parts.guard.tokens().keys().derive("login form")),
             logout_pass: parts.guard.tokens().keys().derive("logout at a service"),
             devices: device::Devices::new(parts.guard.tokens().keys()),
@@ -212,7 +215,7 @@ impl Sentry {
 
     /// Answers a route. `service` is the one whose host was asked, `None` on the sign-on host; `body` is the
     /// request's, where the route takes one.
-    pub async fn answer(&self, route: SsoRoute, head: &Head<'_>, service: Option<&str>, body: &[u8]) -> Reply {
+    pub async fn respond(&self, route: SsoRoute, head: &Head<'_>, service: Option<&str>, body: &[u8]) -> Reply {
         match route {
             SsoRoute::Landing => self.landing(head).await,
             SsoRoute::NoCookie => self.no_cookie(head),
@@ -221,7 +224,7 @@ impl Sentry {
             SsoRoute::LoginPost => self.login_post(head, body).await,
             SsoRoute::Logout => self.logout(head, service).await,
             SsoRoute::CurrentUser => self.current_user(head, service).await,
-            SsoRoute::Return => self.return_to_kept(head).await,
+            SsoRoute::Return => self.redirect_to_kept_url(head).await,
             SsoRoute::Jwks => {
                 Reply::json(StatusCode::OK, &self.guard.tokens().keys().jwks()).cacheable(JWKS_LIFETIME_SECONDS)
             }
@@ -236,14 +239,14 @@ impl Sentry {
     async fn landing(&self, head: &Head<'_>) -> Reply {
         let identity = match self.signed_in(head, true).await {
             Verdict::Allowed(identity) => identity,
-            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_away(head),
+            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_unavailable(head),
             Verdict::Refused(_) => return Reply::redirect(&format!("{}/login", head.origin_of(&self.host))),
         };
         let claims = identity.verified().claims();
         let registered = |name: &str| identity.services().iter().any(|service| service == name);
-        let doors = self.realm.front_doors().iter().filter(|(name, _)| registered(name));
+        let hosts = self.return_urls.primary_hosts().iter().filter(|(name, _)| registered(name));
         let services: Vec<(String, String)> =
-            doors.map(|(name, host)| (name.to_string(), format!("{}/", head.origin_of(host)))).collect();
+            hosts.map(|(name, host)| (name.to_string(), format!("{}/", head.origin_of(host)))).collect();
         let page = pages::Home {
             branding: &self.branding,
             user: &claims.name,
@@ -255,7 +258,7 @@ impl Sentry {
     }
 
     /// Who asks, judged for the sign-on host or for a service as a whole, whatever its routes demand.
-    async fn who(&self, head: &Head<'_>, service: Option<&str>, extends_session: bool) -> Verdict {
+    async fn authenticate(&self, head: &Head<'_>, service: Option<&str>, extends_session: bool) -> Verdict {
         let audience = match service {
             Some(service) => Self::service_audience(&self.settings, service),
             None => Self::audience(&self.settings),
@@ -263,7 +266,7 @@ impl Sentry {
         let requirement = Requirement {
             audience: &audience,
             service: None,
-            access: &ANYBODY,
+            access: &ANY_USER,
             credentials: Credentials { cookie: true, bearer: false },
             extends_session,
             // The sign-on host hands out tickets and needs the store for that anyway.
@@ -283,12 +286,12 @@ impl Sentry {
     fn return_url(&self, head: &Head<'_>) -> Result<Option<ReturnUrl>, Box<Reply>> {
         match return_url::parameter(head.query, "redirectURL") {
             Parameter::Absent | Parameter::Several => Ok(None),
-            Parameter::One(text) => self.judge(head, &text).map(Some),
+            Parameter::One(text) => self.validate_return_url(head, &text).map(Some),
         }
     }
 
-    fn judge(&self, head: &Head<'_>, text: &str) -> Result<ReturnUrl, Box<Reply>> {
-        self.realm.judge(text).map_err(|_| {
+    fn validate_return_url(&self, head: &Head<'_>, text: &str) -> Result<ReturnUrl, Box<Reply>> {
+        self.return_urls.validate(text).map_err(|_| {
             let text = "The address to return to does not belong to one of our applications. Open the application again, \
                         from your applications or from a bookmark.";
             Box::new(self.problem(head, StatusCode::BAD_REQUEST, "Invalid return address", text))
@@ -307,7 +310,7 @@ impl Sentry {
     }
 
     /// The request as an error reply sees it. Nobody is known to be signed in.
-    pub fn asked<'a>(&'a self, head: &Head<'a>) -> Asked<'a> {
+    pub fn error_context<'a>(&'a self, head: &Head<'a>) -> Asked<'a> {
         Asked {
             html: head.accepts_html(),
             repeats: is_repeatable(head.method),
@@ -333,15 +336,15 @@ impl Sentry {
     }
 
     fn problem(&self, head: &Head<'_>, status: StatusCode, title: &str, text: &str) -> Reply {
-        Reply::problem(&self.asked(head), status, title, text)
+        Reply::problem(&self.error_context(head), status, title, text)
     }
 
     /// The store gave no answer: nobody is logged out for that, the browser keeps its cookie and tries again.
-    pub fn store_away(&self, head: &Head<'_>) -> Reply {
+    pub fn store_unavailable(&self, head: &Head<'_>) -> Reply {
         let text = "Your sign-in cannot be checked at the moment. You are still signed in. Please try again shortly.";
-        let asked = Asked { applications: None, sign_out: Some(self.sign_out(head)), ..self.asked(head) };
-        let reply = Reply::problem(&asked, StatusCode::SERVICE_UNAVAILABLE, "One moment, please", text);
-        reply.retry_after(1).refreshing(&asked, STORE_REFRESH_SECONDS)
+        let context = Asked { applications: None, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
+        let reply = Reply::problem(&context, StatusCode::SERVICE_UNAVAILABLE, "One moment, please", text);
+        reply.retry_after(1).refreshing(&context, STORE_REFRESH_SECONDS)
     }
 
     fn internal(&self, head: &Head<'_>, cause: &dyn std::fmt::Display) -> Reply {
@@ -363,7 +366,7 @@ impl Sentry {
     /// Known, but not admitted. Never a redirect: signing on again as the same user would not help. `user` is who is known.
     pub fn forbidden(&self, head: &Head<'_>, user: Option<&str>) -> Reply {
         let text = "Your account has no access to this page. Ask your administrator, or sign in with another account.";
-        let asked = Asked { user, sign_out: Some(self.sign_out(head)), ..self.asked(head) };
-        Reply::problem(&asked, StatusCode::FORBIDDEN, "No access", text)
+        let context = Asked { user, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
+        Reply::problem(&context, StatusCode::FORBIDDEN, "No access", text)
     }
 }

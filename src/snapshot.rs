@@ -25,7 +25,7 @@ use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::rate_limit::RateLimiter;
 use crate::routes::Routes;
-use crate::sentry::{Parts, Sentry};
+use crate::sentry::{Sentry, SentryParts};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
@@ -277,7 +277,7 @@ impl Snapshot {
             |name| places.get(name).copied(),
             metrics,
         );
-        let parts = Parts {
+        let parts = SentryParts {
             guard: Arc::clone(&guard),
             store: Arc::clone(&lasting.store),
             logins: Arc::clone(&lasting.logins),

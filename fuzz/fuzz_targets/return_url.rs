@@ -6,22 +6,22 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::host::Host;
 use sentry_edge::sentry::ticket_query::TicketParameter;
-use sentry_edge::sentry::ticket_mark::Marks;
-use sentry_edge::sentry::return_url::Realm;
-use sentry_edge::sentry::loop_guard::Round;
+use sentry_edge::sentry::ticket_mark::TicketMarks;
+use sentry_edge::sentry::return_url::ReturnUrlPolicy;
+use sentry_edge::sentry::loop_guard::RedirectRound;
 use url::Url;
 
 fn tickets() -> &'static TicketParameter {
     static TICKETS: OnceLock<TicketParameter> = OnceLock::new();
-    TICKETS.get_or_init(|| TicketParameter::new("requestID".into(), Marks::of_secrets(&[b"secret"])))
+    TICKETS.get_or_init(|| TicketParameter::new("requestID".into(), TicketMarks::of_secrets(&[b"secret"])))
 }
 
-fn realm() -> &'static Realm {
-    static REALM: OnceLock<Realm> = OnceLock::new();
-    REALM.get_or_init(|| {
+fn policy() -> &'static ReturnUrlPolicy {
+    static POLICY: OnceLock<ReturnUrlPolicy> = OnceLock::new();
+    POLICY.get_or_init(|| {
         let yaml = "services: {iqueue: {hosts: [iqueue.test]}, dextor: {hosts: ['*.dextor.test']}}";
         let (config, _) = sentry_edge::config::parse("edge.yaml".as_ref(), yaml).unwrap();
-        Realm::new(Host::parse("sentry.test").unwrap(), &config.services, vec![8443])
+        ReturnUrlPolicy::new(Host::parse("sentry.test").unwrap(), &config.services, vec![8443])
     })
 }
 
@@ -36,21 +36,21 @@ fn is_ours(url: &str) -> bool {
 }
 
 fuzz_target!(|text: &str| {
-    let Ok(judged) = realm().judge(text) else { return };
-    let plain = judged.plain(tickets());
+    let Ok(url) = policy().validate(text) else { return };
+    let plain = url.without_tickets(tickets());
     assert!(is_ours(&plain), "{text:?} leads to {plain:?}");
     let parsed = Url::parse(&plain).expect("we send URLs");
     assert_eq!(parsed.as_str(), plain, "a browser makes another URL of it");
-    assert_eq!(parsed.host_str(), Some(judged.host.as_str()));
+    assert_eq!(parsed.host_str(), Some(url.host.as_str()));
     // What is judged again after the whole way through the sign-on is the same, unless tickets made it long.
-    let again = realm().judge(&plain).expect("what we send is good");
-    assert_eq!(again.plain(tickets()), plain);
+    let again = policy().validate(&plain).expect("what we send is good");
+    assert_eq!(again.without_tickets(tickets()), plain);
 
-    let ticket = tickets().issue(Round::FIRST).expect("there is randomness");
-    let with = judged.with_ticket(tickets(), &ticket);
+    let ticket = tickets().issue(RedirectRound::FIRST).expect("there is randomness");
+    let with = url.with_ticket(tickets(), &ticket);
     assert!(is_ours(&with), "{with:?}");
     let query = Url::parse(&with).unwrap().query().unwrap().to_owned();
-    let taken = tickets().take(&query).expect("there is one");
-    assert!(taken.tickets.iter().all(|found| found.id == ticket), "{query:?}");
-    assert_eq!(taken.tickets.len(), 1, "two tickets in {query:?}");
+    let extracted = tickets().extract(&query).expect("there is one");
+    assert!(extracted.tickets.iter().all(|found| found.id == ticket), "{query:?}");
+    assert_eq!(extracted.tickets.len(), 1, "two tickets in {query:?}");
 });

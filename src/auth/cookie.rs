@@ -98,7 +98,7 @@ impl SetCookie<'_> {
 }
 
 /// The largest cookie that browsers keep: name, `=` and value, in bytes (RFC 6265bis §5.6).
-pub const LARGEST: usize = 4096;
+pub const MAX_COOKIE_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ pub struct CachedFingerprint(OnceLock<(Box<[u8]>, Fingerprint)>);
 
 impl CachedFingerprint {
     /// Bytes of all fields; of more than that nothing is remembered. Browsers send about 150.
-    pub const LONGEST: usize = 512;
+    pub const MAX_BYTES: usize = 512;
 }
 
 impl Fingerprinter {
@@ -49,7 +49,7 @@ impl Fingerprinter {
             fields.extend_from_slice(field(*property, headers));
             fields.push(END);
         }
-        if fields.len() <= CachedFingerprint::LONGEST {
+        if fields.len() <= CachedFingerprint::MAX_BYTES {
             // Another request may have been first, and then its fields are kept.
             cache.0.get_or_init(|| (fields.into(), fingerprint));
         }
@@ -158,7 +158,7 @@ mod tests {
         let session = SessionId::random().unwrap();
         let fingerprinter =
             Fingerprinter::new(vec![FingerprintProperty::UserAgent, FingerprintProperty::AcceptLanguage]);
-        let long = "x".repeat(CachedFingerprint::LONGEST);
+        let long = "x".repeat(CachedFingerprint::MAX_BYTES);
         let requests = [(CHROME, "de"), ("curl/8.0", "de"), (CHROME, ""), ("curl/8.0", "en"), ("", ""), (&long, "de")];
         // Whoever comes first is remembered, and then everybody comes again.
         for first in 0..requests.len() {
@@ -170,7 +170,7 @@ mod tests {
                 let cached = fingerprinter.of_cached(&headers, &session, &cache);
                 assert_eq!(cached, fingerprinter.of(&headers, &session), "{agent} {language}");
             }
-            assert!(cache.0.get().is_none_or(|(fields, _)| fields.len() <= CachedFingerprint::LONGEST));
+            assert!(cache.0.get().is_none_or(|(fields, _)| fields.len() <= CachedFingerprint::MAX_BYTES));
         }
     }
 

@@ -34,13 +34,13 @@ const ASSERTION_TYPE: &str = "assertion+jwt";
 const CLOCKS_DIFFER_SECONDS: u64 = 30;
 
 /// Bytes. Browsers drop a larger cookie, so nothing longer can be ours.
-const LONGEST_TOKEN: usize = 4096;
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Seconds: the end of the year 9999, after which RFC 3339 can write no date. No honest token lives so long.
 const LATEST_EXPIRY: u64 = 253_402_300_799;
 
 /// What `sentry.token.lifetime` may be at most.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a token says. Only these claims are read; each must be of its type, or the token is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ struct ByBytes;
 
 impl Weighter<Box<str>, Arc<Verified>> for ByBytes {
     fn weight(&self, token: &Box<str>, _: &Arc<Verified>) -> u64 {
-        token.len() as u64 * 4 + CachedFingerprint::LONGEST as u64 + 768
+        token.len() as u64 * 4 + CachedFingerprint::MAX_BYTES as u64 + 768
     }
 }
 
@@ -142,7 +142,7 @@ impl Tokens {
             ahash::RandomState::new(),
             Default::default(),
         );
-        Self { keys, issuer, leeway, lifetime: LONGEST_LIFETIME, verified, metrics }
+        Self { keys, issuer, leeway, lifetime: MAX_LIFETIME, verified, metrics }
     }
 
     /// Logins last no longer than this, those before the configuration said so among them: the directory's word of who
@@ -287,7 +287,7 @@ impl Tokens {
 /// Three parts of base64url and nothing else (RFC 8725bis: any other character is no JWT).
 fn is_compact(token: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
-    token.len() <= LONGEST_TOKEN && token.bytes().all(plain) && token.bytes().filter(|b| *b == b'.').count() == 2
+    token.len() <= MAX_TOKEN_BYTES && token.bytes().all(plain) && token.bytes().filter(|b| *b == b'.').count() == 2
 }
 
 /// RFC 7797: an unencoded payload, which we never issue.

@@ -23,7 +23,7 @@ use crate::host::{Authority, Origin};
 use crate::reply::Reply;
 use crate::request::Head;
 use crate::routes::{Route, Service};
-use crate::sentry::{Failed, Redeemed, Sentry};
+use crate::sentry::{FailedTicket, RedeemOutcome, Sentry};
 use crate::snapshot::Snapshot;
 use crate::validate::{self, Incoming, Malformed, Target, upgrade};
 
@@ -107,7 +107,7 @@ impl Gateway {
         };
         let ticket = snapshot.sentry.redeem(&head, &service.name).await;
         log_decision!(ctx, "ticket result={}", ticket_result(&ticket));
-        if let Redeemed::Answer(reply) = ticket {
+        if let RedeemOutcome::Reply(reply) = ticket {
             return Decision::Reply(reply);
         }
         let Some(at) = place.route else { return self.malformed(request, ctx, Malformed::Path) };
@@ -210,19 +210,22 @@ impl Gateway {
         head: &Head<'_>,
         asked: Addressee<'_>,
         judged: Option<&AuthDecision>,
-        ticket: &Redeemed,
+        ticket: &RedeemOutcome,
     ) -> Decision {
         let Addressee { sentry, service, by_bearer, by_preflight } = asked;
         let seconds = judged.map_or(0.0, |judged| judged.took.as_secs_f64());
         let user = judged.and_then(AuthDecision::refused_user);
         let reason = match (judged.map(|judged| &judged.verdict), ticket) {
             // The user of the cookie is not the one whom the ticket names, and who has signed in since.
-            (Some(Verdict::Allowed(identity)), Redeemed::Failed(failed)) if failed.names_other_than(identity) => {
-                return sentry.start_over(head, None, failed).into();
+            (Some(Verdict::Allowed(identity)), RedeemOutcome::Failed(failed)) if failed.names_other_than(identity) => {
+                return sentry.restart_sign_on(head, None, failed).into();
             }
             // The ticket was no good, or is for another kind of request. No application sees it.
-            (None | Some(Verdict::Allowed(_)), Redeemed::Failed(Failed { url, .. }) | Redeemed::Unspent { url }) => {
-                return sentry.without_ticket(head, url).into();
+            (
+                None | Some(Verdict::Allowed(_)),
+                RedeemOutcome::Failed(FailedTicket { url, .. }) | RedeemOutcome::NotRedeemable { url },
+            ) => {
+                return sentry.redirect_without_ticket(head, url).into();
             }
             (None, _) => {
                 match by_preflight {
@@ -256,13 +259,15 @@ impl Gateway {
             self.audit.write(head.now, entry);
         }
         match (outcome, ticket) {
-            (Outcome::Unavailable | Outcome::Forbidden, Redeemed::Failed(failed)) => {
-                sentry.without_ticket(head, &failed.url)
+            (Outcome::Unavailable | Outcome::Forbidden, RedeemOutcome::Failed(failed)) => {
+                sentry.redirect_without_ticket(head, &failed.url)
             }
-            (Outcome::Unavailable, _) => sentry.store_away(head),
+            (Outcome::Unavailable, _) => sentry.store_unavailable(head),
             (Outcome::Forbidden, _) => sentry.forbidden(head, user),
             (Outcome::LoginRequired, _) if by_bearer => sentry.challenge(head, reason),
-            (Outcome::LoginRequired, Redeemed::Failed(failed)) => sentry.start_over(head, Some(reason), failed),
+            (Outcome::LoginRequired, RedeemOutcome::Failed(failed)) => {
+                sentry.restart_sign_on(head, Some(reason), failed)
+            }
             (Outcome::LoginRequired, _) => sentry.login_required(head, reason),
         }
         .into()
@@ -292,12 +297,12 @@ fn may_open(request: &RequestView<'_>, authority: &Authority, snapshot: &Snapsho
 }
 
 /// What became of the ticket in a request's URL.
-fn ticket_result(ticket: &Redeemed) -> &'static str {
+fn ticket_result(ticket: &RedeemOutcome) -> &'static str {
     match ticket {
-        Redeemed::NotAsked => "none",
-        Redeemed::Answer(_) => "answered",
-        Redeemed::Unspent { .. } => "not_redeemed",
-        Redeemed::Failed(_) => "refused",
+        RedeemOutcome::NoTicket => "none",
+        RedeemOutcome::Reply(_) => "answered",
+        RedeemOutcome::NotRedeemable { .. } => "not_redeemed",
+        RedeemOutcome::Failed(_) => "refused",
     }
 }
 

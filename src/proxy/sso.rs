@@ -14,7 +14,7 @@ use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::host::Authority;
 use crate::reply::Reply;
 use crate::request::Head;
-use crate::sentry::{LARGEST_FORM, SsoRoute};
+use crate::sentry::{MAX_FORM_BYTES, SsoRoute};
 
 /// Time for the whole of a login form to arrive.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ impl Gateway {
             }
         };
         let service = ctx.service.as_ref().map(|service| &*service.name);
-        Ok(Box::new(ctx.snapshot.sentry.answer(route, &head, service, &body).await))
+        Ok(Box::new(ctx.snapshot.sentry.respond(route, &head, service, &body).await))
     }
 }
 
@@ -66,7 +66,7 @@ async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Re
     if !route.takes_body() {
         return Ok(Ok(Vec::new()));
     }
-    if declared_bytes(session).is_some_and(|bytes| bytes > LARGEST_FORM) {
+    if declared_bytes(session).is_some_and(|bytes| bytes > MAX_FORM_BYTES) {
         return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
     }
     let mut body = Vec::new();
@@ -77,7 +77,7 @@ async fn read_form(session: &mut Session, route: SsoRoute) -> pingora::Result<Re
             session.as_downstream_mut().write_continue_response().await?;
         }
         while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
-            if body.len() + chunk.len() > LARGEST_FORM {
+            if body.len() + chunk.len() > MAX_FORM_BYTES {
                 return Ok(Err(StatusCode::PAYLOAD_TOO_LARGE));
             }
             body.extend_from_slice(&chunk);

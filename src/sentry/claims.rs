@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::auth::cookie::LARGEST;
+use crate::auth::cookie::MAX_COOKIE_BYTES;
 use crate::auth::token::{CannotSign, Claims, Tokens};
 use crate::clock::UnixTime;
 use crate::config;
@@ -43,7 +43,7 @@ pub struct TooLarge {
 
 impl std::fmt::Display for TooLarge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the sign-in cookie would have {} bytes, and browsers keep {LARGEST}", self.bytes)
+        write!(f, "the sign-in cookie would have {} bytes, and browsers keep {MAX_COOKIE_BYTES}", self.bytes)
     }
 }
 
@@ -54,7 +54,7 @@ pub fn fits(settings: &config::Sentry, claims: &Claims, token: &str) -> Result<(
     let longer = audiences.max().unwrap_or_default().saturating_sub(claims.aud.len());
     // Base64 makes four bytes of three.
     let bytes = settings.cookie.name.len() + 1 + token.len() + (longer * 4).div_ceil(3);
-    if bytes <= LARGEST { Ok(()) } else { Err(TooLarge { bytes }) }
+    if bytes <= MAX_COOKIE_BYTES { Ok(()) } else { Err(TooLarge { bytes }) }
 }
 
 /// The same for a login that has not happened yet. The outer error is that the key cannot sign.

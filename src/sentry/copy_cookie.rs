@@ -1,6 +1,6 @@
 //! `/noCookie` and `/copyCookie` on the sign-on host: from its own cookie to a ticket for a service.
 
-use super::loop_guard::{Flow, Round};
+use super::loop_guard::{Flow, RedirectRound};
 use super::return_url::{Parameter, ReturnUrl, Target, encode, parameter};
 use super::state::StateHash;
 use super::ticket::Ticket;
@@ -11,7 +11,7 @@ use crate::request::{Head, Opening};
 use crate::sessions::{FRESH_KEYS, StoreError, TicketId};
 
 /// What a browser brings from the service, and takes from one route of the sign-on host to the next.
-struct Brought {
+struct FlowParameters {
     url: Option<ReturnUrl>,
     state: Option<StateHash>,
     flow: Flow,
@@ -20,8 +20,8 @@ struct Brought {
 impl Sentry {
     /// Step 2: to `/copyCookie` with the same parameters.
     pub(super) fn no_cookie(&self, head: &Head<'_>) -> Reply {
-        match self.brought(head) {
-            Ok(Brought { url, state, flow }) => {
+        match self.flow_parameters(head) {
+            Ok(FlowParameters { url, state, flow }) => {
                 Reply::redirect(&self.copy_cookie_url(head, url.as_ref(), state.as_ref(), flow))
             }
             Err(refusal) => *refusal,
@@ -30,41 +30,41 @@ impl Sentry {
 
     /// Steps 3 and 5: to the login, or back to the service with a ticket.
     pub(super) async fn copy_cookie(&self, head: &Head<'_>) -> Reply {
-        let Brought { url, state, flow } = match self.brought(head) {
-            Ok(brought) => brought,
+        let FlowParameters { url, state, flow } = match self.flow_parameters(head) {
+            Ok(flow_parameters) => flow_parameters,
             Err(refusal) => return *refusal,
         };
         let identity = match self.signed_in(head, true).await {
-            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_away(head),
+            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_unavailable(head),
             // A ticket is for a request that can spend it, and its address is no part of a page.
             _ if head.opening() != Opening::Page => {
                 return self.unauthorized(head, &Reason::NoToken, "Bearer realm=\"sentry-edge\"");
             }
             Verdict::Allowed(identity) => identity,
             // The session that was just opened is not taken here: another password would not help.
-            Verdict::Refused(_) if flow.is_signed_in => return self.goes_round(head, url.as_ref(), None),
+            Verdict::Refused(_) if flow.is_signed_in => return self.redirect_loop(head, url.as_ref(), None),
             Verdict::Refused(_) => return Reply::redirect(&self.sso_url(head, "/login", url.as_ref(), state.as_ref())),
         };
         match (url, state) {
             (None, _) => Reply::redirect(&format!("{}/", head.origin_of(&self.host))),
-            (Some(url), _) if url.target == Target::Landing => Reply::redirect(&url.plain(&self.tickets)),
+            (Some(url), _) if url.target == Target::Landing => Reply::redirect(&url.without_tickets(&self.tickets)),
             (Some(url), Some(state)) => match flow.round_for(identity.verified()) {
-                Some(round) => self.hand_off(head, &identity, &url, state, round).await,
-                None => self.goes_round(head, Some(&url), Some(&identity)),
+                Some(round) => self.redirect_with_ticket(head, &identity, &url, state, round).await,
+                None => self.redirect_loop(head, Some(&url), Some(&identity)),
             },
             // Begun here and not at the service, so there is no browser to tie the ticket to: the service
             // starts over and comes back with a state.
-            (Some(url), None) => Reply::redirect(&url.plain(&self.tickets)),
+            (Some(url), None) => Reply::redirect(&url.without_tickets(&self.tickets)),
         }
     }
 
-    async fn hand_off(
+    async fn redirect_with_ticket(
         &self,
         head: &Head<'_>,
         identity: &Identity,
         url: &ReturnUrl,
         state: StateHash,
-        round: Round,
+        round: RedirectRound,
     ) -> Reply {
         let verified = identity.verified();
         let ticket = Ticket {
@@ -73,14 +73,14 @@ impl Sentry {
             fingerprint: self.guard.fingerprints().of(head.headers, verified.session_id()),
             token: verified.token().into(),
         };
-        let Ok(id) = self.issue(&ticket, round).await else { return self.store_away(head) };
+        let Ok(id) = self.issue(&ticket, round).await else { return self.store_unavailable(head) };
         self.metrics.sign_on.tickets.issued.inc();
         self.audit(head, Event::TicketIssued, Some(&verified.claims().name), Some(url.host.as_str()), None);
         Reply::redirect(&url.with_ticket(&self.tickets, &id))
     }
 
     /// A ticket of which it is not known whether it was stored is never given to anybody: so none lies twice.
-    async fn issue(&self, ticket: &Ticket, round: Round) -> Result<TicketId, StoreError> {
+    async fn issue(&self, ticket: &Ticket, round: RedirectRound) -> Result<TicketId, StoreError> {
         let failed = |cause: &str| StoreError::Protocol { cause: cause.into() };
         let mut attempts = FRESH_KEYS;
         loop {
@@ -94,27 +94,27 @@ impl Sentry {
         }
     }
 
-    fn brought(&self, head: &Head<'_>) -> Result<Brought, Box<Reply>> {
+    fn flow_parameters(&self, head: &Head<'_>) -> Result<FlowParameters, Box<Reply>> {
         let (url, state) = (self.return_url(head)?, self.state_hash(head));
         let sealed = match parameter(head.query, "flow") {
             Parameter::Absent => None,
             Parameter::One(text) => Some(text),
             Parameter::Several => Some(String::new()),
         };
-        let mut flow = state.as_ref().map_or(Flow::BEGUN, |state| self.flows.open(sealed.as_deref(), state));
+        let mut flow = state.as_ref().map_or(Flow::NEW, |state| self.flows.open(sealed.as_deref(), state));
         // An edge that does not know the ticket's mark has taken the ticket for the application's own and begun anew.
         if let Some(before) = url.as_ref().and_then(|url| url.round(&self.tickets)) {
-            let round = before.next().ok_or_else(|| Box::new(self.goes_round(head, url.as_ref(), None)))?;
+            let round = before.next().ok_or_else(|| Box::new(self.redirect_loop(head, url.as_ref(), None)))?;
             flow.round = flow.round.max(round);
         }
-        Ok(Brought { url, state, flow })
+        Ok(FlowParameters { url, state, flow })
     }
 
-    fn goes_round(&self, head: &Head<'_>, url: Option<&ReturnUrl>, identity: Option<&Identity>) -> Reply {
+    fn redirect_loop(&self, head: &Head<'_>, url: Option<&ReturnUrl>, identity: Option<&Identity>) -> Reply {
         let user = identity.map(|identity| identity.verified().claims().name.as_str());
         match url {
-            Some(url) => self.broken_loop(head, &url.host, &url.plain(&self.tickets), user),
-            None => self.broken_loop(head, &self.host, "/", user),
+            Some(url) => self.redirect_loop_page(head, &url.host, &url.without_tickets(&self.tickets), user),
+            None => self.redirect_loop_page(head, &self.host, "/", user),
         }
     }
 
@@ -152,7 +152,7 @@ impl Sentry {
         let mut location = format!("{}{path}", head.origin_of(&self.host));
         let mut separator = '?';
         if let Some(url) = url {
-            location.push_str(&format!("{separator}redirectURL={}", encode(&url.plain(&self.tickets))));
+            location.push_str(&format!("{separator}redirectURL={}", encode(&url.without_tickets(&self.tickets))));
             separator = '&';
         }
         if let Some(state) = state {

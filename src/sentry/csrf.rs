@@ -56,7 +56,7 @@ impl Csrf {
     /// does, beside the Origin.
     pub fn check(&self, head: &Head<'_>, field: &str) -> Result<(), Forgery> {
         match origin(head) {
-            Origin::Own | Origin::Unsaid => {}
+            Origin::Own | Origin::Unknown => {}
             Origin::Foreign => return Err(Forgery::OtherSite),
         }
         // A browser that keeps no cookie would not stay signed in either, and is told so.
@@ -83,15 +83,15 @@ enum Origin {
     Foreign,
     /// Browsers from before Fetch Metadata say `Origin: null` for a form of a page whose policy is `no-referrer`, and for
     /// one of a sandboxed frame; programs say nothing. By itself it proves nothing.
-    Unsaid,
+    Unknown,
 }
 
 fn origin(head: &Head<'_>) -> Origin {
     match (head.fetch_site(), head.headers.get(header::ORIGIN)) {
         (FetchSite::SameOrigin, _) => Origin::Own,
         (FetchSite::SameSite | FetchSite::CrossSite | FetchSite::None, _) => Origin::Foreign,
-        (FetchSite::Absent, None) => Origin::Unsaid,
-        (FetchSite::Absent, Some(origin)) if origin == "null" => Origin::Unsaid,
+        (FetchSite::Absent, None) => Origin::Unknown,
+        (FetchSite::Absent, Some(origin)) if origin == "null" => Origin::Unknown,
         (FetchSite::Absent, Some(origin)) if origin.as_bytes() == head.origin_of(head.host).as_bytes() => Origin::Own,
         (FetchSite::Absent, Some(_)) => Origin::Foreign,
     }
@@ -102,6 +102,6 @@ pub fn is_own_form(head: &Head<'_>) -> bool {
     match origin(head) {
         Origin::Own => true,
         Origin::Foreign => false,
-        Origin::Unsaid => !head.headers.contains_key(header::ORIGIN),
+        Origin::Unknown => !head.headers.contains_key(header::ORIGIN),
     }
 }

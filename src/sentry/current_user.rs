@@ -13,12 +13,12 @@ impl Sentry {
     /// `200` either way: nobody being signed in is an answer. `503` when the store does not say.
     pub(super) async fn current_user(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
         let verdict = match service {
-            Some(_) => self.who(head, service, false).await,
+            Some(_) => self.authenticate(head, service, false).await,
             None => self.signed_in(head, false).await,
         };
         let identity = match verdict {
             Verdict::Allowed(identity) => identity,
-            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_away(head),
+            Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_unavailable(head),
             Verdict::Refused(_) => return Reply::json(StatusCode::OK, &json!({ "currentUser": null })),
         };
         let claims = identity.verified().claims();

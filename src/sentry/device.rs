@@ -34,10 +34,10 @@ const MARK_BYTES: usize = 6;
 const MAC_BYTES: usize = 32;
 
 /// Accounts that a shared workplace's browser remembers; the one that has not signed in for longest is forgotten first.
-const MOST_MARKS: usize = 16;
+const MAX_MARKS: usize = 16;
 
 /// 6 bytes: that a foreign account bears a mark of this device by chance happens once in 10^13 logins.
-type Mark = [u8; MARK_BYTES];
+type AccountMark = [u8; MARK_BYTES];
 
 /// Names a browser. It is no secret of an account, but whoever has it could act on the device's record, so it is not
 /// printed.
@@ -58,7 +58,7 @@ struct DeviceKey {
 pub struct Device {
     id: DeviceId,
     /// Newest first.
-    marks: Vec<Mark>,
+    marks: Vec<AccountMark>,
     keys: Devices,
 }
 
@@ -77,7 +77,7 @@ impl Devices {
 
     /// `None` for anything that no key of ours has signed.
     pub fn parse(&self, value: &str) -> Option<Device> {
-        const LONGEST: usize = 1 + ID_BYTES + MOST_MARKS * MARK_BYTES + MAC_BYTES;
+        const LONGEST: usize = 1 + ID_BYTES + MAX_MARKS * MARK_BYTES + MAC_BYTES;
         // Base64 takes four characters for three bytes.
         if value.len() > LONGEST.div_ceil(3) * 4 {
             return None;
@@ -88,7 +88,7 @@ impl Devices {
         let (&[VERSION], rest) = signed.split_first_chunk::<1>()? else { return None };
         let (id, rest) = rest.split_first_chunk::<ID_BYTES>()?;
         let (marks, []) = rest.as_chunks::<MARK_BYTES>() else { return None };
-        (marks.len() <= MOST_MARKS).then(|| Device { id: DeviceId(*id), marks: marks.to_vec(), keys: self.clone() })
+        (marks.len() <= MAX_MARKS).then(|| Device { id: DeviceId(*id), marks: marks.to_vec(), keys: self.clone() })
     }
 }
 
@@ -111,15 +111,15 @@ impl Device {
     /// The device after a login of this account.
     pub fn with_account(mut self, account: &UserName) -> Self {
         let keys = self.keys.clone();
-        let marks: Vec<Mark> = keys.0.iter().map(|key| self.mark(key, account)).collect();
+        let marks: Vec<AccountMark> = keys.0.iter().map(|key| self.mark(key, account)).collect();
         // Those that a former key made are replaced: an account has one place.
         self.marks.retain(|mark| !marks.contains(mark));
         self.marks.splice(..0, marks.first().copied());
-        self.marks.truncate(MOST_MARKS);
+        self.marks.truncate(MAX_MARKS);
         self
     }
 
-    fn mark(&self, key: &DeviceKey, account: &UserName) -> Mark {
+    fn mark(&self, key: &DeviceKey, account: &UserName) -> AccountMark {
         let tag = hmac::sign(&key.mark, &[&self.id.0[..], account.as_str().as_bytes()].concat());
         // The tag of SHA-256 has 32 bytes.
         tag.as_ref().first_chunk().copied().unwrap_or_default()
@@ -234,7 +234,7 @@ mod tests {
         assert!((0..16).all(|n| device.knows(&name(&format!("u{n}")))));
         device = device.with_account(&name("u16"));
         assert!(!device.knows(&name("u0")) && device.knows(&name("u1")));
-        assert_eq!(devices.parse(&device.cookie_value()).unwrap().marks.len(), MOST_MARKS);
+        assert_eq!(devices.parse(&device.cookie_value()).unwrap().marks.len(), MAX_MARKS);
         assert!(device.cookie().unwrap().len() < 400);
     }
 

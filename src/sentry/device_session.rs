@@ -18,35 +18,35 @@ use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, SessionStore, 
 use crate::users::UserName;
 
 /// Cookies of our name that are looked at; an honest browser sends one.
-const MOST_COOKIES: usize = 4;
+const MAX_COOKIES: usize = 4;
 
 /// A store's clock ticks in seconds, and those of other edges may be behind.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// Swaps that are tried before the store counts as busy: each that fails has met another login or logout of this browser.
-const MOST_SWAPS: usize = 8;
+const MAX_SWAPS: usize = 8;
 
 /// A record that is further ahead than this was written by a clock that is wrong, and no login follows it.
-const FURTHEST_AHEAD: Duration = Duration::from_secs(300);
+const MAX_CLOCK_LEAD: Duration = Duration::from_secs(300);
 
 /// How a session stands to the record of the browser that brings it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SessionOrder {
     /// It is the browser's current session.
     Current,
     /// Its password was typed after all that the record knows of: it takes the place of what is there.
-    Next,
+    Newer,
     /// Another's was typed later, or the browser has signed out since.
-    Outlived,
+    Superseded,
 }
 
 /// Moments are whole seconds, as tokens have them. Of two logins in one second the record knows which came last, and so
 /// does it of a login and a logout: a login after the logout would stand there.
-pub fn place(session: &SessionKey, auth_time: UnixTime, record: Option<&DeviceRecord>) -> Place {
+pub fn session_order(session: &SessionKey, auth_time: UnixTime, record: Option<&DeviceRecord>) -> SessionOrder {
     match record {
-        Some(record) if record.session.as_ref() == Some(session) => Place::Current,
-        Some(record) if auth_time <= record.auth_time.max(record.signed_out) => Place::Outlived,
-        Some(_) | None => Place::Next,
+        Some(record) if record.session.as_ref() == Some(session) => SessionOrder::Current,
+        Some(record) if auth_time <= record.auth_time.max(record.signed_out) => SessionOrder::Superseded,
+        Some(_) | None => SessionOrder::Newer,
     }
 }
 
@@ -54,7 +54,7 @@ pub fn place(session: &SessionKey, auth_time: UnixTime, record: Option<&DeviceRe
 pub fn auth_time(now: UnixTime, record: Option<&DeviceRecord>) -> UnixTime {
     let now = UnixTime::from_seconds(now.seconds());
     let before = record.map_or(now, |record| record.auth_time.max(record.signed_out));
-    if before <= now.plus(FURTHEST_AHEAD) { now.max(before) } else { now }
+    if before <= now.plus(MAX_CLOCK_LEAD) { now.max(before) } else { now }
 }
 
 /// What the record says after a login, or after a logout where `session` is `None`. `number` grows with what was met.
@@ -76,23 +76,17 @@ pub fn next_record(
     }
 }
 
-/// When the password behind a token was typed. A former version's token says when it was made.
-pub fn typed(verified: &Verified) -> UnixTime {
-    let claims = verified.claims();
-    UnixTime::from_seconds(if claims.auth_time == 0 { claims.iat } else { claims.auth_time })
-}
-
 pub fn key(device: &Device) -> DeviceKey {
     DeviceKey::new(device.id().as_bytes())
 }
 
 /// Whether the user of this token has signed in with this browser, as the browser's cookie says under our key.
-pub fn knows(device: &Device, verified: &Verified) -> bool {
+pub fn has_signed_in(device: &Device, verified: &Verified) -> bool {
     UserName::parse(&verified.claims().name).is_ok_and(|name| device.knows(&name))
 }
 
 /// A session that lives, and wants to be the one that its browser goes on with.
-pub struct Claim<'a> {
+pub struct SessionCandidate<'a> {
     pub session: &'a SessionKey,
     /// When its password was typed.
     pub at: UnixTime,
@@ -104,26 +98,31 @@ pub struct Claim<'a> {
     pub guard: Option<&'a Guard>,
 }
 
-impl Claim<'_> {
+impl SessionCandidate<'_> {
     /// Whether it is the one. It is judged anew against each record that another request has written meanwhile: a login in
     /// another tab is not to be ended by a session that is older.
     ///
     /// Where there is no record one is made only if the user has signed in with this browser (`may_begin`), and the store
     /// has forgotten it: a device cookie is had for the asking, and one account could fill the store with their records. A
     /// session that came with a fresh device cookie is ended by the next login all the same, which its own cookie names.
-    pub async fn take(&self, store: &dyn SessionStore, key: &DeviceKey, may_begin: bool) -> Result<bool, StoreError> {
+    pub async fn become_current(
+        &self,
+        store: &dyn SessionStore,
+        key: &DeviceKey,
+        may_begin: bool,
+    ) -> Result<bool, StoreError> {
         let (mut seen, mut number) = (store.device(key).await?, 0);
-        for _ in 0..MOST_SWAPS {
-            match place(self.session, self.at, seen.as_ref()) {
-                Place::Current => return Ok(true),
-                Place::Next if seen.is_none() && !may_begin => return Ok(true),
-                Place::Next => {}
-                Place::Outlived => {
-                    end_for_certain(store, self.guard, self.session, self.until).await?;
+        for _ in 0..MAX_SWAPS {
+            match session_order(self.session, self.at, seen.as_ref()) {
+                SessionOrder::Current => return Ok(true),
+                SessionOrder::Newer if seen.is_none() && !may_begin => return Ok(true),
+                SessionOrder::Newer => {}
+                SessionOrder::Superseded => {
+                    end_confirmed(store, self.guard, self.session, self.until).await?;
                     return Ok(false);
                 }
             }
-            match self.put(store, key, seen.as_ref(), &mut number).await? {
+            match self.try_swap(store, key, seen.as_ref(), &mut number).await? {
                 Swap::Done => return Ok(true),
                 Swap::Found(there) => seen = there,
             }
@@ -132,7 +131,7 @@ impl Claim<'_> {
     }
 
     /// Tries once to write it down as the browser's current session, after the end of the one that stands there.
-    async fn put(
+    async fn try_swap(
         &self,
         store: &dyn SessionStore,
         key: &DeviceKey,
@@ -140,7 +139,7 @@ impl Claim<'_> {
         number: &mut u64,
     ) -> Result<Swap, StoreError> {
         if let Some(other) = seen.and_then(|seen| seen.session.as_ref()).filter(|other| *other != self.session) {
-            end_for_certain(store, self.guard, other, self.until).await?;
+            end_confirmed(store, self.guard, other, self.until).await?;
         }
         let next = next_record(seen, Some(self.session), self.at, *number);
         *number = next.number;
@@ -150,7 +149,7 @@ impl Claim<'_> {
 
 /// Ends a session so that it is no edge's any more, but for servers that have been silent for long: those count as gone
 /// with all that they held.
-async fn end_for_certain(
+async fn end_confirmed(
     store: &dyn SessionStore,
     guard: Option<&Guard>,
     session: &SessionKey,
@@ -168,19 +167,19 @@ async fn end_for_certain(
 impl Sentry {
     /// Who is signed in at the sign-on host. A session that this browser has outlived is ended, and is nobody's.
     pub(super) async fn signed_in(&self, head: &Head<'_>, extends_session: bool) -> Verdict {
-        let verdict = self.who(head, None, extends_session).await;
+        let verdict = self.authenticate(head, None, extends_session).await;
         let (Verdict::Allowed(identity), Some(device)) = (&verdict, self.device(head)) else { return verdict };
-        match self.take_place(head, identity.verified(), &device).await {
+        match self.make_current(head, identity.verified(), &device).await {
             Ok(true) => verdict,
             Ok(false) => Verdict::Refused(Reason::NoSession),
             Err(error) => Verdict::Refused(Reason::StoreUnavailable(error)),
         }
     }
 
-    async fn take_place(&self, head: &Head<'_>, own: &Verified, device: &Device) -> Result<bool, StoreError> {
-        let may_begin = knows(device, own);
-        let claim = self.claim_to_a_place(own.session_key(), typed(own), head.now);
-        let is_current = claim.take(&*self.store, &key(device), may_begin).await?;
+    async fn make_current(&self, head: &Head<'_>, own: &Verified, device: &Device) -> Result<bool, StoreError> {
+        let may_begin = has_signed_in(device, own);
+        let candidate = self.candidate(own.session_key(), own.authenticated_at(), head.now);
+        let is_current = candidate.become_current(&*self.store, &key(device), may_begin).await?;
         if !is_current {
             let (user, host) = (own.claims().name.as_str(), self.host.as_str());
             self.audit(head, Event::Logout, Some(user), Some(host), Some("outlived"));
@@ -188,14 +187,20 @@ impl Sentry {
         Ok(is_current)
     }
 
-    fn claim_to_a_place<'a>(&'a self, session: &'a SessionKey, at: UnixTime, now: UnixTime) -> Claim<'a> {
-        Claim { session, at, until: self.until(now), lifetime: self.longest_life(), guard: Some(&self.guard) }
+    fn candidate<'a>(&'a self, session: &'a SessionKey, at: UnixTime, now: UnixTime) -> SessionCandidate<'a> {
+        SessionCandidate {
+            session,
+            at,
+            until: self.tombstone_expiry(now),
+            lifetime: self.longest_session_lifetime(),
+            guard: Some(&self.guard),
+        }
     }
 
     /// Whether a ticket's session may follow those of the service's own cookies, of which it ends what it follows. One
     /// whose password was typed later stays, and the ticket is refused: whichever tab comes first, the last password
     /// counts.
-    pub(super) async fn succeeds(
+    pub(super) async fn replace_service_sessions(
         &self,
         head: &Head<'_>,
         service: &str,
@@ -207,15 +212,15 @@ impl Sentry {
             if before.session_key() == next.session_key() {
                 continue;
             }
-            if let Some(opened_before) = self.living(&before, None, head.now).await? {
-                if (typed(next), opened) < (typed(&before), opened_before) {
+            if let Some(opened_before) = self.active_since(&before, None, head.now).await? {
+                if (next.authenticated_at(), opened) < (before.authenticated_at(), opened_before) {
                     return Ok(false);
                 }
                 followed.push(before);
             }
         }
         for before in followed {
-            self.end_for_certain(before.session_key(), head.now).await?;
+            self.end_confirmed(before.session_key(), head.now).await?;
             self.audit(
                 head,
                 Event::Logout,
@@ -229,7 +234,7 @@ impl Sentry {
 
     /// When the session of a token was opened; `None` if it does not live. Where no sessions are kept a token's own time
     /// is all that ends.
-    pub(super) async fn living(
+    pub(super) async fn active_since(
         &self,
         verified: &Verified,
         slide: Option<Duration>,
@@ -245,7 +250,7 @@ impl Sentry {
     }
 
     /// Makes the session of a login the browser's current one, whatever stands there, and ends that before it does.
-    pub(super) async fn swap(
+    pub(super) async fn swap_current_session(
         &self,
         key: &DeviceKey,
         mut seen: Option<DeviceRecord>,
@@ -253,9 +258,9 @@ impl Sentry {
         at: UnixTime,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        let (claim, mut number) = (self.claim_to_a_place(own, at, now), 0);
-        for _ in 0..MOST_SWAPS {
-            match claim.put(&*self.store, key, seen.as_ref(), &mut number).await? {
+        let (candidate, mut number) = (self.candidate(own, at, now), 0);
+        for _ in 0..MAX_SWAPS {
+            match candidate.try_swap(&*self.store, key, seen.as_ref(), &mut number).await? {
                 Swap::Done => return Ok(()),
                 Swap::Found(there) => seen = there,
             }
@@ -264,7 +269,7 @@ impl Sentry {
     }
 
     /// Ends the browser's current session, and notes that it has signed out. `may_begin`: whether a record is made where
-    /// there is none, see [`Claim::take`].
+    /// there is none, see [`SessionCandidate::take`].
     /// Answers whether the end is known to the store, or is kept for it.
     pub(super) async fn sign_device_out(
         &self,
@@ -274,12 +279,12 @@ impl Sentry {
     ) -> Result<(), StoreError> {
         let mut seen = self.store.device(key).await?;
         let (mut number, mut outcome) = (0, Ok(()));
-        for _ in 0..MOST_SWAPS {
+        for _ in 0..MAX_SWAPS {
             if seen.is_none() && !may_begin {
                 return outcome;
             }
             if let Some(session) = seen.as_ref().and_then(|seen| seen.session.as_ref()) {
-                let ended = self.store.end(session, self.until(now)).await;
+                let ended = self.store.end(session, self.tombstone_expiry(now)).await;
                 self.guard.forget(session);
                 if ended.is_err() && !self.store.has_hint(session) {
                     // The record is all that still names it: the next logout or login ends it.
@@ -290,7 +295,7 @@ impl Sentry {
             let at = UnixTime::from_seconds(now.seconds());
             let next = next_record(seen.as_ref(), None, at, number);
             number = next.number;
-            match self.store.swap_device(key, seen.as_ref(), &next, self.longest_life()).await? {
+            match self.store.swap_device(key, seen.as_ref(), &next, self.longest_session_lifetime()).await? {
                 Swap::Done => return outcome,
                 Swap::Found(there) => seen = there,
             }
@@ -298,13 +303,13 @@ impl Sentry {
         Err(StoreError::Busy)
     }
 
-    pub(super) async fn end_for_certain(&self, session: &SessionKey, now: UnixTime) -> Result<(), StoreError> {
-        end_for_certain(&*self.store, Some(&self.guard), session, self.until(now)).await
+    pub(super) async fn end_confirmed(&self, session: &SessionKey, now: UnixTime) -> Result<(), StoreError> {
+        end_confirmed(&*self.store, Some(&self.guard), session, self.tombstone_expiry(now)).await
     }
 
     /// The tokens of ours that this host's cookies bring, whether or not their time is now: their sessions may live.
     pub(super) fn tokens_of(&self, head: &Head<'_>, audience: &str) -> Vec<Arc<Verified>> {
-        let tokens = cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES);
+        let tokens = cookie::all(head.headers, self.guard.cookie_name()).take(MAX_COOKIES);
         let authentic = tokens.filter_map(|token| self.guard.tokens().authentic(token).ok());
         authentic.filter(|verified| verified.claims().aud == audience).collect()
     }
@@ -312,10 +317,10 @@ impl Sentry {
     /// Ends the sessions of cookies that only another edge can verify, so that no login leaves a former person's session
     /// behind and no logout its own. They are looked up first: a name that anybody can make up leaves nothing in the store.
     pub(super) async fn end_unverified(&self, head: &Head<'_>) -> Result<(), StoreError> {
-        for token in cookie::all(head.headers, self.guard.cookie_name()).take(MOST_COOKIES) {
+        for token in cookie::all(head.headers, self.guard.cookie_name()).take(MAX_COOKIES) {
             let Some(session) = self.guard.tokens().named_unverified(token, head.now) else { continue };
             if matches!(find_with_retry(&*self.store, &session, None).await?, Found::Active(_)) {
-                self.end_for_certain(&session, head.now).await?;
+                self.end_confirmed(&session, head.now).await?;
                 self.audit(head, Event::Logout, None, Some(head.host.as_str()), Some("unverified"));
             }
         }
@@ -323,11 +328,11 @@ impl Sentry {
     }
 
     /// Until when an end is remembered: no token of a session that was opened or renewed by now is good any longer.
-    pub(super) fn until(&self, now: UnixTime) -> UnixTime {
-        now.plus(self.longest_life())
+    pub(super) fn tombstone_expiry(&self, now: UnixTime) -> UnixTime {
+        now.plus(self.longest_session_lifetime())
     }
 
-    fn longest_life(&self) -> Duration {
+    fn longest_session_lifetime(&self) -> Duration {
         self.settings.token.lifetime + self.settings.token.leeway + MARGIN
     }
 }
@@ -354,19 +359,27 @@ mod tests {
     fn the_session_whose_password_was_typed_last_is_the_browsers() {
         let (own, other) = (session(), session());
         for (what, known, wanted) in [
-            ("nothing is known", None, Place::Next),
-            ("it stands there", Some(record(Some(&own), 10, 0)), Place::Current),
-            ("though its moment is another edge's", Some(record(Some(&own), 12, 0)), Place::Current),
-            ("though the logout before it was in the same second", Some(record(Some(&own), 10, 10)), Place::Current),
-            ("another was typed later", Some(record(Some(&other), 11, 0)), Place::Outlived),
-            ("another in the same second, which came last", Some(record(Some(&other), 10, 0)), Place::Outlived),
-            ("another was typed before", Some(record(Some(&other), 9, 0)), Place::Next),
-            ("another before, and a logout after", Some(record(Some(&other), 5, 11)), Place::Outlived),
-            ("a logout after it", Some(record(None, 10, 11)), Place::Outlived),
-            ("a logout in the same second", Some(record(None, 10, 10)), Place::Outlived),
-            ("a logout before it", Some(record(None, 5, 9)), Place::Next),
+            ("nothing is known", None, SessionOrder::Newer),
+            ("it stands there", Some(record(Some(&own), 10, 0)), SessionOrder::Current),
+            ("though its moment is another edge's", Some(record(Some(&own), 12, 0)), SessionOrder::Current),
+            (
+                "though the logout before it was in the same second",
+                Some(record(Some(&own), 10, 10)),
+                SessionOrder::Current,
+            ),
+            ("another was typed later", Some(record(Some(&other), 11, 0)), SessionOrder::Superseded),
+            (
+                "another in the same second, which came last",
+                Some(record(Some(&other), 10, 0)),
+                SessionOrder::Superseded,
+            ),
+            ("another was typed before", Some(record(Some(&other), 9, 0)), SessionOrder::Newer),
+            ("another before, and a logout after", Some(record(Some(&other), 5, 11)), SessionOrder::Superseded),
+            ("a logout after it", Some(record(None, 10, 11)), SessionOrder::Superseded),
+            ("a logout in the same second", Some(record(None, 10, 10)), SessionOrder::Superseded),
+            ("a logout before it", Some(record(None, 5, 9)), SessionOrder::Newer),
         ] {
-            assert_eq!(place(&own, at(10), known.as_ref()), wanted, "{what}");
+            assert_eq!(session_order(&own, at(10), known.as_ref()), wanted, "{what}");
         }
     }
 
@@ -385,7 +398,7 @@ mod tests {
         let after = |known: DeviceRecord| next_record(Some(&known), Some(&own), auth_time(at(10), Some(&known)), 0);
         for known in [record(None, 5, 13), record(Some(&session()), 14, 6)] {
             let next = after(known);
-            assert_eq!(place(&own, next.auth_time, Some(&next)), Place::Current);
+            assert_eq!(session_order(&own, next.auth_time, Some(&next)), SessionOrder::Current);
         }
     }
 
@@ -395,10 +408,10 @@ mod tests {
         // The clock of the edge of the logout is behind that of the login.
         let out = next_record(Some(&record(Some(&own), 20, 0)), None, at(15), 0);
         assert_eq!((out.session.clone(), out.signed_out), (None, at(20)));
-        assert_eq!(place(&own, at(20), Some(&out)), Place::Outlived);
+        assert_eq!(session_order(&own, at(20), Some(&out)), SessionOrder::Superseded);
         let again = next_record(Some(&out), Some(&later), auth_time(at(16), Some(&out)), 0);
-        assert_eq!(place(&later, again.auth_time, Some(&again)), Place::Current);
-        assert_eq!(place(&own, at(20), Some(&again)), Place::Outlived);
+        assert_eq!(session_order(&later, again.auth_time, Some(&again)), SessionOrder::Current);
+        assert_eq!(session_order(&own, at(20), Some(&again)), SessionOrder::Superseded);
         assert!(again.number > out.number);
     }
 }

@@ -13,7 +13,7 @@ use super::Sentry;
 use super::return_url::ReturnUrl;
 use super::state::LIFETIME_SECONDS;
 use crate::auth::Reason;
-use crate::auth::cookie::{self, LARGEST, Lookup, SetCookie};
+use crate::auth::cookie::{self, Lookup, MAX_COOKIE_BYTES, SetCookie};
 use crate::config::{RETURN_COOKIE, SameSite};
 use crate::pages;
 use crate::reply::Reply;
@@ -23,27 +23,28 @@ use crate::request::Head;
 pub const PATH: &str = "/.sentry/return/";
 
 /// Characters of a key: 64 bits of a hash, which only have to tell apart what one browser keeps.
-const KEY: usize = 11;
+const KEY_LENGTH: usize = 11;
 
 /// Whether a path is one of the stand-ins, and nothing else below `/.sentry`.
-pub fn is_stand_in(path: &str) -> bool {
-    let is_key = |key: &str| key.len() == KEY && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+pub fn is_kept_return_path(path: &str) -> bool {
+    let is_key =
+        |key: &str| key.len() == KEY_LENGTH && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     path.strip_prefix(PATH).is_some_and(is_key)
 }
 
 /// Path and query of a page of this host, and what stands for it.
-pub struct Kept {
+pub struct KeptReturnUrl {
     key: String,
     /// `None` of one that no browser would keep.
     cookie: Option<String>,
 }
 
-impl Kept {
+impl KeptReturnUrl {
     /// `target` begins with a slash and is made of what a return URL is made of.
     pub fn of(target: &str) -> Self {
         let key = key(target);
-        let cookie = format!("{key}.{}", written(target));
-        let fits = RETURN_COOKIE.len() + 1 + cookie.len() <= LARGEST;
+        let cookie = format!("{key}.{}", encode_target(target));
+        let fits = RETURN_COOKIE.len() + 1 + cookie.len() <= MAX_COOKIE_BYTES;
         Self { key, cookie: fits.then_some(cookie) }
     }
 
@@ -63,27 +64,28 @@ fn key(target: &str) -> String {
 
 /// In a return URL a `|` is always escaped, so here it may stand before what a cookie's value cannot hold (RFC 6265
 /// §4.1.1).
-fn written(target: &str) -> String {
+fn encode_target(target: &str) -> String {
     target.replace(',', "|c").replace(';', "|s")
 }
 
-fn read(written: &str) -> String {
-    written.replace("|s", ";").replace("|c", ",")
+fn decode_target(encoded: &str) -> String {
+    encoded.replace("|s", ";").replace("|c", ",")
 }
 
 impl Sentry {
     /// From the stand-in to the page itself, with the ticket that came along. What may not redeem a ticket does not spend
     /// what leads to it either.
-    pub(super) async fn return_to_kept(&self, head: &Head<'_>) -> Reply {
+    pub(super) async fn redirect_to_kept_url(&self, head: &Head<'_>) -> Reply {
         if !head.may_redeem() {
             return self.challenge(head, &Reason::NoToken);
         }
-        let taken = head.query.and_then(|query| self.tickets.take(query));
-        let ours = taken.as_ref().and_then(|taken| taken.tickets.last()).filter(|ticket| ticket.is_canonical);
-        if let Some(url) = self.kept(head) {
+        let extracted = head.query.and_then(|query| self.tickets.extract(query));
+        let ours =
+            extracted.as_ref().and_then(|extracted| extracted.tickets.last()).filter(|ticket| ticket.is_canonical);
+        if let Some(url) = self.kept_url(head) {
             let location = match ours {
                 Some(ticket) => url.with_ticket(&self.tickets, &ticket.id),
-                None => url.plain(&self.tickets),
+                None => url.without_tickets(&self.tickets),
             };
             return Reply::redirect(&location).with_cookie(SetCookie::clear(RETURN_COOKIE, SameSite::Lax));
         }
@@ -91,20 +93,20 @@ impl Sentry {
             // It lies in the address of a page that stays open. Nothing is lost with it: the link begins anew.
             self.store.redeem_ticket(&ticket.id.key(), self.settings.ticket.lifetime).await.ok();
         }
-        self.not_kept(head)
+        self.url_not_kept_page(head)
     }
 
     /// The page that this browser keeps under the key of the address.
-    fn kept(&self, head: &Head<'_>) -> Option<ReturnUrl> {
+    fn kept_url(&self, head: &Head<'_>) -> Option<ReturnUrl> {
         let Lookup::One(cookie) = cookie::find(head.headers, RETURN_COOKIE) else { return None };
-        let (of, written) = cookie.split_once('.')?;
-        let target = read(written);
-        let is_asked_for = head.path.strip_prefix(PATH) == Some(of) && key(&target) == of;
-        let url = is_asked_for.then(|| format!("{}{target}", head.origin_of(head.host)))?;
-        self.realm.judge_kept(&url).ok().filter(|url| url.host == *head.host)
+        let (of, encoded) = cookie.split_once('.')?;
+        let target = decode_target(encoded);
+        let is_for_this_path = head.path.strip_prefix(PATH) == Some(of) && key(&target) == of;
+        let url = is_for_this_path.then(|| format!("{}{target}", head.origin_of(head.host)))?;
+        self.return_urls.validate_kept(&url).ok().filter(|url| url.host == *head.host)
     }
 
-    fn not_kept(&self, head: &Head<'_>) -> Reply {
+    fn url_not_kept_page(&self, head: &Head<'_>) -> Reply {
         let page = pages::Problem {
             branding: &self.branding,
             status: StatusCode::BAD_REQUEST.as_u16(),
@@ -125,23 +127,25 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_again_and_fits_into_a_cookie() {
         let target = format!("/report;v=1/a,b?x=%7C&y={}&,;", "z".repeat(3000));
-        let kept = Kept::of(&target);
+        let kept = KeptReturnUrl::of(&target);
         let header = kept.cookie().unwrap();
         let value = header.to_str().unwrap().split(';').next().unwrap();
-        assert!(value.len() <= LARGEST && value.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b)));
-        assert_eq!(read(value.split_once('.').unwrap().1), target);
-        assert!(is_stand_in(&kept.path()));
-        let longer = Kept::of(&format!("/{}", "z".repeat(LARGEST)));
-        assert!(longer.cookie().is_none() && is_stand_in(&longer.path()), "said on the way back");
+        assert!(
+            value.len() <= MAX_COOKIE_BYTES && value.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b))
+        );
+        assert_eq!(decode_target(value.split_once('.').unwrap().1), target);
+        assert!(is_kept_return_path(&kept.path()));
+        let longer = KeptReturnUrl::of(&format!("/{}", "z".repeat(MAX_COOKIE_BYTES)));
+        assert!(longer.cookie().is_none() && is_kept_return_path(&longer.path()), "said on the way back");
     }
 
     #[test]
     fn nothing_else_below_the_edges_own_path_is_a_stand_in() {
         for path in ["/.sentry/return/", "/.sentry/return/short", "/.sentry/return/AAAAAAAAAAA/", "/.sentry/logout"] {
-            assert!(!is_stand_in(path), "{path}");
+            assert!(!is_kept_return_path(path), "{path}");
         }
         for path in ["/.sentry/return/../logout", "/.sentry/return/AAAAAAAAA%2f", "//.sentry/return/AAAAAAAAAAA"] {
-            assert!(!is_stand_in(path), "{path}");
+            assert!(!is_kept_return_path(path), "{path}");
         }
     }
 }

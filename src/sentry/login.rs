@@ -25,12 +25,12 @@ use crate::sessions::StoreError;
 use crate::users::login::{Login as Authentication, Refusal};
 use crate::users::{Password, UserName};
 use attempt::Attempt;
-use open_session::Opened;
+use open_session::OpenedSession;
 use throttle::Outcome;
 pub use throttle::account_counter;
 
 /// Bytes of a login form.
-pub const LARGEST_FORM: usize = 16 * 1024;
+pub const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Seconds until a login is worth another try, when the fault is ours.
 const RETRY_AFTER_S: u64 = 2;
@@ -57,7 +57,7 @@ impl Sentry {
         };
         let state = self.state_hash(head);
         if head.is_framed() {
-            return self.login_in_a_window(head, url.as_ref());
+            return self.login_in_window_page(head, url.as_ref());
         }
         let notice = match self.signed_in(head, false).await {
             Verdict::Allowed(_) if asks_for_password(head) => None,
@@ -85,7 +85,7 @@ impl Sentry {
         };
         // The form is sent to its own address, which says the same.
         let url = match attempt.redirect_url.as_deref() {
-            Some(text) => self.judge(head, text).map(Some),
+            Some(text) => self.validate_return_url(head, text).map(Some),
             None => self.return_url(head),
         };
         let url = match url {
@@ -110,7 +110,7 @@ impl Sentry {
         }
         let destination = url.as_ref().map_or(NO_DESTINATION, |url| url.host.as_str());
         match self.sign_in(head, &attempt, destination).await {
-            Ok(Opened { token, device }) => {
+            Ok(OpenedSession { token, device }) => {
                 let next = self.copy_cookie_url(head, url.as_ref(), state.as_ref(), Flow::SIGNED_IN);
                 Reply::see_other(&next).with_cookie(self.token_cookie(&token)).with_cookie(device.cookie())
             }
@@ -133,7 +133,7 @@ impl Sentry {
         head: &Head<'_>,
         attempt: &Attempt,
         destination: &str,
-    ) -> Result<Opened, (StatusCode, Notice)> {
+    ) -> Result<OpenedSession, (StatusCode, Notice)> {
         if attempt.username.trim().is_empty() || attempt.password.is_empty() {
             return Err((StatusCode::BAD_REQUEST, Notice::MissingFields));
         }
@@ -145,12 +145,12 @@ impl Sentry {
             self.audit_anonymous(head, Event::LoginRefused, Some(destination), Some("malformed"));
             return Err((StatusCode::UNAUTHORIZED, Notice::WrongCredentials));
         };
-        let claim = self.claim(head, name);
-        match self.guess(&claim, password).await {
+        let subject = self.subject(head, name);
+        match self.check_password(&subject, password).await {
             Outcome::Checked(Authentication::Accepted(user)) => self.open_session(head, &user, destination).await,
             Outcome::Checked(Authentication::Refused(refusal)) => {
                 // A name that nobody has may be a password in the wrong field: it is not written down.
-                let known = (refusal != Refusal::UnknownUser).then_some(claim.name.as_str());
+                let known = (refusal != Refusal::UnknownUser).then_some(subject.name.as_str());
                 Err(self.refuse(head, known, destination, label(refusal)))
             }
             Outcome::Checked(Authentication::Busy) => Err(self.busy()),
@@ -160,10 +160,10 @@ impl Sentry {
                 Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
             }
             Outcome::Limited { is_user, left } => {
-                let user = is_user.then_some(claim.name.as_str());
-                Err(self.limited(head, claim.limit(), user, destination, left))
+                let user = is_user.then_some(subject.name.as_str());
+                Err(self.limited(head, subject.limit(), user, destination, left))
             }
-            Outcome::StoreAway(error) => Err(self.login_without_store(&error)),
+            Outcome::StoreUnavailable(error) => Err(self.login_without_store(&error)),
         }
     }
 
@@ -216,7 +216,7 @@ impl Sentry {
         state: Option<&StateHash>,
     ) -> Reply {
         let go_on = match url {
-            Some(_) => self.copy_cookie_url(head, url, state, Flow::BEGUN),
+            Some(_) => self.copy_cookie_url(head, url, state, Flow::NEW),
             None => format!("{}/", head.origin_of(&self.host)),
         };
         let form = self.sso_url(head, "/login", url, state);
@@ -233,7 +233,7 @@ impl Sentry {
     }
 
     /// No form of ours is shown inside another page: it could be made to be something else there.
-    fn login_in_a_window(&self, head: &Head<'_>, url: Option<&ReturnUrl>) -> Reply {
+    fn login_in_window_page(&self, head: &Head<'_>, url: Option<&ReturnUrl>) -> Reply {
         let host = url.map_or(self.host.as_str(), |url| url.host.as_str());
         let (branding, why, href) = (&self.branding, pages::Why::OwnFrame, &*head.url());
         let page = pages::Beside { branding, host, why, href, request_id: head.request_id };
@@ -248,7 +248,7 @@ impl Sentry {
         let (Ok(token), Ok(device)) = (self.csrf.token(head), self.device_cookie_of_form(head)) else {
             return self.internal(head, &"no randomness for a form");
         };
-        let redirect_url = form.url.map(|url| url.plain(&self.tickets)).unwrap_or_default();
+        let redirect_url = form.url.map(|url| url.without_tickets(&self.tickets)).unwrap_or_default();
         let page = pages::Login {
             branding: &self.branding,
             csrf: &token.field,

@@ -26,40 +26,40 @@ const PASS_SECONDS: u64 = 60;
 
 /// How far a logout has come. The later ones are the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    Everywhere,
+enum LogoutOutcome {
+    Complete,
     /// This browser's cookie is cleared, and the end is kept for a store that is away.
-    HereFirst,
+    Pending,
     /// The cookie is cleared, and that is all.
-    HereAlone,
+    LocalOnly,
 }
 
 /// What a host's cookies came to.
-struct Ended {
-    outcome: Outcome,
+struct EndedSessions {
+    outcome: LogoutOutcome,
     tokens: Vec<Arc<Verified>>,
 }
 
-impl Outcome {
-    const ALL: [Self; 3] = [Self::Everywhere, Self::HereFirst, Self::HereAlone];
+impl LogoutOutcome {
+    const ALL: [Self; 3] = [Self::Complete, Self::Pending, Self::LocalOnly];
 
     /// On the way to the sign-on host.
     fn label(self) -> &'static str {
         match self {
-            Self::Everywhere => "done",
-            Self::HereFirst => "pending",
-            Self::HereAlone => "here",
+            Self::Complete => "done",
+            Self::Pending => "pending",
+            Self::LocalOnly => "here",
         }
     }
 
     /// What is to be said of other applications, where they have not heard.
-    fn elsewhere(self) -> Option<&'static str> {
+    fn notice(self) -> Option<&'static str> {
         match self {
-            Self::Everywhere => None,
-            Self::HereFirst => {
+            Self::Complete => None,
+            Self::Pending => {
                 Some("Our session store is away at the moment. Other applications follow as soon as it is back.")
             }
-            Self::HereAlone => Some(
+            Self::LocalOnly => Some(
                 "Our session store is away at the moment. In other applications you may still be signed in: \
                  please sign out there as well.",
             ),
@@ -73,26 +73,26 @@ impl Sentry {
     pub(super) async fn logout(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
         if *head.method == Method::POST && !is_own_form(head) {
             let text = "The request to sign out came from another site. Use the link below to sign out.";
-            let asked = Asked { sign_out: Some(self.sign_out(head)), ..self.asked(head) };
-            return Reply::problem(&asked, StatusCode::FORBIDDEN, "Sign-out not confirmed", text);
+            let context = Asked { sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
+            return Reply::problem(&context, StatusCode::FORBIDDEN, "Sign-out not confirmed", text);
         }
-        if *head.method == Method::GET && !self.is_wanted(head) && !(service.is_none() && self.has_pass(head)) {
-            return self.ask_first(head, service);
+        if *head.method == Method::GET && !self.is_user_request(head) && !(service.is_none() && self.has_pass(head)) {
+            return self.confirmation_page(head, service);
         }
         let ended = self.end_sessions(head, service).await;
         match service {
             // A person's browser is led on; a script's request could not be, and is told what it came to.
-            Some(_) if head.opens_a_page() => self.to_sign_on_host(head, &ended),
-            Some(_) => self.ended_here(head, ended.outcome),
+            Some(_) if head.opens_a_page() => self.redirect_to_sign_on_host(head, &ended),
+            Some(_) => self.service_logout_reply(head, ended.outcome),
             None => {
                 let outcome = self.sign_browser_out(head, &ended).await;
-                self.signed_out(head, outcome.max(self.outcome_before(head)))
+                self.signed_out_reply(head, outcome.max(self.service_outcome(head)))
             }
         }
     }
 
     /// The button's form leads to the sign-on host in the end, where a service shows it.
-    fn ask_first(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
+    fn confirmation_page(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
         // With its parameters: where the person came from, and what is done already.
         let action = match head.query {
             Some(query) => format!("{}?{query}", head.path),
@@ -104,7 +104,7 @@ impl Sentry {
     }
 
     /// Whether a GET comes from a person on our own hosts: no picture that a page embeds, no look-ahead.
-    fn is_wanted(&self, head: &Head<'_>) -> bool {
+    fn is_user_request(&self, head: &Head<'_>) -> bool {
         if head.is_look_ahead() || head.is_embedded() {
             return false;
         }
@@ -112,7 +112,7 @@ impl Sentry {
             FetchSite::SameOrigin | FetchSite::SameSite | FetchSite::None => true,
             FetchSite::CrossSite => false,
             FetchSite::Absent => match head.field(header::REFERER) {
-                Some(referer) => self.realm.is_ours(referer),
+                Some(referer) => self.return_urls.is_ours(referer),
                 None => true,
             },
         }
@@ -124,22 +124,23 @@ impl Sentry {
     ///
     /// A store that is away keeps no browser signed in here: the browser forgets its cookie in any case, and the end is
     /// kept for the store, which is asked for nothing of that session until it has heard.
-    async fn end_sessions(&self, head: &Head<'_>, service: Option<&str>) -> Ended {
-        let mut ended = Ended { outcome: Outcome::Everywhere, tokens: Vec::new() };
+    async fn end_sessions(&self, head: &Head<'_>, service: Option<&str>) -> EndedSessions {
+        let mut ended = EndedSessions { outcome: LogoutOutcome::Complete, tokens: Vec::new() };
         let audience = match service {
             Some(service) => Self::service_audience(&self.settings, service),
             None => Self::audience(&self.settings),
         };
         for verified in self.tokens_of(head, &audience) {
             let session = verified.session_key();
-            let outcome = self.store.end(session, self.until(head.now)).await;
+            let outcome = self.store.end(session, self.tombstone_expiry(head.now)).await;
             // After the end: a request in between may have seen the session alive.
             self.guard.forget(session);
             let reason = outcome.err().map(|error| {
                 let is_kept = self.store.has_hint(session);
                 let rest = if is_kept { "it follows as soon as the store is back" } else { "and cannot be kept" };
                 log::warn!("request {}: a logout could not be carried out, {rest}: {error}", head.request_id);
-                ended.outcome = ended.outcome.max(if is_kept { Outcome::HereFirst } else { Outcome::HereAlone });
+                ended.outcome =
+                    ended.outcome.max(if is_kept { LogoutOutcome::Pending } else { LogoutOutcome::LocalOnly });
                 "store_away"
             });
             self.audit(head, Event::Logout, Some(&verified.claims().name), Some(head.host.as_str()), reason);
@@ -147,28 +148,28 @@ impl Sentry {
         }
         if let Err(error) = self.end_unverified(head).await {
             log::warn!("request {}: a logout of a session that only another edge can verify: {error}", head.request_id);
-            ended.outcome = Outcome::HereAlone;
+            ended.outcome = LogoutOutcome::LocalOnly;
         }
         ended
     }
 
     /// What the store knows of this browser, beside its cookie.
-    async fn sign_browser_out(&self, head: &Head<'_>, ended: &Ended) -> Outcome {
+    async fn sign_browser_out(&self, head: &Head<'_>, ended: &EndedSessions) -> LogoutOutcome {
         let Some(device) = self.device(head) else { return ended.outcome };
-        let may_begin = ended.tokens.iter().any(|token| device_session::knows(&device, token));
+        let may_begin = ended.tokens.iter().any(|token| device_session::has_signed_in(&device, token));
         match self.sign_device_out(&device_session::key(&device), head.now, may_begin).await {
             Ok(()) => ended.outcome,
             Err(error) => {
                 log::warn!("request {}: a browser could not be signed out: {error}", head.request_id);
                 // The cookie's session is nearly always the only one, and its end is kept.
-                if ended.outcome == Outcome::HereFirst { Outcome::HereFirst } else { Outcome::HereAlone }
+                if ended.outcome == LogoutOutcome::Pending { LogoutOutcome::Pending } else { LogoutOutcome::LocalOnly }
             }
         }
     }
 
     /// From a service, after its session has ended, to the sign-on host. What is said there of the way so far is a
     /// matter of words on a page; that it was begun by a person is shown by the session's name, under our key.
-    fn to_sign_on_host(&self, head: &Head<'_>, ended: &Ended) -> Reply {
+    fn redirect_to_sign_on_host(&self, head: &Head<'_>, ended: &EndedSessions) -> Reply {
         let back = encode(&format!("{}/", head.origin_of(head.host)));
         let origin = head.origin_of(&self.host);
         let mut location = format!("{origin}/logout?redirectURL={back}&so_far={}", ended.outcome.label());
@@ -180,7 +181,7 @@ impl Sentry {
             true => Reply::see_other(&location),
             false => Reply::redirect(&location),
         };
-        self.without_traces(head, reply)
+        self.clear_site_data(head, reply)
     }
 
     fn pass(&self, session: &SessionKey, until: u64) -> String {
@@ -207,46 +208,46 @@ impl Sentry {
     }
 
     /// How the service's part of a logout went. Whoever alters it reads another sentence.
-    fn outcome_before(&self, head: &Head<'_>) -> Outcome {
-        let Parameter::One(label) = parameter(head.query, "so_far") else { return Outcome::Everywhere };
-        Outcome::ALL.into_iter().find(|outcome| outcome.label() == label).unwrap_or(Outcome::Everywhere)
+    fn service_outcome(&self, head: &Head<'_>) -> LogoutOutcome {
+        let Parameter::One(label) = parameter(head.query, "so_far") else { return LogoutOutcome::Complete };
+        LogoutOutcome::ALL.into_iter().find(|outcome| outcome.label() == label).unwrap_or(LogoutOutcome::Complete)
     }
 
     /// For a script at a service: its session has ended, on every host. Of others in the same browser the sign-on host
     /// alone knows, which a script's request does not reach.
-    fn ended_here(&self, head: &Head<'_>, outcome: Outcome) -> Reply {
+    fn service_logout_reply(&self, head: &Head<'_>, outcome: LogoutOutcome) -> Reply {
         let back = encode(&format!("{}/", head.origin_of(head.host)));
         let logout_url = format!("{}/logout?redirectURL={back}", head.origin_of(&self.host));
         let mut body = json!({ "currentUser": null, "ended": "session", "logout_url": logout_url });
-        let status = pending(outcome, &mut body);
-        self.without_traces(head, Reply::json(status, &body))
+        let status = mark_pending(outcome, &mut body);
+        self.clear_site_data(head, Reply::json(status, &body))
     }
 
-    fn signed_out(&self, head: &Head<'_>, outcome: Outcome) -> Reply {
+    fn signed_out_reply(&self, head: &Head<'_>, outcome: LogoutOutcome) -> Reply {
         let reply = if head.accepts_html() || head.is_navigation() {
             // A link and no redirect: an address that is none of ours is left out.
-            let back = self.return_url(head).ok().flatten().map(|url| url.plain(&self.tickets));
+            let back = self.return_url(head).ok().flatten().map(|url| url.without_tickets(&self.tickets));
             let sign_in = back.unwrap_or_else(|| format!("{}/", head.origin_of(head.host)));
             let page = pages::SignedOut {
                 branding: &self.branding,
-                elsewhere: outcome.elsewhere(),
+                elsewhere: outcome.notice(),
                 sign_in: Some(&sign_in),
                 request_id: head.request_id,
             };
             Reply::page(StatusCode::OK, page.render(), "")
         } else {
             let mut body = json!({ "currentUser": null, "ended": "browser" });
-            let status = pending(outcome, &mut body);
+            let status = mark_pending(outcome, &mut body);
             Reply::json(status, &body)
         };
-        self.without_traces(head, reply)
+        self.clear_site_data(head, reply)
     }
 
     /// What this host's pages left in the browser goes too; cookies are cleared by name, because this header would take
     /// those of sibling hosts with them.
-    fn without_traces(&self, head: &Head<'_>, reply: Reply) -> Reply {
+    fn clear_site_data(&self, head: &Head<'_>, reply: Reply) -> Reply {
         let reply = reply.with(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
-        let reply = reply.with_cookie(self.clear_returned_cookie(head));
+        let reply = reply.with_cookie(self.clear_round_cookie(head));
         match self.cookie(head) {
             Lookup::Absent => reply,
             _ => reply.with_cookie(self.clear_token_cookie()),
@@ -255,8 +256,8 @@ impl Sentry {
 }
 
 /// Accepted, and not yet done (RFC 9110 §15.3.3): a script that clears up behind itself may ask again.
-fn pending(outcome: Outcome, body: &mut serde_json::Value) -> StatusCode {
-    if outcome == Outcome::Everywhere {
+fn mark_pending(outcome: LogoutOutcome, body: &mut serde_json::Value) -> StatusCode {
+    if outcome == LogoutOutcome::Complete {
         return StatusCode::OK;
     }
     body["pending"] = true.into();

@@ -18,8 +18,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use ring::{digest, hmac};
 
+use super::Sentry;
 use super::state::StateHash;
-use super::{Sentry, device_session};
 use crate::auth::cookie::{self, Lookup, SetCookie};
 use crate::auth::keys::Keys;
 use crate::auth::token::Verified;
@@ -28,9 +28,9 @@ use crate::request::Head;
 
 /// One way from a service to the sign-on host and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Round(u8);
+pub struct RedirectRound(u8);
 
-impl Round {
+impl RedirectRound {
     pub const FIRST: Self = Self(1);
     pub const LAST: Self = Self(3);
     pub const ALL: [Self; 3] = [Self(1), Self(2), Self(3)];
@@ -46,7 +46,7 @@ impl Round {
 
     /// The round after one that ended well, and whose cookie is not good, or not there, on the next request. It took one
     /// redirect more, so there is one round less.
-    fn after_lost(self) -> Option<Self> {
+    fn after_lost_cookie(self) -> Option<Self> {
         self.next()?.next()
     }
 
@@ -57,13 +57,13 @@ impl Round {
 
 /// Names a login, from a password to the next one: 2^48 of them differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoginName([u8; LOGIN_NAME_BYTES]);
+pub struct LoginId([u8; LOGIN_ID_BYTES]);
 
-const LOGIN_NAME_BYTES: usize = 6;
+const LOGIN_ID_BYTES: usize = 6;
 
-impl LoginName {
+impl LoginId {
     pub fn of(verified: &Verified) -> Self {
-        let login = format!("login {} {}", device_session::typed(verified).seconds(), verified.session_id().as_str());
+        let login = format!("login {} {}", verified.authenticated_at().seconds(), verified.session_id().as_str());
         let hash = digest::digest(&digest::SHA256, login.as_bytes());
         // The hash has 32 bytes.
         Self(hash.as_ref().first_chunk().copied().unwrap_or_default())
@@ -81,34 +81,34 @@ impl LoginName {
 /// How far a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    pub round: Round,
+    pub round: RedirectRound,
     /// A password was just accepted: that it is asked for again would not help.
     pub is_signed_in: bool,
     /// What the cookie of a redemption says, which is about another flow of the same page.
-    pub lost: Option<Lost>,
+    pub lost: Option<LostCookie>,
 }
 
 /// A flow that ended well, and after which the browser is back at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct LostCookie {
     /// The round after it; `None` when there is none.
-    round: Option<Round>,
+    round: Option<RedirectRound>,
     /// Whose cookie was lost. A former version does not say.
-    login: Option<LoginName>,
+    login: Option<LoginId>,
 }
 
 impl Flow {
-    pub const BEGUN: Self = Self { round: Round::FIRST, is_signed_in: false, lost: None };
+    pub const NEW: Self = Self { round: RedirectRound::FIRST, is_signed_in: false, lost: None };
     /// A person typed a password, which no loop does, so the rounds begin again.
-    pub const SIGNED_IN: Self = Self { is_signed_in: true, ..Self::BEGUN };
+    pub const SIGNED_IN: Self = Self { is_signed_in: true, ..Self::NEW };
     /// Whether there is a round left, whoever is signed in.
-    pub fn goes_on(&self) -> bool {
+    pub fn has_rounds_left(&self) -> bool {
         self.lost.is_none_or(|lost| lost.round.is_some())
     }
 
     /// The round of another ticket for this login, if there is one left.
-    pub fn round_for(&self, verified: &Verified) -> Option<Round> {
-        let is_same = |lost: &Lost| lost.login.is_none_or(|login| login == LoginName::of(verified));
+    pub fn round_for(&self, verified: &Verified) -> Option<RedirectRound> {
+        let is_same = |lost: &LostCookie| lost.login.is_none_or(|login| login == LoginId::of(verified));
         self.lost.filter(is_same).map_or(Some(self.round), |lost| lost.round.map(|round| round.max(self.round)))
     }
 
@@ -117,36 +117,36 @@ impl Flow {
     /// into a link shows somebody a page.
     fn unreadable(sealed: &str) -> Self {
         let is_spent = sealed.as_bytes().get(2) == Some(&b'0');
-        let lost = is_spent.then_some(Lost { round: None, login: None });
-        Self { round: Round::LAST, lost, ..Self::BEGUN }
+        let lost = is_spent.then_some(LostCookie { round: None, login: None });
+        Self { round: RedirectRound::LAST, lost, ..Self::NEW }
     }
 }
 
 /// Seals what is said of a flow in a URL, so that no link keeps a browser from signing on, or sends it round for ever.
-pub struct Flows(Vec<hmac::Key>);
+pub struct FlowSealer(Vec<hmac::Key>);
 
 /// Of a tag. A guess changes a count of three and nothing else.
 const TAG_BYTES: usize = 12;
 
-impl Flows {
+impl FlowSealer {
     pub fn new(keys: &Keys) -> Self {
         Self(keys.derive_all("flow"))
     }
 
     /// `None` of one that has just begun: nothing is to be said of it.
     pub fn seal(&self, flow: Flow, state: &StateHash) -> Option<String> {
-        let key = self.0.first().filter(|_| flow != Flow::BEGUN)?;
+        let key = self.0.first().filter(|_| flow != Flow::NEW)?;
         let mut text = format!("{}{}", flow.round.0, if flow.is_signed_in { 's' } else { 'r' });
         if let Some(lost) = flow.lost {
-            let round = lost.round.map_or(0, Round::number);
-            text.push_str(&format!("{round}{}", lost.login.map(LoginName::text).unwrap_or_default()));
+            let round = lost.round.map_or(0, RedirectRound::number);
+            text.push_str(&format!("{round}{}", lost.login.map(LoginId::text).unwrap_or_default()));
         }
         let tag = hmac::sign(key, bound(&text, state).as_bytes());
         Some(format!("{text}.{}", URL_SAFE_NO_PAD.encode(&tag.as_ref()[..TAG_BYTES])))
     }
 
     pub fn open(&self, sealed: Option<&str>, state: &StateHash) -> Flow {
-        let Some(sealed) = sealed else { return Flow::BEGUN };
+        let Some(sealed) = sealed else { return Flow::NEW };
         self.opened(sealed, state).unwrap_or_else(|| Flow::unreadable(sealed))
     }
 
@@ -159,9 +159,11 @@ impl Flows {
         let (&[round, kind], lost) = text.as_bytes().split_first_chunk()?;
         let lost = match lost {
             [] => None,
-            [round, login @ ..] => Some(Lost { round: Round::parse(*round), login: LoginName::parse(login) }),
+            [round, login @ ..] => {
+                Some(LostCookie { round: RedirectRound::parse(*round), login: LoginId::parse(login) })
+            }
         };
-        Some(Flow { round: Round::parse(round)?, is_signed_in: kind == b's', lost })
+        Some(Flow { round: RedirectRound::parse(round)?, is_signed_in: kind == b's', lost })
     }
 }
 
@@ -170,34 +172,34 @@ fn bound(text: &str, state: &StateHash) -> String {
 }
 
 /// Seconds from a redemption in which a start of the same page is its flow going round.
-const RETURNED_SECONDS: u64 = 30;
+const ROUND_COOKIE_SECONDS: u64 = 30;
 
 impl Sentry {
     /// Set with a redemption's redirect: who comes to that page and is not signed in there did not keep the cookie, or
     /// came to an edge that does not take it.
-    pub(super) fn returned_cookie(&self, url: &str, round: Round, login: LoginName) -> Option<HeaderValue> {
+    pub(super) fn round_cookie(&self, url: &str, round: RedirectRound, login: LoginId) -> Option<HeaderValue> {
         let value = format!("{}.{}.{}", round.0, page(url), login.text());
-        let max_age = Some(RETURNED_SECONDS);
+        let max_age = Some(ROUND_COOKIE_SECONDS);
         SetCookie { name: ROUND_COOKIE, value: &value, same_site: SameSite::Lax, max_age }.to_header()
     }
 
     /// Goes with a logout: who comes back after it is not going round.
-    pub(super) fn clear_returned_cookie(&self, head: &Head<'_>) -> Option<HeaderValue> {
+    pub(super) fn clear_round_cookie(&self, head: &Head<'_>) -> Option<HeaderValue> {
         let is_there = !matches!(cookie::find(head.headers, ROUND_COOKIE), Lookup::Absent);
         is_there.then(|| SetCookie::clear(ROUND_COOKIE, SameSite::Lax)).flatten()
     }
 
     /// How far a start for this page is. The cookie that a former version has set names no login.
-    pub(super) fn flow_of_start(&self, head: &Head<'_>, url: &str, round: Round) -> Flow {
-        let begun = Flow { round, ..Flow::BEGUN };
+    pub(super) fn flow_at_start(&self, head: &Head<'_>, url: &str, round: RedirectRound) -> Flow {
+        let begun = Flow { round, ..Flow::NEW };
         let Lookup::One(value) = cookie::find(head.headers, ROUND_COOKIE) else { return begun };
         let Some((number, of)) = value.split_once('.') else { return begun };
         let (of, login) = of.split_once('.').unwrap_or((of, ""));
         if of != page(url) {
             return begun;
         }
-        let round = number.bytes().next().and_then(Round::parse).and_then(Round::after_lost);
-        Flow { lost: Some(Lost { round, login: LoginName::parse(login.as_bytes()) }), ..begun }
+        let round = number.bytes().next().and_then(RedirectRound::parse).and_then(RedirectRound::after_lost_cookie);
+        Flow { lost: Some(LostCookie { round, login: LoginId::parse(login.as_bytes()) }), ..begun }
     }
 }
 
@@ -210,8 +212,8 @@ fn page(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn flows(secrets: &[&str]) -> Flows {
-        Flows(secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())).collect())
+    fn flows(secrets: &[&str]) -> FlowSealer {
+        FlowSealer(secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())).collect())
     }
 
     fn state(letter: &str) -> StateHash {
@@ -220,19 +222,22 @@ mod tests {
 
     #[test]
     fn there_are_three_rounds_and_a_lost_one_counts_twice() {
-        let second = Round::FIRST.next().unwrap();
-        assert_eq!((second.next(), Round::LAST.next()), (Some(Round::LAST), None));
-        assert_eq!((Round::FIRST.after_lost(), second.after_lost()), (Some(Round::LAST), None));
+        let second = RedirectRound::FIRST.next().unwrap();
+        assert_eq!((second.next(), RedirectRound::LAST.next()), (Some(RedirectRound::LAST), None));
+        assert_eq!(
+            (RedirectRound::FIRST.after_lost_cookie(), second.after_lost_cookie()),
+            (Some(RedirectRound::LAST), None)
+        );
     }
 
     #[test]
     fn what_is_said_of_a_flow_is_read_with_its_own_state_alone() {
         let ours = flows(&["new", "old"]);
-        assert_eq!(ours.seal(Flow::BEGUN, &state("a")), None, "an ordinary flow has nothing to say");
-        assert_eq!(ours.open(None, &state("a")), Flow::BEGUN);
-        for round in Round::ALL {
-            let lost = [(None, None), (Some(Round::LAST), None), (None, Some(LoginName(*b"login1")))];
-            let lost = lost.map(|(round, login)| Some(Lost { round, login }));
+        assert_eq!(ours.seal(Flow::NEW, &state("a")), None, "an ordinary flow has nothing to say");
+        assert_eq!(ours.open(None, &state("a")), Flow::NEW);
+        for round in RedirectRound::ALL {
+            let lost = [(None, None), (Some(RedirectRound::LAST), None), (None, Some(LoginId(*b"login1")))];
+            let lost = lost.map(|(round, login)| Some(LostCookie { round, login }));
             for (is_signed_in, lost) in
                 [(false, None), (true, None), (false, lost[0]), (true, lost[1]), (false, lost[2])]
             {
@@ -240,8 +245,10 @@ mod tests {
                 let Some(sealed) = ours.seal(flow, &state("a")) else { continue };
                 assert_eq!(ours.open(Some(&sealed), &state("a")), flow);
                 // That none is left is all that is believed of one that cannot be read.
-                let unreadable = Flow { round: Round::LAST, lost: lost.filter(|_| !flow.goes_on()), ..Flow::BEGUN };
-                let unreadable = Flow { lost: unreadable.lost.map(|lost| Lost { login: None, ..lost }), ..unreadable };
+                let unreadable =
+                    Flow { round: RedirectRound::LAST, lost: lost.filter(|_| !flow.has_rounds_left()), ..Flow::NEW };
+                let unreadable =
+                    Flow { lost: unreadable.lost.map(|lost| LostCookie { login: None, ..lost }), ..unreadable };
                 assert_eq!(ours.open(Some(&sealed), &state("b")), unreadable, "of another flow");
                 let former = flows(&["old"]).seal(flow, &state("a")).unwrap();
                 assert_eq!(ours.open(Some(&former), &state("a")), flow, "sealed before the keys were changed");
@@ -251,7 +258,7 @@ mod tests {
             }
         }
         for bad in ["", ".", "2r", "2r.", "2r.AAAA", "2r.AAAAAAAAAAAAAAAA", "2r1AAAAAAAA.AAAAAAAAAAAAAAAA", "é.é"] {
-            let unreadable = Flow { round: Round::LAST, ..Flow::BEGUN };
+            let unreadable = Flow { round: RedirectRound::LAST, ..Flow::NEW };
             assert_eq!(ours.open(Some(bad), &state("a")), unreadable, "{bad}");
         }
     }

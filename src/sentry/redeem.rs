@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::loop_guard::{LoginName, Round};
+use super::loop_guard::{LoginId, RedirectRound};
 use super::return_url::escaped;
 use super::state::State;
 use super::ticket::Ticket;
-use super::ticket_query::{Carried, Taken};
+use super::ticket_query::{ExtractedTickets, FoundTicket};
 use super::{Event, Sentry};
 use crate::auth::Identity;
 use crate::auth::cookie::Lookup;
@@ -17,38 +17,38 @@ use crate::request::Head;
 use crate::sessions::{Redemption, StoreError};
 
 /// What became of a ticket that a request brought.
-pub enum Redeemed {
+pub enum RedeemOutcome {
     /// There was none to redeem; the request goes its way unchanged.
-    NotAsked,
+    NoTicket,
     /// The answer: to the same URL without the ticket, with the cookie. Or the store is away.
-    Answer(Box<Reply>),
+    Reply(Box<Reply>),
     /// There is one in the URL of a request that may not spend it. `url` is the request's without it.
-    Unspent {
+    NotRedeemable {
         url: String,
     },
-    Failed(Failed),
+    Failed(FailedTicket),
 }
 
 /// A ticket that was no good, and is gone.
-pub struct Failed {
+pub struct FailedTicket {
     /// The request's without it, for whoever goes on or starts again.
     pub url: String,
     /// Of its flow.
-    pub round: Round,
+    pub round: RedirectRound,
     /// The session that it names, where that lives.
-    names: Option<Arc<Verified>>,
+    named_session: Option<Arc<Verified>>,
 }
 
-impl Failed {
+impl FailedTicket {
     /// Whether it names another session than the cookie that came with it: then it is not known who is to be served, and
     /// the sign-on host is asked again.
     pub fn names_other_than(&self, identity: &Identity) -> bool {
-        self.names.as_ref().is_some_and(|named| named.session_id() != identity.verified().session_id())
+        self.named_session.as_ref().is_some_and(|named| named.session_id() != identity.verified().session_id())
     }
 }
 
 /// Tickets of one URL that are taken from the store. There is one of ours; others were put there by hand.
-const MOST_TAKEN: usize = 4;
+const MAX_TICKETS_TAKEN: usize = 4;
 
 /// Why a ticket was refused, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,29 +61,29 @@ enum Refusal {
     BadToken,
     SessionEnded,
     /// The service's cookie is of a session whose password was typed later.
-    Outlived,
-    StoreAway,
+    Superseded,
+    StoreUnavailable,
 }
 
 /// What a good ticket is exchanged for.
-struct Exchanged {
+struct IssuedToken {
     /// The user's, for the log.
     name: String,
     token: String,
-    login: LoginName,
+    login: LoginId,
 }
 
 enum Failure {
     /// With the name of the user whose ticket it was, once its token has been verified.
     Refused(Refusal, Option<String>),
-    StoreAway,
+    StoreUnavailable,
     Internal(String),
 }
 
 impl From<StoreError> for Failure {
     /// The store's own log and metrics say what it was.
     fn from(_: StoreError) -> Self {
-        Self::StoreAway
+        Self::StoreUnavailable
     }
 }
 
@@ -91,31 +91,35 @@ impl Sentry {
     /// Step 6. What bears the mark of a ticket is never an application's: in a navigation it is taken from the store and
     /// out of the URL, whether or not this browser may redeem it. A HEAD, a prefetch and a part of a page leave it for the
     /// person's own click.
-    pub async fn redeem(&self, head: &Head<'_>, service: &str) -> Redeemed {
-        let Some(taken) = head.query.and_then(|query| self.tickets.take(query)) else { return Redeemed::NotAsked };
-        let url = Head { query: taken.rest.as_deref(), ..*head }.url();
-        if !head.may_redeem() {
-            return Redeemed::Unspent { url };
-        }
-        let round = taken.round().unwrap_or(Round::FIRST);
-        let ticket = match self.take(&taken).await {
-            Ok(ticket) => ticket,
-            Err(failure) => return self.conclude(head, Failed { url, round, names: None }, Err(failure)),
+    pub async fn redeem(&self, head: &Head<'_>, service: &str) -> RedeemOutcome {
+        let Some(extracted) = head.query.and_then(|query| self.tickets.extract(query)) else {
+            return RedeemOutcome::NoTicket;
         };
-        let outcome = self.exchange(head, self.state(head).as_ref(), service, &ticket).await;
-        let names = match outcome {
+        let url = Head { query: extracted.rest.as_deref(), ..*head }.url();
+        if !head.may_redeem() {
+            return RedeemOutcome::NotRedeemable { url };
+        }
+        let round = extracted.round().unwrap_or(RedirectRound::FIRST);
+        let ticket = match self.take_from_store(&extracted).await {
+            Ok(ticket) => ticket,
+            Err(failure) => {
+                return self.redemption_outcome(head, FailedTicket { url, round, named_session: None }, Err(failure));
+            }
+        };
+        let outcome = self.token_for(head, self.state(head).as_ref(), service, &ticket).await;
+        let named_session = match outcome {
             // The service's cookie is of the later login, and is gone on with.
-            Err(Failure::Refused(Refusal::Outlived, _)) => None,
-            Err(Failure::Refused(..)) => self.living_session(head, &ticket).await,
+            Err(Failure::Refused(Refusal::Superseded, _)) => None,
+            Err(Failure::Refused(..)) => self.session_of_refused_ticket(head, &ticket).await,
             _ => None,
         };
-        self.conclude(head, Failed { url, round, names }, outcome)
+        self.redemption_outcome(head, FailedTicket { url, round, named_session }, outcome)
     }
 
     /// Takes the tickets of a URL from the store. The last one counts, which the sign-on host has put there.
-    async fn take(&self, taken: &Taken) -> Result<Ticket, Failure> {
-        let canonical = |ticket: &&Carried| ticket.is_canonical;
-        let mut tickets = taken.tickets.iter().rev().take(MOST_TAKEN).filter(canonical);
+    async fn take_from_store(&self, extracted: &ExtractedTickets) -> Result<Ticket, Failure> {
+        let canonical = |ticket: &&FoundTicket| ticket.is_canonical;
+        let mut tickets = extracted.tickets.iter().rev().take(MAX_TICKETS_TAKEN).filter(canonical);
         let id = tickets.next().ok_or(Failure::Refused(Refusal::Unknown, None))?.id;
         let redeemed = self.store.redeem_ticket(&id.key(), self.settings.ticket.lifetime).await;
         for other in tickets.filter(|other| other.id != id) {
@@ -126,30 +130,30 @@ impl Sentry {
             Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed, None)),
             Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown, None)),
             // The ticket's server is away, the others need not be: another ticket may find one that is there.
-            Err(error) if error.is_unavailable() => Err(Failure::Refused(Refusal::StoreAway, None)),
+            Err(error) if error.is_unavailable() => Err(Failure::Refused(Refusal::StoreUnavailable, None)),
             Err(error) => Err(error.into()),
         }
     }
 
     /// The session that a refused ticket names, if it lives, or if the store does not say in time: then it is not known who
     /// is to be served either. Asked only where there is a cookie to hold it against.
-    async fn living_session(&self, head: &Head<'_>, ticket: &Ticket) -> Option<Arc<Verified>> {
+    async fn session_of_refused_ticket(&self, head: &Head<'_>, ticket: &Ticket) -> Option<Arc<Verified>> {
         if self.cookie(head) == Lookup::Absent {
             return None;
         }
         let verified = self.guard.tokens().verify(&ticket.token, head.now).ok()?;
-        let may_live = self.living(&verified, None, head.now).await.map_or(true, |opened| opened.is_some());
+        let may_live = self.active_since(&verified, None, head.now).await.map_or(true, |opened| opened.is_some());
         (may_live && !self.guard.is_revoked(&verified)).then_some(verified)
     }
 
     /// The token that the service gets for a ticket that was just taken. Whatever fails here, the ticket is gone.
-    async fn exchange(
+    async fn token_for(
         &self,
         head: &Head<'_>,
         state: Option<&State>,
         service: &str,
         ticket: &Ticket,
-    ) -> Result<Exchanged, Failure> {
+    ) -> Result<IssuedToken, Failure> {
         let refused = |refusal| Err(Failure::Refused(refusal, None));
         if ticket.host != *head.host {
             return refused(Refusal::OtherHost);
@@ -173,17 +177,17 @@ impl Sentry {
         }
         let idle = verified.idle_ttl();
         // All of its servers are asked before anything is written: one that never heard of its end must not decide alone.
-        let Some(opened) = self.living(&verified, Some(idle), head.now).await? else {
+        let Some(opened) = self.active_since(&verified, Some(idle), head.now).await? else {
             return refused(Refusal::SessionEnded);
         };
-        if !self.succeeds(head, service, &verified, opened).await? {
-            return refused(Refusal::Outlived);
+        if !self.replace_service_sessions(head, service, &verified, opened).await? {
+            return refused(Refusal::Superseded);
         }
         self.guard.note_sign_on(verified.session_key(), ticket.fingerprint, head.now);
         self.store.record_access(verified.session_key(), head.now, idle).await?;
         let token = self.service_token(head, &verified, service);
         let token = token.map_err(|error| Failure::Internal(error.to_string()))?;
-        Ok(Exchanged { name: name(&verified), token, login: LoginName::of(&verified) })
+        Ok(IssuedToken { name: name(&verified), token, login: LoginId::of(&verified) })
     }
 
     /// The same session, for one service: a cookie stolen from one application opens no other. Under a shared
@@ -202,36 +206,45 @@ impl Sentry {
         })
     }
 
-    fn conclude(&self, head: &Head<'_>, failed: Failed, outcome: Result<Exchanged, Failure>) -> Redeemed {
+    fn redemption_outcome(
+        &self,
+        head: &Head<'_>,
+        failed: FailedTicket,
+        outcome: Result<IssuedToken, Failure>,
+    ) -> RedeemOutcome {
         let host = Some(head.host.as_str());
         match outcome {
-            Ok(Exchanged { name, token, login }) => {
+            Ok(IssuedToken { name, token, login }) => {
                 self.metrics.sign_on.tickets.redeemed.inc();
                 self.audit(head, Event::TicketRedeemed, Some(&name), host, None);
-                let Failed { url, round, .. } = failed;
+                let FailedTicket { url, round, .. } = failed;
                 let reply =
                     Reply::redirect(&url).with_cookie(self.token_cookie(&token)).with_cookie(self.clear_state_cookie());
-                let returned = self.returned_cookie(&escaped(&url), round, login);
-                Redeemed::Answer(Box::new(reply.with_cookie(returned)))
+                let round_cookie = self.round_cookie(&escaped(&url), round, login);
+                RedeemOutcome::Reply(Box::new(reply.with_cookie(round_cookie)))
             }
             Err(Failure::Refused(refusal, user)) => {
-                self.count(refusal);
+                self.count_refusal(refusal);
                 match user {
                     Some(user) => self.audit(head, Event::TicketRefused, Some(&user), host, Some(refusal.label())),
                     None => self.audit_anonymous(head, Event::TicketRefused, host, Some(refusal.label())),
                 }
-                Redeemed::Failed(failed)
+                RedeemOutcome::Failed(failed)
             }
-            Err(Failure::StoreAway) => Redeemed::Answer(Box::new(self.store_away(head))),
-            Err(Failure::Internal(cause)) => Redeemed::Answer(Box::new(self.internal(head, &cause))),
+            Err(Failure::StoreUnavailable) => RedeemOutcome::Reply(Box::new(self.store_unavailable(head))),
+            Err(Failure::Internal(cause)) => RedeemOutcome::Reply(Box::new(self.internal(head, &cause))),
         }
     }
 
-    fn count(&self, refusal: Refusal) {
+    fn count_refusal(&self, refusal: Refusal) {
         let tickets = &self.metrics.sign_on.tickets;
         match refusal {
             Refusal::Replayed => tickets.replayed.inc(),
-            Refusal::Unknown | Refusal::BadToken | Refusal::SessionEnded | Refusal::Outlived | Refusal::StoreAway => {
+            Refusal::Unknown
+            | Refusal::BadToken
+            | Refusal::SessionEnded
+            | Refusal::Superseded
+            | Refusal::StoreUnavailable => {
                 tickets.expired.inc();
             }
             Refusal::OtherHost | Refusal::OtherState | Refusal::OtherBrowser => tickets.mismatched.inc(),
@@ -249,8 +262,8 @@ impl Refusal {
             Self::OtherBrowser => "fingerprint",
             Self::BadToken => "bad_token",
             Self::SessionEnded => "session_ended",
-            Self::Outlived => "outlived",
-            Self::StoreAway => "store_away",
+            Self::Superseded => "outlived",
+            Self::StoreUnavailable => "store_away",
         }
     }
 }

@@ -11,19 +11,19 @@ use crate::config::Service;
 use crate::host::{Host, HostPattern, HostTable};
 use crate::sessions::TicketId;
 
-use super::kept_return_url::is_stand_in;
-use super::loop_guard::Round;
+use super::kept_return_url::is_kept_return_path;
+use super::loop_guard::RedirectRound;
 use super::ticket_query::TicketParameter;
 
 /// Bytes, as it was given and as it is sent on.
-const LONGEST: usize = 2048;
+const MAX_URL_BYTES: usize = 2048;
 
 /// The hosts and ports that a return URL may name.
-pub struct Realm {
+pub struct ReturnUrlPolicy {
     sentry: Host,
     services: HostTable<Arc<str>>,
     /// The first exact host of each service: where a person is sent who asks for the service itself.
-    front_doors: Vec<(Arc<str>, Host)>,
+    primary_hosts: Vec<(Arc<str>, Host)>,
     /// Ports that we listen on, beside 443.
     ports: Vec<u16>,
 }
@@ -51,7 +51,7 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadReturnUrl;
 
-impl Realm {
+impl ReturnUrlPolicy {
     pub fn new(sentry: Host, services: &[Service], ports: Vec<u16>) -> Self {
         let mut table = HostTable::default();
         for service in services {
@@ -59,17 +59,17 @@ impl Realm {
                 table.insert(pattern.clone(), Arc::clone(&service.name));
             }
         }
-        let front_door = |service: &Service| {
+        let primary_host = |service: &Service| {
             service.hosts.iter().find_map(|pattern| match pattern {
                 HostPattern::Exact(host) => Some((Arc::clone(&service.name), host.clone())),
                 HostPattern::Wildcard(_) => None,
             })
         };
-        Self { sentry, services: table, front_doors: services.iter().filter_map(front_door).collect(), ports }
+        Self { sentry, services: table, primary_hosts: services.iter().filter_map(primary_host).collect(), ports }
     }
 
-    pub fn front_doors(&self) -> &[(Arc<str>, Host)] {
-        &self.front_doors
+    pub fn primary_hosts(&self) -> &[(Arc<str>, Host)] {
+        &self.primary_hosts
     }
 
     /// Whether a page at this URL is one of ours, by its host.
@@ -78,20 +78,20 @@ impl Realm {
         host.is_some_and(|host| host == self.sentry || self.services.find(&host).is_some())
     }
 
-    pub fn judge(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
+    pub fn validate(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
         let url = is_plain(text).then(|| within_length(text)).flatten();
-        self.judge_parsed(&url.ok_or(BadReturnUrl)?)
+        self.validate_parsed(&url.ok_or(BadReturnUrl)?)
     }
 
     /// The same for a URL that did not travel in a query, of any length.
-    pub fn judge_kept(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
+    pub fn validate_kept(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
         let url = is_plain(text).then(|| Url::parse(text).ok()).flatten();
-        self.judge_parsed(&url.ok_or(BadReturnUrl)?)
+        self.validate_parsed(&url.ok_or(BadReturnUrl)?)
     }
 
-    fn judge_parsed(&self, url: &Url) -> Result<ReturnUrl, BadReturnUrl> {
+    fn validate_parsed(&self, url: &Url) -> Result<ReturnUrl, BadReturnUrl> {
         let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or(BadReturnUrl)?;
-        if is_reserved(url.path()) && !is_stand_in(url.path()) {
+        if is_reserved(url.path()) && !is_kept_return_path(url.path()) {
             return Err(BadReturnUrl);
         }
         let target = match self.services.find(&host) {
@@ -118,7 +118,7 @@ impl Realm {
 /// once, and what stands before it may have done so as well.
 pub fn is_reserved(path: &str) -> bool {
     let mut path = path.to_owned();
-    for _ in 0..=MOST_DECODINGS {
+    for _ in 0..=MAX_DECODINGS {
         if leads_to_reserved(&path) {
             return true;
         }
@@ -128,7 +128,7 @@ pub fn is_reserved(path: &str) -> bool {
 }
 
 /// A path that is decoded this often is not one of ours any more in any browser or server.
-const MOST_DECODINGS: usize = 3;
+const MAX_DECODINGS: usize = 3;
 
 fn leads_to_reserved(path: &str) -> bool {
     use unicode_normalization::UnicodeNormalization;
@@ -166,8 +166,8 @@ fn percent_decoded(text: &str) -> String {
 
 /// A URL that is short enough, and stays so on its way: rebuilt from its parts, a quote is three bytes.
 pub fn within_length(text: &str) -> Option<Url> {
-    let url = if text.len() > LONGEST { None } else { Url::parse(text).ok() };
-    url.filter(|url| url.as_str().len() <= LONGEST)
+    let url = if text.len() > MAX_URL_BYTES { None } else { Url::parse(text).ok() };
+    url.filter(|url| url.as_str().len() <= MAX_URL_BYTES)
 }
 
 /// A URL of ours as a return URL. Browsers send some bytes in a query as they are that are no part of a URI (RFC 3986 §2),
@@ -200,13 +200,13 @@ fn is_plain(text: &str) -> bool {
 
 impl ReturnUrl {
     /// Without a ticket. Other parameters stay byte for byte.
-    pub fn plain(&self, tickets: &TicketParameter) -> String {
-        self.assemble(self.query.as_deref().and_then(|query| tickets.without(query)))
+    pub fn without_tickets(&self, tickets: &TicketParameter) -> String {
+        self.assemble(self.query.as_deref().and_then(|query| tickets.query_without_tickets(query)))
     }
 
     /// With exactly one ticket, the last parameter before the fragment.
     pub fn with_ticket(&self, tickets: &TicketParameter, ticket: &TicketId) -> String {
-        let kept = self.query.as_deref().and_then(|query| tickets.without(query));
+        let kept = self.query.as_deref().and_then(|query| tickets.query_without_tickets(query));
         let name = tickets.name();
         let query = match kept.filter(|query| !query.is_empty()) {
             Some(query) => format!("{query}&{name}={ticket}"),
@@ -216,8 +216,8 @@ impl ReturnUrl {
     }
 
     /// The round of a ticket that was left in it, by an edge that did not know the ticket's mark.
-    pub fn round(&self, tickets: &TicketParameter) -> Option<Round> {
-        tickets.take(self.query.as_deref()?)?.round()
+    pub fn round(&self, tickets: &TicketParameter) -> Option<RedirectRound> {
+        tickets.extract(self.query.as_deref()?)?.round()
     }
 
     /// `https://host[:port]`.
@@ -271,10 +271,10 @@ mod tests {
     use super::super::ticket_query::tests::parameter as tickets;
     use super::*;
 
-    fn realm() -> Realm {
+    fn policy() -> ReturnUrlPolicy {
         let yaml = "services: {iqueue: {hosts: [iqueue.leantaas.com]}, dextor: {hosts: ['*.dextor.leantaas.com']}}";
         let (config, _) = crate::config::parse("edge.yaml".as_ref(), yaml).unwrap();
-        Realm::new(Host::parse("sentry.leantaas.com").unwrap(), &config.services, vec![8443])
+        ReturnUrlPolicy::new(Host::parse("sentry.leantaas.com").unwrap(), &config.services, vec![8443])
     }
 
     #[test]
@@ -286,14 +286,14 @@ mod tests {
             "https://a.dextor.leantaas.com/x",
             "https://sentry.leantaas.com/",
         ] {
-            assert_eq!(realm().judge(url).unwrap().plain(&tickets()), url);
+            assert_eq!(policy().validate(url).unwrap().without_tickets(&tickets()), url);
         }
     }
 
     /// What open-redirect attacks are made of.
     #[test]
     fn nothing_else_is_followed() {
-        let long = format!("https://iqueue.leantaas.com/{}", "a".repeat(LONGEST));
+        let long = format!("https://iqueue.leantaas.com/{}", "a".repeat(MAX_URL_BYTES));
         for url in [
             "//evil.com",
             "///evil.com",
@@ -335,7 +335,7 @@ mod tests {
             "https://",
             &long,
         ] {
-            assert_eq!(realm().judge(url), Err(BadReturnUrl), "{url}");
+            assert_eq!(policy().validate(url), Err(BadReturnUrl), "{url}");
         }
     }
 
@@ -374,7 +374,7 @@ mod tests {
             "/.%C5%BFentry/logout",
         ] {
             for host in ["iqueue.leantaas.com", "iqueue.leantaas.com:8443", "a.dextor.leantaas.com"] {
-                assert_eq!(realm().judge(&format!("https://{host}{path}")), Err(BadReturnUrl), "{host}{path}");
+                assert_eq!(policy().validate(&format!("https://{host}{path}")), Err(BadReturnUrl), "{host}{path}");
             }
         }
         for path in [
@@ -388,34 +388,34 @@ mod tests {
             "/.well-known/x",
         ] {
             let url = format!("https://iqueue.leantaas.com{path}");
-            assert_eq!(realm().judge(&url).unwrap().plain(&tickets()), url);
+            assert_eq!(policy().validate(&url).unwrap().without_tickets(&tickets()), url);
         }
     }
 
     #[test]
     fn a_url_that_grows_too_long_on_its_way_is_refused_at_once() {
         let quotes = |number: usize| format!("https://iqueue.leantaas.com/?{}", "'".repeat(number));
-        let judged = realm().judge(&quotes(600)).unwrap().plain(&tickets());
-        assert_eq!(realm().judge(&judged).unwrap().plain(&tickets()), judged);
-        assert_eq!(realm().judge(&quotes(700)), Err(BadReturnUrl));
+        let judged = policy().validate(&quotes(600)).unwrap().without_tickets(&tickets());
+        assert_eq!(policy().validate(&judged).unwrap().without_tickets(&tickets()), judged);
+        assert_eq!(policy().validate(&quotes(700)), Err(BadReturnUrl));
     }
 
     #[test]
     fn escapes_in_a_path_stay_escapes() {
-        let url = realm().judge("https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1").unwrap();
-        assert_eq!(url.plain(&tickets()), "https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1");
+        let url = policy().validate("https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1").unwrap();
+        assert_eq!(url.without_tickets(&tickets()), "https://iqueue.leantaas.com/%0d%0aSet-Cookie:x=1");
     }
 
     #[test]
     fn exactly_one_ticket_is_carried_and_an_applications_own_uuid_stays() {
         let tickets = tickets();
-        let [planted, ours] = [Round::LAST, Round::FIRST].map(|round| tickets.issue(round).unwrap());
+        let [planted, ours] = [RedirectRound::LAST, RedirectRound::FIRST].map(|round| tickets.issue(round).unwrap());
         let own = TicketId::random();
         let text = format!("https://iqueue.leantaas.com/?requestID={planted}&requestID={own}&a=1#b");
-        let url = realm().judge(&text).unwrap();
+        let url = policy().validate(&text).unwrap();
         let expected = format!("https://iqueue.leantaas.com/?requestID={own}&a=1&requestID={ours}#b");
         assert_eq!(url.with_ticket(&tickets, &ours), expected);
-        assert_eq!(url.plain(&tickets), format!("https://iqueue.leantaas.com/?requestID={own}&a=1#b"));
-        assert_eq!(url.round(&tickets), Some(Round::LAST));
+        assert_eq!(url.without_tickets(&tickets), format!("https://iqueue.leantaas.com/?requestID={own}&a=1#b"));
+        assert_eq!(url.round(&tickets), Some(RedirectRound::LAST));
     }
 }

@@ -2,9 +2,9 @@
 
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::kept_return_url::Kept;
-use super::loop_guard::{Flow, Round};
-use super::redeem::Failed;
+use super::kept_return_url::KeptReturnUrl;
+use super::loop_guard::{Flow, RedirectRound};
+use super::redeem::FailedTicket;
 use super::return_url::{encode, escaped, is_reserved, within_length};
 use super::state::{LIFETIME_SECONDS, State, StateHash};
 use super::{Event, Sentry};
@@ -21,32 +21,38 @@ impl Sentry {
     /// in JSON: what could not spend a ticket gets none. A cookie that can never be good again is cleared.
     pub fn login_required(&self, head: &Head<'_>, reason: &Reason) -> Reply {
         let reply = match head.opening() {
-            Opening::Page if *head.method == Method::GET => self.start(head, &head.url(), Some(Round::FIRST)),
-            Opening::Page if head.is_form_post() => self.start(head, &self.referring_page(head), Some(Round::FIRST)),
-            Opening::ForeignFrame if *head.method == Method::GET || head.is_form_post() => self.in_a_window(head),
+            Opening::Page if *head.method == Method::GET => {
+                self.start_sign_on(head, &head.url(), Some(RedirectRound::FIRST))
+            }
+            Opening::Page if head.is_form_post() => {
+                self.start_sign_on(head, &self.referring_page(head), Some(RedirectRound::FIRST))
+            }
+            Opening::ForeignFrame if *head.method == Method::GET || head.is_form_post() => {
+                self.open_in_window_page(head)
+            }
             _ => self.unauthorized(head, reason, "Bearer realm=\"sentry-edge\""),
         };
-        self.without_spent_cookie(head, reason, reply)
+        self.clear_invalid_cookie(head, reason, reply)
     }
 
     /// Starts again after a ticket that was no good.
-    pub fn start_over(&self, head: &Head<'_>, reason: Option<&Reason>, failed: &Failed) -> Reply {
-        let reply = self.start(head, &failed.url, failed.round.next());
+    pub fn restart_sign_on(&self, head: &Head<'_>, reason: Option<&Reason>, failed: &FailedTicket) -> Reply {
+        let reply = self.start_sign_on(head, &failed.url, failed.round.next());
         match reason {
-            Some(reason) => self.without_spent_cookie(head, reason, reply),
+            Some(reason) => self.clear_invalid_cookie(head, reason, reply),
             None => reply,
         }
     }
 
     /// To the same place without the ticket that its URL has: whatever is there, it is not for the application.
-    pub fn without_ticket(&self, head: &Head<'_>, url: &str) -> Reply {
+    pub fn redirect_without_ticket(&self, head: &Head<'_>, url: &str) -> Reply {
         let reads = *head.method == Method::GET || *head.method == Method::HEAD;
         if reads { Reply::redirect(url) } else { Reply::repeat(url) }
     }
 
     /// A frame of another site gets none of its cookies, so it is no place to sign on.
-    fn in_a_window(&self, head: &Head<'_>) -> Reply {
-        let url = self.tickets.strip(&head.url());
+    fn open_in_window_page(&self, head: &Head<'_>) -> Reply {
+        let url = self.tickets.strip_from_url(&head.url());
         let own = format!("{}/", head.origin_of(head.host));
         let href = if *head.method == Method::GET { &url } else { &own };
         let (branding, host, why) = (&self.branding, head.host.as_str(), pages::Why::ForeignFrame);
@@ -54,9 +60,9 @@ impl Sentry {
         Reply::frameable(StatusCode::UNAUTHORIZED, page.render())
     }
 
-    fn without_spent_cookie(&self, head: &Head<'_>, reason: &Reason, reply: Reply) -> Reply {
-        let spent = reason.invalidates_cookie() && !matches!(self.cookie(head), Lookup::Absent);
-        reply.with_cookie(spent.then(|| self.clear_token_cookie()).flatten())
+    fn clear_invalid_cookie(&self, head: &Head<'_>, reason: &Reason, reply: Reply) -> Reply {
+        let is_invalid = reason.invalidates_cookie() && !matches!(self.cookie(head), Lookup::Absent);
+        reply.with_cookie(is_invalid.then(|| self.clear_token_cookie()).flatten())
     }
 
     /// For a program: its bearer token is no good, or missing where nothing else is taken (RFC 6750 §3). Never a
@@ -75,9 +81,9 @@ impl Sentry {
             Reason::NoToken => ("no_session", "Nobody is signed in. Sign in at login_url, then repeat the request."),
             _ => ("session_ended", "The session has ended. Sign in again at login_url, then repeat the request."),
         };
-        let page = escaped(&self.tickets.strip(&self.referring_page(head)));
+        let page = escaped(&self.tickets.strip_from_url(&self.referring_page(head)));
         // A script's browser is sent nowhere yet, so nothing is kept in it.
-        let page = match self.carried_or_kept(head, page) {
+        let page = match self.sign_on_return_url(head, page) {
             (page, None) => page,
             (_, Some(_)) => format!("{}/", head.origin_of(head.host)),
         };
@@ -93,17 +99,17 @@ impl Sentry {
     ///
     /// A browser that brings a state keeps it as it is. Another tab may have got a newer one meanwhile, over which the one
     /// that this request was sent with must not be written.
-    fn start(&self, head: &Head<'_>, url: &str, round: Option<Round>) -> Reply {
-        let url = escaped(&self.tickets.strip(url));
-        let Some(round) = round else { return self.broken_loop(head, head.host, &url, None) };
-        let flow = self.flow_of_start(head, &url, round);
-        let (url, kept) = self.carried_or_kept(head, url);
+    fn start_sign_on(&self, head: &Head<'_>, url: &str, round: Option<RedirectRound>) -> Reply {
+        let url = escaped(&self.tickets.strip_from_url(url));
+        let Some(round) = round else { return self.redirect_loop_page(head, head.host, &url, None) };
+        let flow = self.flow_at_start(head, &url, round);
+        let (url, kept) = self.sign_on_return_url(head, url);
         let brought = self.state(head);
         let is_fresh = brought.is_none();
         let Ok(state) = brought.map_or_else(|| State::fresh(head.now), Ok) else {
             return self.internal(head, &"no randomness for a state");
         };
-        let route = if flow.goes_on() { "/noCookie" } else { "/copyCookie" };
+        let route = if flow.has_rounds_left() { "/noCookie" } else { "/copyCookie" };
         let location = self.sign_on_url(head, route, &url, Some((&state.hash(), flow)));
         let reply = if *head.method == Method::POST { Reply::see_other(&location) } else { Reply::redirect(&location) };
         let reply = reply.with_cookie(kept.and_then(|kept| kept.cookie()));
@@ -117,7 +123,7 @@ impl Sentry {
     }
 
     /// The URL that a sign-on carries: this one, or where it is too long one that stands for it while the browser keeps it.
-    fn carried_or_kept(&self, head: &Head<'_>, url: String) -> (String, Option<Kept>) {
+    fn sign_on_return_url(&self, head: &Head<'_>, url: String) -> (String, Option<KeptReturnUrl>) {
         let own = head.origin_of(head.host);
         match url.strip_prefix(&own).filter(|path| path.starts_with('/')) {
             // Not one that the sign-on would not lead back to.
@@ -125,7 +131,7 @@ impl Sentry {
                 if within_length(&url).is_some() {
                     return (url, None);
                 }
-                let kept = Kept::of(path);
+                let kept = KeptReturnUrl::of(path);
                 (format!("{own}{}", kept.path()), Some(kept))
             }
             _ => (format!("{own}/"), None),
@@ -155,7 +161,7 @@ impl Sentry {
     }
 
     /// Says what is wrong instead of redirecting once more. `user` is who is signed in at the sign-on host.
-    pub(super) fn broken_loop(&self, head: &Head<'_>, host: &Host, retry: &str, user: Option<&str>) -> Reply {
+    pub(super) fn redirect_loop_page(&self, head: &Head<'_>, host: &Host, retry: &str, user: Option<&str>) -> Reply {
         self.audit_anonymous(head, Event::LoopBroken, Some(host.as_str()), None);
         self.metrics.limit_reached("redirects");
         if !head.accepts_html() && !head.is_navigation() {

@@ -7,7 +7,7 @@
 use ring::hmac;
 use ring::rand::SecureRandom;
 
-use super::loop_guard::Round;
+use super::loop_guard::RedirectRound;
 use crate::auth::keys::Keys;
 use crate::sessions::TicketId;
 use crate::sessions::key::NoRandomness;
@@ -20,9 +20,9 @@ const MARK_BYTES: usize = 6;
 
 /// The keys of the marks: that of the signing key first, and those of the other keys. All edges agree on them that know
 /// each other's keys.
-pub struct Marks(Vec<hmac::Key>);
+pub struct TicketMarks(Vec<hmac::Key>);
 
-impl Marks {
+impl TicketMarks {
     pub fn new(keys: &Keys) -> Self {
         Self(keys.derive_all("ticket mark"))
     }
@@ -33,7 +33,7 @@ impl Marks {
     }
 
     /// A fresh ticket for this round.
-    pub fn issue(&self, round: Round) -> Result<TicketId, NoRandomness> {
+    pub fn issue(&self, round: RedirectRound) -> Result<TicketId, NoRandomness> {
         let mut random = [0; RANDOM_BYTES];
         ring::rand::SystemRandom::new().fill(&mut random).map_err(|_| NoRandomness)?;
         random[6] = random[6] & 0x0f | 0x80;
@@ -46,17 +46,17 @@ impl Marks {
     }
 
     /// The round of a ticket; `None` for a UUID that none of our keys has marked.
-    pub fn round_of(&self, id: &TicketId) -> Option<Round> {
+    pub fn round_of(&self, id: &TicketId) -> Option<RedirectRound> {
         let (random, marked) = id.as_bytes().split_first_chunk::<RANDOM_BYTES>()?;
         if random[6] >> 4 != 8 || random[8] >> 6 != 2 {
             return None;
         }
-        let is_of = |round: &Round| self.0.iter().any(|key| is_equal(&mark(key, *round, random), marked));
-        Round::ALL.into_iter().find(is_of)
+        let is_of = |round: &RedirectRound| self.0.iter().any(|key| is_equal(&mark(key, *round, random), marked));
+        RedirectRound::ALL.into_iter().find(is_of)
     }
 }
 
-fn mark(key: &hmac::Key, round: Round, random: &[u8; RANDOM_BYTES]) -> [u8; MARK_BYTES] {
+fn mark(key: &hmac::Key, round: RedirectRound, random: &[u8; RANDOM_BYTES]) -> [u8; MARK_BYTES] {
     let mut context = hmac::Context::with_key(key);
     context.update(&[round.number()]);
     context.update(random);
@@ -73,14 +73,14 @@ fn is_equal(mark: &[u8; MARK_BYTES], marked: &[u8]) -> bool {
 pub mod tests {
     use super::*;
 
-    pub fn marks(secrets: &[&str]) -> Marks {
-        Marks::of_secrets(&secrets.iter().map(|secret| secret.as_bytes()).collect::<Vec<_>>())
+    pub fn marks(secrets: &[&str]) -> TicketMarks {
+        TicketMarks::of_secrets(&secrets.iter().map(|secret| secret.as_bytes()).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_ticket_bears_its_mark_and_its_round_and_no_other_uuid_does() {
         let marks = marks(&["secret"]);
-        for round in Round::ALL {
+        for round in RedirectRound::ALL {
             let ticket = marks.issue(round).unwrap();
             assert_eq!(marks.round_of(&ticket), Some(round));
             assert_eq!(uuid::Uuid::from_bytes(*ticket.as_bytes()).get_version_num(), 8);
@@ -98,15 +98,19 @@ pub mod tests {
             bytes[6] = bytes[6] & 0x0f | 0x80;
             assert_eq!(marks.round_of(&TicketId::from_bytes(bytes)), None);
         }
-        assert_ne!(marks.issue(Round::FIRST).unwrap(), marks.issue(Round::FIRST).unwrap());
+        assert_ne!(marks.issue(RedirectRound::FIRST).unwrap(), marks.issue(RedirectRound::FIRST).unwrap());
     }
 
     #[test]
     fn a_mark_outlives_a_change_of_keys_and_another_house_does_not_know_it() {
         let (former, both, other) = (marks(&["old"]), marks(&["new", "old"]), marks(&["other"]));
-        let ticket = former.issue(Round::LAST).unwrap();
-        assert_eq!(both.round_of(&ticket), Some(Round::LAST));
+        let ticket = former.issue(RedirectRound::LAST).unwrap();
+        assert_eq!(both.round_of(&ticket), Some(RedirectRound::LAST));
         assert_eq!(other.round_of(&ticket), None);
-        assert_eq!(former.round_of(&both.issue(Round::FIRST).unwrap()), None, "it does not know the new key yet");
+        assert_eq!(
+            former.round_of(&both.issue(RedirectRound::FIRST).unwrap()),
+            None,
+            "it does not know the new key yet"
+        );
     }
 }

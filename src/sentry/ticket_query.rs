@@ -3,44 +3,44 @@
 //! What is ours is told by its mark alone, wherever it stands, however often and however it is escaped. Everything else,
 //! an application's own parameter of the same name among it, stays byte for byte.
 
-use super::loop_guard::Round;
-use super::ticket_mark::Marks;
+use super::loop_guard::RedirectRound;
+use super::ticket_mark::TicketMarks;
 use crate::sessions::TicketId;
 use crate::sessions::key::NoRandomness;
 
 /// The query parameter that tickets stand under.
 pub struct TicketParameter {
     name: String,
-    marks: Marks,
+    marks: TicketMarks,
 }
 
 /// A ticket of ours that a URL brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carried {
+pub struct FoundTicket {
     pub id: TicketId,
-    pub round: Round,
+    pub round: RedirectRound,
     /// Spelled as we spell it, once its escapes are undone. Others are taken out of a URL and not looked up.
     pub is_canonical: bool,
 }
 
 /// A query that had tickets.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct ExtractedTickets {
     /// In their order: the one that the sign-on host put there is the last.
-    pub tickets: Vec<Carried>,
+    pub tickets: Vec<FoundTicket>,
     /// The query without them; `None` when there was nothing else.
     pub rest: Option<String>,
 }
 
-impl Taken {
+impl ExtractedTickets {
     /// The furthest round of its tickets.
-    pub fn round(&self) -> Option<Round> {
+    pub fn round(&self) -> Option<RedirectRound> {
         self.tickets.iter().map(|ticket| ticket.round).max()
     }
 }
 
 impl TicketParameter {
-    pub fn new(name: String, marks: Marks) -> Self {
+    pub fn new(name: String, marks: TicketMarks) -> Self {
         Self { name, marks }
     }
 
@@ -49,39 +49,39 @@ impl TicketParameter {
     }
 
     /// A fresh ticket.
-    pub fn issue(&self, round: Round) -> Result<TicketId, NoRandomness> {
+    pub fn issue(&self, round: RedirectRound) -> Result<TicketId, NoRandomness> {
         self.marks.issue(round)
     }
 
     /// `None` when the query has no ticket.
-    pub fn take(&self, query: &str) -> Option<Taken> {
+    pub fn extract(&self, query: &str) -> Option<ExtractedTickets> {
         // Most queries have none, and are not taken apart.
         query.split('&').find(|part| self.may_be_named(part))?;
         let mut tickets = Vec::new();
         let mut kept = Vec::new();
         for part in query.split('&') {
-            match self.carried(part) {
+            match self.ticket_in(part) {
                 Some(ticket) => tickets.push(ticket),
                 None => kept.push(part),
             }
         }
         let rest = (!kept.is_empty()).then(|| kept.join("&"));
-        (!tickets.is_empty()).then_some(Taken { tickets, rest })
+        (!tickets.is_empty()).then_some(ExtractedTickets { tickets, rest })
     }
 
     /// The query without tickets; `None` when nothing is left of it because there was nothing else.
-    pub fn without(&self, query: &str) -> Option<String> {
-        match self.take(query) {
-            Some(taken) => taken.rest,
+    pub fn query_without_tickets(&self, query: &str) -> Option<String> {
+        match self.extract(query) {
+            Some(extracted) => extracted.rest,
             None => Some(query.to_owned()),
         }
     }
 
     /// A URL without the tickets in its query.
-    pub fn strip(&self, url: &str) -> String {
+    pub fn strip_from_url(&self, url: &str) -> String {
         let (before, fragment) = url.split_at(url.find('#').unwrap_or(url.len()));
         match before.split_once('?') {
-            Some((path, query)) => match self.without(query) {
+            Some((path, query)) => match self.query_without_tickets(query) {
                 Some(query) => format!("{path}?{query}{fragment}"),
                 None => format!("{path}{fragment}"),
             },
@@ -95,14 +95,14 @@ impl TicketParameter {
         name == self.name || (name.len() > self.name.len() && name.contains('%'))
     }
 
-    fn carried(&self, part: &str) -> Option<Carried> {
+    fn ticket_in(&self, part: &str) -> Option<FoundTicket> {
         if !self.may_be_named(part) {
             return None;
         }
         let (name, value) = url::form_urlencoded::parse(part.as_bytes()).next()?;
         let id = TicketId::from_bytes(uuid::Uuid::try_parse(&value).ok()?.into_bytes());
         let round = self.marks.round_of(&id).filter(|_| name == self.name)?;
-        Some(Carried { id, round, is_canonical: TicketId::parse(&value).is_some() })
+        Some(FoundTicket { id, round, is_canonical: TicketId::parse(&value).is_some() })
     }
 }
 
@@ -123,7 +123,7 @@ pub mod tests {
     #[test]
     fn tickets_are_found_wherever_they_stand_and_however_they_are_escaped() {
         let parameter = parameter();
-        let ticket = parameter.issue(Round::FIRST).unwrap();
+        let ticket = parameter.issue(RedirectRound::FIRST).unwrap();
         let id = ticket.to_string();
         for (query, rest) in [
             (format!("requestID={id}"), None),
@@ -137,28 +137,33 @@ pub mod tests {
             (format!("requestID={}", id.replace('-', "%2D")), None),
             (format!("a&{}={}", escaped("requestID"), escaped(&id)), Some("a")),
         ] {
-            let taken = parameter.take(&query).unwrap_or_else(|| panic!("{query}"));
-            assert_eq!(taken.rest.as_deref(), rest, "{query}");
-            let expected = Carried { id: ticket, round: Round::FIRST, is_canonical: true };
-            assert!(taken.tickets.iter().all(|found| *found == expected), "{query}");
+            let extracted = parameter.extract(&query).unwrap_or_else(|| panic!("{query}"));
+            assert_eq!(extracted.rest.as_deref(), rest, "{query}");
+            let expected = FoundTicket { id: ticket, round: RedirectRound::FIRST, is_canonical: true };
+            assert!(extracted.tickets.iter().all(|found| *found == expected), "{query}");
         }
     }
 
     #[test]
     fn other_spellings_of_a_ticket_are_taken_out_and_not_looked_up() {
         let parameter = parameter();
-        let id = parameter.issue(Round::LAST).unwrap().to_string();
+        let id = parameter.issue(RedirectRound::LAST).unwrap().to_string();
         for value in [id.to_uppercase(), id.replace('-', ""), format!("%7B{id}%7D"), format!("urn:uuid:{id}")] {
-            let taken = parameter.take(&format!("a=b&requestID={value}")).unwrap_or_else(|| panic!("{value}"));
-            assert_eq!((taken.round(), taken.rest.as_deref()), (Some(Round::LAST), Some("a=b")), "{value}");
-            assert!(!taken.tickets[0].is_canonical, "{value}");
+            let extracted = parameter.extract(&format!("a=b&requestID={value}")).unwrap_or_else(|| panic!("{value}"));
+            assert_eq!(
+                (extracted.round(), extracted.rest.as_deref()),
+                (Some(RedirectRound::LAST), Some("a=b")),
+                "{value}"
+            );
+            assert!(!extracted.tickets[0].is_canonical, "{value}");
         }
     }
 
     #[test]
     fn what_bears_no_mark_is_the_applications() {
         let parameter = parameter();
-        let (id, foreign) = (parameter.issue(Round::FIRST).unwrap().to_string(), TicketId::random().to_string());
+        let (id, foreign) =
+            (parameter.issue(RedirectRound::FIRST).unwrap().to_string(), TicketId::random().to_string());
         for query in [
             "",
             "q=1",
@@ -179,10 +184,14 @@ pub mod tests {
             &format!("requestID={id}x"),
             &format!("next=https://a/?requestID%3D{id}"),
         ] {
-            assert_eq!(parameter.take(query), None, "{query}");
-            assert_eq!(parameter.without(query).as_deref(), Some(query));
+            assert_eq!(parameter.extract(query), None, "{query}");
+            assert_eq!(parameter.query_without_tickets(query).as_deref(), Some(query));
         }
         let url = format!("https://a/b?c=d&requestID={id}#e?requestID={id}");
-        assert_eq!(parameter.strip(&url), format!("https://a/b?c=d#e?requestID={id}"), "a fragment stays in a browser");
+        assert_eq!(
+            parameter.strip_from_url(&url),
+            format!("https://a/b?c=d#e?requestID={id}"),
+            "a fragment stays in a browser"
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::{
     SessionStore, Swap, TicketId, TicketKey,
 };
 use crate::clock::{Clock, UnixTime};
-use crate::sentry::Claim;
+use crate::sentry::SessionCandidate;
 
 pub const LONG: Duration = Duration::from_secs(1800);
 
@@ -297,8 +297,8 @@ pub async fn of_two_sessions_that_a_browser_brings_at_once_the_later_is_left(sub
             let (key, own) = (key.clone(), own.clone());
             in_turns(Arc::clone(&edges[edge]), move |store| async move {
                 let (until, lifetime) = (until(), LONG);
-                let claim = Claim { session: &own, at: typed(at), until, lifetime, guard: None };
-                claim.take(&store, &key, true).await.unwrap()
+                let candidate = SessionCandidate { session: &own, at: typed(at), until, lifetime, guard: None };
+                candidate.become_current(&store, &key, true).await.unwrap()
             })
         });
         for turn in 0..ORDERED {

@@ -51,6 +51,12 @@ impl Verified {
         &self.fingerprint_cache
     }
 
+    /// When the user proved who they are: `auth_time`, or the time of issue for a token of a former version, which has none.
+    pub fn authenticated_at(&self) -> UnixTime {
+        let claims = self.claims();
+        UnixTime::from_seconds(if claims.auth_time == 0 { claims.iat } else { claims.auth_time })
+    }
+
     /// From when on it is over, without a leeway.
     pub fn ends(&self) -> UnixTime {
         UnixTime::from_seconds(self.ends)

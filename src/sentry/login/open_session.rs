@@ -13,7 +13,7 @@ use crate::clock::UnixTime;
 use crate::pages::Notice;
 use crate::request::Head;
 use crate::sentry::claims::{claims, fits};
-use crate::sentry::device_session::{self, Place, place, typed};
+use crate::sentry::device_session::{self, SessionOrder, session_order};
 use crate::sentry::{Device, Sentry};
 use crate::sessions::{
     DeviceKey, DeviceRecord, FRESH_KEYS, Found, SessionId, SessionKey, SessionRecord, StoreError, find_with_retry,
@@ -21,7 +21,7 @@ use crate::sessions::{
 use crate::users::User;
 
 /// What the browser gets for a good password.
-pub struct Opened {
+pub struct OpenedSession {
     pub token: String,
     /// With this account's mark.
     pub device: Device,
@@ -30,7 +30,7 @@ pub struct Opened {
 /// Why there is none.
 enum Failure {
     Store(StoreError),
-    Told(StatusCode, Notice),
+    Shown(StatusCode, Notice),
 }
 
 impl From<StoreError> for Failure {
@@ -40,7 +40,7 @@ impl From<StoreError> for Failure {
 }
 
 /// A login whose password was right.
-struct Login<'a> {
+struct AcceptedLogin<'a> {
     head: &'a Head<'a>,
     user: &'a User,
     /// The host that the user is on the way to, for the log.
@@ -58,7 +58,7 @@ struct NewSession {
 const IDLE_WITHOUT_SERVICES: Duration = Duration::from_secs(1800);
 
 /// Trials. Another login in the same browser may end a session between the look at it and its renewal.
-const TRIALS: usize = 3;
+const MAX_TRIALS: usize = 3;
 
 impl Sentry {
     /// A session that the browser brings is gone on with only where it lives and is this very user's, so it can only have
@@ -69,13 +69,13 @@ impl Sentry {
         head: &Head<'_>,
         user: &User,
         destination: &str,
-    ) -> Result<Opened, (StatusCode, Notice)> {
+    ) -> Result<OpenedSession, (StatusCode, Notice)> {
         let known = self.device(head);
         let device = known.clone().map_or_else(|| self.device_of_login(head), Ok);
         let device = device.map_err(|_| no_session(head, &"no randomness"))?;
-        let login = Login { head, user, destination };
+        let login = AcceptedLogin { head, user, destination };
         let mut outcome = Ok(None);
-        for _ in 0..TRIALS {
+        for _ in 0..MAX_TRIALS {
             outcome = self.open(&login, &device_session::key(&device), known.is_some()).await;
             if !matches!(outcome, Ok(None)) {
                 break;
@@ -85,16 +85,21 @@ impl Sentry {
             Ok(Some(token)) => {
                 self.count_login("accepted");
                 self.audit(head, Event::Login, Some(user.name.as_str()), Some(destination), None);
-                Ok(Opened { token, device: device.with_account(&user.name) })
+                Ok(OpenedSession { token, device: device.with_account(&user.name) })
             }
             Ok(None) => Err(self.login_without_store(&StoreError::Busy)),
             Err(Failure::Store(error)) => Err(self.login_without_store(&error)),
-            Err(Failure::Told(status, notice)) => Err((status, notice)),
+            Err(Failure::Shown(status, notice)) => Err((status, notice)),
         }
     }
 
     /// `None` when the session ended meanwhile.
-    async fn open(&self, login: &Login<'_>, key: &DeviceKey, is_known: bool) -> Result<Option<String>, Failure> {
+    async fn open(
+        &self,
+        login: &AcceptedLogin<'_>,
+        key: &DeviceKey,
+        is_known: bool,
+    ) -> Result<Option<String>, Failure> {
         let head = login.head;
         let seen = if is_known { self.store.device(key).await? } else { None };
         let brought = self.tokens_of(head, &Self::audience(&self.settings));
@@ -113,10 +118,10 @@ impl Sentry {
             },
             None => self.insert(login, session, auth_time).await?,
         };
-        if let Err(error) = self.swap(key, seen, &session, auth_time, head.now).await {
+        if let Err(error) = self.swap_current_session(key, seen, &session, auth_time, head.now).await {
             if own.is_none() {
                 // Nobody has its token.
-                self.store.end(&session, self.until(head.now)).await.ok();
+                self.store.end(&session, self.tombstone_expiry(head.now)).await.ok();
             }
             return Err(error.into());
         }
@@ -137,7 +142,7 @@ impl Sentry {
             if !matches!(find_with_retry(&*self.store, other.session_key(), None).await?, Found::Active(_)) {
                 continue;
             }
-            self.end_for_certain(other.session_key(), head.now).await?;
+            self.end_confirmed(other.session_key(), head.now).await?;
             let (user, host) = (Some(other.claims().name.as_str()), Some(head.host.as_str()));
             self.audit(head, Event::Logout, user, host, Some("another_login"));
         }
@@ -157,10 +162,12 @@ impl Sentry {
         }
         // Of two cookies neither is known to be this browser's.
         let [own] = brought else { return Ok(None) };
-        if own.claims().sub != user.id.as_str() || place(own.session_key(), typed(own), seen) == Place::Outlived {
+        if own.claims().sub != user.id.as_str()
+            || session_order(own.session_key(), own.authenticated_at(), seen) == SessionOrder::Superseded
+        {
             return Ok(None);
         }
-        match self.who(head, None, false).await {
+        match self.authenticate(head, None, false).await {
             Verdict::Allowed(_) => Ok(Some(Arc::clone(own))),
             Verdict::Refused(Reason::StoreUnavailable(error)) => Err(error),
             Verdict::Refused(_) => Ok(None),
@@ -168,7 +175,7 @@ impl Sentry {
     }
 
     /// `None` when it does not live any more.
-    async fn renew(&self, login: &Login<'_>, session: NewSession) -> Result<Option<String>, Failure> {
+    async fn renew(&self, login: &AcceptedLogin<'_>, session: NewSession) -> Result<Option<String>, Failure> {
         let NewSession { id, token, record } = session;
         let Found::Active(before) = find_with_retry(&*self.store, &id.key(), None).await? else { return Ok(None) };
         let record = SessionRecord { created: before.created, fingerprint: before.fingerprint, ..record };
@@ -179,7 +186,7 @@ impl Sentry {
 
     async fn insert(
         &self,
-        login: &Login<'_>,
+        login: &AcceptedLogin<'_>,
         mut session: NewSession,
         auth_time: UnixTime,
     ) -> Result<(SessionKey, String), Failure> {
@@ -202,22 +209,22 @@ impl Sentry {
         record.idle_timeout.min(self.settings.token.lifetime)
     }
 
-    fn prepare_fresh(&self, login: &Login<'_>, auth_time: UnixTime) -> Result<NewSession, Failure> {
-        let id = SessionId::random().map_err(|_| told(no_session(login.head, &"no randomness")))?;
+    fn prepare_fresh(&self, login: &AcceptedLogin<'_>, auth_time: UnixTime) -> Result<NewSession, Failure> {
+        let id = SessionId::random().map_err(|_| shown(no_session(login.head, &"no randomness")))?;
         self.prepare(login, id, auth_time)
     }
 
-    fn prepare(&self, login: &Login<'_>, id: SessionId, auth_time: UnixTime) -> Result<NewSession, Failure> {
-        let Login { head, user, destination } = login;
+    fn prepare(&self, login: &AcceptedLogin<'_>, id: SessionId, auth_time: UnixTime) -> Result<NewSession, Failure> {
+        let AcceptedLogin { head, user, destination } = login;
         let idle = self.idle_timeout(user);
         let claims = Claims { auth_time: auth_time.seconds(), ..claims(&self.settings, user, &id, idle, head.now) };
-        let token = self.guard.tokens().mint(&claims).map_err(|error| told(no_session(head, &error)))?;
+        let token = self.guard.tokens().mint(&claims).map_err(|error| shown(no_session(head, &error)))?;
         if let Err(too_large) = fits(&self.settings, &claims, &token) {
             self.count_login("token_too_large");
             log::error!("request {}: user {} cannot sign in: {too_large}", head.request_id, claims.name);
             let reason = Some("token_too_large");
             self.audit(head, Event::LoginRefused, Some(&claims.name), Some(destination), reason);
-            return Err(Failure::Told(StatusCode::FORBIDDEN, Notice::TooLarge));
+            return Err(Failure::Shown(StatusCode::FORBIDDEN, Notice::TooLarge));
         }
         let record = SessionRecord {
             user: claims.sub,
@@ -237,8 +244,8 @@ impl Sentry {
     }
 }
 
-fn told((status, notice): (StatusCode, Notice)) -> Failure {
-    Failure::Told(status, notice)
+fn shown((status, notice): (StatusCode, Notice)) -> Failure {
+    Failure::Shown(status, notice)
 }
 
 fn no_session(head: &Head<'_>, cause: &dyn std::fmt::Display) -> (StatusCode, Notice) {

@@ -22,12 +22,12 @@ use crate::users::login::{Applicant, Login, LoginFault, Turn};
 use crate::users::{Password, UserName};
 
 /// By how much each failure of an address beyond its limit slows the next login from there, and the most that it may be.
-const SLOWER: Duration = Duration::from_millis(100);
-const SLOWEST: Duration = Duration::from_secs(2);
+const DELAY_PER_FAILURE: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// Who tries to log in to which account.
 #[derive(Clone)]
-pub(super) struct Claim {
+pub(super) struct LoginSubject {
     pub name: UserName,
     /// Where it has signed in to this account before.
     pub known_device: Option<DeviceId>,
@@ -35,9 +35,9 @@ pub(super) struct Claim {
 }
 
 /// A login whose turn it is.
-pub(super) struct Guess {
+pub(super) struct ThrottledLogin {
     pub turn: Turn,
-    pub claim: Claim,
+    pub subject: LoginSubject,
     pub password: Password,
     pub store: Arc<dyn SessionStore>,
     pub per_account: Rate,
@@ -52,10 +52,10 @@ pub(super) enum Outcome {
         is_user: bool,
         left: Duration,
     },
-    StoreAway(StoreError),
+    StoreUnavailable(StoreError),
 }
 
-impl Claim {
+impl LoginSubject {
     pub fn applicant(&self) -> Applicant {
         let mut subject = self.name.as_str().to_owned();
         if let Some(device) = &self.known_device {
@@ -100,31 +100,31 @@ fn account(name: &UserName, change: u64) -> String {
     }
 }
 
-impl Guess {
+impl ThrottledLogin {
     /// To its end, whether or not its client still waits: what was counted beforehand is given back unless the password
     /// was wrong.
     pub async fn run(self) -> Outcome {
-        let Self { turn, claim, password, store, per_account, per_address } = self;
-        let change = match turn.change_of(&claim.name).await {
+        let Self { turn, subject, password, store, per_account, per_address } = self;
+        let change = match turn.change_of(&subject.name).await {
             Ok(change) => change,
             Err(cause) => return Outcome::Checked(Login::Unavailable { cause }),
         };
-        let key = claim.counter(change.unwrap_or_default());
+        let key = subject.counter(change.unwrap_or_default());
         // Counted before the password is looked at: other edges may be at this account at the same moment.
         let counted = match store.counter_incr(&key, per_account.per).await {
             Ok(counted) => counted,
-            Err(error) => return Outcome::StoreAway(error),
+            Err(error) => return Outcome::StoreUnavailable(error),
         };
         if counted.count > per_account.count {
             store.counter_decr(&key, &counted).await.ok();
             return Outcome::Limited { is_user: change.is_some(), left: counted.left };
         }
-        let login = turn.authenticate(claim.name.clone(), password).await;
+        let login = turn.authenticate(subject.name.clone(), password).await;
         // A store that fails now leaves one count too many, which ages away.
         match &login {
             Login::Accepted(_) => store.counter_reset(&key).await.ok(),
-            Login::Refused(_) if claim.known_device.is_none() => {
-                store.counter_incr(&claim.address_counter(), per_address.per).await.map(drop).ok()
+            Login::Refused(_) if subject.known_device.is_none() => {
+                store.counter_incr(&subject.address_counter(), per_address.per).await.map(drop).ok()
             }
             Login::Refused(_) => None,
             // Nothing was tried.
@@ -135,43 +135,44 @@ impl Guess {
 }
 
 impl Sentry {
-    pub(super) fn claim(&self, head: &Head<'_>, name: UserName) -> Claim {
+    pub(super) fn subject(&self, head: &Head<'_>, name: UserName) -> LoginSubject {
         let device = self.device(head).filter(|device| device.knows(&name));
-        Claim { name, known_device: device.map(|device| device.id()), network: ClientPrefix::of(head.client) }
+        LoginSubject { name, known_device: device.map(|device| device.id()), network: ClientPrefix::of(head.client) }
     }
 
     /// How long a login has to wait because of the failures of its address. A device that is known to the account does
     /// not, whoever shares its address.
-    async fn delay(&self, claim: &Claim) -> Result<Duration, StoreError> {
-        if claim.known_device.is_some() {
+    async fn delay(&self, subject: &LoginSubject) -> Result<Duration, StoreError> {
+        if subject.known_device.is_some() {
             return Ok(Duration::ZERO);
         }
-        let failures = self.store.counter_get(&claim.address_counter()).await?.count;
+        let failures = self.store.counter_get(&subject.address_counter()).await?.count;
         let limit = self.settings.login.failures_per_address.count;
         if failures < limit {
             return Ok(Duration::ZERO);
         }
         self.metrics.limit_reached("failures_per_address");
         let beyond = u32::try_from(failures - limit + 1).unwrap_or(u32::MAX);
-        Ok(SLOWER.saturating_mul(beyond).min(SLOWEST))
+        Ok(DELAY_PER_FAILURE.saturating_mul(beyond).min(MAX_DELAY))
     }
 
     /// Waits for the login's turn, counts it and has its password checked.
-    pub(super) async fn guess(&self, claim: &Claim, password: Password) -> Outcome {
-        let delay = match self.delay(claim).await {
+    pub(super) async fn check_password(&self, subject: &LoginSubject, password: Password) -> Outcome {
+        let delay = match self.delay(subject).await {
             Ok(delay) => delay,
-            Err(error) => return Outcome::StoreAway(error),
+            Err(error) => return Outcome::StoreUnavailable(error),
         };
-        let Some(turn) = self.logins.turn(claim.applicant(), delay).await else {
+        let Some(turn) = self.logins.turn(subject.applicant(), delay).await else {
             return Outcome::Checked(Login::Busy);
         };
         let (per_account, per_address) =
             (self.settings.login.failures_per_account, self.settings.login.failures_per_address);
-        let (claim, store) = (claim.clone(), Arc::clone(&self.store));
+        let (subject, store) = (subject.clone(), Arc::clone(&self.store));
         // A task of its own: a client that goes away must not leave a count behind of what was never tried.
-        let guess = tokio::spawn(Guess { turn, claim, password, store, per_account, per_address }.run());
+        let check_password =
+            tokio::spawn(ThrottledLogin { turn, subject, password, store, per_account, per_address }.run());
         let panicked = |_| Outcome::Checked(Login::Unavailable { cause: LoginFault::Panicked });
-        guess.await.unwrap_or_else(panicked)
+        check_password.await.unwrap_or_else(panicked)
     }
 }
 
@@ -240,24 +241,24 @@ mod tests {
             Self { logins, store: Arc::new(MemoryStore::new(Clock::default(), 1000)) }
         }
 
-        async fn guess(&self, claim: &Claim, password: &str) -> Outcome {
+        async fn check_password(&self, subject: &LoginSubject, password: &str) -> Outcome {
             let rate = |count| Rate { count, per: Duration::from_secs(900) };
-            let turn = self.logins.turn(claim.applicant(), Duration::ZERO).await.unwrap();
-            let (claim, store) = (claim.clone(), self.store.clone());
+            let turn = self.logins.turn(subject.applicant(), Duration::ZERO).await.unwrap();
+            let (subject, store) = (subject.clone(), self.store.clone());
             let password = Password::new(password.to_owned()).unwrap();
-            Guess { turn, claim, password, store, per_account: rate(3), per_address: rate(3) }.run().await
+            ThrottledLogin { turn, subject, password, store, per_account: rate(3), per_address: rate(3) }.run().await
         }
 
         /// Of the account or device, and of the address.
-        async fn counts(&self, claim: &Claim, change: u64) -> (u64, u64) {
+        async fn counts(&self, subject: &LoginSubject, change: u64) -> (u64, u64) {
             let count = async |key| self.store.counter_get(&key).await.unwrap().count;
-            (count(claim.counter(change)).await, count(claim.address_counter()).await)
+            (count(subject.counter(change)).await, count(subject.address_counter()).await)
         }
     }
 
-    fn claim(user: &str) -> Claim {
+    fn subject(user: &str) -> LoginSubject {
         let network = ClientPrefix::of(IpAddr::from([192, 0, 2, 1]));
-        Claim { name: UserName::parse(user).unwrap(), known_device: None, network }
+        LoginSubject { name: UserName::parse(user).unwrap(), known_device: None, network }
     }
 
     #[tokio::test]
@@ -272,34 +273,34 @@ mod tests {
             ("missing", "wrong", 7, (0, 0)),
         ] {
             let scene = Scene::new(Duration::from_secs(600));
-            let claim = claim(user);
-            let _ = scene.guess(&claim, password).await;
-            assert_eq!(scene.counts(&claim, change).await, counts, "{user}, {password}");
+            let subject = subject(user);
+            let _ = scene.check_password(&subject, password).await;
+            assert_eq!(scene.counts(&subject, change).await, counts, "{user}, {password}");
         }
     }
 
     #[tokio::test]
     async fn a_login_whose_deadline_passes_counts_nothing() {
         let scene = Scene::new(Duration::ZERO);
-        let outcome = scene.guess(&claim("ada"), "wrong").await;
+        let outcome = scene.check_password(&subject("ada"), "wrong").await;
         assert!(matches!(outcome, Outcome::Checked(Login::Busy | Login::Unavailable { .. })));
-        assert_eq!(scene.counts(&claim("ada"), 7).await, (0, 0));
+        assert_eq!(scene.counts(&subject("ada"), 7).await, (0, 0));
     }
 
     #[tokio::test]
     async fn what_is_refused_is_given_back_and_a_right_password_forgets_the_rest() {
         let scene = Scene::new(Duration::from_secs(600));
-        let ada = claim("ada");
+        let ada = subject("ada");
         for _ in 0..2 {
-            assert!(matches!(scene.guess(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
+            assert!(matches!(scene.check_password(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
         }
-        assert!(matches!(scene.guess(&ada, RIGHT).await, Outcome::Checked(Login::Accepted(_))));
+        assert!(matches!(scene.check_password(&ada, RIGHT).await, Outcome::Checked(Login::Accepted(_))));
         assert_eq!(scene.counts(&ada, 7).await, (0, 2));
         for _ in 0..3 {
-            assert!(matches!(scene.guess(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
+            assert!(matches!(scene.check_password(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
         }
         for _ in 0..4 {
-            let outcome = scene.guess(&ada, RIGHT).await;
+            let outcome = scene.check_password(&ada, RIGHT).await;
             assert!(matches!(outcome, Outcome::Limited { is_user: true, left } if !left.is_zero()));
             assert_eq!(scene.counts(&ada, 7).await, (3, 5), "neither the account's nor the address's grows");
         }
@@ -309,7 +310,7 @@ mod tests {
     fn accounts_devices_and_changes_have_counters_of_their_own() {
         let names = ["ada", "ada7", "ad", "bob"];
         let counters: Vec<_> =
-            names.iter().flat_map(|name| [0, 1, 7, 17].map(|change| claim(name).counter(change))).collect();
+            names.iter().flat_map(|name| [0, 1, 7, 17].map(|change| subject(name).counter(change))).collect();
         for (at, one) in counters.iter().enumerate() {
             assert!(counters.iter().skip(at + 1).all(|other| one != other), "{at}");
         }
