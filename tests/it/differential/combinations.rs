@@ -105,10 +105,15 @@ const BREAKS: [Break; 8] = [
 
 /// Larger than any number of combinations, and a prime: neighbouring seeds are of combinations far from each other.
 const STRIDE: u64 = 1_000_003;
-/// One in so many cases is of a break point, each as often as the next: there are few combinations before a head.
-const OF_A_BREAK: u64 = 4;
+/// Of so many cases one is of a break point, each as often as the next: there are few combinations before a head. Two are
+/// of those that the fast path reads by itself, of which there are few too, and all others walk.
+const ROUND: u64 = 8;
+const ORDINARY: u64 = 2;
+const WALKING: u64 = ROUND - 1 - ORDINARY;
 
 static ALL: LazyLock<Vec<Combination>> = LazyLock::new(all);
+static OF_THE_FAST_PATH: LazyLock<Vec<Combination>> =
+    LazyLock::new(|| ALL.iter().filter(|one| one.is_ordinary()).copied().collect());
 static BY_BREAK: LazyLock<Vec<Vec<Combination>>> = LazyLock::new(|| {
     let of = |breaks: &Break| ALL.iter().filter(|one| one.breaks == *breaks).copied().collect();
     BREAKS.iter().map(of).collect()
@@ -119,12 +124,26 @@ impl Combination {
     pub fn of(seed: u64) -> Self {
         let at =
             |turn: u64, of: &[Self]| of[usize::try_from(turn % of.len() as u64 * STRIDE % of.len() as u64).unwrap()];
-        let (round, place) = (seed / OF_A_BREAK, seed % OF_A_BREAK);
-        if place == 0 {
-            let breaks = &BY_BREAK[usize::try_from(round % BREAKS.len() as u64).unwrap()];
-            return at(round / BREAKS.len() as u64, breaks);
+        let (round, place) = (seed / ROUND, seed % ROUND);
+        match place {
+            0 => {
+                let breaks = &BY_BREAK[usize::try_from(round % BREAKS.len() as u64).unwrap()];
+                at(round / BREAKS.len() as u64, breaks)
+            }
+            1..=ORDINARY => at(round * ORDINARY + place - 1, &OF_THE_FAST_PATH),
+            _ => at(round * WALKING + place - 1 - ORDINARY, &ALL),
         }
-        at(round * (OF_A_BREAK - 1) + place - 1, &ALL)
+    }
+
+    /// Whether request and response may both be such that no library reads them on the fast path.
+    fn is_ordinary(&self) -> bool {
+        let says_length = [Framing::NoBody, Framing::Length].contains(&self.framing);
+        let is_final = ![Status::Interim, Status::Switching].contains(&self.status);
+        self.protocol != Protocol::Http10
+            && ["GET", "HEAD"].contains(&self.method)
+            && [Break::Nowhere, Break::AfterResponse].contains(&self.breaks)
+            && says_length
+            && is_final
     }
 
     /// Whether there is a body that something could break off in.
@@ -208,14 +227,14 @@ impl Coverage {
 
 /// The cases after which each combination has had so many.
 pub fn cases_for(each: u64) -> u64 {
-    (ALL.len() as u64 * each).div_ceil(OF_A_BREAK - 1) * OF_A_BREAK
+    (ALL.len() as u64 * each).div_ceil(WALKING) * ROUND
 }
 
 #[test]
 fn a_long_run_has_200_cases_of_each_combination() {
     let cases = cases_for(200);
     for first in [0, 1, 123_456_789] {
-        let coverage = Coverage::of(first..first + cases + OF_A_BREAK);
+        let coverage = Coverage::of(first..first + cases + ROUND);
         assert!(coverage.least() >= 200, "{} of {cases}\n{}", coverage.least(), coverage.table());
     }
 }
