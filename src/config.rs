@@ -5,6 +5,7 @@
 //! all of them together. This room opens no socket and imports no other room but primitives.
 
 mod check;
+pub mod defaults;
 pub mod fault;
 pub mod file;
 mod lines;
@@ -25,14 +26,14 @@ use zeroize::Zeroizing;
 use crate::host::Host;
 pub use fault::{Faults, Warnings};
 pub use file::{
-    Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, Preflight, Protocol, SameSite,
+    Algorithm, Audience, Balance, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol, Preflight,
+    Protocol, SameSite,
 };
 pub use permissions::warn_of_permissions;
 pub use secret::{Secret, SecretSource};
 pub use server::{Admin, Limits, Listener, Server, Timeouts};
 pub use services::{
-    Access, ClientKey, Credentials, IdentityHeaders, Location, Pool, PoolProtocol, PoolServer, PoolTimeouts, PoolTls,
-    Route, Service,
+    Access, ClientKey, Credentials, IdentityHeaders, Location, Pool, PoolServer, PoolTimeouts, PoolTls, Route, Service,
 };
 pub use tls::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 pub use units::Rate;

@@ -285,6 +285,7 @@ mod tests {
         config::Pool {
             name: "p".into(),
             servers,
+            balance: config::defaults::BALANCE,
             protocol: PoolProtocol::Http1,
             tls: None,
             timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::defaults;
 use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
@@ -22,20 +23,15 @@ use super::{
     Config, Log, LogTarget, MOST_COPIES, MOST_FORMER, MOST_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users,
 };
 
-/// What counts as recent for the policy `recent`, unless it says otherwise.
-const RECENT: Duration = seconds(30);
-/// Store outages are short, mostly, and refusing everybody meanwhile is worse than a logout that is heard of this late.
-const DEFAULT_POLICY: OutagePolicy = OutagePolicy::Recent { within: RECENT };
-
 /// `directory` is where relative paths begin: the configuration file's own.
 pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let mut check = Check { directory, faults };
     let pools = check.pools(file.pools);
     let tls = check.tls(file.tls, &file.sentry, &file.services);
     let sentry = check.sentry(file.sentry);
-    let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, DEFAULT_POLICY);
-    let last_access_interval = time(file.sessions.last_access_interval, seconds(30));
-    let session_recheck_interval = time(file.sessions.session_recheck_interval, seconds(10));
+    let on_outage = check.on_outage("sessions.on_outage", file.sessions.on_outage, defaults::ON_OUTAGE);
+    let last_access_interval = time(file.sessions.last_access_interval, defaults::LAST_ACCESS_INTERVAL);
+    let session_recheck_interval = time(file.sessions.session_recheck_interval, defaults::SESSION_RECHECK_INTERVAL);
     let services = check.services(file.services, &sentry, &pools, on_outage);
     let config = Config {
         server: check.server(file.server),
@@ -102,25 +98,26 @@ impl Check<'_> {
 
     fn log(&mut self, log: file::Log) -> Log {
         Log {
-            level: log.level.unwrap_or(file::Level::Info),
+            level: log.level.unwrap_or(defaults::LOG_LEVEL),
             access: self.log_target(&log.access),
             audit: self.log_target(&log.audit),
         }
     }
 
     fn log_target(&self, target: &file::LogTarget) -> LogTarget {
-        match (target.format, target.path.as_deref()) {
-            (Some(file::LogFormat::Off), _) => LogTarget::Off,
-            (_, None | Some("stdout")) => LogTarget::Stdout,
-            (_, Some(path)) => LogTarget::File(self.path(path)),
+        let format = target.format.unwrap_or(defaults::LOG_FORMAT);
+        match (format, target.path.as_deref().unwrap_or(defaults::LOG_PATH)) {
+            (file::LogFormat::Off, _) => LogTarget::Off,
+            (file::LogFormat::Json, "stdout") => LogTarget::Stdout,
+            (file::LogFormat::Json, path) => LogTarget::File(self.path(path)),
         }
     }
 
     fn sessions(&mut self, sessions: file::Sessions) -> Sessions {
-        match sessions.store.unwrap_or(file::SessionStore::Memory) {
+        match sessions.store.unwrap_or(defaults::SESSION_STORE) {
             file::SessionStore::None => Sessions::None,
             file::SessionStore::Memory => {
-                let capacity = sessions.memory.capacity.unwrap_or(1_000_000);
+                let capacity = sessions.memory.capacity.unwrap_or(defaults::MEMORY_CAPACITY);
                 if capacity == 0 {
                     self.fault("sessions.memory.capacity", "nobody could sign in", "write 1 or more");
                 }
@@ -129,7 +126,7 @@ impl Check<'_> {
             file::SessionStore::Memcached => {
                 let servers = self.memcached_servers("sessions.memcached.servers", &sessions.memcached.servers);
                 let former = self.former_servers(&sessions.memcached.former);
-                let copies = sessions.memcached.copies.unwrap_or(1);
+                let copies = sessions.memcached.copies.unwrap_or(defaults::COPIES);
                 if !(1..=MOST_COPIES).contains(&copies) || copies > servers.len().max(1) {
                     self.fault(
                         "sessions.memcached.copies",
@@ -137,7 +134,7 @@ impl Check<'_> {
                         format!("write 1 to {MOST_COPIES}, and no more than there are servers"),
                     );
                 }
-                let timeout = time(sessions.memcached.timeout, Duration::from_millis(50));
+                let timeout = time(sessions.memcached.timeout, defaults::MEMCACHED_TIMEOUT);
                 let sign_on_timeout = self.sign_on_timeout(sessions.memcached.sign_on_timeout, timeout);
                 Sessions::Memcached { servers, former, copies, timeout, sign_on_timeout }
             }
@@ -149,7 +146,7 @@ impl Check<'_> {
             let write = format!("write {} or more", humantime::format_duration(timeout));
             self.fault("sessions.memcached.sign_on_timeout", "shorter than the timeout of a look-up", write);
         }
-        time(written, seconds(1))
+        time(written, defaults::MEMCACHED_SIGN_ON_TIMEOUT)
     }
 
     fn former_servers(&mut self, written: &[Vec<file::MemcachedServer>]) -> Vec<Vec<MemcachedServer>> {
@@ -171,8 +168,10 @@ impl Check<'_> {
         let mut servers: Vec<MemcachedServer> = Vec::new();
         for (at, server) in written.iter().enumerate() {
             let (address, weight) = match server {
-                file::MemcachedServer::Address(address) => (address.clone(), 1),
-                file::MemcachedServer::Weighted(server) => (server.address.clone(), server.weight.unwrap_or(1)),
+                file::MemcachedServer::Address(address) => (address.clone(), defaults::WEIGHT),
+                file::MemcachedServer::Weighted(server) => {
+                    (server.address.clone(), server.weight.unwrap_or(defaults::WEIGHT))
+                }
             };
             if !(1..=256).contains(&weight) {
                 self.fault(format!("{key}[{at}].weight"), format!("a weight of {weight}"), "write 1 to 256");
@@ -197,20 +196,20 @@ impl Check<'_> {
         match word {
             file::OutageWord::Deny => OutagePolicy::Deny,
             file::OutageWord::TokenOnly => OutagePolicy::TokenOnly,
-            file::OutageWord::Recent => OutagePolicy::Recent { within: time(within, RECENT) },
+            file::OutageWord::Recent => OutagePolicy::Recent { within: time(within, defaults::ON_OUTAGE_WITHIN) },
         }
     }
 
     fn users(&mut self, users: file::Users) -> Users {
-        let least_password = users.password.least.unwrap_or(12);
+        let least_password = users.password.least.unwrap_or(defaults::LEAST_PASSWORD);
         if !(8..=64).contains(&least_password) {
             let write = "write 8 to 64 (OWASP ASVS 5.0 6.2.1 and 6.2.9)";
             self.fault("users.password.least", "not a length to ask of passwords", write);
         }
-        let file::UserStore::Sqlite = users.store.unwrap_or(file::UserStore::Sqlite);
+        let file::UserStore::Sqlite = users.store.unwrap_or(defaults::USER_STORE);
         Users::Sqlite {
-            path: self.path(users.sqlite.path.as_deref().unwrap_or("users.db")),
-            refresh: time(users.refresh, Duration::from_millis(500)),
+            path: self.path(users.sqlite.path.as_deref().unwrap_or(defaults::USERS_PATH)),
+            refresh: time(users.refresh, defaults::USERS_REFRESH),
             least_password,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Protocol, SecretSource};
+use super::{Protocol, SecretSource, defaults};
 
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -62,19 +62,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What holds where nothing is written.
     pub const DEFAULT: Self = Self {
-        connections: 20_000,
-        connections_per_address: 2048,
-        header_bytes: 32 << 10,
-        header_count: 100,
-        header_timeout: Duration::from_secs(10),
-        body_bytes: 64 << 20,
-        min_body_rate: 256,
-        streams: 100_000,
-        buffer_bytes: 512 << 20,
-        buffer_bytes_per_address: 32 << 20,
-        requests_per_second: None,
+        connections: defaults::CONNECTIONS,
+        connections_per_address: defaults::CONNECTIONS_PER_ADDRESS,
+        header_bytes: defaults::HEADER_BYTES,
+        header_count: defaults::HEADER_COUNT,
+        header_timeout: defaults::HEADER_TIMEOUT,
+        body_bytes: defaults::BODY_BYTES,
+        min_body_rate: defaults::MIN_BODY_RATE,
+        streams: defaults::STREAMS,
+        buffer_bytes: defaults::BUFFER_BYTES,
+        buffer_bytes_per_address: defaults::BUFFER_BYTES_PER_ADDRESS,
+        requests_per_second: defaults::REQUESTS_PER_SECOND,
     };
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Encoding, ForwardToken, OutagePolicy, Preflight};
+use super::{Balance, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
 use crate::host::{HostPattern, Origin};
 
 #[derive(Clone, Debug)]
@@ -82,22 +82,13 @@ pub struct Credentials {
 pub struct Pool {
     pub name: String,
     pub servers: Vec<PoolServer>,
+    pub balance: Balance,
     pub protocol: PoolProtocol,
     pub tls: Option<PoolTls>,
     pub timeouts: PoolTimeouts,
     pub retries: usize,
     /// How often the names of its servers are resolved.
     pub resolve_every: Duration,
-}
-
-/// How applications are spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PoolProtocol {
-    Http1,
-    /// HTTP/2 over TLS.
-    H2,
-    /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3): what gRPC servers speak.
-    H2c,
 }
 
 /// TLS to applications. What is in the files is looked at by the room `upstream`.

@@ -152,5 +152,7 @@ mod command_output;
 mod demo;
 // What a machine has to have for the tests to run: nothing that only an earlier run leaves behind.
 mod fresh_machine;
+// Defaults: those in effect are those of config/defaults.rs and of the documents.
+mod defaults;
 // The house rules: floors, lengths, documents in step with the code.
 mod tidy;

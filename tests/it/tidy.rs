@@ -24,9 +24,9 @@ const SIBLINGS: &[(&str, &str)] = &[
 ];
 
 /// A file of src/.
-struct Source {
+pub struct Source {
     /// As in `auth/keys.rs`.
-    name: String,
+    pub name: String,
     text: String,
 }
 
@@ -34,11 +34,11 @@ fn at(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     std::fs::read_to_string(at(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<Source> {
     fn gather(folder: &Path, sources: &mut Vec<Source>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -76,7 +76,7 @@ impl Source {
     }
 
     /// The same, without comments.
-    fn code(&self) -> String {
+    pub fn code(&self) -> String {
         self.lines().into_iter().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
     }
 
@@ -128,7 +128,7 @@ fn names_are_read_from_use_declarations() {
 }
 
 /// The cells of a document's table rows, between its bars.
-fn rows(document: &str) -> Vec<Vec<String>> {
+pub fn rows(document: &str) -> Vec<Vec<String>> {
     let row = |line: &str| -> Option<Vec<String>> {
         let inside = line.trim().strip_prefix('|')?.strip_suffix('|')?;
         Some(inside.split(" | ").map(|cell| cell.trim().to_owned()).collect())
@@ -137,7 +137,7 @@ fn rows(document: &str) -> Vec<Vec<String>> {
 }
 
 /// What stands in backticks.
-fn quoted(cell: &str) -> Vec<String> {
+pub fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 

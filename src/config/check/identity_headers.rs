@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Check, file};
+use super::{Check, defaults, file};
 use crate::config::IdentityHeaders;
 
 /// Fields, in lower case, that an identity may not go by: what HTTP, browsers or the edge itself say under them would be
@@ -64,9 +64,9 @@ impl Check<'_> {
             })
         };
         let headers = IdentityHeaders {
-            user: header("user", &written.user, "X-Forwarded-User"),
-            email: header("email", &written.email, "X-Forwarded-Email"),
-            roles: header("roles", &written.roles, "X-Forwarded-Groups"),
+            user: header("user", &written.user, defaults::USER_HEADER),
+            email: header("email", &written.email, defaults::EMAIL_HEADER),
+            roles: header("roles", &written.roles, defaults::ROLES_HEADER),
         };
         let IdentityHeaders { user, email, roles } = &headers;
         let known = |key: &str| !self.faults.concern(&format!("{place}.identity_headers.{key}"));

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Check, in_punycode, seconds, time};
+use super::{Check, defaults, in_punycode, time};
 use crate::config::file::{self, Algorithm};
 use crate::config::reading::Sealed;
-use crate::config::units::Rate;
 use crate::config::{Cookie, FIXED_COOKIES, Key, KeyMaterial, Login, SecretSource, Sentry, Ticket, Token};
 use crate::host::Host;
 
@@ -22,6 +21,14 @@ const LONGEST_NAME: usize = 64;
 /// memcached reads an expiry over 30 days as a moment in 1970; nothing that is stored may live longer.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// A ticket travels in a URL and must be short-lived (OWASP ASVS 5.0 10.4.3).
+const LONGEST_TICKET: Duration = Duration::from_secs(60);
+
+/// Password workers; each takes a core and up to 56 MiB while it verifies.
+const MOST_WORKERS: usize = 64;
+/// Logins that may wait for a worker.
+const LONGEST_QUEUE: usize = 10_000;
+
 impl Check<'_> {
     pub(super) fn sentry(&mut self, sentry: file::Sentry) -> Sentry {
         let host = self.sentry_host(sentry.host.as_deref());
@@ -32,7 +39,7 @@ impl Check<'_> {
             token: self.token(sentry.token, &host, &written, &keys),
             cookie: self.cookie(sentry.cookie),
             ticket: self.ticket(sentry.ticket),
-            fingerprint: sentry.fingerprint.unwrap_or_else(|| vec![file::FingerprintProperty::UserAgent]),
+            fingerprint: sentry.fingerprint.unwrap_or_else(|| defaults::FINGERPRINT.to_vec()),
             login: self.login(sentry.login),
             host,
             keys,
@@ -134,11 +141,11 @@ impl Check<'_> {
             ),
             Some(_) => {}
         }
-        let lifetime = time(token.lifetime, seconds(12 * 3600));
+        let lifetime = time(token.lifetime, defaults::TOKEN_LIFETIME);
         if lifetime > LONGEST {
             self.fault("sentry.token.lifetime", "longer than 30 days", "write 30days or less");
         }
-        let leeway = time(token.leeway, seconds(5));
+        let leeway = time(token.leeway, defaults::TOKEN_LEEWAY);
         if leeway > LONGEST_LEEWAY {
             let what = "every token would be good for as much longer, ended ones too";
             self.fault("sentry.token.leeway", what, "write 5m or less, and set the clocks");
@@ -151,17 +158,17 @@ impl Check<'_> {
             issuer: token.issuer.unwrap_or_else(|| format!("https://{host}")),
             lifetime: lifetime.min(LONGEST),
             leeway: leeway.min(LONGEST_LEEWAY),
-            audience: token.audience.unwrap_or(file::Audience::PerService),
+            audience: token.audience.unwrap_or(defaults::TOKEN_AUDIENCE),
             sign_with,
-            cache: token.cache.map_or(32 << 20, |size| size.0),
+            cache: token.cache.map_or(defaults::TOKEN_CACHE, |size| size.0),
         }
     }
 
     fn cookie(&mut self, cookie: file::Cookie) -> Cookie {
         let checked = Cookie {
-            name: cookie.name.unwrap_or_else(|| "__Host-JWTCookie".into()),
-            state_name: cookie.state_name.unwrap_or_else(|| "__Host-SSOState".into()),
-            same_site: cookie.same_site.unwrap_or(file::SameSite::Lax),
+            name: cookie.name.unwrap_or_else(|| defaults::TOKEN_COOKIE.into()),
+            state_name: cookie.state_name.unwrap_or_else(|| defaults::STATE_COOKIE.into()),
+            same_site: cookie.same_site.unwrap_or(defaults::SAME_SITE),
         };
         for (key, name) in [("name", &checked.name), ("state_name", &checked.state_name)] {
             if name.len() > LONGEST_NAME {
@@ -194,15 +201,15 @@ impl Check<'_> {
     }
 
     fn ticket(&mut self, ticket: file::Ticket) -> Ticket {
-        let lifetime = time(ticket.lifetime, seconds(30));
-        if lifetime > seconds(60) {
+        let lifetime = time(ticket.lifetime, defaults::TICKET_LIFETIME);
+        if lifetime > LONGEST_TICKET {
             self.fault(
                 "sentry.ticket.lifetime",
                 "a ticket stands in a URL and must be short-lived (OWASP ASVS 10.4.3)",
                 "write 60s or less",
             );
         }
-        let parameter = ticket.parameter.unwrap_or_else(|| "requestID".into());
+        let parameter = ticket.parameter.unwrap_or_else(|| defaults::TICKET_PARAMETER.into());
         if parameter.len() > LONGEST_NAME {
             let write = format!("write {LONGEST_NAME} characters at most");
             self.fault("sentry.ticket.parameter", "too long to stand in a URL with another", write);
@@ -226,17 +233,17 @@ impl Check<'_> {
             }
             bounded
         };
-        let workers = bounded("workers", login.workers, 1, 64);
-        let queue = bounded("queue", login.queue, 1024, 10_000);
+        let workers = bounded("workers", login.workers, defaults::LOGIN_WORKERS, MOST_WORKERS);
+        let queue = bounded("queue", login.queue, defaults::LOGIN_QUEUE, LONGEST_QUEUE);
         Login {
-            failures_per_account: login.failures_per_account.unwrap_or(Rate { count: 5, per: seconds(900) }),
-            failures_per_address: login.failures_per_address.unwrap_or(Rate { count: 300, per: seconds(900) }),
-            title: login.title.unwrap_or_else(|| "Sign in".into()),
+            failures_per_account: login.failures_per_account.unwrap_or(defaults::FAILURES_PER_ACCOUNT),
+            failures_per_address: login.failures_per_address.unwrap_or(defaults::FAILURES_PER_ADDRESS),
+            title: login.title.unwrap_or_else(|| defaults::LOGIN_TITLE.into()),
             text: login.text,
             logo: login.logo.map(|path| self.path(&path)),
             workers,
             queue,
-            deadline: time(login.deadline, seconds(30)),
+            deadline: time(login.deadline, defaults::LOGIN_DEADLINE),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Check, file, seconds, time};
+use super::{Check, defaults, file, time};
 use crate::config::units::Size;
 use crate::config::{Admin, Limits, Listener, Protocol, Server, Timeouts};
 
@@ -33,19 +33,19 @@ impl Check<'_> {
             acme_challenge: server
                 .acme_challenge
                 .and_then(|challenge| self.acme_challenge(&challenge, &server.listeners)),
-            drain: time(server.drain, seconds(20)),
+            drain: time(server.drain, defaults::DRAIN),
             limits: self.limits(&server.limits),
             timeouts: Timeouts {
-                tls_handshake: time(server.timeouts.tls_handshake, seconds(5)),
-                keepalive: time(server.timeouts.keepalive, seconds(75)),
-                read: time(server.timeouts.read, seconds(60)),
-                write: time(server.timeouts.write, seconds(60)),
+                tls_handshake: time(server.timeouts.tls_handshake, defaults::TLS_HANDSHAKE_TIMEOUT),
+                keepalive: time(server.timeouts.keepalive, defaults::KEEPALIVE_TIMEOUT),
+                read: time(server.timeouts.read, defaults::READ_TIMEOUT),
+                write: time(server.timeouts.write, defaults::WRITE_TIMEOUT),
             },
         }
     }
 
     fn admin(&mut self, written: file::Admin) -> Admin {
-        let address = written.address.as_deref().unwrap_or("127.0.0.1:9090").parse();
+        let address = written.address.as_deref().unwrap_or(defaults::ADMIN_ADDRESS).parse();
         if address.is_err() {
             // Not quoted: the token may have been written here.
             self.fault("server.admin.address", "this is no address", "write IP:PORT, such as 127.0.0.1:9090");
@@ -57,7 +57,7 @@ impl Check<'_> {
     }
 
     fn listeners(&mut self, written: &[file::Listener], has_proxies: bool) -> Vec<Listener> {
-        if !written.iter().any(|listener| listener.protocol != Some(Protocol::Http)) {
+        if !written.iter().any(|listener| listener.protocol.unwrap_or(defaults::LISTENER_PROTOCOL) == Protocol::Https) {
             self.fault(
                 "server.listeners",
                 "no listener speaks https",
@@ -67,7 +67,7 @@ impl Check<'_> {
         let mut listeners: Vec<Listener> = Vec::new();
         for (at, listener) in written.iter().enumerate() {
             let key = |name: &str| format!("server.listeners[{at}].{name}");
-            let protocol = listener.protocol.unwrap_or(Protocol::Https);
+            let protocol = listener.protocol.unwrap_or(defaults::LISTENER_PROTOCOL);
             let address = match &listener.address {
                 Some(address) => self.address(&key("address"), address),
                 None => {
@@ -75,7 +75,8 @@ impl Check<'_> {
                     continue;
                 }
             };
-            if protocol == Protocol::Http && listener.redirect_to_https == Some(false) {
+            let redirects = listener.redirect_to_https.unwrap_or(defaults::LISTENER_REDIRECT_TO_HTTPS);
+            if protocol == Protocol::Http && !redirects {
                 self.fault(
                     key("redirect_to_https"),
                     "plain HTTP is not served: the token cookie travels over TLS alone",
@@ -85,8 +86,8 @@ impl Check<'_> {
             if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
                 self.fault(key("address"), format!("{address} is listened on twice"), "give each listener its own");
             }
-            let http2 = listener.http2.unwrap_or(true) && protocol == Protocol::Https;
-            let proxy_protocol = listener.proxy_protocol.unwrap_or(false);
+            let http2 = listener.http2.unwrap_or(defaults::LISTENER_HTTP2) && protocol == Protocol::Https;
+            let proxy_protocol = listener.proxy_protocol.unwrap_or(defaults::LISTENER_PROXY_PROTOCOL);
             if proxy_protocol && !has_proxies {
                 let write = "name the addresses of the balancers under server.trusted_proxies";
                 self.fault(key("proxy_protocol"), "nobody is trusted to speak it", write);
@@ -144,7 +145,7 @@ impl Check<'_> {
         if written.is_some_and(|count| !(1..=MOST_PER_SECOND).contains(&count)) {
             self.fault(key, "out of bounds", "write 1 to 1000000, or `null` for no limit");
         }
-        written
+        written.or(defaults::REQUESTS_PER_SECOND)
     }
 
     fn buffers(&mut self, key: &str, written: Option<Size>, default: usize) -> usize {

@@ -4,20 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Check, in_punycode, seconds, time};
+use super::{Check, defaults, in_punycode, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::units::Time;
 use crate::config::{
-    Access, Credentials, ForwardToken, Location, MOST_RETRIES, OutagePolicy, Pool, PoolProtocol, PoolServer,
-    PoolTimeouts, Preflight, Route, Sentry, Service,
+    Access, Credentials, Location, MOST_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts, Route, Sentry, Service,
 };
 use crate::host::{Host, HostPattern};
 
-/// How long a connection to a server is kept. Node.js closes those that were idle for 5 s; a request that meets a
-/// connection as it is being closed may not be sent twice.
-const IDLE: Duration = seconds(4);
-/// How often names of servers are resolved.
-const RESOLVE_EVERY: Duration = seconds(10);
+/// How often names of servers may be resolved.
+const SHORTEST_RESOLVE_INTERVAL: Duration = seconds(1);
+/// The weight of a server of a pool.
+const WEIGHTS: std::ops::RangeInclusive<u16> = 1..=256;
+
+fn of_word(word: AccessWord) -> Access {
+    match word {
+        AccessWord::Public => Access::Public,
+        AccessWord::Required => Access::Required,
+    }
+}
 
 /// Which service a host belongs to.
 type Taken = HashMap<HostPattern, Arc<str>>;
@@ -44,10 +49,10 @@ impl Check<'_> {
                 name,
                 hosts,
                 idle_timeout,
-                forward_token: service.forward_token.unwrap_or(ForwardToken::None),
+                forward_token: service.forward_token.unwrap_or(defaults::FORWARD_TOKEN),
                 requests_per_second: self
                     .per_second(&format!("{place}.requests_per_second"), service.requests_per_second),
-                identity_assertion: service.identity_assertion.unwrap_or(false),
+                identity_assertion: service.identity_assertion.unwrap_or(defaults::IDENTITY_ASSERTION),
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
                 on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),
                 websocket_origins: self.origins(&format!("{place}.websocket_origins"), &service.websocket_origins),
@@ -63,7 +68,7 @@ impl Check<'_> {
             let what = format!("longer than sentry.token.lifetime, so it is {most}");
             self.faults.warn(format!("{place}.idle_timeout"), what, format!("write {most} or less"));
         }
-        time(written, seconds(1800)).min(lifetime)
+        time(written, defaults::IDLE_TIMEOUT).min(lifetime)
     }
 
     /// Names become label values, audiences and parts of log lines.
@@ -109,12 +114,14 @@ impl Check<'_> {
         let pool = self.pool_name(&format!("{place}.pool"), service.pool.as_deref(), pools);
         let root = Route {
             path: "/".into(),
-            access: self.access(&format!("{place}.access"), service.access.as_ref()).unwrap_or(Access::Required),
+            access: self
+                .access(&format!("{place}.access"), service.access.as_ref())
+                .unwrap_or_else(|| of_word(defaults::ACCESS)),
             credentials: self.credentials(&format!("{place}.credentials"), service.credentials.as_deref()),
-            extends_session: service.extends_session.unwrap_or(true),
+            extends_session: service.extends_session.unwrap_or(defaults::EXTENDS_SESSION),
             read_timeout: service.read_timeout.map(|time| time.0),
             compression: service.compression.clone().unwrap_or_default(),
-            preflight: service.preflight.unwrap_or(Preflight::Check),
+            preflight: service.preflight.unwrap_or(defaults::PREFLIGHT),
             pool,
         };
         let mut routes: Vec<Route> = Vec::new();
@@ -164,8 +171,7 @@ impl Check<'_> {
 
     fn access(&mut self, key: &str, written: Option<&WrittenAccess>) -> Option<Access> {
         match written? {
-            WrittenAccess::Word(AccessWord::Public) => Some(Access::Public),
-            WrittenAccess::Word(AccessWord::Required) => Some(Access::Required),
+            WrittenAccess::Word(word) => Some(of_word(*word)),
             WrittenAccess::Roles(roles) if roles.roles.is_empty() => {
                 self.fault(key, "no role would ever do", "name at least one role, or write `required`");
                 Some(Access::Required)
@@ -175,7 +181,7 @@ impl Check<'_> {
     }
 
     fn credentials(&mut self, key: &str, written: Option<&[Credential]>) -> Credentials {
-        let Some(list) = written else { return Credentials { cookie: true, bearer: false } };
+        let list = written.unwrap_or(defaults::CREDENTIALS);
         if list.is_empty() {
             self.fault(key, "nobody could sign in", "write [cookie], [bearer] or both");
         }
@@ -187,7 +193,7 @@ impl Check<'_> {
         for (name, pool) in written {
             let place = format!("pools.{name}");
             self.name(&place, &name);
-            let retries = pool.retries.unwrap_or(2);
+            let retries = pool.retries.unwrap_or(defaults::RETRIES);
             if retries > MOST_RETRIES {
                 self.fault(
                     format!("{place}.retries"),
@@ -198,16 +204,13 @@ impl Check<'_> {
             pools.push(Pool {
                 servers: self.pool_servers(&place, &pool.servers),
                 tls: self.pool_tls(&place, pool.protocol, pool.tls.as_ref()),
-                protocol: match pool.protocol {
-                    Some(file::PoolProtocol::H2) => PoolProtocol::H2,
-                    Some(file::PoolProtocol::H2c) => PoolProtocol::H2c,
-                    Some(file::PoolProtocol::Http1) | None => PoolProtocol::Http1,
-                },
+                balance: pool.balance.unwrap_or(defaults::BALANCE),
+                protocol: pool.protocol.unwrap_or(defaults::POOL_PROTOCOL),
                 timeouts: PoolTimeouts {
-                    connect: time(pool.timeouts.connect, seconds(1)),
-                    read: time(pool.timeouts.read, seconds(60)),
-                    write: time(pool.timeouts.write, seconds(60)),
-                    idle: time(pool.timeouts.idle, IDLE),
+                    connect: time(pool.timeouts.connect, defaults::CONNECT_TIMEOUT),
+                    read: time(pool.timeouts.read, defaults::POOL_READ_TIMEOUT),
+                    write: time(pool.timeouts.write, defaults::POOL_WRITE_TIMEOUT),
+                    idle: time(pool.timeouts.idle, defaults::POOL_IDLE_TIMEOUT),
                 },
                 retries: retries.min(MOST_RETRIES),
                 resolve_every: self.resolve_every(&place, pool.resolve.every),
@@ -218,10 +221,10 @@ impl Check<'_> {
     }
 
     fn resolve_every(&mut self, place: &str, written: Option<Time>) -> Duration {
-        if written.is_some_and(|time| time.0 < seconds(1)) {
+        if written.is_some_and(|time| time.0 < SHORTEST_RESOLVE_INTERVAL) {
             self.fault(format!("{place}.resolve.every"), "a DNS is asked too much by that", "write 1s or more");
         }
-        time(written, RESOLVE_EVERY)
+        time(written, defaults::RESOLVE_EVERY)
     }
 
     fn pool_servers(&mut self, place: &str, written: &[file::PoolServer]) -> Vec<PoolServer> {
@@ -232,14 +235,18 @@ impl Check<'_> {
         for (at, server) in written.iter().enumerate() {
             let key = format!("{place}.servers[{at}]");
             let (name, weight) = match server {
-                file::PoolServer::Address(address) => (address.clone(), 1),
-                file::PoolServer::Weighted(server) => (server.address.clone(), server.weight.unwrap_or(1)),
+                file::PoolServer::Address(address) => (address.clone(), defaults::WEIGHT),
+                file::PoolServer::Weighted(server) => {
+                    (server.address.clone(), server.weight.unwrap_or(defaults::WEIGHT))
+                }
             };
-            if !(1..=256).contains(&weight) {
+            if !WEIGHTS.contains(&weight) {
                 self.fault(format!("{key}.weight"), format!("a weight of {weight}"), "write 1 to 256");
             }
             match Location::parse(&name) {
-                Some(location) => servers.push(PoolServer { name, location, weight: weight.clamp(1, 256) }),
+                Some(location) => {
+                    servers.push(PoolServer { name, location, weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()) })
+                }
                 None => self.fault(&key, format!("`{name}` is no address of a server"), "write IP:PORT or NAME:PORT"),
             }
         }

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Check, file, seconds, time};
+use super::{Check, defaults, file, seconds, time};
 use crate::config::reading::Sealed;
 use crate::config::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 use crate::host::HostPattern;
 
-const HSTS: Duration = seconds(365 * 24 * 3600);
-const ROTATION: Duration = seconds(12 * 3600);
 const SHORTEST_ROTATION: Duration = seconds(60);
 /// A ticket is good for two periods at most, and for seven days by RFC 8446 §4.6.1.
 const LONGEST_ROTATION: Duration = seconds(3 * 24 * 3600);
@@ -21,7 +19,7 @@ impl Check<'_> {
         sentry: &file::Sentry,
         services: &BTreeMap<String, file::Service>,
     ) -> Tls {
-        let min_version = self.min_version("tls", tls.min_version.as_deref(), TlsVersion::V1_2);
+        let min_version = self.min_version("tls", tls.min_version.as_deref(), defaults::TLS_MIN_VERSION);
         let sign_on: Vec<String> = sentry.host.iter().cloned().collect();
         let mut hosts = vec![self.host_tls("sentry".into(), &sign_on, &sentry.tls, min_version)];
         for (name, service) in services {
@@ -46,13 +44,13 @@ impl Check<'_> {
         }
         let tickets = self.tickets(tls.tickets);
         let hsts = match tls.hsts {
-            None => Some(Hsts { max_age: HSTS, include_subdomains: false }),
+            None => Some(defaults::HSTS),
             Some(file::Hsts::Off(_)) => None,
             Some(file::Hsts::On(file::HstsSettings { max_age, include_subdomains })) => {
                 Some(Hsts { max_age: max_age.0, include_subdomains })
             }
         };
-        Tls { min_version, hosts, certificates, tickets, refresh: time(tls.refresh, seconds(5)), hsts }
+        Tls { min_version, hosts, certificates, tickets, refresh: time(tls.refresh, defaults::TLS_REFRESH), hsts }
     }
 
     fn min_version(&mut self, place: &str, written: Option<&str>, default: TlsVersion) -> TlsVersion {
@@ -71,7 +69,9 @@ impl Check<'_> {
     /// A host that is no name is told of elsewhere.
     fn host_tls(&mut self, owner: String, hosts: &[String], written: &file::HostTls, default: TlsVersion) -> HostTls {
         let place = format!("{owner}.tls");
-        let required = written.client_certificate != Some(file::ClientCertificate::Optional);
+        let required = written
+            .client_certificate
+            .map_or(defaults::CLIENT_CERTIFICATE_REQUIRED, |wanted| wanted == file::ClientCertificate::Required);
         if written.client_certificate.is_some() && written.client_ca.is_none() {
             let write = "name the PEM file of whoever issues the certificates";
             self.fault(
@@ -96,7 +96,7 @@ impl Check<'_> {
     fn tickets(&mut self, written: Sealed<file::Tickets>) -> Tickets {
         let written = written.open("tls.tickets", self.faults);
         let secret = written.secret.as_ref().and_then(|secret| self.secret("tls.tickets.secret", secret));
-        let rotation = time(written.rotation, ROTATION);
+        let rotation = time(written.rotation, defaults::TICKET_KEY_ROTATION);
         if !(SHORTEST_ROTATION..=LONGEST_ROTATION).contains(&rotation) {
             self.fault("tls.tickets.rotation", "out of bounds", "write 1m to 3d");
         }

@@ -150,17 +150,22 @@ pub struct WeightedServer {
     pub weight: Option<u16>,
 }
 
+/// How the server of a request is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
+    /// Servers take turns, by weight.
     RoundRobin,
 }
 
+/// How the servers of a pool are spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolProtocol {
     Http1,
+    /// HTTP/2 over TLS.
     H2,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3), as gRPC servers speak it.
     H2c,
 }
 

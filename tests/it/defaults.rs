@@ -1,0 +1,134 @@
+//! Defaults: what README.md documents is in effect, and each stands in `config/defaults.rs` alone.
+
+use std::path::Path;
+
+use sentry_edge::config::{self, defaults};
+use sentry_edge::sessions::memcached;
+use serde_yaml::Value;
+
+use crate::tidy::{quoted, read, rows, sources};
+
+/// Sections of the configuration.
+const SECTIONS: [&str; 8] = ["server", "log", "tls", "sentry", "sessions", "users", "services", "pools"];
+
+/// What is set beside a key, so that the key is in effect: some count for one kind of session store, or with a CA.
+const SETTINGS: [(&str, &str); 4] = [
+    ("sessions.store", "memory"),
+    ("sessions.store", "memcached"),
+    ("services.NAME.tls.client_ca", "/clients.pem"),
+    ("sentry.tls.client_ca", "/clients.pem"),
+];
+
+/// (key, default) of each row of the tables with a default that is a value: one piece of code and nothing else.
+fn documented() -> Vec<(String, String)> {
+    let mut defaults = Vec::new();
+    for row in rows(&read("README.md")).iter().filter(|row| row.len() == 3) {
+        let names = quoted(&row[0]);
+        let Some(parent) = names.first().and_then(|first| first.rsplit_once('.')).map(|(parent, _)| parent) else {
+            continue;
+        };
+        let value = row[1].strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+        let Some(value) = value.filter(|value| !value.contains('`') && !value.contains("HOST")) else { continue };
+        // A default that is the name of another key follows that key.
+        let is_key = SECTIONS.iter().any(|section| value.starts_with(&format!("{section}.")));
+        if is_key || !SECTIONS.contains(&parent.split('.').next().unwrap()) {
+            continue;
+        }
+        for name in &names {
+            let key = if name.contains('.') { name.clone() } else { format!("{parent}.{name}") };
+            defaults.push((key.trim_end_matches("[]").to_owned(), value.to_owned()));
+        }
+    }
+    defaults
+}
+
+/// Sets a key, or removes it: of every service and pool for `NAME`, and of every element of a list.
+fn change(document: &mut Value, key: &str, to: Option<&Value>) {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let Some(mapping) = document.as_mapping_mut() else { return };
+    if first == "NAME" {
+        mapping.values_mut().for_each(|value| change(value, rest.unwrap(), to));
+        return;
+    }
+    let (name, is_list) = first.strip_suffix("[]").map_or((first, false), |name| (name, true));
+    match rest {
+        None => match to {
+            Some(value) => drop(mapping.insert(name.into(), value.clone())),
+            None => drop(mapping.remove(name)),
+        },
+        Some(rest) if is_list => {
+            let list = mapping.get_mut(name).and_then(Value::as_sequence_mut).expect(key);
+            list.iter_mut().for_each(|element| change(element, rest, to));
+        }
+        Some(rest) => {
+            let value = mapping.entry(name.into()).or_insert_with(|| Value::Mapping(Default::default()));
+            if !value.is_mapping() {
+                *value = Value::Mapping(Default::default());
+            }
+            change(value, rest, to);
+        }
+    }
+}
+
+/// The checked configuration in words, and its faults. The files that it names are not looked at.
+fn checked(document: &Value) -> (String, String) {
+    let text = serde_yaml::to_string(document).unwrap();
+    let (config, faults) = config::parse(Path::new("/etc/sentry-edge/edge.yaml"), &text).unwrap();
+    (format!("{config:#?}"), faults.to_string())
+}
+
+#[test]
+fn every_default_that_the_readme_names_is_in_effect() {
+    let sample: Value = serde_yaml::from_str(&read("config/edge.yaml")).unwrap();
+    let documented = documented();
+    for (key, value) in &documented {
+        let value: Value = serde_yaml::from_str(value).unwrap();
+        let is_apart = |(setting, _): &&(&str, &str)| setting != key;
+        for (setting, to) in SETTINGS.iter().filter(is_apart) {
+            let mut base = sample.clone();
+            change(&mut base, setting, Some(&Value::from(*to)));
+            let (mut without, mut with) = (base.clone(), base);
+            change(&mut without, key, None);
+            change(&mut with, key, Some(&value));
+            let (with, without) = (checked(&with), checked(&without));
+            // `client_certificate` is a fault where nobody issues certificates.
+            if key.ends_with("client_certificate") && !key.starts_with(setting.trim_end_matches("client_ca")) {
+                continue;
+            }
+            let difference = with.0.lines().zip(without.0.lines()).find(|(with, without)| with != without);
+            assert!(with == without, "{key}: {value:?} is not the default: {difference:?} {} {}", with.1, without.1);
+        }
+    }
+    assert!(documented.len() > 60, "the defaults were found: {documented:#?}");
+}
+
+#[test]
+fn no_default_is_a_literal_where_it_is_checked() {
+    let begins_literal = |text: &str| {
+        let text = text.trim_start();
+        text.starts_with(|c: char| c.is_ascii_digit() || c == '"')
+            || text.starts_with("true")
+            || text.starts_with("false")
+    };
+    for source in sources().iter().filter(|source| source.name.starts_with("config/check")) {
+        let code = source.code();
+        for method in [".unwrap_or(", ".map_or(", ".unwrap_or_else(|| "] {
+            for (at, _) in code.match_indices(method) {
+                let argument = &code[at + method.len()..];
+                assert!(!begins_literal(argument), "{}: {}", source.name, argument.lines().next().unwrap());
+            }
+        }
+        for (at, _) in code.match_indices("time(") {
+            let call = code[at..].split(';').next().unwrap_or_default();
+            let second = call.split_once(", ").map(|(_, second)| second).unwrap_or_default();
+            let is_literal = second.starts_with("seconds(") || second.starts_with("Duration::");
+            assert!(!is_literal, "{}: {}", source.name, call.lines().next().unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn the_store_is_tried_with_the_timeouts_of_the_configuration() {
+    assert_eq!(memcached::DEFAULT_TIMEOUT, defaults::MEMCACHED_TIMEOUT);
+    assert_eq!(memcached::DEFAULT_SIGN_ON_TIMEOUT, defaults::MEMCACHED_SIGN_ON_TIMEOUT);
+}
