@@ -180,7 +180,7 @@ impl World {
     fn check(&self, service: &Service) -> Identity {
         let demand = Requirement {
             audience: &service.audience,
-            service: Some(&service.name),
+            service: Some(&service.config.name),
             access: &Access::Required,
             credentials: Credentials { cookie: true, bearer: false },
             extends_session: true,

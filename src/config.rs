@@ -60,7 +60,7 @@ pub const RETURN_COOKIE: &str = "__Host-SSOReturn";
 pub const FIXED_COOKIES: [&str; 4] = [FORM_COOKIE, DEVICE_COOKIE, ROUND_COOKIE, RETURN_COOKIE];
 
 /// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub server: Server,
     pub log: Log,
@@ -78,7 +78,7 @@ pub struct Config {
     pub pools: Vec<Pool>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: Level,
     pub access: LogTarget,
@@ -92,7 +92,7 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentry {
     pub host: Host,
     pub token: Token,
@@ -103,7 +103,7 @@ pub struct Sentry {
     pub login: Login,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     pub issuer: String,
     pub lifetime: Duration,
@@ -115,7 +115,7 @@ pub struct Token {
     pub cache: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Where it stands in the file, for faults that reading it brings to light.
     pub place: String,
@@ -125,27 +125,27 @@ pub struct Key {
     pub allow_weak: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMaterial {
     Secret(SecretSource),
     Private(SecretSource),
     Public(SecretSource),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cookie {
     pub name: String,
     pub state_name: String,
     pub same_site: SameSite,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     pub lifetime: Duration,
     pub parameter: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     pub failures_per_account: Rate,
     pub failures_per_address: Rate,
@@ -157,7 +157,7 @@ pub struct Login {
     pub deadline: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sessions {
     Memory {
         capacity: usize,
@@ -205,7 +205,7 @@ pub enum OutagePolicy {
     TokenOnly,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
     Sqlite {
         path: PathBuf,

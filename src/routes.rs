@@ -3,51 +3,35 @@
 //! Rules are matched by whole segments, the longest first, and a route is found only where all readings of a path (see
 //! `path`) agree on what is decided. The raw path is what is forwarded, byte for byte. Called by `proxy`.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use crate::config::{self, Access, Credentials, Encoding, ForwardToken, Preflight};
-use crate::host::{Host, HostTable, Origin};
+use crate::config::{self, Access, Preflight};
+use crate::host::{Host, HostTable};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::path::{self, CanonicalPath};
+use std::sync::Arc;
 
 /// Every service by its hosts.
 pub struct Routes(HostTable<Arc<Service>>);
 
 /// One application behind the edge.
 pub struct Service {
-    pub name: Arc<str>,
+    pub config: config::Service,
     /// The `aud` of tokens that open this service.
     pub audience: String,
-    pub forward_token: ForwardToken,
-    /// Of each client.
-    pub requests_per_second: Option<u32>,
-    pub identity_assertion: bool,
-    pub on_outage: config::OutagePolicy,
-    pub identity_headers: config::IdentityHeaders,
-    /// Beside the host's own: of pages that may open a WebSocket.
-    pub websocket_origins: Vec<Origin>,
     pub metrics: ServiceMetrics,
-    /// Longest path first; the last one matches everything.
+    /// The routes of `config`, the longest path first; the last one matches everything.
     routes: Vec<Route>,
     /// Whether all of them decide the same, so that it does not matter which of them a path is under.
     is_uniform: bool,
 }
 
+/// A part of a service, and what applies to requests for it.
 pub struct Route {
-    path: String,
-    /// The path where case has no meaning.
+    pub config: config::Route,
+    /// The path with its case folded, for servers to which case has no meaning.
     folded: String,
-    /// The first route of the service that decides the same, in every respect.
+    /// The index of the first route of the service that differs from this one in its path alone.
     like: usize,
-    pub access: Access,
-    pub credentials: Credentials,
-    pub extends_session: bool,
-    pub read_timeout: Option<Duration>,
-    /// The best first.
-    pub compression: Vec<Encoding>,
-    pub preflight: Preflight,
-    /// Which of the snapshot's pools; this room knows none of them.
+    /// The index of `config.pool` in the snapshot's pools.
     pub pool: usize,
 }
 
@@ -68,14 +52,8 @@ impl Routes {
             // So that a rule comes before those that it is under, in any case.
             routes.sort_by_key(|route| std::cmp::Reverse(route.folded.len()));
             let service = Arc::new(Service {
-                name: Arc::clone(&written.name),
+                config: written.clone(),
                 audience: audience(written),
-                forward_token: written.forward_token,
-                requests_per_second: written.requests_per_second,
-                identity_assertion: written.identity_assertion,
-                on_outage: written.on_outage,
-                identity_headers: written.identity_headers.clone(),
-                websocket_origins: written.websocket_origins.clone(),
                 metrics: metrics.service(&written.name),
                 is_uniform: routes.iter().all(|route| route.like == 0),
                 routes,
@@ -99,18 +77,7 @@ fn like(routes: &[config::Route], at: usize) -> usize {
 
 /// `None` when the pool does not exist, which the configuration check has reported.
 fn build(written: &config::Route, like: usize, pool: impl Fn(&str) -> Option<usize>) -> Option<Route> {
-    Some(Route {
-        path: written.path.clone(),
-        folded: path::folded(&written.path),
-        like,
-        access: written.access.clone(),
-        credentials: written.credentials,
-        extends_session: written.extends_session,
-        read_timeout: written.read_timeout,
-        compression: written.compression.clone(),
-        preflight: written.preflight,
-        pool: pool(&written.pool)?,
-    })
+    Some(Route { config: written.clone(), folded: path::folded(&written.path), like, pool: pool(&written.pool)? })
 }
 
 impl Service {
@@ -118,7 +85,7 @@ impl Service {
     /// decide differently, or has none that can be told: then the request is ambiguous, and refused.
     pub fn route(&self, path: &CanonicalPath) -> Option<usize> {
         if self.is_uniform {
-            return self.routes.iter().position(|route| path.is_under(&route.path));
+            return self.routes.iter().position(|route| path.is_under(&route.config.path));
         }
         if path.is_plain() {
             return self.agreed(path.as_str().as_bytes());
@@ -131,14 +98,14 @@ impl Service {
     /// The route of one reading, whether its case has a meaning or not.
     fn agreed(&self, reading: &[u8]) -> Option<usize> {
         let longest = |is_under: &dyn Fn(&Route) -> bool| self.routes.iter().position(is_under);
-        let exact = longest(&|route| path::is_under(reading, route.path.as_bytes()))?;
+        let exact = longest(&|route| path::is_under(reading, route.config.path.as_bytes()))?;
         let mut others = [None, None];
         if reading.is_ascii() {
             // As a folded rule is compared with a folded path, which is one step less.
             others[0] = longest(&|route| path::is_under_in_any_case(reading, route.folded.as_bytes()));
         } else {
             let folded = path::folded(&String::from_utf8_lossy(reading));
-            others[0] = longest(&|route| path::is_under_in_any_case(reading, route.path.as_bytes()));
+            others[0] = longest(&|route| path::is_under_in_any_case(reading, route.config.path.as_bytes()));
             others[1] = longest(&|route| path::is_under(folded.as_bytes(), route.folded.as_bytes()));
         }
         others.iter().flatten().all(|other| self.decide_alike(*other, exact)).then_some(exact)
@@ -157,7 +124,7 @@ impl Route {
     /// What this route demands of a request for `path`. Public access is granted to canonical paths alone:
     /// the application might read another path than the rule was written for.
     pub fn demands(&self, path: &CanonicalPath) -> &Access {
-        match &self.access {
+        match &self.config.access {
             Access::Public if !path.is_canonical() => &Access::Required,
             access => access,
         }
@@ -165,14 +132,18 @@ impl Route {
 
     /// Whether a CORS preflight is let in as such: without a sign-on, where there would be one.
     pub fn lets_preflights_in(&self) -> bool {
-        self.preflight == Preflight::Forward && self.access != Access::Public
+        self.config.preflight == Preflight::Forward && self.config.access != Access::Public
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use http::HeaderName;
+
+    use super::*;
+    use crate::config::{Credentials, Encoding, ForwardToken};
 
     fn service(rules: &[(&str, Access)]) -> Service {
         service_with(rules, |_| {})
@@ -330,7 +301,7 @@ mod tests {
         for (raw, rule) in ORDINARY {
             let path = CanonicalPath::of(raw.trim_end_matches('?')).unwrap();
             assert_eq!(one.route(&path), Some(0), "{raw}");
-            let found = several.route(&path).map(|at| several.at(at).path.as_str());
+            let found = several.route(&path).map(|at| several.at(at).config.path.as_str());
             assert_eq!(found, Some(*rule), "{raw}");
         }
     }

@@ -41,17 +41,13 @@ const KEYS: ahash::RandomState = ahash::RandomState::with_seeds(4, 3, 2, 1);
 
 /// A named set of servers for one application.
 pub struct Pool {
-    pub name: String,
+    pub config: config::Pool,
     servers: Vec<Server>,
     /// Indices into `servers`, each as often as its weight says, spread evenly.
     turns: Vec<usize>,
     next: AtomicUsize,
     /// The same for what a request tries after its turn.
     next_other: AtomicUsize,
-    protocol: PoolProtocol,
-    timeouts: PoolTimeouts,
-    /// How many further servers may be tried when a connection fails.
-    pub retries: usize,
 }
 
 pub struct Server {
@@ -80,30 +76,11 @@ impl Pool {
         let servers: Vec<Server> = written.servers.iter().map(build).collect();
         let weights: Vec<usize> = written.servers.iter().map(|server| usize::from(server.weight)).collect();
         Self {
-            name: written.name.clone(),
+            config: written.clone(),
             servers,
             turns: spread(&weights),
             next: AtomicUsize::new(0),
             next_other: AtomicUsize::new(0),
-            protocol: written.protocol,
-            timeouts: written.timeouts,
-            retries: written.retries,
-        }
-    }
-
-    #[cfg(test)]
-    pub fn empty(name: &str) -> Self {
-        let second = Duration::from_secs(1);
-        let timeouts = PoolTimeouts { connect: second, read: second, write: second, idle: second };
-        Self {
-            name: name.into(),
-            servers: Vec::new(),
-            turns: Vec::new(),
-            next: AtomicUsize::new(0),
-            next_other: AtomicUsize::new(0),
-            protocol: PoolProtocol::Http1,
-            timeouts,
-            retries: 0,
         }
     }
 
@@ -130,16 +107,16 @@ impl Pool {
 
     /// For one write to a server.
     pub fn write_timeout(&self) -> Duration {
-        self.timeouts.write
+        self.config.timeouts.write
     }
 
     /// `read` overrides the pool's.
     pub fn timeouts(&self, read: Option<Duration>) -> PoolTimeouts {
-        PoolTimeouts { read: read.unwrap_or(self.timeouts.read), ..self.timeouts }
+        PoolTimeouts { read: read.unwrap_or(self.config.timeouts.read), ..self.config.timeouts }
     }
 
     pub fn speaks_http2(&self) -> bool {
-        self.protocol != PoolProtocol::Http1
+        self.config.protocol != PoolProtocol::Http1
     }
 
     /// Whether one of its servers authenticates connections, so that none may be shared between clients.
@@ -161,7 +138,7 @@ impl Pool {
         if let Some(owner) = owner {
             peer.group_key ^= owner.key() & !UPGRADES;
         }
-        peer.options.read_timeout = Some(read_timeout.unwrap_or(self.timeouts.read));
+        peer.options.read_timeout = Some(read_timeout.unwrap_or(self.config.timeouts.read));
         if upgrade {
             // HTTP/2 servers that take WebSockets do so over HTTP/1.1.
             peer.options.set_http_version(1, 1);
@@ -393,7 +370,7 @@ mod tests {
         assert_eq!(serve(&four, 10, false, |_| true), (Vec::new(), 30), "one and two more");
         let one = pool(&[1]);
         assert_eq!(serve(&one, 1, false, |_| true).1, 3);
-        assert!(Pool::empty("none").select(&[], None).is_none());
+        assert!(pool(&[]).select(&[], None).is_none());
     }
 
     #[test]
@@ -417,7 +394,8 @@ mod tests {
         assert_eq!(served.iter().filter(|endpoint| endpoint.address == "[::1]:80".parse().unwrap()).count(), 5);
         assert_eq!(failures, 0);
         for (retries, timed_out) in [(0, false), (0, true), (2, false), (2, true)] {
-            let pool = Pool { retries, ..named(&["two"], lookup) };
+            let mut pool = named(&["two"], lookup);
+            pool.config.retries = retries;
             let (served, failures) = serve(&pool, 10, timed_out, |endpoint| endpoint.address.is_ipv6());
             assert_eq!((served.len(), failures), (10, 5), "{retries} retries");
         }

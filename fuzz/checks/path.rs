@@ -174,7 +174,7 @@ fn hold_routes(steps: &str, raw: &str, path: &CanonicalPath) {
     for (host, rules) in SERVICES {
         let service = routes().find(&Host::parse(host).expect("a name")).expect("it is there");
         let Some(route) = service.route(path) else { continue };
-        let ours = matches!(service.at(route).access, Access::Roles(_));
+        let ours = matches!(service.at(route).config.access, Access::Roles(_));
         for text in &texts {
             assert!(!segments(text).any(|segment| [".", ".."].contains(&segment)), "{raw:?} has dots in {text:?}");
             // To a parser of URLs, two slashes begin a host.

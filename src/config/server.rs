@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Protocol, SecretSource, defaults};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Request workers; `None` is one for each core.
     pub threads: Option<usize>,
@@ -31,7 +31,7 @@ pub struct Admin {
     pub token: Option<SecretSource>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub address: SocketAddr,
     pub protocol: Protocol,
@@ -42,7 +42,7 @@ pub struct Listener {
     pub public_port: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub connections: usize,
     pub connections_per_address: usize,
@@ -77,7 +77,7 @@ impl Limits {
     };
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     pub tls_handshake: Duration,
     pub keepalive: Duration,

@@ -10,7 +10,7 @@ use http::HeaderName;
 use super::{Balance, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
 use crate::host::{HostPattern, Origin};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub name: Arc<str>,
     pub hosts: Vec<HostPattern>,
@@ -34,14 +34,14 @@ impl Service {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityHeaders {
     pub user: HeaderName,
     pub email: HeaderName,
     pub roles: HeaderName,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Begins with `/`, ends without one unless it is `/` itself.
     pub path: String,
@@ -78,7 +78,7 @@ pub struct Credentials {
     pub bearer: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub name: String,
     pub servers: Vec<PoolServer>,
@@ -92,7 +92,7 @@ pub struct Pool {
 }
 
 /// TLS to applications. What is in the files is looked at by the room `upstream`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolTls {
     /// Where it stands in the file, for faults that reading it brings to light.
     pub place: String,
@@ -104,13 +104,13 @@ pub struct PoolTls {
 }
 
 /// What the edge shows of itself, both PEM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientKey {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolServer {
     /// As it is written, for labels.
     pub name: String,
@@ -146,7 +146,7 @@ impl Location {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolTimeouts {
     pub connect: Duration,
     pub read: Duration,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::SecretSource;
 use crate::host::HostPattern;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     pub min_version: TlsVersion,
     /// What hosts ask for themselves; every host is here, as an exact one may stand below another's wildcard.
@@ -20,7 +20,7 @@ pub struct Tls {
 }
 
 /// `Strict-Transport-Security` (RFC 6797 §6.1), printed as the field's value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hsts {
     pub max_age: Duration,
     pub include_subdomains: bool,
@@ -33,7 +33,7 @@ impl fmt::Display for Hsts {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tickets {
     /// `None`: one is made when the process starts.
     pub secret: Option<SecretSource>,
@@ -42,7 +42,7 @@ pub struct Tickets {
 }
 
 /// What the hosts of a service, or the sign-on host, ask of connections to them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostTls {
     /// Where it stands in the file, for faults that reading it brings to light.
     pub place: String,
@@ -52,7 +52,7 @@ pub struct HostTls {
 }
 
 /// Who may connect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
     /// PEM: whoever issues them.
     pub ca: PathBuf,
@@ -66,7 +66,7 @@ pub enum TlsVersion {
     V1_3,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// Where it stands in the file, for faults that reading it brings to light.
     pub place: String,

@@ -43,7 +43,7 @@ impl Gateway {
         let Some(service) = &ctx.service else { return Ok(()) };
         let request = session.req_header();
         let asked = Asked { method: &request.method, version: request.version, headers: &request.headers };
-        let choice = compression::choose(asked, response, &service.at(ctx.route).compression);
+        let choice = compression::choose(asked, response, &service.at(ctx.route).config.compression);
         if choice == Choice::AsItIs {
             return Ok(());
         }

@@ -172,7 +172,7 @@ impl Drop for RequestContext {
 pub fn destination(ctx: &RequestContext) -> Result<(&Pool, Option<Duration>)> {
     let service = ctx.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let route = service.at(ctx.route);
-    Ok((&ctx.snapshot.pools[route.pool], route.read_timeout))
+    Ok((&ctx.snapshot.pools[route.pool], route.config.read_timeout))
 }
 
 /// Whether an application that did not answer in time could not: it had not got the whole request.

@@ -175,7 +175,7 @@ impl FastPath {
         let (Some(service), Some(route)) = (&place.service, place.route) else { return Err("no_route") };
         let route = service.at(route);
         let pool = &snapshot.pools[route.pool];
-        if !route.compression.is_empty() {
+        if !route.config.compression.is_empty() {
             return Err("compression");
         }
         if pool.speaks_http2() {

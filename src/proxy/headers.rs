@@ -162,7 +162,7 @@ fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<H
 }
 
 fn set_identity(fields: &mut impl HeaderEdit, identity: &Identity, service: &Service) -> pingora::Result<()> {
-    let names = &service.identity_headers;
+    let names = &service.config.identity_headers;
     let told = identity.identity_headers();
     fields.set(&names.user, told.user.clone());
     if let Some(email) = &told.email {
@@ -170,10 +170,10 @@ fn set_identity(fields: &mut impl HeaderEdit, identity: &Identity, service: &Ser
     }
     fields.set(&names.roles, identity.roles_header());
     fields.set(&SESSION, told.session.clone());
-    if identity.source() == Source::Bearer && service.forward_token != ForwardToken::Bearer {
+    if identity.source() == Source::Bearer && service.config.forward_token != ForwardToken::Bearer {
         fields.remove(&header::AUTHORIZATION);
     }
-    if service.forward_token == ForwardToken::Bearer {
+    if service.config.forward_token == ForwardToken::Bearer {
         fields.set(&header::AUTHORIZATION, value(format!("Bearer {}", identity.verified().token()))?);
     }
     Ok(())

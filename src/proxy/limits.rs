@@ -27,7 +27,7 @@ impl Gateway {
         let snapshot = &ctx.snapshot;
         let (service, limit) = match &ctx.service {
             None => (None, snapshot.limits.requests_per_second),
-            Some(service) => (Some(&service.name), service.requests_per_second),
+            Some(service) => (Some(&service.config.name), service.config.requests_per_second),
         };
         let client = ctx.client.filter(|_| !ctx.is_of_proxy)?;
         let key = RateKey { prefix: ClientPrefix::of(client), service: service.cloned() };
@@ -85,7 +85,7 @@ fn waits_for_word(session: &Session) -> bool {
 
 /// How long a body may be silent.
 fn patience(ctx: &RequestContext) -> Duration {
-    let route = ctx.service.as_ref().and_then(|service| service.at(ctx.route).read_timeout);
+    let route = ctx.service.as_ref().and_then(|service| service.at(ctx.route).config.read_timeout);
     ctx.snapshot.timeouts.read.max(route.unwrap_or_default())
 }
 

@@ -102,7 +102,7 @@ impl Gateway {
         let Some(service) = &ctx.service else { return Ok(Ok(())) };
         let Some(admitted) = Admitted::of(request, ctx, &self.snapshot) else { return Ok(Ok(())) };
         let (snapshot, route) = (&ctx.snapshot, service.at(ctx.route));
-        let demanded = if ctx.identity.is_some() { &route.access } else { &Access::Public };
+        let demanded = if ctx.identity.is_some() { &route.config.access } else { &Access::Public };
         let opening = NewStream {
             terms: recheck::terms(service, route, demanded, ctx.client_certificate.clone()),
             admission: Box::new(admitted),

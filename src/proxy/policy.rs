@@ -105,7 +105,7 @@ impl Gateway {
             request_id: &ctx.request_id,
             now: self.clock.now(),
         };
-        let ticket = snapshot.sentry.redeem(&head, &service.name).await;
+        let ticket = snapshot.sentry.redeem(&head, &service.config.name).await;
         log_decision!(ctx, "ticket result={}", ticket_result(&ticket));
         if let RedeemOutcome::Reply(reply) = ticket {
             return Decision::Reply(reply);
@@ -113,7 +113,7 @@ impl Gateway {
         let Some(at) = place.route else { return self.malformed(request, ctx, Malformed::Path) };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
-        log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.name);
+        log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.config.name);
         ctx.is_preflight &= route.lets_preflights_in();
         // 4. to 11. Who asks, and whether they may.
         let judged = match demanded {
@@ -121,7 +121,7 @@ impl Gateway {
             _ if ctx.is_preflight => None,
             _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
         };
-        let by_bearer = auth::is_by_bearer(head.headers, route.credentials);
+        let by_bearer = auth::is_by_bearer(head.headers, route.config.credentials);
         let by_preflight = ctx.is_preflight;
         let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
         let decision = self.conclude(&head, addressee, judged.as_ref(), &ticket);
@@ -291,8 +291,9 @@ fn may_open(request: &RequestView<'_>, authority: &Authority, snapshot: &Snapsho
     let is_own = |origin: &Origin| {
         *origin == Origin::of(host, *port) || (public.is_some() && *origin == Origin::of(host, public))
     };
-    let is_named =
-        |origin: &Origin| snapshot.routes.find(host).is_some_and(|service| service.websocket_origins.contains(origin));
+    let is_named = |origin: &Origin| {
+        snapshot.routes.find(host).is_some_and(|service| service.config.websocket_origins.contains(origin))
+    };
     upgrade::page_may_open(request.headers(), |origin| is_own(origin) || is_named(origin))
 }
 
@@ -365,10 +366,10 @@ fn note(ctx: &mut RequestContext, judged: Option<AuthDecision>, route: usize) {
 pub fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Requirement<'a> {
     Requirement {
         audience: &service.audience,
-        service: Some(&service.name),
+        service: Some(&service.config.name),
         access,
-        credentials: route.credentials,
-        extends_session: route.extends_session,
-        on_outage: service.on_outage,
+        credentials: route.config.credentials,
+        extends_session: route.config.extends_session,
+        on_outage: service.config.on_outage,
     }
 }

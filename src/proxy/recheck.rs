@@ -46,8 +46,8 @@ impl Admitted {
             connection: request.connection.cloned(),
             identity: ctx.identity.clone(),
             is_preflight: ctx.is_preflight,
-            service: Arc::clone(&service.name),
-            pool: ctx.snapshot.pools[service.at(ctx.route).pool].name.clone(),
+            service: Arc::clone(&service.config.name),
+            pool: ctx.snapshot.pools[service.at(ctx.route).pool].config.name.clone(),
         })
     }
 
@@ -74,9 +74,9 @@ pub fn terms(
     certificate: Option<Arc<ClientCertificate>>,
 ) -> Terms {
     Terms {
-        service: Arc::clone(&service.name),
+        service: Arc::clone(&service.config.name),
         access: demanded.clone(),
-        extends_session: route.extends_session,
+        extends_session: route.config.extends_session,
         certificate,
     }
 }
@@ -88,7 +88,7 @@ impl Admission for Admitted {
         let place = locate(&self.target, &snapshot);
         let (Some(service), Some(at)) = (place.service, place.route) else { return Err(EndReason::Rerouted) };
         let route = service.at(at);
-        if service.name != self.service || snapshot.pools[route.pool].name != self.pool {
+        if service.config.name != self.service || snapshot.pools[route.pool].config.name != self.pool {
             return Err(EndReason::Rerouted);
         }
         let demanded = route.demands(&self.target.path);

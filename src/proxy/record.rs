@@ -78,7 +78,7 @@ impl Gateway {
             status,
             bytes,
             duration: seconds,
-            service: ctx.service.as_ref().map_or("none", |service| &service.name),
+            service: ctx.service.as_ref().map_or("none", |service| &service.config.name),
             outcome: ctx.outcome,
             reason: ctx.reason,
             user: ctx.user(),

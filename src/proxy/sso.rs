@@ -56,7 +56,7 @@ impl Gateway {
                 return Ok(Box::new(if closes { reply.closing() } else { reply }));
             }
         };
-        let service = ctx.service.as_ref().map(|service| &*service.name);
+        let service = ctx.service.as_ref().map(|service| &*service.config.name);
         Ok(Box::new(ctx.snapshot.sentry.respond(route, &head, service, &body).await))
     }
 }

@@ -121,31 +121,30 @@ fn what_stays(sessions: &Sessions) -> Sessions {
 
 /// Keys whose new value does not take effect in place.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let changed = |name: &'static str, old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
-        (format!("{old:?}") != format!("{new:?}")).then_some(name)
-    };
+    /// The name of a key, if its value has changed.
+    fn changed<T: PartialEq>(key: &'static str, old: &T, new: &T) -> Option<&'static str> {
+        (old != new).then_some(key)
+    }
+    let (limits, new_limits) = (&old.server.limits, &new.server.limits);
+    let (timeouts, new_timeouts) = (&old.server.timeouts, &new.server.timeouts);
+    let (login, new_login) = (&old.sentry.login, &new.sentry.login);
     [
         changed("server.listeners", &old.server.listeners, &new.server.listeners),
-        // A secret is not printed, so it is compared itself.
-        (old.server.admin != new.server.admin).then_some("server.admin"),
+        changed("server.admin", &old.server.admin, &new.server.admin),
         changed("server.threads", &old.server.threads, &new.server.threads),
-        changed("server.limits.connections", &old.server.limits.connections, &new.server.limits.connections),
-        changed("server.limits.buffer_bytes", &old.server.limits.buffer_bytes, &new.server.limits.buffer_bytes),
+        changed("server.limits.connections", &limits.connections, &new_limits.connections),
+        changed("server.limits.buffer_bytes", &limits.buffer_bytes, &new_limits.buffer_bytes),
         changed(
             "server.limits.buffer_bytes_per_address",
-            &old.server.limits.buffer_bytes_per_address,
-            &new.server.limits.buffer_bytes_per_address,
+            &limits.buffer_bytes_per_address,
+            &new_limits.buffer_bytes_per_address,
         ),
-        changed(
-            "server.timeouts.tls_handshake",
-            &old.server.timeouts.tls_handshake,
-            &new.server.timeouts.tls_handshake,
-        ),
-        // HTTP/1 takes the new value, HTTP/2 connections are closed by the old one.
-        changed("server.timeouts.keepalive", &old.server.timeouts.keepalive, &new.server.timeouts.keepalive),
-        changed("sentry.login.workers", &old.sentry.login.workers, &new.sentry.login.workers),
-        changed("sentry.login.queue", &old.sentry.login.queue, &new.sentry.login.queue),
-        changed("sentry.login.deadline", &old.sentry.login.deadline, &new.sentry.login.deadline),
+        changed("server.timeouts.tls_handshake", &timeouts.tls_handshake, &new_timeouts.tls_handshake),
+        // HTTP/1 connections take the new value, HTTP/2 connections keep the one that they began with.
+        changed("server.timeouts.keepalive", &timeouts.keepalive, &new_timeouts.keepalive),
+        changed("sentry.login.workers", &login.workers, &new_login.workers),
+        changed("sentry.login.queue", &login.queue, &new_login.queue),
+        changed("sentry.login.deadline", &login.deadline, &new_login.deadline),
         changed("tls.tickets.rotation", &old.tls.tickets.rotation, &new.tls.tickets.rotation),
         changed("sessions.store", &what_stays(&old.sessions), &what_stays(&new.sessions)),
         changed("users", &old.users, &new.users),

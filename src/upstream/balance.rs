@@ -51,13 +51,13 @@ impl Pool {
     pub fn may_retry(&self, tried: &[Attempt]) -> bool {
         let timed_out = tried.iter().filter(|attempt| attempt.timed_out).count();
         tried.len() <= MOST_RETRIES
-            && timed_out <= self.retries.max(1)
+            && timed_out <= self.config.retries.max(1)
             && (self.may_try_another(tried)
                 || tried.iter().any(|attempt| self.further_address(attempt.endpoint.server, tried).is_some()))
     }
 
     fn may_try_another(&self, tried: &[Attempt]) -> bool {
-        tried.iter().filter(|attempt| !attempt.is_further_address).count() <= self.retries
+        tried.iter().filter(|attempt| !attempt.is_further_address).count() <= self.config.retries
     }
 
     fn next_turn(&self, owner: Option<Owner>) -> Option<Endpoint> {

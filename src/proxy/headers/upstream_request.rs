@@ -27,7 +27,7 @@ impl Gateway {
         let keep = ctx
             .service
             .as_ref()
-            .filter(|service| service.forward_token == ForwardToken::Cookie)
+            .filter(|service| service.config.forward_token == ForwardToken::Cookie)
             // Only the one that was verified: on a public route nobody looked at what the client sent.
             .filter(|_| ctx.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
@@ -68,11 +68,11 @@ impl Gateway {
     /// For a service that asked for it: who the user is, signed for that service alone.
     fn assert_identity(&self, fields: &mut impl HeaderEdit, ctx: &RequestContext) -> Result<()> {
         let (Some(identity), Some(service)) = (&ctx.identity, &ctx.service) else { return Ok(()) };
-        if !service.identity_assertion {
+        if !service.config.identity_assertion {
             return Ok(());
         }
         let claims = identity.claims();
-        let assertion = ctx.snapshot.guard.tokens().assertion(&claims, &service.name, self.clock.now());
+        let assertion = ctx.snapshot.guard.tokens().assertion(&claims, &service.config.name, self.clock.now());
         let assertion = assertion
             .map_err(|error| Error::because(ErrorType::InternalError, "no assertion could be signed", error))?;
         fields.set(&headers::ASSERTION, headers::value(assertion)?);
@@ -86,7 +86,7 @@ fn leads_to_http2(ctx: &RequestContext) -> bool {
 
 /// Whether the request's route takes bearer tokens.
 fn takes_bearer(ctx: &RequestContext) -> bool {
-    ctx.service.as_ref().is_some_and(|service| service.at(ctx.route).credentials.bearer)
+    ctx.service.as_ref().is_some_and(|service| service.at(ctx.route).config.credentials.bearer)
 }
 
 /// A client's address. That of the peer is written once for its connection.
