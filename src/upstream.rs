@@ -1,11 +1,13 @@
 //! Pools of upstream servers: which one gets the next request, and with what timeouts.
 //!
-//! Decides; Pingora connects. Servers take turns by weight, and a server that this request has already failed on
-//! is passed over (`choice`). A server with a name has all of its addresses (`names`). Called by `proxy`.
+//! Decides; Pingora connects. A policy chooses servers (`balancer`), and those that a request has already failed on are
+//! passed over (`balance`). A server with a name has all of its addresses (`resolver`). Called by `proxy`.
 
 mod balance;
+mod balancer;
 mod connection_auth;
 pub mod dial;
+mod in_flight;
 pub mod resolver;
 mod server_address;
 mod tls;
@@ -22,6 +24,7 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
 use crate::config::{self, Location, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, UpstreamMetrics};
 pub use balance::{Attempt, Endpoint};
+use balancer::Balancer;
 use connection_auth::Privacy;
 pub use connection_auth::{Owner, PrivateServers};
 use resolver::Names;
@@ -43,11 +46,9 @@ const KEYS: ahash::RandomState = ahash::RandomState::with_seeds(4, 3, 2, 1);
 pub struct Pool {
     pub config: config::Pool,
     servers: Vec<Server>,
-    /// Indices into `servers`, each as often as its weight says, spread evenly.
-    turns: Vec<usize>,
-    next: AtomicUsize,
-    /// The same for what a request tries after its turn.
-    next_other: AtomicUsize,
+    balancer: Balancer,
+    /// The turn of an address of a server that was tried before, at another one.
+    next_further_address: AtomicUsize,
 }
 
 pub struct Server {
@@ -78,9 +79,8 @@ impl Pool {
         Self {
             config: written.clone(),
             servers,
-            turns: spread(&weights),
-            next: AtomicUsize::new(0),
-            next_other: AtomicUsize::new(0),
+            balancer: Balancer::new(written.balance, &weights),
+            next_further_address: AtomicUsize::new(0),
         }
     }
 
@@ -237,22 +237,6 @@ fn build_server(
     }
 }
 
-/// Smooth weighted round robin, worked out beforehand: weights 3 and 1 give 0 0 1 0, never 0 0 0 1.
-fn spread(weights: &[usize]) -> Vec<usize> {
-    let total: usize = weights.iter().sum();
-    let mut credit = vec![0_isize; weights.len()];
-    let mut turns = Vec::with_capacity(total);
-    for _ in 0..total {
-        for (credit, weight) in credit.iter_mut().zip(weights) {
-            *credit += *weight as isize;
-        }
-        let Some(richest) = (0..credit.len()).rev().max_by_key(|server| credit[*server]) else { break };
-        credit[richest] -= total as isize;
-        turns.push(richest);
-    }
-    turns
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,7 +301,7 @@ mod tests {
                     served.push(attempt.endpoint);
                     break;
                 }
-                attempt.timed_out = timed_out;
+                attempt.failed(timed_out);
                 tried.push(attempt);
                 failures += 1;
                 if !pool.may_retry(&tried) {
@@ -334,8 +318,6 @@ mod tests {
 
     #[test]
     fn servers_take_turns_by_weight_and_not_in_bursts() {
-        assert_eq!(spread(&[3, 1]), [0, 0, 1, 0]);
-        assert_eq!(spread(&[1, 1, 1]), [0, 1, 2]);
         let pool = pool(&[1, 1]);
         let picked: Vec<_> = (0..4).map(|_| server_of(pool.select(&[], None))).collect();
         assert_eq!(picked, [0, 1, 0, 1]);
@@ -416,7 +398,7 @@ mod tests {
             while first.endpoint.server != 0 {
                 first = pool.select(&[], None).unwrap();
             }
-            first.timed_out = timed_out;
+            first.failed(timed_out);
             assert_eq!(server_of(pool.select(&[first], None)), next, "timed out: {timed_out}");
         }
     }
@@ -445,15 +427,38 @@ mod tests {
     fn connections_of_one_owner_are_apart_from_all_others_and_lead_to_one_server() {
         let pool = pool(&[1, 1, 1]);
         let (ana, ben) = (Owner::unique(), Owner::unique());
-        let attempt = pool.select(&[], Some(ana)).unwrap();
+        let attempt = pool.select(&[], Some(ana.key())).unwrap();
         let endpoint = attempt.endpoint;
-        assert!((0..9).all(|_| pool.select(&[], Some(ana)).unwrap().endpoint == endpoint));
-        assert_ne!(pool.select(&[attempt], Some(ana)).unwrap().endpoint, endpoint, "unless that one has failed");
+        assert!((0..9).all(|_| pool.select(&[], Some(ana.key())).unwrap().endpoint == endpoint));
+        assert_ne!(pool.select(&[attempt], Some(ana.key())).unwrap().endpoint, endpoint, "unless that one has failed");
         let key = |owner| pool.peer(endpoint, None, false, owner).reuse_hash();
         assert_eq!(key(Some(ana)), key(Some(ana)));
         assert_eq!(key(None), pool.key(endpoint));
         assert!(key(Some(ana)) != key(None) && key(Some(ana)) != key(Some(ben)));
         assert_ne!(pool.peer(endpoint, None, true, Some(ana)).reuse_hash(), key(Some(ana)), "nor for upgrades");
+    }
+
+    #[test]
+    fn an_attempt_counts_as_in_flight_until_it_has_failed_ended_or_been_dropped() {
+        let pool = pool(&[1, 1]);
+        let counts = || [0, 1].map(|server| pool.server(server).metrics.in_flight.get());
+        let mut first = pool.select(&[], None).unwrap();
+        assert_eq!(counts(), [1, 0]);
+        first.failed(false);
+        assert_eq!(counts(), [0, 0], "it has failed");
+        let mut tried = vec![first];
+        tried.push(pool.select(&tried, None).unwrap());
+        assert_eq!(counts(), [0, 1], "the next one counts at its own server");
+        let other = pool.select(&[], None).unwrap();
+        assert_eq!(counts(), [0, 2]);
+        drop(other);
+        assert_eq!(counts(), [0, 1]);
+        tried.last_mut().unwrap().end();
+        assert_eq!(counts(), [0, 0], "it has ended");
+        tried.push(pool.select(&tried, None).unwrap());
+        assert_eq!(counts().iter().sum::<i64>(), 1);
+        drop(tried);
+        assert_eq!(counts(), [0, 0], "the request was cut");
     }
 
     #[test]

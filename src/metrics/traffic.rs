@@ -16,6 +16,7 @@ pub struct TrafficMetrics {
     request_duration: HistogramVec,
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
+    upstream_in_flight: IntGaugeVec,
     /// label `listener`
     pub connections: IntGaugeVec,
     /// label `listener`
@@ -81,6 +82,8 @@ pub struct UpstreamMetrics {
     pub answered: IntCounter,
     pub failed: IntCounter,
     pub duration: Histogram,
+    /// Attempts that are under way; see `upstream::InFlight`, which counts them.
+    pub in_flight: IntGauge,
 }
 
 impl TrafficMetrics {
@@ -102,6 +105,11 @@ impl TrafficMetrics {
                 "upstream_duration_seconds",
                 "From choosing a server to the end of its response",
                 BUCKETS,
+                &["pool", "server"],
+            )?,
+            upstream_in_flight: make.int_gauges(
+                "upstream_in_flight",
+                "Attempts on an upstream server that are under way",
                 &["pool", "server"],
             )?,
             connections: make.int_gauges("connections", "Open client connections", &["listener"])?,
@@ -150,6 +158,7 @@ impl TrafficMetrics {
             answered: self.upstream_requests.with_label_values(&[pool, server, "answered"]),
             failed: self.upstream_requests.with_label_values(&[pool, server, "failed"]),
             duration: self.upstream_duration.with_label_values(&[pool, server]),
+            in_flight: self.upstream_in_flight.with_label_values(&[pool, server]),
         }
     }
 }

@@ -60,7 +60,8 @@ impl Owner {
         Self(ahash::RandomState::with_seeds(self.0, 1, 2, 3).hash_one(session))
     }
 
-    pub(super) const fn key(self) -> u64 {
+    /// Requests with the same key go to one server.
+    pub const fn key(self) -> u64 {
         self.0
     }
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Owner;
 use super::resolver::Name;
 
 pub enum Place {
@@ -25,8 +24,8 @@ impl Place {
         }
     }
 
-    /// The one whose turn it is; the same each time for the same owner.
-    pub fn address(&self, owner: Option<Owner>) -> Option<SocketAddr> {
+    /// Returns the address whose turn it is; the same each time for the same key.
+    pub fn address(&self, key: Option<u64>) -> Option<SocketAddr> {
         match self {
             Self::Address(address) => Some(*address),
             Self::Name { name, port, next } => {
@@ -34,7 +33,7 @@ impl Place {
                 if addresses.is_empty() {
                     return None;
                 }
-                let turn = owner.map_or_else(|| next.fetch_add(1, Ordering::Relaxed), |owner| owner.key() as usize);
+                let turn = key.map_or_else(|| next.fetch_add(1, Ordering::Relaxed), |key| key as usize);
                 Some(with_port(addresses[turn % addresses.len()], *port))
             }
         }

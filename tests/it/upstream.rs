@@ -46,6 +46,32 @@ fn servers_take_turns_by_weight() {
 }
 
 #[test]
+fn requests_under_way_count_at_their_server_until_they_end_or_are_cut() {
+    let (held, dead) = (Origin::held(), nobody());
+    let edge = edge_with_pool(&[server(dead), server(held.address)], "");
+    let under_way = |address: SocketAddr| {
+        let labels = format!("pool=\"iqueue\",server=\"{address}\"");
+        edge.metric("sentry_edge_upstream_in_flight", &labels)
+    };
+    let host = edge.host("iqueue");
+    let send = |method: &str, fields: &str, body: &str| {
+        let mut client = raw(edge.address(), &host);
+        client.send(format!("{method} / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n{body}"));
+        client
+    };
+    // The second one is on the full path. Each finds the dead server first, or has the other one at once.
+    let cut = [send("GET", "", ""), send("POST", "Content-Length: 1\r\n", "x"), send("GET", "", "")];
+    eventually("three are under way", || [under_way(held.address), under_way(dead)] == [3.0, 0.0]);
+    drop(cut);
+    eventually("none is", || under_way(held.address) == 0.0);
+    let mut whole = [send("GET", "", ""), send("POST", "Content-Length: 1\r\n", "x")];
+    eventually("two are under way", || under_way(held.address) == 2.0);
+    held.release();
+    assert!(whole.iter_mut().all(|client| client.status() == 200));
+    eventually("none is any more", || [under_way(held.address), under_way(dead)] == [0.0, 0.0]);
+}
+
+#[test]
 fn a_dead_server_is_passed_over_whatever_the_method() {
     let alive = origin("alive");
     let edge = edge_with_pool(&[server(nobody()), server(alive.address), server(nobody())], "");

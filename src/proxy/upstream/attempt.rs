@@ -9,24 +9,26 @@ use super::connection_auth;
 use crate::proxy::context::{RequestContext, destination, is_fault_of_body};
 use crate::proxy::decision_log::{is_logged, log_decision};
 use crate::proxy::request::RequestView;
-use crate::upstream::{Endpoint, Owner, Pool};
+use crate::upstream::{Attempt, Endpoint, Owner, Pool};
 
 /// Where the request is to go now, of its pool, and since when. `owner` is that of its connection, if any.
 pub fn next(ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
     let (pool, _) = destination(ctx)?;
-    let Some(attempt) = pool.select(&ctx.tried, owner) else {
-        log_decision!(ctx, "no server left pool={} tried={}", pool.name, ctx.tried.len());
+    let Some(attempt) = pool.select(&ctx.tried, owner.map(Owner::key)) else {
+        log_decision!(ctx, "no server left pool={} tried={}", pool.config.name, ctx.tried.len());
         return Err(Error::new(ErrorType::HTTPStatus(503)));
     };
     if is_logged!() {
         let server = &pool.server(attempt.endpoint.server).name;
         let number = ctx.tried.len() + 1;
-        log_decision!(ctx, "server chosen pool={} server={server} attempt={number}", pool.name);
+        log_decision!(ctx, "server chosen pool={} server={server} attempt={number}", pool.config.name);
     }
-    let now = Instant::now();
+    let (endpoint, now) = (attempt.endpoint, Instant::now());
+    // The attempt before this one is over, whatever it ended with.
+    ctx.tried.last_mut().into_iter().for_each(Attempt::end);
     ctx.tried.push(attempt);
     ctx.upstream_begun = Some(now);
-    Ok((attempt.endpoint, now))
+    Ok((endpoint, now))
 }
 
 /// How Pingora reaches that server: on a connection of the client's own where that has to be.
@@ -41,7 +43,7 @@ pub fn peer(request: &RequestView<'_>, is_upgrade: bool, ctx: &mut RequestContex
 /// A connection that was never made has harmed nobody: the next server may have the request.
 pub fn not_connected(ctx: &mut RequestContext, error: &mut Error) {
     if let Some(attempt) = ctx.tried.last_mut() {
-        attempt.timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        attempt.failed(matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout));
     }
     if let Ok((pool, _)) = destination(ctx) {
         observe(ctx, pool, false, Instant::now());
