@@ -6,6 +6,7 @@
 mod logs;
 mod maker;
 mod operation;
+mod service;
 mod sign_on;
 mod traffic;
 
@@ -14,8 +15,9 @@ use prometheus::{Encoder, Registry, TextEncoder};
 pub use logs::LogMetrics;
 use maker::Maker;
 pub use operation::{OperationMetrics, REJECTIONS};
+pub use service::ServiceMetrics;
 pub use sign_on::{DirectoryMetrics, SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
-pub use traffic::{NameMetrics, ServiceMetrics, TrafficMetrics, UpstreamMetrics};
+pub use traffic::{NameMetrics, TrafficMetrics, UpstreamMetrics};
 
 /// The metrics of one process.
 pub struct Metrics {

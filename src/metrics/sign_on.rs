@@ -2,7 +2,6 @@
 
 use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::ServiceMetrics;
 use super::maker::Maker;
 
 /// Seconds. Authentication takes microseconds; a store round trip tens to hundreds of them.
@@ -102,22 +101,6 @@ impl SignOnMetrics {
             logins: make.counters("logins_total", "Login attempts", &["result"])?,
             login_queue: make.gauge("login_queue", "Logins that wait for a worker")?,
         })
-    }
-
-    /// A pass that an outage policy granted.
-    pub fn allowed_by_policy(&self, service: &ServiceMetrics, reason: &str) {
-        self.auth_decisions.with_label_values(&[service.service(), "allowed", reason]).inc();
-    }
-
-    /// A CORS preflight that its route leaves to the application.
-    pub fn preflight(&self, service: &ServiceMetrics) {
-        self.auth_decisions.with_label_values(&[service.service(), "public", "preflight"]).inc();
-    }
-
-    /// A refusal: rarer than a pass, so its labels are looked up when it happens.
-    pub fn refused(&self, service: &ServiceMetrics, outcome: &str, reason: &str, seconds: f64) {
-        self.auth_decisions.with_label_values(&[service.service(), outcome, reason]).inc();
-        self.auth_duration.with_label_values(&[service.service(), outcome]).observe(seconds);
     }
 }
 

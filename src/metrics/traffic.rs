@@ -1,10 +1,7 @@
 //! Metrics of what passes: connections, requests, upstream servers.
 
-use std::sync::Arc;
-
 use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::SignOnMetrics;
 use super::maker::Maker;
 
 /// Seconds. From a cached page to a slow report.
@@ -12,8 +9,8 @@ const BUCKETS: &[f64] =
     &[1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 pub struct TrafficMetrics {
-    requests: IntCounterVec,
-    request_duration: HistogramVec,
+    pub(super) requests: IntCounterVec,
+    pub(super) request_duration: HistogramVec,
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_in_flight: IntGaugeVec,
@@ -62,18 +59,6 @@ pub struct HeadersDropped {
 pub struct UnknownClients {
     pub unreadable: IntCounter,
     pub other_field: IntCounter,
-}
-
-/// One service's handles, resolved once so that a request pays no label look-up.
-#[derive(Clone)]
-pub struct ServiceMetrics {
-    service: Arc<str>,
-    /// By status class, 1xx to 5xx.
-    requests: [IntCounter; 5],
-    pub duration: Histogram,
-    pub allowed: IntCounter,
-    pub public: IntCounter,
-    pub auth_allowed_duration: Histogram,
 }
 
 /// One upstream server's handles.
@@ -216,29 +201,5 @@ impl NameMetrics {
     pub fn forget(&self, name: &str) {
         // An error means that it was never noted.
         self.addresses.remove_label_values(&[name]).ok();
-    }
-}
-
-impl ServiceMetrics {
-    pub(super) fn resolve(service: &str, traffic: &TrafficMetrics, sign_on: &SignOnMetrics) -> Self {
-        let class = |class: &str| traffic.requests.with_label_values(&[service, class]);
-        let decision = |outcome: &str| sign_on.auth_decisions.with_label_values(&[service, outcome, "none"]);
-        Self {
-            service: service.into(),
-            requests: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
-            duration: traffic.request_duration.with_label_values(&[service]),
-            allowed: decision("allowed"),
-            public: decision("public"),
-            auth_allowed_duration: sign_on.auth_duration.with_label_values(&[service, "allowed"]),
-        }
-    }
-
-    pub fn count(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.requests[class].inc();
-    }
-
-    pub fn service(&self) -> &str {
-        &self.service
     }
 }

@@ -229,7 +229,7 @@ impl Gateway {
             }
             (None, _) => {
                 match by_preflight {
-                    true => self.metrics.sign_on.preflight(&service.metrics),
+                    true => service.metrics.preflight(),
                     false => service.metrics.public.inc(),
                 }
                 return Decision::Forward;
@@ -237,7 +237,7 @@ impl Gateway {
             (Some(Verdict::Allowed(identity)), _) => {
                 match identity.assurance() {
                     Assurance::Session | Assurance::Token => service.metrics.allowed.inc(),
-                    by_policy => self.metrics.sign_on.allowed_by_policy(&service.metrics, by_policy.label()),
+                    by_policy => service.metrics.allowed_by_policy(by_policy.label()),
                 }
                 service.metrics.auth_allowed_duration.observe(seconds);
                 return Decision::Forward;
@@ -245,7 +245,7 @@ impl Gateway {
             (Some(Verdict::Refused(reason)), _) => reason,
         };
         let outcome = reason.outcome();
-        self.metrics.sign_on.refused(&service.metrics, outcome.label(), reason.label(), seconds);
+        service.metrics.refused(outcome.label(), reason.label(), seconds);
         // What anybody can send by the thousand is counted and not audited.
         if reason.names_a_user() {
             let entry = audit_log::Entry {
