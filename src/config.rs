@@ -39,14 +39,14 @@ pub use tls::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsV
 pub use units::Rate;
 
 /// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
-pub const MOST_RETRIES: usize = 10;
+pub const MAX_RETRIES: usize = 10;
 
 /// Servers that one cluster may have; each costs every edge five connections.
-pub const MOST_SERVERS: usize = 64;
+pub const MAX_SERVERS: usize = 64;
 /// Former lists of servers that are asked as well: a change beyond that forgets the oldest.
-pub const MOST_FORMER: usize = 8;
+pub const MAX_FORMER: usize = 8;
 /// Copies of a session; each costs every request a look-up.
-pub const MOST_COPIES: usize = 3;
+pub const MAX_COPIES: usize = 3;
 
 /// Cookies of the sign-on host whose names are fixed: the login form's and the device's.
 pub const FORM_COOKIE: &str = "__Host-SSOLogin";
@@ -188,9 +188,9 @@ impl Users {
         *refresh
     }
 
-    pub fn least_password(&self) -> usize {
-        let Self::Sqlite { least_password, .. } = self;
-        *least_password
+    pub fn min_password_length(&self) -> usize {
+        let Self::Sqlite { min_password_length, .. } = self;
+        *min_password_length
     }
 }
 
@@ -212,7 +212,7 @@ pub enum Users {
         /// How often live sessions learn what has become of their users.
         refresh: Duration,
         /// Characters of a password that is set, at least.
-        least_password: usize,
+        min_password_length: usize,
     },
 }
 

@@ -85,7 +85,7 @@ pub struct ListenerContext {
 pub struct TlsListener {
     /// Whether HTTP/2 is offered.
     pub http2: bool,
-    pub live: tls::Live,
+    pub live: tls::TlsState,
 }
 
 /// Whom a listener serves, and what their connections are held to.

@@ -17,7 +17,7 @@ use maker::Maker;
 pub use operation::{OperationMetrics, REJECTIONS};
 pub use service::ServiceMetrics;
 pub use sign_on::{DirectoryMetrics, SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
-pub use traffic::{NameMetrics, TrafficMetrics, UpstreamMetrics};
+pub use traffic::{ResolverMetrics, TrafficMetrics, UpstreamMetrics};
 
 /// The metrics of one process.
 pub struct Metrics {

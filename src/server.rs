@@ -42,9 +42,9 @@ use crate::listener::{BoundListeners, ClientLimits, ListenerContext, ListenerKin
 use crate::log_writer::{self, GATHER, Logs};
 use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cancellable, FastPath, Gateway};
-use crate::snapshot::{Lasting, Loaded, Ports, Snapshot};
+use crate::snapshot::{LoadedFiles, Ports, SharedState, Snapshot};
 use crate::tls::{self, Certificates};
-use crate::upstream::resolver::Names;
+use crate::upstream::resolver::Resolver;
 use crate::users::directory_worker::Clerk;
 use crate::{admin, listener};
 use hint_file::Ledger;
@@ -65,13 +65,13 @@ pub struct Edge {
     /// What this process was started with; a reload replaces only what can change in place.
     started_with: Config,
     config: Arc<ArcSwap<Config>>,
-    lasting: Lasting,
+    shared: SharedState,
     store: stores::Store,
     ledger: Arc<Ledger>,
     access: Arc<AccessLog>,
     logs: Logs,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    tls: tls::Live,
+    tls: tls::TlsState,
     drain: Arc<Drain>,
     /// Becomes true when the listeners are to close.
     closing: watch::Sender<bool>,
@@ -107,10 +107,10 @@ impl Edge {
     ) -> Result<Self, StartError> {
         let metrics = Metrics::with_logs(env!("CARGO_PKG_VERSION"), logs.metrics());
         let metrics = metrics.map(Arc::new).map_err(StartError::Metrics)?;
-        let names = Names::new(options.lookup.clone(), Some(metrics.traffic.names.clone()));
-        let loaded = Loaded::read(&config, &clock, &Certificates::default(), &names, &mut faults);
+        let names = Resolver::new(options.lookup.clone(), Some(metrics.traffic.names.clone()));
+        let loaded = LoadedFiles::read(&config, &clock, &Certificates::default(), &names, &mut faults);
         let token = Token::read(&config.server.admin, &mut faults);
-        let (true, Some(Loaded { tls, files })) = (faults.is_empty(), loaded) else {
+        let (true, Some(LoadedFiles { tls, files })) = (faults.is_empty(), loaded) else {
             return Err(StartError::Config(faults));
         };
         check::warn(&faults.warnings());
@@ -127,7 +127,7 @@ impl Edge {
         store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
         let ledger = Ledger::begin(Ledger::of(&config, file), store.cluster.as_ref(), &clock, &runtime);
         let directory = stores::observed(stores::open_users(&config, &clock)?, &metrics);
-        let lasting = Lasting {
+        let shared = SharedState {
             store: Arc::clone(&store.sessions),
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
             seen: Arc::default(),
@@ -142,9 +142,9 @@ impl Edge {
             names,
         };
         let ports = bound.ports();
-        tls.certificates.publish(&lasting.metrics);
-        let tls = tls::Live::new(tls, config.tls.tickets.rotation, &lasting.clock).map_err(StartError::Tls)?;
-        let snapshot = Snapshot::build(&config, files, &lasting, &ports);
+        tls.certificates.publish(&shared.metrics);
+        let tls = tls::TlsState::new(tls, config.tls.tickets.rotation, &shared.clock).map_err(StartError::Tls)?;
+        let snapshot = Snapshot::build(&config, files, &shared, &ports);
         let mut edge = Self {
             file: file.to_owned(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -159,7 +159,7 @@ impl Edge {
             ports,
             admin: bound.admin.address,
             runtime: Some(runtime),
-            lasting,
+            shared,
             store,
             ledger,
             started_with: config.clone(),
@@ -176,7 +176,7 @@ impl Edge {
         let limits = config.server.limits;
         let slots = Arc::new(ConnectionSlots::new(limits.connections, IdleGrace::CLIENTS));
         let proxy = Arc::new(self.proxy(options));
-        let held = self.lasting.metrics.traffic.buffer_bytes.clone();
+        let held = self.shared.metrics.traffic.buffer_bytes.clone();
         let buffers = Buffers::new(held, limits.buffer_bytes, limits.buffer_bytes_per_address);
         let (quota, limit_logged_at) = (Arc::default(), Arc::default());
         let clients = ClientLimits { snapshot: Arc::clone(&self.snapshot), quota, limit_logged_at, buffers };
@@ -184,7 +184,7 @@ impl Edge {
             name,
             public_port,
             slots: Arc::clone(&slots),
-            metrics: Arc::clone(&self.lasting.metrics),
+            metrics: Arc::clone(&self.shared.metrics),
             handshake: config.server.timeouts.tls_handshake,
             kind: ListenerKind::Clients(clients.clone()),
             closing: self.closing.subscribe(),
@@ -199,10 +199,10 @@ impl Edge {
             runtime.spawn(listener::serve(socket, service, None, Arc::clone(&proxy)));
         }
         let admin = Arc::new(admin::Admin {
-            metrics: Arc::clone(&self.lasting.metrics),
-            store: Arc::clone(&self.lasting.store),
-            logins: Arc::clone(&self.lasting.logins),
-            users: Arc::clone(&self.lasting.users),
+            metrics: Arc::clone(&self.shared.metrics),
+            store: Arc::clone(&self.shared.store),
+            logins: Arc::clone(&self.shared.logins),
+            users: Arc::clone(&self.shared.users),
             drain: Arc::clone(&self.drain),
             snapshot: Arc::clone(&self.snapshot),
             api,
@@ -217,21 +217,21 @@ impl Edge {
             file: self.file.clone(),
             config: Arc::clone(&self.config),
             tls: self.tls.clone(),
-            metrics: Arc::clone(&self.lasting.metrics),
-            clock: self.lasting.clock.clone(),
+            metrics: Arc::clone(&self.shared.metrics),
+            clock: self.shared.clock.clone(),
         };
         runtime.spawn(renewal.watch());
-        runtime.spawn(self.lasting.names.clone().keep_up());
-        runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.lasting.clock.clone()));
+        runtime.spawn(self.shared.names.clone().run());
+        runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.shared.clock.clone()));
         Ok(())
     }
 
     fn api(&self, token: Token) -> Result<Api, StartError> {
         // A connection of its own, so that no login waits for a listing.
         let config = self.config.load();
-        let directory = stores::open_users(&config, &self.lasting.clock)?;
+        let directory = stores::open_users(&config, &self.shared.clock)?;
         let users = Clerk::start(directory).map_err(StartError::Runtime)?;
-        Ok(Api::new(token, &config, &self.lasting, users))
+        Ok(Api::new(token, &config, &self.shared, users))
     }
 
     fn proxy(&self, options: Options) -> Cancellable<HttpProxy<Gateway>> {
@@ -241,15 +241,15 @@ impl Edge {
             threads,
             upstream_keepalive_pool_size: MOST_IDLE,
             // Each pool's own number of retries is held by `proxy`; this is the most that one may have.
-            max_retries: 1 + config::MOST_RETRIES,
+            max_retries: 1 + config::MAX_RETRIES,
             ..ServerConf::default()
         });
         let gateway = Gateway {
             snapshot: Arc::clone(&self.snapshot),
-            clock: self.lasting.clock.clone(),
-            metrics: Arc::clone(&self.lasting.metrics),
+            clock: self.shared.clock.clone(),
+            metrics: Arc::clone(&self.shared.metrics),
             access: Arc::clone(&self.access),
-            audit: Arc::clone(&self.lasting.audit),
+            audit: Arc::clone(&self.shared.audit),
             drain: Arc::clone(&self.drain),
             challenges: Arc::default(),
             unknown_clients: Arc::default(),
@@ -278,7 +278,7 @@ impl Edge {
     }
 
     pub fn metrics(&self) -> &Metrics {
-        &self.lasting.metrics
+        &self.shared.metrics
     }
 
     /// How long a drain may take, by the configuration of the day.

@@ -29,8 +29,8 @@ use crate::sentry::{Sentry, SentryParts};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
-use crate::upstream::resolver::{Name, Names};
-use crate::upstream::{self, Pool, PrivateServers, Secure};
+use crate::upstream::resolver::{ResolvedName, Resolver};
+use crate::upstream::{self, Pool, PrivateServers, UpstreamTls};
 use crate::users::changes::Watch;
 use crate::users::login::LoginPool;
 
@@ -45,7 +45,7 @@ pub struct Snapshot {
     /// What hosts ask of the connections that requests for them come on.
     pub connections: Arc<Policies>,
     /// Requests that no service was found for.
-    pub nobody: ServiceMetrics,
+    pub unrouted: ServiceMetrics,
     pub trusted_proxies: Vec<IpNet>,
     /// For services that say nothing else.
     pub on_outage: OutagePolicy,
@@ -64,7 +64,7 @@ pub struct Snapshot {
     pub cookie_names: Vec<String>,
     pub ticket_parameter: String,
     /// Header names, folded, that only we may say to an application.
-    pub our_headers: Vec<String>,
+    pub reserved_headers: Vec<String>,
 }
 
 /// Of the HTTPS listeners.
@@ -93,7 +93,7 @@ impl Ports {
 
 /// What outlives a snapshot.
 #[derive(Clone)]
-pub struct Lasting {
+pub struct SharedState {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
@@ -106,11 +106,11 @@ pub struct Lasting {
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
     pub private: Arc<PrivateServers>,
-    pub names: Names,
+    pub names: Resolver,
 }
 
 /// The files that a configuration names, read and found good.
-pub struct Loaded {
+pub struct LoadedFiles {
     /// For the listeners.
     pub tls: tls::Material,
     /// For the snapshot.
@@ -122,19 +122,19 @@ pub struct Files {
     branding: Branding,
     connections: Arc<Policies>,
     /// In the order of the configuration's pools.
-    secure: Vec<Option<Secure>>,
+    secure: Vec<Option<UpstreamTls>>,
     /// Held until the pools hold those that they need.
-    _names: Vec<Arc<Name>>,
+    _names: Vec<Arc<ResolvedName>>,
 }
 
-impl Loaded {
+impl LoadedFiles {
     /// Reads certificates, secrets, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
     /// `before` are the certificates that are served, if any are.
     pub fn read(
         config: &Config,
         clock: &Clock,
         before: &Certificates,
-        names: &Names,
+        names: &Resolver,
         faults: &mut Faults,
     ) -> Option<Self> {
         auth::install_crypto();
@@ -145,7 +145,7 @@ impl Loaded {
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
         let now = clock.now();
-        let secure = config.pools.iter().map(|pool| Secure::load(pool.tls.as_ref()?, now, faults)).collect();
+        let secure = config.pools.iter().map(|pool| UpstreamTls::load(pool.tls.as_ref()?, now, faults)).collect();
         config::warn_of_permissions(config, faults);
         upstream::check_system(faults);
         if let Sessions::Memcached { servers, former, .. } = &config.sessions {
@@ -171,7 +171,7 @@ impl Loaded {
 
 /// Looks names of servers up, for a moment. One that leads nowhere is no fault: its application may be down, or only its
 /// DNS, and the others are to be served.
-fn resolve(config: &Config, names: &Names, faults: &mut Faults) -> Vec<Arc<Name>> {
+fn resolve(config: &Config, names: &Resolver, faults: &mut Faults) -> Vec<Arc<ResolvedName>> {
     let servers = config
         .pools
         .iter()
@@ -240,9 +240,9 @@ fn branding(config: &Config, faults: &mut Faults) -> Branding {
 }
 
 impl Snapshot {
-    pub fn build(config: &Config, files: Files, lasting: &Lasting, ports: &Ports) -> Self {
+    pub fn build(config: &Config, files: Files, shared: &SharedState, ports: &Ports) -> Self {
         let settings = &config.sentry;
-        let metrics = &lasting.metrics;
+        let metrics = &shared.metrics;
         let (issuer, cache) = (settings.token.issuer.clone(), metrics.sign_on.token_cache.clone());
         let tokens = Tokens::new(Arc::new(files.keys), issuer, settings.token.leeway, settings.token.cache, cache);
         let tokens = Arc::new(tokens.with_lifetime(settings.token.lifetime));
@@ -251,12 +251,12 @@ impl Snapshot {
             settings.cookie.name.clone(),
             Fingerprinter::new(settings.fingerprint.clone()),
             auth::Sessions {
-                store: Arc::clone(&lasting.store),
-                checked: lasting.sessions_are_checked,
-                seen: Arc::clone(&lasting.seen),
-                users: Arc::clone(&lasting.users),
-                recorder: Recorder::new(Arc::clone(&lasting.store), config.last_access_interval),
-                streams: Arc::clone(&lasting.streams),
+                store: Arc::clone(&shared.store),
+                checked: shared.sessions_are_checked,
+                seen: Arc::clone(&shared.seen),
+                users: Arc::clone(&shared.users),
+                recorder: Recorder::new(Arc::clone(&shared.store), config.last_access_interval),
+                streams: Arc::clone(&shared.streams),
                 stream_interval: config.session_recheck_interval,
             },
             Arc::clone(metrics),
@@ -265,9 +265,7 @@ impl Snapshot {
             .pools
             .iter()
             .zip(&files.secure)
-            .map(|(pool, secure)| {
-                Arc::new(Pool::build(pool, secure.as_ref(), &lasting.private, &lasting.names, metrics))
-            })
+            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), &shared.private, &shared.names, metrics)))
             .collect();
         let places: HashMap<&str, usize> =
             config.pools.iter().enumerate().map(|(at, pool)| (pool.name.as_str(), at)).collect();
@@ -279,26 +277,26 @@ impl Snapshot {
         );
         let parts = SentryParts {
             guard: Arc::clone(&guard),
-            store: Arc::clone(&lasting.store),
-            logins: Arc::clone(&lasting.logins),
+            store: Arc::clone(&shared.store),
+            logins: Arc::clone(&shared.logins),
             branding: files.branding.clone(),
             metrics: Arc::clone(metrics),
-            audit: Arc::clone(&lasting.audit),
+            audit: Arc::clone(&shared.audit),
             ports: ports.known.clone(),
         };
         Self {
-            generation: lasting.streams.generation(),
+            generation: shared.streams.generation(),
             sentry: Sentry::new(config, parts),
             routes,
             guard,
             pools,
             branding: files.branding,
             connections: files.connections,
-            nobody: metrics.service("none"),
+            unrouted: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
             on_outage: config.on_outage,
             limits: config.server.limits,
-            rates: Arc::clone(&lasting.rates),
+            rates: Arc::clone(&shared.rates),
             timeouts: config.server.timeouts,
             hsts: config.tls.hsts.and_then(|hsts| HeaderValue::try_from(hsts.to_string()).ok()),
             ports: ports.known.clone(),
@@ -306,13 +304,13 @@ impl Snapshot {
             acme_challenge: config.server.acme_challenge.as_deref().map(Arc::from),
             cookie_names: Sentry::cookie_names(settings),
             ticket_parameter: settings.ticket.parameter.clone(),
-            our_headers: our_headers(config),
+            reserved_headers: reserved_headers(config),
         }
     }
 }
 
 /// Identity headers of every service: a name that one service trusts is not left to clients of another.
-fn our_headers(config: &Config) -> Vec<String> {
+fn reserved_headers(config: &Config) -> Vec<String> {
     let mut names: Vec<String> = config
         .services
         .iter()

@@ -22,7 +22,7 @@ use rustls::sign::CertifiedKey;
 
 pub use certificates::Certificates;
 pub use client_certificate::ClientCertificate;
-pub use policies::{Agreed, Policies, Policy};
+pub use policies::{NegotiatedTls, Policies, Policy};
 pub use tickets::Root as TicketRoot;
 use tickets::Tickets;
 
@@ -51,7 +51,7 @@ pub struct Material {
 
 /// What all TLS listeners share and a reload replaces.
 #[derive(Clone)]
-pub struct Live {
+pub struct TlsState {
     certificates: Arc<ArcSwap<Certificates>>,
     tickets: Arc<Tickets>,
     handshakes: Arc<ArcSwap<Handshakes>>,
@@ -71,14 +71,14 @@ struct Settings {
 }
 
 /// How to go on with a client, once it has said which host it wants.
-pub struct Greeting {
+pub struct ClientHelloChoice {
     policy: Arc<Policy>,
     pub settings: Arc<ServerConfig>,
     /// Whether there is a certificate for that host.
     pub is_ours: bool,
 }
 
-impl Live {
+impl TlsState {
     /// Errors are rustls' own and mean a defect of this build.
     pub fn new(material: Material, rotation: Duration, clock: &Clock) -> Result<Self, rustls::Error> {
         let Material { certificates, policies, root } = material;
@@ -107,11 +107,11 @@ impl Live {
     }
 
     /// What a client is answered that asks for this server name, on a listener with or without HTTP/2.
-    pub fn greet(&self, server_name: Option<&str>, http2: bool) -> Greeting {
+    pub fn greet(&self, server_name: Option<&str>, http2: bool) -> ClientHelloChoice {
         let handshakes = self.handshakes.load();
         let host = server_name.and_then(|name| Host::parse(name).ok());
         let settings = handshakes.settings(host.as_ref());
-        Greeting {
+        ClientHelloChoice {
             policy: Arc::clone(&settings.policy),
             settings: Arc::clone(if http2 { &settings.http2 } else { &settings.http1 }),
             is_ours: server_name.is_some_and(|name| self.certificates.load().for_name(name).is_some()),
@@ -170,11 +170,11 @@ fn server_config(
     Ok(config)
 }
 
-impl Greeting {
+impl ClientHelloChoice {
     /// What a connection came to that was made in this way.
-    pub fn agreed(&self, session: &ServerConnection) -> Agreed {
+    pub fn agreed(&self, session: &ServerConnection) -> NegotiatedTls {
         let certificate = session.peer_certificates().and_then(|chain| ClientCertificate::of(chain.first()?));
-        Agreed {
+        NegotiatedTls {
             version: match session.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
                 _ => TlsVersion::V1_2,

@@ -27,9 +27,9 @@ pub use balance::{Attempt, Endpoint};
 use balancer::Balancer;
 use connection_auth::Privacy;
 pub use connection_auth::{Owner, PrivateServers};
-use resolver::Names;
-use server_address::Place;
-pub use tls::{Secure, check_system};
+use resolver::Resolver;
+use server_address::ServerAddress;
+pub use tls::{UpstreamTls, check_system};
 
 /// A bit of the group key: keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
 const UPGRADES: u64 = 1;
@@ -53,14 +53,14 @@ pub struct Pool {
 
 pub struct Server {
     pub name: String,
-    place: Place,
+    address: ServerAddress,
     /// Without its address, where it has a name.
     peer: HttpPeer,
     /// Connections to servers of one key and at one address are alike, and as good for one request as for another.
     key: u64,
     pub metrics: UpstreamMetrics,
     /// Whether its last handshake failed, so that this is told once and not with every request.
-    mistrusted: AtomicBool,
+    tls_failing: AtomicBool,
     privacy: Privacy,
 }
 
@@ -68,9 +68,9 @@ impl Pool {
     /// `secure` for a pool that is spoken to over TLS.
     pub fn build(
         written: &config::Pool,
-        secure: Option<&Secure>,
+        secure: Option<&UpstreamTls>,
         private: &PrivateServers,
-        names: &Names,
+        names: &Resolver,
         metrics: &Metrics,
     ) -> Self {
         let build = |server| build_server(written, server, secure, private, names, metrics);
@@ -90,18 +90,18 @@ impl Pool {
 
     /// Every address of every server.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        let of = |(server, place): (usize, &Place)| {
+        let of = |(server, place): (usize, &ServerAddress)| {
             place.addresses().into_iter().map(move |address| Endpoint { server, address }).collect::<Vec<_>>()
         };
-        self.servers.iter().map(|server| &server.place).enumerate().flat_map(of).collect()
+        self.servers.iter().map(|server| &server.address).enumerate().flat_map(of).collect()
     }
 
     /// Connections to endpoints of one key are alike.
     pub fn key(&self, endpoint: Endpoint) -> u64 {
         let server = &self.servers[endpoint.server];
-        match server.place {
-            Place::Address(_) => server.key,
-            Place::Name { .. } => KEYS.hash_one((server.key, endpoint.address)),
+        match server.address {
+            ServerAddress::Address(_) => server.key,
+            ServerAddress::Name { .. } => KEYS.hash_one((server.key, endpoint.address)),
         }
     }
 
@@ -154,7 +154,7 @@ impl Server {
     /// Notes that it could not be connected to. What is wrong with a certificate is said to operators once, when it
     /// begins; clients do not learn it.
     pub fn failed(&self, error: &Error) {
-        if is_mistrust(error) && !self.mistrusted.swap(true, Ordering::Relaxed) {
+        if is_tls_failure(error) && !self.tls_failing.swap(true, Ordering::Relaxed) {
             let why = error.context.as_ref().map(|context| context.as_str()).unwrap_or_default();
             log::error!("no TLS with the application's server {}, and its requests are refused: {why}", self.name);
         }
@@ -173,30 +173,30 @@ impl Server {
 
     /// Notes that it answered.
     pub fn answered(&self) {
-        if self.mistrusted.load(Ordering::Relaxed) && self.mistrusted.swap(false, Ordering::Relaxed) {
+        if self.tls_failing.load(Ordering::Relaxed) && self.tls_failing.swap(false, Ordering::Relaxed) {
             log::info!("TLS with the application's server {} is well again", self.name);
         }
     }
 }
 
 /// Whether a connection came to nothing because there was no TLS to be had with the server, or not with the right one.
-pub fn is_mistrust(error: &Error) -> bool {
+pub fn is_tls_failure(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert)
 }
 
 fn build_server(
     pool: &config::Pool,
     written: &config::PoolServer,
-    secure: Option<&Secure>,
+    secure: Option<&UpstreamTls>,
     private: &PrivateServers,
-    names: &Names,
+    names: &Resolver,
     metrics: &Metrics,
 ) -> Server {
     let (address, place) = match &written.location {
-        Location::Address(address) => (*address, Place::Address(*address)),
+        Location::Address(address) => (*address, ServerAddress::Address(*address)),
         Location::Name { host, port } => {
             let name = names.follow(host, pool.resolve_every);
-            (([0, 0, 0, 0], *port).into(), Place::Name { name, port: *port, next: AtomicUsize::new(0) })
+            (([0, 0, 0, 0], *port).into(), ServerAddress::Name { name, port: *port, next: AtomicUsize::new(0) })
         }
     };
     // An empty SNI keeps all plaintext connections to a server in one group of Pingora's pool.
@@ -205,7 +205,7 @@ fn build_server(
         peer.scheme = Scheme::HTTPS;
         peer = secure.secure(peer, written.name.rsplit_once(':').map_or("", |(host, _)| host));
     }
-    if let Place::Name { name, .. } = &place {
+    if let ServerAddress::Name { name, .. } = &place {
         // A server is known by its name for authenticating connections (`private`), so those to a name are apart from those
         // to the same address that is named elsewhere.
         peer.group_key ^= KEYS.hash_one(name.host()) & !UPGRADES;
@@ -228,11 +228,11 @@ fn build_server(
     let key = peer.reuse_hash();
     Server {
         name: written.name.clone(),
-        place,
+        address: place,
         key,
         peer,
         metrics: metrics.traffic.upstream(&pool.name, &written.name),
-        mistrusted: AtomicBool::default(),
+        tls_failing: AtomicBool::default(),
         privacy: private.of(key),
     }
 }
@@ -255,13 +255,13 @@ mod tests {
         }
     }
 
-    fn build(written: &config::Pool, names: &Names) -> Pool {
+    fn build(written: &config::Pool, names: &Resolver) -> Pool {
         Pool::build(written, None, &PrivateServers::default(), names, &Metrics::new("test").unwrap())
     }
 
-    fn names(lookup: impl Fn(&str) -> Vec<&'static str> + Send + Sync + 'static) -> Names {
+    fn names(lookup: impl Fn(&str) -> Vec<&'static str> + Send + Sync + 'static) -> Resolver {
         let lookup = move |host: &str| Ok(lookup(host).into_iter().map(|text| text.parse().unwrap()).collect());
-        Names::new(Some(Arc::new(lookup)), None)
+        Resolver::new(Some(Arc::new(lookup)), None)
     }
 
     fn pool(weights: &[u16]) -> Pool {

@@ -17,9 +17,9 @@ use sentry_edge::metrics::Metrics;
 use sentry_edge::proxy::headers;
 use sentry_edge::sessions::memory::MemoryStore;
 use sentry_edge::sessions::{SessionId, SessionRecord, SessionStore};
-use sentry_edge::snapshot::{Lasting, Loaded, Ports, Snapshot};
+use sentry_edge::snapshot::{LoadedFiles, Ports, SharedState, Snapshot};
 use sentry_edge::tls::Certificates;
-use sentry_edge::upstream::resolver::Names;
+use sentry_edge::upstream::resolver::Resolver;
 use sentry_edge::users::login::{LoginLimits, LoginPool};
 use sentry_edge::users::sqlite::SqliteDirectory;
 
@@ -71,7 +71,7 @@ impl World {
         let (config, mut faults) = config(hosts);
         let clock = Clock::default();
         let loaded =
-            Loaded::read(&config, &clock, &Certificates::default(), &Names::unobserved(), &mut faults).unwrap();
+            LoadedFiles::read(&config, &clock, &Certificates::default(), &Resolver::unobserved(), &mut faults).unwrap();
         let metrics = Arc::new(Metrics::new("bench").unwrap());
         let store = Arc::new(MemoryStore::new(clock.clone(), 1_000));
         let lasting = lasting(&clock, &metrics, Arc::clone(&store) as _);
@@ -98,11 +98,11 @@ impl World {
 }
 
 /// What outlives a snapshot: no log, no users, nobody who signs in.
-fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) -> Lasting {
+fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) -> SharedState {
     let folder = tempfile::tempdir().unwrap();
     let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), clock.clone()).unwrap();
     let limits = LoginLimits { workers: 1, queue: 1, deadline: Duration::from_secs(1) };
-    Lasting {
+    SharedState {
         clock: clock.clone(),
         metrics: Arc::clone(metrics),
         store,
@@ -110,7 +110,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         rates: Arc::default(),
         seen: Arc::default(),
         private: Arc::default(),
-        names: Names::unobserved(),
+        names: Resolver::unobserved(),
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),

@@ -24,7 +24,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::sessions::{Listing, SessionStore, StoreError};
-use crate::snapshot::Lasting;
+use crate::snapshot::SharedState;
 use crate::users::directory_worker::Clerk;
 use crate::users::sqlite::{SqliteDirectory, SqliteError};
 use crate::users::{UserName, UserState};
@@ -71,17 +71,17 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(token: Token, config: &Config, lasting: &Lasting, users: Clerk) -> Self {
+    pub fn new(token: Token, config: &Config, shared: &SharedState, users: Clerk) -> Self {
         Self {
             token,
-            store: Arc::clone(&lasting.store),
-            sessions_are_kept: lasting.sessions_are_checked,
+            store: Arc::clone(&shared.store),
+            sessions_are_kept: shared.sessions_are_checked,
             users,
             refresh: config.users.refresh(),
             margin: config.sentry.token.leeway + MARGIN,
-            clock: lasting.clock.clone(),
-            audit: Arc::clone(&lasting.audit),
-            metrics: Arc::clone(&lasting.metrics),
+            clock: shared.clock.clone(),
+            audit: Arc::clone(&shared.audit),
+            metrics: Arc::clone(&shared.metrics),
             guesses: Semaphore::new(GUESSES),
             calls: Semaphore::new(CALLS),
             listing: Mutex::new(()),

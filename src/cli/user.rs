@@ -210,7 +210,7 @@ impl Desk {
     }
 
     fn policy(&self) -> Policy {
-        Policy { least: self.config.users.least_password() }
+        Policy { least: self.config.users.min_password_length() }
     }
 
     /// Of a password that is fit to be set.

@@ -20,7 +20,7 @@ use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
 use super::{
-    Config, Log, LogTarget, MOST_COPIES, MOST_FORMER, MOST_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users,
+    Config, Log, LogTarget, MAX_COPIES, MAX_FORMER, MAX_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users,
 };
 
 /// `directory` is where relative paths begin: the configuration file's own.
@@ -127,11 +127,11 @@ impl Check<'_> {
                 let servers = self.memcached_servers("sessions.memcached.servers", &sessions.memcached.servers);
                 let former = self.former_servers(&sessions.memcached.former);
                 let copies = sessions.memcached.copies.unwrap_or(defaults::COPIES);
-                if !(1..=MOST_COPIES).contains(&copies) || copies > servers.len().max(1) {
+                if !(1..=MAX_COPIES).contains(&copies) || copies > servers.len().max(1) {
                     self.fault(
                         "sessions.memcached.copies",
                         format!("{copies} copies on {} servers", servers.len()),
-                        format!("write 1 to {MOST_COPIES}, and no more than there are servers"),
+                        format!("write 1 to {MAX_COPIES}, and no more than there are servers"),
                     );
                 }
                 let timeout = time(sessions.memcached.timeout, defaults::MEMCACHED_TIMEOUT);
@@ -151,8 +151,8 @@ impl Check<'_> {
 
     fn former_servers(&mut self, written: &[Vec<file::MemcachedServer>]) -> Vec<Vec<MemcachedServer>> {
         let key = "sessions.memcached.former";
-        if written.len() > MOST_FORMER {
-            self.fault(key, format!("{} lists", written.len()), format!("name the last {MOST_FORMER} at most"));
+        if written.len() > MAX_FORMER {
+            self.fault(key, format!("{} lists", written.len()), format!("name the last {MAX_FORMER} at most"));
         }
         let list = |(at, list): (usize, &Vec<_>)| self.memcached_servers(&format!("{key}[{at}]"), list);
         written.iter().enumerate().map(list).collect()
@@ -160,9 +160,9 @@ impl Check<'_> {
 
     /// Where they lead is looked at later, with the other things outside.
     fn memcached_servers(&mut self, key: &str, written: &[file::MemcachedServer]) -> Vec<MemcachedServer> {
-        if !(1..=MOST_SERVERS).contains(&written.len()) {
+        if !(1..=MAX_SERVERS).contains(&written.len()) {
             let remedy =
-                format!("name 1 to {MOST_SERVERS}, such as [\"127.0.0.1:11211\"] or [\"unix:///run/memcached.sock\"]");
+                format!("name 1 to {MAX_SERVERS}, such as [\"127.0.0.1:11211\"] or [\"unix:///run/memcached.sock\"]");
             self.fault(key, format!("{} servers", written.len()), remedy);
         }
         let mut servers: Vec<MemcachedServer> = Vec::new();
@@ -201,8 +201,8 @@ impl Check<'_> {
     }
 
     fn users(&mut self, users: file::Users) -> Users {
-        let least_password = users.password.least.unwrap_or(defaults::LEAST_PASSWORD);
-        if !(8..=64).contains(&least_password) {
+        let min_password_length = users.password.least.unwrap_or(defaults::LEAST_PASSWORD);
+        if !(8..=64).contains(&min_password_length) {
             let write = "write 8 to 64 (OWASP ASVS 5.0 6.2.1 and 6.2.9)";
             self.fault("users.password.least", "not a length to ask of passwords", write);
         }
@@ -210,7 +210,7 @@ impl Check<'_> {
         Users::Sqlite {
             path: self.path(users.sqlite.path.as_deref().unwrap_or(defaults::USERS_PATH)),
             refresh: time(users.refresh, defaults::USERS_REFRESH),
-            least_password,
+            min_password_length,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
 use crate::admin;
 use crate::buffers::Account;
 use crate::proxy::{Connection, Seat};
-use crate::tls::{Greeting, failure};
+use crate::tls::{ClientHelloChoice, failure};
 
 /// What TLS keeps of what was written and the socket does not take. It would be 64 KiB.
 const MAX_UNSENT_TLS_BYTES: usize = 32 << 10;
@@ -97,7 +97,11 @@ impl ListenerContext {
         })
     }
 
-    async fn handshake(&self, socket: TcpStream, secured: &TlsListener) -> Option<(TlsStream<TcpStream>, Greeting)> {
+    async fn handshake(
+        &self,
+        socket: TcpStream,
+        secured: &TlsListener,
+    ) -> Option<(TlsStream<TcpStream>, ClientHelloChoice)> {
         let reason = match tokio::time::timeout(self.handshake, secured.handshake(socket)).await {
             Ok(Ok((stream, greeting))) => {
                 let session = stream.get_ref().1;
@@ -128,7 +132,7 @@ impl ListenerContext {
 
 impl TlsListener {
     /// Reads whom the client wants, and goes on as that host asks. `Err` is the reason, for a label.
-    async fn handshake(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, Greeting), &'static str> {
+    async fn handshake(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, ClientHelloChoice), &'static str> {
         let reason = |error: io::Error| failure::reason(&error);
         let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(reason)?;
         let greeting = self.live.greet(begun.client_hello().server_name(), self.http2);

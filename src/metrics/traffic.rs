@@ -36,12 +36,12 @@ pub struct TrafficMetrics {
     pub streams: IntGauge,
     /// Cut because they may not go on; label `reason`.
     pub streams_closed: IntCounterVec,
-    pub names: NameMetrics,
+    pub names: ResolverMetrics,
 }
 
 /// Of the names of upstream servers.
 #[derive(Clone)]
-pub struct NameMetrics {
+pub struct ResolverMetrics {
     resolved: IntCounter,
     failed: IntCounter,
     /// label `name`
@@ -129,7 +129,7 @@ impl TrafficMetrics {
             buffer_bytes: make
                 .gauge("buffer_bytes", "Memory counted for requests in flight and what waits of their bodies")?,
             streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
-            names: NameMetrics::register(make)?,
+            names: ResolverMetrics::register(make)?,
             streams_closed: make.counters(
                 "streams_closed_total",
                 "Streams cut because their session, token or user may not go on",
@@ -175,7 +175,7 @@ impl HeadersDropped {
     }
 }
 
-impl NameMetrics {
+impl ResolverMetrics {
     fn register(make: &Maker<'_>) -> Result<Self, Error> {
         let help = "Answers to questions for the addresses of names of upstream servers";
         let resolutions = make.counters("upstream_name_resolutions_total", help, &["result"])?;

@@ -21,7 +21,7 @@ use super::headers;
 use super::idle_state::Seat;
 use crate::buffers::Account;
 use crate::host::{Host, HostPattern};
-use crate::tls::{Agreed, ClientCertificate, Policy};
+use crate::tls::{ClientCertificate, NegotiatedTls, Policy};
 use crate::upstream::Owner;
 use crate::validate::Malformed;
 
@@ -68,7 +68,7 @@ struct Shown {
     server_name: Box<str>,
     /// All that the certificate covers.
     names: Arc<[HostPattern]>,
-    agreed: Agreed,
+    agreed: NegotiatedTls,
 }
 
 /// Why a request has to come on another connection.
@@ -96,7 +96,7 @@ pub enum Reading {
 
 impl Connection {
     /// One over TLS, whose client asked for this name and was shown a certificate for these.
-    pub fn shown(server_name: &str, names: Option<Arc<[HostPattern]>>, agreed: Agreed) -> Self {
+    pub fn shown(server_name: &str, names: Option<Arc<[HostPattern]>>, agreed: NegotiatedTls) -> Self {
         let names = names.unwrap_or_default();
         Self { shown: Some(Shown { server_name: server_name.into(), names, agreed }), ..Self::default() }
     }
@@ -266,8 +266,8 @@ mod tests {
         assert_eq!(connection.reading(), Reading::Head);
     }
 
-    fn plain() -> (Agreed, Arc<Policy>) {
-        let agreed = Agreed { version: TlsVersion::V1_2, asked: None, certificate: None };
+    fn plain() -> (NegotiatedTls, Arc<Policy>) {
+        let agreed = NegotiatedTls { version: TlsVersion::V1_2, asked: None, certificate: None };
         let yaml = "tls: {min_version: '1.2'}";
         let (config, mut faults) = crate::config::parse(Path::new("edge.yaml"), yaml).unwrap();
         let policies = Policies::load(&config.tls, &mut faults);

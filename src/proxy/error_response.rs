@@ -10,7 +10,7 @@ use super::request::RequestView;
 use crate::reply::{Asked, Reply};
 use crate::request::is_repeatable;
 use crate::sentry::SERVICE_LOGOUT;
-use crate::upstream::is_mistrust;
+use crate::upstream::is_tls_failure;
 
 /// The kind of error of a stream that cannot be watched.
 pub const TOO_MANY_STREAMS: &str = "too_many_streams";
@@ -105,7 +105,7 @@ pub fn rescue(error: &Error) -> Option<Rescue> {
         (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,
         (_, ErrorSource::Downstream) => MALFORMED,
         (ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout, _) => TOO_SLOW,
-        (_, ErrorSource::Upstream) if is_mistrust(error) => MISTRUSTED,
+        (_, ErrorSource::Upstream) if is_tls_failure(error) => MISTRUSTED,
         (_, ErrorSource::Upstream) => UNREACHABLE,
         _ => OURS,
     };

@@ -40,7 +40,7 @@ use super::upstream::idle_pool::IdlePool;
 use super::upstream::response::{ResponseEvent, UpstreamResponse};
 use super::upstream::{attempt, connection_auth};
 use super::{error_response, headers};
-use crate::config::MOST_RETRIES;
+use crate::config::MAX_RETRIES;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Endpoint;
@@ -195,7 +195,7 @@ impl FastPath {
     ) -> Result<()> {
         let mut result = self.attempt(request, writer, ctx).await;
         // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
-        for _ in 0..MOST_RETRIES {
+        for _ in 0..MAX_RETRIES {
             let retries = result.as_ref().is_err_and(|error| error.retry()) && !writer.headers_sent();
             if !retries {
                 break;

@@ -91,7 +91,7 @@ pub fn has_disguised(headers: &HeaderMap, snapshot: &Snapshot) -> bool {
 }
 
 fn is_ours(folded: &str, snapshot: &Snapshot) -> bool {
-    says_where(folded) || snapshot.our_headers.iter().any(|ours| ours == folded)
+    says_where(folded) || snapshot.reserved_headers.iter().any(|ours| ours == folded)
 }
 
 /// Takes out what clients must not say. Answers how many fields went because their name was odd, and how many

@@ -54,7 +54,7 @@ impl Gateway {
         let status = if status == 0 { 499 } else { status };
         let seconds = now.duration_since(ctx.begun).as_secs_f64();
         log_decision!(ctx, "completed status={status} bytes={bytes} duration={seconds:.6}");
-        let service = ctx.service.as_ref().map_or(&ctx.snapshot.nobody, |service| &service.metrics);
+        let service = ctx.service.as_ref().map_or(&ctx.snapshot.unrouted, |service| &service.metrics);
         service.count(status);
         service.duration.observe(seconds);
         if self.access.is_on() {

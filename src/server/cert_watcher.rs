@@ -14,7 +14,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::{self, Config, Faults};
 use crate::metrics::Metrics;
 use crate::snapshot;
-use crate::tls::expiry::{Nearness, days_left};
+use crate::tls::expiry::{ExpiryLevel, days_left};
 use crate::tls::{self, Certificates};
 
 pub struct Renewal {
@@ -22,7 +22,7 @@ pub struct Renewal {
     pub file: PathBuf,
     /// Of the day: a reload may name other files.
     pub config: Arc<ArcSwap<Config>>,
-    pub tls: tls::Live,
+    pub tls: tls::TlsState,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
 }
@@ -100,19 +100,19 @@ impl Renewal {
     }
 
     /// Says of each certificate once that a month is left, once that a week is, and once that it has ended.
-    fn warn(&self, told: &mut BTreeMap<(String, UnixTime), Nearness>) {
+    fn warn(&self, told: &mut BTreeMap<(String, UnixTime), ExpiryLevel>) {
         let now = self.clock.now();
         let certificates = self.tls.certificates();
         for (name, ends) in certificates.ends() {
-            let nearness = Nearness::of(*ends, now);
-            let so_far = told.entry((name.clone(), *ends)).or_insert(Nearness::Far);
+            let nearness = ExpiryLevel::of(*ends, now);
+            let so_far = told.entry((name.clone(), *ends)).or_insert(ExpiryLevel::Far);
             if nearness <= *so_far {
                 continue;
             }
             *so_far = nearness;
             let (at, days) = (ends.rfc3339(), days_left(*ends, now));
             match nearness {
-                Nearness::Ended => log::error!("the certificate of {name} has ended, at {at}: renew it"),
+                ExpiryLevel::Ended => log::error!("the certificate of {name} has ended, at {at}: renew it"),
                 _ => log::warn!("the certificate of {name} ends in {days} days, at {at}: renew it"),
             }
         }

@@ -5,15 +5,15 @@ use std::path::Path;
 use crate::admin::api::Token;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Warnings};
-use crate::snapshot::Loaded;
+use crate::snapshot::LoadedFiles;
 use crate::tls::Certificates;
-use crate::upstream::resolver::Names;
+use crate::upstream::resolver::Resolver;
 
 /// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {
     let (config, mut faults) = config::read(file)?;
-    let names = Names::unobserved();
-    let loaded = Loaded::read(&config, clock, &Certificates::default(), &names, &mut faults);
+    let names = Resolver::unobserved();
+    let loaded = LoadedFiles::read(&config, clock, &Certificates::default(), &names, &mut faults);
     Token::read(&config.server.admin, &mut faults);
     if let Some(loaded) = &loaded {
         // A running edge has a task that warns of them, day by day.

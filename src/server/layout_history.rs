@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stores::{keep, listed};
 use crate::clock::UnixTime;
-use crate::config::{Config, MOST_FORMER, Sessions, Users};
+use crate::config::{Config, MAX_FORMER, Sessions, Users};
 use crate::sessions::replicated::{NodeConfig, PreviousLayout};
 
 /// The file of one configuration.
@@ -117,7 +117,7 @@ fn follow(before: Option<&Record>, list: List, now: UnixTime, keep: Duration) ->
         seen.push(ended.list.clone());
         is_new
     });
-    former.truncate(MOST_FORMER);
+    former.truncate(MAX_FORMER);
     Record { now: list, former }
 }
 
@@ -127,7 +127,7 @@ impl Ended {
             |(name, weight): &(String, u32)| NodeConfig { name: name.clone(), weight: (*weight).clamp(1, 256) };
         PreviousLayout {
             servers: self.list.servers.iter().map(server).collect(),
-            copies: self.list.copies.clamp(1, crate::config::MOST_COPIES),
+            copies: self.list.copies.clamp(1, crate::config::MAX_COPIES),
             keep: UnixTime::from_seconds(self.asked_until).since(now),
         }
     }
@@ -176,7 +176,7 @@ mod tests {
         for number in 0..20 {
             record = follow(Some(&record), list(&[&number.to_string()]), START, KEEP);
         }
-        assert_eq!(record.former.len(), MOST_FORMER);
+        assert_eq!(record.former.len(), MAX_FORMER);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use super::{Edge, check};
 use crate::admin::api::Token;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
-use crate::snapshot::{Loaded, Snapshot};
+use crate::snapshot::{LoadedFiles, Snapshot};
 use crate::tls::Certificates;
-use crate::upstream::resolver::Names;
+use crate::upstream::resolver::Resolver;
 
 /// What a reload reads. It may wait for a file server that does not answer, so a running process has a thread for it.
 pub struct Reload {
@@ -18,20 +18,20 @@ pub struct Reload {
     clock: Clock,
     /// Those that are served.
     certificates: Arc<Certificates>,
-    names: Names,
+    names: Resolver,
 }
 
 /// What it has read.
-pub struct Reread(Result<(Config, Loaded, Faults), Faults>);
+pub struct Reread(Result<(Config, LoadedFiles, Faults), Faults>);
 
 impl Reload {
     pub fn read(self) -> Reread {
         Reread(self.try_read())
     }
 
-    fn try_read(&self) -> Result<(Config, Loaded, Faults), Faults> {
+    fn try_read(&self) -> Result<(Config, LoadedFiles, Faults), Faults> {
         let (config, mut faults) = config::read(&self.file)?;
-        let loaded = Loaded::read(&config, &self.clock, &self.certificates, &self.names, &mut faults);
+        let loaded = LoadedFiles::read(&config, &self.clock, &self.certificates, &self.names, &mut faults);
         // Taken up by a new process alone, but one with a fault would keep that from starting.
         Token::read(&config.server.admin, &mut faults);
         match (faults.is_empty(), loaded) {
@@ -52,12 +52,12 @@ impl Edge {
     /// The first half of a reload, which needs no edge.
     pub fn begin_reload(&self) -> Reload {
         // A directory that was put in its place is seen without a signal too, a little later.
-        self.lasting.users.read_now();
+        self.shared.users.read_now();
         Reload {
             file: self.file.clone(),
-            clock: self.lasting.clock.clone(),
+            clock: self.shared.clock.clone(),
             certificates: self.tls.certificates(),
-            names: self.lasting.names.clone(),
+            names: self.shared.names.clone(),
         }
     }
 
@@ -74,30 +74,30 @@ impl Edge {
     }
 
     fn count_reload(&self, succeeded: bool) {
-        let metrics = &self.lasting.metrics;
+        let metrics = &self.shared.metrics;
         metrics.operation.config_reloads.with_label_values(&[if succeeded { "ok" } else { "refused" }]).inc();
         metrics.operation.config_last_reload_successful.set(i64::from(succeeded));
         if succeeded {
-            let now = self.lasting.clock.now().seconds();
+            let now = self.shared.clock.now().seconds();
             metrics.operation.config_last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
         }
     }
 
-    fn take_up(&mut self, (config, loaded, faults): (Config, Loaded, Faults)) -> Vec<&'static str> {
-        let Loaded { tls, files } = loaded;
+    fn take_up(&mut self, (config, loaded, faults): (Config, LoadedFiles, Faults)) -> Vec<&'static str> {
+        let LoadedFiles { tls, files } = loaded;
         check::warn(&faults.warnings());
-        let snapshot = Snapshot::build(&config, files, &self.lasting, &self.ports);
+        let snapshot = Snapshot::build(&config, files, &self.shared, &self.ports);
         let config = Arc::new(config);
         // First: who read files by the configuration before has to see that it is no longer the day's.
         self.config.store(Arc::clone(&config));
-        tls.certificates.publish(&self.lasting.metrics);
+        tls.certificates.publish(&self.shared.metrics);
         if let Err(error) = self.tls.renew(tls) {
             // It depends on nothing that a file says, so this cannot be either.
             log::error!("TLS stays as it is: {error}");
         }
         self.snapshot.store(Arc::new(snapshot));
-        match self.store.set_nodes(&config, &self.lasting.metrics) {
-            Ok(()) => drop(History::of(&config, &self.file).take_up(&config, self.lasting.clock.now())),
+        match self.store.set_nodes(&config, &self.shared.metrics) {
+            Ok(()) => drop(History::of(&config, &self.file).take_up(&config, self.shared.clock.now())),
             // Its addresses were looked at above, so this cannot be.
             Err(error) => log::error!("the session store keeps its servers: {error}"),
         }

@@ -26,20 +26,20 @@ use crate::metrics::Metrics;
 /// Certificates by name; exact names win over wildcards.
 #[derive(Debug, Default)]
 pub struct Certificates {
-    exact: HashMap<Box<str>, Shown>,
+    exact: HashMap<Box<str>, ServedCertificate>,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Shown>,
+    wildcard: HashMap<Box<str>, ServedCertificate>,
     /// The first name of each, and when it ends.
     ends: Vec<(String, UnixTime)>,
     /// Where each stands in the file, in the order of `ends`.
     places: Vec<String>,
     /// What has been read, for whoever reads the same again.
-    known: HashMap<Print, Shown>,
+    known: HashMap<PairDigest, ServedCertificate>,
 }
 
 /// A certificate that was read and fits its key, and what it covers.
 #[derive(Clone, Debug)]
-struct Shown {
+struct ServedCertificate {
     certified: Arc<CertifiedKey>,
     names: Arc<[HostPattern]>,
     ends: UnixTime,
@@ -47,7 +47,7 @@ struct Shown {
 
 /// The bytes of both files of a pair, as far as two pairs have to be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Print([u8; SHA256_OUTPUT_LEN]);
+struct PairDigest([u8; SHA256_OUTPUT_LEN]);
 
 impl Certificates {
     /// Reads all files; adds a fault for each that is missing, unreadable, ended or not its key's. What `before`
@@ -67,7 +67,7 @@ impl Certificates {
         certificates
     }
 
-    fn file(&mut self, place: &str, shown: &Shown, faults: &mut Faults) {
+    fn file(&mut self, place: &str, shown: &ServedCertificate, faults: &mut Faults) {
         let label = shown.names.first().map(HostPattern::to_string).unwrap_or_default();
         self.ends.push((label, shown.ends));
         self.places.push(place.to_owned());
@@ -114,7 +114,7 @@ impl Certificates {
         self.shown(name).map(|shown| Arc::clone(&shown.names))
     }
 
-    fn shown(&self, name: &str) -> Option<&Shown> {
+    fn shown(&self, name: &str) -> Option<&ServedCertificate> {
         let wildcard = || name.split_once('.').and_then(|(_, domain)| self.wildcard.get(domain));
         self.exact.get(name).or_else(wildcard)
     }
@@ -131,29 +131,33 @@ impl Certificates {
 /// In the first line of a key with a passphrase, in PKCS #8 form, and in the second of one in OpenSSL's own.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
-struct FileFault {
+struct FileError {
     key: &'static str,
     what: String,
     write: &'static str,
 }
 
-fn load(files: &config::Certificate, now: UnixTime, before: &Certificates) -> Result<(Print, Shown), FileFault> {
-    let certificate = |what: String, write| FileFault { key: "certificate", what, write };
+fn load(
+    files: &config::Certificate,
+    now: UnixTime,
+    before: &Certificates,
+) -> Result<(PairDigest, ServedCertificate), FileError> {
+    let certificate = |what: String, write| FileError { key: "certificate", what, write };
     let name_chain = "name a PEM file with the certificate and its chain";
     let chain =
         read(&files.certificate).map_err(|error| certificate(unreadable(&files.certificate, &error), name_chain))?;
-    let name_key = |error| FileFault {
+    let name_key = |error| FileError {
         key: "key",
         what: format!("cannot read a private key from {}: {error}", files.key.display()),
         write: "name a PEM file with the private key of this certificate",
     };
     let key = read(&files.key).map_err(name_key)?;
-    let print = Print::of(&chain, &key);
+    let print = PairDigest::of(&chain, &key);
     let shown = match before.known.get(&print) {
         Some(known) => known.clone(),
         None if key.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) => {
             let what = format!("the private key in {} is encrypted", files.key.display());
-            return Err(FileFault {
+            return Err(FileError {
                 key: "key",
                 what,
                 write: "write it without a passphrase, as with `openssl pkey -in KEY`",
@@ -162,11 +166,11 @@ fn load(files: &config::Certificate, now: UnixTime, before: &Certificates) -> Re
         None => {
             let chain = certificates_in(&files.certificate, &chain).map_err(|what| certificate(what, name_chain))?;
             let key = PrivateKeyDer::from_pem_slice(&key).map_err(name_key)?;
-            chain::check(&chain, &key).map_err(|bad| FileFault { key: bad.key, what: bad.what, write: bad.write })?;
+            chain::check(&chain, &key).map_err(|bad| FileError { key: bad.key, what: bad.what, write: bad.write })?;
             let (names, ends) = describe(&chain[0]).map_err(|what| {
                 certificate(format!("{}: {what}", files.certificate.display()), "have it issued again")
             })?;
-            Shown { certified: Arc::new(certified(chain, key)?), names: names.into(), ends }
+            ServedCertificate { certified: Arc::new(certified(chain, key)?), names: names.into(), ends }
         }
     };
     if shown.ends <= now {
@@ -175,9 +179,9 @@ fn load(files: &config::Certificate, now: UnixTime, before: &Certificates) -> Re
     Ok((print, shown))
 }
 
-fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, FileFault> {
+fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, FileError> {
     let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|error| FileFault {
+    CertifiedKey::from_der(chain, key, &provider).map_err(|error| FileError {
         key: "key",
         what: match error {
             rustls::Error::InconsistentKeys(_) => "the key does not belong to the certificate".into(),
@@ -187,7 +191,7 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -
     })
 }
 
-impl Print {
+impl PairDigest {
     fn of(chain: &[u8], key: &[u8]) -> Self {
         let mut context = Context::new(&SHA256);
         // Without the length, bytes could move from one file to the other unseen.

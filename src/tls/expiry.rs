@@ -11,14 +11,14 @@ use crate::clock::UnixTime;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nearness {
+pub enum ExpiryLevel {
     Far,
     Month,
     Week,
     Ended,
 }
 
-impl Nearness {
+impl ExpiryLevel {
     pub fn of(ends: UnixTime, now: UnixTime) -> Self {
         match ends.since(now) {
             left if left.is_zero() => Self::Ended,
@@ -36,7 +36,7 @@ pub fn days_left(ends: UnixTime, now: UnixTime) -> u64 {
 
 /// What is to be said of a certificate that ends soon, if it does.
 pub fn ends_soon(ends: UnixTime, now: UnixTime) -> Option<String> {
-    let near = Nearness::of(ends, now) > Nearness::Far;
+    let near = ExpiryLevel::of(ends, now) > ExpiryLevel::Far;
     near.then(|| format!("it ends in {} days, at {}", days_left(ends, now), ends.rfc3339()))
 }
 
@@ -53,11 +53,12 @@ mod tests {
     #[test]
     fn the_end_comes_near_in_steps() {
         let now = UnixTime::from_seconds(1_000_000_000);
-        for (left, nearness) in [(31, Nearness::Far), (30, Nearness::Month), (7, Nearness::Week), (0, Nearness::Ended)]
+        for (left, nearness) in
+            [(31, ExpiryLevel::Far), (30, ExpiryLevel::Month), (7, ExpiryLevel::Week), (0, ExpiryLevel::Ended)]
         {
             let ends = now.plus(left * DAY);
-            assert_eq!(Nearness::of(ends, now), nearness, "{left}");
-            assert_eq!(ends_soon(ends, now).is_some(), nearness > Nearness::Far, "{left}");
+            assert_eq!(ExpiryLevel::of(ends, now), nearness, "{left}");
+            assert_eq!(ends_soon(ends, now).is_some(), nearness > ExpiryLevel::Far, "{left}");
         }
         assert!(ends_soon(now.plus(12 * DAY), now).unwrap().starts_with("it ends in 12 days, at "));
     }

@@ -49,7 +49,7 @@ pub struct Issuers([u8; 32]);
 
 /// What was agreed on when a connection was made.
 #[derive(Clone, Debug)]
-pub struct Agreed {
+pub struct NegotiatedTls {
     pub version: TlsVersion,
     /// Whose certificates the client was asked for, if it was.
     pub asked: Option<Issuers>,
@@ -100,7 +100,7 @@ impl Policies {
 impl Policy {
     /// Whether a request may come on a connection on which this was agreed. A client that was asked for another's
     /// certificates, or for none, has to be asked again, and may have to say so by another connection.
-    pub fn admits(&self, agreed: &Agreed) -> bool {
+    pub fn admits(&self, agreed: &NegotiatedTls) -> bool {
         let clients = self.clients.as_ref().is_none_or(|clients| {
             agreed.asked == Some(clients.issuers) && (agreed.certificate.is_some() || !clients.required)
         });
@@ -168,11 +168,11 @@ mod tests {
         Policy { min_version, clients }
     }
 
-    fn agreed(version: TlsVersion, asked: Option<Issuers>, shown: bool) -> Agreed {
+    fn agreed(version: TlsVersion, asked: Option<Issuers>, shown: bool) -> NegotiatedTls {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
         let certificate = shown.then(|| Arc::new(ClientCertificate::of(certificate.der()).unwrap()));
-        Agreed { version, asked, certificate }
+        NegotiatedTls { version, asked, certificate }
     }
 
     #[test]

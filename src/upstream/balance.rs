@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::Pool;
 use super::in_flight::InFlight;
-use crate::config::MOST_RETRIES;
+use crate::config::MAX_RETRIES;
 
 /// An address of one server of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Pool {
     /// one server do not count, as long as they refuse at once.
     pub fn may_retry(&self, tried: &[Attempt]) -> bool {
         let timed_out = tried.iter().filter(|attempt| attempt.timed_out).count();
-        tried.len() <= MOST_RETRIES
+        tried.len() <= MAX_RETRIES
             && timed_out <= self.config.retries.max(1)
             && (self.may_try_another(tried)
                 || tried.iter().any(|attempt| self.has_further_address(attempt.endpoint.server, tried)))
@@ -93,7 +93,7 @@ impl Pool {
     /// Returns a server that has an address and was not tried.
     fn another_server(&self, tried: &[Attempt], key: Option<u64>) -> Option<Endpoint> {
         let is_candidate = |server: usize| {
-            self.servers[server].place.has_address() && tried.iter().all(|attempt| attempt.endpoint.server != server)
+            self.servers[server].address.has_address() && tried.iter().all(|attempt| attempt.endpoint.server != server)
         };
         self.endpoint(self.balancer.among(is_candidate, key)?, key)
     }
@@ -117,10 +117,10 @@ impl Pool {
             let endpoint = Endpoint { server, address: *address };
             tried.iter().all(|attempt| attempt.endpoint != endpoint)
         };
-        self.servers[server].place.addresses().into_iter().filter(is_new).collect()
+        self.servers[server].address.addresses().into_iter().filter(is_new).collect()
     }
 
     fn endpoint(&self, server: usize, key: Option<u64>) -> Option<Endpoint> {
-        self.servers[server].place.address(key).map(|address| Endpoint { server, address })
+        self.servers[server].address.address(key).map(|address| Endpoint { server, address })
     }
 }

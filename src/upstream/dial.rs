@@ -4,8 +4,8 @@ use std::path::Path;
 
 use pingora_core::connectors::TransportConnector;
 
-use super::resolver::Names;
-use super::{Pool, PrivateServers, Secure};
+use super::resolver::Resolver;
+use super::{Pool, PrivateServers, UpstreamTls};
 use crate::clock::Clock;
 use crate::config::{self, Faults, Location};
 use crate::metrics::Metrics;
@@ -15,10 +15,10 @@ use crate::metrics::Metrics;
 pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), String> {
     // What is wrong with files was told when the configuration was checked.
     let mut faults = Faults::new(Path::new(""), "");
-    let secure = pool.tls.as_ref().and_then(|tls| Secure::load(tls, Clock::default().now(), &mut faults));
+    let secure = pool.tls.as_ref().and_then(|tls| UpstreamTls::load(tls, Clock::default().now(), &mut faults));
     let alone = config::Pool { servers: vec![server.clone()], ..pool.clone() };
     let metrics = Metrics::new("check").map_err(|error| error.to_string())?;
-    let names = Names::unobserved();
+    let names = Resolver::unobserved();
     let _held = match &server.location {
         Location::Name { host, .. } => names.prepare(&[(host, pool.resolve_every)]),
         Location::Address(_) => Vec::new(),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::metrics::NameMetrics;
+use crate::metrics::ResolverMetrics;
 
 /// How long a start or a reload waits for names, in all.
 const START: Duration = Duration::from_millis(500);
@@ -27,20 +27,20 @@ const WORKERS: usize = 64;
 /// Of such a thread. The system's resolver needs some tens of KiB.
 const STACK_BYTES: usize = 512 << 10;
 /// Addresses of a name; more are left out.
-const MOST_ADDRESSES: usize = 64;
+const MAX_ADDRESSES: usize = 64;
 
 /// Answers a name's addresses, with any port.
 pub type Lookup = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 /// The names that are followed: those of the configuration that is served, and of one that is being read.
 #[derive(Clone)]
-pub struct Names {
+pub struct Resolver {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     lookup: Lookup,
-    metrics: Option<NameMetrics>,
+    metrics: Option<ResolverMetrics>,
     state: Mutex<State>,
     /// Notified when a question has had its answer.
     answered: Condvar,
@@ -48,16 +48,16 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    by_host: HashMap<String, Weak<Name>>,
+    by_host: HashMap<String, Weak<ResolvedName>>,
     /// To be asked for.
-    waiting: VecDeque<Arc<Name>>,
+    waiting: VecDeque<Arc<ResolvedName>>,
     workers: usize,
     /// Workers that wait for an answer.
     asking: usize,
 }
 
 /// A name, and where it leads.
-pub struct Name {
+pub struct ResolvedName {
     host: String,
     /// With port 0, in order, so that an answer in another order is no other answer.
     addresses: ArcSwap<Vec<SocketAddr>>,
@@ -76,7 +76,7 @@ struct Progress {
     due: Instant,
 }
 
-impl Name {
+impl ResolvedName {
     /// Where it led when it was last resolved, with port 0; empty if it never was.
     pub fn addresses(&self) -> arc_swap::Guard<Arc<Vec<SocketAddr>>> {
         self.addresses.load()
@@ -95,9 +95,9 @@ impl Name {
     }
 }
 
-impl Names {
+impl Resolver {
     /// `None` is the system's resolver.
-    pub fn new(lookup: Option<Lookup>, metrics: Option<NameMetrics>) -> Self {
+    pub fn new(lookup: Option<Lookup>, metrics: Option<ResolverMetrics>) -> Self {
         let lookup = lookup.unwrap_or_else(|| Arc::new(|host: &str| Ok((host, 0).to_socket_addrs()?.collect())));
         Self { shared: Arc::new(Shared { lookup, metrics, state: Mutex::default(), answered: Condvar::new() }) }
     }
@@ -108,17 +108,17 @@ impl Names {
     }
 
     /// Follows a name for as long as it is held. `every` is how often it is resolved.
-    pub fn follow(&self, host: &str, every: Duration) -> Arc<Name> {
+    pub fn follow(&self, host: &str, every: Duration) -> Arc<ResolvedName> {
         self.shared.lock().name(host, every)
     }
 
     /// Follows all of these, and waits for those that have had no answer yet, for `START` at most. Which of them lead
     /// nowhere is for the caller to look at.
-    pub fn prepare(&self, wanted: &[(&str, Duration)]) -> Vec<Arc<Name>> {
+    pub fn prepare(&self, wanted: &[(&str, Duration)]) -> Vec<Arc<ResolvedName>> {
         let deadline = Instant::now() + START;
         let mut state = self.shared.lock();
-        let names: Vec<Arc<Name>> = wanted.iter().map(|(host, every)| state.name(host, *every)).collect();
-        let mut open: Vec<&Arc<Name>> = names.iter().filter(|name| !name.progress().is_answered).collect();
+        let names: Vec<Arc<ResolvedName>> = wanted.iter().map(|(host, every)| state.name(host, *every)).collect();
+        let mut open: Vec<&Arc<ResolvedName>> = names.iter().filter(|name| !name.progress().is_answered).collect();
         open.iter().for_each(|name| state.ask(name));
         self.shared.start_workers(&mut state);
         while let Some(name) = open.last() {
@@ -136,7 +136,7 @@ impl Names {
     }
 
     /// Asks again for what is due, for as long as the runtime lasts.
-    pub async fn keep_up(self) {
+    pub async fn run(self) {
         loop {
             tokio::time::sleep(TICK).await;
             self.ask_for_due(Instant::now());
@@ -166,14 +166,14 @@ impl Names {
 }
 
 impl State {
-    fn name(&mut self, host: &str, every: Duration) -> Arc<Name> {
+    fn name(&mut self, host: &str, every: Duration) -> Arc<ResolvedName> {
         let every = every.as_millis() as u64;
         if let Some(name) = self.by_host.get(host).and_then(Weak::upgrade) {
             name.every.store(every, Ordering::Relaxed);
             return name;
         }
         let progress = Progress { under_way: false, is_answered: false, is_failing: false, due: Instant::now() };
-        let name = Arc::new(Name {
+        let name = Arc::new(ResolvedName {
             host: host.to_owned(),
             addresses: ArcSwap::default(),
             every: every.into(),
@@ -184,7 +184,7 @@ impl State {
     }
 
     /// Unless it is under way already: a resolver that hangs is not asked twice.
-    fn ask(&mut self, name: &Arc<Name>) {
+    fn ask(&mut self, name: &Arc<ResolvedName>) {
         if !std::mem::replace(&mut name.progress().under_way, true) {
             self.waiting.push_back(Arc::clone(name));
         }
@@ -233,7 +233,7 @@ impl Shared {
         }
     }
 
-    fn note(&self, name: &Name, answer: io::Result<Vec<SocketAddr>>) {
+    fn note(&self, name: &ResolvedName, answer: io::Result<Vec<SocketAddr>>) {
         let (addresses, error) = match answer {
             Ok(addresses) => (in_order(addresses), "no address".to_owned()),
             Err(error) => (Vec::new(), error.to_string()),
@@ -273,7 +273,7 @@ fn in_order(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses.iter_mut().for_each(|address| address.set_port(0));
     addresses.sort_unstable();
     addresses.dedup();
-    addresses.truncate(MOST_ADDRESSES);
+    addresses.truncate(MAX_ADDRESSES);
     addresses
 }
 
@@ -286,8 +286,8 @@ mod tests {
 
     const EVERY: Duration = Duration::from_secs(10);
 
-    fn names(lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Names {
-        Names::new(Some(Arc::new(lookup)), Some(Metrics::new("test").unwrap().traffic.names.clone()))
+    fn names(lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Resolver {
+        Resolver::new(Some(Arc::new(lookup)), Some(Metrics::new("test").unwrap().traffic.names.clone()))
     }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     /// As if all of the time between two questions had passed.
-    fn ask_again(names: &Names, name: &Name, is_done: impl Fn() -> bool) {
+    fn ask_again(names: &Resolver, name: &ResolvedName, is_done: impl Fn() -> bool) {
         name.progress().due = Instant::now();
         names.ask_for_due(Instant::now());
         let begun = Instant::now();
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_system_knows_this_machine() {
-        let names = Names::unobserved();
+        let names = Resolver::unobserved();
         let held = names.prepare(&[("localhost", EVERY), ("no-such-host.invalid", EVERY)]);
         assert!(held[0].has_address() && held[0].addresses().iter().all(|address| address.ip().is_loopback()));
         assert!(!held[1].has_address());

@@ -4,19 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::resolver::Name;
+use super::resolver::ResolvedName;
 
-pub enum Place {
+pub enum ServerAddress {
     Address(SocketAddr),
     Name {
-        name: Arc<Name>,
+        name: Arc<ResolvedName>,
         port: u16,
         /// Its addresses take turns.
         next: AtomicUsize,
     },
 }
 
-impl Place {
+impl ServerAddress {
     pub fn has_address(&self) -> bool {
         match self {
             Self::Address(_) => true,

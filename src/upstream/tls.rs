@@ -20,7 +20,7 @@ use crate::tls::expiry::{end_of, ends_soon};
 
 /// What a pool's files hold, read and found good.
 #[derive(Debug)]
-pub struct Secure {
+pub struct UpstreamTls {
     server_name: Option<String>,
     /// `None`: the system's CAs, which Pingora read when the process started.
     issuers: Option<Arc<[WrappedX509]>>,
@@ -29,13 +29,13 @@ pub struct Secure {
     group: u64,
 }
 
-struct FileFault {
+struct FileError {
     key: &'static str,
     what: String,
     write: &'static str,
 }
 
-impl Secure {
+impl UpstreamTls {
     /// `None` when a fault was added.
     pub fn load(written: &PoolTls, now: UnixTime, faults: &mut Faults) -> Option<Self> {
         let mut context = Context::new(&SHA256);
@@ -81,8 +81,8 @@ pub fn check_system(faults: &mut Faults) {
     }
 }
 
-fn load_issuers(written: &PoolTls, context: &mut Context) -> Result<Option<Arc<[WrappedX509]>>, FileFault> {
-    let fault = |what| FileFault { key: "ca", what, write: "name a PEM file with the CA of the servers' certificates" };
+fn load_issuers(written: &PoolTls, context: &mut Context) -> Result<Option<Arc<[WrappedX509]>>, FileError> {
+    let fault = |what| FileError { key: "ca", what, write: "name a PEM file with the CA of the servers' certificates" };
     let Some(path) = &written.ca else {
         let system = rustls_native_certs::load_native_certs().unwrap_or_default();
         let none = || fault("the system has no CA certificates that the servers' could be verified by".into());
@@ -103,15 +103,15 @@ fn load_client(
     files: &ClientKey,
     now: UnixTime,
     context: &mut Context,
-) -> Result<(Arc<CertKey>, Option<UnixTime>), FileFault> {
+) -> Result<(Arc<CertKey>, Option<UnixTime>), FileError> {
     let chain = read_chain("client_certificate", &files.certificate)?;
     let ends = end_of(&chain[0]);
     if ends.is_some_and(|ends| ends <= now) {
         let what = format!("{} has ended", files.certificate.display());
-        return Err(FileFault { key: "client_certificate", what, write: "renew it" });
+        return Err(FileError { key: "client_certificate", what, write: "renew it" });
     }
     let fault =
-        |what| FileFault { key: "client_key", what, write: "name a PEM file with the certificate's private key" };
+        |what| FileError { key: "client_key", what, write: "name a PEM file with the certificate's private key" };
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| fault(format!("cannot read a private key from {}: {error}", files.key.display())))?;
     let provider = rustls::crypto::ring::default_provider();
@@ -128,8 +128,8 @@ fn load_client(
 }
 
 /// The certificates of a PEM file, one at least, which Pingora parses as well, and does not expect to fail.
-fn read_chain(key: &'static str, path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, FileFault> {
-    let fault = |what| FileFault { key, what, write: "name a PEM file with certificates" };
+fn read_chain(key: &'static str, path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let fault = |what| FileError { key, what, write: "name a PEM file with certificates" };
     let cannot = |error| fault(format!("cannot read {}: {error}", path.display()));
     let chain: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;

@@ -8,7 +8,7 @@ use super::{Check, defaults, in_punycode, seconds, time};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
 use crate::config::units::Time;
 use crate::config::{
-    Access, Credentials, Location, MOST_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts, Route, Sentry, Service,
+    Access, Credentials, Location, MAX_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts, Route, Sentry, Service,
 };
 use crate::host::{Host, HostPattern};
 
@@ -194,7 +194,7 @@ impl Check<'_> {
             let place = format!("pools.{name}");
             self.name(&place, &name);
             let retries = pool.retries.unwrap_or(defaults::RETRIES);
-            if retries > MOST_RETRIES {
+            if retries > MAX_RETRIES {
                 self.fault(
                     format!("{place}.retries"),
                     "more attempts only add load to a failing pool",
@@ -212,7 +212,7 @@ impl Check<'_> {
                     write: time(pool.timeouts.write, defaults::POOL_WRITE_TIMEOUT),
                     idle: time(pool.timeouts.idle, defaults::POOL_IDLE_TIMEOUT),
                 },
-                retries: retries.min(MOST_RETRIES),
+                retries: retries.min(MAX_RETRIES),
                 resolve_every: self.resolve_every(&place, pool.resolve.every),
                 name,
             });

@@ -14,7 +14,7 @@ use super::ring::Ring;
 use crate::sessions::instrumented::{StoreMonitor, StoreMonitors};
 
 /// PreviousLayout layouts that are asked; a change of the list beyond that forgets the oldest.
-const MOST_FORMER: usize = 8;
+const MAX_FORMER: usize = 8;
 
 /// A server as the configuration has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl<M: Node> Layout<M> {
             next.former.push(Previous { layout, until: now + keep });
         }
         next.former.extend(self.former.iter().filter(|former| now < former.until).cloned());
-        next.former.truncate(MOST_FORMER);
+        next.former.truncate(MAX_FORMER);
         Ok(next)
     }
 
@@ -145,7 +145,7 @@ impl<M: Node> Layout<M> {
             let layout = Arc::new(Self::of(servers, *copies, seats_then));
             next.former.push(Previous { layout, until: now + *keep });
         }
-        next.former.truncate(MOST_FORMER);
+        next.former.truncate(MAX_FORMER);
         Ok(next)
     }
 

@@ -8,7 +8,7 @@ use x509_parser::public_key::PublicKey;
 
 /// What is wrong, and with which of the two files.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Bad {
+pub struct ChainError {
     pub key: &'static str,
     pub what: String,
     pub write: &'static str,
@@ -18,17 +18,17 @@ pub struct Bad {
 const KEYS: &str = "have one issued for a key on P-256 or P-384, for Ed25519, or for RSA of 2048 to 8192 bits";
 
 /// Leaves alone what others find as well as this does.
-pub fn check(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'static>) -> Result<(), Bad> {
+pub fn check(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'static>) -> Result<(), ChainError> {
     let Some(first) = chain.first().and_then(|der| X509Certificate::from_der(der).ok()) else { return Ok(()) };
     if let Some(place) = place_of_leaf(chain, key).filter(|place| *place > 0) {
-        return Err(Bad {
+        return Err(ChainError {
             key: "certificate",
             what: format!("the certificate of this key is number {} of {} in the file", place + 1, chain.len()),
             write: "put it first, and then each after the one that it issued",
         });
     }
     if let Some(kind) = useless_key(&first.1) {
-        return Err(Bad {
+        return Err(ChainError {
             key: "certificate",
             what: format!("it is for {kind}, with which TLS is not spoken here"),
             write: KEYS,
@@ -76,7 +76,7 @@ fn useless_key(certificate: &X509Certificate<'_>) -> Option<String> {
 
 /// Each certificate but the last is issued by the next one (RFC 8446 §4.4.2); clients of TLS 1.2 rely on it. One that
 /// issued none of the others does no harm, as old roots that are sent along.
-fn out_of_order(chain: &[CertificateDer<'_>]) -> Option<Bad> {
+fn out_of_order(chain: &[CertificateDer<'_>]) -> Option<ChainError> {
     let parsed: Vec<_> =
         chain.iter().filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed)).collect();
     for (at, certificate) in parsed.iter().enumerate() {
@@ -89,7 +89,11 @@ fn out_of_order(chain: &[CertificateDer<'_>]) -> Option<Bad> {
         if let Some(place) = parsed.iter().position(|other| other.subject().as_raw() == issuer) {
             let what =
                 format!("number {} in the file is issued by number {}, which does not follow it", at + 1, place + 1);
-            return Some(Bad { key: "certificate", what, write: "put each certificate after the one that it issued" });
+            return Some(ChainError {
+                key: "certificate",
+                what,
+                write: "put each certificate after the one that it issued",
+            });
         }
     }
     None
