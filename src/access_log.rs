@@ -63,7 +63,7 @@ impl AccessLog {
 
 /// The query with the values of tickets and passwords blacked out; `None` when there was neither. A password has
 /// no business in a URL, but some client will put it there, and a log is kept for years.
-pub fn without_secrets(query: &str, ticket: &str) -> Option<String> {
+pub fn redact_query(query: &str, ticket: &str) -> Option<String> {
     let is_secret = |part: &str| {
         part.split_once('=').is_some_and(|(name, _)| name.eq_ignore_ascii_case("password") || is_escaped(name, ticket))
     };
@@ -71,11 +71,11 @@ pub fn without_secrets(query: &str, ticket: &str) -> Option<String> {
         Some((name, _)) if is_secret(part) => format!("{name}=…"),
         _ => part.to_owned(),
     };
-    let without_tickets = without_tickets(query, ticket);
+    let redacted = redact_tickets(query, ticket);
     if !query.split('&').any(is_secret) {
-        return without_tickets;
+        return redacted;
     }
-    let query = without_tickets.unwrap_or_else(|| query.to_owned());
+    let query = redacted.unwrap_or_else(|| query.to_owned());
     Some(query.split('&').map(shown).collect::<Vec<_>>().join("&"))
 }
 
@@ -87,7 +87,7 @@ fn is_escaped(name: &str, parameter: &str) -> bool {
 
 /// The query with the value of every `parameter` replaced, also inside a URL that the query carries encoded, such
 /// as a return URL with a ticket that is still good. `None` when there was none to replace.
-fn without_tickets(query: &str, parameter: &str) -> Option<String> {
+fn redact_tickets(query: &str, parameter: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = query;
     while let Some(at) = rest.find(parameter) {
@@ -115,9 +115,9 @@ fn equals_sign(text: &str) -> Option<(usize, &'static [char])> {
 }
 
 /// No more of a text than a log line should carry; what a client can make long is cut.
-pub fn shortened(text: &str) -> &str {
-    const LONGEST: usize = 2048;
-    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+pub fn truncate(text: &str) -> &str {
+    const MAX_BYTES: usize = 2048;
+    let end = (0..=MAX_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
 }
 
@@ -127,23 +127,23 @@ mod tests {
 
     #[test]
     fn a_ticket_or_password_does_not_reach_the_log() {
-        assert_eq!(without_secrets("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
-        assert_eq!(without_secrets("Password=SECRET&user=ada", "requestID").as_deref(), Some("Password=…&user=ada"));
-        let escaped = without_secrets("%72equest%49D=SECRET&b=%20", "requestID");
+        assert_eq!(redact_query("a=1&requestID=SECRET&b", "requestID").as_deref(), Some("a=1&requestID=…&b"));
+        assert_eq!(redact_query("Password=SECRET&user=ada", "requestID").as_deref(), Some("Password=…&user=ada"));
+        let escaped = redact_query("%72equest%49D=SECRET&b=%20", "requestID");
         assert_eq!(escaped.as_deref(), Some("%72equest%49D=…&b=%20"));
-        assert_eq!(without_secrets("a=requestID&password", "requestID"), None);
-        assert_eq!(without_secrets("requestIDs=1&b=%3D", "requestID"), None);
+        assert_eq!(redact_query("a=requestID&password", "requestID"), None);
+        assert_eq!(redact_query("requestIDs=1&b=%3D", "requestID"), None);
     }
 
     #[test]
     fn a_line_is_no_longer_than_it_should_be() {
-        assert_eq!(shortened("short"), "short");
-        assert_eq!(shortened(&"é".repeat(3000)).len(), 2048);
+        assert_eq!(truncate("short"), "short");
+        assert_eq!(truncate(&"é".repeat(3000)).len(), 2048);
     }
 
     #[test]
     fn nor_does_one_that_stands_in_a_return_url() {
-        let redacted = |query: &str| without_tickets(query, "requestID");
+        let redacted = |query: &str| redact_tickets(query, "requestID");
         for (query, expected) in [
             ("redirectURL=https%3A%2F%2Fa%2F%3FrequestID%3DSECRET", "redirectURL=https%3A%2F%2Fa%2F%3FrequestID%3D…"),
             ("u=%3FrequestID%3dSECRET%26b%3D1&state=x", "u=%3FrequestID%3d…%26b%3D1&state=x"),

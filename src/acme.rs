@@ -19,29 +19,29 @@ use tokio::sync::Semaphore;
 /// Below this an authority asks.
 const PREFIX: &str = "/.well-known/acme-challenge/";
 /// Clients that are given the root of a web site write below these, others into the folder itself.
-const BELOW: [&str; 2] = [".well-known", "acme-challenge"];
+const WEBROOT_FOLDERS: [&str; 2] = [".well-known", "acme-challenge"];
 /// A file's name has no more bytes.
-const LONGEST_TOKEN: usize = 255;
+const MAX_TOKEN_BYTES: usize = 255;
 /// A token and the thumbprint of a key are some hundred bytes.
-const LARGEST_BYTES: u64 = 16 << 10;
+const MAX_FILE_BYTES: u64 = 16 << 10;
 /// Threads that may wait for the disk: fewer than there are for what blocks, so that others find one (`server::workers`).
-const AT_ONCE: usize = 4;
-const DEADLINE: Duration = Duration::from_secs(2);
+const MAX_READS: usize = 4;
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What an authority asks for by a path, in whatever spelling; `None` where the path is none of a challenge.
-pub fn asked_for(path: &str) -> Option<&str> {
+pub fn challenge_token(path: &str) -> Option<&str> {
     path.strip_prefix(PREFIX)
 }
 
 /// What there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    Challenge(Bytes),
-    Nothing,
+pub enum ChallengeFile {
+    Content(Bytes),
+    Missing,
     /// The file is there, or may be, and cannot be read.
     Unreadable,
     /// The disk gives no answer, or is still being asked by too many.
-    Late,
+    TimedOut,
 }
 
 /// One for the process, whatever its configuration: what waits for a disk outlives a reload.
@@ -51,16 +51,16 @@ pub struct Challenges {
 
 impl Default for Challenges {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { permits: Arc::new(Semaphore::new(MAX_READS)) }
     }
 }
 
 impl Challenges {
-    pub async fn read(&self, root: &Path, token: &str) -> Found {
+    pub async fn read(&self, root: &Path, token: &str) -> ChallengeFile {
         if !is_token(token) {
-            return Found::Nothing;
+            return ChallengeFile::Missing;
         }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Found::Late };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return ChallengeFile::TimedOut };
         let (root, token) = (root.to_owned(), token.to_owned());
         #[expect(clippy::disallowed_methods, reason = "an authority asks now and then, and only a few threads wait")]
         let reading = tokio::task::spawn_blocking(move || {
@@ -68,24 +68,25 @@ impl Challenges {
             let _permit = permit;
             read(&root, &token)
         });
-        match tokio::time::timeout(DEADLINE, reading).await {
-            Ok(Ok(Ok(bytes))) => Found::Challenge(bytes),
-            Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
-            Ok(Ok(Err(_))) | Ok(Err(_)) => Found::Unreadable,
-            Err(_) => Found::Late,
+        match tokio::time::timeout(READ_TIMEOUT, reading).await {
+            Ok(Ok(Ok(bytes))) => ChallengeFile::Content(bytes),
+            Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::NotFound => ChallengeFile::Missing,
+            Ok(Ok(Err(_))) | Ok(Err(_)) => ChallengeFile::Unreadable,
+            Err(_) => ChallengeFile::TimedOut,
         }
     }
 }
 
 /// RFC 8555 §8.3: of the alphabet of base64url, so it is the name of a file and never a path.
 fn is_token(text: &str) -> bool {
-    (1..=LONGEST_TOKEN).contains(&text.len())
+    (1..=MAX_TOKEN_BYTES).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 fn read(root: &Path, token: &str) -> io::Result<Bytes> {
     let root = File::open(root)?;
-    let below = BELOW.iter().try_fold(root.try_clone()?, |folder, name| open(&folder, name, OFlag::O_DIRECTORY));
+    let below =
+        WEBROOT_FOLDERS.iter().try_fold(root.try_clone()?, |folder, name| open(&folder, name, OFlag::O_DIRECTORY));
     match below.and_then(|folder| regular(&folder, token)) {
         Ok(bytes) => Ok(bytes),
         Err(error) => match regular(&root, token) {
@@ -113,10 +114,10 @@ fn regular(folder: &impl AsFd, name: &str) -> io::Result<Bytes> {
     if !about.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(LARGEST_BYTES)).unwrap_or_default());
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(MAX_FILE_BYTES)).unwrap_or_default());
     // It may have grown since.
-    file.take(LARGEST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_BYTES {
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes.into())
@@ -146,39 +147,39 @@ mod tests {
         write(".well-known/acme-challenge/nested", "nested.print");
         write(".well-known/acme-challenge/plain", "the one below goes first");
         let challenges = Challenges::default();
-        let found = |text: &str| Found::Challenge(Bytes::copy_from_slice(text.as_bytes()));
+        let found = |text: &str| ChallengeFile::Content(Bytes::copy_from_slice(text.as_bytes()));
         for (token, expected) in [
             ("plain", found("the one below goes first")),
             ("nested", found("nested.print")),
             ("empty", found("")),
             ("largest", found(&"x".repeat(16 << 10))),
-            ("larger", Found::Unreadable),
-            ("none", Found::Nothing),
-            ("folder", Found::Nothing),
-            ("link", Found::Nothing),
-            ("inner", Found::Nothing),
-            ("pipe", Found::Nothing),
-            ("a.b", Found::Nothing),
-            ("", Found::Nothing),
-            (".", Found::Nothing),
-            ("..", Found::Nothing),
-            ("../plain", Found::Nothing),
-            ("folder/../plain", Found::Nothing),
-            ("/etc/passwd", Found::Nothing),
-            ("%70lain", Found::Nothing),
-            ("pl\0ain", Found::Nothing),
-            ("plain ", Found::Nothing),
-            ("pläin", Found::Nothing),
+            ("larger", ChallengeFile::Unreadable),
+            ("none", ChallengeFile::Missing),
+            ("folder", ChallengeFile::Missing),
+            ("link", ChallengeFile::Missing),
+            ("inner", ChallengeFile::Missing),
+            ("pipe", ChallengeFile::Missing),
+            ("a.b", ChallengeFile::Missing),
+            ("", ChallengeFile::Missing),
+            (".", ChallengeFile::Missing),
+            ("..", ChallengeFile::Missing),
+            ("../plain", ChallengeFile::Missing),
+            ("folder/../plain", ChallengeFile::Missing),
+            ("/etc/passwd", ChallengeFile::Missing),
+            ("%70lain", ChallengeFile::Missing),
+            ("pl\0ain", ChallengeFile::Missing),
+            ("plain ", ChallengeFile::Missing),
+            ("pläin", ChallengeFile::Missing),
         ] {
             assert_eq!(challenges.read(root, token).await, expected, "{token:?}");
         }
-        assert_eq!(challenges.read(root, &"x".repeat(256)).await, Found::Nothing);
-        assert_eq!(challenges.read(&root.join("none"), "plain").await, Found::Nothing);
+        assert_eq!(challenges.read(root, &"x".repeat(256)).await, ChallengeFile::Missing);
+        assert_eq!(challenges.read(&root.join("none"), "plain").await, ChallengeFile::Missing);
         std::fs::remove_dir_all(root.join(".well-known")).unwrap();
         symlink(outside.path(), root.join(".well-known")).unwrap();
         std::fs::create_dir(outside.path().join("acme-challenge")).unwrap();
         std::fs::write(outside.path().join("acme-challenge/nested"), "secret").unwrap();
-        assert_eq!(challenges.read(root, "nested").await, Found::Nothing, "behind a link");
+        assert_eq!(challenges.read(root, "nested").await, ChallengeFile::Missing, "behind a link");
         assert_eq!(challenges.read(root, "plain").await, found("plain.print"));
     }
 
@@ -188,8 +189,8 @@ mod tests {
         std::fs::write(folder.path().join("plain"), "plain").unwrap();
         let challenges = Challenges::default();
         let all = Arc::clone(&challenges.permits).acquire_many_owned(4).await.unwrap();
-        assert_eq!(challenges.read(folder.path(), "plain").await, Found::Late);
+        assert_eq!(challenges.read(folder.path(), "plain").await, ChallengeFile::TimedOut);
         drop(all);
-        assert!(matches!(challenges.read(folder.path(), "plain").await, Found::Challenge(_)));
+        assert!(matches!(challenges.read(folder.path(), "plain").await, ChallengeFile::Content(_)));
     }
 }

@@ -26,10 +26,10 @@ use crate::users::login::LoginPool;
 use api::Api;
 
 /// Scrapers and probes; more than this many at once is a mistake, or an attack.
-pub const CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 /// Of one address, those of this machine as well. The next one takes the place of the one that has asked for nothing for
 /// the longest.
-pub const PER_ADDRESS: usize = 16;
+pub const MAX_PER_ADDRESS: usize = 16;
 /// For the whole of a request's head.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HEADER_BYTES: usize = 16 << 10;
@@ -38,7 +38,7 @@ pub const KEEPALIVE: Duration = Duration::from_secs(5);
 /// For a client to take anything of what it is sent.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a request and its response as a whole. A list of all sessions takes some seconds.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Admin {
     pub metrics: Arc<Metrics>,
@@ -93,7 +93,7 @@ impl Admin {
         let request = session.req_header();
         let client = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
         let mut response = match &self.api {
-            Some(api) => api.answer(request, client).await,
+            Some(api) => api.respond(request, client).await,
             None => api::off(),
         };
         if request.method == Method::HEAD {

@@ -15,13 +15,13 @@ use serde::Serialize;
 use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 use crate::log_writer::LogWriter;
-use rate::{Rate, Share};
+use rate::{AnonymousRate, RateDecision};
 
 /// Writes events.
 pub struct AuditLog {
     writer: LogWriter,
     /// Of clients that are not signed in.
-    anonymous: Mutex<Rate>,
+    anonymous: Mutex<AnonymousRate>,
     /// Their events that were not written; label `event`.
     suppressed: IntCounterVec,
 }
@@ -98,7 +98,7 @@ impl AuditLog {
         let mut rate = self.anonymous.lock().unwrap_or_else(PoisonError::into_inner);
         let share = rate.take(ClientPrefix::of(entry.client), now);
         drop(rate);
-        let Share::Suppress { first } = share else { return self.write(now, entry) };
+        let RateDecision::Suppress { first } = share else { return self.write(now, entry) };
         self.suppressed.with_label_values(&[entry.event.name()]).inc();
         if first {
             log::warn!(

@@ -42,9 +42,9 @@ enum Command {
     /// Look after the sessions of users who are signed in.
     Session(session::Session),
     /// Make keys.
-    Key(key::Key),
+    Key(key::KeyCommand),
     /// Look into tokens.
-    Token(token::Token),
+    Token(token::TokenCommand),
 }
 
 /// Where the configuration is; every command that needs it takes it the same way.
@@ -114,12 +114,12 @@ impl From<SqliteError> for Failure {
 /// Carries out the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     match Cli::try_parse_from(arguments).map_err(Failure::Arguments)?.command {
-        Command::Run(run) => run.carry_out(),
-        Command::Check(check) => check.carry_out(),
-        Command::Demo(demo) => demo.carry_out(),
-        Command::User(user) => user.carry_out(),
-        Command::Session(session) => session.carry_out(),
-        Command::Key(key) => key.carry_out(),
-        Command::Token(token) => token.carry_out(),
+        Command::Run(run) => run.run(),
+        Command::Check(check) => check.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::User(user) => user.run(),
+        Command::Session(session) => session.run(),
+        Command::Key(key) => key.run(),
+        Command::Token(token) => token.run(),
     }
 }

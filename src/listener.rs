@@ -306,8 +306,8 @@ impl ListenerContext {
             // Who asks for the state of things must not be kept from it by others on the same machine that drip.
             ListenerKind::Admin(quota) => {
                 // Of several that come at once another may have what was given up for this one.
-                for _ in 0..=admin::PER_ADDRESS {
-                    if let Some(place) = quota.acquire(network, admin::PER_ADDRESS) {
+                for _ in 0..=admin::MAX_PER_ADDRESS {
+                    if let Some(place) = quota.acquire(network, admin::MAX_PER_ADDRESS) {
                         return Ok(Some(place));
                     }
                     if !self.slots.evict_idle_of(network, slot) {

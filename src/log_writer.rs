@@ -19,28 +19,28 @@ use serde::Serialize;
 
 use crate::config::LogTarget;
 use crate::metrics::LogMetrics;
-use queue::{Queue, Room};
-use sink::{Locks, Target};
+use queue::{Queue, QueueLimits};
+use sink::{Target, WriteLocks};
 
 /// How long lines gather before they are written, where there are many: else every request would wake the writer, which
 /// would write one line and sleep again. What a crash loses is so much.
 pub const GATHER: Duration = Duration::from_millis(20);
 
 /// How long the end of the process waits for the last lines. What a blocked pipe does not take by then is lost.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a start waits for a file to open. One that hangs for longer, on a server that does not answer, is waited for
 /// beside the requests.
-const OPENING: Duration = Duration::from_secs(2);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes of lines that may wait for a writer.
-const ROOM: usize = 32 << 20;
+const QUEUE_BYTES: usize = 32 << 20;
 
 /// The same of the process log, which says little.
-const PROCESS_ROOM: usize = 4 << 20;
+const PROCESS_QUEUE_BYTES: usize = 4 << 20;
 
 /// Most lines are shorter.
-const LINE: usize = 512;
+const LINE_BYTES: usize = 512;
 
 pub const ACCESS: &str = "access-log";
 pub const AUDIT: &str = "audit-log";
@@ -50,21 +50,21 @@ pub const NAMES: [&str; 3] = [ACCESS, AUDIT, PROCESS];
 
 /// The logs of one process, and what they have in common.
 #[derive(Clone)]
-pub struct Logs(Arc<Common>);
+pub struct Logs(Arc<SharedLogs>);
 
-struct Common {
+struct SharedLogs {
     metrics: LogMetrics,
     /// Logs that go to the same place take turns.
-    locks: Locks,
+    locks: WriteLocks,
     open: Mutex<Vec<Arc<Queue>>>,
 }
 
-/// Accepts lines. Dropping it writes what is left, and waits for that as long as `FLUSH` says.
+/// Accepts lines. Dropping it writes what is left, and waits for that as long as `FLUSH_TIMEOUT` says.
 pub struct LogWriter(Option<Arc<Queue>>);
 
 impl Logs {
     pub fn new(metrics: LogMetrics) -> Self {
-        Self(Arc::new(Common { metrics, locks: Locks::default(), open: Mutex::default() }))
+        Self(Arc::new(SharedLogs { metrics, locks: WriteLocks::default(), open: Mutex::default() }))
     }
 
     pub fn metrics(&self) -> &LogMetrics {
@@ -79,17 +79,17 @@ impl Logs {
             LogTarget::Stdout => Target::Stdout,
             LogTarget::File(path) => Target::of_path(path),
         };
-        self.start(target, name, Room { bytes: ROOM, gather })
+        self.start(target, name, QueueLimits { bytes: QUEUE_BYTES, gather })
     }
 
     /// The process log, on standard error.
     fn open_process_log(&self) -> io::Result<LogWriter> {
-        self.start(Target::Stderr, PROCESS, Room { bytes: PROCESS_ROOM, gather: Duration::ZERO })
+        self.start(Target::Stderr, PROCESS, QueueLimits { bytes: PROCESS_QUEUE_BYTES, gather: Duration::ZERO })
     }
 
-    fn start(&self, target: Target, name: &'static str, room: Room) -> io::Result<LogWriter> {
-        let queue = Arc::new(Queue::new(name, room, &self.0.metrics, Arc::downgrade(&self.0)));
-        queue::start(&queue, target, &self.0.locks, OPENING)?;
+    fn start(&self, target: Target, name: &'static str, limits: QueueLimits) -> io::Result<LogWriter> {
+        let queue = Arc::new(Queue::new(name, limits, &self.0.metrics, Arc::downgrade(&self.0)));
+        queue::start(&queue, target, &self.0.locks, OPEN_TIMEOUT)?;
         self.all().push(Arc::clone(&queue));
         Ok(LogWriter(Some(queue)))
     }
@@ -101,7 +101,7 @@ impl Logs {
 
     /// Writes what is left of all logs but the process log, which is told of lines that nothing took in time.
     pub fn close(&self) {
-        let until = Instant::now() + FLUSH;
+        let until = Instant::now() + FLUSH_TIMEOUT;
         let others: Vec<_> = self.all().iter().filter(|queue| queue.name() != PROCESS).cloned().collect();
         others.iter().for_each(|queue| queue.end());
         for queue in others {
@@ -113,7 +113,7 @@ impl Logs {
     pub fn close_with_process_log(&self) {
         self.close();
         let process: Vec<_> = self.all().iter().filter(|queue| queue.name() == PROCESS).cloned().collect();
-        process.iter().for_each(|queue| queue.close(Instant::now() + FLUSH));
+        process.iter().for_each(|queue| queue.close(Instant::now() + FLUSH_TIMEOUT));
     }
 
     fn all(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
@@ -121,16 +121,16 @@ impl Logs {
     }
 }
 
-impl Common {
+impl SharedLogs {
     fn all(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log that says what is wrong with the process log: the audit log, or the access log where that is off or
     /// loses lines itself.
-    fn beside_process_log(&self) -> Option<Arc<Queue>> {
+    fn log_for_process_log_errors(&self) -> Option<Arc<Queue>> {
         let all = self.all();
-        let working = |name: &str| all.iter().find(|queue| queue.name() == name && !queue.is_losing()).cloned();
+        let working = |name: &str| all.iter().find(|queue| queue.name() == name && !queue.is_losing_lines()).cloned();
         working(AUDIT).or_else(|| working(ACCESS))
     }
 }
@@ -148,7 +148,7 @@ impl LogWriter {
     /// Queues one entry as a line of JSON.
     pub fn write(&self, entry: &impl Serialize) {
         let Some(queue) = &self.0 else { return };
-        let mut line = Vec::with_capacity(LINE);
+        let mut line = Vec::with_capacity(LINE_BYTES);
         // A struct of strings and numbers always serializes.
         if serde_json::to_writer(&mut line, entry).is_ok() {
             line.push(b'\n');
@@ -167,7 +167,7 @@ impl LogWriter {
 impl Drop for LogWriter {
     fn drop(&mut self) {
         if let Some(queue) = self.0.take() {
-            queue.close(Instant::now() + FLUSH);
+            queue.close(Instant::now() + FLUSH_TIMEOUT);
         }
     }
 }

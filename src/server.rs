@@ -30,7 +30,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
-use crate::admin::api::{Api, Token};
+use crate::admin::api::{AdminToken, Api};
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
 use crate::buffers::Buffers;
@@ -47,12 +47,12 @@ use crate::tls::{self, Certificates};
 use crate::upstream::resolver::Resolver;
 use crate::users::directory_worker::Clerk;
 use crate::{admin, listener};
-use hint_file::Ledger;
-use layout_history::History;
+use hint_file::HintFile;
+use layout_history::LayoutHistory;
 
 pub use check::check;
 pub use options::{FastPathMode, Lookup, Options};
-pub use reload::{Reload, Reread};
+pub use reload::{Reload, ReloadedFiles};
 pub use start_error::StartError;
 pub use stores::session_store;
 
@@ -67,7 +67,7 @@ pub struct Edge {
     config: Arc<ArcSwap<Config>>,
     shared: SharedState,
     store: stores::Store,
-    ledger: Arc<Ledger>,
+    hint_file: Arc<HintFile>,
     access: Arc<AccessLog>,
     logs: Logs,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -109,7 +109,7 @@ impl Edge {
         let metrics = metrics.map(Arc::new).map_err(StartError::Metrics)?;
         let names = Resolver::new(options.lookup.clone(), Some(metrics.traffic.names.clone()));
         let loaded = LoadedFiles::read(&config, &clock, &Certificates::default(), &names, &mut faults);
-        let token = Token::read(&config.server.admin, &mut faults);
+        let token = AdminToken::read(&config.server.admin, &mut faults);
         let (true, Some(LoadedFiles { tls, files })) = (faults.is_empty(), loaded) else {
             return Err(StartError::Config(faults));
         };
@@ -123,10 +123,10 @@ impl Edge {
         let audit = log(&config.log.audit, log_writer::AUDIT, Duration::ZERO)?;
         let audit = Arc::new(AuditLog::new(audit, suppressed));
         let store = stores::session_store(&config.sessions, &clock, &metrics)?;
-        let former = History::of(&config, file).take_up(&config, clock.now());
+        let former = LayoutHistory::of(&config, file).record_current(&config, clock.now());
         store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
-        let ledger = Ledger::begin(Ledger::of(&config, file), store.cluster.as_ref(), &clock, &runtime);
-        let directory = stores::observed(stores::open_users(&config, &clock)?, &metrics);
+        let hint_file = HintFile::begin(HintFile::of(&config, file), store.cluster.as_ref(), &clock, &runtime);
+        let directory = stores::instrumented_directory(stores::open_users(&config, &clock)?, &metrics);
         let shared = SharedState {
             store: Arc::clone(&store.sessions),
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
@@ -161,7 +161,7 @@ impl Edge {
             runtime: Some(runtime),
             shared,
             store,
-            ledger,
+            hint_file,
             started_with: config.clone(),
             config: Arc::new(ArcSwap::from_pointee(config)),
         };
@@ -209,24 +209,24 @@ impl Edge {
         });
         // The admin listener has connections of its own to spare: it must answer when clients have taken all.
         let mut service = service("admin", None);
-        service.slots = Arc::new(ConnectionSlots::new(admin::CONNECTIONS, IdleGrace::NONE));
+        service.slots = Arc::new(ConnectionSlots::new(admin::MAX_CONNECTIONS, IdleGrace::NONE));
         service.kind = ListenerKind::Admin(Arc::default());
         service.closing = self.admin_closing.subscribe();
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
-        let renewal = cert_watcher::Renewal {
+        let watcher = cert_watcher::CertWatcher {
             file: self.file.clone(),
             config: Arc::clone(&self.config),
             tls: self.tls.clone(),
             metrics: Arc::clone(&self.shared.metrics),
             clock: self.shared.clock.clone(),
         };
-        runtime.spawn(renewal.watch());
+        runtime.spawn(watcher.watch());
         runtime.spawn(self.shared.names.clone().run());
         runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.shared.clock.clone()));
         Ok(())
     }
 
-    fn api(&self, token: Token) -> Result<Api, StartError> {
+    fn api(&self, token: AdminToken) -> Result<Api, StartError> {
         // A connection of its own, so that no login waits for a listing.
         let config = self.config.load();
         let directory = stores::open_users(&config, &self.shared.clock)?;

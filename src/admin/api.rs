@@ -18,7 +18,7 @@ use http::{HeaderMap, Response, header};
 use serde_json::json;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::session_list::{SignedIn, signed_in, unreachable_as_json};
+use super::session_list::{SessionView, session_views, unreachable_as_json};
 use crate::audit_log::{AuditLog, Entry, Event};
 use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
@@ -29,30 +29,30 @@ use crate::users::directory_worker::Clerk;
 use crate::users::sqlite::{SqliteDirectory, SqliteError};
 use crate::users::{UserName, UserState};
 use call::Call;
-use response::Answer;
-use token::Shown;
+use response::ApiResponse;
+use token::TokenCheck;
 
-pub use token::Token;
+pub use token::AdminToken;
 
 /// Wrong tokens are answered after a pause, and so many may wait for that; others are turned away at once. That makes
 /// 32 guesses a second, whatever the number of those who guess. The right token never waits.
-const GUESSES: usize = 8;
-const PAUSE: Duration = Duration::from_millis(250);
+const MAX_WRONG_TOKENS: usize = 8;
+const WRONG_TOKEN_DELAY: Duration = Duration::from_millis(250);
 
 /// Calls at once; more are turned away, so that probes and scrapers always find the listener free.
-const CALLS: usize = 4;
+const MAX_CALLS: usize = 4;
 /// For a look through the store, waiting for another one's included.
-const LOOK: Duration = Duration::from_secs(60);
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sessions of a user that are looked up before they are ended.
-const ENDED_AT_ONCE: usize = 1000;
+const END_BATCH: usize = 1000;
 /// Of those, the orders that are under way together: requests have the same queue.
-const UNDER_WAY: usize = 8;
+const CONCURRENT_ENDS: usize = 8;
 /// Clocks of stores tick in seconds, and those of other edges may be behind.
-const MARGIN: Duration = Duration::from_secs(60);
+const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
 pub struct Api {
-    token: Token,
+    token: AdminToken,
     store: Arc<dyn SessionStore>,
     /// False with `sessions.store: none`.
     sessions_are_kept: bool,
@@ -71,95 +71,96 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(token: Token, config: &Config, shared: &SharedState, users: Clerk) -> Self {
+    pub fn new(token: AdminToken, config: &Config, shared: &SharedState, users: Clerk) -> Self {
         Self {
             token,
             store: Arc::clone(&shared.store),
             sessions_are_kept: shared.sessions_are_checked,
             users,
             refresh: config.users.refresh(),
-            margin: config.sentry.token.leeway + MARGIN,
+            margin: config.sentry.token.leeway + CLOCK_MARGIN,
             clock: shared.clock.clone(),
             audit: Arc::clone(&shared.audit),
             metrics: Arc::clone(&shared.metrics),
-            guesses: Semaphore::new(GUESSES),
-            calls: Semaphore::new(CALLS),
+            guesses: Semaphore::new(MAX_WRONG_TOKENS),
+            calls: Semaphore::new(MAX_CALLS),
             listing: Mutex::new(()),
         }
     }
 
-    pub async fn answer(&self, request: &Parts, client: Option<IpAddr>) -> Response<Vec<u8>> {
-        let answer = match self.admit(request).await {
+    pub async fn respond(&self, request: &Parts, client: Option<IpAddr>) -> Response<Vec<u8>> {
+        let response = match self.admit(request).await {
             Ok(call) => match self.calls.try_acquire() {
-                Ok(_place) => self.carry_out(call).await,
-                Err(_) => Answer::too_many_calls(),
+                Ok(_place) => self.run(call).await,
+                Err(_) => ApiResponse::too_many_calls(),
             },
             Err(refusal) => refusal,
         };
-        self.metrics.operation.admin_api_requests.with_label_values(&[answer.result]).inc();
+        self.metrics.operation.admin_api_requests.with_label_values(&[response.result]).inc();
         let request_id = uuid::Uuid::new_v4().to_string();
         let entry = Entry {
-            event: answer.event,
+            event: response.event,
             client: client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
             request_id: &request_id,
-            user: answer.user.as_ref().map(UserName::as_str),
+            user: response.user.as_ref().map(UserName::as_str),
             host: None,
-            reason: (answer.result != response::OK).then_some(answer.result),
+            reason: (response.result != response::OK).then_some(response.result),
         };
-        match answer.event {
+        match response.event {
             // By whoever reaches the listener.
             Event::ApiRefused => self.audit.write_anonymous(self.clock.now(), entry),
             _ => self.audit.write(self.clock.now(), entry),
         }
-        answer.into_response(Some(&request_id))
+        response.into_response(Some(&request_id))
     }
 
     /// Who asks, and then for what.
-    async fn admit(&self, request: &Parts) -> Result<Call, Answer> {
+    async fn admit(&self, request: &Parts) -> Result<Call, ApiResponse> {
         if request.headers.contains_key(header::ORIGIN) {
-            return Err(Answer::from_a_page());
+            return Err(ApiResponse::from_web_page());
         }
-        match self.token.judge(&request.headers) {
-            Shown::Right => {}
-            Shown::Nothing => return Err(Answer::no_token()),
-            Shown::Wrong => return Err(self.wrong_token().await),
+        match self.token.check(&request.headers) {
+            TokenCheck::Valid => {}
+            TokenCheck::Missing => return Err(ApiResponse::no_token()),
+            TokenCheck::Invalid => return Err(self.wrong_token().await),
         }
         if has_body(&request.headers) {
-            return Err(Answer::bad_request("a body is not read here; the query says it all"));
+            return Err(ApiResponse::bad_request("a body is not read here; the query says it all"));
         }
-        Call::read(&request.method, request.uri.path(), request.uri.query()).map_err(Answer::no_call)
+        Call::read(&request.method, request.uri.path(), request.uri.query()).map_err(ApiResponse::bad_call)
     }
 
-    async fn wrong_token(&self) -> Answer {
-        let Ok(_place) = self.guesses.try_acquire() else { return Answer::too_many_guesses() };
-        tokio::time::sleep(PAUSE).await;
-        Answer::wrong_token()
+    async fn wrong_token(&self) -> ApiResponse {
+        let Ok(_place) = self.guesses.try_acquire() else { return ApiResponse::too_many_guesses() };
+        tokio::time::sleep(WRONG_TOKEN_DELAY).await;
+        ApiResponse::wrong_token()
     }
 
-    async fn carry_out(&self, call: Call) -> Answer {
+    async fn run(&self, call: Call) -> ApiResponse {
         match call {
-            Call::List { .. } if !self.sessions_are_kept => Answer::no_sessions_kept(),
+            Call::List { .. } if !self.sessions_are_kept => ApiResponse::no_sessions_kept(),
             Call::List { user, limit } => self.list(user, limit).await,
             Call::End { user } => self.end(user).await,
         }
     }
 
-    async fn list(&self, user: Option<UserName>, limit: usize) -> Answer {
+    async fn list(&self, user: Option<UserName>, limit: usize) -> ApiResponse {
         let id = match &user {
             None => None,
             Some(name) => {
                 let asked = name.clone();
                 match self.users.ask(move |directory| directory.show(&asked)).await {
                     Ok(found) => Some(found.id),
-                    Err(error) => return Answer::directory(user, &error),
+                    Err(error) => return ApiResponse::directory(user, &error),
                 }
             }
         };
-        let listing = self.look(id.as_ref().map(|id| id.as_str()), limit).await;
+        let listing = self.list_store(id.as_ref().map(|id| id.as_str()), limit).await;
         let (truncated, unreadable, unreachable) = (listing.truncated, listing.unreadable, listing.unreachable);
         // Thousands of sessions take some milliseconds to write down.
         let written = move |directory: &SqliteDirectory| {
-            let sessions: Vec<_> = signed_in(listing.sessions, directory)?.iter().map(SignedIn::as_json).collect();
+            let sessions: Vec<_> =
+                session_views(listing.sessions, directory)?.iter().map(SessionView::as_json).collect();
             let whole = unreachable.is_empty();
             let unreachable = unreachable_as_json(&unreachable);
             let body = json!({
@@ -168,25 +169,25 @@ impl Api {
             Ok((body, whole))
         };
         match self.users.ask(written).await {
-            Ok((body, whole)) => Answer::listed(user, body, whole),
-            Err(error) => Answer::directory(user, &error),
+            Ok((body, whole)) => ApiResponse::listed(user, body, whole),
+            Err(error) => ApiResponse::directory(user, &error),
         }
     }
 
     /// One look at a time, and none for ever.
-    async fn look(&self, user: Option<&str>, limit: usize) -> Listing {
+    async fn list_store(&self, user: Option<&str>, limit: usize) -> Listing {
         let look = async {
             let _one_at_a_time = self.listing.lock().await;
             self.store.list(user, limit).await
         };
-        tokio::time::timeout(LOOK, look).await.unwrap_or_else(|_| Listing {
+        tokio::time::timeout(LIST_TIMEOUT, look).await.unwrap_or_else(|_| Listing {
             unreachable: vec![("session store".into(), StoreError::TimedOut)],
             ..Listing::default()
         })
     }
 
     /// The directory's word comes first: it holds on every edge, whatever becomes of the store.
-    async fn end(&self, name: UserName) -> Answer {
+    async fn end(&self, name: UserName) -> ApiResponse {
         let asked = name.clone();
         let user = self.users.ask(move |directory| {
             directory.end_sessions(&asked)?;
@@ -196,14 +197,14 @@ impl Api {
         });
         let user = match user.await {
             Ok(state) => state,
-            Err(error) => return Answer::directory(Some(name), &error),
+            Err(error) => return ApiResponse::directory(Some(name), &error),
         };
         let within = humantime::format_duration(self.refresh).to_string();
         if !self.sessions_are_kept {
-            return Answer::ended(name, None, &within, &[]);
+            return ApiResponse::ended(name, None, &within, &[]);
         }
         let (ended, failures) = self.end_in_store(&user).await;
-        Answer::ended(name, (ended > 0 || failures.is_empty()).then_some(ended), &within, &failures)
+        ApiResponse::ended(name, (ended > 0 || failures.is_empty()).then_some(ended), &within, &failures)
     }
 
     /// Ends what the directory has just ended, and nothing that has begun since. Answers how many, and what could not
@@ -212,14 +213,14 @@ impl Api {
         let (mut ended, mut failures) = (0, Vec::new());
         loop {
             let Listing { sessions, unreachable, truncated, .. } =
-                self.look(Some(user.id.as_str()), ENDED_AT_ONCE).await;
+                self.list_store(Some(user.id.as_str()), END_BATCH).await;
             failures.extend(unreachable);
             let over = sessions.into_iter().filter(|session| session.record.created <= user.ended_before);
             let orders = over.map(|session| async move {
                 let until: UnixTime = session.record.expires.plus(self.margin);
                 self.store.end(&session.key, until).await
             });
-            let outcomes: Vec<_> = stream::iter(orders).buffer_unordered(UNDER_WAY).collect().await;
+            let outcomes: Vec<_> = stream::iter(orders).buffer_unordered(CONCURRENT_ENDS).collect().await;
             let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
             ended += done;
             if let Some(error) = outcomes.into_iter().find_map(Result::err) {
@@ -247,5 +248,5 @@ pub fn is_under(path: &str) -> bool {
 
 /// The answer while there is no token.
 pub fn off() -> Response<Vec<u8>> {
-    Answer::off().into_response(None)
+    ApiResponse::off().into_response(None)
 }

@@ -13,23 +13,23 @@ use crate::users::sqlite::{SqliteDirectory, SqliteError};
 use crate::users::{UserName, UserState};
 
 /// A session that the store holds.
-pub struct SignedIn {
+pub struct SessionView {
     pub session: Listed,
     /// `None` when the directory does not know the user.
     pub name: Option<UserName>,
     /// Set when no request passes on it any more, though the store holds it still.
-    pub ended: Option<Ended>,
+    pub revocation: Option<Revocation>,
 }
 
 /// What an administrator did to a user since the session began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Revocation {
     Disabled,
     /// `session end`, another password, or disabled and enabled again.
     EndedBefore,
 }
 
-impl Ended {
+impl Revocation {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
@@ -38,7 +38,7 @@ impl Ended {
     }
 
     /// The directory's word on a session, as the guard takes it.
-    fn by(state: &UserState, begun: UnixTime) -> Option<Self> {
+    fn from_state(state: &UserState, begun: UnixTime) -> Option<Self> {
         match state {
             UserState { disabled: true, .. } => Some(Self::Disabled),
             UserState { ended_before, .. } if begun <= *ended_before => Some(Self::EndedBefore),
@@ -48,28 +48,28 @@ impl Ended {
 }
 
 /// By user and then by age. Blocks for as long as the directory takes.
-pub fn signed_in(sessions: Vec<Listed>, directory: &SqliteDirectory) -> Result<Vec<SignedIn>, SqliteError> {
+pub fn session_views(sessions: Vec<Listed>, directory: &SqliteDirectory) -> Result<Vec<SessionView>, SqliteError> {
     let mut ids: Vec<&str> = sessions.iter().map(|session| session.record.user.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
     let known: HashMap<String, (UserName, UserState)> =
         directory.known(&ids)?.into_iter().map(|(name, state)| (state.id.as_str().to_owned(), (name, state))).collect();
-    let mut signed_in: Vec<SignedIn> = sessions
+    let mut views: Vec<SessionView> = sessions
         .into_iter()
         .map(|session| {
             let user = known.get(&session.record.user);
-            let ended = user.and_then(|(_, state)| Ended::by(state, session.record.created));
-            SignedIn { name: user.map(|(name, _)| name.clone()), ended, session }
+            let revocation = user.and_then(|(_, state)| Revocation::from_state(state, session.record.created));
+            SessionView { name: user.map(|(name, _)| name.clone()), revocation, session }
         })
         .collect();
-    signed_in.sort_by(|a, b| {
-        let order = |it: &SignedIn| (it.name.is_none(), it.name.clone(), it.session.record.created);
+    views.sort_by(|a, b| {
+        let order = |it: &SessionView| (it.name.is_none(), it.name.clone(), it.session.record.created);
         order(a).cmp(&order(b)).then_with(|| a.session.key.cmp(&b.session.key))
     });
-    Ok(signed_in)
+    Ok(views)
 }
 
-impl SignedIn {
+impl SessionView {
     pub fn as_json(&self) -> Value {
         let Listed { key, record, idle_expires_at, servers } = &self.session;
         json!({
@@ -81,7 +81,7 @@ impl SignedIn {
             "idle_expires_at": idle_expires_at.rfc3339(),
             "expires": record.expires.rfc3339(),
             "servers": servers,
-            "ended": self.ended.map(Ended::as_str),
+            "ended": self.revocation.map(Revocation::as_str),
         })
     }
 }
@@ -111,8 +111,11 @@ mod tests {
             ended_formerly: UnixTime::default(),
             change: 1,
         };
-        assert_eq!(Ended::by(&state(false), word), Some(Ended::EndedBefore));
-        assert_eq!(Ended::by(&state(false), word.plus(Duration::from_millis(1))), None);
-        assert_eq!(Ended::by(&state(true), word.plus(Duration::from_millis(1))), Some(Ended::Disabled));
+        assert_eq!(Revocation::from_state(&state(false), word), Some(Revocation::EndedBefore));
+        assert_eq!(Revocation::from_state(&state(false), word.plus(Duration::from_millis(1))), None);
+        assert_eq!(
+            Revocation::from_state(&state(true), word.plus(Duration::from_millis(1))),
+            Some(Revocation::Disabled)
+        );
     }
 }

@@ -10,14 +10,14 @@ use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
 
 /// Lines in a minute: more than the mishaps of a hospital behind one address.
-pub const OF_ONE_CLIENT: u32 = 60;
-pub const IN_ALL: u32 = 600;
+pub const MAX_PER_CLIENT: u32 = 60;
+pub const MAX_TOTAL: u32 = 600;
 
 const MINUTE_SECONDS: u64 = 60;
 
-/// What was written in the present minute. Holds [`IN_ALL`] clients at most.
+/// What was written in the present minute. Holds [`MAX_TOTAL`] clients at most.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub struct AnonymousRate {
     minute: u64,
     in_all: u32,
     of_client: HashMap<ClientPrefix, u32>,
@@ -26,7 +26,7 @@ pub struct Rate {
 
 /// What is to be done with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum RateDecision {
     Write,
     /// It is counted and not written. The first one in a minute is told of.
     Suppress {
@@ -34,19 +34,19 @@ pub enum Share {
     },
 }
 
-impl Rate {
-    pub fn take(&mut self, client: ClientPrefix, now: UnixTime) -> Share {
+impl AnonymousRate {
+    pub fn take(&mut self, client: ClientPrefix, now: UnixTime) -> RateDecision {
         let minute = now.seconds() / MINUTE_SECONDS;
         if minute != self.minute {
             *self = Self { minute, ..Self::default() };
         }
         let written = self.of_client.get(&client).copied().unwrap_or_default();
-        if self.in_all >= IN_ALL || written >= OF_ONE_CLIENT {
-            return Share::Suppress { first: !std::mem::replace(&mut self.suppressed, true) };
+        if self.in_all >= MAX_TOTAL || written >= MAX_PER_CLIENT {
+            return RateDecision::Suppress { first: !std::mem::replace(&mut self.suppressed, true) };
         }
         self.in_all += 1;
         self.of_client.insert(client, written + 1);
-        Share::Write
+        RateDecision::Write
     }
 }
 
@@ -62,21 +62,21 @@ mod tests {
 
     #[test]
     fn a_client_has_a_share_that_is_full_again_after_a_minute() {
-        let mut rate = Rate::default();
-        assert!((0..OF_ONE_CLIENT).all(|_| rate.take(client(1), START) == Share::Write));
-        assert_eq!(rate.take(client(1), START), Share::Suppress { first: true });
-        assert_eq!(rate.take(client(1), START), Share::Suppress { first: false }, "told of once");
-        assert_eq!(rate.take(client(2), START), Share::Write, "another's share is its own");
+        let mut rate = AnonymousRate::default();
+        assert!((0..MAX_PER_CLIENT).all(|_| rate.take(client(1), START) == RateDecision::Write));
+        assert_eq!(rate.take(client(1), START), RateDecision::Suppress { first: true });
+        assert_eq!(rate.take(client(1), START), RateDecision::Suppress { first: false }, "told of once");
+        assert_eq!(rate.take(client(2), START), RateDecision::Write, "another's share is its own");
         let later = UnixTime::from_seconds(START.seconds() + MINUTE_SECONDS);
-        assert_eq!(rate.take(client(1), later), Share::Write);
-        assert_eq!(rate.take(client(1), START), Share::Write, "a clock that was set back");
+        assert_eq!(rate.take(client(1), later), RateDecision::Write);
+        assert_eq!(rate.take(client(1), START), RateDecision::Write, "a clock that was set back");
     }
 
     #[test]
     fn all_together_have_one_too_and_what_is_remembered_is_bounded() {
-        let mut rate = Rate::default();
-        let written = (0..100_000).filter(|number| rate.take(client(*number), START) == Share::Write).count();
-        assert_eq!(written, IN_ALL as usize);
-        assert!(rate.of_client.len() <= IN_ALL as usize);
+        let mut rate = AnonymousRate::default();
+        let written = (0..100_000).filter(|number| rate.take(client(*number), START) == RateDecision::Write).count();
+        assert_eq!(written, MAX_TOTAL as usize);
+        assert!(rate.of_client.len() <= MAX_TOTAL as usize);
     }
 }

@@ -29,7 +29,7 @@ pub struct Check {
 }
 
 impl Check {
-    pub fn carry_out(self) -> Result<(), Failure> {
+    pub fn run(self) -> Result<(), Failure> {
         let path = self.named.as_ref().map_or_else(|| self.file.path(), Ok)?;
         let (config, warnings) = server::check(path, &Clock::default()).map_err(Failure::because)?;
         if self.strict && !warnings.is_empty() {

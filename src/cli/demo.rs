@@ -36,7 +36,7 @@ pub struct Demo {
 pub const SERVICES: [&str; 2] = ["iqueue", "dextor"];
 
 impl Demo {
-    pub fn carry_out(self) -> Result<(), Failure> {
+    pub fn run(self) -> Result<(), Failure> {
         let applications = Applications::start(&SERVICES).map_err(Failure::because)?;
         let folder = Folder::prepare(&self.data).map_err(Failure::Failed)?;
         let settings = folder::Settings {

@@ -7,13 +7,13 @@ use crate::auth::keys;
 use crate::config;
 
 #[derive(Args)]
-pub struct Key {
+pub struct KeyCommand {
     #[command(subcommand)]
-    command: Command,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Action {
     /// Print a new key: text for HS256, a PEM private key for the others.
     Generate {
         #[arg(long, value_enum)]
@@ -33,9 +33,9 @@ enum Algorithm {
     Rs256,
 }
 
-impl Key {
-    pub fn carry_out(self) -> Result<(), Failure> {
-        let Command::Generate { algorithm } = self.command;
+impl KeyCommand {
+    pub fn run(self) -> Result<(), Failure> {
+        let Action::Generate { algorithm } = self.command;
         let algorithm = match algorithm {
             Algorithm::Hs256 => config::Algorithm::HS256,
             Algorithm::Es256 => config::Algorithm::ES256,

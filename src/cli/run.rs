@@ -21,12 +21,12 @@ use crate::clock::Clock;
 use crate::config::Level;
 use crate::log_writer::{self, LogWriter, Logs};
 use crate::metrics::LogMetrics;
-use control::{Event, Order, Worker};
+use control::{ControlCommand, ControlEvent, ControlThread};
 use notify::{Notifier, State};
-use signals::{Signals, Wish};
+use signals::{SignalAction, Signals};
 
 /// Beyond `server.drain`, for what is cut off then.
-const LAST_BREATH: Duration = Duration::from_secs(3);
+const FORCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Args)]
 pub struct Run {
@@ -38,7 +38,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn carry_out(self) -> Result<(), Failure> {
+    pub fn run(self) -> Result<(), Failure> {
         let path = self.file.path()?;
         if self.test {
             let (_, warnings) = crate::server::check(path, &Clock::default()).map_err(Failure::because)?;
@@ -57,8 +57,9 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
     let logs = Logs::new(LogMetrics::new(&log_writer::NAMES).map_err(Failure::because)?);
     // Until the configuration has been read, which may take long and so is not done here.
     let log = log_writer::process::install(&logs, Level::Info, Clock::default()).map_err(Failure::because)?;
-    let (worker, events) = Worker::start(path.to_owned(), logs.clone())?;
-    let process = Process { worker, logs, signals, notifier: Notifier::start(), reloads: 0, drain: None, end: None };
+    let (control, events) = ControlThread::start(path.to_owned(), logs.clone())?;
+    let process =
+        Process { control, logs, signals, notifier: Notifier::start(), reloads: 0, drain: None, shutdown: None };
     let result = runtime.block_on(process.run(events, &log, started));
     // A resolver may still be at work for the edge, and is not waited for.
     runtime.shutdown_background();
@@ -67,7 +68,7 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
 
 /// The process as its signals see it.
 struct Process {
-    worker: Worker,
+    control: ControlThread,
     logs: Logs,
     signals: Signals,
     notifier: Notifier,
@@ -75,37 +76,37 @@ struct Process {
     reloads: u32,
     /// How long a drain may take. `None` until the edge serves.
     drain: Option<Duration>,
-    end: Option<End>,
+    shutdown: Option<Shutdown>,
 }
 
 /// The process is ending.
-struct End {
-    hurry: Option<oneshot::Sender<()>>,
+struct Shutdown {
+    force: Option<oneshot::Sender<()>>,
     deadline: Instant,
 }
 
 impl Process {
     async fn run(
         mut self,
-        mut events: mpsc::Receiver<Event>,
+        mut events: mpsc::Receiver<ControlEvent>,
         log: &Arc<LogWriter>,
         started: impl FnOnce(&[SocketAddr]),
     ) -> Result<(), Failure> {
         let mut started = Some(started);
         let result = loop {
-            let deadline = self.end.as_ref().map(|end| end.deadline);
+            let deadline = self.shutdown.as_ref().map(|end| end.deadline);
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(Event::Started { https, drain }) => {
+                    Some(ControlEvent::Started { https, drain }) => {
                         self.drain = Some(drain);
-                        self.notifier.say(State::Ready);
+                        self.notifier.send(State::Ready);
                         if let Some(started) = started.take() {
                             started(&https);
                         }
                     }
-                    Some(Event::Reloaded { drain }) => self.reloaded(drain),
-                    Some(Event::Stopped) => break Ok(()),
-                    Some(Event::Failed(text)) => {
+                    Some(ControlEvent::Reloaded { drain }) => self.reloaded(drain),
+                    Some(ControlEvent::Stopped) => break Ok(()),
+                    Some(ControlEvent::Failed(text)) => {
                         log.write_text(&format!("{}\n", text.trim_end()));
                         break Err(Failure::Logged);
                     }
@@ -114,7 +115,7 @@ impl Process {
                         break Err(Failure::Logged);
                     }
                 },
-                (name, wish) = self.signals.next() => if self.obey(&name, wish) {
+                (name, action) = self.signals.next() => if self.handle_signal(&name, action) {
                     break Ok(());
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -128,36 +129,36 @@ impl Process {
     }
 
     /// Answers whether the process is to end at once.
-    fn obey(&mut self, name: &str, wish: Wish) -> bool {
-        match (wish, &mut self.end) {
-            (Wish::StopNow, None) => {
+    fn handle_signal(&mut self, name: &str, action: SignalAction) -> bool {
+        match (action, &mut self.shutdown) {
+            (SignalAction::StopNow, None) => {
                 log::info!("{name}: stopped at once");
                 return true;
             }
-            (Wish::StopNow, Some(end)) => {
+            (SignalAction::StopNow, Some(end)) => {
                 log::info!("{name}: the drain ends here");
                 // Dropped is as good as sent.
-                drop(end.hurry.take());
-                end.deadline = end.deadline.min(Instant::now() + LAST_BREATH);
+                drop(end.force.take());
+                end.deadline = end.deadline.min(Instant::now() + FORCE_TIMEOUT);
             }
-            (Wish::Drain, Some(_)) => log::info!("{name}: draining already; SIGINT stops at once"),
-            (Wish::Drain, None) => return self.drain(name),
-            (Wish::Reload, Some(_)) => {
+            (SignalAction::Drain, Some(_)) => log::info!("{name}: draining already; SIGINT stops at once"),
+            (SignalAction::Drain, None) => return self.drain(name),
+            (SignalAction::Reload, Some(_)) => {
                 log::info!("{name}: draining, so no reload; logs are opened again");
                 self.logs.reopen();
             }
-            (Wish::Reload, None) => {
+            (SignalAction::Reload, None) => {
                 self.logs.reopen();
                 self.reload();
             }
-            (Wish::Reopen, _) => {
+            (SignalAction::Reopen, _) => {
                 log::info!("{name}: logs are opened again");
                 self.logs.reopen();
             }
-            (Wish::Upgrade, _) => {
+            (SignalAction::Upgrade, _) => {
                 log::warn!("{name}: an upgrade in place is not supported yet; nothing was done");
             }
-            (Wish::Nothing, _) => log::info!("{name}: means nothing here; nothing was done"),
+            (SignalAction::Ignore, _) => log::info!("{name}: means nothing here; nothing was done"),
         }
         false
     }
@@ -169,20 +170,20 @@ impl Process {
             return true;
         };
         log::info!("draining");
-        self.notifier.say(State::Stopping);
-        let (hurry, hurried) = oneshot::channel();
-        // There is always room: see `control::ORDERS`.
-        self.worker.0.try_send(Order::Drain(hurried)).ok();
-        self.end = Some(End { hurry: Some(hurry), deadline: Instant::now() + drain + LAST_BREATH });
+        self.notifier.send(State::Stopping);
+        let (force, forced) = oneshot::channel();
+        // There is always room: see `control::MAX_COMMANDS`.
+        self.control.0.try_send(ControlCommand::Drain(forced)).ok();
+        self.shutdown = Some(Shutdown { force: Some(force), deadline: Instant::now() + drain + FORCE_TIMEOUT });
         false
     }
 
     /// One that is under way may have read the file already, so one more may wait; more would read the same.
     fn reload(&mut self) {
-        if self.reloads < 2 && self.worker.0.try_send(Order::Reload).is_ok() {
+        if self.reloads < 2 && self.control.0.try_send(ControlCommand::Reload).is_ok() {
             self.reloads += 1;
             if self.drain.is_some() {
-                self.notifier.say(State::Reloading);
+                self.notifier.send(State::Reloading);
             }
         }
     }
@@ -190,8 +191,8 @@ impl Process {
     fn reloaded(&mut self, drain: Duration) {
         self.drain = Some(drain);
         self.reloads -= 1;
-        if self.reloads == 0 && self.end.is_none() {
-            self.notifier.say(State::Ready);
+        if self.reloads == 0 && self.shutdown.is_none() {
+            self.notifier.send(State::Ready);
         }
     }
 }

@@ -28,9 +28,9 @@ enum Command {
 }
 
 impl Session {
-    pub fn carry_out(self) -> Result<(), Failure> {
+    pub fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::List(list) => list.carry_out(&self.file),
+            Command::List(list) => list.run(&self.file),
             Command::End { user } => end(&user, &self.file),
         }
     }

@@ -11,16 +11,16 @@ use super::{Failure, output};
 use crate::clock::{Clock, UnixTime};
 
 /// Bytes; no header line carries more.
-const LONGEST: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 
 #[derive(Args)]
-pub struct Token {
+pub struct TokenCommand {
     #[command(subcommand)]
-    command: Command,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Action {
     /// Print header and claims as JSON. The signature is not checked.
     Inspect {
         /// The token, or `-` for standard input, which keeps it out of the shell's history.
@@ -29,9 +29,9 @@ enum Command {
     },
 }
 
-impl Token {
-    pub fn carry_out(self) -> Result<(), Failure> {
-        let Command::Inspect { token } = self.command;
+impl TokenCommand {
+    pub fn run(self) -> Result<(), Failure> {
+        let Action::Inspect { token } = self.command;
         let token = if token == "-" { read_token()? } else { token };
         let inspected = inspect(token.trim(), Clock::default().now()).map_err(Failure::Failed)?;
         output::print(format_args!("{inspected:#}"))
@@ -40,7 +40,7 @@ impl Token {
 
 fn read_token() -> Result<String, Failure> {
     let mut token = String::new();
-    std::io::stdin().take(LONGEST).read_to_string(&mut token).map_err(Failure::because)?;
+    std::io::stdin().take(MAX_BYTES).read_to_string(&mut token).map_err(Failure::because)?;
     Ok(token)
 }
 

@@ -104,7 +104,7 @@ struct PasswordSource {
 }
 
 impl User {
-    pub fn carry_out(self) -> Result<(), Failure> {
+    pub fn run(self) -> Result<(), Failure> {
         // Only a command that adds somebody may begin a directory; the others would hide a mistyped path.
         let may_create = matches!(self.command, Command::Add { .. } | Command::Import { .. });
         let (directory, config) = open_directory(&self.file, may_create)?;

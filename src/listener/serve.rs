@@ -106,7 +106,7 @@ impl ListenerContext {
         let served = self.serve_full_path(app, client, settings);
         match self.kind {
             ListenerKind::Clients(_) | ListenerKind::Internal => served.await,
-            ListenerKind::Admin(_) => tokio::time::timeout(admin::LONGEST, served).await.ok().flatten(),
+            ListenerKind::Admin(_) => tokio::time::timeout(admin::REQUEST_TIMEOUT, served).await.ok().flatten(),
         }
     }
 

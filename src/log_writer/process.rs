@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::Level;
 
 /// This crate, which every component of it begins with.
-const OURS: &str = "sentry_edge";
+const CRATE: &str = "sentry_edge";
 
 struct ProcessLog {
     writer: Arc<LogWriter>,
@@ -70,8 +70,8 @@ impl Log for ProcessLog {
 /// `TIME LEVEL COMPONENT: MESSAGE`.
 fn line(clock: &Clock, record: &Record<'_>) -> String {
     let target = record.target();
-    let component = target.strip_prefix(OURS).and_then(|rest| rest.strip_prefix("::")).unwrap_or(target);
-    let mut line = String::with_capacity(super::LINE);
+    let component = target.strip_prefix(CRATE).and_then(|rest| rest.strip_prefix("::")).unwrap_or(target);
+    let mut line = String::with_capacity(super::LINE_BYTES);
     // A string takes everything.
     writeln!(line, "{} {:<5} {component}: {}", clock.now().rfc3339(), record.level(), record.args()).ok();
     line

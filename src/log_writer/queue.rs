@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 use serde_json::json;
 
-use super::sink::{Failure, Locks, Sink, Target};
-use super::{AUDIT, Common, PROCESS};
+use super::sink::{Sink, Target, WriteError, WriteLocks};
+use super::{AUDIT, PROCESS, SharedLogs};
 use crate::clock::Clock;
 use crate::metrics::LogMetrics;
 
-/// Room that the writer keeps after a rush.
-const KEPT: usize = 1 << 20;
+/// Bytes of buffer that the writer keeps after a rush.
+const MAX_SPARE_BYTES: usize = 1 << 20;
 
 /// A log works again when nothing was lost for so long.
-const CALM: Duration = Duration::from_secs(1);
+const RECOVERY_TIME: Duration = Duration::from_secs(1);
 
 /// Between two tries to open a file.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much may wait, and how long lines gather before they are written together.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct QueueLimits {
     pub bytes: usize,
     pub gather: Duration,
 }
@@ -32,16 +32,16 @@ pub struct Room {
 /// What the writer of one log has not written yet.
 pub struct Queue {
     name: &'static str,
-    room: Room,
+    limits: QueueLimits,
     state: Mutex<State>,
     /// There is something for the writer to do.
-    came: Condvar,
+    has_work: Condvar,
     /// The writer has ended.
-    gone: Condvar,
+    writer_ended: Condvar,
     dropped: IntCounter,
     errors: IntCounter,
     /// For the log that says what is wrong with the process log.
-    logs: Weak<Common>,
+    logs: Weak<SharedLogs>,
 }
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ struct State {
     /// No more lines will come.
     ending: bool,
     /// The writer has ended, or is no longer waited for.
-    over: bool,
+    closed: bool,
     loss: Option<Loss>,
 }
 
@@ -64,9 +64,9 @@ struct Loss {
 }
 
 /// What is said of a log.
-enum Change {
-    Losing { reason: String },
-    Works { lost: u64 },
+enum HealthChange {
+    Failing { reason: String },
+    Recovered { lost: u64 },
 }
 
 /// What the writer is to do next.
@@ -76,13 +76,13 @@ struct Work {
     ending: bool,
 }
 
-/// Opens the target and starts the writer. Waits for the file to open for `patience` at most, then goes on without:
+/// Opens the target and starts the writer. Waits for the file to open for `timeout` at most, then goes on without:
 /// lines wait for it.
-pub fn start(queue: &Arc<Queue>, target: Target, locks: &Locks, patience: Duration) -> io::Result<()> {
+pub fn start(queue: &Arc<Queue>, target: Target, locks: &WriteLocks, timeout: Duration) -> io::Result<()> {
     let (opened, answer) = sync_channel(1);
     let (of_thread, locks, place) = (Arc::clone(queue), locks.clone(), target.to_string());
     std::thread::Builder::new().name(queue.name.into()).spawn(move || of_thread.write_to(target, &locks, &opened))?;
-    match answer.recv_timeout(patience) {
+    match answer.recv_timeout(timeout) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout) => {
             log::warn!("{}: {place} has not opened yet; lines wait for it", queue.name);
@@ -93,13 +93,13 @@ pub fn start(queue: &Arc<Queue>, target: Target, locks: &Locks, patience: Durati
 }
 
 impl Queue {
-    pub fn new(name: &'static str, room: Room, metrics: &LogMetrics, logs: Weak<Common>) -> Self {
+    pub fn new(name: &'static str, limits: QueueLimits, metrics: &LogMetrics, logs: Weak<SharedLogs>) -> Self {
         Self {
             name,
-            room,
+            limits,
             state: Mutex::default(),
-            came: Condvar::new(),
-            gone: Condvar::new(),
+            has_work: Condvar::new(),
+            writer_ended: Condvar::new(),
             dropped: metrics.dropped(name),
             errors: metrics.errors(name),
             logs,
@@ -110,23 +110,23 @@ impl Queue {
         self.name
     }
 
-    pub fn is_losing(&self) -> bool {
+    pub fn is_losing_lines(&self) -> bool {
         self.lock().loss.is_some()
     }
 
     /// Never waits for the writer: where there is no room, the lines are lost and counted.
     pub fn push(&self, lines: &[u8]) {
         let mut state = self.lock();
-        if state.over {
+        if state.closed {
             return;
         }
-        if state.bytes.len() + lines.len() > self.room.bytes {
-            let begins = state.lose(count(lines));
+        if state.bytes.len() + lines.len() > self.limits.bytes {
+            let begins = state.lose(count_lines(lines));
             drop(state);
-            self.dropped.inc_by(count(lines));
+            self.dropped.inc_by(count_lines(lines));
             if begins {
-                let reason = format!("nothing takes them, and {} MiB wait already", self.room.bytes >> 20);
-                self.tell(&Change::Losing { reason });
+                let reason = format!("nothing takes them, and {} MiB wait already", self.limits.bytes >> 20);
+                self.report(&HealthChange::Failing { reason });
             }
             return;
         }
@@ -134,20 +134,20 @@ impl Queue {
         state.bytes.extend_from_slice(lines);
         drop(state);
         if is_first {
-            self.came.notify_one();
+            self.has_work.notify_one();
         }
     }
 
     /// Has the writer open its file anew, when it has written what waits now.
     pub fn reopen(&self) {
         self.lock().reopen = true;
-        self.came.notify_one();
+        self.has_work.notify_one();
     }
 
     /// No more lines will come.
     pub fn end(&self) {
         self.lock().ending = true;
-        self.came.notify_one();
+        self.has_work.notify_one();
     }
 
     /// Waits for the last lines to be written until that moment; those that are not are counted as lost.
@@ -155,10 +155,10 @@ impl Queue {
         self.end();
         let state = self.lock();
         let left = until.saturating_duration_since(Instant::now());
-        let waited = self.gone.wait_timeout_while(state, left, |state| !state.over);
+        let waited = self.writer_ended.wait_timeout_while(state, left, |state| !state.closed);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if !std::mem::replace(&mut state.over, true) {
-            let lost = count(&state.bytes);
+        if !std::mem::replace(&mut state.closed, true) {
+            let lost = count_lines(&state.bytes);
             drop(state);
             self.dropped.inc_by(lost);
             if self.name != PROCESS {
@@ -173,14 +173,14 @@ impl Queue {
 
     /// The writer's life: opens the target, then writes what has gathered in one go, again and again, until nothing is
     /// left and nothing will come.
-    fn write_to(&self, target: Target, locks: &Locks, opened: &SyncSender<io::Result<()>>) {
+    fn write_to(&self, target: Target, locks: &WriteLocks, opened: &SyncSender<io::Result<()>>) {
         if let Some(mut sink) = self.open(target, locks, opened) {
             let mut failed_at = None;
             let mut gathered = Vec::new();
             loop {
                 let work = self.next(gathered);
                 gathered = work.bytes;
-                let again = failed_at.is_some_and(|at: Instant| at.elapsed() >= TRY_AGAIN);
+                let again = failed_at.is_some_and(|at: Instant| at.elapsed() >= RETRY_INTERVAL);
                 if !gathered.is_empty() {
                     if again {
                         // A file on a server that came back may want to be opened anew; if not, it is no worse.
@@ -205,16 +205,16 @@ impl Queue {
                 }
                 gathered.clear();
                 // After a rush, or a file that took long.
-                gathered.shrink_to(KEPT);
+                gathered.shrink_to(MAX_SPARE_BYTES);
             }
         }
-        self.lock().over = true;
-        self.gone.notify_all();
+        self.lock().closed = true;
+        self.writer_ended.notify_all();
     }
 
     /// `None` when the start was told that it cannot be opened, or when the end came first.
     #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
-    fn open(&self, target: Target, locks: &Locks, opened: &SyncSender<io::Result<()>>) -> Option<Sink> {
+    fn open(&self, target: Target, locks: &WriteLocks, opened: &SyncSender<io::Result<()>>) -> Option<Sink> {
         loop {
             match Sink::open(target.clone(), locks.clone()) {
                 Ok(sink) => {
@@ -231,7 +231,7 @@ impl Queue {
             if self.lock().ending {
                 return None;
             }
-            std::thread::sleep(TRY_AGAIN);
+            std::thread::sleep(RETRY_INTERVAL);
         }
     }
 
@@ -242,10 +242,10 @@ impl Queue {
         loop {
             let nothing = |state: &mut State| state.bytes.is_empty() && !state.ending && !state.reopen;
             if state.loss.is_none() {
-                state = self.came.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
+                state = self.has_work.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
             } else {
                 // It may have come to an end without another line.
-                let waited = self.came.wait_timeout_while(state, CALM, nothing);
+                let waited = self.has_work.wait_timeout_while(state, RECOVERY_TIME, nothing);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             if !nothing(&mut state) {
@@ -253,7 +253,7 @@ impl Queue {
             }
             if let Some(lost) = state.recover() {
                 drop(state);
-                self.tell(&Change::Works { lost });
+                self.report(&HealthChange::Recovered { lost });
                 state = self.lock();
             }
         }
@@ -261,7 +261,7 @@ impl Queue {
         drop(state);
         if gathers {
             // A thread that only sleeps need not be woken.
-            std::thread::sleep(self.room.gather);
+            std::thread::sleep(self.limits.gather);
         }
         let mut state = self.lock();
         std::mem::swap(&mut spare, &mut state.bytes);
@@ -275,43 +275,43 @@ impl Queue {
         }
         if let Some(lost) = state.recover() {
             drop(state);
-            self.tell(&Change::Works { lost });
+            self.report(&HealthChange::Recovered { lost });
         }
     }
 
-    fn failed(&self, failure: &Failure) {
+    fn failed(&self, failure: &WriteError) {
         self.errors.inc();
         self.dropped.inc_by(failure.lost);
         let begins = self.lock().lose(failure.lost);
         if begins {
-            self.tell(&Change::Losing { reason: failure.error.to_string() });
+            self.report(&HealthChange::Failing { reason: failure.error.to_string() });
         }
     }
 
     /// Said in another log, as this one may not take it; that there is a gap, in the log itself as well.
-    fn tell(&self, change: &Change) {
+    fn report(&self, change: &HealthChange) {
         let name = self.name;
         match change {
-            Change::Losing { reason } if name != PROCESS => log::error!("{name}: lines are lost: {reason}"),
-            Change::Works { lost } => log::warn!("{name}: lines are written again; {lost} were lost"),
-            Change::Losing { .. } => {}
+            HealthChange::Failing { reason } if name != PROCESS => log::error!("{name}: lines are lost: {reason}"),
+            HealthChange::Recovered { lost } => log::warn!("{name}: lines are written again; {lost} were lost"),
+            HealthChange::Failing { .. } => {}
         }
-        let other = self.logs.upgrade().filter(|_| name == PROCESS).and_then(|logs| logs.beside_process_log());
+        let other = self.logs.upgrade().filter(|_| name == PROCESS).and_then(|logs| logs.log_for_process_log_errors());
         if let Some(other) = &other {
             other.push(&self.line(change));
-        } else if name == AUDIT && matches!(change, Change::Works { .. }) {
+        } else if name == AUDIT && matches!(change, HealthChange::Recovered { .. }) {
             self.push(&self.line(change));
         }
     }
 
     /// A line of JSON, as the audit log has them.
-    fn line(&self, change: &Change) -> Vec<u8> {
+    fn line(&self, change: &HealthChange) -> Vec<u8> {
         let time = Clock::default().now().rfc3339();
         let entry = match change {
-            Change::Losing { reason } => {
+            HealthChange::Failing { reason } => {
                 json!({"time": time, "event": "log_failed", "log": self.name, "reason": reason})
             }
-            Change::Works { lost } => {
+            HealthChange::Recovered { lost } => {
                 json!({"time": time, "event": "log_recovered", "log": self.name, "lost_lines": lost})
             }
         };
@@ -332,13 +332,13 @@ impl State {
 
     /// How many lines were lost, where that is over.
     fn recover(&mut self) -> Option<u64> {
-        let is_over = |loss: &&mut Loss| loss.written_since && loss.last.elapsed() >= CALM;
+        let is_over = |loss: &&mut Loss| loss.written_since && loss.last.elapsed() >= RECOVERY_TIME;
         let lost = self.loss.as_mut().filter(is_over)?.lines;
         self.loss = None;
         Some(lost)
     }
 }
 
-fn count(lines: &[u8]) -> u64 {
+fn count_lines(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// A write of so many bytes to a pipe is not mixed with what other processes write to it (PIPE_BUF of Linux).
-const WHOLE: usize = 4096;
+const ATOMIC_WRITE_BYTES: usize = 4096;
 
 /// Before another try, where somebody who shares the descriptor has made it non-blocking.
-const PAUSE: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub enum Target {
 
 /// One lock for each file, pipe or terminal that a log of this process is written to, by device and inode.
 #[derive(Clone, Default)]
-pub struct Locks(Arc<Mutex<HashMap<Inode, Weak<Mutex<()>>>>>);
+pub struct WriteLocks(Arc<Mutex<HashMap<Inode, Weak<Mutex<()>>>>>);
 
 type Inode = (u64, u64);
 
 /// An open log.
 pub struct Sink {
     target: Target,
-    locks: Locks,
+    locks: WriteLocks,
     file: File,
     inode: Inode,
     lock: Arc<Mutex<()>>,
@@ -51,7 +51,7 @@ struct Torn {
 
 /// A write that failed.
 #[derive(Debug)]
-pub struct Failure {
+pub struct WriteError {
     pub error: io::Error,
     pub lost: u64,
 }
@@ -89,7 +89,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl Locks {
+impl WriteLocks {
     fn of(&self, inode: Inode) -> Arc<Mutex<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);
@@ -103,7 +103,7 @@ impl Locks {
 }
 
 impl Sink {
-    pub fn open(target: Target, locks: Locks) -> io::Result<Self> {
+    pub fn open(target: Target, locks: WriteLocks) -> io::Result<Self> {
         let file = target.open()?;
         let metadata = file.metadata()?;
         let inode = inode(&metadata);
@@ -130,13 +130,13 @@ impl Sink {
     }
 
     /// Writes whole lines. Those that are not written are lost, but for one that was cut.
-    pub fn write(&mut self, lines: &[u8]) -> Result<(), Failure> {
+    pub fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         let lock = Arc::clone(&self.lock);
         let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(torn) = &mut self.torn {
             let (written, result) = write_all(&mut self.file, &torn.line[torn.written..]);
             torn.written += written;
-            result.map_err(|error| Failure { error, lost: count(lines) })?;
+            result.map_err(|error| WriteError { error, lost: count_lines(lines) })?;
             self.torn = None;
         }
         let mut rest = lines;
@@ -144,7 +144,7 @@ impl Sink {
             let length = if self.is_regular { rest.len() } else { whole_lines(rest) };
             let (written, result) = write_all(&mut self.file, &rest[..length]);
             if let Err(error) = result {
-                return Err(Failure { error, lost: self.tear(rest, written) });
+                return Err(WriteError { error, lost: self.tear(rest, written) });
             }
             rest = &rest[length..];
         }
@@ -155,11 +155,11 @@ impl Sink {
     pub(super) fn tear(&mut self, lines: &[u8], written: usize) -> u64 {
         let begins = memchr::memrchr(b'\n', &lines[..written]).map_or(0, |at| at + 1);
         if begins == written {
-            return count(&lines[written..]);
+            return count_lines(&lines[written..]);
         }
         let ends = memchr::memchr(b'\n', &lines[written..]).map_or(lines.len(), |at| written + at + 1);
         self.torn = Some(Torn { line: lines[begins..ends].to_owned(), written: written - begins });
-        count(&lines[ends..])
+        count_lines(&lines[ends..])
     }
 }
 
@@ -193,7 +193,7 @@ fn inode(metadata: &Metadata) -> Inode {
 
 /// The length of as many whole lines as one write may have, or of one that is longer.
 fn whole_lines(lines: &[u8]) -> usize {
-    let first = &lines[..lines.len().min(WHOLE)];
+    let first = &lines[..lines.len().min(ATOMIC_WRITE_BYTES)];
     if first.len() == lines.len() {
         return first.len();
     }
@@ -210,13 +210,13 @@ pub(super) fn write_all(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(some) => written += some,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
             Err(error) => return (written, Err(error)),
         }
     }
     (written, Ok(()))
 }
 
-fn count(lines: &[u8]) -> u64 {
+fn count_lines(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }

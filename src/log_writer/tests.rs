@@ -168,7 +168,7 @@ fn what_is_lost_of_one_log_is_said_in_the_log_itself_and_of_the_process_log_in_a
     let logs = logs();
     let _audit = logs.open(&file(&audit), AUDIT, Duration::ZERO).unwrap();
     let full = Target::File("/dev/full".into());
-    let process = logs.start(full, PROCESS, Room { bytes: 1 << 20, gather: Duration::ZERO }).unwrap();
+    let process = logs.start(full, PROCESS, QueueLimits { bytes: 1 << 20, gather: Duration::ZERO }).unwrap();
     process.write_text("one\n");
     eventually("it was said", || text(&audit).lines().count() == 1);
     process.write_text("two\n");
@@ -224,7 +224,7 @@ fn a_descriptor_that_another_process_made_non_blocking_loses_nothing() {
 fn a_torn_line_is_completed_when_there_is_room_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("audit.log");
-    let mut sink = sink::Sink::open(Target::File(path.clone()), Locks::default()).unwrap();
+    let mut sink = sink::Sink::open(Target::File(path.clone()), WriteLocks::default()).unwrap();
     sink.write(b"one\n").unwrap();
     // As a full disk leaves it: three bytes of the second line are there.
     assert_eq!(sink.tear(b"second\nthird\n", 3), 1);

@@ -6,7 +6,7 @@ use super::context::RequestContext;
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::request::RequestView;
-use crate::acme::{self, Found};
+use crate::acme::{self, ChallengeFile};
 use crate::reply::Reply;
 
 impl Gateway {
@@ -18,22 +18,22 @@ impl Gateway {
             let reply = problem(ctx, StatusCode::METHOD_NOT_ALLOWED, "Not this way", text);
             return Box::new(reply.with(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
         }
-        let found = match (&ctx.snapshot.acme_challenge, acme::asked_for(request.head.uri.path())) {
+        let found = match (&ctx.snapshot.acme_challenge, acme::challenge_token(request.head.uri.path())) {
             (Some(root), Some(token)) => self.challenges.read(root, token).await,
-            _ => Found::Nothing,
+            _ => ChallengeFile::Missing,
         };
         ctx.error = match found {
-            Found::Challenge(_) | Found::Nothing => None,
-            Found::Unreadable => Some("challenge_unreadable"),
-            Found::Late => Some("challenge_late"),
+            ChallengeFile::Content(_) | ChallengeFile::Missing => None,
+            ChallengeFile::Unreadable => Some("challenge_unreadable"),
+            ChallengeFile::TimedOut => Some("challenge_late"),
         };
         Box::new(match found {
-            Found::Challenge(bytes) => Reply::octets(bytes),
-            Found::Nothing | Found::Unreadable => {
+            ChallengeFile::Content(bytes) => Reply::octets(bytes),
+            ChallengeFile::Missing | ChallengeFile::Unreadable => {
                 let text = "There is no challenge of this name.";
                 problem(ctx, StatusCode::NOT_FOUND, "Not found", text)
             }
-            Found::Late => {
+            ChallengeFile::TimedOut => {
                 let text = "The challenge could not be read in time. Try again in a moment.";
                 problem(ctx, StatusCode::SERVICE_UNAVAILABLE, "Not now", text).retry_after(5)
             }

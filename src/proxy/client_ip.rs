@@ -34,7 +34,7 @@ impl Gateway {
             ctx,
             "received method={} path={:?} protocol={:?} client={} peer={} forwarded_for={}",
             request.head.method,
-            access_log::shortened(request.head.uri.path()),
+            access_log::truncate(request.head.uri.path()),
             request.head.version,
             ctx.client.unwrap_or(request.peer),
             request.peer,

@@ -9,7 +9,7 @@ use super::decision_log::log_decision;
 use super::error_response::asked;
 use super::gateway::Gateway;
 use super::request::RequestView;
-use crate::acme::asked_for;
+use crate::acme::challenge_token;
 use crate::host::{Authority, Host};
 use crate::reply::Reply;
 
@@ -29,7 +29,10 @@ impl Gateway {
         if !sentry && let Some(refusal) = self.too_fast(request, ctx) {
             return Some(refusal);
         }
-        if !request.is_tls && ctx.snapshot.acme_challenge.is_some() && asked_for(request.head.uri.path()).is_some() {
+        if !request.is_tls
+            && ctx.snapshot.acme_challenge.is_some()
+            && challenge_token(request.head.uri.path()).is_some()
+        {
             log_decision!(ctx, "route matched acme_challenge");
             return Some(Decision::Challenge);
         }

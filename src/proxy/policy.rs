@@ -14,7 +14,7 @@ use super::gateway::Gateway;
 use super::headers;
 use super::misdirected::misdirected;
 use super::request::RequestView;
-use crate::access_log::shortened;
+use crate::access_log::truncate;
 use crate::audit_log::{self, Event};
 use crate::auth::{self, Assurance, AuthDecision, Outcome, Reason, Requirement, Verdict};
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
@@ -78,7 +78,7 @@ impl Gateway {
         ctx: &mut RequestContext,
     ) -> Decision {
         let snapshot = ctx.snapshot.clone();
-        log_decision!(ctx, "validated host={} path={:?}", target.authority, shortened(target.path.as_str()));
+        log_decision!(ctx, "validated host={} path={:?}", target.authority, truncate(target.path.as_str()));
         if let Some(refusal) = self.too_fast(request, ctx) {
             return refusal;
         }

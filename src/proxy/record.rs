@@ -35,7 +35,7 @@ impl RequestLine {
             (None, Some(host)) => host.to_str().unwrap_or_default(),
             (None, None) => "",
         };
-        access_log::shortened(authority)
+        access_log::truncate(authority)
     }
 }
 
@@ -64,7 +64,7 @@ impl Gateway {
 
     fn write_access_line(&self, ctx: &RequestContext, line: &RequestLine, status: u16, bytes: usize, seconds: f64) {
         let parameter = &ctx.snapshot.ticket_parameter;
-        let redacted = line.uri.query().and_then(|query| access_log::without_secrets(query, parameter));
+        let redacted = line.uri.query().and_then(|query| access_log::redact_query(query, parameter));
         let server = ctx.tried.last().zip(destination(ctx).ok());
         self.access.write(&access_log::Entry {
             time: self.clock.now().rfc3339(),
@@ -72,8 +72,8 @@ impl Gateway {
             client: ctx.client,
             method: line.method.as_str(),
             host: line.authority(),
-            path: access_log::shortened(line.uri.path()),
-            query: redacted.as_deref().or(line.uri.query()).map(access_log::shortened),
+            path: access_log::truncate(line.uri.path()),
+            query: redacted.as_deref().or(line.uri.query()).map(access_log::truncate),
             protocol: if line.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
             status,
             bytes,

@@ -17,7 +17,7 @@ use crate::snapshot;
 use crate::tls::expiry::{ExpiryLevel, days_left};
 use crate::tls::{self, Certificates};
 
-pub struct Renewal {
+pub struct CertWatcher {
     /// For messages.
     pub file: PathBuf,
     /// Of the day: a reload may name other files.
@@ -29,49 +29,49 @@ pub struct Renewal {
 
 /// What the files hold, as far as two states of them have to be told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Print(Vec<u8>);
+struct FileDigest(Vec<u8>);
 
-impl Renewal {
+impl CertWatcher {
     /// Never ends.
     #[expect(clippy::disallowed_methods, reason = "one short look every few seconds, and no request waits for it")]
     pub async fn watch(self) {
-        let renewal = Arc::new(self);
+        let watcher = Arc::new(self);
         let (mut served, mut refused) = (None, None);
-        let mut told = BTreeMap::new();
-        let mut config = renewal.config.load_full();
+        let mut warned = BTreeMap::new();
+        let mut config = watcher.config.load_full();
         loop {
-            let before = std::mem::replace(&mut config, renewal.config.load_full());
+            let before = std::mem::replace(&mut config, watcher.config.load_full());
             if !Arc::ptr_eq(&before, &config) {
                 // A reload may have read its files before the last look, and have been served after it.
                 (served, refused) = (None, None);
             }
             let looked = {
-                let (renewal, config) = (Arc::clone(&renewal), Arc::clone(&config));
+                let (watcher, config) = (Arc::clone(&watcher), Arc::clone(&config));
                 let known = [served.clone(), refused.clone()];
                 // Files may lie on a disk that is slow.
-                tokio::task::spawn_blocking(move || renewal.look(&config, &known)).await
+                tokio::task::spawn_blocking(move || watcher.look(&config, &known)).await
             };
             match looked {
                 // A reload came in between, and has read the files of the day.
-                Ok(Found::Good(..)) if !Arc::ptr_eq(&config, &renewal.config.load()) => {}
-                Ok(Found::Good(print, certificates)) => {
+                Ok(LookResult::Good(..)) if !Arc::ptr_eq(&config, &watcher.config.load()) => {}
+                Ok(LookResult::Good(digest, certificates)) => {
                     // The first look finds what is served already; it makes sure that nothing came in between.
-                    renewal.take_up(certificates, served.is_some() || refused.is_some());
-                    served = Some(print);
+                    watcher.apply(certificates, served.is_some() || refused.is_some());
+                    served = Some(digest);
                 }
-                Ok(Found::Bad(print)) => refused = Some(print),
+                Ok(LookResult::Bad(digest)) => refused = Some(digest),
                 // Or a panic, which said so itself.
-                Ok(Found::Nothing) | Err(_) => {}
+                Ok(LookResult::Unchanged) | Err(_) => {}
             }
-            renewal.warn(&mut told);
+            watcher.warn(&mut warned);
             tokio::time::sleep(config.tls.refresh).await;
         }
     }
 
-    fn look(&self, config: &Config, known: &[Option<Print>]) -> Found {
-        let print = Print::of(&config.tls);
-        if known.iter().flatten().any(|known| *known == print) {
-            return Found::Nothing;
+    fn look(&self, config: &Config, known: &[Option<FileDigest>]) -> LookResult {
+        let digest = FileDigest::of(&config.tls);
+        if known.iter().flatten().any(|known| *known == digest) {
+            return LookResult::Unchanged;
         }
         let mut faults = Faults::new(&self.file, "");
         let certificates = Certificates::load(&config.tls, self.clock.now(), &self.tls.certificates(), &mut faults);
@@ -79,58 +79,58 @@ impl Renewal {
             snapshot::check_cover(config, &certificates, &mut faults);
         }
         if faults.is_empty() {
-            return Found::Good(print, certificates);
+            return LookResult::Good(digest, certificates);
         }
-        self.counted("refused");
+        self.count("refused");
         log::error!("certificate files refused, the certificates that were there stay:\n{faults}");
-        Found::Bad(print)
+        LookResult::Bad(digest)
     }
 
-    fn take_up(&self, certificates: Certificates, is_news: bool) {
+    fn apply(&self, certificates: Certificates, is_renewal: bool) {
         certificates.publish(&self.metrics);
         self.tls.renew_certificates(certificates);
-        if is_news {
-            self.counted("ok");
+        if is_renewal {
+            self.count("ok");
             log::info!("certificates renewed");
         }
     }
 
-    fn counted(&self, result: &str) {
+    fn count(&self, result: &str) {
         self.metrics.operation.certificate_reloads.with_label_values(&[result]).inc();
     }
 
     /// Says of each certificate once that a month is left, once that a week is, and once that it has ended.
-    fn warn(&self, told: &mut BTreeMap<(String, UnixTime), ExpiryLevel>) {
+    fn warn(&self, warned: &mut BTreeMap<(String, UnixTime), ExpiryLevel>) {
         let now = self.clock.now();
         let certificates = self.tls.certificates();
         for (name, ends) in certificates.ends() {
-            let nearness = ExpiryLevel::of(*ends, now);
-            let so_far = told.entry((name.clone(), *ends)).or_insert(ExpiryLevel::Far);
-            if nearness <= *so_far {
+            let level = ExpiryLevel::of(*ends, now);
+            let warned_level = warned.entry((name.clone(), *ends)).or_insert(ExpiryLevel::Far);
+            if level <= *warned_level {
                 continue;
             }
-            *so_far = nearness;
+            *warned_level = level;
             let (at, days) = (ends.rfc3339(), days_left(*ends, now));
-            match nearness {
+            match level {
                 ExpiryLevel::Ended => log::error!("the certificate of {name} has ended, at {at}: renew it"),
                 _ => log::warn!("the certificate of {name} ends in {days} days, at {at}: renew it"),
             }
         }
         let served: BTreeSet<_> = certificates.ends().iter().collect();
-        told.retain(|key, _| served.contains(&key));
+        warned.retain(|key, _| served.contains(&key));
     }
 }
 
 /// What a look at the files brought.
-enum Found {
+enum LookResult {
     /// What is known already.
-    Nothing,
-    Good(Print, Certificates),
-    /// What was wrong has been told.
-    Bad(Print),
+    Unchanged,
+    Good(FileDigest, Certificates),
+    /// What was wrong has been logged.
+    Bad(FileDigest),
 }
 
-impl Print {
+impl FileDigest {
     fn of(tls: &config::Tls) -> Self {
         let mut context = Context::new(&SHA256);
         for path in tls.certificates.iter().flat_map(|files| [&files.certificate, &files.key]) {

@@ -27,33 +27,33 @@ use crate::sessions::replicated::hints::{Hint, MOST};
 use crate::sessions::replicated::node::Node;
 
 /// Between two looks for files whose process has ended.
-const LOOK: Duration = Duration::from_secs(3);
+const SCAN_INTERVAL: Duration = Duration::from_secs(3);
 /// Between two writes: what comes meanwhile goes into one.
-const PAUSE: Duration = Duration::from_millis(50);
+const WRITE_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of a file that is read; ours are shorter.
-const LARGEST: u64 = MOST as u64 * 512;
+const MAX_FILE_BYTES: u64 = MOST as u64 * 512;
 /// How long an end may matter: as long as memcached keeps anything.
-const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+const MAX_LIFETIME: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
 /// What this process owes, as others will find it.
-pub struct Ledger {
+pub struct HintFile {
     folder: PathBuf,
     /// With what the names of all files of this configuration begin.
-    family: String,
-    own: Mutex<Own>,
+    name_prefix: String,
+    own: Mutex<OwnState>,
     /// Whether the last look found a file that it could not read, which is said once.
-    is_unread: AtomicBool,
+    unread_logged: AtomicBool,
 }
 
 #[derive(Default)]
-struct Own {
+struct OwnState {
     /// While there is a file.
-    held: Option<Held>,
+    file: Option<OwnFile>,
     /// Whether the last write failed, which is said once.
-    is_failing: bool,
+    write_failure_logged: bool,
 }
 
-struct Held {
+struct OwnFile {
     file: PathBuf,
     lock: PathBuf,
     /// Locked until it is closed, by the system if need be.
@@ -61,8 +61,8 @@ struct Held {
 }
 
 /// What a process that has ended has left to be told.
-struct Inherited {
-    debts: Vec<Hint>,
+struct OrphanedFile {
+    hints: Vec<Hint>,
     file: PathBuf,
     lock: PathBuf,
     /// Held for as long as this is, so that one process takes it over.
@@ -71,9 +71,9 @@ struct Inherited {
 
 /// Why a file was not read.
 #[derive(Debug)]
-enum Unread {
+enum ReadError {
     /// It could not be, as with too many open files or a disk that fails for a moment: the next look may read it.
-    Now(io::Error),
+    Temporary(io::Error),
     /// What stands there is no list, and never will be.
     Damaged(String),
 }
@@ -81,18 +81,18 @@ enum Unread {
 /// What stands in a file.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    ends: Vec<End>,
+    ends: Vec<HintRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct End {
+struct HintRecord {
     server: String,
     session: String,
     /// Unix seconds.
     until: u64,
 }
 
-impl Ledger {
+impl HintFile {
     pub fn of(config: &Config, file: &Path) -> Self {
         let folder = layout_history::folder(config);
         // A name without a folder is one of the folder that the process runs in, which cannot be listed by no name.
@@ -103,9 +103,9 @@ impl Ledger {
     fn new(folder: PathBuf, configuration: &str) -> Self {
         Self {
             folder,
-            family: format!("session-ends-{configuration}-"),
+            name_prefix: format!("session-ends-{configuration}-"),
             own: Mutex::default(),
-            is_unread: AtomicBool::new(false),
+            unread_logged: AtomicBool::new(false),
         }
     }
 
@@ -113,30 +113,35 @@ impl Ledger {
     /// room for it, and writes it together with all else that is `owed` into this process's own file. Only then do the
     /// files of those processes go. Where it is not kept here, because the disk is full or this process ends first, they are
     /// found again by the next look. Blocks.
-    pub fn look(&self, now: UnixTime, resume: impl FnOnce(Vec<Hint>) -> bool, owed: impl FnOnce() -> Vec<Hint>) {
-        let inherited = self.inherited(now);
-        let had_room = resume(inherited.iter().flat_map(|one| one.debts.iter().cloned()).collect());
+    pub fn take_over(
+        &self,
+        now: UnixTime,
+        resume: impl FnOnce(Vec<Hint>) -> bool,
+        pending: impl FnOnce() -> Vec<Hint>,
+    ) {
+        let inherited = self.orphaned(now);
+        let had_room = resume(inherited.iter().flat_map(|one| one.hints.iter().cloned()).collect());
         // The locks are held until here, so that one process takes over what another has left.
-        if self.write(owed) && had_room {
-            inherited.into_iter().for_each(Inherited::remove);
+        if self.write(pending) && had_room {
+            inherited.into_iter().for_each(OrphanedFile::remove);
         }
     }
 
-    fn inherited(&self, now: UnixTime) -> Vec<Inherited> {
+    fn orphaned(&self, now: UnixTime) -> Vec<OrphanedFile> {
         let names = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let names = names.filter_map(|entry| entry.file_name().into_string().ok());
         let stems = names.filter_map(|name| {
-            name.strip_suffix(".json").filter(|stem| stem.starts_with(&self.family)).map(str::to_owned)
+            name.strip_suffix(".json").filter(|stem| stem.starts_with(&self.name_prefix)).map(str::to_owned)
         });
         let mut unread = Vec::new();
         let inherited = stems.filter_map(|stem| {
-            self.inherited_one(&stem, now).unwrap_or_else(|error| {
+            self.read_orphan(&stem, now).unwrap_or_else(|error| {
                 unread.push(format!("{stem}.json ({error})"));
                 None
             })
         });
         let inherited = inherited.collect();
-        if !self.is_unread.swap(!unread.is_empty(), Ordering::Relaxed) && !unread.is_empty() {
+        if !self.unread_logged.swap(!unread.is_empty(), Ordering::Relaxed) && !unread.is_empty() {
             let (folder, unread) = (self.folder.display(), unread.join(", "));
             log::error!("{folder}: session servers do not hear of what stands in {unread} until it can be read");
         }
@@ -144,7 +149,7 @@ impl Ledger {
     }
 
     /// What stands in one file, if its process has ended. An error says that it cannot be read now.
-    fn inherited_one(&self, stem: &str, now: UnixTime) -> io::Result<Option<Inherited>> {
+    fn read_orphan(&self, stem: &str, now: UnixTime) -> io::Result<Option<OrphanedFile>> {
         let (file, lock) = (self.folder.join(format!("{stem}.json")), self.folder.join(format!("{stem}.lock")));
         // Without a lock the process has ended half-way.
         let locked = match File::open(&lock) {
@@ -154,11 +159,11 @@ impl Ledger {
             Err(error) => return Err(error),
         };
         match read(&file, now) {
-            Ok(debts) => return Ok(Some(Inherited { debts, file, lock, _locked: locked })),
+            Ok(hints) => return Ok(Some(OrphanedFile { hints, file, lock, _locked: locked })),
             // Another process has taken it over in between.
-            Err(Unread::Now(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(Unread::Now(error)) => return Err(error),
-            Err(Unread::Damaged(why)) => {
+            Err(ReadError::Temporary(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(ReadError::Temporary(error)) => return Err(error),
+            Err(ReadError::Damaged(why)) => {
                 let aside = file.with_extension("damaged");
                 log::error!(
                     "{}: no list of ended sessions can be read here, and session servers may not hear of them ({why}); \
@@ -175,135 +180,135 @@ impl Ledger {
 
     /// Puts the list of all that is owed in the place of the one before it. Answers whether it stands there. The list is
     /// made under the lock, so of two writers the one that comes last writes the later list. Blocks.
-    pub fn write(&self, owed: impl FnOnce() -> Vec<Hint>) -> bool {
+    pub fn write(&self, pending: impl FnOnce() -> Vec<Hint>) -> bool {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = self.try_write(&mut own.held, &owed());
+        let written = self.try_write(&mut own.file, &pending());
         if let Err(error) = &written
-            && !own.is_failing
+            && !own.write_failure_logged
         {
             let folder = self.folder.display();
             log::error!("what session servers have not heard is not kept in {folder}: {error}");
         }
-        own.is_failing = written.is_err();
+        own.write_failure_logged = written.is_err();
         written.is_ok()
     }
 
-    fn try_write(&self, held: &mut Option<Held>, debts: &[Hint]) -> io::Result<()> {
-        if debts.is_empty() {
-            return held.take().map_or(Ok(()), |held| held.remove());
+    fn try_write(&self, own_file: &mut Option<OwnFile>, hints: &[Hint]) -> io::Result<()> {
+        if hints.is_empty() {
+            return own_file.take().map_or(Ok(()), |own| own.remove());
         }
-        let held = match held {
-            Some(held) => held,
-            None => held.insert(self.hold()?),
+        let own = match own_file {
+            Some(own) => own,
+            None => own_file.insert(self.create_own_file()?),
         };
-        let end = |debt: &Hint| End {
-            server: debt.server.clone(),
-            session: debt.session.as_str().to_owned(),
-            until: debt.until.seconds(),
+        let end = |hint: &Hint| HintRecord {
+            server: hint.server.clone(),
+            session: hint.session.as_str().to_owned(),
+            until: hint.until.seconds(),
         };
-        let record = Record { ends: debts.iter().map(end).collect() };
-        let draft = held.file.with_extension("draft");
-        let mut file = owners_alone().truncate(true).open(&draft)?;
+        let record = Record { ends: hints.iter().map(end).collect() };
+        let draft = own.file.with_extension("draft");
+        let mut file = owner_only().truncate(true).open(&draft)?;
         file.write_all(&serde_json::to_vec(&record)?)?;
         file.sync_data()?;
-        std::fs::rename(&draft, &held.file)?;
+        std::fs::rename(&draft, &own.file)?;
         // What it replaces may be removed after this, which is not to reach the disk first. Not every file system can do it.
         File::open(&self.folder).and_then(|folder| folder.sync_all()).ok();
         Ok(())
     }
 
     /// A name that no file has had, and the lock that says that its process lives.
-    fn hold(&self) -> io::Result<Held> {
+    fn create_own_file(&self) -> io::Result<OwnFile> {
         let random = random_base64url::<9>().map_err(|_| io::Error::other("no randomness"))?;
-        let stem = format!("{}{random}", self.family);
+        let stem = format!("{}{random}", self.name_prefix);
         let (file, lock) = (self.folder.join(format!("{stem}.json")), self.folder.join(format!("{stem}.lock")));
-        let locked = owners_alone().create_new(true).open(&lock)?;
+        let locked = owner_only().create_new(true).open(&lock)?;
         locked.try_lock().map_err(io::Error::from)?;
-        Ok(Held { file, lock, _locked: locked })
+        Ok(OwnFile { file, lock, _locked: locked })
     }
 
     /// Before any request is served: what was left is taken over, and what is to come will be kept.
     pub fn begin<M: Node>(self, cluster: Option<&Arc<Cluster<M>>>, clock: &Clock, runtime: &Runtime) -> Arc<Self> {
-        let ledger = Arc::new(self);
+        let hint_file = Arc::new(self);
         if let Some(cluster) = cluster {
             let _within = runtime.enter();
-            ledger.look_for(cluster, clock.now());
-            runtime.spawn(Arc::clone(&ledger).keep(Arc::clone(cluster), clock.clone()));
+            hint_file.take_over_for(cluster, clock.now());
+            runtime.spawn(Arc::clone(&hint_file).run(Arc::clone(cluster), clock.clone()));
         }
-        ledger
+        hint_file
     }
 
-    fn look_for<M: Node>(&self, cluster: &Cluster<M>, now: UnixTime) {
-        self.look(now, |debts| cluster.restore_hints(debts), || cluster.hints().all());
+    fn take_over_for<M: Node>(&self, cluster: &Cluster<M>, now: UnixTime) {
+        self.take_over(now, |hints| cluster.restore_hints(hints), || cluster.hints().all());
     }
 
     /// Writes what the cluster owes whenever that changes, and takes over what others have left. Ends with the process.
-    async fn keep<M: Node>(self: Arc<Self>, cluster: Arc<Cluster<M>>, clock: Clock) {
+    async fn run<M: Node>(self: Arc<Self>, cluster: Arc<Cluster<M>>, clock: Clock) {
         let mut changes = cluster.hints().changes();
         loop {
-            let (ledger, owing, now) = (Arc::clone(&self), Arc::clone(&cluster), clock.now());
+            let (hint_file, owing, now) = (Arc::clone(&self), Arc::clone(&cluster), clock.now());
             #[expect(clippy::disallowed_methods, reason = "one at a time, and no request waits for it")]
-            let looked = tokio::task::spawn_blocking(move || ledger.look_for(&owing, now));
+            let looked = tokio::task::spawn_blocking(move || hint_file.take_over_for(&owing, now));
             // A panic has been logged.
             looked.await.ok();
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(WRITE_INTERVAL).await;
             // A change, or time for another look.
-            if let Ok(Err(_)) = tokio::time::timeout(LOOK, changes.changed()).await {
+            if let Ok(Err(_)) = tokio::time::timeout(SCAN_INTERVAL, changes.changed()).await {
                 return;
             }
         }
     }
 }
 
-impl Held {
+impl OwnFile {
     fn remove(&self) -> io::Result<()> {
-        gone(std::fs::remove_file(&self.file))?;
-        gone(std::fs::remove_file(&self.lock))
+        ignore_missing(std::fs::remove_file(&self.file))?;
+        ignore_missing(std::fs::remove_file(&self.lock))
     }
 }
 
-impl Inherited {
+impl OrphanedFile {
     /// To be called when its ends are kept elsewhere. What cannot be removed is taken over once more, which does no harm.
     fn remove(self) {
-        if gone(std::fs::remove_file(&self.file)).is_ok() {
+        if ignore_missing(std::fs::remove_file(&self.file)).is_ok() {
             std::fs::remove_file(&self.lock).ok();
         }
     }
 }
 
 /// What is not there any more need not be removed.
-fn gone(removed: io::Result<()>) -> io::Result<()> {
+fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
 
-fn owners_alone() -> OpenOptions {
+fn owner_only() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(0o600);
     options
 }
 
-fn read(file: &Path, now: UnixTime) -> Result<Vec<Hint>, Unread> {
-    let damaged = |why: &dyn std::fmt::Display| Unread::Damaged(why.to_string());
-    if std::fs::metadata(file)?.len() > LARGEST {
+fn read(file: &Path, now: UnixTime) -> Result<Vec<Hint>, ReadError> {
+    let damaged = |why: &dyn std::fmt::Display| ReadError::Damaged(why.to_string());
+    if std::fs::metadata(file)?.len() > MAX_FILE_BYTES {
         return Err(damaged(&"it is too large"));
     }
     let record: Record = serde_json::from_slice(&std::fs::read(file)?).map_err(|error| damaged(&error))?;
-    let debt = |end: End| {
+    let hint = |end: HintRecord| {
         let session = SessionKey::parse(&end.session).ok_or_else(|| damaged(&"a key that is no session's"))?;
         // A clock that was ahead must not have it told for ever.
-        let until = UnixTime::from_seconds(end.until).min(now.plus(LONGEST));
+        let until = UnixTime::from_seconds(end.until).min(now.plus(MAX_LIFETIME));
         Ok(Hint { server: end.server, session, until })
     };
-    let debts: Result<Vec<Hint>, Unread> = record.ends.into_iter().take(MOST).map(debt).collect();
-    Ok(debts?.into_iter().filter(|debt| debt.until > now).collect())
+    let hints: Result<Vec<Hint>, ReadError> = record.ends.into_iter().take(MOST).map(hint).collect();
+    Ok(hints?.into_iter().filter(|hint| hint.until > now).collect())
 }
 
-impl From<io::Error> for Unread {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
-        Self::Now(error)
+        Self::Temporary(error)
     }
 }
 
@@ -316,7 +321,7 @@ mod tests {
 
     const NOW: UnixTime = UnixTime::from_seconds(1_700_000_000);
 
-    fn debt(server: &str, left: u64) -> Hint {
+    fn hint(server: &str, left: u64) -> Hint {
         let session = SessionId::random().unwrap().key();
         Hint { server: server.into(), session, until: NOW.plus(Duration::from_secs(left)) }
     }
@@ -328,17 +333,17 @@ mod tests {
         names
     }
 
-    fn ledger(folder: &tempfile::TempDir) -> Ledger {
-        Ledger::new(folder.path().to_owned(), "0123")
+    fn hint_file(folder: &tempfile::TempDir) -> HintFile {
+        HintFile::new(folder.path().to_owned(), "0123")
     }
 
     /// Takes over what has been left, as a process that keeps nothing of it.
-    fn taken(ledger: &Ledger) -> Vec<Hint> {
+    fn taken(hint_file: &HintFile) -> Vec<Hint> {
         let mut taken = Vec::new();
-        ledger.look(
+        hint_file.take_over(
             NOW,
-            |debts| {
-                taken = debts;
+            |hints| {
+                taken = hints;
                 true
             },
             Vec::new,
@@ -349,15 +354,15 @@ mod tests {
     #[test]
     fn what_a_process_has_left_is_taken_over_once_and_by_those_of_its_configuration() {
         let folder = tempfile::tempdir().unwrap();
-        let (before, after) = (ledger(&folder), ledger(&folder));
-        let debts = [debt("a:1", 100), debt("b:1", 200)];
-        before.write(|| vec![debt("c:1", 5)]);
-        before.write(|| debts.to_vec());
+        let (before, after) = (hint_file(&folder), hint_file(&folder));
+        let hints = [hint("a:1", 100), hint("b:1", 200)];
+        before.write(|| vec![hint("c:1", 5)]);
+        before.write(|| hints.to_vec());
         assert_eq!(files(folder.path()).len(), 2, "a list and a lock, no draft");
         assert_eq!(taken(&after), [], "its process lives");
         drop(before);
-        assert_eq!(taken(&Ledger::new(folder.path().to_owned(), "4567")), []);
-        assert_eq!(taken(&after), debts);
+        assert_eq!(taken(&HintFile::new(folder.path().to_owned(), "4567")), []);
+        assert_eq!(taken(&after), hints);
         assert_eq!(taken(&after), []);
         assert_eq!(files(folder.path()), Vec::<String>::new());
     }
@@ -365,8 +370,8 @@ mod tests {
     #[test]
     fn what_is_inherited_is_always_in_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let (before, after) = (ledger(&folder), ledger(&folder));
-        let (own, inherited) = (debt("a:1", 100), debt("b:1", 200));
+        let (before, after) = (hint_file(&folder), hint_file(&folder));
+        let (own, inherited) = (hint("a:1", 100), hint("b:1", 200));
         after.write(|| vec![own.clone()]);
         let own_file = files(folder.path()).into_iter().find(|name| name.ends_with(".json")).unwrap();
         before.write(|| vec![inherited.clone()]);
@@ -380,10 +385,10 @@ mod tests {
         std::fs::create_dir(&draft).unwrap();
         for look in 1..=2 {
             let mut taken = Vec::new();
-            after.look(
+            after.take_over(
                 NOW,
-                |debts| {
-                    taken = debts;
+                |hints| {
+                    taken = hints;
                     true
                 },
                 || vec![own.clone(), inherited.clone()],
@@ -392,7 +397,7 @@ mod tests {
             assert!(kept().contains(&inherited), "look {look}: {:?}", files(folder.path()));
         }
         std::fs::remove_dir(&draft).unwrap();
-        after.look(
+        after.take_over(
             NOW,
             |_| {
                 assert!(kept().contains(&inherited), "before it is kept here");
@@ -407,9 +412,9 @@ mod tests {
     #[test]
     fn of_two_writers_the_later_one_writes_the_later_list() {
         let folder = tempfile::tempdir().unwrap();
-        let one = ledger(&folder);
-        let owed = Mutex::new(vec![debt("a:1", 100)]);
-        let all = || owed.lock().unwrap().clone();
+        let one = hint_file(&folder);
+        let pending = Mutex::new(vec![hint("a:1", 100)]);
+        let all = || pending.lock().unwrap().clone();
         let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
         let (ended, has_ended) = std::sync::mpsc::sync_channel::<()>(1);
         std::thread::scope(|scope| {
@@ -424,32 +429,32 @@ mod tests {
                 });
             });
             has_begun.recv().unwrap();
-            owed.lock().unwrap().push(debt("b:1", 100));
+            pending.lock().unwrap().push(hint("b:1", 100));
             one.write(all);
             ended.send(()).ok();
         });
         drop(one);
-        assert_eq!(taken(&ledger(&folder)), *owed.lock().unwrap());
+        assert_eq!(taken(&hint_file(&folder)), *pending.lock().unwrap());
     }
 
     #[test]
     fn nothing_is_left_when_nothing_is_owed_and_what_is_over_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        let one = ledger(&folder);
+        let one = hint_file(&folder);
         one.write(Vec::new);
         assert_eq!(files(folder.path()), Vec::<String>::new());
-        one.write(|| vec![debt("a:1", 100)]);
+        one.write(|| vec![hint("a:1", 100)]);
         let name = files(folder.path()).remove(0);
         let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         one.write(Vec::new);
         assert_eq!(files(folder.path()), Vec::<String>::new());
-        let kept = debt("a:1", 100);
-        one.write(|| vec![debt("a:1", 0), kept.clone(), debt("a:1", u64::MAX / 4000)]);
+        let kept = hint("a:1", 100);
+        one.write(|| vec![hint("a:1", 0), kept.clone(), hint("a:1", u64::MAX / 4000)]);
         drop(one);
-        let taken = taken(&ledger(&folder));
+        let taken = taken(&hint_file(&folder));
         assert_eq!((taken.len(), &taken[0]), (2, &kept));
-        assert!(taken[1].until <= NOW.plus(LONGEST), "a clock that was ahead");
+        assert!(taken[1].until <= NOW.plus(MAX_LIFETIME), "a clock that was ahead");
     }
 
     #[test]
@@ -462,8 +467,9 @@ mod tests {
         {
             std::fs::write(folder.path().join(format!("session-ends-0123-{at}.json")), odd).unwrap();
         }
-        std::fs::write(folder.path().join("session-ends-0123-9.json"), vec![b' '; LARGEST as usize + 1]).unwrap();
-        assert_eq!(taken(&ledger(&folder)), []);
+        std::fs::write(folder.path().join("session-ends-0123-9.json"), vec![b' '; MAX_FILE_BYTES as usize + 1])
+            .unwrap();
+        assert_eq!(taken(&hint_file(&folder)), []);
         assert!(files(folder.path()).iter().all(|name| name.ends_with(".damaged")), "{:?}", files(folder.path()));
         assert_eq!(files(folder.path()).len(), 5);
     }
@@ -471,11 +477,11 @@ mod tests {
     #[test]
     fn what_finds_no_room_or_cannot_be_read_at_the_moment_is_left_for_another_look() {
         let folder = tempfile::tempdir().unwrap();
-        let (before, after) = (ledger(&folder), ledger(&folder));
-        let owed = [debt("a:1", 100)];
-        before.write(|| owed.to_vec());
+        let (before, after) = (hint_file(&folder), hint_file(&folder));
+        let pending = [hint("a:1", 100)];
+        before.write(|| pending.to_vec());
         drop(before);
-        after.look(NOW, |debts| debts.is_empty(), Vec::new);
+        after.take_over(NOW, |hints| hints.is_empty(), Vec::new);
         assert_eq!(files(folder.path()).len(), 2, "there was no room");
         let list = files(folder.path()).into_iter().find(|name| name.ends_with(".json")).unwrap();
         let (list, elsewhere) = (folder.path().join(list), folder.path().join("elsewhere"));
@@ -484,15 +490,15 @@ mod tests {
         assert_eq!(taken(&after), [], "a folder cannot be read");
         std::fs::remove_dir(&list).unwrap();
         std::fs::rename(&elsewhere, &list).unwrap();
-        assert_eq!(taken(&after), owed);
+        assert_eq!(taken(&after), pending);
         assert_eq!(files(folder.path()), Vec::<String>::new());
     }
 
     #[test]
     fn a_folder_that_cannot_be_written_ends_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let gone = Ledger::new(folder.path().join("not there"), "0123");
-        gone.write(|| vec![debt("a:1", 100)]);
+        let gone = HintFile::new(folder.path().join("not there"), "0123");
+        gone.write(|| vec![hint("a:1", 100)]);
         assert_eq!(taken(&gone), []);
         gone.write(Vec::new);
     }

@@ -13,49 +13,50 @@ use std::time::Duration;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::stores::{keep, listed};
+use super::stores::{layout_retention, server_list};
 use crate::clock::UnixTime;
 use crate::config::{Config, MAX_FORMER, Sessions, Users};
 use crate::sessions::replicated::{NodeConfig, PreviousLayout};
 
 /// The file of one configuration.
-pub struct History(PathBuf);
+pub struct LayoutHistory(PathBuf);
 
 /// What stands in it.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
-    now: List,
+    now: ServerList,
     /// The last one first.
-    former: Vec<Ended>,
+    former: Vec<FormerList>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct List {
+struct ServerList {
     /// Address and weight, in the order of the addresses.
     servers: Vec<(String, u32)>,
     copies: usize,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Ended {
-    list: List,
+struct FormerList {
+    list: ServerList,
     /// Unix seconds.
     asked_until: u64,
 }
 
-impl History {
+impl LayoutHistory {
     /// Edges with other configurations may share the folder, so the file is named by the configuration's own path.
     pub fn of(config: &Config, file: &Path) -> Self {
         Self(folder(config).join(format!("session-servers-{}.json", name_of(file))))
     }
 
     /// Notes the list that is in use from `now` on, and answers those before it that may still hold sessions.
-    pub fn take_up(&self, config: &Config, now: UnixTime) -> Vec<PreviousLayout> {
+    pub fn record_current(&self, config: &Config, now: UnixTime) -> Vec<PreviousLayout> {
         let Sessions::Memcached { servers, copies, .. } = &config.sessions else { return Vec::new() };
-        let mut servers: Vec<_> = listed(servers).into_iter().map(|server| (server.name, server.weight)).collect();
+        let mut servers: Vec<_> = server_list(servers).into_iter().map(|server| (server.name, server.weight)).collect();
         servers.sort();
         let before = self.read();
-        let record = follow(before.as_ref(), List { servers, copies: *copies }, now, keep(config));
+        let record =
+            next_record(before.as_ref(), ServerList { servers, copies: *copies }, now, layout_retention(config));
         if before.as_ref() != Some(&record)
             && let Err(error) = self.write(&record)
         {
@@ -101,14 +102,16 @@ pub fn name_of(file: &Path) -> String {
 }
 
 /// What is to stand in the file once `list` is in use. Pure.
-fn follow(before: Option<&Record>, list: List, now: UnixTime, keep: Duration) -> Record {
+fn next_record(before: Option<&Record>, list: ServerList, now: UnixTime, keep: Duration) -> Record {
     let ends = now.plus(keep).seconds();
     let mut former = Vec::new();
     if let Some(before) = before {
-        former.push(Ended { list: before.now.clone(), asked_until: ends });
+        former.push(FormerList { list: before.now.clone(), asked_until: ends });
         // A clock that was ahead when this was written must not have them asked for ever.
-        let until = |ended: &Ended| ended.asked_until.min(ends);
-        former.extend(before.former.iter().map(|ended| Ended { list: ended.list.clone(), asked_until: until(ended) }));
+        let until = |ended: &FormerList| ended.asked_until.min(ends);
+        former.extend(
+            before.former.iter().map(|ended| FormerList { list: ended.list.clone(), asked_until: until(ended) }),
+        );
     }
     former.retain(|ended| ended.asked_until > now.seconds() && ended.list != list && !ended.list.servers.is_empty());
     let mut seen = Vec::new();
@@ -121,7 +124,7 @@ fn follow(before: Option<&Record>, list: List, now: UnixTime, keep: Duration) ->
     Record { now: list, former }
 }
 
-impl Ended {
+impl FormerList {
     fn as_former(&self, now: UnixTime) -> PreviousLayout {
         let server =
             |(name, weight): &(String, u32)| NodeConfig { name: name.clone(), weight: (*weight).clamp(1, 256) };
@@ -140,8 +143,8 @@ mod tests {
     const KEEP: Duration = Duration::from_secs(3600);
     const START: UnixTime = UnixTime::from_seconds(1_000_000);
 
-    fn list(names: &[&str]) -> List {
-        List { servers: names.iter().map(|name| ((*name).to_owned(), 1)).collect(), copies: 1 }
+    fn list(names: &[&str]) -> ServerList {
+        ServerList { servers: names.iter().map(|name| ((*name).to_owned(), 1)).collect(), copies: 1 }
     }
 
     fn names(record: &Record) -> Vec<Vec<&str>> {
@@ -150,17 +153,17 @@ mod tests {
 
     #[test]
     fn former_lists_are_known_as_long_as_sessions_may_lie_there() {
-        let first = follow(None, list(&["a", "b"]), START, KEEP);
+        let first = next_record(None, list(&["a", "b"]), START, KEEP);
         assert_eq!(names(&first), Vec::<Vec<&str>>::new());
-        let again = follow(Some(&first), list(&["a", "b"]), START.plus(KEEP), KEEP);
+        let again = next_record(Some(&first), list(&["a", "b"]), START.plus(KEEP), KEEP);
         assert_eq!(again, first, "a restart with the same list is no change");
-        let second = follow(Some(&again), list(&["b", "c"]), START.plus(KEEP), KEEP);
+        let second = next_record(Some(&again), list(&["b", "c"]), START.plus(KEEP), KEEP);
         assert_eq!(names(&second), [["a", "b"]]);
-        let third = follow(Some(&second), list(&["d"]), START.plus(KEEP + KEEP / 2), KEEP);
+        let third = next_record(Some(&second), list(&["d"]), START.plus(KEEP + KEEP / 2), KEEP);
         assert_eq!(names(&third), [["b", "c"], ["a", "b"]], "the last one first");
-        let back = follow(Some(&third), list(&["b", "c"]), START.plus(KEEP + KEEP / 2), KEEP);
+        let back = next_record(Some(&third), list(&["b", "c"]), START.plus(KEEP + KEEP / 2), KEEP);
         assert_eq!(names(&back), [vec!["d"], vec!["a", "b"]], "what is in use is no former one");
-        let late = follow(Some(&back), list(&["b", "c"]), START.plus(2 * KEEP), KEEP);
+        let late = next_record(Some(&back), list(&["b", "c"]), START.plus(2 * KEEP), KEEP);
         assert_eq!(names(&late), [["d"]]);
         assert_eq!(late.former[0].as_former(START.plus(2 * KEEP)).keep, KEEP / 2);
     }
@@ -168,13 +171,13 @@ mod tests {
     #[test]
     fn a_clock_that_was_ahead_and_many_changes_have_no_list_asked_for_ever() {
         let ahead = START.plus(1000 * KEEP);
-        let first = follow(None, list(&["a"]), ahead, KEEP);
-        let second = follow(Some(&first), list(&["b"]), ahead, KEEP);
-        let third = follow(Some(&second), list(&["c"]), START, KEEP);
+        let first = next_record(None, list(&["a"]), ahead, KEEP);
+        let second = next_record(Some(&first), list(&["b"]), ahead, KEEP);
+        let third = next_record(Some(&second), list(&["c"]), START, KEEP);
         assert!(third.former.iter().all(|ended| ended.as_former(START).keep <= KEEP), "{third:?}");
         let mut record = third;
         for number in 0..20 {
-            record = follow(Some(&record), list(&[&number.to_string()]), START, KEEP);
+            record = next_record(Some(&record), list(&[&number.to_string()]), START, KEEP);
         }
         assert_eq!(record.former.len(), MAX_FORMER);
     }
@@ -182,9 +185,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_and_what_is_no_record_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        let history = History(folder.path().join("servers.json"));
+        let history = LayoutHistory(folder.path().join("servers.json"));
         assert_eq!(history.read(), None);
-        let record = follow(Some(&follow(None, list(&["a"]), START, KEEP)), list(&["b"]), START, KEEP);
+        let record = next_record(Some(&next_record(None, list(&["a"]), START, KEEP)), list(&["b"]), START, KEEP);
         history.write(&record).unwrap();
         assert_eq!(history.read(), Some(record));
         std::fs::write(&history.0, "{\"now\": 5}").unwrap();

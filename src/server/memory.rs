@@ -16,16 +16,16 @@ use tokio::time::MissedTickBehavior;
 
 const TICK: Duration = Duration::from_secs(1);
 /// The edge holds so much less than a moment before.
-const MUCH: i64 = 4 << 20;
+const MIN_DROP_BYTES: i64 = 4 << 20;
 /// Rounds after the memory was freed: mimalloc waits before it gives a page back, and more may be freed meanwhile.
 const ROUNDS: u32 = 30;
 /// Between two wake-ups: each wakes a worker that sleeps, unless one is awake and looks for work.
-const BETWEEN_WAKE_UPS: Duration = Duration::from_millis(1);
+const WAKE_UP_PAUSE: Duration = Duration::from_millis(1);
 /// `mi_option_generic_collect`, and how large a block must be for its request to count.
-const CALLS: usize = 10_000;
-const MEDIUM: usize = 4 << 10;
+const ALLOCATIONS: usize = 10_000;
+const MEDIUM_BYTES: usize = 4 << 10;
 /// A block that mimalloc takes from the system by itself.
-const LARGE: usize = 64 << 20;
+const LARGE_BYTES: usize = 64 << 20;
 
 thread_local! {
     /// The round that this thread took part in last.
@@ -34,14 +34,14 @@ thread_local! {
 
 /// Counts the rounds in which workers are to give memory back.
 #[derive(Clone, Default)]
-pub struct GivingBack(Arc<AtomicU32>);
+pub struct MemoryReclaimer(Arc<AtomicU32>);
 
-impl GivingBack {
+impl MemoryReclaimer {
     /// For a worker that is about to sleep. Costs a comparison when there is nothing to do.
     pub fn before_sleep(&self) {
         let round = self.0.load(Ordering::Relaxed);
         if LAST_ROUND.replace(round) != round {
-            give_back();
+            reclaim();
         }
     }
 
@@ -53,7 +53,7 @@ impl GivingBack {
         loop {
             ticks.tick().await;
             let now = held.get();
-            if before - now > MUCH {
+            if before - now > MIN_DROP_BYTES {
                 rounds = ROUNDS;
             }
             before = now;
@@ -62,18 +62,18 @@ impl GivingBack {
                 self.0.fetch_add(1, Ordering::Relaxed);
                 for _ in 0..workers {
                     tokio::spawn(tokio::task::yield_now());
-                    tokio::time::sleep(BETWEEN_WAKE_UPS).await;
+                    tokio::time::sleep(WAKE_UP_PAUSE).await;
                 }
             }
         }
     }
 }
 
-/// mimalloc collects a thread's free pages when that thread has asked [`CALLS`] times for more than a small block. The
+/// mimalloc collects a thread's free pages when that thread has asked [`ALLOCATIONS`] times for more than a small block. The
 /// large one is reserved, never written to and freed: mimalloc looks at what all threads have given back meanwhile.
-fn give_back() {
-    for _ in 0..CALLS {
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(MEDIUM)));
+fn reclaim() {
+    for _ in 0..ALLOCATIONS {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(MEDIUM_BYTES)));
     }
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BYTES)));
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::layout_history::History;
+use super::layout_history::LayoutHistory;
 use super::{Edge, check};
-use crate::admin::api::Token;
+use crate::admin::api::AdminToken;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{LoadedFiles, Snapshot};
@@ -22,18 +22,18 @@ pub struct Reload {
 }
 
 /// What it has read.
-pub struct Reread(Result<(Config, LoadedFiles, Faults), Faults>);
+pub struct ReloadedFiles(Result<(Config, LoadedFiles, Faults), Faults>);
 
 impl Reload {
-    pub fn read(self) -> Reread {
-        Reread(self.try_read())
+    pub fn read(self) -> ReloadedFiles {
+        ReloadedFiles(self.try_read())
     }
 
     fn try_read(&self) -> Result<(Config, LoadedFiles, Faults), Faults> {
         let (config, mut faults) = config::read(&self.file)?;
         let loaded = LoadedFiles::read(&config, &self.clock, &self.certificates, &self.names, &mut faults);
         // Taken up by a new process alone, but one with a fault would keep that from starting.
-        Token::read(&config.server.admin, &mut faults);
+        AdminToken::read(&config.server.admin, &mut faults);
         match (faults.is_empty(), loaded) {
             (true, Some(loaded)) => Ok((config, loaded, faults)),
             _ => Err(faults),
@@ -62,8 +62,8 @@ impl Edge {
     }
 
     /// The second half.
-    pub fn end_reload(&mut self, Reread(read): Reread) -> Result<Vec<&'static str>, Faults> {
-        let result = read.map(|read| self.take_up(read));
+    pub fn end_reload(&mut self, ReloadedFiles(read): ReloadedFiles) -> Result<Vec<&'static str>, Faults> {
+        let result = read.map(|read| self.apply(read));
         self.count_reload(result.is_ok());
         result
     }
@@ -83,7 +83,7 @@ impl Edge {
         }
     }
 
-    fn take_up(&mut self, (config, loaded, faults): (Config, LoadedFiles, Faults)) -> Vec<&'static str> {
+    fn apply(&mut self, (config, loaded, faults): (Config, LoadedFiles, Faults)) -> Vec<&'static str> {
         let LoadedFiles { tls, files } = loaded;
         check::warn(&faults.warnings());
         let snapshot = Snapshot::build(&config, files, &self.shared, &self.ports);
@@ -97,7 +97,7 @@ impl Edge {
         }
         self.snapshot.store(Arc::new(snapshot));
         match self.store.set_nodes(&config, &self.shared.metrics) {
-            Ok(()) => drop(History::of(&config, &self.file).take_up(&config, self.shared.clock.now())),
+            Ok(()) => drop(LayoutHistory::of(&config, &self.file).record_current(&config, self.shared.clock.now())),
             // Its addresses were looked at above, so this cannot be.
             Err(error) => log::error!("the session store keeps its servers: {error}"),
         }
@@ -106,7 +106,7 @@ impl Edge {
 }
 
 /// Of the session store, what cannot change in place: everything but its list of servers.
-fn what_stays(sessions: &Sessions) -> Sessions {
+fn restart_only_settings(sessions: &Sessions) -> Sessions {
     match sessions {
         Sessions::Memcached { timeout, sign_on_timeout, .. } => Sessions::Memcached {
             servers: Vec::new(),
@@ -146,7 +146,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         changed("sentry.login.queue", &login.queue, &new_login.queue),
         changed("sentry.login.deadline", &login.deadline, &new_login.deadline),
         changed("tls.tickets.rotation", &old.tls.tickets.rotation, &new.tls.tickets.rotation),
-        changed("sessions.store", &what_stays(&old.sessions), &what_stays(&new.sessions)),
+        changed("sessions.store", &restart_only_settings(&old.sessions), &restart_only_settings(&new.sessions)),
         changed("users", &old.users, &new.users),
         changed("log", &old.log, &new.log),
     ]

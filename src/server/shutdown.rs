@@ -9,30 +9,30 @@ use crate::sessions::replicated::hints::Hint;
 const LAME_DUCK: Duration = Duration::from_millis(300);
 
 /// Between two looks at what is still in flight.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// For tasks to end whose time is up.
-const LAST_BREATH: Duration = Duration::from_millis(500);
+const FORCE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Edge {
     /// Ready no more, then no new connections, then until what is in flight has finished, `drain` has passed or
-    /// `hurry` says that it is enough. Blocks. Answers how many requests were cut off.
-    pub fn stop_gently(mut self, hurry: impl Future<Output = ()>) -> usize {
+    /// `force` says that it is enough. Blocks. Answers how many requests were cut off.
+    pub fn shutdown_gracefully(mut self, force: impl Future<Output = ()>) -> usize {
         self.drain.begin();
         let Some(runtime) = self.runtime.take() else { return 0 };
         runtime.block_on(async {
             tokio::select! {
                 () = self.drained() => {}
-                () = hurry => {}
+                () = force => {}
             }
         });
         let cut = self.drain.in_flight();
         // What is owed yet is a successor's to tell.
-        self.ledger.write(|| self.owed());
+        self.hint_file.write(|| self.pending_hints());
         // What remains are idle connections and requests whose time is up.
-        runtime.shutdown_timeout(LAST_BREATH);
+        runtime.shutdown_timeout(FORCE_TIMEOUT);
         // One of those may have been a logout.
-        self.ledger.write(|| self.owed());
+        self.hint_file.write(|| self.pending_hints());
         self.logs.close();
         cut
     }
@@ -43,13 +43,13 @@ impl Edge {
         tokio::time::sleep(LAME_DUCK.min(drain)).await;
         self.closing.send_replace(true);
         // A session server that comes back in time hears of the ends that it has missed.
-        while (self.drain.in_flight() > 0 || !self.owed().is_empty()) && Instant::now() < deadline {
-            tokio::time::sleep(PAUSE).await;
+        while (self.drain.in_flight() > 0 || !self.pending_hints().is_empty()) && Instant::now() < deadline {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// The ends of sessions that some server has not heard of.
-    fn owed(&self) -> Vec<Hint> {
+    fn pending_hints(&self) -> Vec<Hint> {
         self.store.cluster.as_ref().map(|cluster| cluster.hints().all()).unwrap_or_default()
     }
 }

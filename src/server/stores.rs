@@ -21,10 +21,10 @@ use crate::users::sqlite::SqliteDirectory;
 
 /// After a change of the servers, how long the former places are asked at least: whoever asks longer than a session
 /// may idle harms nobody.
-const SHORTEST_KEEP: Duration = Duration::from_secs(60 * 60);
+const MIN_LAYOUT_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// Tickets, and as many counters, that fit into this process with `store: none`.
-const TICKETS_WITHOUT_STORE: usize = 100_000;
+const STATELESS_CAPACITY: usize = 100_000;
 
 /// The session store and, where it has servers whose list may change, the same once more.
 pub struct Store {
@@ -42,12 +42,12 @@ pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> R
         }
         // Tickets and failure counters still need a place; sessions are not kept at all.
         Sessions::None => {
-            let memory = MemoryStore::new(clock.clone(), TICKETS_WITHOUT_STORE);
+            let memory = MemoryStore::new(clock.clone(), STATELESS_CAPACITY);
             alone(Arc::new(Instrumented::new(StatelessStore::new(memory), "none", &monitors)))
         }
         Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. } => {
             let connect = |server: &NodeConfig| connect(server, [*timeout, *sign_on_timeout], metrics);
-            let cluster = Cluster::new(&listed(servers), *copies, clock.clone(), metrics, connect)
+            let cluster = Cluster::new(&server_list(servers), *copies, clock.clone(), metrics, connect)
                 .map_err(|error| StartError::Store(error.to_string()))?;
             let cluster = Arc::new(cluster);
             Store { sessions: Arc::clone(&cluster) as Arc<dyn SessionStore>, cluster: Some(cluster) }
@@ -66,7 +66,7 @@ impl Store {
         };
         let metrics = &metrics.sign_on.store;
         let connect = |server: &NodeConfig| connect(server, [*timeout, *sign_on_timeout], metrics);
-        cluster.set_nodes(&listed(servers), *copies, keep(config), connect)
+        cluster.set_nodes(&server_list(servers), *copies, layout_retention(config), connect)
     }
 
     /// Has former lists asked as well: those that this machine has had (`recorded`) and those that the configuration
@@ -84,9 +84,9 @@ impl Store {
         };
         let metrics = &metrics.sign_on.store;
         let named = former.iter().map(|servers| PreviousLayout {
-            servers: listed(servers),
+            servers: server_list(servers),
             copies: *copies,
-            keep: keep(config),
+            keep: layout_retention(config),
         });
         let all: Vec<PreviousLayout> = recorded.iter().cloned().chain(named).collect();
         cluster.add_previous_layouts(&all, |server| connect(server, [*timeout, *sign_on_timeout], metrics))
@@ -94,12 +94,12 @@ impl Store {
 }
 
 /// How long the places of a former list are asked: as long as a session that lies there may idle.
-pub fn keep(config: &Config) -> Duration {
+pub fn layout_retention(config: &Config) -> Duration {
     let longest_idle = config.services.iter().map(|service| service.idle_timeout).max().unwrap_or_default();
-    longest_idle.max(SHORTEST_KEEP)
+    longest_idle.max(MIN_LAYOUT_RETENTION)
 }
 
-pub fn listed(servers: &[Listed]) -> Vec<NodeConfig> {
+pub fn server_list(servers: &[Listed]) -> Vec<NodeConfig> {
     servers.iter().map(|server| NodeConfig { name: server.address.clone(), weight: server.weight }).collect()
 }
 
@@ -121,7 +121,7 @@ pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>
 }
 
 /// The directory as logins and the watch ask it, which is counted.
-pub fn observed(directory: Arc<SqliteDirectory>, metrics: &Metrics) -> Arc<dyn UserDirectory> {
+pub fn instrumented_directory(directory: Arc<SqliteDirectory>, metrics: &Metrics) -> Arc<dyn UserDirectory> {
     Arc::new(ObservedDirectory::new(directory, metrics.sign_on.directory.clone()))
 }
 

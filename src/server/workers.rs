@@ -3,7 +3,7 @@
 use prometheus::IntGauge;
 use tokio::runtime::Runtime;
 
-use super::memory::GivingBack;
+use super::memory::MemoryReclaimer;
 use crate::config::Config;
 
 /// Threads for what must block: none of ours does on the request path.
@@ -18,8 +18,8 @@ pub fn threads(config: &Config) -> usize {
 /// The one runtime that everything of an edge runs on. Its workers give memory back when `held`, the bytes that the edge
 /// holds for clients, falls.
 pub fn runtime(config: &Config, held: IntGauge) -> std::io::Result<Runtime> {
-    let (workers, giving_back) = (threads(config), GivingBack::default());
-    let of_workers = giving_back.clone();
+    let (workers, reclaimer) = (threads(config), MemoryReclaimer::default());
+    let of_workers = reclaimer.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -27,6 +27,6 @@ pub fn runtime(config: &Config, held: IntGauge) -> std::io::Result<Runtime> {
         .on_thread_park(move || of_workers.before_sleep())
         .enable_all()
         .build()?;
-    runtime.spawn(giving_back.watch(held, workers));
+    runtime.spawn(reclaimer.watch(held, workers));
     Ok(runtime)
 }

@@ -53,12 +53,12 @@ mod tests {
     #[test]
     fn the_end_comes_near_in_steps() {
         let now = UnixTime::from_seconds(1_000_000_000);
-        for (left, nearness) in
+        for (left, level) in
             [(31, ExpiryLevel::Far), (30, ExpiryLevel::Month), (7, ExpiryLevel::Week), (0, ExpiryLevel::Ended)]
         {
             let ends = now.plus(left * DAY);
-            assert_eq!(ExpiryLevel::of(ends, now), nearness, "{left}");
-            assert_eq!(ends_soon(ends, now).is_some(), nearness > ExpiryLevel::Far, "{left}");
+            assert_eq!(ExpiryLevel::of(ends, now), level, "{left}");
+            assert_eq!(ends_soon(ends, now).is_some(), level > ExpiryLevel::Far, "{left}");
         }
         assert!(ends_soon(now.plus(12 * DAY), now).unwrap().starts_with("it ends in 12 days, at "));
     }

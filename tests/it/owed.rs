@@ -72,7 +72,7 @@ fn a_stop_waits_within_the_drain_for_a_server_to_hear_of_a_logout() {
     one.freeze();
     browser.sign_out(&edge.url("iqueue", "/.sentry/logout"));
     let folder = std::sync::Arc::clone(&edge.folder);
-    let stopping = std::thread::spawn(move || edge.inner.stop_gently(std::future::pending()));
+    let stopping = std::thread::spawn(move || edge.inner.shutdown_gracefully(std::future::pending()));
     // Longer than an edge takes that has nothing to wait for.
     std::thread::sleep(Duration::from_secs(2));
     assert!(!stopping.is_finished(), "it has something to tell");

@@ -530,7 +530,7 @@ fn a_stream_that_a_stop_cuts_off_has_its_line() {
     let websocket = scene.websocket("/ws");
     let Scene { edge, app: _app, .. } = scene;
     let Edge { inner, folder, .. } = edge;
-    inner.stop_gently(std::future::ready(()));
+    inner.shutdown_gracefully(std::future::ready(()));
     websocket.rest();
     let lines = crate::harness::edge::log_lines(&folder.path().join("access.log"), 1);
     let cut: Vec<_> = lines.iter().filter(|line| line["path"] == "/ws").collect();

@@ -7,7 +7,7 @@ use crate::users::UserName;
 
 pub const SESSIONS: &str = "/api/sessions";
 
-/// Sessions in one answer, at most and unless fewer are asked for: some 4 MB.
+/// Sessions in one response, at most and unless fewer are asked for: some 4 MB.
 pub const MOST_SESSIONS: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Call {
 
 /// Why a request is no call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoCall {
+pub enum BadCall {
     /// There is nothing under this path.
     Path,
     Method,
@@ -27,53 +27,53 @@ pub enum NoCall {
 }
 
 impl Call {
-    pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Self, NoCall> {
+    pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Self, BadCall> {
         if path != SESSIONS {
-            return Err(NoCall::Path);
+            return Err(BadCall::Path);
         }
         let may_limit = match *method {
             Method::GET => true,
             Method::DELETE => false,
-            _ => return Err(NoCall::Method),
+            _ => return Err(BadCall::Method),
         };
         let (mut user, mut limit) = (None, None);
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let twice = match &*name {
                 "user" => user.replace(self::user(&value)?).is_some(),
                 "limit" if may_limit => limit.replace(self::limit(&value)?).is_some(),
-                _ => return Err(NoCall::Query("there are `user` and, for a list, `limit`".into())),
+                _ => return Err(BadCall::Query("there are `user` and, for a list, `limit`".into())),
             };
             if twice {
-                return Err(NoCall::Query(format!("`{name}` is there twice")));
+                return Err(BadCall::Query(format!("`{name}` is there twice")));
             }
         }
         match user {
             user if may_limit => Ok(Self::List { user, limit: limit.unwrap_or(MOST_SESSIONS) }),
             Some(user) => Ok(Self::End { user }),
-            None => Err(NoCall::Query("name the `user` whose sessions are to end".into())),
+            None => Err(BadCall::Query("name the `user` whose sessions are to end".into())),
         }
     }
 }
 
-fn user(value: &str) -> Result<UserName, NoCall> {
+fn user(value: &str) -> Result<UserName, BadCall> {
     // What the decoder puts where the bytes are no text.
     if value.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(NoCall::Query("`user` is no UTF-8".into()));
+        return Err(BadCall::Query("`user` is no UTF-8".into()));
     }
-    UserName::parse(value).map_err(|error| NoCall::Query(format!("`user`: {error}")))
+    UserName::parse(value).map_err(|error| BadCall::Query(format!("`user`: {error}")))
 }
 
-fn limit(value: &str) -> Result<usize, NoCall> {
+fn limit(value: &str) -> Result<usize, BadCall> {
     let number = value.parse().ok().filter(|limit| (1..=MOST_SESSIONS).contains(limit));
     let number = number.filter(|_| value.bytes().all(|b| b.is_ascii_digit()));
-    number.ok_or_else(|| NoCall::Query(format!("`limit` is 1 to {MOST_SESSIONS}")))
+    number.ok_or_else(|| BadCall::Query(format!("`limit` is 1 to {MOST_SESSIONS}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list(query: &str) -> Result<Call, NoCall> {
+    fn list(query: &str) -> Result<Call, BadCall> {
         Call::read(&Method::GET, SESSIONS, Some(query))
     }
 
@@ -110,21 +110,21 @@ mod tests {
             "users=ada",
             "user=ada&all",
         ] {
-            assert!(matches!(list(bad), Err(NoCall::Query(_))), "{bad}: {:?}", list(bad));
+            assert!(matches!(list(bad), Err(BadCall::Query(_))), "{bad}: {:?}", list(bad));
         }
         for bad in [None, Some(""), Some("limit=5"), Some("user=ada&limit=5")] {
             let call = Call::read(&Method::DELETE, SESSIONS, bad);
-            assert!(matches!(call, Err(NoCall::Query(_))), "{bad:?}: {call:?}");
+            assert!(matches!(call, Err(BadCall::Query(_))), "{bad:?}: {call:?}");
         }
     }
 
     #[test]
     fn other_paths_and_methods_are_no_calls() {
         for path in ["/api/", "/api/sessions/", "/api/Sessions", "/api/sessions/x"] {
-            assert_eq!(Call::read(&Method::GET, path, None), Err(NoCall::Path));
+            assert_eq!(Call::read(&Method::GET, path, None), Err(BadCall::Path));
         }
         for method in [Method::POST, Method::PUT, Method::HEAD, Method::OPTIONS, Method::PATCH] {
-            assert_eq!(Call::read(&method, SESSIONS, Some("user=ada")), Err(NoCall::Method));
+            assert_eq!(Call::read(&method, SESSIONS, Some("user=ada")), Err(BadCall::Method));
         }
     }
 }

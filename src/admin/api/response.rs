@@ -4,7 +4,7 @@
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::call::NoCall;
+use super::call::BadCall;
 use crate::admin::session_list::unreachable_as_json;
 use crate::audit_log::Event;
 use crate::sessions::StoreError;
@@ -16,7 +16,7 @@ pub const OK: &str = "ok";
 /// Of one that reached only some of the store's servers, or none.
 const INCOMPLETE: &str = "incomplete";
 
-pub struct Answer {
+pub struct ApiResponse {
     status: StatusCode,
     body: Value,
     field: Option<(HeaderName, &'static str)>,
@@ -26,7 +26,7 @@ pub struct Answer {
     pub user: Option<UserName>,
 }
 
-impl Answer {
+impl ApiResponse {
     fn refused(status: StatusCode, result: &'static str, message: &str) -> Self {
         let body = json!({ "error": result, "message": message });
         Self { status, body, field: None, event: Event::ApiRefused, result, user: None }
@@ -46,7 +46,7 @@ impl Answer {
         Self::refused(StatusCode::NOT_FOUND, "api_off", "set server.admin.token to have the admin API here")
     }
 
-    pub fn from_a_page() -> Self {
+    pub fn from_web_page() -> Self {
         Self::refused(StatusCode::FORBIDDEN, "origin", "no web page may ask here")
     }
 
@@ -74,12 +74,12 @@ impl Answer {
         Self::refused(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    pub fn no_call(why: NoCall) -> Self {
+    pub fn bad_call(why: BadCall) -> Self {
         match why {
-            NoCall::Path => Self::refused(StatusCode::NOT_FOUND, "no_such_path", "/api/sessions is here"),
-            NoCall::Method => Self::refused(StatusCode::METHOD_NOT_ALLOWED, "method", "GET lists, DELETE ends")
+            BadCall::Path => Self::refused(StatusCode::NOT_FOUND, "no_such_path", "/api/sessions is here"),
+            BadCall::Method => Self::refused(StatusCode::METHOD_NOT_ALLOWED, "method", "GET lists, DELETE ends")
                 .with(header::ALLOW, "GET, DELETE"),
-            NoCall::Query(message) => Self::bad_request(&message),
+            BadCall::Query(message) => Self::bad_request(&message),
         }
     }
 
@@ -99,26 +99,27 @@ impl Answer {
 
     pub fn listed(user: Option<UserName>, body: Value, whole: bool) -> Self {
         let (status, result) = if whole { (StatusCode::OK, OK) } else { (StatusCode::SERVICE_UNAVAILABLE, INCOMPLETE) };
-        let mut answer = Self { status, body, field: None, event: Event::SessionsListed, result, user };
+        let mut response = Self { status, body, field: None, event: Event::SessionsListed, result, user };
         if !whole {
-            answer.explain("some servers of the session store could not be asked; what they alone hold is not listed");
+            response
+                .explain("some servers of the session store could not be asked; what they alone hold is not listed");
         }
-        answer
+        response
     }
 
     pub fn ended(user: UserName, ended: Option<usize>, within: &str, failures: &[(String, StoreError)]) -> Self {
         let whole = failures.is_empty();
         let (status, result) = if whole { (StatusCode::OK, OK) } else { (StatusCode::SERVICE_UNAVAILABLE, INCOMPLETE) };
         let body = json!({ "user": user.as_str(), "ended": ended, "effective_within": within });
-        let mut answer = Self { status, body, field: None, event: Event::SessionsEnded, result, user: Some(user) };
+        let mut response = Self { status, body, field: None, event: Event::SessionsEnded, result, user: Some(user) };
         if !whole {
-            answer.body["unreachable"] = unreachable_as_json(failures);
-            answer.explain(&format!(
+            response.body["unreachable"] = unreachable_as_json(failures);
+            response.explain(&format!(
                 "the user directory has it, so no edge lets any of these sessions pass in {within} from now; but the \
                  session store could not be asked in full, and may hold some until they idle out"
             ));
         }
-        answer
+        response
     }
 
     fn explain(&mut self, message: &str) {

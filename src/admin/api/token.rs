@@ -7,26 +7,26 @@ use ring::rand::SystemRandom;
 use crate::config::{Admin, Faults};
 
 /// Of a token's text: as many bytes as an HS256 secret has.
-const LEAST_BYTES: usize = 32;
+const MIN_BYTES: usize = 32;
 
 const KEY: &str = "server.admin.token";
 
 /// Holds a keyed hash and not the token: a comparison of hashes under a key that nobody knows tells nothing of the
 /// token, its length included.
-pub struct Token {
+pub struct AdminToken {
     key: hmac::Key,
     tag: hmac::Tag,
 }
 
 /// What a request brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
-    Right,
-    Wrong,
-    Nothing,
+pub enum TokenCheck {
+    Valid,
+    Invalid,
+    Missing,
 }
 
-impl Token {
+impl AdminToken {
     /// `None` when there is none, and so no API; or when there is a fault.
     pub fn read(admin: &Admin, faults: &mut Faults) -> Option<Self> {
         let secret = match admin.token.as_ref()?.read() {
@@ -36,9 +36,9 @@ impl Token {
                 return None;
             }
         };
-        if secret.bytes().len() < LEAST_BYTES {
+        if secret.bytes().len() < MIN_BYTES {
             let what = format!("the token has {} bytes", secret.bytes().len());
-            faults.add(KEY, what, format!("use {LEAST_BYTES} or more; `openssl rand -hex 32` makes one"));
+            faults.add(KEY, what, format!("use {MIN_BYTES} or more; `openssl rand -hex 32` makes one"));
             return None;
         }
         if !secret.bytes().iter().all(u8::is_ascii_graphic) {
@@ -59,14 +59,14 @@ impl Token {
     }
 
     /// Two fields are as bad as a wrong one: somebody before us may have looked at the other.
-    pub fn judge(&self, headers: &HeaderMap) -> Shown {
+    pub fn check(&self, headers: &HeaderMap) -> TokenCheck {
         let mut fields = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(field), None) = (fields.next(), fields.next()) else {
-            return if headers.contains_key(header::AUTHORIZATION) { Shown::Wrong } else { Shown::Nothing };
+            return if headers.contains_key(header::AUTHORIZATION) { TokenCheck::Invalid } else { TokenCheck::Missing };
         };
         match bearer(field.as_bytes()) {
-            Some(token) if hmac::verify(&self.key, token, self.tag.as_ref()).is_ok() => Shown::Right,
-            _ => Shown::Wrong,
+            Some(token) if hmac::verify(&self.key, token, self.tag.as_ref()).is_ok() => TokenCheck::Valid,
+            _ => TokenCheck::Invalid,
         }
     }
 }
@@ -76,9 +76,9 @@ fn bearer(field: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
+        f.write_str("AdminToken(…)")
     }
 }
 
@@ -94,34 +94,34 @@ mod tests {
 
     const TEXT: &str = "0123456789abcdef0123456789abcdef";
 
-    fn read(text: &str) -> Result<Token, String> {
+    fn read(text: &str) -> Result<AdminToken, String> {
         let source = SecretSource::Value(Zeroizing::new(text.to_owned()));
         let admin = Admin { address: ([127, 0, 0, 1], 0).into(), token: Some(source) };
         let mut faults = Faults::new(Path::new("edge.yaml"), "");
-        let token = Token::read(&admin, &mut faults);
+        let token = AdminToken::read(&admin, &mut faults);
         assert_eq!(token.is_some(), faults.is_empty());
         token.ok_or_else(|| faults.to_string())
     }
 
-    fn judged(fields: &[&str]) -> Shown {
+    fn checked(fields: &[&str]) -> TokenCheck {
         let mut headers = HeaderMap::new();
         for field in fields {
             headers.append(header::AUTHORIZATION, HeaderValue::from_str(field).unwrap());
         }
-        read(TEXT).unwrap().judge(&headers)
+        read(TEXT).unwrap().check(&headers)
     }
 
     #[test]
     fn only_the_whole_token_under_the_right_scheme_is_right() {
         let right = format!("Bearer {TEXT}");
-        assert_eq!(judged(&[&right]), Shown::Right);
-        assert_eq!(judged(&[&format!("bearer {TEXT}")]), Shown::Right);
-        assert_eq!(judged(&[]), Shown::Nothing);
+        assert_eq!(checked(&[&right]), TokenCheck::Valid);
+        assert_eq!(checked(&[&format!("bearer {TEXT}")]), TokenCheck::Valid);
+        assert_eq!(checked(&[]), TokenCheck::Missing);
         for wrong in ["", "Bearer", "Bearer ", TEXT, &right[..right.len() - 1], &format!("{right}0"), "Basic eDp5"] {
-            assert_eq!(judged(&[wrong]), Shown::Wrong, "{wrong}");
+            assert_eq!(checked(&[wrong]), TokenCheck::Invalid, "{wrong}");
         }
-        assert_eq!(judged(&[&format!("Basic {TEXT}")]), Shown::Wrong);
-        assert_eq!(judged(&[&right, &right]), Shown::Wrong, "two of them");
+        assert_eq!(checked(&[&format!("Basic {TEXT}")]), TokenCheck::Invalid);
+        assert_eq!(checked(&[&right, &right]), TokenCheck::Invalid, "two of them");
     }
 
     #[test]
@@ -136,6 +136,6 @@ mod tests {
 
     #[test]
     fn a_token_is_not_printed() {
-        assert_eq!(format!("{:?}", read(TEXT).unwrap()), "Token(…)");
+        assert_eq!(format!("{:?}", read(TEXT).unwrap()), "AdminToken(…)");
     }
 }

@@ -15,29 +15,29 @@ use tokio::sync::{mpsc, oneshot};
 use super::Failure;
 use crate::clock::Clock;
 use crate::log_writer::{Logs, process};
-use crate::server::{Edge, Options, Reread};
-use reads::Reads;
+use crate::server::{Edge, Options, ReloadedFiles};
+use reads::FileReads;
 
 /// How deep the thread's stack is, as the main thread's.
-const STACK: usize = 8 << 20;
+const STACK_BYTES: usize = 8 << 20;
 
 /// How long a reload may take to read its files. One that takes longer is given up, and the next one may begin.
-const READING: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Orders that may wait: a reload, one more, a drain, and what reloads have read.
-const ORDERS: usize = 16;
+const MAX_COMMANDS: usize = 16;
 
 /// What the thread that has the edge is asked for.
-pub enum Order {
+pub enum ControlCommand {
     Reload,
     /// What a reload has read, by its number.
-    Read(u64, Box<Reread>),
+    Read(u64, Box<ReloadedFiles>),
     /// Until the sender says that it is enough, or is gone.
     Drain(oneshot::Receiver<()>),
 }
 
 /// What became of it.
-pub enum Event {
+pub enum ControlEvent {
     Started { https: Vec<SocketAddr>, drain: Duration },
     Failed(String),
     Reloaded { drain: Duration },
@@ -45,27 +45,33 @@ pub enum Event {
 }
 
 /// The thread that has the edge.
-pub struct Worker(pub SyncSender<Order>);
+pub struct ControlThread(pub SyncSender<ControlCommand>);
 
-impl Worker {
-    pub fn start(path: PathBuf, logs: Logs) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
-        let (orders, received) = sync_channel(ORDERS);
+impl ControlThread {
+    pub fn start(path: PathBuf, logs: Logs) -> Result<(Self, mpsc::Receiver<ControlEvent>), Failure> {
+        let (orders, received) = sync_channel(MAX_COMMANDS);
         let (events, outcomes) = mpsc::channel(8);
         let own = orders.clone();
         std::thread::Builder::new()
             .name("control".into())
-            .stack_size(STACK)
+            .stack_size(STACK_BYTES)
             .spawn(move || work(&path, logs, own, &received, events))
             .map_err(Failure::because)?;
         Ok((Self(orders), outcomes))
     }
 }
 
-fn work(path: &Path, logs: Logs, own: SyncSender<Order>, orders: &Receiver<Order>, events: mpsc::Sender<Event>) {
+fn work(
+    path: &Path,
+    logs: Logs,
+    own: SyncSender<ControlCommand>,
+    orders: &Receiver<ControlCommand>,
+    events: mpsc::Sender<ControlEvent>,
+) {
     let edge = match start(path, logs) {
         Ok(edge) => edge,
         Err(text) => {
-            events.blocking_send(Event::Failed(text)).ok();
+            events.blocking_send(ControlEvent::Failed(text)).ok();
             return;
         }
     };
@@ -73,14 +79,17 @@ fn work(path: &Path, logs: Logs, own: SyncSender<Order>, orders: &Receiver<Order
         log::info!("listening on https://{address}");
     }
     log::info!("admin on http://{}", edge.admin_address());
-    let mut control = Control { edge, reads: Reads::new(READING), is_to_repeat: false, own, events };
-    control.say(Event::Started { https: control.edge.https_addresses().to_vec(), drain: control.edge.drain_time() });
+    let mut control = Control { edge, reads: FileReads::new(READ_TIMEOUT), reload_again: false, own, events };
+    control.send(ControlEvent::Started {
+        https: control.edge.https_addresses().to_vec(),
+        drain: control.edge.drain_time(),
+    });
     loop {
         match control.next(orders) {
-            Ok(Order::Reload) => control.reload(),
-            Ok(Order::Read(number, read)) => control.take_up(number, *read),
-            Ok(Order::Drain(hurry)) => {
-                control.drain(hurry);
+            Ok(ControlCommand::Reload) => control.reload(),
+            Ok(ControlCommand::Read(number, read)) => control.apply(number, *read),
+            Ok(ControlCommand::Drain(force)) => {
+                control.drain(force);
                 return;
             }
             Err(RecvTimeoutError::Timeout) => control.give_up(),
@@ -89,7 +98,7 @@ fn work(path: &Path, logs: Logs, own: SyncSender<Order>, orders: &Receiver<Order
     }
 }
 
-/// Reads the configuration here, and not where signals are heard: that may hang as well.
+/// The configuration is read here and not on the thread that handles signals, because reading may hang as well.
 fn start(path: &Path, logs: Logs) -> Result<Edge, String> {
     let read = crate::config::read(path).map_err(|faults| faults.to_string())?;
     process::set_level(read.0.log.level);
@@ -98,16 +107,16 @@ fn start(path: &Path, logs: Logs) -> Result<Edge, String> {
 
 struct Control {
     edge: Edge,
-    reads: Reads,
+    reads: FileReads,
     /// Whether another reload waits for the one that is under way, which may have read the file already.
-    is_to_repeat: bool,
+    reload_again: bool,
     /// For the threads that read.
-    own: SyncSender<Order>,
-    events: mpsc::Sender<Event>,
+    own: SyncSender<ControlCommand>,
+    events: mpsc::Sender<ControlEvent>,
 }
 
 impl Control {
-    fn next(&self, orders: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
+    fn next(&self, orders: &Receiver<ControlCommand>) -> Result<ControlCommand, RecvTimeoutError> {
         match self.reads.deadline() {
             Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -116,21 +125,21 @@ impl Control {
 
     fn reload(&mut self) {
         if self.reads.deadline().is_some() {
-            self.is_to_repeat = true;
+            self.reload_again = true;
             return;
         }
         let (reload, own) = (self.edge.begin_reload(), self.own.clone());
         let begun = self.reads.begin(move |number| {
             // An error means that the process is ending.
-            own.send(Order::Read(number, Box::new(reload.read()))).ok();
+            own.send(ControlCommand::Read(number, Box::new(reload.read()))).ok();
         });
         if let Err(error) = begun {
             self.fail(&error);
         }
     }
 
-    fn take_up(&mut self, number: u64, read: Reread) {
-        if !self.reads.end(number) {
+    fn apply(&mut self, number: u64, read: ReloadedFiles) {
+        if !self.reads.finish(number) {
             log::warn!("what a reload has read that took too long is not taken up");
             return;
         }
@@ -148,7 +157,7 @@ impl Control {
 
     fn give_up(&mut self) {
         self.reads.give_up();
-        self.fail(&format_args!("its files were not read within {} s", READING.as_secs()));
+        self.fail(&format_args!("its files were not read within {} s", READ_TIMEOUT.as_secs()));
     }
 
     fn fail(&mut self, why: &dyn std::fmt::Display) {
@@ -158,21 +167,21 @@ impl Control {
     }
 
     fn reloaded(&mut self) {
-        self.say(Event::Reloaded { drain: self.edge.drain_time() });
-        if std::mem::take(&mut self.is_to_repeat) {
+        self.send(ControlEvent::Reloaded { drain: self.edge.drain_time() });
+        if std::mem::take(&mut self.reload_again) {
             self.reload();
         }
     }
 
-    fn drain(self, hurry: oneshot::Receiver<()>) {
+    fn drain(self, force: oneshot::Receiver<()>) {
         let Self { edge, events, .. } = self;
-        let cut = edge.stop_gently(async { drop(hurry.await) });
+        let cut = edge.shutdown_gracefully(async { drop(force.await) });
         log::info!("stopped; {cut} requests were cut off");
-        events.blocking_send(Event::Stopped).ok();
+        events.blocking_send(ControlEvent::Stopped).ok();
     }
 
     /// An error means that the process is ending.
-    fn say(&self, event: Event) {
+    fn send(&self, event: ControlEvent) {
         self.events.blocking_send(event).ok();
     }
 }

@@ -29,7 +29,7 @@ impl Notifier {
         Self(thread.ok().map(|_| states))
     }
 
-    pub fn say(&self, state: State) {
+    pub fn send(&self, state: State) {
         let states = match state {
             State::Ready => vec![NotifyState::Ready],
             State::Stopping => vec![NotifyState::Stopping],

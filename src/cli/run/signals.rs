@@ -9,68 +9,69 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum SignalAction {
     Reload,
     Reopen,
     Drain,
     StopNow,
     Upgrade,
-    Nothing,
+    Ignore,
 }
 
 /// By their numbers on Linux (signal(7), x86 and ARM). Left to their default are those that tell of a fault in the program
 /// (SEGV, ABRT and their like), those that stop a job at a terminal (TSTP), and those that do nothing by default; PIPE is
 /// ignored from the start. XFSZ would end a process whose log file meets `ulimit -f`.
-const NAMED: [(i32, &str, Wish); 18] = [
-    (1, "SIGHUP", Wish::Reload),
-    (2, "SIGINT", Wish::StopNow),
-    (3, "SIGQUIT", Wish::Drain),
-    (10, "SIGUSR1", Wish::Reopen),
-    (12, "SIGUSR2", Wish::Upgrade),
-    (14, "SIGALRM", Wish::Nothing),
-    (15, "SIGTERM", Wish::Drain),
-    (16, "SIGSTKFLT", Wish::Nothing),
-    (18, "SIGCONT", Wish::Nothing),
-    (21, "SIGTTIN", Wish::Nothing),
-    (22, "SIGTTOU", Wish::Nothing),
-    (24, "SIGXCPU", Wish::Nothing),
-    (25, "SIGXFSZ", Wish::Nothing),
-    (26, "SIGVTALRM", Wish::Nothing),
-    (27, "SIGPROF", Wish::Nothing),
-    (28, "SIGWINCH", Wish::Nothing),
-    (29, "SIGIO", Wish::Nothing),
-    (30, "SIGPWR", Wish::Nothing),
+const NAMED_SIGNALS: [(i32, &str, SignalAction); 18] = [
+    (1, "SIGHUP", SignalAction::Reload),
+    (2, "SIGINT", SignalAction::StopNow),
+    (3, "SIGQUIT", SignalAction::Drain),
+    (10, "SIGUSR1", SignalAction::Reopen),
+    (12, "SIGUSR2", SignalAction::Upgrade),
+    (14, "SIGALRM", SignalAction::Ignore),
+    (15, "SIGTERM", SignalAction::Drain),
+    (16, "SIGSTKFLT", SignalAction::Ignore),
+    (18, "SIGCONT", SignalAction::Ignore),
+    (21, "SIGTTIN", SignalAction::Ignore),
+    (22, "SIGTTOU", SignalAction::Ignore),
+    (24, "SIGXCPU", SignalAction::Ignore),
+    (25, "SIGXFSZ", SignalAction::Ignore),
+    (26, "SIGVTALRM", SignalAction::Ignore),
+    (27, "SIGPROF", SignalAction::Ignore),
+    (28, "SIGWINCH", SignalAction::Ignore),
+    (29, "SIGIO", SignalAction::Ignore),
+    (30, "SIGPWR", SignalAction::Ignore),
 ];
 
 /// Real-time signals end a process too. The C library keeps the first two or three for itself.
-const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+const REAL_TIME_SIGNALS: std::ops::RangeInclusive<i32> = 34..=64;
 
-pub struct Signals(Vec<(String, Wish, Signal)>);
+pub struct Signals(Vec<(String, SignalAction, Signal)>);
 
 impl Signals {
-    /// From now on they are heard. Errors when one that matters cannot be.
+    /// From now on they are registered. Errors when one that matters cannot be.
     pub fn new() -> io::Result<Self> {
-        let mut heard = Vec::new();
-        let named = NAMED.iter().map(|&(number, name, wish)| (number, name.to_owned(), wish));
-        let real_time = REAL_TIME.map(|number| (number, format!("real-time signal {number}"), Wish::Nothing));
-        for (number, name, wish) in named.chain(real_time) {
+        let mut registered = Vec::new();
+        let named = NAMED_SIGNALS.iter().map(|&(number, name, action)| (number, name.to_owned(), action));
+        let real_time =
+            REAL_TIME_SIGNALS.map(|number| (number, format!("real-time signal {number}"), SignalAction::Ignore));
+        for (number, name, action) in named.chain(real_time) {
             match signal(SignalKind::from_raw(number)) {
-                Ok(signal) => heard.push((name, wish, signal)),
-                Err(error) if wish != Wish::Nothing => return Err(error),
+                Ok(signal) => registered.push((name, action, signal)),
+                Err(error) if action != SignalAction::Ignore => return Err(error),
                 // There is none of that number here.
                 Err(_) => {}
             }
         }
-        Ok(Self(heard))
+        Ok(Self(registered))
     }
 
-    pub async fn next(&mut self) -> (String, Wish) {
+    pub async fn next(&mut self) -> (String, SignalAction) {
         let at = poll_fn(|context| {
             let came = self.0.iter_mut().position(|(_, _, signal)| signal.poll_recv(context).is_ready());
             came.map_or(Poll::Pending, Poll::Ready)
         })
         .await;
-        let (name, wish, _) = &self.0[at];
-        (name.clone(), *wish)
+        let (name, action, _) = &self.0[at];
+        (name.clone(), *action)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::admin::session_list::{SignedIn, signed_in};
+use crate::admin::session_list::{SessionView, session_views};
 use crate::cli::user::open_directory;
 use crate::cli::{ConfigFile, Failure, output};
 use crate::clock::{Clock, UnixTime};
@@ -29,13 +29,13 @@ pub struct List {
 }
 
 impl List {
-    pub fn carry_out(self, file: &ConfigFile) -> Result<(), Failure> {
+    pub fn run(self, file: &ConfigFile) -> Result<(), Failure> {
         let name = self.user.as_deref().map(UserName::parse).transpose().map_err(Failure::because)?;
         let (directory, config) = open_directory(file, false)?;
         must_be_shared(&config)?;
         let user = name.as_ref().map(|name| directory.show(name)).transpose()?;
         let listing = ask_store(&config, user.as_ref().map(|user| user.id.as_str()), self.limit as usize)?;
-        let sessions = signed_in(listing.sessions, &directory)?;
+        let sessions = session_views(listing.sessions, &directory)?;
         output::printed(print(&sessions, self.json, Clock::default().now()))?;
         if listing.truncated {
             output::note(format_args!("there are more than {}; --limit lists more", self.limit));
@@ -70,7 +70,7 @@ fn ask_store(config: &Config, user: Option<&str>, limit: usize) -> Result<Listin
     Ok(runtime.block_on(store.sessions.list(user, limit)))
 }
 
-fn print(sessions: &[SignedIn], json: bool, now: UnixTime) -> std::io::Result<()> {
+fn print(sessions: &[SessionView], json: bool, now: UnixTime) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for session in sessions {
         match json {
@@ -81,10 +81,10 @@ fn print(sessions: &[SignedIn], json: bool, now: UnixTime) -> std::io::Result<()
     out.flush()
 }
 
-fn readable(signed_in: &SignedIn, now: UnixTime) -> String {
-    let session = &signed_in.session;
-    let name = signed_in.name.as_ref().map_or("(a user that the directory does not know)", UserName::as_str);
-    let ended = signed_in.ended.map(|ended| format!("  ({})", ended.as_str())).unwrap_or_default();
+fn readable(view: &SessionView, now: UnixTime) -> String {
+    let session = &view.session;
+    let name = view.name.as_ref().map_or("(a user that the directory does not know)", UserName::as_str);
+    let ended = view.revocation.map(|ended| format!("  ({})", ended.as_str())).unwrap_or_default();
     let left = Duration::from_secs(session.idle_expires_at.since(now).as_secs());
     let lines = [
         ("user id", session.record.user.clone()),
@@ -118,7 +118,7 @@ fn reached_all(unreachable: &[(String, StoreError)]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::session_list::Ended;
+    use crate::admin::session_list::Revocation;
     use crate::sessions::{Fingerprint, Listed, SessionId, SessionRecord};
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         let servers = vec!["10.0.0.1:11211".to_owned(), "10.0.0.2:11211".to_owned()];
         let session = Listed { key: key.clone(), record, idle_expires_at, servers };
         let ada = UserName::parse("ada").ok();
-        let text = readable(&SignedIn { session, name: ada, ended: Some(Ended::Disabled) }, created);
+        let text = readable(&SessionView { session, name: ada, revocation: Some(Revocation::Disabled) }, created);
         let wanted = format!(
             "ada  (disabled)\n  user id      7\\u{{1b}}[2J\n  created      2023-11-14T22:13:20.123Z\n  \
              last access  2023-11-14T22:14:20.123Z\n  idles out    2023-11-14T22:44:20.123Z (in 31m)\n  \

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Threads that read, those that were given up among them.
-const MOST: usize = 4;
+const MAX_THREADS: usize = 4;
 
 /// How deep the stack of each is, as the main thread's.
-const STACK: usize = 8 << 20;
+const STACK_BYTES: usize = 8 << 20;
 
-pub struct Reads {
+pub struct FileReads {
     limit: Duration,
     /// The number of the last one.
     last: u64,
@@ -21,7 +21,7 @@ pub struct Reads {
     threads: Arc<()>,
 }
 
-impl Reads {
+impl FileReads {
     pub fn new(limit: Duration) -> Self {
         Self { limit, last: 0, deadline: None, threads: Arc::default() }
     }
@@ -33,11 +33,11 @@ impl Reads {
 
     /// Has `read` called with its number, on another thread.
     pub fn begin(&mut self, read: impl FnOnce(u64) + Send + 'static) -> io::Result<()> {
-        if Arc::strong_count(&self.threads) > MOST {
+        if Arc::strong_count(&self.threads) > MAX_THREADS {
             return Err(io::Error::other("several reloads before it still wait for their files"));
         }
         let (number, thread) = (self.last + 1, Arc::clone(&self.threads));
-        std::thread::Builder::new().name("reload".into()).stack_size(STACK).spawn(move || {
+        std::thread::Builder::new().name("reload".into()).stack_size(STACK_BYTES).spawn(move || {
             read(number);
             drop(thread);
         })?;
@@ -46,7 +46,7 @@ impl Reads {
     }
 
     /// Whether what this one has read is awaited.
-    pub fn end(&mut self, number: u64) -> bool {
+    pub fn finish(&mut self, number: u64) -> bool {
         let is_awaited = self.deadline.is_some() && number == self.last;
         if is_awaited {
             self.deadline = None;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     /// Begins one that waits for a word, and says its number then.
-    fn begin(reads: &mut Reads, read: &SyncSender<u64>) -> io::Result<SyncSender<()>> {
+    fn begin(reads: &mut FileReads, read: &SyncSender<u64>) -> io::Result<SyncSender<()>> {
         let (end, ended): (_, Receiver<()>) = sync_channel(1);
         let read = read.clone();
         reads.begin(move |number| {
@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn what_was_given_up_is_not_taken_up_later_and_only_so_many_hang() {
-        let (read, has_read) = sync_channel(MOST);
-        let mut reads = Reads::new(Duration::from_secs(60));
+        let (read, has_read) = sync_channel(MAX_THREADS);
+        let mut reads = FileReads::new(Duration::from_secs(60));
         let mut hanging = Vec::new();
-        for _ in 0..MOST {
+        for _ in 0..MAX_THREADS {
             assert_eq!(reads.deadline(), None);
             hanging.push(begin(&mut reads, &read).unwrap());
             assert!(reads.deadline().is_some_and(|deadline| deadline > Instant::now()));
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(reads.deadline(), None);
         hanging.remove(0).send(()).unwrap();
         assert_eq!(has_read.recv().unwrap(), 1);
-        assert!(!reads.end(1), "it was given up");
+        assert!(!reads.finish(1), "it was given up");
         let last = loop {
             // Until the first one's thread has ended.
             if let Ok(last) = begin(&mut reads, &read) {
@@ -101,10 +101,10 @@ mod tests {
         };
         hanging.remove(0).send(()).unwrap();
         assert_eq!(has_read.recv().unwrap(), 2);
-        assert!(!reads.end(2), "another is under way");
+        assert!(!reads.finish(2), "another is under way");
         last.send(()).unwrap();
-        assert_eq!(has_read.recv().unwrap(), MOST as u64 + 1);
-        assert!(reads.end(MOST as u64 + 1));
-        assert!(!reads.end(MOST as u64 + 1), "once");
+        assert_eq!(has_read.recv().unwrap(), MAX_THREADS as u64 + 1);
+        assert!(reads.finish(MAX_THREADS as u64 + 1));
+        assert!(!reads.finish(MAX_THREADS as u64 + 1), "once");
     }
 }
