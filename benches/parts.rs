@@ -22,7 +22,7 @@ use sentry_edge::proxy::headers::edit::HeaderPatch;
 use sentry_edge::proxy::headers::{self, Forwarding};
 use sentry_edge::routes::Service;
 use sentry_edge::sessions::SessionId;
-use sentry_edge::validate::{self, Incoming, head};
+use sentry_edge::validate::{self, UncheckedRequest, head};
 
 use world::{COOKIE, HOST, World};
 
@@ -34,7 +34,7 @@ pub type Prepare = fn() -> Run;
 
 /// Every part by its name, in the order in which a request meets them.
 pub const PARTS: [(&str, Prepare); 14] = [
-    ("head, judged by its bytes", judge),
+    ("head, judged by its bytes", check),
     ("hygiene", hygiene),
     ("route among 10 hosts", || route(10)),
     ("route among 1,000 hosts", || route(1_000)),
@@ -50,11 +50,11 @@ pub const PARTS: [(&str, Prepare); 14] = [
     ("all of it", all),
 ];
 
-fn judge() -> Run {
+fn check() -> Run {
     let world = World::new(10);
     Box::new(move || {
         let raw = black_box(&*world.raw);
-        black_box(head::end(raw, 0).and_then(|_| head::judge(raw))).ok();
+        black_box(head::end(raw, 0).and_then(|_| head::check(raw))).ok();
     })
 }
 
@@ -170,10 +170,14 @@ impl World {
         Arc::clone(self.snapshot.routes.find(&Host::parse(HOST).unwrap()).unwrap())
     }
 
-    fn inspect(&self) -> Result<validate::Target, validate::Malformed> {
+    fn inspect(&self) -> Result<validate::RequestTarget, validate::Malformed> {
         let request = black_box(&self.request);
-        let incoming =
-            Incoming { method: &request.method, uri: &request.uri, headers: &request.headers, raw: Some(&self.raw) };
+        let incoming = UncheckedRequest {
+            method: &request.method,
+            uri: &request.uri,
+            headers: &request.headers,
+            raw: Some(&self.raw),
+        };
         validate::inspect(incoming, &self.snapshot.limits)
     }
 

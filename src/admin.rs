@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::config::OutagePolicy;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
-use crate::proxy::Connection;
+use crate::proxy::ClientConnection;
 use crate::sessions::{SessionStore, StoreError};
 use crate::snapshot::Snapshot;
 use crate::users::changes::Watch;
@@ -54,7 +54,7 @@ pub struct Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        if let Some(connection) = Connection::of(session) {
+        if let Some(connection) = ClientConnection::of(session) {
             connection.head_read();
             // The head that Pingora has read only stands in for one that was refused.
             if let Some(malformed) = connection.refused() {

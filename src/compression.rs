@@ -18,30 +18,30 @@ const LEAST_BYTES: u64 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// It is sent as it is, and would be to any client.
-    AsItIs,
+    Identity,
     /// It is sent as it is, but another client might get it compressed: caches have to know.
-    NotForThisOne,
+    IdentityVaries,
     Compress(Encoding),
 }
 
 /// Who asks.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RequestParts<'a> {
     pub method: &'a Method,
     pub version: Version,
     pub headers: &'a HeaderMap,
 }
 
 /// `offered` are the encodings that the route has, the best first.
-pub fn choose(asked: Asked<'_>, response: &ResponseHeader, offered: &[Encoding]) -> Choice {
+pub fn choose(request: RequestParts<'_>, response: &ResponseHeader, offered: &[Encoding]) -> Choice {
     if offered.is_empty() || !is_compressible(response) {
-        return Choice::AsItIs;
+        return Choice::Identity;
     }
     // HTTP/1.0 knows no chunks, and so no body whose length is not told.
-    if *asked.method == Method::HEAD || asked.version < Version::HTTP_11 || is_of_another_site(asked.headers) {
-        return Choice::NotForThisOne;
+    if *request.method == Method::HEAD || request.version < Version::HTTP_11 || is_of_another_site(request.headers) {
+        return Choice::IdentityVaries;
     }
-    preferred(asked.headers, offered).map_or(Choice::NotForThisOne, Choice::Compress)
+    preferred(request.headers, offered).map_or(Choice::IdentityVaries, Choice::Compress)
 }
 
 fn is_compressible(response: &ResponseHeader) -> bool {
@@ -107,7 +107,7 @@ fn is(word: &str, expected: &str) -> bool {
 }
 
 /// Says to caches that who asks has a say in what they get.
-pub fn varies(response: &mut ResponseHeader) -> pingora::Result<()> {
+pub fn add_vary(response: &mut ResponseHeader) -> pingora::Result<()> {
     if words(&response.headers, header::VARY).any(|word| is(word, "accept-encoding") || word.trim() == "*") {
         return Ok(());
     }

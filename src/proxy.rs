@@ -51,8 +51,8 @@ mod sso;
 pub mod upstream;
 
 pub use cancel::{CancelState, run_until_cancelled};
-pub use client_connection::{Connection, Reading};
-pub use compressors::Compressors;
+pub use client_connection::{ClientConnection, ReadState};
+pub use compressors::CompressionSlots;
 pub use dispatch::Cancellable;
 pub use downstream::client_conn::{Client, Outcome};
 pub use downstream::h2_stream::{Accepted, RequestStream};

@@ -17,7 +17,7 @@ static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resou
 
 /// The request, as far as an error reply needs to know it. Nothing is looked up for that: who is signed in is known
 /// where the request has shown it already.
-pub struct Asked<'a> {
+pub struct ErrorContext<'a> {
     pub html: bool,
     /// Whether the same request may be sent again as it is: a GET or a HEAD.
     pub repeats: bool,
@@ -31,7 +31,7 @@ pub struct Asked<'a> {
     pub sign_out: Option<&'static str>,
 }
 
-impl Asked<'_> {
+impl ErrorContext<'_> {
     /// For a request to a host that is not ours: no page says what else there is.
     pub fn bare(self) -> Self {
         Self { repeats: false, user: None, applications: None, sign_out: None, ..self }
@@ -132,23 +132,23 @@ impl Reply {
     }
 
     /// An error, as a page for clients that read pages and as JSON for the others. `text` is for the public.
-    pub fn problem(asked: &Asked<'_>, status: StatusCode, title: &str, text: &str) -> Self {
-        let unsaved = !asked.repeats && may_have_been_lost(status);
+    pub fn problem(context: &ErrorContext<'_>, status: StatusCode, title: &str, text: &str) -> Self {
+        let unsaved = !context.repeats && may_have_been_lost(status);
         let text = if unsaved { format!("{text} What you sent may not have been saved.") } else { text.to_owned() };
-        if !asked.html {
-            return Self::error(status, &code(status), &text, asked.request_id);
+        if !context.html {
+            return Self::error(status, &code(status), &text, context.request_id);
         }
         let page = pages::Problem {
-            branding: asked.branding,
+            branding: context.branding,
             status: status.as_u16(),
             title,
             text: &text,
-            request_id: asked.request_id,
+            request_id: context.request_id,
             ways: pages::Ways {
-                user: asked.user,
-                again: (asked.repeats && may_pass(status)).then_some(""),
-                applications: asked.applications.as_deref(),
-                sign_out: asked.sign_out,
+                user: context.user,
+                again: (context.repeats && may_pass(status)).then_some(""),
+                applications: context.applications.as_deref(),
+                sign_out: context.sign_out,
             },
         };
         Self::page(status, page.render(), "")
@@ -156,8 +156,8 @@ impl Reply {
 
     /// For a fault that passes by itself: a page tries again after so many seconds, without a script. What was sent by
     /// another method than GET is never sent again for the person who did.
-    pub fn refreshing(self, asked: &Asked<'_>, seconds: u64) -> Self {
-        if asked.html && asked.repeats { self.with(header::REFRESH, HeaderValue::from(seconds)) } else { self }
+    pub fn refreshing(self, context: &ErrorContext<'_>, seconds: u64) -> Self {
+        if context.html && context.repeats { self.with(header::REFRESH, HeaderValue::from(seconds)) } else { self }
     }
 
     /// An error as JSON, for programs: `code` is for them to decide by, `message` a sentence for the public.

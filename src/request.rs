@@ -48,13 +48,13 @@ pub fn is_repeatable(method: &Method) -> bool {
 
 /// What a browser does with the response to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub enum ResponseUse {
     /// Shows it, in a window or in a frame of this site's pages.
     Page,
     /// Would show it inside a page of another site.
     ForeignFrame,
     /// Hands it to a script, makes it a part of a page, or keeps it for later.
-    Part,
+    Subresource,
 }
 
 /// Where a response goes (`Sec-Fetch-Dest`).
@@ -64,7 +64,7 @@ enum Destination {
     Document,
     Frame,
     /// A part of a page, or nothing that can be read.
-    Part,
+    Subresource,
     /// `empty`, or one that is not known here.
     Other,
 }
@@ -107,7 +107,7 @@ impl<'a> Head<'a> {
 
     /// Whether a one-time thing may be spent on this request: a page that a person opens, by GET.
     pub fn may_redeem(&self) -> bool {
-        self.method == Method::GET && self.opening() == Opening::Page
+        self.method == Method::GET && self.response_use() == ResponseUse::Page
     }
 
     /// What a browser does with the response. Only a page can be sent to sign on, because only a page can come back with
@@ -115,31 +115,31 @@ impl<'a> Head<'a> {
     ///
     /// A service worker that passes a navigation on keeps its mode and drops its destination, and no script can make a
     /// request of the mode `navigate`. So the mode decides, and destinations are told apart beyond it.
-    pub fn opening(&self) -> Opening {
-        if self.method == Method::HEAD || !self.opens_a_page() || self.is_look_ahead() {
-            return Opening::Part;
+    pub fn response_use(&self) -> ResponseUse {
+        if self.method == Method::HEAD || !self.opens_a_page() || self.is_prefetch() {
+            return ResponseUse::Subresource;
         }
         let is_own = matches!(self.fetch_site(), FetchSite::SameOrigin | FetchSite::SameSite);
         match self.destination() {
-            Destination::Document => Opening::Page,
-            Destination::Frame if is_own => Opening::Page,
+            Destination::Document => ResponseUse::Page,
+            Destination::Frame if is_own => ResponseUse::Page,
             // Its cookies are not sent there, so that a sign-on could not end.
-            Destination::Frame => Opening::ForeignFrame,
-            Destination::Part => Opening::Part,
-            Destination::Other if self.fetch_site() == FetchSite::CrossSite => Opening::Part,
-            Destination::Other => Opening::Page,
+            Destination::Frame => ResponseUse::ForeignFrame,
+            Destination::Subresource => ResponseUse::Subresource,
+            Destination::Other if self.fetch_site() == FetchSite::CrossSite => ResponseUse::Subresource,
+            Destination::Other => ResponseUse::Page,
         }
     }
 
     /// Whether a browser fetches this before the person has opened it.
-    pub fn is_look_ahead(&self) -> bool {
+    pub fn is_prefetch(&self) -> bool {
         let ahead = |value: &str| value.contains("prefetch") || value.contains("prerender");
         ["sec-purpose", "purpose", "x-moz"].iter().any(|name| self.field(*name).is_some_and(ahead))
     }
 
     /// Whether this is a part of a page, such as a picture or a frame.
     pub fn is_embedded(&self) -> bool {
-        matches!(self.destination(), Destination::Part | Destination::Frame)
+        matches!(self.destination(), Destination::Subresource | Destination::Frame)
     }
 
     /// Whether this is shown inside another page.
@@ -150,7 +150,7 @@ impl<'a> Head<'a> {
     /// Browsers send it once, as they do with the site: of two fields it cannot be said which is the browser's.
     fn destination(&self) -> Destination {
         /// Of requests whose response becomes a part of a page or of a worker (Fetch, "destination").
-        const PARTS: [&str; 19] = [
+        const SUBRESOURCES: [&str; 19] = [
             "audio",
             "audioworklet",
             "dictionary",
@@ -172,13 +172,13 @@ impl<'a> Head<'a> {
             "xslt",
         ];
         if self.headers.get_all("sec-fetch-dest").iter().nth(1).is_some() {
-            return Destination::Part;
+            return Destination::Subresource;
         }
         match self.field("sec-fetch-dest") {
             None | Some("document") => Destination::Document,
             Some("iframe" | "frame" | "object" | "embed" | "fencedframe") => Destination::Frame,
-            Some(UNREADABLE) => Destination::Part,
-            Some(destination) if PARTS.contains(&destination) => Destination::Part,
+            Some(UNREADABLE) => Destination::Subresource,
+            Some(destination) if SUBRESOURCES.contains(&destination) => Destination::Subresource,
             Some(_) => Destination::Other,
         }
     }
@@ -241,7 +241,11 @@ mod tests {
             let page: (&str, &[u8]) = ("accept", b"text/html");
             assert!(!with(&[("sec-fetch-mode", odd), page], |head| head.is_navigation()), "{odd:?}");
             assert!(with(&[("sec-fetch-dest", odd), page], |head| head.is_embedded()), "{odd:?}");
-            assert_eq!(with(&[("sec-fetch-dest", odd), page], |head| head.opening()), Opening::Part, "{odd:?}");
+            assert_eq!(
+                with(&[("sec-fetch-dest", odd), page], |head| head.response_use()),
+                ResponseUse::Subresource,
+                "{odd:?}"
+            );
             assert!(with(&[("referer", odd)], |head| head.field("referer").is_some()), "{odd:?}");
         }
         assert_eq!(with(&[], |head| head.fetch_site()), FetchSite::Absent);
@@ -255,41 +259,49 @@ mod tests {
     /// Method aside, the one judge of what may be sent to sign on and what may spend a ticket.
     #[test]
     fn what_a_browser_does_with_a_response_is_told_by_mode_destination_and_site() {
-        let opening = |mode: &str, destination: &str, site: &str| {
+        let response_use = |mode: &str, destination: &str, site: &str| {
             let fields = [("sec-fetch-mode", mode), ("sec-fetch-dest", destination), ("sec-fetch-site", site)];
             let mut sent: Vec<(&'static str, &[u8])> = vec![("accept", b"text/html")];
             sent.extend(fields.iter().filter(|(_, value)| !value.is_empty()).map(|(n, v)| (*n, v.as_bytes())));
-            with(&sent, |head| head.opening())
+            with(&sent, |head| head.response_use())
         };
         let sites = ["same-origin", "same-site", "none", "cross-site", ""];
         for mode in ["navigate", ""] {
             for destination in ["document", ""] {
                 for site in sites {
-                    assert_eq!(opening(mode, destination, site), Opening::Page, "{mode} {destination} {site}");
+                    assert_eq!(response_use(mode, destination, site), ResponseUse::Page, "{mode} {destination} {site}");
                 }
             }
             for destination in ["empty", "portal"] {
                 for site in sites {
-                    let expected = if site == "cross-site" { Opening::Part } else { Opening::Page };
-                    assert_eq!(opening(mode, destination, site), expected, "{mode} {destination} {site}");
+                    let expected = if site == "cross-site" { ResponseUse::Subresource } else { ResponseUse::Page };
+                    assert_eq!(response_use(mode, destination, site), expected, "{mode} {destination} {site}");
                 }
             }
             for destination in ["iframe", "frame", "object", "embed", "fencedframe"] {
                 for site in sites {
                     let own = ["same-origin", "same-site"].contains(&site);
-                    let expected = if own { Opening::Page } else { Opening::ForeignFrame };
-                    assert_eq!(opening(mode, destination, site), expected, "{mode} {destination} {site}");
+                    let expected = if own { ResponseUse::Page } else { ResponseUse::ForeignFrame };
+                    assert_eq!(response_use(mode, destination, site), expected, "{mode} {destination} {site}");
                 }
             }
             for destination in ["image", "script", "style", "font", "video", "worker", "manifest", "serviceworker"] {
                 for site in sites {
-                    assert_eq!(opening(mode, destination, site), Opening::Part, "{mode} {destination} {site}");
+                    assert_eq!(
+                        response_use(mode, destination, site),
+                        ResponseUse::Subresource,
+                        "{mode} {destination} {site}"
+                    );
                 }
             }
         }
         for mode in ["cors", "no-cors", "same-origin", "websocket"] {
             for destination in ["document", "empty", "iframe", "image"] {
-                assert_eq!(opening(mode, destination, "same-origin"), Opening::Part, "{mode} {destination}");
+                assert_eq!(
+                    response_use(mode, destination, "same-origin"),
+                    ResponseUse::Subresource,
+                    "{mode} {destination}"
+                );
             }
         }
     }

@@ -34,7 +34,7 @@ use crate::config::{self, Access, Audience, Credentials, OutagePolicy};
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::pages::{self, Branding};
-use crate::reply::{Asked, Reply};
+use crate::reply::{ErrorContext, Reply};
 use crate::request::{Head, is_repeatable};
 use crate::sessions::SessionStore;
 use crate::users::login::LoginPool;
@@ -310,8 +310,8 @@ impl Sentry {
     }
 
     /// The request as an error reply sees it. Nobody is known to be signed in.
-    pub fn error_context<'a>(&'a self, head: &Head<'a>) -> Asked<'a> {
-        Asked {
+    pub fn error_context<'a>(&'a self, head: &Head<'a>) -> ErrorContext<'a> {
+        ErrorContext {
             html: head.accepts_html(),
             repeats: is_repeatable(head.method),
             request_id: head.request_id,
@@ -342,7 +342,8 @@ impl Sentry {
     /// The store gave no answer: nobody is logged out for that, the browser keeps its cookie and tries again.
     pub fn store_unavailable(&self, head: &Head<'_>) -> Reply {
         let text = "Your sign-in cannot be checked at the moment. You are still signed in. Please try again shortly.";
-        let context = Asked { applications: None, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
+        let context =
+            ErrorContext { applications: None, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
         let reply = Reply::problem(&context, StatusCode::SERVICE_UNAVAILABLE, "One moment, please", text);
         reply.retry_after(1).refreshing(&context, STORE_REFRESH_SECONDS)
     }
@@ -366,7 +367,7 @@ impl Sentry {
     /// Known, but not admitted. Never a redirect: signing on again as the same user would not help. `user` is who is known.
     pub fn forbidden(&self, head: &Head<'_>, user: Option<&str>) -> Reply {
         let text = "Your account has no access to this page. Ask your administrator, or sign in with another account.";
-        let context = Asked { user, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
+        let context = ErrorContext { user, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
         Reply::problem(&context, StatusCode::FORBIDDEN, "No access", text)
     }
 }

@@ -316,7 +316,7 @@ fn reserved_headers(config: &Config) -> Vec<String> {
         .iter()
         .flat_map(|service| {
             let headers = &service.identity_headers;
-            [&headers.user, &headers.email, &headers.roles].map(crate::validate::fold)
+            [&headers.user, &headers.email, &headers.roles].map(crate::validate::normalize_name)
         })
         .chain(["x-request-id".into(), "x-sentry-assertion".into()])
         .collect();

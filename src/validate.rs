@@ -4,10 +4,10 @@
 //! because Pingora mends some things and refuses others by itself (see ARCHITECTURE.md). [`inspect`] takes the head that
 //! was parsed, and is called by `proxy`, before anything else.
 
+mod byte_set;
 pub mod chunks;
 pub mod head;
 mod query;
-mod signs;
 pub mod upgrade;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
@@ -18,7 +18,7 @@ use crate::path::CanonicalPath;
 
 /// A request that can be read in one way: whom it is for and what it asks.
 #[derive(Debug)]
-pub struct Target {
+pub struct RequestTarget {
     pub authority: Authority,
     pub path: CanonicalPath,
     /// Whether it is a WebSocket handshake, whose Origin has still to be looked at.
@@ -82,7 +82,7 @@ impl Malformed {
 
 /// What is looked at. `raw` is the head as it came over HTTP/1; HTTP/2 has none.
 #[derive(Clone, Copy)]
-pub struct Incoming<'a> {
+pub struct UncheckedRequest<'a> {
     pub method: &'a Method,
     pub uri: &'a Uri,
     pub headers: &'a HeaderMap,
@@ -90,23 +90,24 @@ pub struct Incoming<'a> {
 }
 
 /// All checks, cheapest first.
-pub fn inspect(request: Incoming<'_>, limits: &Limits) -> Result<Target, Malformed> {
+pub fn inspect(request: UncheckedRequest<'_>, limits: &Limits) -> Result<RequestTarget, Malformed> {
     check_method(request.method)?;
     check_size(&request, limits)?;
     check_framing(&request)?;
     check_body(request.headers, limits)?;
     // An HTTP/2 client's `?a` has no path, and would become a target that servers read in two ways.
     let has_path = |uri: &Uri| uri.path_and_query().is_none_or(|target| target.as_str().starts_with('/'));
-    let is_odd =
-        |uri: &Uri| !has_path(uri) || uri.query().is_some_and(|query| !query::MAY_STAND.holds(query.as_bytes()));
-    if request.raw.map_or_else(|| is_odd(request.uri), has_odd_target) || !has_our_scheme(request.uri) {
+    let is_odd = |uri: &Uri| {
+        !has_path(uri) || uri.query().is_some_and(|query| !query::QUERY_BYTES.contains_all(query.as_bytes()))
+    };
+    if request.raw.map_or_else(|| is_odd(request.uri), has_ambiguous_target) || !has_our_scheme(request.uri) {
         return Err(Malformed::Target);
     }
     let authority = authority(&request)?;
     check_expectation(request.headers)?;
     let is_websocket = upgrade::is_websocket(request.method, request.headers)?;
     let path = CanonicalPath::of(request.uri.path()).map_err(|_| Malformed::Path)?;
-    Ok(Target { authority, path, is_websocket })
+    Ok(RequestTarget { authority, path, is_websocket })
 }
 
 /// TRACE echoes cookies, CONNECT tunnels; what we do not know we do not forward (RFC 9110 §9.1).
@@ -116,7 +117,7 @@ fn check_method(method: &Method) -> Result<(), Malformed> {
     if KNOWN.contains(method) { Ok(()) } else { Err(Malformed::Method) }
 }
 
-fn check_size(request: &Incoming<'_>, limits: &Limits) -> Result<(), Malformed> {
+fn check_size(request: &UncheckedRequest<'_>, limits: &Limits) -> Result<(), Malformed> {
     let is_too_large = match request.raw {
         Some(raw) => raw.len() > limits.header_bytes || has_too_many(request.headers, limits),
         None => bytes(request.headers) > limits.header_bytes || has_too_many(request.headers, limits),
@@ -140,7 +141,7 @@ pub fn has_too_many(headers: &HeaderMap, limits: &Limits) -> bool {
 }
 
 /// Pingora drops Content-Length beside Transfer-Encoding before we see the map, so the raw bytes decide.
-fn check_framing(request: &Incoming<'_>) -> Result<(), Malformed> {
+fn check_framing(request: &UncheckedRequest<'_>) -> Result<(), Malformed> {
     let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     let chunked_alone = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
@@ -169,20 +170,20 @@ fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
 
 /// Whether the request line is other than three words with a blank between them (RFC 9112 §3), or holds what Pingora would
 /// cut off (a fragment) or mend, by escaping it or by putting a slash before it.
-fn has_odd_target(raw: &[u8]) -> bool {
+fn has_ambiguous_target(raw: &[u8]) -> bool {
     let begins_blank = |rest: &[u8]| rest.first() == Some(&b' ');
-    let (_, rest) = signs::WORD.run(raw);
+    let (_, rest) = byte_set::REQUEST_LINE_BYTES.split_prefix(raw);
     if !begins_blank(rest) {
         return true;
     }
-    let (path, mut rest) = signs::PATH.run(&rest[1..]);
+    let (path, mut rest) = byte_set::PATH_BYTES.split_prefix(&rest[1..]);
     if rest.first() == Some(&b'?') {
-        (_, rest) = query::MAY_STAND.run(rest);
+        (_, rest) = query::QUERY_BYTES.split_prefix(rest);
     }
     if !begins_blank(rest) {
         return true;
     }
-    let (_, end) = signs::WORD.run(&rest[1..]);
+    let (_, end) = byte_set::REQUEST_LINE_BYTES.split_prefix(&rest[1..]);
     !has_form(path) || !matches!(end, [] | [b'\r'] | [b'\n', ..] | [b'\r', b'\n', ..])
 }
 
@@ -199,7 +200,7 @@ fn has_form(target: &[u8]) -> bool {
 }
 
 /// `:authority`, or the one Host field. Two of them, and two that differ, were refused before: by [`head`], or by Pingora.
-fn authority(request: &Incoming<'_>) -> Result<Authority, Malformed> {
+fn authority(request: &UncheckedRequest<'_>) -> Result<Authority, Malformed> {
     let text = match (request.uri.authority(), request.headers.get(header::HOST)) {
         (Some(authority), _) => authority.as_str(),
         (None, Some(host)) => host.to_str().map_err(|_| Malformed::Host)?,
@@ -209,13 +210,13 @@ fn authority(request: &Incoming<'_>) -> Result<Authority, Malformed> {
 }
 
 /// Header names as an application might fold them: case gone, `_` and `.` read as `-`.
-pub fn fold(name: &HeaderName) -> String {
+pub fn normalize_name(name: &HeaderName) -> String {
     name.as_str().chars().map(|c| if c == '_' || c == '.' { '-' } else { c }).collect()
 }
 
 /// Whether a name has a byte that nginx drops by default.
-pub fn is_odd(name: &HeaderName) -> bool {
-    !signs::NAME.holds(name.as_str().as_bytes())
+pub fn is_ambiguous_name(name: &HeaderName) -> bool {
+    !byte_set::NAME_BYTES.contains_all(name.as_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!(all.iter().filter(|malformed| !malformed.is_limit()).count(), crate::metrics::REJECTIONS.len());
     }
 
-    fn inspect_raw(raw: &str) -> Result<Target, Malformed> {
+    fn inspect_raw(raw: &str) -> Result<RequestTarget, Malformed> {
         let mut lines = raw.split("\r\n");
         let mut line = lines.next().unwrap().split(' ');
         let method: Method = line.next().unwrap().parse().unwrap();
@@ -258,7 +259,7 @@ mod tests {
             let (name, value) = field.split_once(": ").unwrap();
             headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        inspect(Incoming { method: &method, uri: &uri, headers: &headers, raw: Some(raw.as_bytes()) }, &LIMITS)
+        inspect(UncheckedRequest { method: &method, uri: &uri, headers: &headers, raw: Some(raw.as_bytes()) }, &LIMITS)
     }
 
     fn refusal(raw: &str) -> Option<Malformed> {
@@ -321,7 +322,7 @@ mod tests {
         let mut odd = 0;
         let mut judge = |raw: &[u8]| {
             let expected = is_odd_by_words(raw);
-            assert_eq!(has_odd_target(raw), expected, "{}", raw.escape_ascii());
+            assert_eq!(has_ambiguous_target(raw), expected, "{}", raw.escape_ascii());
             odd += usize::from(expected);
         };
         for line in
@@ -345,7 +346,7 @@ mod tests {
     fn a_scheme_is_http_or_https() {
         let inspect_uri = |uri: &str| {
             let (uri, headers) = (uri.parse().unwrap(), HeaderMap::new());
-            inspect(Incoming { method: &Method::GET, uri: &uri, headers: &headers, raw: None }, &LIMITS).err()
+            inspect(UncheckedRequest { method: &Method::GET, uri: &uri, headers: &headers, raw: None }, &LIMITS).err()
         };
         assert_eq!((inspect_uri("https://a.com/"), inspect_uri("http://a.com/")), (None, None));
         assert_eq!(inspect_uri("ftp://a.com/"), Some(Malformed::Target));
@@ -373,7 +374,7 @@ mod tests {
                 headers.append(format!("x{at}").parse::<HeaderName>().unwrap(), HeaderValue::from_static("b"));
             }
             let uri: Uri = "https://a.com/".parse().unwrap();
-            inspect(Incoming { method: &Method::GET, uri: &uri, headers: &headers, raw: None }, &LIMITS).err()
+            inspect(UncheckedRequest { method: &Method::GET, uri: &uri, headers: &headers, raw: None }, &LIMITS).err()
         };
         assert_eq!(crumbs(12, 9), None);
         assert_eq!(crumbs(0, 10), None);
@@ -385,7 +386,7 @@ mod tests {
     #[test]
     fn a_name_is_folded_as_an_application_might() {
         let name = HeaderName::from_static("x_forwarded.user");
-        assert!(is_odd(&name));
-        assert_eq!(fold(&name), "x-forwarded-user");
+        assert!(is_ambiguous_name(&name));
+        assert_eq!(normalize_name(&name), "x-forwarded-user");
     }
 }

@@ -11,7 +11,7 @@ use sentry_edge::proxy::headers::MOST_SET;
 use sentry_edge::proxy::headers::edit::HeaderPatch;
 use sentry_edge::validate::head as raw;
 use sentry_edge::validate::head::Framing;
-use sentry_edge::validate::{self, Incoming, Malformed, Target};
+use sentry_edge::validate::{self, Malformed, RequestTarget, UncheckedRequest};
 
 use super::reader::{self, Values};
 
@@ -60,8 +60,8 @@ pub fn check(bytes: &[u8]) {
 /// As the stream judges what a client sends, before anything else reads it; `None` where that is not one head alone.
 fn judge(bytes: &[u8]) -> Result<Option<Framing>, Malformed> {
     match raw::end(bytes, 0)? {
-        Some(end) if end == bytes.len() => raw::judge(bytes).map(Some),
-        Some(end) => raw::judge(&bytes[..end]).map(|_| None),
+        Some(end) if end == bytes.len() => raw::check(bytes).map(Some),
+        Some(end) => raw::check(&bytes[..end]).map(|_| None),
         None => Ok(None),
     }
 }
@@ -83,14 +83,15 @@ fn check_accepted(bytes: &Bytes, head: &Head, framing: Option<Framing>) {
     assert!(read.is_strict, "not in the one way of writing a head: {}", bytes.escape_ascii());
     assert_eq!(framing, Framing::Length(0), "{}", bytes.escape_ascii());
     let parts = &head.parts;
-    let incoming = Incoming { method: &parts.method, uri: &parts.uri, headers: &parts.headers, raw: Some(bytes) };
+    let incoming =
+        UncheckedRequest { method: &parts.method, uri: &parts.uri, headers: &parts.headers, raw: Some(bytes) };
     if let Ok(target) = validate::inspect(incoming, &Limits::DEFAULT) {
         check_served(head, &kept, &target);
     }
 }
 
 /// The target is the one that was judged, and the application reads what was read here.
-fn check_served(head: &Head, kept: &Values, target: &Target) {
+fn check_served(head: &Head, kept: &Values, target: &RequestTarget) {
     let hosts: Vec<&str> = kept["host"].iter().filter_map(|host| std::str::from_utf8(host).ok()).collect();
     assert_eq!(hosts.len(), kept["host"].len());
     let [host] = hosts[..] else { panic!("several hosts: {hosts:?}") };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 use sentry_edge::auth::cookie::{self, Lookup};
-use sentry_edge::proxy::headers::response_rules::{Afterwards, Asked, mend};
+use sentry_edge::proxy::headers::response_rules::{RequestFacts, UpstreamSync, sanitize};
 use sentry_edge::proxy::upstream::parse::{self, FixedLengthResponse};
 
 use super::reader::{self, Head, Values};
@@ -58,8 +58,8 @@ pub fn check(data: &[u8]) {
     assert_eq!(for_http2.head.status, expected.status);
     check_cookies(&written);
     for version in [Version::HTTP_11, Version::HTTP_2] {
-        let asked = Asked { method: &method, version, takes_trailers: false };
-        check_full_path(&read, &expected, asked);
+        let request = RequestFacts { method: &method, version, takes_trailers: false };
+        check_full_path(&read, &expected, request);
     }
 }
 
@@ -161,14 +161,14 @@ fn check_cookies(written: &Values) {
 }
 
 /// The rules of the full path take out nothing more, find nothing to refuse, and keep the same connections.
-fn check_full_path(read: &Head, expected: &Expected, asked: Asked<'_>) {
+fn check_full_path(read: &Head, expected: &Expected, request: RequestFacts<'_>) {
     let mut fields = HeaderMap::new();
     for (name, value) in &read.fields {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
         fields.append(name, HeaderValue::from_bytes(value).expect("a value"));
     }
-    let afterwards = mend(expected.status, Version::HTTP_11, &mut fields, asked).expect("nothing to refuse");
-    assert!(afterwards == Afterwards::InStep || !expected.is_reusable, "{fields:?}");
+    let afterwards = sanitize(expected.status, Version::HTTP_11, &mut fields, request).expect("nothing to refuse");
+    assert!(afterwards == UpstreamSync::InSync || !expected.is_reusable, "{fields:?}");
     fields.remove("x-request-id");
     assert_eq!(reader::values(fields.iter()), expected.passed);
 }

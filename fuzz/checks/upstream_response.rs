@@ -5,7 +5,7 @@
 //! follows is the response's head as it comes over HTTP/1.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use sentry_edge::proxy::headers::response_rules::{Afterwards, Asked, MOST_BYTES, MOST_FIELDS, mend};
+use sentry_edge::proxy::headers::response_rules::{MOST_BYTES, MOST_FIELDS, RequestFacts, UpstreamSync, sanitize};
 
 use super::reader::{self, Values};
 
@@ -36,9 +36,9 @@ pub fn check(data: &[u8]) {
     };
     let method = if *method == b'H' { Method::HEAD } else { Method::GET };
     let Some((version, status, before)) = response(data) else { return };
-    let asked = Asked { method: &method, version: client, takes_trailers: false };
+    let request = RequestFacts { method: &method, version: client, takes_trailers: false };
     let mut fields = before.clone();
-    let mended = mend(status, version, &mut fields, asked);
+    let mended = sanitize(status, version, &mut fields, request);
     let (before, after) = (reader::values(before.iter()), reader::values(fields.iter()));
     // A response without a body is refused for what it says of one, too: it is no response to rely on.
     let said = end(status, &Method::GET, version, &before, false);
@@ -60,17 +60,17 @@ pub fn check(data: &[u8]) {
     // Bytes that come although there can be none would begin the response to the next request on that connection.
     let has_none = status.is_informational() || status == StatusCode::NO_CONTENT;
     if has_none && !matches!(said, End::Closed | End::Length(0)) {
-        assert_eq!(afterwards, Afterwards::InDoubt, "{status} {before:?}");
+        assert_eq!(afterwards, UpstreamSync::OutOfSync, "{status} {before:?}");
     }
     // A single `close` is heard by whoever reads the head.
     let connection = before.get("connection").map(Vec::as_slice).unwrap_or_default();
     let closes = elements(connection).contains(&b"close".to_vec());
     if closes && !(connection.len() == 1 && connection[0].eq_ignore_ascii_case(b"close")) {
-        assert_eq!(afterwards, Afterwards::InDoubt, "{before:?}");
+        assert_eq!(afterwards, UpstreamSync::OutOfSync, "{before:?}");
     }
     // What has been mended needs no more of it.
     let mut again = fields.clone();
-    assert_eq!(mend(status, Version::HTTP_11, &mut again, asked), Ok(Afterwards::InStep), "{after:?}");
+    assert_eq!(sanitize(status, Version::HTTP_11, &mut again, request), Ok(UpstreamSync::InSync), "{after:?}");
     assert_eq!(again, fields);
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::config::Limits;
 use sentry_edge::host::Authority;
-use sentry_edge::validate::{self, Incoming};
+use sentry_edge::validate::{self, UncheckedRequest};
 
 const LIMITS: Limits = Limits { header_bytes: 1000, header_count: 10, body_bytes: 1000, ..Limits::DEFAULT };
 
@@ -42,7 +42,7 @@ fn parse(data: &[u8]) -> Option<Head> {
 fuzz_target!(|data: &[u8]| {
     let Some(head) = parse(data) else { return };
     let Head { method, uri, headers, raw } = &head;
-    let incoming = Incoming { method, uri, headers, raw: Some(raw) };
+    let incoming = UncheckedRequest { method, uri, headers, raw: Some(raw) };
     let Ok(target) = validate::inspect(incoming, &LIMITS) else { return };
     let text = String::from_utf8_lossy(raw).to_ascii_lowercase();
     let line = text.lines().next().unwrap();
@@ -62,6 +62,6 @@ fuzz_target!(|data: &[u8]| {
     // A field that nobody reads changes nothing, nor does the case of a name.
     let mut louder = headers.clone();
     louder.append("x-fuzz", HeaderValue::from_static("1"));
-    let again = validate::inspect(Incoming { headers: &louder, ..incoming }, &Limits { header_count: 11, ..LIMITS });
+    let again = validate::inspect(UncheckedRequest { headers: &louder, ..incoming }, &Limits { header_count: 11, ..LIMITS });
     assert_eq!(again.map(|target| target.path.as_str().to_owned()), Ok(target.path.as_str().to_owned()));
 });

@@ -14,7 +14,7 @@ use crate::config::Encoding;
 
 /// Encoders at work at once; responses beyond that are sent as they are. An encoder keeps its memory for as long as its
 /// client takes to read: 2.4 MiB with brotli, 1.4 with zstd, less with gzip.
-pub const MOST_AT_ONCE: usize = 256;
+pub const MAX_ENCODERS: usize = 256;
 
 /// Each where more effort gains little for a page that is made for one reader.
 const GZIP_LEVEL: u32 = 5;

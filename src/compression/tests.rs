@@ -22,7 +22,7 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
 
 fn chosen(fields: &[(&'static str, &str)], response: &ResponseHeader, offered: &[Encoding]) -> Choice {
     let headers = headers(fields);
-    choose(Asked { method: &Method::GET, version: Version::HTTP_2, headers: &headers }, response, offered)
+    choose(RequestParts { method: &Method::GET, version: Version::HTTP_2, headers: &headers }, response, offered)
 }
 
 #[test]
@@ -41,35 +41,35 @@ fn the_client_says_what_it_takes_and_what_it_would_rather_have() {
         ("", &ALL, None),
         ("gzipped", &ALL, None),
     ] {
-        let expected = expected.map_or(Choice::NotForThisOne, Choice::Compress);
+        let expected = expected.map_or(Choice::IdentityVaries, Choice::Compress);
         assert_eq!(chosen(&[("accept-encoding", accepts)], &response(200, &[]), offered), expected, "{accepts}");
     }
-    assert_eq!(chosen(&[], &response(200, &[]), &ALL), Choice::NotForThisOne);
+    assert_eq!(chosen(&[], &response(200, &[]), &ALL), Choice::IdentityVaries);
 }
 
 #[test]
 fn nothing_is_compressed_that_nobody_asked_for_or_that_is_no_text_or_must_stay_as_it_is() {
     let accepts = [("accept-encoding", "gzip")];
     let compressed = Choice::Compress(Encoding::Gzip);
-    assert_eq!(chosen(&accepts, &response(200, &[]), &[]), Choice::AsItIs);
+    assert_eq!(chosen(&accepts, &response(200, &[]), &[]), Choice::Identity);
     for (status, name, value, expected) in [
         (200, "content-length", "1024", compressed),
-        (200, "content-length", "1023", Choice::AsItIs),
+        (200, "content-length", "1023", Choice::Identity),
         (404, "content-type", "application/problem+json; charset=utf-8", compressed),
         (200, "content-type", "image/svg+xml", compressed),
         (200, "content-type", "Application/JavaScript", compressed),
-        (200, "content-type", "text/event-stream", Choice::AsItIs),
-        (200, "content-type", "image/png", Choice::AsItIs),
-        (200, "content-type", "application/grpc", Choice::AsItIs),
-        (200, "content-type", "application/zip", Choice::AsItIs),
-        (200, "content-encoding", "gzip", Choice::AsItIs),
-        (200, "cache-control", "private, No-Transform", Choice::AsItIs),
-        (200, "content-digest", "sha-256=:x:", Choice::AsItIs),
-        (200, "trailer", "x-sum", Choice::AsItIs),
-        (206, "content-range", "bytes 0-1/2", Choice::AsItIs),
-        (206, "x", "y", Choice::AsItIs),
-        (304, "x", "y", Choice::AsItIs),
-        (101, "x", "y", Choice::AsItIs),
+        (200, "content-type", "text/event-stream", Choice::Identity),
+        (200, "content-type", "image/png", Choice::Identity),
+        (200, "content-type", "application/grpc", Choice::Identity),
+        (200, "content-type", "application/zip", Choice::Identity),
+        (200, "content-encoding", "gzip", Choice::Identity),
+        (200, "cache-control", "private, No-Transform", Choice::Identity),
+        (200, "content-digest", "sha-256=:x:", Choice::Identity),
+        (200, "trailer", "x-sum", Choice::Identity),
+        (206, "content-range", "bytes 0-1/2", Choice::Identity),
+        (206, "x", "y", Choice::Identity),
+        (304, "x", "y", Choice::Identity),
+        (101, "x", "y", Choice::Identity),
     ] {
         assert_eq!(chosen(&accepts, &response(status, &[(name, value)]), &ALL), expected, "{status} {name}: {value}");
     }
@@ -81,24 +81,24 @@ fn what_another_sites_page_asks_for_and_what_could_not_be_framed_is_left_alone()
     for (site, expected) in [
         ("same-origin", Choice::Compress(Encoding::Gzip)),
         ("none", Choice::Compress(Encoding::Gzip)),
-        ("same-site", Choice::NotForThisOne),
-        ("cross-site", Choice::NotForThisOne),
-        ("what", Choice::NotForThisOne),
+        ("same-site", Choice::IdentityVaries),
+        ("cross-site", Choice::IdentityVaries),
+        ("what", Choice::IdentityVaries),
     ] {
         assert_eq!(chosen(&[accepts, ("sec-fetch-site", site)], &response(200, &[]), &ALL), expected, "{site}");
     }
     let headers = headers(&[accepts]);
     for (method, version) in [(Method::HEAD, Version::HTTP_11), (Method::GET, Version::HTTP_10)] {
-        let asked = Asked { method: &method, version, headers: &headers };
-        assert_eq!(choose(asked, &response(200, &[]), &ALL), Choice::NotForThisOne);
+        let request = RequestParts { method: &method, version, headers: &headers };
+        assert_eq!(choose(request, &response(200, &[]), &ALL), Choice::IdentityVaries);
     }
 }
 
 #[test]
 fn the_head_of_a_compressed_response_says_nothing_of_the_bytes_that_it_had() {
     let mut head = response(200, &[("content-length", "5000"), ("accept-ranges", "bytes"), ("etag", "\"a\"")]);
-    varies(&mut head).unwrap();
-    varies(&mut head).unwrap();
+    add_vary(&mut head).unwrap();
+    add_vary(&mut head).unwrap();
     mark(&mut head, Encoding::Br).unwrap();
     let all = |name: &str| head.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
     assert_eq!(all("vary"), ["Accept-Encoding"]);
@@ -108,7 +108,7 @@ fn the_head_of_a_compressed_response_says_nothing_of_the_bytes_that_it_had() {
     assert!(all("content-length").is_empty() && all("accept-ranges").is_empty());
     for (before, after) in [("Cookie", 2), ("cookie, ACCEPT-ENCODING", 1), ("*", 1)] {
         let mut head = response(200, &[("vary", before)]);
-        varies(&mut head).unwrap();
+        add_vary(&mut head).unwrap();
         assert_eq!(head.headers.get_all("vary").iter().count(), after, "{before}");
     }
 }

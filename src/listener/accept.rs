@@ -19,7 +19,7 @@ use super::transport::Transport;
 use super::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
 use crate::admin;
 use crate::buffers::Account;
-use crate::proxy::{Connection, Seat};
+use crate::proxy::{ClientConnection, Seat};
 use crate::tls::{ClientHelloChoice, failure};
 
 /// What TLS keeps of what was written and the socket does not take. It would be 64 KiB.
@@ -43,7 +43,7 @@ impl ListenerContext {
         let descriptor = socket.as_raw_fd();
         let digest = SocketDigest::from_raw_fd(descriptor);
         digest.peer_addr.set(Some(peer.address.into())).ok();
-        let mut connection = Connection::default();
+        let mut connection = ClientConnection::default();
         let (transport, tls, http2) = match tls {
             None => (Transport::Plain(socket), None, false),
             Some(secured) => {
@@ -52,7 +52,7 @@ impl ListenerContext {
                 // There is one, or there was no handshake; without one nothing would be served.
                 let name = session.server_name().unwrap_or_default();
                 let names = secured.live.certificates().covered_beside(name);
-                connection = Connection::shown(name, names, greeting.agreed(session));
+                connection = ClientConnection::with_tls(name, names, greeting.agreed(session));
                 let (tls, http2) = (ssl_digest(session), session.alpn_protocol() == Some(b"h2"));
                 (Transport::Tls(Box::new(stream)), Some(Arc::new(tls)), http2)
             }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::request_framer::{Desync, RequestFramer};
 use super::transport::Transport;
-use crate::proxy::Connection;
+use crate::proxy::ClientConnection;
 use blocked_writes::BlockedWrites;
 use head_deadline::REQUEST_TIMEOUT;
 pub use head_deadline::{ConnectionLimits, ConnectionMonitor};
@@ -66,7 +66,7 @@ impl ClientStream {
     }
 
     /// `None` of an operator's.
-    pub fn connection(&self) -> Option<&Arc<Connection>> {
+    pub fn connection(&self) -> Option<&Arc<ClientConnection>> {
         self.monitor.as_ref().map(ConnectionMonitor::connection)
     }
 

@@ -21,7 +21,7 @@ use super::serve::HttpHandler;
 use super::{ListenerContext, ListenerKind};
 use crate::buffers::{Account, Fill, Share};
 use crate::config::Limits;
-use crate::proxy::{Accepted, Connection, RequestStream};
+use crate::proxy::{Accepted, ClientConnection, RequestStream};
 use crate::validate;
 
 /// What a client may send of one body before we have taken it. With the 64 KiB of RFC 9113 §6.9.2 an upload waits for
@@ -124,7 +124,11 @@ impl ListenerContext {
 
     /// Whether a request may begin. One that may not is reset in a way that tells the client to try again
     /// (RFC 9113 §8.7).
-    fn admit_request(&self, mut stream: Box<RequestStream>, connection: &Connection) -> Option<Box<RequestStream>> {
+    fn admit_request(
+        &self,
+        mut stream: Box<RequestStream>,
+        connection: &ClientConnection,
+    ) -> Option<Box<RequestStream>> {
         if let Some(account) = &connection.account
             && account.fill() >= Fill::Full
         {

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use tokio::io::ReadBuf;
 
-use crate::proxy::{Connection, Reading};
+use crate::proxy::{ClientConnection, ReadState};
 use crate::validate::Malformed;
 use crate::validate::chunks::Chunks;
 use crate::validate::head::{self, Framing};
 
 pub struct RequestFramer {
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     /// Of a head, at most.
     largest_head: usize,
     /// Taken from the client and not handed on yet.
@@ -47,7 +47,7 @@ enum Expect {
 pub struct Desync;
 
 impl RequestFramer {
-    pub fn new(connection: Arc<Connection>, largest_head: usize) -> Self {
+    pub fn new(connection: Arc<ClientConnection>, largest_head: usize) -> Self {
         Self { connection, largest_head, buffered: Vec::new(), deliverable: 0, expect: Expect::Head { seen: 0 } }
     }
 
@@ -111,10 +111,10 @@ impl RequestFramer {
 
     /// Goes on to what is due now, as the gateway has it.
     fn advance(&mut self) -> Result<(), Desync> {
-        match (self.connection.reading(), self.expect) {
-            (Reading::Past, _) | (Reading::Head | Reading::Between, Expect::Head { .. }) => return Ok(()),
-            (Reading::Tunnel, _) => self.deliverable = self.buffered.len(),
-            (Reading::Head | Reading::Between, Expect::Nothing) if self.connection.refused().is_none() => {
+        match (self.connection.read_state(), self.expect) {
+            (ReadState::Body, _) | (ReadState::Head | ReadState::Idle, Expect::Head { .. }) => return Ok(()),
+            (ReadState::Upgraded, _) => self.deliverable = self.buffered.len(),
+            (ReadState::Head | ReadState::Idle, Expect::Nothing) if self.connection.refused().is_none() => {
                 self.expect = Expect::Head { seen: 0 };
                 if !self.buffered.is_empty() {
                     self.connection.head_begins();
@@ -122,7 +122,7 @@ impl RequestFramer {
                 }
             }
             // Pingora has found the end of a message where we have not.
-            (Reading::Head | Reading::Between, _) => return Err(Desync),
+            (ReadState::Head | ReadState::Idle, _) => return Err(Desync),
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl RequestFramer {
 
     /// How many of the bytes may be handed on. They begin where the last ones that were handed on ended.
     fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, Desync> {
-        if self.connection.reading() == Reading::Tunnel {
+        if self.connection.read_state() == ReadState::Upgraded {
             return Ok(Scanned::Deliver(bytes.len()));
         }
         let Expect::Head { seen } = self.expect else { return self.body(bytes).map(Scanned::Deliver) };
@@ -148,7 +148,7 @@ impl RequestFramer {
                 self.expect = Expect::Head { seen: bytes.len() };
                 return Ok(Scanned::Deliver(0));
             }
-            Ok(Some(end)) if end <= self.largest_head => head::judge(&bytes[..end]).map(|framing| (end, framing)),
+            Ok(Some(end)) if end <= self.largest_head => head::check(&bytes[..end]).map(|framing| (end, framing)),
             Ok(_) => Err(Malformed::HeaderTooLarge),
             Err(malformed) => Err(malformed),
         };
@@ -215,8 +215,13 @@ mod tests {
 
     /// What a reader with a buffer of `room` gets of bytes that come in `pieces` bytes at a time. It asks for the next
     /// request when `next` says that what it has is a whole one.
-    fn read(bytes: &[u8], pieces: usize, room: usize, next: impl Fn(&[u8]) -> bool) -> (Vec<Vec<u8>>, Arc<Connection>) {
-        let connection = Arc::new(Connection::default());
+    fn read(
+        bytes: &[u8],
+        pieces: usize,
+        room: usize,
+        next: impl Fn(&[u8]) -> bool,
+    ) -> (Vec<Vec<u8>>, Arc<ClientConnection>) {
+        let connection = Arc::new(ClientConnection::default());
         let mut framer = RequestFramer::new(Arc::clone(&connection), 200);
         let (mut messages, mut rest) = (vec![Vec::new()], bytes);
         loop {
@@ -309,7 +314,7 @@ mod tests {
 
     #[test]
     fn in_a_tunnel_everything_passes_from_what_was_kept_on() {
-        let connection = Arc::new(Connection::default());
+        let connection = Arc::new(ClientConnection::default());
         let mut framer = RequestFramer::new(Arc::clone(&connection), 200);
         let mut buffer = [0; 200];
         let mut into = ReadBuf::new(&mut buffer);
@@ -318,7 +323,7 @@ mod tests {
         assert_eq!(into.filled(), GET);
         connection.head_read();
         assert!(!framer.deliver(&mut into).unwrap() && !framer.may_read());
-        connection.is_tunnel();
+        connection.set_upgraded();
         into.clear();
         assert!(framer.deliver(&mut into).unwrap());
         into.put_slice(b"late");

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::context::RequestContext;
-use super::error_response::asked;
+use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::request::RequestView;
 use crate::acme::{self, ChallengeFile};
@@ -11,8 +11,9 @@ use crate::reply::Reply;
 
 impl Gateway {
     pub(super) async fn challenge(&self, request: &RequestView<'_>, ctx: &mut RequestContext) -> Box<Reply> {
-        let problem =
-            |ctx: &RequestContext, status, title, text| Reply::problem(&asked(request, ctx), status, title, text);
+        let problem = |ctx: &RequestContext, status, title, text| {
+            Reply::problem(&error_context(request, ctx), status, title, text)
+        };
         if ![Method::GET, Method::HEAD].contains(&request.head.method) {
             let text = "A challenge is fetched by GET.";
             let reply = problem(ctx, StatusCode::METHOD_NOT_ALLOWED, "Not this way", text);

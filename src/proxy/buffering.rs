@@ -9,7 +9,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::cancel;
-use super::client_connection::Connection;
+use super::client_connection::ClientConnection;
 use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::request::RequestView;
@@ -26,8 +26,8 @@ const READER_BYTES: usize = 64 << 10;
 
 /// Before a request is sent to its application: waits while its client's requests are to go on one after the other.
 /// What comes in answer is read ahead before anything here can count it, and so not by too many at once.
-pub async fn pace(session: &Session) {
-    let account = Connection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
+pub async fn throttle(session: &Session) {
+    let account = ClientConnection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
     let wait = account.map_or(Duration::ZERO, |account| account.pace());
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
@@ -36,16 +36,16 @@ pub async fn pace(session: &Session) {
 
 impl Gateway {
     /// The application says how much is to come.
-    pub(super) fn answer_begins(response: &ResponseHeader, ctx: &mut RequestContext) {
+    pub(super) fn store_content_length(response: &ResponseHeader, ctx: &mut RequestContext) {
         let length = response.headers.get(http::header::CONTENT_LENGTH);
         ctx.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     }
 
     /// A piece of an application's response, on its way to the client.
-    pub(super) fn hold_answer(&self, session: &Session, body: &mut Option<Bytes>, ctx: &mut RequestContext) {
+    pub(super) fn hold_response(&self, session: &Session, body: &mut Option<Bytes>, ctx: &mut RequestContext) {
         if session.req_header().version != Version::HTTP_2 {
             // Pingora copies pieces together for HTTP/1, and what waits shows at the socket alone.
-            if let Some(connection) = Connection::of(session.as_downstream()) {
+            if let Some(connection) = ClientConnection::of(session.as_downstream()) {
                 connection.reads_ahead(ctx.length.map_or(HTTP1_AHEAD_BYTES, |length| length.min(HTTP1_AHEAD_BYTES)));
             }
             return;
@@ -56,7 +56,7 @@ impl Gateway {
     }
 
     /// A piece of a request's body, on its way to the application. An error where there is no room for it.
-    pub(super) fn hold_body(
+    pub(super) fn hold_request_body(
         &self,
         session: &Session,
         body: &mut Option<Bytes>,
@@ -67,7 +67,7 @@ impl Gateway {
         let kept = ctx.body_bytes.min(RETRY_BYTES);
         if request.head.version == Version::HTTP_2 {
             cancel::reserve(kept)?;
-            if let Some(connection) = Connection::of(session.as_downstream()) {
+            if let Some(connection) = ClientConnection::of(session.as_downstream()) {
                 connection.received(bytes.len());
             }
         } else {

@@ -19,7 +19,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::client_connection::Connection;
+use super::client_connection::ClientConnection;
 use super::downstream::h2_stream::ResetWatch;
 use crate::buffers::{Exhausted, Held};
 use crate::deadline::Deadline;
@@ -37,7 +37,7 @@ pub struct CancelState {
     /// Moved with every piece of a body.
     patience: Deadline,
     /// What the request makes the edge hold, and the connection that it came on.
-    held: Option<(Held, Arc<Connection>)>,
+    held: Option<(Held, Arc<ClientConnection>)>,
     /// It was cut because of that.
     is_over_limit: bool,
     /// Of a request over HTTP/2: whether its client has reset it.
@@ -145,21 +145,21 @@ pub const OVER_LIMIT: &str = "buffers";
 
 impl CancelState {
     /// Of a request on the fast path.
-    pub fn fast(connection: Option<&Arc<Connection>>, headers: &HeaderMap) -> Self {
+    pub fn fast(connection: Option<&Arc<ClientConnection>>, headers: &HeaderMap) -> Self {
         Self::holding(connection, FAST_BYTES + in_memory(headers))
     }
 
     /// Of one that Pingora serves, which copies the head for the application.
-    pub fn full(connection: Option<&Arc<Connection>>, headers: Option<&HeaderMap>) -> Self {
+    pub fn full(connection: Option<&Arc<ClientConnection>>, headers: Option<&HeaderMap>) -> Self {
         Self::holding(connection, FULL_BYTES + 2 * headers.map_or(0, in_memory))
     }
 
     /// Of one on the fast path whose head is in so many bytes.
-    pub fn fast_in(connection: Option<&Arc<Connection>>, head: usize) -> Self {
+    pub fn fast_in(connection: Option<&Arc<ClientConnection>>, head: usize) -> Self {
         Self::holding(connection, FAST_BYTES + 2 * head)
     }
 
-    fn holding(connection: Option<&Arc<Connection>>, bytes: usize) -> Self {
+    fn holding(connection: Option<&Arc<ClientConnection>>, bytes: usize) -> Self {
         let held = connection.and_then(|connection| {
             let account = connection.account.as_ref()?;
             Some((Held::new(account, bytes), Arc::clone(connection)))

@@ -30,10 +30,10 @@ const RECEIVES: usize = 64 << 10;
 
 /// One client connection, shared by its stream and its requests. A new one has its first head due.
 #[derive(Debug, Default)]
-pub struct Connection {
-    reading: AtomicU8,
+pub struct ClientConnection {
+    read_state: AtomicU8,
     /// What the client was shown over TLS.
-    shown: Option<Shown>,
+    tls: Option<PresentedTls>,
     /// By a balancer that speaks the PROXY protocol: nothing that a request on it says of its origin is believed.
     pub is_introduced: bool,
     /// Of the listener: the port that clients connect to, where the configuration says so.
@@ -43,7 +43,7 @@ pub struct Connection {
     /// Its place among all connections.
     pub seat: Arc<Seat>,
     /// The peer's address as applications are told it.
-    told_peer: OnceLock<HeaderValue>,
+    forwarded_for_value: OnceLock<HeaderValue>,
     /// Of upstream connections that only requests on this one may use; see `private`.
     owner: OnceLock<Owner>,
     /// Whether a request came that authenticates the connection that it goes out on.
@@ -63,7 +63,7 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
-struct Shown {
+struct PresentedTls {
     /// Which the client asked for, and which the certificate covers therefore.
     server_name: Box<str>,
     /// All that the certificate covers.
@@ -73,7 +73,7 @@ struct Shown {
 
 /// Why a request has to come on another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elsewhere {
+pub enum Misdirected {
     /// The certificate that the client was shown is not good for the host.
     Certificate,
     /// The host asks for a later version, or for a certificate that this client was not asked for.
@@ -83,48 +83,48 @@ pub enum Elsewhere {
 /// What the next bytes from the client belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Reading {
+pub enum ReadState {
     /// A head, whose deadline runs.
     Head = 0,
     /// A head that may begin at any time: the connection is idle, and the deadline begins with the first byte.
-    Between = 1,
+    Idle = 1,
     /// A body, or nothing before there is a response; or an HTTP/2 connection that has asked for something.
-    Past = 2,
+    Body = 2,
     /// What follows an upgrade.
-    Tunnel = 3,
+    Upgraded = 3,
 }
 
-impl Connection {
+impl ClientConnection {
     /// One over TLS, whose client asked for this name and was shown a certificate for these.
-    pub fn shown(server_name: &str, names: Option<Arc<[HostPattern]>>, agreed: NegotiatedTls) -> Self {
+    pub fn with_tls(server_name: &str, names: Option<Arc<[HostPattern]>>, agreed: NegotiatedTls) -> Self {
         let names = names.unwrap_or_default();
-        Self { shown: Some(Shown { server_name: server_name.into(), names, agreed }), ..Self::default() }
+        Self { tls: Some(PresentedTls { server_name: server_name.into(), names, agreed }), ..Self::default() }
     }
 
     /// Whether a request for a host, which has this policy, may come on this connection: the certificate that the
     /// client was shown covers it, and what was agreed on is what it asks for. Without TLS nothing was needed.
-    pub fn serves(&self, host: &Host, policy: &Policy) -> Result<(), Elsewhere> {
-        let Some(shown) = &self.shown else { return Ok(()) };
-        let covered = *shown.server_name == *host.as_str() || shown.names.iter().any(|name| name.matches(host));
+    pub fn serves(&self, host: &Host, policy: &Policy) -> Result<(), Misdirected> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let covered = *tls.server_name == *host.as_str() || tls.names.iter().any(|name| name.matches(host));
         match covered {
-            false => Err(Elsewhere::Certificate),
-            true if !policy.admits(&shown.agreed) => Err(Elsewhere::Policy),
+            false => Err(Misdirected::Certificate),
+            true if !policy.admits(&tls.agreed) => Err(Misdirected::Policy),
             true => Ok(()),
         }
     }
 
     /// What the client has shown of itself.
     pub fn client_certificate(&self) -> Option<&Arc<ClientCertificate>> {
-        self.shown.as_ref()?.agreed.certificate.as_ref()
+        self.tls.as_ref()?.agreed.certificate.as_ref()
     }
 
     /// `peer` is who connected.
-    pub fn told_peer(&self, peer: IpAddr) -> Result<HeaderValue> {
-        if let Some(told) = self.told_peer.get() {
+    pub fn forwarded_for_value(&self, peer: IpAddr) -> Result<HeaderValue> {
+        if let Some(told) = self.forwarded_for_value.get() {
             return Ok(told.clone());
         }
         let told = headers::address(peer)?;
-        Ok(self.told_peer.get_or_init(|| told).clone())
+        Ok(self.forwarded_for_value.get_or_init(|| told).clone())
     }
 
     pub fn owner(&self) -> Owner {
@@ -179,36 +179,36 @@ impl Connection {
         self.declined.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    pub fn reading(&self) -> Reading {
-        match self.reading.load(Ordering::Relaxed) {
-            0 => Reading::Head,
-            1 => Reading::Between,
-            2 => Reading::Past,
-            _ => Reading::Tunnel,
+    pub fn read_state(&self) -> ReadState {
+        match self.read_state.load(Ordering::Relaxed) {
+            0 => ReadState::Head,
+            1 => ReadState::Idle,
+            2 => ReadState::Body,
+            _ => ReadState::Upgraded,
         }
     }
 
     /// The first byte of a head has come.
     pub fn head_begins(&self) {
-        self.set(Reading::Head);
+        self.set(ReadState::Head);
     }
 
     /// A request's head is there.
     pub fn head_read(&self) {
-        self.set(Reading::Past);
+        self.set(ReadState::Body);
     }
 
     /// The request is over and another may come. The first head of a connection is due without that.
     pub fn head_may_come(&self) {
         self.reads_ahead(0);
-        if self.reading() == Reading::Past {
-            self.set(Reading::Between);
+        if self.read_state() == ReadState::Body {
+            self.set(ReadState::Idle);
         }
     }
 
     /// The application has agreed to an upgrade: whatever comes is its own.
-    pub fn is_tunnel(&self) {
-        self.set(Reading::Tunnel);
+    pub fn set_upgraded(&self) {
+        self.set(ReadState::Upgraded);
     }
 
     /// What has come cannot be served. The first reason stays.
@@ -220,8 +220,8 @@ impl Connection {
         self.refused.get().copied()
     }
 
-    fn set(&self, reading: Reading) {
-        self.reading.store(reading as u8, Ordering::Relaxed);
+    fn set(&self, read_state: ReadState) {
+        self.read_state.store(read_state as u8, Ordering::Relaxed);
     }
 
     /// For a stream to carry. Pingora wants a response in it, which nobody reads.
@@ -255,15 +255,15 @@ mod tests {
 
     #[test]
     fn the_first_head_is_due_at_once_and_later_ones_when_they_begin() {
-        let connection = Connection::default();
+        let connection = ClientConnection::default();
         connection.head_may_come();
-        assert_eq!(connection.reading(), Reading::Head);
+        assert_eq!(connection.read_state(), ReadState::Head);
         connection.head_read();
-        assert_eq!(connection.reading(), Reading::Past);
+        assert_eq!(connection.read_state(), ReadState::Body);
         connection.head_may_come();
-        assert_eq!(connection.reading(), Reading::Between);
+        assert_eq!(connection.read_state(), ReadState::Idle);
         connection.head_begins();
-        assert_eq!(connection.reading(), Reading::Head);
+        assert_eq!(connection.read_state(), ReadState::Head);
     }
 
     fn plain() -> (NegotiatedTls, Arc<Policy>) {
@@ -278,18 +278,18 @@ mod tests {
     fn a_certificate_covers_what_it_names_and_plain_http_everything() {
         let names: Arc<[HostPattern]> = [HostPattern::parse("*.a.test").unwrap()].into();
         let (agreed, policy) = plain();
-        let connection = Connection::shown("x.a.test", Some(names), agreed);
+        let connection = ClientConnection::with_tls("x.a.test", Some(names), agreed);
         let covers = |host: &str| connection.serves(&Host::parse(host).unwrap(), &policy).is_ok();
         assert!(covers("x.a.test") && covers("y.a.test"));
         assert!(!covers("a.test") && !covers("b.test") && !covers("z.y.a.test"));
-        assert_eq!(Connection::default().serves(&Host::parse("b.test").unwrap(), &policy), Ok(()));
+        assert_eq!(ClientConnection::default().serves(&Host::parse("b.test").unwrap(), &policy), Ok(()));
     }
 
     #[test]
     fn a_digest_leads_back_to_its_connection() {
-        let connection = Arc::new(Connection::default());
+        let connection = Arc::new(ClientConnection::default());
         let digest = connection.digest().unwrap();
-        let found: &Arc<Connection> = digest.user_data.as_ref().unwrap().downcast_ref().unwrap();
+        let found: &Arc<ClientConnection> = digest.user_data.as_ref().unwrap().downcast_ref().unwrap();
         assert!(Arc::ptr_eq(found, &connection));
     }
 }

@@ -15,15 +15,15 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::cancel;
-use super::client_connection::Connection;
-use super::compressors::{Reader, Taken};
+use super::client_connection::ClientConnection;
+use super::compressors::{CompressionPermit, Reader};
 use super::context::RequestContext;
 use super::gateway::Gateway;
 use crate::buffers::{Fill, Share};
 use crate::client_prefix::ClientPrefix;
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::compression::encoder::{self, Encoder};
-use crate::compression::{self, Asked, Choice};
+use crate::compression::{self, Choice, RequestParts};
 
 fn reader(ctx: &RequestContext) -> Reader {
     match &ctx.identity {
@@ -42,14 +42,14 @@ impl Gateway {
     ) -> Result<()> {
         let Some(service) = &ctx.service else { return Ok(()) };
         let request = session.req_header();
-        let asked = Asked { method: &request.method, version: request.version, headers: &request.headers };
+        let asked = RequestParts { method: &request.method, version: request.version, headers: &request.headers };
         let choice = compression::choose(asked, response, &service.at(ctx.route).config.compression);
-        if choice == Choice::AsItIs {
+        if choice == Choice::Identity {
             return Ok(());
         }
-        compression::varies(response)?;
+        compression::add_vary(response)?;
         let Choice::Compress(encoding) = choice else { return Ok(()) };
-        let account = Connection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
+        let account = ClientConnection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
         let share = account.map(|account| account.hold(encoder::bytes(encoding)));
         let has_room = account.is_none_or(|account| account.fill() == Fill::Low);
         let Some(place) = self.compressors.take(reader(ctx)).filter(|_| has_room) else {
@@ -89,7 +89,7 @@ struct Work {
     /// Never locked: not all encoders may be looked at from several threads, and modules have to be.
     encoder: Mutex<Encoder>,
     flushes: bool,
-    _place: Taken,
+    _place: CompressionPermit,
     /// Of what the client makes the edge hold: an encoder's memory lasts as long as its client takes to read.
     _share: Option<Share>,
 }
@@ -157,12 +157,12 @@ impl HttpModule for Compressor {
 mod tests {
     use std::io::Read;
 
-    use super::super::compressors::Compressors;
+    use super::super::compressors::CompressionSlots;
     use super::*;
     use crate::config::Encoding;
 
     fn compressor(flushes: bool) -> Compressor {
-        let place = Compressors::default().take(Reader::User("ada".into())).unwrap();
+        let place = CompressionSlots::default().take(Reader::User("ada".into())).unwrap();
         let encoder = Mutex::new(Encoder::new(Encoding::Gzip).unwrap());
         Compressor { begun: false, work: Some(Work { encoder, flushes, _place: place, _share: None }) }
     }

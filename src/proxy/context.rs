@@ -61,7 +61,7 @@ pub struct RequestContext {
     /// `connected_to_upstream`: the socket of a connection that this request has for itself, while Pingora holds it.
     pub upstream_socket: Option<RawFd>,
     /// `response_filter`: more may come on the application's connection than the response, so it is not used again.
-    pub upstream_in_doubt: bool,
+    pub upstream_out_of_sync: bool,
     /// `response_filter`: how long the application says that its body is.
     pub length: Option<usize>,
     /// `response_body_filter`: bytes of its body.
@@ -135,7 +135,7 @@ impl RequestContext {
             body_due: None,
             status: 0,
             upstream_socket: None,
-            upstream_in_doubt: false,
+            upstream_out_of_sync: false,
             length: None,
             bytes_sent: 0,
             error: None,
@@ -144,7 +144,7 @@ impl RequestContext {
         }
     }
 
-    pub fn body_is_late(&self) -> bool {
+    pub fn is_body_late(&self) -> bool {
         self.body_due.is_some_and(|due| due <= tokio::time::Instant::now())
     }
 

@@ -9,7 +9,7 @@ use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 
 use super::cancel::{CancelState, run_until_cancelled};
-use super::client_connection::Connection;
+use super::client_connection::ClientConnection;
 use super::downstream::h2_stream::RequestStream;
 use super::fast_path::FastPath;
 
@@ -28,7 +28,7 @@ impl<A> Cancellable<A> {
 impl<A: HttpServerApp + Send + Sync + 'static> Cancellable<A> {
     /// A request over HTTP/2.
     pub async fn process_stream(&self, stream: Box<RequestStream>, shutdown: &ShutdownWatch) {
-        let connection = Connection::of_stream(&stream).cloned();
+        let connection = ClientConnection::of_stream(&stream).cloned();
         // Over HTTP/1 the connection says this itself.
         let seat = connection.as_ref().map(|connection| Arc::clone(&connection.seat));
         // One that was given up meanwhile goes without an answer, as one that comes a moment later would.
@@ -51,7 +51,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cancellable<A> 
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         // The head of a later request over HTTP/1 is not there yet; it is bounded as a whole.
-        let cancel_state = CancelState::full(Connection::of(&session), None);
+        let cancel_state = CancelState::full(ClientConnection::of(&session), None);
         run_until_cancelled(self.application.process_new_http(session, shutdown), cancel_state).await.flatten()
     }
 

@@ -7,7 +7,7 @@ use super::cancel::OVER_LIMIT;
 use super::context::RequestContext;
 use super::decision_log::log_decision;
 use super::request::RequestView;
-use crate::reply::{Asked, Reply};
+use crate::reply::{ErrorContext, Reply};
 use crate::request::is_repeatable;
 use crate::sentry::SERVICE_LOGOUT;
 use crate::upstream::is_tls_failure;
@@ -20,111 +20,114 @@ const RETRY_SECONDS: u64 = 10;
 
 /// What a failure comes to. The label is for logs; the words are for the public and name no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rescue {
+pub struct ErrorReply {
     pub status: StatusCode,
     pub label: &'static str,
     pub title: &'static str,
     pub text: &'static str,
 }
 
-const TOO_SLOW: Rescue = Rescue {
+const UPSTREAM_TIMEOUT: ErrorReply = ErrorReply {
     status: StatusCode::GATEWAY_TIMEOUT,
     label: "upstream_timeout",
     title: "The application did not respond",
     text: "It did not respond in time. Please try again in a moment.",
 };
-const UNREACHABLE: Rescue = Rescue {
+const UPSTREAM_FAILED: ErrorReply = ErrorReply {
     status: StatusCode::BAD_GATEWAY,
     label: "upstream_failed",
     title: "Application unavailable",
     text: "The application is temporarily unavailable. Please try again in a moment.",
 };
-const MISTRUSTED: Rescue = Rescue { label: "upstream_tls", ..UNREACHABLE };
-const NO_SERVER: Rescue = Rescue {
+const UPSTREAM_TLS: ErrorReply = ErrorReply { label: "upstream_tls", ..UPSTREAM_FAILED };
+const NO_SERVER: ErrorReply = ErrorReply {
     status: StatusCode::SERVICE_UNAVAILABLE,
     label: "no_server",
     title: "Application unavailable",
     text: "The application is temporarily unavailable. Please try again in a moment.",
 };
-const TOO_LARGE: Rescue = Rescue {
+const BODY_TOO_LARGE: ErrorReply = ErrorReply {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     label: "body_too_large",
     title: "Upload too large",
     text: "What you sent is larger than this application accepts.",
 };
-pub const CLIENT_SLOW: Rescue = Rescue {
+pub const CLIENT_TIMEOUT: ErrorReply = ErrorReply {
     status: StatusCode::REQUEST_TIMEOUT,
     label: "client_timeout",
     title: "Request timed out",
     text: "Your request did not arrive in time. Check your connection, then try again.",
 };
 /// A request that turns out not to be one, its body for example.
-pub const MALFORMED: Rescue = Rescue {
+pub const MALFORMED: ErrorReply = ErrorReply {
     status: StatusCode::BAD_REQUEST,
     label: "malformed",
     title: "Bad request",
     text: "The request is malformed and cannot be processed.",
 };
-const CROWDED: Rescue = Rescue {
+const OVERLOADED: ErrorReply = ErrorReply {
     status: StatusCode::SERVICE_UNAVAILABLE,
     label: "too_many_streams",
     title: "The service is busy",
     text: "More is going on than it can handle. Please try again in a moment.",
 };
-const OURS: Rescue = Rescue {
+const INTERNAL: ErrorReply = ErrorReply {
     status: StatusCode::INTERNAL_SERVER_ERROR,
     label: "internal",
     title: "Something went wrong",
     text: "An error occurred on our side. Please try again.",
 };
 
-impl Rescue {
+impl ErrorReply {
     /// What follows on the connection is in doubt.
-    pub fn reply(&self, asked: &Asked<'_>) -> Reply {
-        let reply = Reply::problem(asked, self.status, self.title, self.text).closing();
+    pub fn reply(&self, error_context: &ErrorContext<'_>) -> Reply {
+        let reply = Reply::problem(error_context, self.status, self.title, self.text).closing();
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => reply.retry_after(RETRY_SECONDS).refreshing(asked, RETRY_SECONDS),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                reply.retry_after(RETRY_SECONDS).refreshing(error_context, RETRY_SECONDS)
+            }
             _ => reply,
         }
     }
 }
 
 /// `None` when the client has gone and nobody is left to tell.
-pub fn rescue(error: &Error) -> Option<Rescue> {
+pub fn error_reply(error: &Error) -> Option<ErrorReply> {
     use ErrorType::{
         ConnectTimedout, ConnectionClosed, Custom, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
         TLSHandshakeTimedout, WriteError, WriteTimedout,
     };
-    let rescue = match (error.etype(), error.esource()) {
-        (HTTPStatus(413), _) => TOO_LARGE,
+    let error_reply = match (error.etype(), error.esource()) {
+        (HTTPStatus(413), _) => BODY_TOO_LARGE,
         (HTTPStatus(503), _) => NO_SERVER,
-        (Custom(TOO_MANY_STREAMS), _) => CROWDED,
-        (Custom(OVER_LIMIT), _) => Rescue { label: OVER_LIMIT, ..CROWDED },
+        (Custom(TOO_MANY_STREAMS), _) => OVERLOADED,
+        (Custom(OVER_LIMIT), _) => ErrorReply { label: OVER_LIMIT, ..OVERLOADED },
         (HTTPStatus(400..=499) | InvalidHTTPHeader, ErrorSource::Downstream) => MALFORMED,
-        (ReadTimedout, ErrorSource::Downstream) => CLIENT_SLOW,
+        (ReadTimedout, ErrorSource::Downstream) => CLIENT_TIMEOUT,
         (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,
         (_, ErrorSource::Downstream) => MALFORMED,
-        (ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout, _) => TOO_SLOW,
-        (_, ErrorSource::Upstream) if is_tls_failure(error) => MISTRUSTED,
-        (_, ErrorSource::Upstream) => UNREACHABLE,
-        _ => OURS,
+        (ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout, _) => UPSTREAM_TIMEOUT,
+        (_, ErrorSource::Upstream) if is_tls_failure(error) => UPSTREAM_TLS,
+        (_, ErrorSource::Upstream) => UPSTREAM_FAILED,
+        _ => INTERNAL,
     };
-    Some(rescue)
+    Some(error_reply)
 }
 
 /// Says in the debug log what a failure came to.
-pub fn log_failure(ctx: &RequestContext, error: &Error, rescue: Option<&Rescue>) {
-    let (label, status) = rescue.map_or(("client_gone", 499), |rescue| (rescue.label, rescue.status.as_u16()));
+pub fn log_failure(ctx: &RequestContext, error: &Error, error_reply: Option<&ErrorReply>) {
+    let (label, status) =
+        error_reply.map_or(("client_gone", 499), |error_reply| (error_reply.label, error_reply.status.as_u16()));
     let (cause, side) = (error.etype().as_str(), error.esource().as_str());
     log_decision!(ctx, "failed error={label} status={status} cause={cause} side={side:?}");
 }
 
 /// For a reply that tells of a problem. Who is signed in is known once the request was let in.
-pub fn asked<'a>(request: &RequestView<'_>, ctx: &'a RequestContext) -> Asked<'a> {
+pub fn error_context<'a>(request: &RequestView<'_>, ctx: &'a RequestContext) -> ErrorContext<'a> {
     let accept = request.headers().get(header::ACCEPT);
     let snapshot = &ctx.snapshot;
     let user = ctx.user();
-    Asked {
+    ErrorContext {
         html: accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html")),
         repeats: is_repeatable(&request.head.method),
         request_id: &ctx.request_id,
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn blame_decides_what_the_client_learns() {
-        let label = |error: Box<Error>| rescue(&error).map(|rescue| rescue.label);
+        let label = |error: Box<Error>| error_reply(&error).map(|error_reply| error_reply.label);
         assert_eq!(label(Error::new_up(ErrorType::ConnectRefused)), Some("upstream_failed"));
         assert_eq!(label(Error::new_up(ErrorType::TLSHandshakeFailure)), Some("upstream_tls"));
         assert_eq!(label(Error::new_up(ErrorType::ConnectTimedout)), Some("upstream_timeout"));

@@ -7,7 +7,7 @@
 
 use super::decision::Decision;
 use super::decision_log::{Declined, is_logged, log_decision};
-use super::error_response::asked;
+use super::error_response::error_context;
 use super::request::peer_address;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,7 +22,7 @@ use pingora_core::protocols::http::HttpTask;
 use pingora_timeout::timeout;
 use tokio::io::AsyncWriteExt;
 
-use super::client_connection::Connection;
+use super::client_connection::ClientConnection;
 use super::context::{RequestContext, destination};
 use super::downstream::client_conn::{Client, Outcome};
 use super::downstream::h2_stream::RequestStream;
@@ -32,7 +32,7 @@ use super::downstream::parse;
 use super::downstream::writer::ResponseWriter;
 use super::gateway::Gateway;
 use super::headers::edit::HeaderPatch;
-use super::policy::{Place, locate};
+use super::policy::{RouteMatch, match_route};
 use super::record::RequestLine;
 use super::request::RequestView;
 use super::upstream::connection::UpstreamConnection;
@@ -44,7 +44,7 @@ use crate::config::MAX_RETRIES;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Endpoint;
-use crate::validate::Target;
+use crate::validate::RequestTarget;
 
 /// Whether requests may take the fast path at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl FastPath {
         if head.fields > snapshot.limits.header_count {
             return decline(client, "header_count");
         }
-        let (target, place) = match self.eligible_route(&request, Some(&bytes), &snapshot) {
+        let (target, route_match) = match self.eligible_route(&request, Some(&bytes), &snapshot) {
             Ok(taken) => taken,
             Err(reason) => return decline(client, reason),
         };
@@ -93,7 +93,7 @@ impl FastPath {
         let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
         let keeps_alive = !head.closes && !self.gateway.drain.is_draining();
         let mut writer = Http1::new(&mut *client, &request.head.method, keeps_alive, ctx.snapshot.timeouts.write);
-        let result = self.handle(&request, &target, place, &mut writer, &mut ctx).await;
+        let result = self.handle(&request, &target, route_match, &mut writer, &mut ctx).await;
         let (keeps_alive, is_complete) = (writer.keeps_alive(), writer.is_complete());
         match result {
             Ok(()) if keeps_alive => Outcome::KeepAlive(client),
@@ -109,7 +109,7 @@ impl FastPath {
 
     /// One stream. Gives it back where it is for Pingora.
     pub async fn serve_stream(&self, mut stream: Box<RequestStream>) -> Option<Box<RequestStream>> {
-        let connection = Connection::of_stream(&stream).cloned();
+        let connection = ClientConnection::of_stream(&stream).cloned();
         let peer = peer_address(stream.peer());
         let is_tls = stream.digest().ssl_digest.is_some();
         let snapshot = self.gateway.snapshot.load_full();
@@ -118,7 +118,7 @@ impl FastPath {
             return declined(stream, "request_head");
         }
         let request = RequestView { head: stream.head(), peer, is_tls, connection: Some(&connection) };
-        let (target, place) = match self.eligible_route(&request, None, &snapshot) {
+        let (target, route_match) = match self.eligible_route(&request, None, &snapshot) {
             Ok(taken) => taken,
             Err(reason) => return declined(stream, reason),
         };
@@ -129,7 +129,7 @@ impl FastPath {
         stream.set_write_timeout(Some(ctx.snapshot.timeouts.write));
         let mut writer = Http2::new(&mut stream, &head.method);
         // A stream that breaks off is reset when it is dropped, after what was written before.
-        self.handle(&request, &target, place, &mut writer, &mut ctx).await.ok();
+        self.handle(&request, &target, route_match, &mut writer, &mut ctx).await.ok();
         None
     }
 
@@ -137,14 +137,14 @@ impl FastPath {
     async fn handle<A: ResponseWriter>(
         &self,
         request: &RequestView<'_>,
-        target: &Target,
-        place: Place,
+        target: &RequestTarget,
+        route_match: RouteMatch,
         writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         self.gateway.identify(request, ctx);
         log_decision!(ctx, "fast path taken");
-        let result = match self.gateway.judge(request, target, place, ctx).await {
+        let result = match self.gateway.authorize(request, target, route_match, ctx).await {
             Decision::Forward => self.forward(request, writer, ctx).await,
             Decision::Reply(reply) => write(*reply, request, writer, ctx).await,
             // Left to Pingora.
@@ -166,13 +166,13 @@ impl FastPath {
         request: &RequestView<'_>,
         raw: Option<&[u8]>,
         snapshot: &Snapshot,
-    ) -> Result<(Target, Place), &'static str> {
+    ) -> Result<(RequestTarget, RouteMatch), &'static str> {
         if self.mode == FastPathMode::Off {
             return Err("off");
         }
         let target = self.gateway.inspect(request, raw, snapshot).map_err(|_| "malformed")?;
-        let place = locate(&target, snapshot);
-        let (Some(service), Some(route)) = (&place.service, place.route) else { return Err("no_route") };
+        let route_match = match_route(&target, snapshot);
+        let (Some(service), Some(route)) = (&route_match.service, route_match.route) else { return Err("no_route") };
         let route = service.at(route);
         let pool = &snapshot.pools[route.pool];
         if !route.config.compression.is_empty() {
@@ -184,7 +184,7 @@ impl FastPath {
         if connection_auth::is_private(request, pool) {
             return Err("private_connection");
         }
-        Ok((target, place))
+        Ok((target, route_match))
     }
 
     async fn forward<A: ResponseWriter>(
@@ -228,7 +228,7 @@ impl FastPath {
             error.retry.decide_reuse(reused);
             return Err(error);
         }
-        if ctx.upstream_in_doubt || destination(ctx)?.0.is_private() {
+        if ctx.upstream_out_of_sync || destination(ctx)?.0.is_private() {
             // The next request on it might be taken for one of this client, or get a response that was for it.
             return Ok(());
         }
@@ -275,7 +275,7 @@ impl FastPath {
             };
             match task {
                 HttpTask::Header(mut response, end) => {
-                    self.gateway.head_came(request, &mut response, ctx)?;
+                    self.gateway.filter_response_head(request, &mut response, ctx)?;
                     writer.write_head(response, end).await?;
                     if end {
                         return writer.finish().await;
@@ -285,7 +285,7 @@ impl FastPath {
                     let bytes = body.unwrap_or_default();
                     // The last ones begin no stream.
                     if !end || ctx.on_drop.is_some() {
-                        self.gateway.bytes_passed(request, Some(&bytes), ctx)?;
+                        self.gateway.watch_body_bytes(request, Some(&bytes), ctx)?;
                     }
                     let bytes = self.gateway.hold(request, bytes, 0, ctx);
                     writer.write_body(bytes, end).await?;
@@ -338,8 +338,8 @@ async fn write<A: ResponseWriter>(
     writer: &mut A,
     ctx: &RequestContext,
 ) -> Result<()> {
-    let limit = super::respond::time_for_reply(request.head.version, &ctx.snapshot);
-    let reply = super::respond::dressed(reply, true, &ctx.snapshot);
+    let limit = super::respond::reply_timeout(request.head.version, &ctx.snapshot);
+    let reply = super::respond::with_hsts(reply, true, &ctx.snapshot);
     if reply.closes() {
         writer.disable_keep_alive();
     }
@@ -354,15 +354,15 @@ async fn write<A: ResponseWriter>(
 
 /// Tells the client, if there is one and it has not heard anything yet.
 async fn fail<A: ResponseWriter>(error: &Error, request: &RequestView<'_>, writer: &mut A, ctx: &mut RequestContext) {
-    let rescue = error_response::rescue(error);
-    error_response::log_failure(ctx, error, rescue.as_ref());
-    let Some(rescue) = rescue else {
+    let error_reply = error_response::error_reply(error);
+    error_response::log_failure(ctx, error, error_reply.as_ref());
+    let Some(error_reply) = error_reply else {
         ctx.error = Some("client_gone");
         return;
     };
-    ctx.error = Some(rescue.label);
+    ctx.error = Some(error_reply.label);
     if !writer.headers_sent() {
-        let reply = rescue.reply(&asked(request, ctx));
+        let reply = error_reply.reply(&error_context(request, ctx));
         write(reply, request, writer, ctx).await.ok();
     }
 }

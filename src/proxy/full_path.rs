@@ -16,11 +16,11 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use super::client_connection::Connection;
+use super::client_connection::ClientConnection;
 use super::context::{RequestContext, destination, is_fault_of_body};
 use super::decision::Decision;
 use super::decision_log::{Declined, is_logged, log_decision};
-use super::error_response::asked;
+use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::headers::{response_rules, upstream_response};
 use super::record::RequestLine;
@@ -44,7 +44,7 @@ impl ProxyHttp for Gateway {
 
     /// Pingora's defaults are no limits: a connection would be kept, and a slow reader waited for, for ever.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
-        if let Some(connection) = Connection::of(session.as_downstream()) {
+        if let Some(connection) = ClientConnection::of(session.as_downstream()) {
             connection.head_read();
         }
         let timeouts = &ctx.snapshot.timeouts;
@@ -85,7 +85,7 @@ impl ProxyHttp for Gateway {
                         fields.remove(header::EXPECT);
                     }
                 });
-                self.expect_body(session, ctx)?;
+                self.start_body_deadline(session, ctx)?;
                 return Ok(false);
             }
             Decision::SignOn(authority) => self.sign_on(session, ctx, &authority).await?,
@@ -125,7 +125,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        buffering::pace(session).await;
+        buffering::throttle(session).await;
         headers::rewrite(upstream, |fields| {
             fields.reserve(headers::MOST_SET);
             self.set_forwarding_headers(&RequestView::of(session), fields, ctx)
@@ -139,7 +139,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        self.body_passes(session, body, end, ctx)
+        self.filter_request_body(session, body, end, ctx)
     }
 
     async fn response_filter(
@@ -148,9 +148,9 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        self.head_came(&RequestView::of(session), response, ctx)?;
+        self.filter_response_head(&RequestView::of(session), response, ctx)?;
         self.compress(session, response, ctx)?;
-        if upstream_response::ends_with_its_connection(session.req_header(), response) {
+        if upstream_response::is_close_delimited(session.req_header(), response) {
             session.as_downstream_mut().set_keepalive(None);
         }
         if response_rules::is_bodiless(response.status, &session.req_header().method)
@@ -172,8 +172,8 @@ impl ProxyHttp for Gateway {
             upstream_response::release(session, ctx);
         }
         ctx.bytes_sent += body.as_ref().map_or(0, Bytes::len);
-        self.bytes_passed(&RequestView::of(session), body.as_ref(), ctx)?;
-        self.hold_answer(session, body, ctx);
+        self.watch_body_bytes(&RequestView::of(session), body.as_ref(), ctx)?;
+        self.hold_response(session, body, ctx);
         Ok(None)
     }
 
@@ -190,31 +190,31 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
-        let refused = Connection::of(session.as_downstream()).and_then(|connection| connection.refused());
+        let refused = ClientConnection::of(session.as_downstream()).and_then(|connection| connection.refused());
         if let Some(malformed) = refused.filter(|_| ctx.reason.is_none()) {
             self.count_rejection(malformed, ctx);
         }
-        let rescue = match (refused, is_fault_of_body(error, ctx)) {
+        let error_reply = match (refused, is_fault_of_body(error, ctx)) {
             (Some(_), _) => Some(error_response::MALFORMED),
-            (None, true) => Some(error_response::CLIENT_SLOW),
-            (None, false) => error_response::rescue(error),
+            (None, true) => Some(error_response::CLIENT_TIMEOUT),
+            (None, false) => error_response::error_reply(error),
         };
-        error_response::log_failure(ctx, error, rescue.as_ref());
-        let status = match rescue {
+        error_response::log_failure(ctx, error, error_reply.as_ref());
+        let status = match error_reply {
             None => {
                 ctx.error = Some("client_gone");
                 0
             }
-            Some(rescue) => {
-                ctx.error = Some(rescue.label);
+            Some(error_reply) => {
+                ctx.error = Some(error_reply.label);
                 // An interim response is none, unless it was the last over HTTP/1.1: then a conversation has begun.
                 let is_interim = |head: &ResponseHeader| head.status.is_informational() && head.status != 101;
                 if session.response_written().is_none_or(is_interim) {
-                    let asked = asked(&RequestView::of(session), ctx);
-                    let reply = rescue.reply(&asked);
+                    let error_context = error_context(&RequestView::of(session), ctx);
+                    let reply = error_reply.reply(&error_context);
                     respond::write(reply, session, ctx).await.ok();
                 }
-                rescue.status.as_u16()
+                error_reply.status.as_u16()
             }
         };
         FailToProxy { error_code: status, can_reuse_downstream: false }

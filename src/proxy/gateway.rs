@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
-use super::compressors::Compressors;
+use super::compressors::CompressionSlots;
 use crate::access_log::AccessLog;
 use crate::acme::Challenges;
 use crate::audit_log::AuditLog;
@@ -28,7 +28,7 @@ pub struct Gateway {
     /// Trusted proxies whose clients cannot be made out.
     pub unknown_clients: Arc<UnknownClients>,
     /// One for each response that is being compressed.
-    pub compressors: Arc<Compressors>,
+    pub compressors: Arc<CompressionSlots>,
 }
 
 /// What has been said of trusted proxies that name no client, which is said once; further ones are counted.

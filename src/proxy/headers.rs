@@ -21,7 +21,7 @@ use crate::auth::{Identity, Source};
 use crate::config::ForwardToken;
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
-use crate::validate::{fold, is_odd};
+use crate::validate::{is_ambiguous_name, normalize_name};
 use edit::HeaderEdit;
 
 /// The facts that an application is told.
@@ -77,7 +77,7 @@ pub fn rewrite_response(head: &mut ResponseHeader, change: impl FnOnce(&mut Head
 /// Fields that say where a request came from, or from whom. Only we, and proxies that are trusted, may say that. And
 /// `Proxy`, which nobody says: CGI makes `HTTP_PROXY` of it, by which libraries choose whom they connect to ("httpoxy",
 /// CVE-2016-5385).
-fn says_where(name: &str) -> bool {
+fn is_forwarding_field(name: &str) -> bool {
     // A client's certificate, by RFC 9440.
     let Some(rest) = name.strip_prefix("x-") else {
         return ["forwarded", "client-cert", "client-cert-chain", "proxy"].contains(&name);
@@ -86,12 +86,12 @@ fn says_where(name: &str) -> bool {
 }
 
 /// Whether a client sent a name that some application would read as one that only we may set.
-pub fn has_disguised(headers: &HeaderMap, snapshot: &Snapshot) -> bool {
-    headers.keys().filter(|name| is_odd(name)).any(|name| is_ours(&fold(name), snapshot))
+pub fn has_spoofed_name(headers: &HeaderMap, snapshot: &Snapshot) -> bool {
+    headers.keys().filter(|name| is_ambiguous_name(name)).any(|name| is_ours(&normalize_name(name), snapshot))
 }
 
 fn is_ours(folded: &str, snapshot: &Snapshot) -> bool {
-    says_where(folded) || snapshot.reserved_headers.iter().any(|ours| ours == folded)
+    is_forwarding_field(folded) || snapshot.reserved_headers.iter().any(|ours| ours == folded)
 }
 
 /// Takes out what clients must not say. Answers how many fields went because their name was odd, and how many
@@ -101,7 +101,7 @@ pub fn strip(fields: &mut impl HeaderEdit, snapshot: &Snapshot) -> (u64, u64) {
         .received()
         .keys()
         .filter_map(|name| {
-            let odd = is_odd(name);
+            let odd = is_ambiguous_name(name);
             (odd || is_ours(name.as_str(), snapshot)).then(|| (name.clone(), odd))
         })
         .collect();
@@ -213,7 +213,7 @@ pub fn join_cookies(fields: &mut impl HeaderEdit, ours: &[String], keep: Option<
 }
 
 /// Takes out cookies of ours that an application tries to set: only the edge signs anybody on.
-pub fn keep_own_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
+pub fn drop_reserved_set_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
     let set = response.headers.get_all(header::SET_COOKIE);
     if !set.iter().any(|value| sets(value.as_bytes(), ours)) {
         return Ok(());
@@ -320,7 +320,7 @@ mod tests {
         {
             response.append_header("Set-Cookie", cookie).unwrap();
         }
-        keep_own_cookies(&mut response, &["__Host-JWTCookie".into()]).unwrap();
+        drop_reserved_set_cookies(&mut response, &["__Host-JWTCookie".into()]).unwrap();
         let left: Vec<_> = response.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
         assert_eq!(left, ["a=1", "b=__Host-JWTCookie"]);
     }

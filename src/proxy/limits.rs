@@ -11,7 +11,7 @@ use super::cancel::{cancel_at, cancel_when_reset};
 use super::context::{RequestContext, destination};
 use super::decision::Decision;
 use super::decision_log::log_decision;
-use super::error_response::asked;
+use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::request::RequestView;
 use crate::client_prefix::ClientPrefix;
@@ -23,7 +23,7 @@ impl Gateway {
     /// that is used up. A trusted proxy's clients have theirs, and the proxy's own requests are not counted. Where the
     /// client that it names cannot be made out, the request counts as the proxy's: else a client could send what cannot
     /// be read and have no limit at all.
-    pub(super) fn too_fast(&self, request: &RequestView<'_>, ctx: &mut RequestContext) -> Option<Decision> {
+    pub(super) fn rate_limited(&self, request: &RequestView<'_>, ctx: &mut RequestContext) -> Option<Decision> {
         let snapshot = &ctx.snapshot;
         let (service, limit) = match &ctx.service {
             None => (None, snapshot.limits.requests_per_second),
@@ -40,13 +40,14 @@ impl Gateway {
         ctx.reason = Some("requests_per_second");
         self.metrics.limit_reached("requests_per_second");
         let text = "More requests came from this network address than are allowed. Please try again in a moment.";
-        let reply = Reply::problem(&asked(request, ctx), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
+        let reply =
+            Reply::problem(&error_context(request, ctx), StatusCode::TOO_MANY_REQUESTS, "Too many requests", text);
         Some(reply.retry_after(wait.as_secs().max(1)).into())
     }
 
     /// The request goes on: from now on more of its body is due, if there is more. Over HTTP/1.1 Pingora has a timeout
     /// for each read; over HTTP/2 it has none, and the request is cut.
-    pub(super) fn expect_body(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+    pub(super) fn start_body_deadline(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
         let done = session.as_downstream().is_upgrade_req() || session.as_downstream_mut().is_body_done();
         if done {
             return Ok(());
@@ -55,22 +56,22 @@ impl Gateway {
             self.record_if_cancelled(&RequestView::of(session), ctx);
             cancel_when_reset()?;
         }
-        if waits_for_word(session) || is_conversation(session, ctx) {
+        if expects_continue(session) || is_bidi_stream(session, ctx) {
             return Ok(());
         }
         ctx.body_due = Some(Instant::now());
-        body_came(session, ctx, false)
+        body_received(session, ctx, false)
     }
 }
 
 /// Some of a body has come, or its end has.
-pub fn body_came(session: &Session, ctx: &mut RequestContext, end: bool) -> Result<()> {
+pub fn body_received(session: &Session, ctx: &mut RequestContext, end: bool) -> Result<()> {
     if ctx.body_due.is_none() {
         return Ok(());
     }
     // Who waits for an application that takes no more is not late itself: that has a timeout, which comes first.
     let writes = destination(ctx).map_or(Duration::ZERO, |(pool, _)| pool.write_timeout());
-    ctx.body_due = (!end).then(|| Instant::now() + patience(ctx).max(writes));
+    ctx.body_due = (!end).then(|| Instant::now() + body_timeout(ctx).max(writes));
     if is_http2(session) { cancel_at(ctx.body_due) } else { Ok(()) }
 }
 
@@ -79,19 +80,19 @@ fn is_http2(session: &Session) -> bool {
 }
 
 /// Whether the client sends its body when the application asks for it, which then is who is late (RFC 9110 §10.1.1).
-fn waits_for_word(session: &Session) -> bool {
+fn expects_continue(session: &Session) -> bool {
     !is_http2(session) && session.req_header().headers.contains_key(header::EXPECT)
 }
 
 /// How long a body may be silent.
-fn patience(ctx: &RequestContext) -> Duration {
+fn body_timeout(ctx: &RequestContext) -> Duration {
     let route = ctx.service.as_ref().and_then(|service| service.at(ctx.route).config.read_timeout);
     ctx.snapshot.timeouts.read.max(route.unwrap_or_default())
 }
 
 /// Whether the two ends may talk by turns, and so be silent: gRPC and its like, with HTTP/2 on both sides, and a body
 /// without a length.
-fn is_conversation(session: &Session, ctx: &RequestContext) -> bool {
+fn is_bidi_stream(session: &Session, ctx: &RequestContext) -> bool {
     is_http2(session)
         && !session.req_header().headers.contains_key(header::CONTENT_LENGTH)
         && destination(ctx).is_ok_and(|(pool, _)| pool.speaks_http2())
@@ -99,11 +100,11 @@ fn is_conversation(session: &Session, ctx: &RequestContext) -> bool {
 
 /// Whether a body takes longer than one read may, and brings less than it has to. The read timeout bounds silence and
 /// nothing else: a byte a minute would hold a connection, and one of the application's, for ever.
-pub fn drips(session: &Session, ctx: &RequestContext) -> bool {
-    if is_conversation(session, ctx) {
+pub fn below_min_body_rate(session: &Session, ctx: &RequestContext) -> bool {
+    if is_bidi_stream(session, ctx) {
         return false;
     }
-    let patience = patience(ctx);
-    let Some(late) = ctx.begun.elapsed().checked_sub(patience) else { return false };
+    let body_timeout = body_timeout(ctx);
+    let Some(late) = ctx.begun.elapsed().checked_sub(body_timeout) else { return false };
     (ctx.body_bytes as f64) < ctx.snapshot.limits.min_body_rate as f64 * late.as_secs_f64()
 }

@@ -32,7 +32,7 @@ pub struct CancellableRequest {
 
 impl Gateway {
     /// The head of a response has come: if it is a stream's, the request is watched from now on.
-    pub(super) fn head_passed(
+    pub(super) fn watch_response_head(
         &self,
         request: &RequestView<'_>,
         response: &ResponseHeader,
@@ -42,7 +42,7 @@ impl Gateway {
         if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let Some(connection) = request.connection
         {
-            connection.is_tunnel();
+            connection.set_upgraded();
         }
         let kind = kind(&request.head.method, response);
         if kind != Kind::Page {
@@ -53,7 +53,7 @@ impl Gateway {
             Kind::Page => Ok(()),
             Kind::Stream => self.watch(request, ctx)?.map_err(|full| self.refused(full)),
             // An ordinary page of most applications, and over in a moment. One that is not is met again in
-            // `bytes_passed`; until then it needs no place, and no table that is full may keep it from its reader.
+            // `watch_body_bytes`; until then it needs no place, and no table that is full may keep it from its reader.
             Kind::WithoutLength => {
                 if ctx.identity.is_some() {
                     self.watch(request, ctx)?.ok();
@@ -64,7 +64,7 @@ impl Gateway {
     }
 
     /// Bytes of a body pass, one way or the other. Where they still do after an interval, the request is a stream.
-    pub(super) fn bytes_passed(
+    pub(super) fn watch_body_bytes(
         &self,
         request: &RequestView<'_>,
         body: Option<&Bytes>,
@@ -172,7 +172,7 @@ impl RecordOnDrop for CancellableRequest {
                 gateway.metrics.limit_reached(cancel::OVER_LIMIT);
             }
             None if cancel::was_reset() => ctx.error = Some("client_gone"),
-            None if ctx.body_is_late() => ctx.error = Some("client_timeout"),
+            None if ctx.is_body_late() => ctx.error = Some("client_timeout"),
             None => ctx.error = Some("cut_off"),
         }
         gateway.record_request(ctx, || line, ctx.status, ctx.bytes_sent, Instant::now());

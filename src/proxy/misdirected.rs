@@ -2,11 +2,11 @@
 
 use http::StatusCode;
 
-use super::client_connection::Elsewhere;
+use super::client_connection::Misdirected;
 use super::context::RequestContext;
 use super::decision::Decision;
 use super::decision_log::log_decision;
-use super::error_response::asked;
+use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::request::RequestView;
 use crate::acme::challenge_token;
@@ -16,7 +16,7 @@ use crate::reply::Reply;
 impl Gateway {
     /// What becomes of a request whose host is nobody's, or that has to come in another way. `sentry`: the host is the
     /// sign-on's; the exchange knows the service that it is otherwise.
-    pub(super) fn misaddressed(
+    pub(super) fn check_authority(
         &self,
         request: &RequestView<'_>,
         ctx: &mut RequestContext,
@@ -26,7 +26,7 @@ impl Gateway {
         if !sentry && ctx.service.is_none() {
             return Some(misdirected(request, ctx));
         }
-        if !sentry && let Some(refusal) = self.too_fast(request, ctx) {
+        if !sentry && let Some(refusal) = self.rate_limited(request, ctx) {
             return Some(refusal);
         }
         if !request.is_tls
@@ -38,15 +38,15 @@ impl Gateway {
         }
         if !request.is_tls {
             log_decision!(ctx, "redirected to=https");
-            return Some(to_https(request, authority, ctx.snapshot.https_port));
+            return Some(redirect_to_https(request, authority, ctx.snapshot.https_port));
         }
-        self.on_this_connection(request, ctx, &authority.host).err()
+        self.check_connection(request, ctx, &authority.host).err()
     }
 
     /// HTTP/2 clients send requests for all hosts of a certificate over one connection (RFC 9113 §9.1.1). For others
     /// nobody has shown them who we are; and a host may ask more of connections than this one's did. Notes who the
     /// client has shown itself to be, for a host that asks.
-    fn on_this_connection(
+    fn check_connection(
         &self,
         request: &RequestView<'_>,
         ctx: &mut RequestContext,
@@ -54,16 +54,16 @@ impl Gateway {
     ) -> Result<(), Decision> {
         // Every connection over TLS is one of ours; of another nobody could say what it was made for.
         let Some(connection) = request.connection else {
-            return Err(elsewhere(request, ctx, Elsewhere::Certificate));
+            return Err(misdirected_connection(request, ctx, Misdirected::Certificate));
         };
         let policy = ctx.snapshot.connections.of(host);
         if let Err(why) = connection.serves(host, policy) {
-            return Err(elsewhere(request, ctx, why));
+            return Err(misdirected_connection(request, ctx, why));
         }
         if policy.asks() {
             let shown = connection.client_certificate();
             if shown.is_some_and(|shown| shown.has_ended(self.clock.now())) {
-                return Err(elsewhere(request, ctx, Elsewhere::Policy));
+                return Err(misdirected_connection(request, ctx, Misdirected::Policy));
             }
             ctx.client_certificate = shown.cloned();
         }
@@ -75,24 +75,24 @@ impl Gateway {
 pub fn misdirected(request: &RequestView<'_>, ctx: &RequestContext) -> Decision {
     log_decision!(ctx, "misdirected reason=unknown_host");
     let text = "No application has this address here. Check the address, then try again.";
-    Reply::problem(&asked(request, ctx).bare(), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
+    Reply::problem(&error_context(request, ctx).bare(), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
 }
 
 /// Plain HTTP is only ever sent to the same place over TLS.
-fn to_https(request: &RequestView<'_>, authority: &Authority, port: Option<u16>) -> Decision {
+fn redirect_to_https(request: &RequestView<'_>, authority: &Authority, port: Option<u16>) -> Decision {
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let target = request.head.uri.path_and_query().map_or("/", |target| target.as_str());
     Reply::moved(&format!("https://{}{port}{target}", authority.host)).into()
 }
 
 /// `421` (RFC 9110 §15.5.20): served here, on a connection of its own.
-fn elsewhere(request: &RequestView<'_>, ctx: &mut RequestContext, why: Elsewhere) -> Decision {
+fn misdirected_connection(request: &RequestView<'_>, ctx: &mut RequestContext, why: Misdirected) -> Decision {
     let reason = match why {
-        Elsewhere::Certificate => "certificate",
-        Elsewhere::Policy => "tls_policy",
+        Misdirected::Certificate => "certificate",
+        Misdirected::Policy => "tls_policy",
     };
     ctx.reason = Some(reason);
     log_decision!(ctx, "misdirected reason={reason}");
     let text = "This address needs a connection of its own. Please try again.";
-    Reply::problem(&asked(request, ctx), StatusCode::MISDIRECTED_REQUEST, "New connection needed", text).into()
+    Reply::problem(&error_context(request, ctx), StatusCode::MISDIRECTED_REQUEST, "New connection needed", text).into()
 }

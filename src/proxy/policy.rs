@@ -4,7 +4,7 @@
 
 use super::decision::Decision;
 use super::decision_log::{is_logged, log_decision};
-use super::error_response::asked;
+use super::error_response::error_context;
 use std::sync::Arc;
 
 use http::header;
@@ -25,7 +25,7 @@ use crate::request::Head;
 use crate::routes::{Route, Service};
 use crate::sentry::{FailedTicket, RedeemOutcome, Sentry};
 use crate::snapshot::Snapshot;
-use crate::validate::{self, Incoming, Malformed, Target, upgrade};
+use crate::validate::{self, Malformed, RequestTarget, UncheckedRequest, upgrade};
 
 /// The `reason` of what was let in without identity, in the log.
 const PREFLIGHT: &str = "preflight";
@@ -34,7 +34,7 @@ const PREFLIGHT: &str = "preflight";
 const RESERVED: &str = "/.sentry";
 
 /// For whom a request is. Nothing has been said yet on whether it may be made.
-pub struct Place {
+pub struct RouteMatch {
     pub service: Option<Arc<Service>>,
     /// Of the service's routes.
     pub route: Option<usize>,
@@ -42,13 +42,13 @@ pub struct Place {
     pub is_sign_on: bool,
 }
 
-pub fn locate(target: &Target, snapshot: &Snapshot) -> Place {
+pub fn match_route(target: &RequestTarget, snapshot: &Snapshot) -> RouteMatch {
     let host = &target.authority.host;
     let is_sentry = snapshot.sentry.is_sentry_host(host);
     let is_sign_on = is_sentry || target.path.is_under(RESERVED);
     let service = snapshot.routes.find(host).filter(|_| !is_sentry).cloned();
     let route = service.as_ref().filter(|_| !is_sign_on).and_then(|service| service.route(&target.path));
-    Place { service, route, is_sentry, is_sign_on }
+    RouteMatch { service, route, is_sentry, is_sign_on }
 }
 
 impl Gateway {
@@ -62,34 +62,34 @@ impl Gateway {
         // 1. A request that could be read in two ways.
         match self.inspect(request, raw, &ctx.snapshot) {
             Ok(target) => {
-                let place = locate(&target, &ctx.snapshot);
-                self.judge(request, &target, place, ctx).await
+                let route_match = match_route(&target, &ctx.snapshot);
+                self.authorize(request, &target, route_match, ctx).await
             }
             Err(malformed) => self.malformed(request, ctx, malformed),
         }
     }
 
     /// What comes after the first step.
-    pub(super) async fn judge(
+    pub(super) async fn authorize(
         &self,
         request: &RequestView<'_>,
-        target: &Target,
-        place: Place,
+        target: &RequestTarget,
+        route_match: RouteMatch,
         ctx: &mut RequestContext,
     ) -> Decision {
         let snapshot = ctx.snapshot.clone();
         log_decision!(ctx, "validated host={} path={:?}", target.authority, truncate(target.path.as_str()));
-        if let Some(refusal) = self.too_fast(request, ctx) {
+        if let Some(refusal) = self.rate_limited(request, ctx) {
             return refusal;
         }
         // 2. A host that is not ours, or that is not asked for in this way.
         let Authority { host, port } = &target.authority;
-        ctx.service = place.service;
-        if let Some(refusal) = self.misaddressed(request, ctx, &target.authority, place.is_sentry) {
+        ctx.service = route_match.service;
+        if let Some(refusal) = self.check_authority(request, ctx, &target.authority, route_match.is_sentry) {
             return refusal;
         }
         // 3. The sign-on routes, there and on service hosts.
-        if place.is_sign_on {
+        if route_match.is_sign_on {
             log_decision!(ctx, "route matched sign_on=true");
             return Decision::SignOn(target.authority.clone());
         }
@@ -110,7 +110,7 @@ impl Gateway {
         if let RedeemOutcome::Reply(reply) = ticket {
             return Decision::Reply(reply);
         }
-        let Some(at) = place.route else { return self.malformed(request, ctx, Malformed::Path) };
+        let Some(at) = route_match.route else { return self.malformed(request, ctx, Malformed::Path) };
         let route = service.at(at);
         let demanded = route.demands(&target.path);
         log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.config.name);
@@ -119,16 +119,16 @@ impl Gateway {
         let judged = match demanded {
             Access::Public => None,
             _ if ctx.is_preflight => None,
-            _ => Some(snapshot.guard.check(head.headers, &demand(&service, route, demanded), head.now).await),
+            _ => Some(snapshot.guard.check(head.headers, &requirement(&service, route, demanded), head.now).await),
         };
         let by_bearer = auth::is_by_bearer(head.headers, route.config.credentials);
         let by_preflight = ctx.is_preflight;
-        let addressee = Addressee { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
-        let decision = self.conclude(&head, addressee, judged.as_ref(), &ticket);
+        let verdict_context = VerdictContext { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
+        let decision = self.respond_to_verdict(&head, verdict_context, judged.as_ref(), &ticket);
         if is_logged!() {
             log_verdict(ctx, judged.as_ref());
         }
-        note(ctx, judged, at);
+        record_verdict(ctx, judged, at);
         decision
     }
 
@@ -138,7 +138,7 @@ impl Gateway {
         request: &RequestView<'_>,
         raw: Option<&[u8]>,
         snapshot: &Snapshot,
-    ) -> Result<Target, Malformed> {
+    ) -> Result<RequestTarget, Malformed> {
         // The stream has seen its bytes, and this head only stands in for them.
         if let Some(malformed) = request.connection.and_then(|connection| connection.refused()) {
             return Err(malformed);
@@ -148,15 +148,15 @@ impl Gateway {
             return Err(*malformed);
         }
         let head = request.head;
-        let incoming = Incoming { method: &head.method, uri: &head.uri, headers: &head.headers, raw };
-        let mut target = validate::inspect(incoming, &snapshot.limits)?;
+        let unchecked = UncheckedRequest { method: &head.method, uri: &head.uri, headers: &head.headers, raw };
+        let mut target = validate::inspect(unchecked, &snapshot.limits)?;
         // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
         let port = target.authority.port;
         let known = |port: &u16| *port == 443 || snapshot.ports.contains(port);
         if request.is_tls && port.is_some_and(|port| !known(&port)) {
             return Err(Malformed::Host);
         }
-        if headers::has_disguised(&head.headers, snapshot) {
+        if headers::has_spoofed_name(&head.headers, snapshot) {
             return Err(Malformed::HeaderName);
         }
         if target.is_websocket && !may_open(request, &target.authority, snapshot) {
@@ -182,7 +182,7 @@ impl Gateway {
         if malformed == Malformed::HeaderName {
             self.metrics.traffic.headers_dropped.spoofed.inc();
         }
-        let asked = asked(request, ctx);
+        let error_context = error_context(request, ctx);
         let (title, text) = match malformed {
             Malformed::BodyTooLarge => ("Upload too large", "What you sent is larger than is accepted here."),
             Malformed::HeaderTooLarge => (
@@ -192,7 +192,7 @@ impl Gateway {
             Malformed::Method => ("Method not allowed", "This address does not accept this kind of request."),
             _ => ("Bad request", "The request is malformed and cannot be processed."),
         };
-        let reply = Reply::problem(&asked, malformed.status(), title, text);
+        let reply = Reply::problem(&error_context, malformed.status(), title, text);
         let reply = match malformed {
             Malformed::Method => {
                 let allow = header::HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
@@ -205,14 +205,14 @@ impl Gateway {
     }
 
     /// The reply to a verdict. `None` is a public route.
-    fn conclude(
+    fn respond_to_verdict(
         &self,
         head: &Head<'_>,
-        asked: Addressee<'_>,
+        to: VerdictContext<'_>,
         judged: Option<&AuthDecision>,
         ticket: &RedeemOutcome,
     ) -> Decision {
-        let Addressee { sentry, service, by_bearer, by_preflight } = asked;
+        let VerdictContext { sentry, service, by_bearer, by_preflight } = to;
         let seconds = judged.map_or(0.0, |judged| judged.took.as_secs_f64());
         let user = judged.and_then(AuthDecision::refused_user);
         let reason = match (judged.map(|judged| &judged.verdict), ticket) {
@@ -277,7 +277,7 @@ impl Gateway {
 /// Where a request went: the service, the sign-on that guards it, whether a program asked (see `is_by_bearer`), and
 /// whether a browser asked whether a page may.
 #[derive(Clone, Copy)]
-struct Addressee<'a> {
+struct VerdictContext<'a> {
     sentry: &'a Sentry,
     service: &'a Service,
     by_bearer: bool,
@@ -342,7 +342,7 @@ fn log_verdict(ctx: &RequestContext, judged: Option<&AuthDecision>) {
 }
 
 /// Remembers for the log and for the phases that follow.
-fn note(ctx: &mut RequestContext, judged: Option<AuthDecision>, route: usize) {
+fn record_verdict(ctx: &mut RequestContext, judged: Option<AuthDecision>, route: usize) {
     ctx.route = route;
     let Some(AuthDecision { verdict, took, .. }) = judged else {
         ctx.outcome = Some("public");
@@ -363,7 +363,7 @@ fn note(ctx: &mut RequestContext, judged: Option<AuthDecision>, route: usize) {
     }
 }
 
-pub fn demand<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Requirement<'a> {
+pub fn requirement<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Requirement<'a> {
     Requirement {
         audience: &service.audience,
         service: Some(&service.config.name),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::client_connection::Connection;
+use super::client_connection::ClientConnection;
 use super::context::RequestContext;
-use super::policy::{demand, locate};
+use super::policy::{match_route, requirement};
 use super::request::RequestView;
 use super::request::authority;
 use crate::auth::streams::{Admission, EndReason, Terms};
@@ -19,13 +19,13 @@ use crate::path::CanonicalPath;
 use crate::routes::{Route, Service};
 use crate::snapshot::Snapshot;
 use crate::tls::ClientCertificate;
-use crate::validate::Target;
+use crate::validate::RequestTarget;
 
 /// A stream's request, as far as it decides on whether it may be made.
 pub struct Admitted {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    target: Target,
-    connection: Option<Arc<Connection>>,
+    target: RequestTarget,
+    connection: Option<Arc<ClientConnection>>,
     /// `None` on a public route, and of a preflight.
     identity: Option<Identity>,
     is_preflight: bool,
@@ -39,7 +39,8 @@ impl Admitted {
     pub fn of(request: &RequestView<'_>, ctx: &RequestContext, snapshot: &Arc<ArcSwap<Snapshot>>) -> Option<Self> {
         let service = ctx.service.as_ref()?;
         let authority = Authority::parse(authority(request.head).ok()?.0.to_str().ok()?).ok()?;
-        let target = Target { authority, path: CanonicalPath::of(request.head.uri.path()).ok()?, is_websocket: false };
+        let target =
+            RequestTarget { authority, path: CanonicalPath::of(request.head.uri.path()).ok()?, is_websocket: false };
         Some(Self {
             snapshot: Arc::clone(snapshot),
             target,
@@ -85,15 +86,17 @@ impl Admission for Admitted {
     fn recheck(&self, now: UnixTime) -> Result<(u64, Terms), EndReason> {
         let snapshot = self.snapshot.load_full();
         let certificate = self.connected(&snapshot, now)?;
-        let place = locate(&self.target, &snapshot);
-        let (Some(service), Some(at)) = (place.service, place.route) else { return Err(EndReason::Rerouted) };
+        let route_match = match_route(&self.target, &snapshot);
+        let (Some(service), Some(at)) = (route_match.service, route_match.route) else {
+            return Err(EndReason::Rerouted);
+        };
         let route = service.at(at);
         if service.config.name != self.service || snapshot.pools[route.pool].config.name != self.pool {
             return Err(EndReason::Rerouted);
         }
         let demanded = route.demands(&self.target.path);
         let refused = match &self.identity {
-            Some(identity) => snapshot.guard.would_refuse(identity, &demand(&service, route, demanded), now),
+            Some(identity) => snapshot.guard.would_refuse(identity, &requirement(&service, route, demanded), now),
             // It was let in without one.
             None if self.is_preflight && route.lets_preflights_in() => None,
             None => (*demanded != Access::Public).then_some(Reason::NoToken),

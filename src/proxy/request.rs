@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
 
-use super::client_connection::Connection;
+use super::client_connection::ClientConnection;
 use crate::client_prefix::{UNKNOWN_CLIENT_IP, is_trusted};
 use crate::host::Authority;
 
@@ -22,7 +22,7 @@ pub struct RequestView<'a> {
     pub peer: IpAddr,
     pub is_tls: bool,
     /// The connection that it came on; `None` where the stream is not one of ours.
-    pub connection: Option<&'a Arc<Connection>>,
+    pub connection: Option<&'a Arc<ClientConnection>>,
 }
 
 /// Of a connection's other end.
@@ -36,7 +36,7 @@ impl<'a> RequestView<'a> {
             head: session.req_header(),
             peer: peer_address(session.client_addr()),
             is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
-            connection: Connection::of(session.as_downstream()),
+            connection: ClientConnection::of(session.as_downstream()),
         }
     }
 

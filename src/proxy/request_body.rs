@@ -12,7 +12,7 @@ use super::request::RequestView;
 
 impl Gateway {
     /// One piece, or its end, or both.
-    pub(super) fn body_passes(
+    pub(super) fn filter_request_body(
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
@@ -20,7 +20,7 @@ impl Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         end_without_bytes(body, end);
-        self.bytes_passed(&RequestView::of(session), body.as_ref(), ctx)?;
+        self.watch_body_bytes(&RequestView::of(session), body.as_ref(), ctx)?;
         // What passes after an upgrade is a conversation and has no size.
         if session.as_downstream().was_upgraded() {
             return Ok(());
@@ -30,12 +30,12 @@ impl Gateway {
             self.metrics.limit_reached("body_too_large");
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
-        self.hold_body(session, body, ctx)?;
-        if body.is_some() && limits::drips(session, ctx) {
+        self.hold_request_body(session, body, ctx)?;
+        if body.is_some() && limits::below_min_body_rate(session, ctx) {
             self.metrics.limit_reached("body_rate");
             return Err(Error::new_down(ErrorType::ReadTimedout));
         }
-        limits::body_came(session, ctx, end)
+        limits::body_received(session, ctx, end)
     }
 }
 

@@ -13,27 +13,27 @@ use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 
 /// For a reply of ours over HTTP/2.
-const REPLY: Duration = Duration::from_secs(5);
+const HTTP2_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Errors when the client is gone or has not taken the reply in time.
 pub async fn write(reply: Reply, session: &mut Session, ctx: &RequestContext) -> Result<()> {
     let snapshot = &ctx.snapshot;
     let request = RequestView::of(session);
-    let (reply, limit) = (dressed(reply, request.is_tls, snapshot), time_for_reply(request.head.version, snapshot));
+    let (reply, limit) = (with_hsts(reply, request.is_tls, snapshot), reply_timeout(request.head.version, snapshot));
     reply.write(session, &ctx.request_id, limit).await
 }
 
 /// How long a client has to take a reply of ours. Over HTTP/2 it is short enough for most windows, so a client that
 /// leaves them shut gets less time than for an application's response; over HTTP/1.1 it may stand behind one of those.
-pub fn time_for_reply(version: Version, snapshot: &Snapshot) -> Duration {
+pub fn reply_timeout(version: Version, snapshot: &Snapshot) -> Duration {
     match version {
-        Version::HTTP_2 => snapshot.timeouts.write.min(REPLY),
+        Version::HTTP_2 => snapshot.timeouts.write.min(HTTP2_REPLY_TIMEOUT),
         _ => snapshot.timeouts.write,
     }
 }
 
 /// Over plain HTTP anybody could say it (RFC 6797 §7.2), and browsers do not listen.
-pub fn dressed(reply: Reply, is_tls: bool, snapshot: &Snapshot) -> Reply {
+pub fn with_hsts(reply: Reply, is_tls: bool, snapshot: &Snapshot) -> Reply {
     match &snapshot.hsts {
         Some(hsts) if is_tls => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),
         _ => reply,

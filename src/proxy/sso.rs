@@ -7,7 +7,7 @@ use http::{StatusCode, Version, header};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use super::error_response::asked;
+use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::request::RequestView;
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
@@ -50,7 +50,7 @@ impl Gateway {
                     }
                     _ => ("Form too large", "The form is larger than is allowed."),
                 };
-                let reply = Reply::problem(&asked(&RequestView::of(session), ctx), status, title, text);
+                let reply = Reply::problem(&error_context(&RequestView::of(session), ctx), status, title, text);
                 // Of a form that drips, no more is waited for.
                 let closes = status == StatusCode::REQUEST_TIMEOUT;
                 return Ok(Box::new(if closes { reply.closing() } else { reply }));

@@ -7,7 +7,7 @@ use super::ticket::Ticket;
 use super::{Event, Sentry};
 use crate::auth::{Identity, Reason, Verdict};
 use crate::reply::Reply;
-use crate::request::{Head, Opening};
+use crate::request::{Head, ResponseUse};
 use crate::sessions::{FRESH_KEYS, StoreError, TicketId};
 
 /// What a browser brings from the service, and takes from one route of the sign-on host to the next.
@@ -37,7 +37,7 @@ impl Sentry {
         let identity = match self.signed_in(head, true).await {
             Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_unavailable(head),
             // A ticket is for a request that can spend it, and its address is no part of a page.
-            _ if head.opening() != Opening::Page => {
+            _ if head.response_use() != ResponseUse::Page => {
                 return self.unauthorized(head, &Reason::NoToken, "Bearer realm=\"sentry-edge\"");
             }
             Verdict::Allowed(identity) => identity,

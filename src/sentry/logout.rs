@@ -17,7 +17,7 @@ use super::{Event, Sentry, device_session};
 use crate::auth::cookie::Lookup;
 use crate::auth::token::Verified;
 use crate::pages;
-use crate::reply::{Asked, Reply};
+use crate::reply::{ErrorContext, Reply};
 use crate::request::{FetchSite, Head};
 use crate::sessions::SessionKey;
 
@@ -73,7 +73,7 @@ impl Sentry {
     pub(super) async fn logout(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
         if *head.method == Method::POST && !is_own_form(head) {
             let text = "The request to sign out came from another site. Use the link below to sign out.";
-            let context = Asked { sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
+            let context = ErrorContext { sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
             return Reply::problem(&context, StatusCode::FORBIDDEN, "Sign-out not confirmed", text);
         }
         if *head.method == Method::GET && !self.is_user_request(head) && !(service.is_none() && self.has_pass(head)) {
@@ -105,7 +105,7 @@ impl Sentry {
 
     /// Whether a GET comes from a person on our own hosts: no picture that a page embeds, no look-ahead.
     fn is_user_request(&self, head: &Head<'_>) -> bool {
-        if head.is_look_ahead() || head.is_embedded() {
+        if head.is_prefetch() || head.is_embedded() {
             return false;
         }
         match head.fetch_site() {
@@ -193,7 +193,7 @@ impl Sentry {
     /// services are on other sites than the sign-on host, the browser says of the redirect that it comes from a foreign
     /// page, as it says of an attacker's link. That one knows no session of the browser that follows it.
     fn has_pass(&self, head: &Head<'_>) -> bool {
-        if head.is_look_ahead() || head.is_embedded() {
+        if head.is_prefetch() || head.is_embedded() {
             return false;
         }
         let Parameter::One(pass) = parameter(head.query, "pass") else { return false };

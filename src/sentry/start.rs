@@ -14,20 +14,20 @@ use crate::config::SameSite;
 use crate::host::Host;
 use crate::pages;
 use crate::reply::Reply;
-use crate::request::{Head, Opening};
+use crate::request::{Head, ResponseUse};
 
 impl Sentry {
     /// Step 5 of the order of decisions: a page is sent to sign on, a form post too but by GET, and anything else is told
     /// in JSON: what could not spend a ticket gets none. A cookie that can never be good again is cleared.
     pub fn login_required(&self, head: &Head<'_>, reason: &Reason) -> Reply {
-        let reply = match head.opening() {
-            Opening::Page if *head.method == Method::GET => {
+        let reply = match head.response_use() {
+            ResponseUse::Page if *head.method == Method::GET => {
                 self.start_sign_on(head, &head.url(), Some(RedirectRound::FIRST))
             }
-            Opening::Page if head.is_form_post() => {
+            ResponseUse::Page if head.is_form_post() => {
                 self.start_sign_on(head, &self.referring_page(head), Some(RedirectRound::FIRST))
             }
-            Opening::ForeignFrame if *head.method == Method::GET || head.is_form_post() => {
+            ResponseUse::ForeignFrame if *head.method == Method::GET || head.is_form_post() => {
                 self.open_in_window_page(head)
             }
             _ => self.unauthorized(head, reason, "Bearer realm=\"sentry-edge\""),

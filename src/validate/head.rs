@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Request, Status};
 
-use super::{Malformed, has_odd_target};
+use super::{Malformed, has_ambiguous_target};
 use crate::host::Authority;
 
 /// Pingora's parser takes no more, whatever the configuration says.
@@ -46,7 +46,7 @@ pub fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malformed> {
 }
 
 /// Whether a whole head can be read in one way only, and what follows it.
-pub fn judge(head: &[u8]) -> Result<Framing, Malformed> {
+pub fn check(head: &[u8]) -> Result<Framing, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(head, &mut fields) {
@@ -58,16 +58,16 @@ pub fn judge(head: &[u8]) -> Result<Framing, Malformed> {
     if request.method == Some("CONNECT") {
         return Err(Malformed::Method);
     }
-    if has_odd_target(head) || request.path.is_some_and(is_unwritten) {
+    if has_ambiguous_target(head) || request.path.is_some_and(is_unwritten) {
         return Err(Malformed::Target);
     }
-    let said = Said::by(request.headers)?;
+    let found = FramingFields::by(request.headers)?;
     if let Some(authority) = request.path.and_then(absolute_authority)
-        && (said.host.is_some_and(|host| host != authority.as_bytes()) || Authority::parse(authority).is_err())
+        && (found.host.is_some_and(|host| host != authority.as_bytes()) || Authority::parse(authority).is_err())
     {
         return Err(Malformed::Host);
     }
-    match (said.coding, said.length) {
+    match (found.coding, found.length) {
         (None, length) => length.map_or(Ok(Framing::Length(0)), framed_by_length),
         // HTTP/1.0 knows no codings: who forwarded this may not have either (RFC 9112 §6.1).
         (Some(coding), None) if request.version == Some(1) && coding.eq_ignore_ascii_case(b"chunked") => {
@@ -79,20 +79,20 @@ pub fn judge(head: &[u8]) -> Result<Framing, Malformed> {
 
 /// The fields that say whom a request is for and where it ends. Each stands once, or not at all.
 #[derive(Default)]
-struct Said<'a> {
+struct FramingFields<'a> {
     host: Option<&'a [u8]>,
     length: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> FramingFields<'a> {
     fn by(fields: &[httparse::Header<'a>]) -> Result<Self, Malformed> {
-        let mut said = Self::default();
+        let mut found = Self::default();
         for field in fields {
             let (slot, twice) = match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("host") => (&mut said.host, Malformed::Host),
-                14 if field.name.eq_ignore_ascii_case("content-length") => (&mut said.length, Malformed::Framing),
-                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => (&mut said.coding, Malformed::Framing),
+                4 if field.name.eq_ignore_ascii_case("host") => (&mut found.host, Malformed::Host),
+                14 if field.name.eq_ignore_ascii_case("content-length") => (&mut found.length, Malformed::Framing),
+                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => (&mut found.coding, Malformed::Framing),
                 _ => continue,
             };
             if slot.replace(field.value).is_some() {
@@ -100,10 +100,10 @@ impl<'a> Said<'a> {
             }
         }
         // Who a user is stands in no address; and some read `user@host` as the one, some as the other.
-        if said.host.is_some_and(|host| host.contains(&b'@')) {
+        if found.host.is_some_and(|host| host.contains(&b'@')) {
             return Err(Malformed::Host);
         }
-        Ok(said)
+        Ok(found)
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn of(line: &str, fields: &str) -> Result<Framing, Malformed> {
-        judge(format!("{line}\r\nHost: a.test\r\n{fields}\r\n").as_bytes())
+        check(format!("{line}\r\nHost: a.test\r\n{fields}\r\n").as_bytes())
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
             ["A: b\n", "A: b\r\n c\r\n", "A b: c\r\n", "A : b\r\n", ": b\r\n", "A\r\n", "A: b\rc\r\n", "A: \0\r\n"]
         {
             let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
-            let whole = end(head.as_bytes(), 0).map(|end| judge(&head.as_bytes()[..end.unwrap()]));
+            let whole = end(head.as_bytes(), 0).map(|end| check(&head.as_bytes()[..end.unwrap()]));
             assert!(matches!(whole, Err(Malformed::Syntax) | Ok(Err(Malformed::Syntax))), "{fields:?}: {whole:?}");
         }
         for line in
@@ -231,7 +231,7 @@ mod tests {
         ] {
             assert_eq!(of(line, fields), Err(Malformed::Host), "{line} {fields}");
         }
-        assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: x@a.test\r\n\r\n"), Err(Malformed::Host));
+        assert_eq!(check(b"GET / HTTP/1.1\r\nHost: x@a.test\r\n\r\n"), Err(Malformed::Host));
         assert_eq!(of("CONNECT a.test:443 HTTP/1.1", ""), Err(Malformed::Method));
         assert_eq!(of("GET / HTTP/1.1", &"A: b\r\n".repeat(300)), Err(Malformed::HeaderTooLarge));
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::buffers::{Fill, Share};
 use crate::deadline::Deadline;
-use crate::proxy::Connection;
+use crate::proxy::ClientConnection;
 
 /// What a connection holds beside what is counted elsewhere: records of TLS, frames of h2, and heads that were not sent.
 const CONNECTION_BYTES: usize = 64 << 10;
@@ -42,7 +42,12 @@ impl BlockedWrites {
     }
 
     /// The socket takes nothing now; `limit` is for how long it may be so at most.
-    pub fn poll(&mut self, context: &mut Context<'_>, connection: &Connection, limit: Duration) -> Poll<CloseReason> {
+    pub fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: &ClientConnection,
+        limit: Duration,
+    ) -> Poll<CloseReason> {
         let (account, ahead) = (connection.account.as_ref(), connection.bytes_ahead());
         let holds = || account.map(|account| account.hold(CONNECTION_BYTES + ahead));
         let (since, _) = self.since.get_or_insert_with(|| (Instant::now(), holds()));
@@ -81,8 +86,8 @@ mod tests {
         Buffers::new(prometheus::IntGauge::new("held", "held").unwrap(), 1 << 30, 10 << 20).account(client(1))
     }
 
-    fn of(account: &Arc<Account>) -> Connection {
-        let mut connection = Connection::default();
+    fn of(account: &Arc<Account>) -> ClientConnection {
+        let mut connection = ClientConnection::default();
         connection.account = Some(Arc::clone(account));
         connection
     }

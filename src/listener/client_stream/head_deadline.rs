@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 use super::blocked_writes::{BlockedWrites, CloseReason};
 use crate::listener::h2_flood::{Flood, FrameScanner};
 use crate::listener::request_framer::RequestFramer;
-use crate::proxy::{Connection, Reading};
+use crate::proxy::{ClientConnection, ReadState};
 
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
 pub const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -37,7 +37,7 @@ pub struct ConnectionLimits {
 #[derive(Debug)]
 pub struct ConnectionMonitor {
     limits: ConnectionLimits,
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     /// Where HTTP/2 is spoken: only its frames tell where a later head begins, as many requests are on their way at once.
     frames: Option<FrameScanner>,
     /// When the present head has to be there, once that was asked.
@@ -50,12 +50,12 @@ pub struct ConnectionMonitor {
 
 impl ConnectionMonitor {
     /// `connection` says where heads begin and end. The first one is due now.
-    pub fn new(limits: ConnectionLimits, connection: Arc<Connection>, http2: bool) -> Self {
+    pub fn new(limits: ConnectionLimits, connection: Arc<ClientConnection>, http2: bool) -> Self {
         let at = Some(Instant::now() + limits.header_timeout);
         Self { limits, connection, frames: http2.then(FrameScanner::default), at, timer: None, begun: false }
     }
 
-    pub const fn connection(&self) -> &Arc<Connection> {
+    pub const fn connection(&self) -> &Arc<ClientConnection> {
         &self.connection
     }
 
@@ -66,7 +66,7 @@ impl ConnectionMonitor {
 
     /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
     pub fn head_deadline_passed(&mut self) -> bool {
-        if self.connection.reading() == Reading::Between {
+        if self.connection.read_state() == ReadState::Idle {
             // Whatever deadline there was belonged to a head that is done with.
             self.at = None;
             return false;
@@ -76,20 +76,20 @@ impl ConnectionMonitor {
     }
 
     fn head_is_due(&self) -> bool {
-        match self.connection.reading() {
-            Reading::Head => true,
-            Reading::Between | Reading::Tunnel => false,
-            Reading::Past => self.frames.as_ref().is_some_and(FrameScanner::in_head),
+        match self.connection.read_state() {
+            ReadState::Head => true,
+            ReadState::Idle | ReadState::Upgraded => false,
+            ReadState::Body => self.frames.as_ref().is_some_and(FrameScanner::in_head),
         }
     }
 
     /// After a read that brought something.
     pub fn received(&mut self, bytes: &[u8]) -> Result<(), Flood> {
-        let reading = self.connection.reading();
-        match reading {
-            Reading::Past | Reading::Tunnel => {}
-            Reading::Head => self.begun = true,
-            Reading::Between => {
+        let read_state = self.connection.read_state();
+        match read_state {
+            ReadState::Body | ReadState::Upgraded => {}
+            ReadState::Head => self.begun = true,
+            ReadState::Idle => {
                 self.connection.head_begins();
                 self.begun = true;
                 // Asked for before the next read, if there is one before the head is whole.

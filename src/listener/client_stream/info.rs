@@ -11,7 +11,7 @@ use pingora_core::protocols::{
 };
 
 use super::{ClientStream, ConnectionMonitor};
-use crate::proxy::{Client, Connection, peer_address};
+use crate::proxy::{Client, ClientConnection, peer_address};
 
 #[derive(Debug)]
 pub struct ConnectionInfo {
@@ -75,7 +75,7 @@ impl Client for ClientStream {
         peer_address(self.info.socket.peer_addr())
     }
 
-    fn secured(&self) -> Option<Arc<Connection>> {
+    fn secured(&self) -> Option<Arc<ClientConnection>> {
         let connection = self.monitor.as_ref().map(ConnectionMonitor::connection);
         connection.filter(|_| self.info.tls.is_some()).cloned()
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::proxy::client_connection::Connection;
+use crate::proxy::client_connection::ClientConnection;
 
 /// A client's connection, as far as a request needs it.
 pub trait Client: AsyncRead + AsyncWrite + Send + Unpin {
@@ -22,7 +22,7 @@ pub trait Client: AsyncRead + AsyncWrite + Send + Unpin {
     fn address(&self) -> IpAddr;
 
     /// `None` without TLS.
-    fn secured(&self) -> Option<Arc<Connection>>;
+    fn secured(&self) -> Option<Arc<ClientConnection>>;
 }
 
 /// What has become of a request.

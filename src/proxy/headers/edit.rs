@@ -30,7 +30,7 @@ impl HeaderEdit for HeaderMap {
 
 /// A head that is written from the client's, which is not copied.
 pub struct HeaderPatch<'a> {
-    asked: &'a request::Parts,
+    request: &'a request::Parts,
     /// One for each name, and no value for what is left out.
     changes: Vec<(HeaderName, Option<HeaderValue>)>,
     changed: NameFilter,
@@ -61,8 +61,8 @@ impl NameFilter {
 
 impl<'a> HeaderPatch<'a> {
     /// `most`: changes that there may be without a second thought.
-    pub fn of(asked: &'a request::Parts, most: usize) -> Self {
-        Self { asked, changes: Vec::with_capacity(most), changed: NameFilter::default() }
+    pub fn of(request: &'a request::Parts, most: usize) -> Self {
+        Self { request, changes: Vec::with_capacity(most), changed: NameFilter::default() }
     }
 
     fn change(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
@@ -82,14 +82,14 @@ impl<'a> HeaderPatch<'a> {
         /// Most heads are shorter.
         const HEAD: usize = 2048;
         let mut wire = Vec::with_capacity(HEAD);
-        wire.extend_from_slice(self.asked.method.as_str().as_bytes());
+        wire.extend_from_slice(self.request.method.as_str().as_bytes());
         wire.push(b' ');
-        wire.extend_from_slice(self.asked.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        wire.extend_from_slice(self.request.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
         wire.extend_from_slice(b" HTTP/1.1\r\n");
         let is_changed = |name: &HeaderName| {
             self.changed.may_have(NameFilter::bit(name)) && self.changes.iter().any(|(changed, _)| changed == name)
         };
-        for (name, value) in self.asked.headers.iter().filter(|(name, _)| !is_changed(name)) {
+        for (name, value) in self.request.headers.iter().filter(|(name, _)| !is_changed(name)) {
             line(&mut wire, name, value);
         }
         for (name, value) in &self.changes {
@@ -124,7 +124,7 @@ fn spelled(name: &HeaderName) -> &str {
 
 impl HeaderEdit for HeaderPatch<'_> {
     fn received(&self) -> &HeaderMap {
-        &self.asked.headers
+        &self.request.headers
     }
 
     fn set(&mut self, name: &HeaderName, value: HeaderValue) {
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    fn asked() -> request::Parts {
+    fn request() -> request::Parts {
         let request = http::Request::get("/a?b").header("Host", "a.test").header("X-Two", "1").header("X-Two", "2");
         request.header("Cookie", "c").body(()).unwrap().into_parts().0
     }
@@ -157,12 +157,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_a_changed_map_has() {
-        let asked = asked();
-        let mut written = HeaderPatch::of(&asked, 1);
+        let request = request();
+        let mut written = HeaderPatch::of(&request, 1);
         changed(&mut written);
         let wire = String::from_utf8(written.wire()).unwrap();
         assert_eq!(wire, "GET /a?b HTTP/1.1\r\nHost: a.test\r\nx-new: last\r\nx-two: 3\r\n\r\n");
-        let mut map = asked.headers.clone();
+        let mut map = request.headers.clone();
         changed(&mut map);
         let mut lines: Vec<_> =
             map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn what_is_not_changed_is_written_as_it_came() {
-        let asked = asked();
-        let wire = String::from_utf8(HeaderPatch::of(&asked, 0).wire()).unwrap();
+        let request = request();
+        let wire = String::from_utf8(HeaderPatch::of(&request, 0).wire()).unwrap();
         assert_eq!(wire, "GET /a?b HTTP/1.1\r\nHost: a.test\r\nx-two: 1\r\nx-two: 2\r\ncookie: c\r\n\r\n");
     }
 }

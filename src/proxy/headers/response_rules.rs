@@ -1,9 +1,9 @@
 //! What of an application's response may go on to a client: the one home of these rules, for both request paths and for
 //! every version of HTTP that a client speaks.
 //!
-//! `head_came` calls [`mend`] for each head that Pingora has read, interim ones too. The fast path reads ordinary heads
+//! `filter_response_head` calls [`sanitize`] for each head that Pingora has read, interim ones too. The fast path reads ordinary heads
 //! by itself, field by field, and asks [`Field::of`] about each; a head that needs more than to have fields left out is
-//! none of these, and comes here by way of `head_came`.
+//! none of these, and comes here by way of `filter_response_head`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
@@ -83,7 +83,7 @@ pub fn length(text: &[u8]) -> Option<usize> {
 
 /// The request that a response belongs to, as far as the rules depend on it.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RequestFacts<'a> {
     pub method: &'a Method,
     pub version: Version,
     /// Whether trailers that the application sends reach the client.
@@ -95,29 +95,29 @@ pub type Fault = &'static str;
 
 /// What a head says of its application's connection, once it has been mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterwards {
+pub enum UpstreamSync {
     /// Its response ends where the head says.
-    InStep,
+    InSync,
     /// A body was announced where there can be none, and where its bytes come late they would begin the next response; or
     /// the application closes.
-    InDoubt,
+    OutOfSync,
 }
 
 /// Takes out of a response's fields what must not reach the client, and makes the rest say one thing. `version` is the
 /// one that the application spoke. `Err` for a response whose end cannot be told, or whose head is too large.
-pub fn mend(
+pub fn sanitize(
     status: StatusCode,
     version: Version,
     fields: &mut HeaderMap,
-    asked: Asked<'_>,
-) -> Result<Afterwards, Fault> {
+    request: RequestFacts<'_>,
+) -> Result<UpstreamSync, Fault> {
     check_size(fields)?;
     let is_upgrade = status == StatusCode::SWITCHING_PROTOCOLS;
     let closes = remove_nominated(fields);
     for name in HOP_BY_HOP {
         fields.remove(name);
     }
-    if !asked.takes_trailers {
+    if !request.takes_trailers {
         fields.remove(header::TRAILER);
     }
     if is_upgrade {
@@ -133,14 +133,14 @@ pub fn mend(
         let announced = is_coded || length.is_some_and(|length| length > 0);
         let is_of_another = status == StatusCode::NOT_MODIFIED;
         let is_in_doubt = closes || announced && !is_of_another;
-        return Ok(if is_in_doubt { Afterwards::InDoubt } else { Afterwards::InStep });
+        return Ok(if is_in_doubt { UpstreamSync::OutOfSync } else { UpstreamSync::InSync });
     }
     // A body without a length ends with its connection over HTTP/1.0, which has no chunks (RFC 9112 §6.1), and with its
     // stream over HTTP/2, which has no such field (RFC 9113 §8.2.2).
-    if asked.version != Version::HTTP_11 {
+    if request.version != Version::HTTP_11 {
         fields.remove(header::TRANSFER_ENCODING);
     }
-    Ok(if closes { Afterwards::InDoubt } else { Afterwards::InStep })
+    Ok(if closes { UpstreamSync::OutOfSync } else { UpstreamSync::InSync })
 }
 
 fn check_size(fields: &HeaderMap) -> Result<(), Fault> {
@@ -214,7 +214,8 @@ fn one_length(fields: &mut HeaderMap, is_coded: bool) -> Result<Option<usize>, F
 mod tests {
     use super::*;
 
-    const HTTP_11: Asked<'static> = Asked { method: &Method::GET, version: Version::HTTP_11, takes_trailers: false };
+    const HTTP_11: RequestFacts<'static> =
+        RequestFacts { method: &Method::GET, version: Version::HTTP_11, takes_trailers: false };
 
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
@@ -224,9 +225,13 @@ mod tests {
         fields
     }
 
-    fn mended(status: u16, lines: &[(&'static str, &'static str)], asked: Asked<'_>) -> Result<Vec<String>, Fault> {
+    fn mended(
+        status: u16,
+        lines: &[(&'static str, &'static str)],
+        request: RequestFacts<'_>,
+    ) -> Result<Vec<String>, Fault> {
         let mut fields = fields(lines);
-        mend(StatusCode::from_u16(status).unwrap(), Version::HTTP_11, &mut fields, asked)?;
+        sanitize(StatusCode::from_u16(status).unwrap(), Version::HTTP_11, &mut fields, request)?;
         let mut left: Vec<_> =
             fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         left.sort();
@@ -260,7 +265,7 @@ mod tests {
             ("x-kept", "1"),
         ];
         assert_eq!(mended(200, &lines, HTTP_11).unwrap(), ["content-length: 5", "x-kept: 1"]);
-        let with_trailers = Asked { takes_trailers: true, ..HTTP_11 };
+        let with_trailers = RequestFacts { takes_trailers: true, ..HTTP_11 };
         assert_eq!(mended(200, &[("trailer", "x-sum")], with_trailers).unwrap(), ["trailer: x-sum"]);
         let handshake = [("connection", "Upgrade, x-hop"), ("upgrade", "websocket"), ("x-hop", "1")];
         assert_eq!(mended(101, &handshake, HTTP_11).unwrap(), ["connection: upgrade", "upgrade: websocket"]);
@@ -275,14 +280,14 @@ mod tests {
         ] {
             assert_eq!(mended(200, lines, HTTP_11).unwrap(), ["transfer-encoding: chunked"]);
             for version in [Version::HTTP_10, Version::HTTP_2] {
-                assert_eq!(mended(200, lines, Asked { version, ..HTTP_11 }).unwrap(), [""; 0]);
+                assert_eq!(mended(200, lines, RequestFacts { version, ..HTTP_11 }).unwrap(), [""; 0]);
             }
         }
         for coding in ["gzip, chunked", "chunked, gzip", "identity", "", "chunked,", "xchunked", "chunked;q=1"] {
             assert!(mended(200, &[("transfer-encoding", coding)], HTTP_11).is_err(), "{coding}");
         }
         let mut old = fields(&[("transfer-encoding", "chunked")]);
-        assert!(mend(StatusCode::OK, Version::HTTP_10, &mut old, HTTP_11).is_err());
+        assert!(sanitize(StatusCode::OK, Version::HTTP_10, &mut old, HTTP_11).is_err());
     }
 
     #[test]
@@ -302,19 +307,20 @@ mod tests {
 
     #[test]
     fn what_has_no_body_says_nothing_of_one() {
-        for (status, afterwards) in [(103, Afterwards::InDoubt), (204, Afterwards::InDoubt), (304, Afterwards::InStep)]
+        for (status, afterwards) in
+            [(103, UpstreamSync::OutOfSync), (204, UpstreamSync::OutOfSync), (304, UpstreamSync::InSync)]
         {
             for line in [("transfer-encoding", "chunked"), ("content-length", "5")] {
                 let mut fields = fields(&[line]);
                 let status = StatusCode::from_u16(status).unwrap();
-                assert_eq!(mend(status, Version::HTTP_11, &mut fields, HTTP_11), Ok(afterwards));
+                assert_eq!(sanitize(status, Version::HTTP_11, &mut fields, HTTP_11), Ok(afterwards));
                 assert!(fields.is_empty(), "{status} {line:?}");
             }
             let mut fields = fields(&[("content-length", "0")]);
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(mend(status, Version::HTTP_11, &mut fields, HTTP_11), Ok(Afterwards::InStep));
+            assert_eq!(sanitize(status, Version::HTTP_11, &mut fields, HTTP_11), Ok(UpstreamSync::InSync));
         }
-        let head = Asked { method: &Method::HEAD, ..HTTP_11 };
+        let head = RequestFacts { method: &Method::HEAD, ..HTTP_11 };
         assert_eq!(mended(200, &[("content-length", "5")], head).unwrap(), ["content-length: 5"]);
     }
 
@@ -322,11 +328,11 @@ mod tests {
     fn a_head_has_a_largest_size() {
         let mut large = HeaderMap::new();
         large.insert("x", HeaderValue::from_bytes(&vec![b'x'; MOST_BYTES]).unwrap());
-        assert!(mend(StatusCode::OK, Version::HTTP_11, &mut large, HTTP_11).is_err());
+        assert!(sanitize(StatusCode::OK, Version::HTTP_11, &mut large, HTTP_11).is_err());
         let mut many = HeaderMap::new();
         for _ in 0..=MOST_FIELDS {
             many.append("x", HeaderValue::from_static("y"));
         }
-        assert!(mend(StatusCode::OK, Version::HTTP_11, &mut many, HTTP_11).is_err());
+        assert!(sanitize(StatusCode::OK, Version::HTTP_11, &mut many, HTTP_11).is_err());
     }
 }

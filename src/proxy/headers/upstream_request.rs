@@ -35,7 +35,7 @@ impl Gateway {
         let (authority, is_as_sent) = authority(request.head)?;
         let port = authority.to_str().ok().and_then(|text| text.split_once(':')?.1.parse().ok());
         let forwarding = headers::Forwarding {
-            client: told(request, ctx.client.unwrap_or(request.peer))?,
+            client: forwarded_for_value(request, ctx.client.unwrap_or(request.peer))?,
             peer: request.peer,
             peer_is_trusted: request.is_believed(&snapshot.trusted_proxies),
             host: &authority,
@@ -90,7 +90,7 @@ fn takes_bearer(ctx: &RequestContext) -> bool {
 }
 
 /// A client's address. That of the peer is written once for its connection.
-fn told(request: &RequestView<'_>, client: IpAddr) -> Result<HeaderValue> {
+fn forwarded_for_value(request: &RequestView<'_>, client: IpAddr) -> Result<HeaderValue> {
     let connection = request.connection.filter(|_| client == request.peer);
-    connection.map_or_else(|| headers::address(client), |connection| connection.told_peer(client))
+    connection.map_or_else(|| headers::address(client), |connection| connection.forwarded_for_value(client))
 }

@@ -6,7 +6,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::response_rules::{Afterwards, Asked, is_bodiless, mend};
+use super::response_rules::{RequestFacts, UpstreamSync, is_bodiless, sanitize};
 use crate::proxy::context::{RequestContext, destination};
 use crate::proxy::decision_log::log_decision;
 use crate::proxy::gateway::Gateway;
@@ -17,7 +17,7 @@ use crate::proxy::upstream::connection_auth;
 impl Gateway {
     /// What a head becomes, but for its compression. Interim heads come here too. An ordinary head goes the fast path past
     /// this, because `express::response` has seen that nothing here would change it but for what it leaves out itself.
-    pub fn head_came(
+    pub fn filter_response_head(
         &self,
         request: &RequestView<'_>,
         response: &mut ResponseHeader,
@@ -34,32 +34,32 @@ impl Gateway {
         {
             // Before the connection goes back to a pool; one of the client's own is kept for the next step.
             pool.server(attempt.endpoint.server).authenticates_connections();
-            ctx.upstream_in_doubt |= ctx.upstream_owner.is_none();
+            ctx.upstream_out_of_sync |= ctx.upstream_owner.is_none();
         }
-        headers::keep_own_cookies(response, &ctx.snapshot.cookie_names)?;
+        headers::drop_reserved_set_cookies(response, &ctx.snapshot.cookie_names)?;
         let client = request.head.version;
-        let asked = Asked {
+        let asked = RequestFacts {
             method: &request.head.method,
             version: client,
             // Pingora reads trailers of HTTP/2 applications alone, and writes them to HTTP/2 clients alone.
             takes_trailers: client == Version::HTTP_2 && destination(ctx)?.0.speaks_http2(),
         };
         let (status, version) = (response.status, response.version);
-        let mut mended = Ok(Afterwards::InStep);
+        let mut sanitized = Ok(UpstreamSync::InSync);
         headers::rewrite_response(response, |fields| {
-            mended = mend(status, version, fields, asked);
+            sanitized = sanitize(status, version, fields, asked);
             fields.insert(headers::REQUEST_ID.clone(), ctx.request_id.value().clone());
         })?;
-        if mended.map_err(refused)? == Afterwards::InDoubt {
-            ctx.upstream_in_doubt = true;
+        if sanitized.map_err(refused)? == UpstreamSync::OutOfSync {
+            ctx.upstream_out_of_sync = true;
         }
         if client != Version::HTTP_2 {
             // A status line has the version of its sender (RFC 9112 §2.3).
             response.set_version(Version::HTTP_11);
         }
         // By the length that the application told.
-        Self::answer_begins(response, ctx);
-        self.head_passed(request, response, ctx)
+        Self::store_content_length(response, ctx);
+        self.watch_response_head(request, response, ctx)
     }
 }
 
@@ -67,7 +67,7 @@ impl Gateway {
 /// Where that must not be, the socket is shut down beneath it: Pingora has no other way to be told, and takes no idle
 /// connection that has ended.
 pub fn release(session: &mut Session, ctx: &mut RequestContext) {
-    let Some(socket) = ctx.upstream_socket.take().filter(|_| ctx.upstream_in_doubt) else { return };
+    let Some(socket) = ctx.upstream_socket.take().filter(|_| ctx.upstream_out_of_sync) else { return };
     // A body that is still on its way to the application may go on.
     let how = if session.as_downstream_mut().is_body_empty() { Shutdown::Both } else { Shutdown::Read };
     // It may have ended by itself.
@@ -75,7 +75,7 @@ pub fn release(session: &mut Session, ctx: &mut RequestContext) {
 }
 
 /// Whether the client cannot know otherwise where the body ends: over HTTP/1.0 there are no chunks (RFC 9112 §6.1).
-pub fn ends_with_its_connection(request: &RequestHeader, response: &ResponseHeader) -> bool {
+pub fn is_close_delimited(request: &RequestHeader, response: &ResponseHeader) -> bool {
     request.version == Version::HTTP_10
         && !is_bodiless(response.status, &request.method)
         && !response.headers.contains_key(header::CONTENT_LENGTH)

@@ -194,10 +194,10 @@ mod tests {
             let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
             map.append(name, HeaderValue::from_bytes(field.value).ok()?);
         }
-        let asked = response_rules::Asked { method, version: Version::HTTP_11, takes_trailers: false };
+        let request = response_rules::RequestFacts { method, version: Version::HTTP_11, takes_trailers: false };
         let status = StatusCode::from_u16(response.code?).ok()?;
-        let afterwards = response_rules::mend(status, Version::HTTP_11, &mut map, asked).unwrap();
-        assert!(afterwards == response_rules::Afterwards::InStep || !is_reusable, "{text}");
+        let afterwards = response_rules::sanitize(status, Version::HTTP_11, &mut map, request).unwrap();
+        assert!(afterwards == response_rules::UpstreamSync::InSync || !is_reusable, "{text}");
         map.remove("x-request-id");
         let mut lines: Vec<_> =
             map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();

@@ -119,7 +119,7 @@ fn what_is_let_pass_pingora_reads_and_finds_the_same_end() {
         let shown = bytes.escape_ascii().to_string();
         let judged = match head::end(&bytes, 0) {
             Ok(None) => continue,
-            Ok(Some(end)) => head::judge(&bytes[..end]).map(|framing| (end, framing)),
+            Ok(Some(end)) => head::check(&bytes[..end]).map(|framing| (end, framing)),
             Err(malformed) => Err(malformed),
         };
         match judged {

@@ -1,16 +1,16 @@
 //! Sets of bytes, as tables: whether a byte is one of them is one step, and each request asks it of some hundred bytes.
 
-pub struct Signs([bool; 256]);
+pub struct ByteSet([bool; 256]);
 
 /// What the words of a request line are of. Pingora cuts a fragment off, and some servers take a backslash for a slash.
-pub static WORD: Signs = Signs::graphic_but(b"#\\");
+pub static REQUEST_LINE_BYTES: ByteSet = ByteSet::graphic_except(b"#\\");
 
 /// The same, up to a query.
-pub static PATH: Signs = Signs::graphic_but(b"#\\?");
+pub static PATH_BYTES: ByteSet = ByteSet::graphic_except(b"#\\?");
 
 /// What a field's name is of where it means the same to every server: nginx drops others by default.
-pub static NAME: Signs = {
-    let mut table = Signs::graphic_but(b"");
+pub static NAME_BYTES: ByteSet = {
+    let mut table = ByteSet::graphic_except(b"");
     let mut byte = b'!';
     while byte <= b'~' {
         table.0[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'-';
@@ -19,9 +19,9 @@ pub static NAME: Signs = {
     table
 };
 
-impl Signs {
+impl ByteSet {
     /// The visible characters of ASCII, less some.
-    pub const fn graphic_but(others: &[u8]) -> Self {
+    pub const fn graphic_except(others: &[u8]) -> Self {
         let mut table = [false; 256];
         let mut byte = b'!';
         while byte <= b'~' {
@@ -36,17 +36,17 @@ impl Signs {
         Self(table)
     }
 
-    pub fn has(&self, byte: u8) -> bool {
+    pub fn contains(&self, byte: u8) -> bool {
         self.0[usize::from(byte)]
     }
 
     /// Whether a text is of these alone.
-    pub fn holds(&self, text: &[u8]) -> bool {
-        text.iter().all(|byte| self.has(*byte))
+    pub fn contains_all(&self, text: &[u8]) -> bool {
+        text.iter().all(|byte| self.contains(*byte))
     }
 
     /// What a text begins with of these alone, and the rest.
-    pub fn run<'a>(&self, text: &'a [u8]) -> (&'a [u8], &'a [u8]) {
-        text.split_at(text.iter().position(|byte| !self.has(*byte)).unwrap_or(text.len()))
+    pub fn split_prefix<'a>(&self, text: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        text.split_at(text.iter().position(|byte| !self.contains(*byte)).unwrap_or(text.len()))
     }
 }
