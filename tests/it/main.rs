@@ -118,6 +118,8 @@ mod keys;
 mod operation;
 // Logs that nobody reads, that are closed, or whose disk is full.
 mod logs;
+// Lines at `log.level: debug`.
+mod decision_log;
 // What each signal does.
 mod hanging_files;
 mod signals;
