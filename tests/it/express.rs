@@ -113,7 +113,7 @@ pub const SAID: [&[u8]; 18] = [
 ];
 
 #[test]
-fn an_application_hears_the_same_either_way() {
+fn an_application_receives_the_same_either_way() {
     let iqueue = origin("iqueue");
     let edge = edge().service_with("iqueue", &iqueue, "access: public");
     let sent = "Cookie: a=1\r\nCOOKIE: b=2\r\nX-Forwarded-For: 6.6.6.6\r\nX_Odd: 1\r\nX-Sentry-User: eve\r\nAccept: */*\r\n\

@@ -16,7 +16,7 @@ fn ask(client: &mut Client, method: &'static str, path: &str, sent: &[(&str, &st
 }
 
 #[test]
-fn an_application_hears_the_same_either_way() {
+fn an_application_receives_the_same_either_way() {
     let iqueue = origin("iqueue");
     let edge = edge().service_with("iqueue", &iqueue, "access: public");
     let sent = [

@@ -259,7 +259,7 @@ fn who_is_signed_in_is_told_so_by_the_sign_in_page_and_goes_on_or_signs_in_as_so
     let told = browser.open(&wanted);
     let page = browser.follow(&link(&told, "Continue")).pop().unwrap();
     assert_eq!((page.status, page.url), (200, edge.url("dextor", "/deep")));
-    let form = browser.open(&link(&told, "Sign in as somebody else"));
+    let form = browser.open(&link(&told, "Sign in as another user"));
     assert_eq!((form.status, form.form_field("redirectURL")), (200, edge.url("dextor", "/deep")));
     assert!(form.body.contains("name=\"password\""));
 }

@@ -177,7 +177,7 @@ fn who_is_signed_in_may_go_on_or_sign_in_as_somebody_else_which_ends_the_former_
     let told = tabs.settle(1).told();
     assert!(told.starts_with("sentry/ · "), "{told}");
     tabs.visit(1, &login);
-    tabs.press(1, "omebody else");
+    tabs.press(1, "nother user");
     assert_eq!(tabs.settle(1).shown(), Shown::Form);
     tabs.sign_in(1, "ben");
     assert_eq!(tabs.visit(0, &scene.url("dextor")), "dextor/ · served as ben · 4 redirects");
