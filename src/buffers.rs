@@ -1,10 +1,10 @@
-//! Memory that clients make the edge hold while they do not take what they asked for, or while an application does not
+//! Memory that clients make the edge hold while they do not take what they requested, or while an application does not
 //! take what they send: counted in bytes, for each client and for all of them.
 //!
 //! What is bounded for one stream is multiplied by streams and connections, so the sum has a bound of its own. A request
 //! holds a [`Share`] from its head to its end, the pieces of bodies that are on their way count one by one ([`Held::piece`]),
 //! and what Pingora reads ahead counts while a piece waits. All of them are given back when they are dropped, and there
-//! is no other way to count. How full an account is decides how long a request that waits may go on waiting.
+//! is no other way to count. How full an account is decides how long a waiting request may continue to wait.
 
 mod held;
 
@@ -40,11 +40,11 @@ pub struct Buffers {
 #[derive(Debug)]
 pub struct Account {
     all: Arc<Buffers>,
-    /// Whose it is; of trusted proxies there may be many.
-    network: Option<ClientPrefix>,
+    /// The client that it belongs to; `None` is a trusted proxy, of which there may be many.
+    client: Option<ClientPrefix>,
     held: AtomicUsize,
     most: usize,
-    /// When the next request may go on, in microseconds from `begun`.
+    /// When the next request may continue, in microseconds from `begun`.
     next: AtomicU64,
     begun: Instant,
 }
@@ -69,28 +69,28 @@ impl Buffers {
         Arc::new(Self { held, most, most_each, accounts: Mutex::default() })
     }
 
-    /// The one account of a client, for as long as it is connected or holds anything.
-    pub fn account(self: &Arc<Self>, network: ClientPrefix) -> Arc<Account> {
+    /// Returns the one account of a client; it lasts for as long as the client is connected or holds anything.
+    pub fn account(self: &Arc<Self>, client: ClientPrefix) -> Arc<Account> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(account) = accounts.get(&network).and_then(Weak::upgrade) {
+        if let Some(account) = accounts.get(&client).and_then(Weak::upgrade) {
             return account;
         }
-        let account = self.account_of(self.most_each, Some(network));
-        accounts.insert(network, Arc::downgrade(&account));
+        let account = self.account_of(self.most_each, Some(client));
+        accounts.insert(client, Arc::downgrade(&account));
         account
     }
 
-    /// Of a trusted proxy, which stands for many clients: bounded by what all may hold.
+    /// Returns an account of a trusted proxy, which stands for many clients: it is bounded by what all may hold together.
     pub fn unbounded_account(self: &Arc<Self>) -> Arc<Account> {
         self.account_of(self.most, None)
     }
 
-    fn account_of(self: &Arc<Self>, most: usize, network: Option<ClientPrefix>) -> Arc<Account> {
+    fn account_of(self: &Arc<Self>, most: usize, client: Option<ClientPrefix>) -> Arc<Account> {
         let (held, next) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Account { all: Arc::clone(self), network, held, most, next, begun: Instant::now() })
+        Arc::new(Account { all: Arc::clone(self), client, held, most, next, begun: Instant::now() })
     }
 
-    fn is_crowded(&self) -> bool {
+    fn is_over_limit(&self) -> bool {
         usize::try_from(self.held.get()).is_ok_and(|held| held > self.most)
     }
 }
@@ -98,7 +98,7 @@ impl Buffers {
 impl Account {
     pub fn fill(&self) -> Fill {
         let held = self.held.load(Ordering::Relaxed);
-        let most = if self.all.is_crowded() { self.most.min(self.all.most / SHARE_OF_ALL) } else { self.most };
+        let most = if self.all.is_over_limit() { self.most.min(self.all.most / SHARE_OF_ALL) } else { self.most };
         match held {
             _ if held < most / 2 => Fill::Low,
             _ if held < most => Fill::Half,
@@ -108,8 +108,8 @@ impl Account {
         }
     }
 
-    /// How long a request has to wait before it is sent to an application, so that what comes in answer can be counted
-    /// before more is asked for. Nothing while the account is nearly empty.
+    /// Returns how long a request has to wait before it is sent to an application, so that what comes in answer can be counted
+    /// before more is requested. Returns zero while the account is nearly empty.
     pub fn pace(&self) -> Duration {
         if self.held.load(Ordering::Relaxed) < self.most / NEARLY_EMPTY {
             return Duration::ZERO;
@@ -138,11 +138,11 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let Some(network) = self.network else { return };
+        let Some(client) = self.client else { return };
         let mut accounts = self.all.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         // Another one may have been made meanwhile.
-        if accounts.get(&network).is_some_and(|account| account.strong_count() == 0) {
-            accounts.remove(&network);
+        if accounts.get(&client).is_some_and(|account| account.strong_count() == 0) {
+            accounts.remove(&client);
         }
     }
 }
@@ -183,7 +183,7 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn client(number: u8) -> ClientPrefix {
+    fn prefix(number: u8) -> ClientPrefix {
         ClientPrefix::of([192, 0, 2, number].into())
     }
 
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn an_account_fills_by_what_is_held_and_all_of_it_is_given_back() {
         let buffers = buffers(1 << 20, 1000);
-        let account = buffers.account(client(1));
+        let account = buffers.account(prefix(1));
         let mut shares = Vec::new();
         for (bytes, fill) in [
             (499, Fill::Low),
@@ -208,8 +208,8 @@ mod tests {
             shares.push(account.hold(bytes));
             assert_eq!(account.fill(), fill, "with {bytes} more");
         }
-        assert_eq!(buffers.account(client(1)).fill(), Fill::FarOver, "a client has one, however often it connects");
-        assert_eq!(buffers.account(client(2)).fill(), Fill::Low, "another client has its own");
+        assert_eq!(buffers.account(prefix(1)).fill(), Fill::FarOver, "a client has one, however often it connects");
+        assert_eq!(buffers.account(prefix(2)).fill(), Fill::Low, "another client has its own");
         assert_eq!(buffers.held.get(), 1500);
         drop(shares);
         assert_eq!((account.fill(), buffers.held.get()), (Fill::Low, 0));
@@ -219,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_requests_of_a_client_that_holds_much_go_on_one_after_the_other() {
-        let account = buffers(1 << 30, 8000).account(client(1));
+        let account = buffers(1 << 30, 8000).account(prefix(1));
         assert!((0..10_000).all(|_| account.pace().is_zero()));
         let _share = account.hold(1000);
         let waits: Vec<_> = (0..100).map(|_| account.pace().as_millis()).collect();
@@ -231,10 +231,10 @@ mod tests {
     #[test]
     fn where_all_hold_too_much_who_holds_little_is_let_be() {
         let buffers = buffers(64_000, 10_000);
-        let accounts: [_; 12] = std::array::from_fn(|number| buffers.account(client(number as u8)));
+        let accounts: [_; 12] = std::array::from_fn(|number| buffers.account(prefix(number as u8)));
         let _shares = accounts.each_ref().map(|account| account.hold(6000));
         assert!(accounts.iter().all(|account| account.fill() == Fill::FarOver), "more than a 64th of what all may");
-        assert_eq!(buffers.account(client(100)).fill(), Fill::Low);
+        assert_eq!(buffers.account(prefix(100)).fill(), Fill::Low);
         assert_eq!(buffers.unbounded_account().fill(), Fill::Low);
     }
 }

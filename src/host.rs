@@ -53,7 +53,7 @@ impl Host {
         Ok(Self(text.to_ascii_lowercase().into()))
     }
 
-    /// Stands in for a host that the configuration failed to name, so that the rest of it can be checked.
+    /// Returns a host in place of one that the configuration failed to name, so that the rest of it can be checked.
     /// `.invalid` never resolves (RFC 6761 §6.4).
     pub fn placeholder() -> Self {
         Self("host.invalid".into())
@@ -144,7 +144,7 @@ impl<T> HostTable<T> {
     }
 }
 
-/// So that a wildcard table can be asked with a part of a name, without making a `Host` of it.
+/// Lets a part of a name be looked up in a wildcard table, without making a `Host` of it.
 impl std::borrow::Borrow<str> for Host {
     fn borrow(&self) -> &str {
         &self.0

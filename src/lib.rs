@@ -1,6 +1,6 @@
 //! sentry-edge: an identity-aware edge proxy with built-in single sign-on.
 //!
-//! It terminates TLS, routes by host and path, and decides for each request who is asking and whether they may. The
+//! It terminates TLS, routes by host and path, and authenticates and authorizes every request. The
 //! sign-on service ("Sentry": single sign-on, not Sentry.io) lives in the same process: one login opens every
 //! application that a user is registered for, one logout ends all of them, and applications learn the user from
 //! headers that no client can forge. The library is there so that `tests/` use the real thing; the binary is
@@ -24,8 +24,8 @@
 //!       └ record           one metrics sample, one access-log line, from the request's context alone
 //! ```
 //!
-//! What decides writes nothing, and what writes decides nothing. The order of decisions is policy and stands in one
-//! function, `proxy::policy`, with the numbers that ARCHITECTURE.md gives them.
+//! What decides writes nothing, and what writes decides nothing. The order of decisions is policy and is in one
+//! file, `proxy::policy`, with the numbers that ARCHITECTURE.md gives them.
 //!
 //! # The map, in reading order
 //!
@@ -49,9 +49,9 @@
 //! - Imports run downward: cli, server, listener, admin, proxy, snapshot, decisions (auth, sentry, routes, upstream, validate),
 //!   mechanisms (sessions, users, reply, logs), tls and pages, data. Siblings do not import each other; `sentry` may use `auth`.
 //! - `pingora_proxy::Session` is named in `proxy`, `reply` and `listener` alone, so policy is tested without a proxy.
-//! - `auth` knows no HTTP status. `sessions` knows keys, bytes and expiries, and no policy. `metrics` imports nobody,
+//! - `auth` knows no HTTP status. `sessions` knows keys, bytes and expiries, and no policy. `metrics` imports nothing,
 //!   and its labels come from bounded sets.
-//! - An [`auth::Identity`] is made by the guard alone, and nothing is forwarded as somebody without one.
+//! - An [`auth::Identity`] is made by the guard alone, and no request is forwarded with a user's name without one.
 //! - Absent and failed are different answers: an error of a store or a directory never means "not there".
 //! - A request takes the snapshot once and sees one configuration from start to end.
 //! - Every wait for something that is not ours has a deadline. Every cache and every queue has a bound.

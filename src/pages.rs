@@ -107,7 +107,7 @@ pub struct SignedOut<'a> {
     pub request_id: &'a str,
 }
 
-/// Asked before a logout that another site may have started.
+/// Asks for confirmation before a logout that another site may have started.
 #[derive(Template)]
 #[template(ext = "html", source = r#"{% extends "src/pages/confirm_logout.html" %}"#)]
 pub struct ConfirmLogout<'a> {
@@ -186,7 +186,7 @@ pub struct Beside<'a> {
     pub request_id: &'a str,
 }
 
-/// Why a sign-on does not begin where it was asked for.
+/// Why a sign-on does not begin where it was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// Inside a page of another site, where the application's cookies are not sent.
@@ -246,7 +246,7 @@ impl Login<'_> {
 }
 
 impl Notice {
-    /// Whether an attempt failed (`role="alert"`), or the user is merely told something (`role="status"`).
+    /// Whether an attempt failed (`role="alert"`), or the user only gets information (`role="status"`).
     pub fn is_error(self) -> bool {
         self != Self::SessionEnded
     }

@@ -39,7 +39,7 @@ pub struct Held {
     /// How much had moved when a piece first had to wait.
     unmoved: Option<u64>,
     waiting: Option<Waiting>,
-    patience: Deadline,
+    deadline: Deadline,
 }
 
 /// The pieces of one request's bodies that are on their way, either way.
@@ -83,7 +83,7 @@ impl Held {
             ahead: 0,
             unmoved: None,
             waiting: None,
-            patience: Deadline::default(),
+            deadline: Deadline::default(),
         }
     }
 
@@ -126,7 +126,7 @@ impl Held {
         };
         if bytes == 0 {
             self.waiting = None;
-            self.patience.clear();
+            self.deadline.clear();
             return Poll::Pending;
         }
         let moved = sent + pieces.gone.load(Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl Held {
     }
 
     fn look_again(&mut self, after: Duration, context: &mut Context<'_>) -> Poll<Exhausted> {
-        while self.patience.reset(after).poll(context).is_ready() {}
+        while self.deadline.reset(after).poll(context).is_ready() {}
         Poll::Pending
     }
 }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_something_is_waited_for_and_what_waits_for_nobody_is_let_be() {
+    async fn a_client_that_takes_something_is_waited_for_and_what_waits_for_none_is_let_be() {
         let account = buffers(1 << 30, 1_000_000).account(client(1));
         let _others = account.hold(1_100_000);
         let mut held = Held::new(&account, BASE);

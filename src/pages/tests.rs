@@ -190,16 +190,16 @@ fn only_the_fields_in_doubt_are_marked_invalid() {
 }
 
 #[test]
-fn a_wait_is_told_in_words_and_never_too_short() {
-    let told = [(0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes"), (7201, "3 hours")];
-    for (retry_after_s, words) in told {
+fn a_wait_is_in_words_and_never_too_short() {
+    let waits = [(0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes"), (7201, "3 hours")];
+    for (retry_after_s, words) in waits {
         let sentence = Notice::TooManyAttempts { retry_after_s }.to_string();
         assert!(sentence.ends_with(&format!("try again in {words}.")), "{sentence}");
     }
 }
 
 #[test]
-fn who_has_no_application_is_told_whom_to_ask() {
+fn a_user_without_an_application_reads_whom_to_ask() {
     let branding = &Branding::default();
     let page = Home { branding, user: "mkeller", services: &[], logout: "/logout", request_id: "r-1" }.render();
     assert!(page.contains("ask your administrator"));
