@@ -2,6 +2,15 @@
 //!
 //! Pingora's own listening service has none. What is accepted here is made a stream by `accept_connection`, and handed to
 //! Pingora's HTTP application.
+//!
+//! The files are a ladder, and each imports only files below it; what all of them share is in this file:
+//! | step | files |
+//! |---|---|
+//! | 5 | `accept`, `http2` |
+//! | 4 | `client_stream::info`, `serve` |
+//! | 3 | `client_stream` |
+//! | 2 | `client_stream::head_deadline`, `proxy_header` |
+//! | 1 | `client_stream::blocked_writes`, `connection_slots`, `h2_flood`, `proxy_protocol`, `request_framer`, `transport` |
 
 pub mod accept;
 pub mod client_stream;

@@ -8,16 +8,15 @@
 //! | step | files |
 //! |---|---|
 //! | 10 | `dispatch` |
-//! | 9 | `fast_path`, `full_path` |
-//! | 8 | `sso`, `acme_challenge`, `request_body`, `long_lived`, `headers::upstream_response` |
-//! | 7 | `recheck` |
-//! | 6 | `policy` |
-//! | 5 | `misdirected`, `downstream::http1`, `downstream::http2` |
-//! | 4 | `limits`, `upstream::attempt`, `upstream::response`, `downstream::writer`, `compress`, `buffering`, `client_ip`, `respond` |
-//! | 3 | `error_response`, `headers::upstream_request`, `upstream::connection_auth`, `upstream::parse`, `downstream::parse`, `record` |
-//! | 2 | `request`, `cancel`, `downstream::client_conn` |
-//! | 1 | `gateway`, `context`, `client_connection`, `headers::response_rules` |
-//! | 0 | what imports nothing of `proxy` but `headers` and its parts |
+//! | 9 | `fast_path`, `long_lived` |
+//! | 8 | `downstream::http1`, `downstream::http2`, `recheck` |
+//! | 7 | `downstream::writer`, `full_path`, `policy`, `request_body`, `upstream::response` |
+//! | 6 | `acme_challenge`, `headers::upstream_response`, `limits`, `misdirected`, `sso`, `upstream::attempt`, `upstream::parse` |
+//! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `respond`, `upstream::connection_auth` |
+//! | 4 | `cancel`, `downstream::client_conn`, `record`, `request` |
+//! | 3 | `client_connection`, `context`, `headers::response_rules` |
+//! | 2 | `downstream::h2_stream::session`, `gateway`, `headers`, `upstream::idle_pool` |
+//! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::rewind` |
 
 mod acme_challenge;
 mod buffering;

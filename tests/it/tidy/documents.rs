@@ -1,0 +1,293 @@
+//! Documents say what the code says: keys, metrics, the sample, links.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use sentry_edge::auth::keys;
+use sentry_edge::clock::Clock;
+use sentry_edge::config::{self, Algorithm};
+
+use super::source::sources;
+use super::tables::{quoted, rows, section};
+use super::{at, read};
+use crate::harness::certificates::ca;
+
+/// Every key that the document's shapes have, as README.md writes it: `server.listeners[].address`.
+fn configuration_keys() -> BTreeSet<String> {
+    let shapes: String = sources()
+        .iter()
+        .filter(|source| source.name.starts_with("config/file"))
+        .map(|source| source.code() + "\n")
+        .collect();
+    let mut structs: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let mut current = None;
+    for line in shapes.lines() {
+        if let Some(name) = line.strip_prefix("pub struct ").and_then(|rest| rest.strip_suffix(" {")) {
+            structs.insert(name.to_owned(), Vec::new());
+            current = Some(name);
+        } else if line == "}" {
+            current = None;
+        } else if let (Some(name), Some((key, kind))) =
+            (current, line.strip_prefix("    pub ").and_then(|field| field.trim_end_matches(',').split_once(": ")))
+        {
+            structs.get_mut(name).unwrap().push((key.to_owned(), kind.to_owned()));
+        }
+    }
+    let mut keys = BTreeSet::new();
+    gather_keys(&structs, "File", "", &mut keys);
+    keys
+}
+
+/// A shape with a secret among its keys stands sealed wherever it stands, so that nothing of what was written there is
+/// quoted: see `config/reading.rs`.
+#[test]
+fn every_shape_with_a_secret_in_it_is_sealed() {
+    let mut shapes: BTreeMap<String, String> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.name.starts_with("config/file")) {
+        for shape in source.code().split("\npub struct ").skip(1) {
+            let (name, fields) = shape.split_once(" {\n").unwrap();
+            shapes.insert(name.to_owned(), fields.split("\n}").next().unwrap().to_owned());
+        }
+    }
+    let of_type = |fields: &str, shape: &str| -> Vec<String> {
+        let is_it = |line: &&str| {
+            line.split(": ").nth(1).is_some_and(|kind| kind.split(['<', '>', ',']).any(|part| part == shape))
+        };
+        fields.lines().filter(is_it).map(str::to_owned).collect()
+    };
+    let mut holders = BTreeSet::new();
+    for (name, fields) in &shapes {
+        if !of_type(fields, "Secret").is_empty() {
+            holders.insert(name.clone());
+        }
+    }
+    assert_eq!(
+        holders.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["Admin", "Key", "Tickets"],
+        "those that were known when this was written"
+    );
+    for holder in &holders {
+        let places: Vec<String> = shapes.values().flat_map(|fields| of_type(fields, holder)).collect();
+        assert!(!places.is_empty(), "{holder} stands somewhere");
+        for place in places {
+            assert!(
+                place.contains(&format!("Sealed<{holder}>")),
+                "{holder} holds a secret and is not sealed: {}",
+                place.trim()
+            );
+        }
+    }
+}
+
+fn gather_keys(
+    structs: &BTreeMap<String, Vec<(String, String)>>,
+    shape: &str,
+    place: &str,
+    keys: &mut BTreeSet<String>,
+) {
+    for (key, kind) in &structs[shape] {
+        let (mut kind, mut full) = (kind.as_str(), format!("{place}{key}"));
+        for (wrapper, added) in [("Option<", ""), ("Vec<", "[]"), ("BTreeMap<String, ", ".NAME"), ("Sealed<", "")] {
+            if let Some(inner) = kind.strip_prefix(wrapper) {
+                kind = inner.trim_end_matches('>');
+                full.push_str(added);
+            }
+        }
+        // A secret is one value to an operator, however it is written.
+        if structs.contains_key(kind) && kind != "Secret" {
+            gather_keys(structs, kind, &format!("{full}."), keys);
+        } else {
+            keys.insert(full.trim_end_matches("[]").to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_every_configuration_key_and_no_other() {
+    let keys = configuration_keys();
+    assert!(keys.contains("server.listeners[].address") && keys.contains("services.NAME.routes[].pool"), "{keys:#?}");
+    let mut documented = BTreeSet::new();
+    for row in rows(&read("README.md")) {
+        let names = quoted(&row[0]);
+        let Some((parent, _)) = names.first().and_then(|first| first.rsplit_once('.')) else { continue };
+        if !["server", "log", "tls", "sentry", "sessions", "users", "services", "pools"]
+            .contains(&parent.split('.').next().unwrap())
+        {
+            continue;
+        }
+        for name in &names {
+            let full = if name.contains('.') { name.clone() } else { format!("{parent}.{name}") };
+            documented.insert(full.trim_end_matches("[]").to_owned());
+        }
+    }
+    assert_eq!(documented.difference(&keys).collect::<Vec<_>>(), [""; 0], "documented, and not there");
+    assert_eq!(keys.difference(&documented).collect::<Vec<_>>(), [""; 0], "there, and not documented");
+}
+
+#[test]
+fn the_sample_has_every_configuration_key() {
+    let sample = read("config/edge.yaml");
+    let mut written = BTreeSet::new();
+    gather_written(&serde_yaml::from_str(&sample).unwrap(), "", &mut written);
+    // What cannot stand beside something else is told in a comment.
+    let comments: String =
+        sample.lines().filter_map(|line| line.split_once('#')).map(|(_, text)| format!("{text}\n")).collect();
+    let missing: Vec<String> = configuration_keys()
+        .into_iter()
+        .filter(|key| !written.contains(key) && !comments.contains(&format!("{}:", key.rsplit('.').next().unwrap())))
+        .collect();
+    assert_eq!(missing, [""; 0], "keys that config/edge.yaml does not show");
+}
+
+fn gather_written(value: &serde_yaml::Value, place: &str, keys: &mut BTreeSet<String>) {
+    keys.insert(place.trim_end_matches("[]").to_owned());
+    match value {
+        serde_yaml::Value::Mapping(mapping) => {
+            for (key, value) in mapping {
+                let key = if ["services", "pools"].contains(&place) { "NAME" } else { key.as_str().unwrap() };
+                gather_written(value, &format!("{place}{}{key}", if place.is_empty() { "" } else { "." }), keys);
+            }
+        }
+        serde_yaml::Value::Sequence(list) => {
+            for value in list {
+                gather_written(value, &format!("{place}[]"), keys);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_readme_has_every_metric_and_no_other() {
+    let mut made = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.room() == "metrics") {
+        let code = source.code();
+        for method in [".counters(", ".gauges(", ".gauge(", ".int_gauges(", ".histogram(", ".histograms("] {
+            for (place, _) in code.match_indices(method) {
+                let argument = code[place + method.len()..].trim_start();
+                made.extend(argument.strip_prefix('"').map(|text| text.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+    assert!(made.len() > 20 && made.contains("requests_total"), "{made:?}");
+    let readme = read("README.md");
+    let rows = rows(section(&readme, "Metrics"));
+    let documented: BTreeSet<String> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
+    assert_eq!(documented.difference(&made).collect::<Vec<_>>(), [""; 0], "documented, and not there");
+    assert_eq!(made.difference(&documented).collect::<Vec<_>>(), [""; 0], "there, and not documented");
+}
+
+/// The sample in a folder where every file that it names is there.
+fn sample() -> (tempfile::TempDir, PathBuf, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let text = ["/etc/sentry-edge", "/var/lib/sentry-edge", "/var/log/sentry-edge"]
+        .iter()
+        .fold(read("config/edge.yaml"), |text, place| text.replace(place, root));
+    let file = folder.path().join("edge.yaml");
+    std::fs::write(&file, &text).unwrap();
+    let (config, faults) = config::read(&file).unwrap();
+    assert!(faults.is_empty(), "{faults}");
+    let write = |path: &Path, text: &str| {
+        assert!(path.starts_with(folder.path()), "{} is none of the sample's folders", path.display());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let hosts = config.services.iter().flat_map(|service| service.hosts.iter().map(ToString::to_string));
+    let hosts: Vec<String> = hosts.chain([config.sentry.host.to_string()]).collect();
+    let certificate = ca().issue(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
+    for files in &config.tls.certificates {
+        write(&files.certificate, &certificate.pem);
+        write(&files.key, &certificate.key);
+    }
+    for issuer in config.pools.iter().filter_map(|pool| pool.tls.as_ref()?.ca.as_ref()) {
+        write(issuer, &ca().pem);
+    }
+    let Some(config::SecretSource::File(secret)) = &config.tls.tickets.secret else {
+        panic!("the sample's secret is a file");
+    };
+    write(secret, &keys::generate(Algorithm::HS256).unwrap());
+    for key in &config.sentry.keys {
+        let (config::KeyMaterial::Secret(source) | config::KeyMaterial::Private(source)) = &key.material else {
+            panic!("the sample's keys sign");
+        };
+        let config::SecretSource::File(path) = source else { panic!("the sample's keys are files") };
+        write(path, &keys::generate(key.algorithm).unwrap());
+    }
+    (folder, file, text)
+}
+
+#[test]
+fn the_sample_is_a_good_configuration() {
+    let (_folder, file, _) = sample();
+    let checked = sentry_edge::server::check(&file, &Clock::default());
+    assert!(checked.is_ok(), "{}", checked.err().unwrap());
+    let (config, _) = config::read(&file).unwrap();
+    assert!(
+        config.sentry.keys.iter().any(|key| key.algorithm == Algorithm::ES256),
+        "it shows a key that can be published"
+    );
+}
+
+#[test]
+fn what_the_sample_calls_a_default_is_one() {
+    let (_folder, file, text) = sample();
+    let read =
+        |text: &str| config::parse(&file, text).map(|(config, faults)| (format!("{config:#?}"), faults.to_string()));
+    let (whole, _) = read(&text).unwrap();
+    let mut marked = 0;
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| line.contains("# default")) {
+        if line.trim_start().starts_with('#') {
+            continue;
+        }
+        marked += 1;
+        let without: Vec<&str> =
+            text.lines().enumerate().filter(|(other, _)| *other != at).map(|(_, line)| line).collect();
+        let (config, faults) = read(&without.join("\n")).unwrap_or_else(|faults| panic!("without `{line}`: {faults}"));
+        assert_eq!(faults, "", "without `{line}`");
+        let difference = whole.lines().zip(config.lines()).find(|(before, after)| before != after);
+        assert!(config == whole, "`{}` is no default: {difference:?}", line.trim());
+    }
+    assert!(marked > 40, "the marks were found: {marked}");
+}
+
+#[test]
+fn documents_lead_only_to_what_is_there() {
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design/pingora-notes.md"]
+    {
+        let folder = at(document).parent().unwrap().to_owned();
+        for link in read(document).split("](").skip(1) {
+            let target = link.split(')').next().unwrap().split('#').next().unwrap();
+            if !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:") {
+                assert!(folder.join(target).exists(), "{document} leads to {target}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_that_wrap_end_their_task_in_a_release_too() {
+    let manifest = read("Cargo.toml");
+    let profile = manifest.split("[profile.release.package.sentry-edge]\n").nth(1).expect("the crate's own profile");
+    assert!(profile.starts_with("overflow-checks = true\n"), "{}", &profile[..40]);
+}
+
+/// `proxy/policy` and the like, whose first part is a room of src/.
+#[test]
+fn documents_name_only_files_that_are_there() {
+    let rooms: BTreeSet<String> = sources().iter().map(|source| source.room().to_owned()).collect();
+    let mut named = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/design/pingora-notes.md"] {
+        for name in quoted(&read(document)) {
+            let path = name.strip_prefix("src/").unwrap_or(&name).trim_end_matches('/');
+            let is_path = path.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/_.".contains(&b));
+            let Some((room, _)) = path.split_once('/').filter(|(room, _)| is_path && rooms.contains(*room)) else {
+                continue;
+            };
+            named += 1;
+            let is_there = |place: PathBuf| place.exists() || place.with_extension("rs").exists();
+            assert!(is_there(at("src").join(path)) || at(path).exists(), "{document} names `{name}`, not in `{room}`");
+        }
+    }
+    assert!(named > 50, "the names were found: {named}");
+}
