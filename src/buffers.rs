@@ -1,10 +1,11 @@
-//! Memory that clients make the edge hold while they do not take what they requested, or while an application does not
-//! take what they send: counted in bytes, for each client and for all of them.
+//! The memory that clients make the edge use while they do not read their responses, or while an application does not read
+//! their requests: counted in bytes, per client and for all clients together.
 //!
-//! What is bounded for one stream is multiplied by streams and connections, so the sum has a bound of its own. A request
-//! holds a [`Share`] from its head to its end, the pieces of bodies that are on their way count one by one ([`Held::piece`]),
-//! and what Pingora reads ahead counts while a piece waits. All of them are given back when they are dropped, and there
-//! is no other way to count. How full an account is decides how long a waiting request may continue to wait.
+//! The limits of a single stream multiply with streams and connections, so the sum has a limit of its own. A request holds a
+//! [`Reservation`] from its head to its end; the chunks of bodies in transit are counted one by one
+//! ([`RequestMemory::track_chunk`]); and the bytes that Pingora reads ahead count while a chunk waits. Everything is released
+//! when it is dropped, and there is no other way to count. How full an account is decides how much longer a waiting request
+//! may wait.
 
 mod held;
 
@@ -17,22 +18,22 @@ use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use crate::client_prefix::ClientPrefix;
-pub use held::{Exhausted, Held};
+pub use held::{Exhausted, RequestMemory};
 
-/// What every client may hold while all of them together hold too much, as a part of the bound on all.
+/// While all clients together hold too much, each client may hold this part (1/64) of the limit for all.
 const SHARE_OF_ALL: usize = 64;
-/// A client that holds more than this part of what it may has its requests sent to applications one after the other,
-/// so far apart.
+/// A client that holds more than this part (1/8) of its limit has its requests sent to applications one after the other, this
+/// far apart.
 const NEARLY_EMPTY: usize = 8;
 const PACE_MICROS: u64 = 1000;
 
-/// What all clients hold together, and how much that may be.
+/// What all clients hold together, and the limits.
 #[derive(Debug)]
 pub struct Buffers {
     held: IntGauge,
-    most: usize,
-    most_each: usize,
-    /// As many entries as there are clients that are connected, or hold something yet.
+    limit: usize,
+    limit_per_client: usize,
+    /// One entry for each client that is connected or still holds something.
     accounts: Mutex<HashMap<ClientPrefix, Weak<Account>>>,
 }
 
@@ -40,13 +41,13 @@ pub struct Buffers {
 #[derive(Debug)]
 pub struct Account {
     all: Arc<Buffers>,
-    /// The client that it belongs to; `None` is a trusted proxy, of which there may be many.
+    /// The client; `None` for a trusted proxy, of which there may be many accounts.
     client: Option<ClientPrefix>,
     held: AtomicUsize,
-    most: usize,
-    /// When the next request may continue, in microseconds from `begun`.
+    limit: usize,
+    /// When the next request may be sent, in microseconds after `created`.
     next: AtomicU64,
-    begun: Instant,
+    created: Instant,
 }
 
 /// How full an account is.
@@ -55,74 +56,75 @@ pub enum Fill {
     Low,
     /// Half full: requests that wait too long are ended.
     Half,
-    /// Nothing more begins.
+    /// Full: no further request begins.
     Full,
-    /// More than that, by what was on its way already: what has to wait and has not moved at all is ended at once.
+    /// More than full, because of bytes that were in transit already: a request that has to wait and has made no progress at all
+    /// is ended at once.
     Over,
-    /// Far more than that: what has to wait is ended at once.
+    /// Far more than full: every request that has to wait is ended at once.
     FarOver,
 }
 
 impl Buffers {
-    /// `held` shows operators what all of them hold.
-    pub fn new(held: IntGauge, most: usize, most_each: usize) -> Arc<Self> {
-        Arc::new(Self { held, most, most_each, accounts: Mutex::default() })
+    /// `held` is the metric of what all clients hold.
+    pub fn new(held: IntGauge, limit: usize, limit_per_client: usize) -> Arc<Self> {
+        Arc::new(Self { held, limit, limit_per_client, accounts: Mutex::default() })
     }
 
-    /// Returns the one account of a client; it lasts for as long as the client is connected or holds anything.
+    /// Returns the account of a client. It exists as long as the client is connected or holds anything.
     pub fn account(self: &Arc<Self>, client: ClientPrefix) -> Arc<Account> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get(&client).and_then(Weak::upgrade) {
             return account;
         }
-        let account = self.account_of(self.most_each, Some(client));
+        let account = self.new_account(self.limit_per_client, Some(client));
         accounts.insert(client, Arc::downgrade(&account));
         account
     }
 
-    /// Returns an account of a trusted proxy, which stands for many clients: it is bounded by what all may hold together.
+    /// Creates an account for a trusted proxy, which forwards the requests of many clients: only the limit for all applies.
     pub fn unbounded_account(self: &Arc<Self>) -> Arc<Account> {
-        self.account_of(self.most, None)
+        self.new_account(self.limit, None)
     }
 
-    fn account_of(self: &Arc<Self>, most: usize, client: Option<ClientPrefix>) -> Arc<Account> {
+    fn new_account(self: &Arc<Self>, limit: usize, client: Option<ClientPrefix>) -> Arc<Account> {
         let (held, next) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Account { all: Arc::clone(self), client, held, most, next, begun: Instant::now() })
+        Arc::new(Account { all: Arc::clone(self), client, held, limit, next, created: Instant::now() })
     }
 
     fn is_over_limit(&self) -> bool {
-        usize::try_from(self.held.get()).is_ok_and(|held| held > self.most)
+        usize::try_from(self.held.get()).is_ok_and(|held| held > self.limit)
     }
 }
 
 impl Account {
     pub fn fill(&self) -> Fill {
         let held = self.held.load(Ordering::Relaxed);
-        let most = if self.all.is_over_limit() { self.most.min(self.all.most / SHARE_OF_ALL) } else { self.most };
+        let limit = if self.all.is_over_limit() { self.limit.min(self.all.limit / SHARE_OF_ALL) } else { self.limit };
         match held {
-            _ if held < most / 2 => Fill::Low,
-            _ if held < most => Fill::Half,
-            _ if held < most / 4 * 5 => Fill::Full,
-            _ if held < most / 2 * 3 => Fill::Over,
+            _ if held < limit / 2 => Fill::Low,
+            _ if held < limit => Fill::Half,
+            _ if held < limit / 4 * 5 => Fill::Full,
+            _ if held < limit / 2 * 3 => Fill::Over,
             _ => Fill::FarOver,
         }
     }
 
-    /// Returns how long a request has to wait before it is sent to an application, so that what comes in answer can be counted
-    /// before more is requested. Returns zero while the account is nearly empty.
+    /// Returns how long a request has to wait before it is sent to an application, so that its response can be counted before
+    /// the next request is sent. It is zero while the account is nearly empty.
     pub fn pace(&self) -> Duration {
-        if self.held.load(Ordering::Relaxed) < self.most / NEARLY_EMPTY {
+        if self.held.load(Ordering::Relaxed) < self.limit / NEARLY_EMPTY {
             return Duration::ZERO;
         }
-        let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX);
         let after = |next: u64| Some(next.max(now) + PACE_MICROS);
         let before = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).unwrap_or(now);
         Duration::from_micros(before.saturating_sub(now))
     }
 
-    pub fn hold(self: &Arc<Self>, bytes: usize) -> Share {
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
         self.add(bytes);
-        Share { account: Arc::clone(self), bytes }
+        Reservation { account: Arc::clone(self), bytes }
     }
 
     fn add(&self, bytes: usize) {
@@ -130,7 +132,7 @@ impl Account {
         self.all.held.add(signed(bytes));
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
         self.all.held.sub(signed(bytes));
     }
@@ -140,32 +142,32 @@ impl Drop for Account {
     fn drop(&mut self) {
         let Some(client) = self.client else { return };
         let mut accounts = self.all.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another one may have been made meanwhile.
+        // A new account of the same client may have been created meanwhile.
         if accounts.get(&client).is_some_and(|account| account.strong_count() == 0) {
             accounts.remove(&client);
         }
     }
 }
 
-/// No sum of what is in memory comes near the bound.
+/// No sum of bytes in memory comes near the limit of the type.
 fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Bytes of an account, held until this is dropped.
+/// Bytes of an account, reserved until this is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct Reservation {
     account: Arc<Account>,
     bytes: usize,
 }
 
-impl Share {
-    fn lower(&mut self) {
-        self.account.give_back(std::mem::take(&mut self.bytes));
+impl Reservation {
+    fn release(&mut self) {
+        self.account.release(std::mem::take(&mut self.bytes));
     }
 
-    /// Holds so much in all, if it was less.
-    pub fn raise(&mut self, bytes: usize) {
+    /// Raises the reservation to `bytes` in all; does nothing if it is larger already.
+    pub fn raise_to(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.account.add(bytes - self.bytes);
             self.bytes = bytes;
@@ -173,9 +175,9 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.account.give_back(self.bytes);
+        self.account.release(self.bytes);
     }
 }
 
@@ -183,19 +185,19 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn prefix(number: u8) -> ClientPrefix {
+    fn client(number: u8) -> ClientPrefix {
         ClientPrefix::of([192, 0, 2, number].into())
     }
 
-    fn buffers(most: usize, most_each: usize) -> Arc<Buffers> {
-        Buffers::new(IntGauge::new("held", "held").unwrap(), most, most_each)
+    fn buffers(limit: usize, limit_per_client: usize) -> Arc<Buffers> {
+        Buffers::new(IntGauge::new("held", "held").unwrap(), limit, limit_per_client)
     }
 
     #[test]
-    fn an_account_fills_by_what_is_held_and_all_of_it_is_given_back() {
+    fn an_account_fills_by_what_is_held_and_all_of_it_is_released() {
         let buffers = buffers(1 << 20, 1000);
-        let account = buffers.account(prefix(1));
-        let mut shares = Vec::new();
+        let account = buffers.account(client(1));
+        let mut reservations = Vec::new();
         for (bytes, fill) in [
             (499, Fill::Low),
             (1, Fill::Half),
@@ -205,23 +207,23 @@ mod tests {
             (1, Fill::Over),
             (250, Fill::FarOver),
         ] {
-            shares.push(account.hold(bytes));
+            reservations.push(account.reserve(bytes));
             assert_eq!(account.fill(), fill, "with {bytes} more");
         }
-        assert_eq!(buffers.account(prefix(1)).fill(), Fill::FarOver, "a client has one, however often it connects");
-        assert_eq!(buffers.account(prefix(2)).fill(), Fill::Low, "another client has its own");
+        assert_eq!(buffers.account(client(1)).fill(), Fill::FarOver, "a client has one, however often it connects");
+        assert_eq!(buffers.account(client(2)).fill(), Fill::Low, "another client has its own");
         assert_eq!(buffers.held.get(), 1500);
-        drop(shares);
+        drop(reservations);
         assert_eq!((account.fill(), buffers.held.get()), (Fill::Low, 0));
         drop(account);
-        assert!(buffers.accounts.lock().unwrap().is_empty(), "who has left is forgotten");
+        assert!(buffers.accounts.lock().unwrap().is_empty(), "a client that has left is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_requests_of_a_client_that_holds_much_go_on_one_after_the_other() {
-        let account = buffers(1 << 30, 8000).account(prefix(1));
+    async fn the_requests_of_a_client_that_holds_much_are_sent_one_after_the_other() {
+        let account = buffers(1 << 30, 8000).account(client(1));
         assert!((0..10_000).all(|_| account.pace().is_zero()));
-        let _share = account.hold(1000);
+        let _share = account.reserve(1000);
         let waits: Vec<_> = (0..100).map(|_| account.pace().as_millis()).collect();
         assert_eq!(waits, (0..100).collect::<Vec<_>>());
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -229,12 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn where_all_hold_too_much_who_holds_little_is_let_be() {
+    fn while_all_hold_too_much_a_client_that_holds_little_is_not_affected() {
         let buffers = buffers(64_000, 10_000);
-        let accounts: [_; 12] = std::array::from_fn(|number| buffers.account(prefix(number as u8)));
-        let _shares = accounts.each_ref().map(|account| account.hold(6000));
-        assert!(accounts.iter().all(|account| account.fill() == Fill::FarOver), "more than a 64th of what all may");
-        assert_eq!(buffers.account(prefix(100)).fill(), Fill::Low);
+        let accounts: [_; 12] = std::array::from_fn(|number| buffers.account(client(number as u8)));
+        let _reservations = accounts.each_ref().map(|account| account.reserve(6000));
+        assert!(
+            accounts.iter().all(|account| account.fill() == Fill::FarOver),
+            "more than a 64th of the limit for all"
+        );
+        assert_eq!(buffers.account(client(100)).fill(), Fill::Low);
         assert_eq!(buffers.unbounded_account().fill(), Fill::Low);
     }
 }

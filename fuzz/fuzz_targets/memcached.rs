@@ -12,7 +12,7 @@ use sentry_edge::metrics::{Metrics, StoreMetrics};
 use sentry_edge::sessions::replicated::node::Node;
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
 use sentry_edge::sessions::{
-    Count, CounterKey, Held, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone,
+    Count, CounterKey, StoredValue, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -85,10 +85,10 @@ fn has(reply: &[u8], words: &[&str]) -> bool {
     words.iter().any(|word| reply.windows(word.len()).any(|window| window == word.as_bytes()))
 }
 
-fn encoded(held: &Held) -> Vec<u8> {
+fn encoded(held: &StoredValue) -> Vec<u8> {
     match held {
-        Held::Session(record) => record.encode(),
-        Held::Ended(tombstone) => tombstone.encode(),
+        StoredValue::Session(record) => record.encode(),
+        StoredValue::Ended(tombstone) => tombstone.encode(),
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::client_stream::ClientStream;
 use super::serve::HttpHandler;
 use super::{ListenerContext, ListenerKind};
-use crate::buffers::{Account, Fill, Share};
+use crate::buffers::{Account, Fill, Reservation};
 use crate::config::Limits;
 use crate::proxy::{Accepted, ClientConnection, RequestStream};
 use crate::validate;
@@ -82,7 +82,7 @@ impl ListenerContext {
         drop(snapshot);
         let Ok(mut http2) = handshake(Box::new(stream), Some(options)).await else { return };
         let mut requests = JoinSet::new();
-        let (mut closing, mut malformed, mut window) = (self.closing.clone(), 0, None::<Share>);
+        let (mut closing, mut malformed, mut window) = (self.closing.clone(), 0, None::<Reservation>);
         let mut is_closing = false;
         loop {
             let accepted = tokio::select! {
@@ -106,7 +106,7 @@ impl ListenerContext {
                 Ok(Some(Accepted::Request(stream))) => {
                     let Some(stream) = self.admit_request(stream, &connection) else { continue };
                     let (app, closing) = (Arc::clone(app), self.closing.clone());
-                    let until_begun = connection.account.as_ref().map(|account| account.hold(QUEUED_BYTES));
+                    let until_begun = connection.account.as_ref().map(|account| account.reserve(QUEUED_BYTES));
                     requests.spawn(async move {
                         // It counts by itself from here on.
                         drop(until_begun);
@@ -149,9 +149,9 @@ impl ListenerContext {
 }
 
 /// The memory for a client that may run further ahead with its bodies, if there is some to spare.
-fn reserve_larger_window(account: &Arc<Account>) -> Option<Share> {
+fn reserve_larger_window(account: &Arc<Account>) -> Option<Reservation> {
     let more = (CONNECTION_WINDOW_BYTES - FIRST_WINDOW_BYTES) as usize;
-    (account.fill() == Fill::Low).then(|| account.hold(more))
+    (account.fill() == Fill::Low).then(|| account.reserve(more))
 }
 
 /// Puts a request that is known for what it was in the place of one whose head is too large, so that the head is gone

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::client_connection::ClientConnection;
 use super::downstream::h2_stream::ResetWatch;
-use crate::buffers::{Exhausted, Held};
+use crate::buffers::{Exhausted, RequestMemory};
 use crate::deadline::Deadline;
 use crate::validate;
 
@@ -37,7 +37,7 @@ pub struct CancelState {
     /// Moved with every piece of a body.
     patience: Deadline,
     /// What the request makes the edge hold, and the connection that it came on.
-    held: Option<(Held, Arc<ClientConnection>)>,
+    held: Option<(RequestMemory, Arc<ClientConnection>)>,
     /// It was cut because of that.
     is_over_limit: bool,
     /// Of a request over HTTP/2: whether its client has reset it.
@@ -83,7 +83,7 @@ pub fn track_chunk(bytes: Bytes, ahead: usize) -> std::result::Result<Bytes, Byt
     let counted = CANCEL_STATE.try_with(|state| {
         let mut state = state.borrow_mut();
         let (held, _) = state.held.as_mut()?;
-        bytes.take().map(|bytes| held.piece(bytes, ahead))
+        bytes.take().map(|bytes| held.track_chunk(bytes, ahead))
     });
     counted.ok().flatten().unwrap_or_else(|| Err(bytes.unwrap_or_default()))
 }
@@ -92,7 +92,7 @@ pub fn track_chunk(bytes: Bytes, ahead: usize) -> std::result::Result<Bytes, Byt
 pub fn reserve(bytes: usize) -> Result<()> {
     let has_room = CANCEL_STATE.try_with(|state| match &mut state.borrow_mut().held {
         Some((held, _)) => {
-            held.keep(bytes);
+            held.reserve_extra(bytes);
             held.has_room()
         }
         None => true,
@@ -104,7 +104,7 @@ pub fn reserve(bytes: usize) -> Result<()> {
 pub fn mark_long_lived() {
     let lasts = |state: &RefCell<CancelState>| {
         if let Some((held, _)) = &mut state.borrow_mut().held {
-            held.lasts();
+            held.set_long_lived();
         }
     };
     // Outside of what could cut it, nothing is held.
@@ -162,7 +162,7 @@ impl CancelState {
     fn holding(connection: Option<&Arc<ClientConnection>>, bytes: usize) -> Self {
         let held = connection.and_then(|connection| {
             let account = connection.account.as_ref()?;
-            Some((Held::new(account, bytes), Arc::clone(connection)))
+            Some((RequestMemory::new(account, bytes), Arc::clone(connection)))
         });
         Self { held, ..Self::default() }
     }

@@ -19,7 +19,7 @@ use super::client_connection::ClientConnection;
 use super::compressors::{CompressionPermit, Reader};
 use super::context::RequestContext;
 use super::gateway::Gateway;
-use crate::buffers::{Fill, Share};
+use crate::buffers::{Fill, Reservation};
 use crate::client_prefix::ClientPrefix;
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::compression::encoder::{self, Encoder};
@@ -50,7 +50,7 @@ impl Gateway {
         compression::add_vary(response)?;
         let Choice::Compress(encoding) = choice else { return Ok(()) };
         let account = ClientConnection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
-        let share = account.map(|account| account.hold(encoder::bytes(encoding)));
+        let share = account.map(|account| account.reserve(encoder::bytes(encoding)));
         let has_room = account.is_none_or(|account| account.fill() == Fill::Low);
         let Some(place) = self.compressors.take(reader(ctx)).filter(|_| has_room) else {
             self.metrics.limit_reached("compressors");
@@ -91,7 +91,7 @@ struct Work {
     flushes: bool,
     _place: CompressionPermit,
     /// Of what the client makes the edge hold: an encoder's memory lasts as long as its client takes to read.
-    _share: Option<Share>,
+    _share: Option<Reservation>,
 }
 
 impl Compressor {

@@ -1,32 +1,32 @@
-//! What the store knows of a browser: its one current session, when that one's password was typed, and when the browser
-//! last signed out. One line, `1 7 s:HASH 1700000000000 1700000360456⏎`; `-` stands for no session, 0 for never.
+//! The record of a browser in the store: its one current session, when that session's password was entered, and when the
+//! browser last signed out. It is one line, `1 7 s:HASH 1700000000000 1700000360456⏎`; `-` means no session, 0 means never.
 //!
-//! It holds no identity and opens nothing: a session's key is a hash of what names the session. What follows from it is
-//! decided in `sentry`; a store keeps it, and swaps it for another when nobody else has in between.
+//! It contains no identity and grants no access: a session's key is a hash of the session's identifier. `sentry` decides
+//! what follows from the record; a store keeps it, and replaces it by compare-and-swap.
 
 use super::SessionKey;
 use crate::clock::UnixTime;
 
-/// Another version's records count as none: their browsers are as ones that never signed in.
+/// Records of another version count as none, as if their browsers had never signed in.
 const VERSION: &str = "1";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceRecord {
-    /// Counts the changes. Moments would not do: edges' clocks differ, and two changes may come in one second.
+    /// Counts the changes. A timestamp would not do: the clocks of edges differ, and two changes may happen in one second.
     pub number: u64,
-    /// Where the browser's current session is kept.
+    /// The key of the browser's current session.
     pub session: Option<SessionKey>,
-    /// When that session's password was typed, in whole seconds as the token has it.
+    /// When that session's password was entered, in whole seconds, as in the token.
     pub auth_time: UnixTime,
     /// When the browser last signed out.
     pub signed_out: UnixTime,
 }
 
-/// What became of a swap.
+/// The result of a compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Swap {
     Done,
-    /// Nothing was written: this is what is there.
+    /// Nothing was written, because this record was found instead of the expected one.
     Found(Option<DeviceRecord>),
 }
 
@@ -37,7 +37,7 @@ impl DeviceRecord {
             .into_bytes()
     }
 
-    /// `None` for anything that [`encode`](Self::encode) of this version did not write.
+    /// Returns `None` for anything that [`encode`](Self::encode) of this version did not write.
     pub fn decode(line: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         let mut parts = text.split(' ').skip(1);
@@ -51,17 +51,17 @@ impl DeviceRecord {
             (moment <= UnixTime::LATEST).then_some(moment)
         };
         let record = Self { number, session, auth_time: moment()?, signed_out: moment()? };
-        // There is one spelling, and this is it.
+        // Only the canonical spelling is accepted.
         (record.encode() == line).then_some(record)
     }
 
-    /// The number of the change that follows `seen`.
+    /// Returns the number of the change that follows `seen`.
     pub fn after(seen: Option<&Self>) -> u64 {
         seen.map_or(0, |seen| seen.number).saturating_add(1)
     }
 }
 
-/// The later of what two servers say.
+/// Returns the later of the records of two servers.
 pub fn later(one: Option<DeviceRecord>, other: Option<DeviceRecord>) -> Option<DeviceRecord> {
     match (one, other) {
         (Some(one), Some(other)) if other.number > one.number => Some(other),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_lies_there_is_no_record() {
+    fn any_other_value_is_no_record() {
         let whole = record().encode();
         for length in 0..whole.len() {
             assert_eq!(DeviceRecord::decode(&whole[..length]), None, "{length} bytes");

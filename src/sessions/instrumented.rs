@@ -1,6 +1,6 @@
-//! A store that is watched: every operation is counted and timed, and whether the server is up is shown, and told
-//! in the log once per change. Decides nothing and repeats nothing. [`Instrumented`] is one store with its monitor;
-//! a `cluster` gives each of its servers one.
+//! Metrics and logs of a store: every operation is counted and timed, a gauge shows whether the server is up, and each change
+//! is logged once. It decides nothing and retries nothing. [`Instrumented`] is one store with its monitor; a cluster
+//! (`replicated`) has a monitor for each of its servers.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,33 +16,33 @@ use super::{
 use crate::clock::{Clock, UnixTime};
 use crate::metrics::StoreMetrics;
 
-/// A store of one place.
+/// A store with a single server, and its monitor.
 pub struct Instrumented<S> {
     store: S,
     monitor: StoreMonitor,
 }
 
-/// What is known of one server, and what is told of it.
+/// The state and the metrics of one server.
 pub struct StoreMonitor {
     server: String,
     state: AtomicU8,
     changing: Mutex<()>,
     clock: Clock,
-    /// Milliseconds: when the server was found away; 0 while it answers.
-    silent_since: AtomicU64,
+    /// When the server was found unavailable, in Unix milliseconds; 0 while it answers.
+    unavailable_since: AtomicU64,
     up: IntGauge,
-    /// In the order of [`Operation`].
-    watches: [OpMetrics; Operation::ALL.len()],
+    /// Indexed by [`Operation`].
+    operations: [OpMetrics; Operation::ALL.len()],
 }
 
-/// Makes the monitors of the servers of one store.
+/// Creates the monitors for the servers of one store.
 #[derive(Clone)]
 pub struct StoreMonitors {
     metrics: StoreMetrics,
     clock: Clock,
 }
 
-/// Label `operation`.
+/// The values of the label `operation`.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     Insert,
@@ -55,19 +55,19 @@ pub enum Operation {
     SwapDevice,
     IssueTicket,
     RedeemTicket,
-    AddFailure,
-    ReadFailures,
-    TakeBackFailure,
-    ForgetFailures,
+    CounterIncr,
+    CounterGet,
+    CounterDecr,
+    CounterReset,
     List,
     Ping,
 }
 
-/// The handles of one operation, resolved once.
+/// The metrics of one operation, resolved once.
 struct OpMetrics {
     duration: Histogram,
     ok: IntCounter,
-    /// Answered, with "not there".
+    /// The server answered that there is none.
     miss: IntCounter,
     away: IntCounter,
     timeout: IntCounter,
@@ -76,12 +76,12 @@ struct OpMetrics {
     busy: IntCounter,
 }
 
-/// What is known of the server. Nothing at first: a start is no change to log.
+/// The state of the server. It is unknown at first, because a start is no change to log.
 const UNKNOWN: u8 = 0;
 const UP: u8 = 1;
-const AWAY: u8 = 2;
+const DOWN: u8 = 2;
 
-/// What is worth a line in the log.
+/// A change that is logged.
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
     Lost(String),
@@ -100,10 +100,10 @@ impl Operation {
         (Self::SwapDevice, "swap_device"),
         (Self::IssueTicket, "issue_ticket"),
         (Self::RedeemTicket, "redeem_ticket"),
-        (Self::AddFailure, "add_failure"),
-        (Self::ReadFailures, "read_failures"),
-        (Self::TakeBackFailure, "take_back_failure"),
-        (Self::ForgetFailures, "forget_failures"),
+        (Self::CounterIncr, "add_failure"),
+        (Self::CounterGet, "read_failures"),
+        (Self::CounterDecr, "take_back_failure"),
+        (Self::CounterReset, "forget_failures"),
         (Self::List, "list"),
         (Self::Ping, "ping"),
     ];
@@ -122,63 +122,64 @@ impl StoreMonitors {
             state: AtomicU8::new(UNKNOWN),
             changing: Mutex::new(()),
             clock: clock.clone(),
-            silent_since: AtomicU64::new(0),
+            unavailable_since: AtomicU64::new(0),
             up: metrics.up.with_label_values(&[server]),
-            watches: Operation::ALL.map(|(_, label)| OpMetrics::new(server, label, metrics)),
+            operations: Operation::ALL.map(|(_, label)| OpMetrics::new(server, label, metrics)),
         }
     }
 }
 
 impl StoreMonitor {
-    /// For how long the server has not answered whatever it was asked; zero when it has answered the last time.
+    /// Returns how long the server has not answered any operation; zero when it answered the last one.
     pub fn unavailable_for(&self) -> Duration {
-        match self.silent_since.load(Ordering::Relaxed) {
+        match self.unavailable_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => self.clock.now().since(UnixTime::from_millis(since)),
         }
     }
 
-    /// Awaits `call` and notes what came of it; `hit` tells an answer that found something from one that did not.
+    /// Awaits `call` and records its outcome; `is_hit` returns whether a result counts as a hit or as a miss.
     pub async fn observe<T>(
         &self,
         operation: Operation,
         call: impl Future<Output = Result<T, StoreError>>,
-        hit: impl FnOnce(&T) -> bool,
+        is_hit: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
-        let watch = &self.watches[operation as usize];
+        let metrics = &self.operations[operation as usize];
         let began = Instant::now();
         let outcome = call.await;
-        watch.duration.observe(began.elapsed().as_secs_f64());
+        metrics.duration.observe(began.elapsed().as_secs_f64());
         match &outcome {
-            Ok(answer) if hit(answer) => watch.ok.inc(),
-            Ok(_) => watch.miss.inc(),
-            Err(error) => watch.failure(error).inc(),
+            Ok(answer) if is_hit(answer) => metrics.ok.inc(),
+            Ok(_) => metrics.miss.inc(),
+            Err(error) => metrics.failure(error).inc(),
         }
-        if let Some(change) = self.note(outcome.as_ref().err()) {
+        if let Some(change) = self.record_state(outcome.as_ref().err()) {
             change.log(&self.server);
         }
         outcome
     }
 
-    /// A server that is full or tells garbage is there; one that does not answer is not.
-    fn note(&self, error: Option<&StoreError>) -> Option<Change> {
-        let away = error.filter(|error| error.is_unavailable());
-        let present = if away.is_some() { AWAY } else { UP };
-        // Read first, so that the usual case writes to nothing that requests share.
+    /// Records the state of the server. A server that is full, or that sends invalid responses, counts as up; one that does
+    /// not answer counts as down.
+    fn record_state(&self, error: Option<&StoreError>) -> Option<Change> {
+        let unavailable = error.filter(|error| error.is_unavailable());
+        let present = if unavailable.is_some() { DOWN } else { UP };
+        // The state is read first, so that the usual case does not write to memory that requests share.
         if self.state.load(Ordering::Relaxed) == present {
             return None;
         }
-        // Under a lock, or of two changes at once the gauge could show one and the state the other.
+        // The lock keeps two concurrent changes from leaving the gauge and the state in disagreement.
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.state.swap(present, Ordering::Relaxed);
         self.up.set(i64::from(present == UP));
         if before != present {
-            let since = if present == AWAY { self.clock.now().millis() } else { 0 };
-            self.silent_since.store(since, Ordering::Relaxed);
+            let since = if present == DOWN { self.clock.now().millis() } else { 0 };
+            self.unavailable_since.store(since, Ordering::Relaxed);
         }
-        match away {
-            Some(error) if before != AWAY => Some(Change::Lost(error.to_string())),
-            None if before == AWAY => Some(Change::Back),
+        match unavailable {
+            Some(error) if before != DOWN => Some(Change::Lost(error.to_string())),
+            None if before == DOWN => Some(Change::Back),
             _ => None,
         }
     }
@@ -187,8 +188,8 @@ impl StoreMonitor {
 impl Change {
     fn log(&self, server: &str) {
         match self {
-            Self::Lost(error) => log::warn!("session store {server}: {error}"),
-            Self::Back => log::info!("session store {server}: answers again"),
+            Self::Lost(error) => log::warn!("session store {server}: down: {error}"),
+            Self::Back => log::info!("session store {server}: up again"),
         }
     }
 }
@@ -219,7 +220,7 @@ impl OpMetrics {
     }
 }
 
-/// An answer that cannot be a miss.
+/// For operations that cannot be a miss.
 pub fn always<T>(_: &T) -> bool {
     true
 }
@@ -230,7 +231,7 @@ impl<S> Instrumented<S> {
     }
 }
 
-fn lives(found: &Found) -> bool {
+fn is_active(found: &Found) -> bool {
     matches!(found, Found::Active(_))
 }
 
@@ -241,7 +242,7 @@ impl<S: SessionStore> SessionStore for Instrumented<S> {
     }
 
     async fn find(&self, key: &SessionKey, slide: Option<Duration>) -> Result<Found, StoreError> {
-        self.monitor.observe(Operation::Find, self.store.find(key, slide), lives).await
+        self.monitor.observe(Operation::Find, self.store.find(key, slide), is_active).await
     }
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, ttl: Duration) -> Result<bool, StoreError> {
@@ -281,26 +282,26 @@ impl<S: SessionStore> SessionStore for Instrumented<S> {
     }
 
     async fn counter_incr(&self, key: &CounterKey, window: Duration) -> Result<Count, StoreError> {
-        self.monitor.observe(Operation::AddFailure, self.store.counter_incr(key, window), always).await
+        self.monitor.observe(Operation::CounterIncr, self.store.counter_incr(key, window), always).await
     }
 
     async fn counter_get(&self, key: &CounterKey) -> Result<Count, StoreError> {
         let counted = |count: &Count| count.count > 0;
-        self.monitor.observe(Operation::ReadFailures, self.store.counter_get(key), counted).await
+        self.monitor.observe(Operation::CounterGet, self.store.counter_get(key), counted).await
     }
 
     async fn counter_decr(&self, key: &CounterKey, counted: &Count) -> Result<(), StoreError> {
-        self.monitor.observe(Operation::TakeBackFailure, self.store.counter_decr(key, counted), always).await
+        self.monitor.observe(Operation::CounterDecr, self.store.counter_decr(key, counted), always).await
     }
 
     async fn counter_reset(&self, key: &CounterKey) -> Result<(), StoreError> {
-        self.monitor.observe(Operation::ForgetFailures, self.store.counter_reset(key), always).await
+        self.monitor.observe(Operation::CounterReset, self.store.counter_reset(key), always).await
     }
 
     async fn list(&self, user: Option<&str>, limit: usize) -> Listing {
         let listed = async { Ok(self.store.list(user, limit).await) };
         let listing = self.monitor.observe(Operation::List, listed, |listing| !listing.sessions.is_empty()).await;
-        // A store of one place tells its failures in the listing.
+        // A store with a single server reports its failures in the listing.
         listing.unwrap_or_default()
     }
 
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_operation_is_counted_by_what_came_of_it() {
+    async fn every_operation_is_counted_by_its_outcome() {
         let metrics = Metrics::new("test").unwrap();
         let store = observed(&metrics, 1);
         let window = Duration::from_secs(60);
@@ -350,28 +351,28 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_state_is_told_once() {
+    fn a_change_of_state_is_logged_once() {
         let metrics = Metrics::new("test").unwrap();
         let store = observed(&metrics, 1);
         let up = metrics.sign_on.store.up.with_label_values(&["memory"]);
         let away = StoreError::Unavailable { cause: "refused".to_owned() };
         let garbled = StoreError::Protocol { cause: "odd".to_owned() };
 
-        assert_eq!(store.monitor.note(None), None, "a start is no change");
+        assert_eq!(store.monitor.record_state(None), None, "a start is no change");
         assert_eq!(up.get(), 1);
-        assert_eq!(store.monitor.note(Some(&garbled)), None, "it answers");
-        assert_eq!(store.monitor.note(Some(&StoreError::Full)), None, "it answers");
-        assert_eq!(store.monitor.note(Some(&away)), Some(Change::Lost(away.to_string())));
-        assert_eq!(store.monitor.note(Some(&StoreError::TimedOut)), None, "it was away before");
+        assert_eq!(store.monitor.record_state(Some(&garbled)), None, "it answers");
+        assert_eq!(store.monitor.record_state(Some(&StoreError::Full)), None, "it answers");
+        assert_eq!(store.monitor.record_state(Some(&away)), Some(Change::Lost(away.to_string())));
+        assert_eq!(store.monitor.record_state(Some(&StoreError::TimedOut)), None, "it was down before");
         assert_eq!(up.get(), 0);
         store.monitor.clock.advance(Duration::from_secs(40));
         assert!(store.unavailable_for() >= Duration::from_secs(40));
-        assert_eq!(store.monitor.note(None), Some(Change::Back));
+        assert_eq!(store.monitor.record_state(None), Some(Change::Back));
         assert_eq!(store.unavailable_for(), Duration::ZERO);
-        store.monitor.note(Some(&away));
+        store.monitor.record_state(Some(&away));
         assert!(store.unavailable_for() < Duration::from_secs(40), "an earlier silence is not counted in");
-        store.monitor.note(None);
-        assert_eq!(store.monitor.note(None), None);
+        store.monitor.record_state(None);
+        assert_eq!(store.monitor.record_state(None), None);
         assert_eq!(up.get(), 1);
     }
 }

@@ -1,7 +1,7 @@
-//! Names of things in the store. Nothing that a client sent reaches a key as it is: it is hashed first.
+//! The keys of the store. Nothing that a client sent is used as a key directly: it is hashed first.
 //!
-//! A key is a prefix for its kind and the base64url SHA-256 of the identifier, 45 bytes in all, so that no
-//! identifier can be too long, hold a space, or be read back from a dump of the store.
+//! A key is a prefix for its kind and the base64url SHA-256 of the identifier, 45 bytes in all. No identifier can therefore
+//! be too long, contain a space, or be read back from a dump of the store.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use ring::rand::SecureRandom;
 
-/// The specification's TokenID: names a session; 192 random bits as 32 base64url characters. A bearer of it is not
-/// let in, but whoever knows it could look the session up, so it is not printed.
+/// The specification's TokenID, which identifies a session: 192 random bits as 32 base64url characters. It grants no access
+/// by itself, but the session can be looked up with it, so it is never printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(Box<str>);
 
-/// The specification's requestID: a UUID in its one canonical spelling (lower case, with dashes). `sentry` marks those
+/// The specification's requestID: a UUID in its canonical spelling (lower case, with dashes). `sentry` adds a mark to those
 /// that it issues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TicketId(uuid::Uuid);
@@ -43,23 +43,23 @@ macro_rules! key {
 }
 
 key!(
-    /// Where a session record is kept.
+    /// The key of a session record.
     SessionKey, "s:"
 );
 key!(
-    /// Where a ticket is kept.
+    /// The key of a ticket.
     TicketKey, "t:"
 );
 key!(
-    /// Where a browser's record is kept.
+    /// The key of a browser's record.
     DeviceKey, "d:"
 );
 key!(
-    /// The name of a count.
+    /// The key of a counter, without its kind.
     CountKey, "c:"
 );
 
-/// Where a count is kept: failed logins of an account or an address, tickets issued for one page.
+/// The key of a counter: failed logins of an account or an address, tickets issued for one page.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey {
     key: CountKey,
@@ -70,7 +70,7 @@ pub struct CounterKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRandomness;
 
-/// `N` bytes from the system's random source, as base64url.
+/// Returns `N` bytes from the system's random source, as base64url.
 pub fn random_base64url<const N: usize>() -> Result<String, NoRandomness> {
     let mut bytes = [0u8; N];
     ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
@@ -84,7 +84,7 @@ impl SessionId {
         Ok(Self(random_base64url::<{ Self::RANDOM_BYTES }>()?.into()))
     }
 
-    /// Takes an identifier out of a verified token; `None` unless it is 22 to 86 base64url characters.
+    /// Parses the identifier of a verified token; returns `None` unless it is 22 to 86 base64url characters.
     pub fn parse(text: &str) -> Option<Self> {
         let plausible = (22..=86).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -107,15 +107,15 @@ impl std::fmt::Debug for SessionId {
 }
 
 impl DeviceKey {
-    /// Of a browser that has these random bits for a name.
+    /// Makes the key of the browser with this random identifier.
     pub fn new(id: &[u8; 16]) -> Self {
         Self::of(id)
     }
 }
 
 impl SessionKey {
-    /// A key as it stands in a store; `None` for anything that is no session's. There it may be percent-encoded,
-    /// as memcached lists keys, which of ours concerns the colon alone.
+    /// Parses a key as a store lists it; returns `None` for anything but the key of a session. memcached lists keys
+    /// percent-encoded, which changes only the colon of our keys.
     pub fn parse(text: &str) -> Option<Self> {
         let hash = ["s:", "s%3A", "s%3a"].iter().find_map(|prefix| text.strip_prefix(prefix))?;
         let ours = hash.len() == 43 && hash.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -132,13 +132,13 @@ impl TicketId {
         Self(uuid::Uuid::from_bytes(bytes))
     }
 
-    /// One spelling only: 36 characters, lower case, with dashes.
+    /// Accepts only the canonical spelling: 36 characters, lower case, with dashes.
     pub fn parse(text: &str) -> Option<Self> {
         let canonical = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
         canonical.then(|| uuid::Uuid::try_parse(text).ok()).flatten().map(Self)
     }
 
-    /// The random bits, which are known to the ticket's holder alone.
+    /// Returns the random bits, which only the holder of the ticket knows.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -161,7 +161,7 @@ impl std::fmt::Debug for TicketId {
 }
 
 impl CounterKey {
-    /// A counter for `subject` of a kind, e.g. `("account", "ada")`.
+    /// Makes the key of the counter of this kind for `subject`, e.g. `("account", "ada")`.
     pub fn new(kind: &'static str, subject: &str) -> Self {
         Self { key: CountKey::of(format!("{kind}\0{subject}").as_bytes()), kind }
     }
@@ -170,7 +170,7 @@ impl CounterKey {
         self.key.as_str()
     }
 
-    /// Kinds do not crowd each other out.
+    /// Returns the kind. Each kind has its own limit in memory, so one kind does not evict counters of another.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_from_a_list_of_keys_and_others_are_not_taken_for_one() {
+    fn a_key_is_parsed_from_a_list_of_keys_and_others_are_refused() {
         let key = SessionId::random().unwrap().key();
         let hash = &key.as_str()[2..];
         for listed in [key.as_str(), &format!("s%3A{hash}"), &format!("s%3a{hash}")] {

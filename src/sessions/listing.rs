@@ -1,42 +1,42 @@
-//! What a look through a whole store brings: the sessions that live, as far as the servers could be asked.
+//! A listing of the active sessions of a store, as far as its servers are available.
 //!
-//! For operators alone. No request needs it, and looking is no activity: nothing here slides an expiry.
+//! It is for operators; no request needs it. Listing is no activity: no expiry is slid.
 
 use std::collections::HashSet;
 
 use super::{SessionKey, SessionRecord, StoreError};
 use crate::clock::UnixTime;
 
-/// What a store holds, up to a limit.
+/// The active sessions of a store, up to a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Each session once, in no order.
+    /// Each session is listed once, in no particular order.
     pub sessions: Vec<Listed>,
-    /// Servers that could not be asked, or not to the end, and why: what they alone hold is not listed.
+    /// Servers that could not be scanned, or not to the end, and why. Sessions that only they hold are not listed.
     pub unreachable: Vec<(String, StoreError)>,
-    /// Values under keys of sessions that are no record of this version: another program's, or damaged. Each is
-    /// counted once, and they stop nothing.
+    /// How many values under keys of sessions are no record of this version: another program wrote them, or they are damaged.
+    /// Each is counted once; they do not stop the listing.
     pub unreadable: usize,
-    /// Whether the limit left sessions out.
+    /// Whether sessions were left out because of the limit.
     pub truncated: bool,
 }
 
-/// A session that lives.
+/// An active session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub key: SessionKey,
     pub record: SessionRecord,
-    /// When the store forgets it unless it is used before.
+    /// When the session expires unless it is used before.
     pub idle_expires_at: UnixTime,
-    /// The servers that it lies on, by their configured names.
+    /// The configured names of the servers that hold the session.
     pub servers: Vec<String>,
 }
 
-/// Keys of unreadable values that are remembered, so that each is counted once; beyond that some may count twice.
-const MOST_UNREADABLE: usize = 10_000;
+/// How many keys of unreadable values are remembered, so that each is counted once; beyond that some may count twice.
+const MAX_UNREADABLE: usize = 10_000;
 
-/// A listing that is being made: holds no more than `limit` sessions, whatever the store holds.
-pub(super) struct Gathering<'a> {
+/// Builds a listing of at most `limit` sessions, however many the store holds.
+pub(super) struct ListingBuilder<'a> {
     user: Option<&'a str>,
     limit: usize,
     seen: HashSet<SessionKey>,
@@ -44,39 +44,39 @@ pub(super) struct Gathering<'a> {
     listing: Listing,
 }
 
-impl<'a> Gathering<'a> {
-    /// For the sessions of one user, or of all.
+impl<'a> ListingBuilder<'a> {
+    /// Builds a listing of the sessions of one user, or of all users.
     pub fn new(user: Option<&'a str>, limit: usize) -> Self {
         Self { user, limit, seen: HashSet::new(), unreadable: HashSet::new(), listing: Listing::default() }
     }
 
-    pub fn wants(&self, record: &SessionRecord) -> bool {
+    pub fn matches(&self, record: &SessionRecord) -> bool {
         self.user.is_none_or(|user| record.user == user)
     }
 
-    /// Whether nothing more is to be learnt of a key.
-    pub fn has(&self, key: &SessionKey) -> bool {
+    /// Whether the key was added already, as a session or as unreadable.
+    pub fn contains(&self, key: &SessionKey) -> bool {
         self.seen.contains(key) || self.unreadable.contains(key)
     }
 
-    /// Notes that what lies under a key cannot be read.
-    pub fn cannot_read(&mut self, key: &SessionKey) {
-        if !self.has(key) {
+    /// Counts a key whose value cannot be read.
+    pub fn add_unreadable(&mut self, key: &SessionKey) {
+        if !self.contains(key) {
             self.listing.unreadable += 1;
-            if self.unreadable.len() < MOST_UNREADABLE {
+            if self.unreadable.len() < MAX_UNREADABLE {
                 self.unreadable.insert(key.clone());
             }
         }
     }
 
-    /// Whether another session would be one too many, and there was one.
+    /// Whether a session was left out because of the limit.
     pub fn is_full(&self) -> bool {
         self.listing.truncated
     }
 
-    /// Takes a session up, unless it is there already, is not wanted, or there is no place.
+    /// Adds a session, unless it was added already, is another user's, or the limit is reached.
     pub fn add(&mut self, listed: Listed) {
-        if !self.wants(&listed.record) || self.has(&listed.key) {
+        if !self.matches(&listed.record) || self.contains(&listed.key) {
             return;
         }
         if self.listing.sessions.len() == self.limit {
@@ -87,14 +87,14 @@ impl<'a> Gathering<'a> {
         self.listing.sessions.push(listed);
     }
 
-    /// Notes a failure; of each server the first is told.
-    pub fn failed(&mut self, server: &str, error: StoreError) {
+    /// Adds the failure of a server; only the first failure of each server is kept.
+    pub fn add_failure(&mut self, server: &str, error: StoreError) {
         if self.listing.unreachable.iter().all(|(named, _)| named != server) {
             self.listing.unreachable.push((server.to_owned(), error));
         }
     }
 
-    pub fn done(self) -> Listing {
+    pub fn finish(self) -> Listing {
         self.listing
     }
 }
@@ -109,44 +109,44 @@ mod tests {
     }
 
     #[test]
-    fn each_session_is_taken_up_once_and_those_of_others_are_not() {
-        let mut gathering = Gathering::new(Some("ada"), 10);
+    fn each_session_is_added_once_and_those_of_others_are_not() {
+        let mut builder = ListingBuilder::new(Some("ada"), 10);
         let (hers, his) = (listed("ada"), listed("bob"));
         for session in [&hers, &his, &hers] {
-            gathering.add(session.clone());
+            builder.add(session.clone());
         }
-        assert_eq!(gathering.done(), Listing { sessions: vec![hers], ..Listing::default() });
+        assert_eq!(builder.finish(), Listing { sessions: vec![hers], ..Listing::default() });
     }
 
     #[test]
-    fn more_is_said_only_when_there_is_more() {
-        let mut gathering = Gathering::new(None, 2);
+    fn a_listing_is_truncated_only_when_there_is_more() {
+        let mut builder = ListingBuilder::new(None, 2);
         let first = listed("ada");
-        gathering.add(first.clone());
-        gathering.add(listed("bob"));
-        gathering.add(first);
-        assert!(!gathering.is_full(), "the limit holds just as many");
-        gathering.add(listed("eve"));
-        assert!(gathering.is_full());
-        assert_eq!(gathering.done().sessions.len(), 2);
+        builder.add(first.clone());
+        builder.add(listed("bob"));
+        builder.add(first);
+        assert!(!builder.is_full(), "the limit holds just as many");
+        builder.add(listed("eve"));
+        assert!(builder.is_full());
+        assert_eq!(builder.finish().sessions.len(), 2);
     }
 
     #[test]
     fn what_cannot_be_read_is_counted_once_and_never_listed() {
-        let mut gathering = Gathering::new(None, 10);
+        let mut builder = ListingBuilder::new(None, 10);
         let (odd, hers) = (session(), listed("ada"));
         for _ in 0..3 {
-            gathering.cannot_read(&odd);
+            builder.add_unreadable(&odd);
         }
-        gathering.add(hers.clone());
-        assert_eq!(gathering.done(), Listing { sessions: vec![hers], unreadable: 1, ..Listing::default() });
+        builder.add(hers.clone());
+        assert_eq!(builder.finish(), Listing { sessions: vec![hers], unreadable: 1, ..Listing::default() });
     }
 
     #[test]
     fn a_server_is_named_once() {
-        let mut gathering = Gathering::new(None, 2);
-        gathering.failed("a:1", StoreError::TimedOut);
-        gathering.failed("a:1", StoreError::Full);
-        assert_eq!(gathering.done().unreachable, [("a:1".to_owned(), StoreError::TimedOut)]);
+        let mut builder = ListingBuilder::new(None, 2);
+        builder.add_failure("a:1", StoreError::TimedOut);
+        builder.add_failure("a:1", StoreError::Full);
+        assert_eq!(builder.finish().unreachable, [("a:1".to_owned(), StoreError::TimedOut)]);
     }
 }

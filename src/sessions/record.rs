@@ -1,4 +1,4 @@
-//! What the store holds for a session, the specification's `JWTSession`, and its one-line form.
+//! The session record, the specification's `JWTSession`, and its encoding as one line.
 //!
 //! The line, readable in a debugger, is about 80 bytes and the user's name:
 //!
@@ -13,8 +13,8 @@
 //! └ version of this form
 //! ```
 //!
-//! Times and durations are in milliseconds. The line break is part of it: without it a record that lost its
-//! end would still read well, as another user's. Whether a record may pass is decided in `auth`.
+//! Times and durations are in milliseconds. The line break is part of the encoding: without it a truncated record would still
+//! be valid, as that of another user. `auth` decides whether a session grants access.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -24,14 +24,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::clock::UnixTime;
 
-/// Another version's records are unknown to us; a rolling upgrade that changes the form must read both.
+/// Records of another version cannot be read. A release that changes the encoding must read both, for rolling upgrades.
 const VERSION: &str = "1";
 
-/// A keyed hash over stable properties of the browser. Compared, never turned back.
+/// A keyed hash over stable properties of the browser. It is only compared, and cannot be reversed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; Self::BYTES]);
 
-/// A login, from the password to the logout.
+/// A session, from the login to the logout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
     pub user: String,
@@ -42,7 +42,7 @@ pub struct SessionRecord {
     pub idle_timeout: Duration,
     /// The specification's FINGER_PRINT.
     pub fingerprint: Fingerprint,
-    /// When the session ends however busy it is.
+    /// When the session ends, even if it is in use.
     pub expires: UnixTime,
 }
 
@@ -54,7 +54,7 @@ impl Fingerprint {
         Self(hash)
     }
 
-    /// 22 characters of base64url.
+    /// Returns 22 characters of base64url.
     pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
@@ -64,7 +64,7 @@ impl Fingerprint {
         if text.len() != Self::TEXT_BYTES {
             return None;
         }
-        // The decoder estimates generously and asks for two bytes more than 22 characters can hold.
+        // The decoder estimates generously, and needs room for two bytes more than 22 characters can hold.
         let mut bytes = [0; Self::BYTES + 2];
         URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         bytes.first_chunk().copied().map(Self)
@@ -88,10 +88,10 @@ impl SessionRecord {
         line.into_bytes()
     }
 
-    /// `None` for anything that [`encode`](Self::encode) of this version did not write. A moment that no calendar has
+    /// Returns `None` for anything that [`encode`](Self::encode) of this version did not write. A moment after the year 9999
     /// was written by another program.
     pub fn decode(line: &[u8]) -> Option<Self> {
-        // The user comes last because a name may hold a space.
+        // The user comes last because a name may contain spaces.
         let mut rest = line.strip_suffix(b"\n")?.strip_prefix(VERSION.as_bytes())?.strip_prefix(b" ")?;
         let [created, last_accessed, idle_timeout, expires] =
             [moment(&mut rest)?, moment(&mut rest)?, moment(&mut rest)?, moment(&mut rest)?];
@@ -108,15 +108,15 @@ impl SessionRecord {
     }
 }
 
-/// The next number, in milliseconds: since 1970, or of a duration, which is shorter.
+/// Takes the next number, in milliseconds: since 1970, or of a duration, which is shorter.
 fn moment(rest: &mut &[u8]) -> Option<UnixTime> {
     number(rest).map(UnixTime::from_millis).filter(|moment| *moment <= UnixTime::LATEST)
 }
 
-/// Takes digits and the blank behind them, in their one spelling: the standard parser would also take a leading `+`, and
-/// zeros.
+/// Takes digits and the blank after them. Only the canonical spelling is accepted: the standard parser would also accept a
+/// leading `+`, and leading zeros.
 fn number(rest: &mut &[u8]) -> Option<u64> {
-    /// More could be too large. Those of ours have thirteen.
+    /// A number with more digits might not fit. Those that we write have thirteen.
     const MOST_DIGITS: usize = 19;
     let (mut sum, mut digits) = (0, 0);
     loop {
@@ -127,9 +127,9 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
         }
         digits += 1;
     }
-    let spelled_well = digits == 1 || (digits > 1 && rest[0] != b'0');
+    let is_canonical = digits == 1 || (digits > 1 && rest[0] != b'0');
     *rest = &rest[digits + 1..];
-    spelled_well.then_some(sum)
+    is_canonical.then_some(sum)
 }
 
 #[cfg(test)]
@@ -193,8 +193,7 @@ mod tests {
         }
     }
 
-    /// The fuzzer's poor cousin, for which every run of the tests has time: bytes of a record changed at random, and bytes
-    /// without any sense.
+    /// A small fuzz test for every run of the tests: records with bytes changed at random, and random bytes.
     #[test]
     fn decoding_never_panics_and_what_it_accepts_is_what_would_be_written() {
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;

@@ -1,5 +1,5 @@
-//! Waiting out a store that has only just fallen silent: stalls of some hundred milliseconds happen (a virtual machine is
-//! moved, a network port comes up again), and whoever is signed in is to hear nothing of them.
+//! Retries of a look-up while the store stalls: stalls of some hundred milliseconds happen (a virtual machine is migrated, a
+//! network port comes up again), and users who are signed in should not notice them.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use tokio::time::{Instant, sleep};
 
 use super::{Found, SessionKey, SessionStore, StoreError};
 
-/// Between two attempts. What the store itself turns away meanwhile costs it nothing.
+/// The pause between two attempts. Attempts that the circuit breaker refuses meanwhile cost the server nothing.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Decides whether a session that could not be looked up is looked up again.
+/// Decides whether a look-up that failed is tried again.
 pub struct StallRetry<'a> {
     store: &'a dyn SessionStore,
     key: &'a SessionKey,
-    /// Also of a store that answers others in between.
+    /// The retries end at this moment, even if the store answers other requests in between.
     until: Instant,
 }
 
 impl<'a> StallRetry<'a> {
-    /// To be made after the first failure.
+    /// Must be created after the first failure.
     pub fn new(store: &'a dyn SessionStore, key: &'a SessionKey) -> Self {
         Self { store, key, until: Instant::now() + store.retry_window(key) }
     }
 
-    /// Waits for a moment and answers true, or answers false: there is nothing to wait for.
+    /// Waits for a moment and returns true; returns false at once when the look-up should not be retried.
     pub async fn pause(&self) -> bool {
         let left = self.until.saturating_duration_since(Instant::now()).min(self.store.retry_window(self.key));
         if left < PAUSE {
@@ -35,7 +35,7 @@ impl<'a> StallRetry<'a> {
     }
 }
 
-/// As [`SessionStore::find`], and waits out a stall.
+/// Like [`SessionStore::find`], but retries while the store stalls.
 pub async fn find_with_retry(
     store: &dyn SessionStore,
     key: &SessionKey,

@@ -1,7 +1,7 @@
-//! `store: none`: no session is kept anywhere, the token alone says who may pass, as value tokens do.
+//! `store: none`: no session is stored, and the token alone grants access (stateless tokens).
 //!
-//! What is lost: a logout elsewhere, the idle timeout, an end before the token's own. Tickets and failure counters
-//! live in another store, usually this process's memory, so a hand-off works within one edge.
+//! This gives up logout on other hosts, the idle timeout, and any end of a session before the token expires. Tickets and
+//! failure counters are kept in another store, usually this process's memory, so a hand-off works within one edge.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::clock::UnixTime;
 
-/// Forwards tickets and counters, and forgets sessions.
+/// Forwards tickets and counters to another store, and stores no sessions.
 pub struct StatelessStore<S>(S);
 
 impl<S> StatelessStore<S> {
@@ -28,7 +28,7 @@ impl<S: SessionStore> SessionStore for StatelessStore<S> {
         Ok(())
     }
 
-    /// The guard does not ask; whoever does learns that nothing is kept.
+    /// The guard does not look sessions up in this mode; any other caller finds that none is stored.
     async fn find(&self, _: &SessionKey, _: Option<Duration>) -> Result<Found, StoreError> {
         Ok(Found::Missing)
     }

@@ -1,4 +1,4 @@
-//! What every store does: one suite, run against each of them from its own tests. A new store is one `conformance!`.
+//! The conformance suite of the stores: each store runs it from its own tests, with one `conformance!`.
 
 mod turns;
 
@@ -17,7 +17,7 @@ pub const LONG: Duration = Duration::from_secs(1800);
 
 /// A store under test.
 pub trait Subject {
-    /// The store as two edges have it.
+    /// Returns the store as two edges use it.
     fn edges(&self) -> [Arc<dyn SessionStore>; 2];
 
     /// Lets `time` pass for the store.
@@ -29,25 +29,25 @@ macro_rules! conformance {
         $crate::sessions::tests::conformance! { @each $subject;
             a_session_is_found_as_it_was_stored
             a_session_that_was_never_stored_is_a_miss_and_no_failure
-            an_ended_session_is_a_miss_for_every_edge
+            an_ended_session_is_inactive_for_every_edge
             many_look_ups_at_once_each_get_their_own_session
             an_access_is_recorded_when_it_is_later_than_the_last
             recording_an_access_creates_no_session
             an_ended_session_never_comes_back_from_touches_and_rewrites
-            a_session_is_renewed_while_it_lives_and_never_made
-            what_is_kept_of_a_browser_is_swapped_by_who_has_seen_it
+            a_session_is_renewed_while_it_is_active_and_never_created
+            a_browsers_record_is_swapped_only_by_a_caller_that_has_seen_it
             of_many_logins_in_one_browser_at_once_one_session_is_left
             of_two_sessions_that_a_browser_brings_at_once_the_later_is_left
             a_ticket_is_won_once_and_replayed_after
             a_ticket_holds_any_bytes
             of_100_redemptions_at_once_exactly_one_wins
             failures_are_counted_up_and_taken_back
-            a_counter_says_what_it_counts_and_how_long_it_stays
-            taking_back_from_nothing_makes_no_counter
-            no_addition_of_50_at_once_is_lost
-            what_was_not_touched_is_forgotten_in_time
-            living_sessions_are_listed_and_nothing_else
-            a_look_through_the_store_is_no_activity
+            a_counter_reports_its_count_and_its_remaining_lifetime
+            decrementing_a_missing_counter_creates_none
+            no_increment_of_50_at_once_is_lost
+            what_is_not_touched_expires_in_time
+            active_sessions_are_listed_and_nothing_else
+            a_listing_is_no_activity
             a_listing_holds_no_more_than_its_limit
             a_store_answers_a_ping
         }
@@ -79,17 +79,17 @@ pub fn counter() -> CounterKey {
     CounterKey::new("test", SessionId::random().unwrap().as_str())
 }
 
-/// By when nobody would ask for an ended session any more.
+/// When no valid token names an ended session any more.
 pub fn until() -> UnixTime {
     Clock::default().now().plus(LONG)
 }
 
-/// What a store says of a session, without a slide; no failure is expected.
+/// Looks a session up without a slide; no failure is expected.
 pub async fn found(store: &Arc<dyn SessionStore>, key: &SessionKey) -> Found {
     store.find(key, None).await.unwrap()
 }
 
-pub fn lives(found: &Found) -> bool {
+pub fn is_active(found: &Found) -> bool {
     matches!(found, Found::Active(_))
 }
 
@@ -118,15 +118,15 @@ pub async fn a_session_that_was_never_stored_is_a_miss_and_no_failure(subject: &
     assert_eq!(store.find(&session(), Some(LONG)).await, Ok(Found::Missing));
 }
 
-pub async fn an_ended_session_is_a_miss_for_every_edge(subject: &impl Subject) {
+pub async fn an_ended_session_is_inactive_for_every_edge(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = session();
     one.insert(&key, &record("ada"), LONG).await.unwrap();
     other.end(&key, until()).await.unwrap();
-    assert!(!lives(&one.find(&key, Some(LONG)).await.unwrap()));
-    assert!(!lives(&found(&other, &key).await));
-    one.end(&key, until()).await.expect("an end may be said twice");
-    one.end(&session(), until()).await.expect("and of what is not there");
+    assert!(!is_active(&one.find(&key, Some(LONG)).await.unwrap()));
+    assert!(!is_active(&found(&other, &key).await));
+    one.end(&key, until()).await.expect("a session may be ended twice");
+    one.end(&session(), until()).await.expect("and so may one that does not exist");
 }
 
 pub async fn many_look_ups_at_once_each_get_their_own_session(subject: &impl Subject) {
@@ -137,7 +137,7 @@ pub async fn many_look_ups_at_once_each_get_their_own_session(subject: &impl Sub
     }
     let mut look_ups = tokio::task::JoinSet::new();
     for (index, key) in keys.iter().enumerate() {
-        // Each key twice, and several slides, so that batches hold duplicates and fall into groups.
+        // Each key is looked up several times, with several slides, so that batches contain duplicates and fall into groups.
         for (store, slide) in [(&one, Some(LONG)), (&one, (index % 2 == 0).then_some(LONG * 2)), (&other, None)] {
             let (store, key) = (store.clone(), key.clone());
             look_ups.spawn(async move { (index, store.find(&key, slide).await) });
@@ -156,7 +156,7 @@ pub async fn an_access_is_recorded_when_it_is_later_than_the_last(subject: &impl
     let later = stored.last_accessed.plus(Duration::from_secs(30));
     one.insert(&key, &stored, LONG).await.unwrap();
     assert_eq!(one.record_access(&key, later, LONG).await, Ok(true));
-    assert_eq!(other.record_access(&key, later, LONG).await, Ok(false), "it is there already");
+    assert_eq!(other.record_access(&key, later, LONG).await, Ok(false), "it is recorded already");
     assert_eq!(other.record_access(&key, stored.last_accessed, LONG).await, Ok(false), "time does not go back");
     assert_eq!(other.find(&key, None).await, Ok(Found::Active(SessionRecord { last_accessed: later, ..stored })));
 }
@@ -195,12 +195,12 @@ pub async fn an_ended_session_never_comes_back_from_touches_and_rewrites(subject
             task.unwrap();
         }
         for key in &keys {
-            assert!(!lives(&found(one, key).await));
+            assert!(!is_active(&found(one, key).await));
         }
     }
 }
 
-pub async fn a_session_is_renewed_while_it_lives_and_never_made(subject: &impl Subject) {
+pub async fn a_session_is_renewed_while_it_is_active_and_never_created(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let (key, again) = (session(), SessionRecord { expires: until(), ..record("ada") });
     assert_eq!(one.renew(&key, &again, LONG).await, Ok(false), "there is none");
@@ -210,10 +210,10 @@ pub async fn a_session_is_renewed_while_it_lives_and_never_made(subject: &impl S
     assert_eq!(found(&one, &key).await, Found::Active(again.clone()));
     one.end(&key, until()).await.unwrap();
     assert_eq!(other.renew(&key, &again, LONG).await, Ok(false), "it has ended");
-    assert!(!lives(&found(&one, &key).await));
+    assert!(!is_active(&found(&one, &key).await));
 }
 
-pub async fn what_is_kept_of_a_browser_is_swapped_by_who_has_seen_it(subject: &impl Subject) {
+pub async fn a_browsers_record_is_swapped_only_by_a_caller_that_has_seen_it(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = device();
     let at = |seconds: u64| UnixTime::from_seconds(1_700_000_000 + seconds);
@@ -231,7 +231,7 @@ pub async fn what_is_kept_of_a_browser_is_swapped_by_who_has_seen_it(subject: &i
     assert_eq!(one.swap_device(&key, Some(&second), &out, LONG).await, Ok(Swap::Done));
     assert_eq!(other.device(&key).await, Ok(Some(out)));
     assert_eq!(other.device(&device()).await, Ok(None), "another browser");
-    // As long as it was told to keep it, and no longer.
+    // A record is kept for its lifetime, and no longer.
     let short = device();
     one.swap_device(&short, None, &first, Duration::from_secs(1)).await.unwrap();
     subject.pass(Duration::from_millis(2500)).await;
@@ -239,7 +239,7 @@ pub async fn what_is_kept_of_a_browser_is_swapped_by_who_has_seen_it(subject: &i
     assert_eq!(other.device(&key).await.map(|it| it.is_some()), Ok(true));
 }
 
-/// As logins do it: each ends what it has seen, and then swaps it for its own.
+/// Does what logins do: each ends the session that it has seen, and then swaps it for its own.
 pub async fn of_many_logins_in_one_browser_at_once_one_session_is_left(subject: &impl Subject) {
     let edges = subject.edges();
     for _ in 0..5 {
@@ -260,24 +260,24 @@ pub async fn of_many_logins_in_one_browser_at_once_one_session_is_left(subject: 
                     next.number = next.number.max(DeviceRecord::after(seen.as_ref()));
                     match store.swap_device(&key, seen.as_ref(), &next, LONG).await.unwrap() {
                         Swap::Done => return own,
-                        Swap::Found(there) => seen = there,
+                        Swap::Found(stored) => seen = stored,
                     }
                 }
             });
         }
-        let mut living = Vec::new();
+        let mut active = Vec::new();
         for own in logins.join_all().await {
-            if lives(&found(&edges[0], &own).await) {
-                living.push(own);
+            if is_active(&found(&edges[0], &own).await) {
+                active.push(own);
             }
         }
-        assert_eq!(living.len(), 1, "{living:?}");
-        assert_eq!(edges[1].device(&key).await.unwrap().unwrap().session, living.pop());
+        assert_eq!(active.len(), 1, "{active:?}");
+        assert_eq!(edges[1].device(&key).await.unwrap().unwrap().session, active.pop());
     }
 }
 
-/// Two tabs of one browser, each with a session of its own, come to two edges, and their questions to the store follow
-/// each other in every order.
+/// Two tabs of one browser, each with a session of its own, use two edges, and their store operations interleave in every
+/// order.
 pub async fn of_two_sessions_that_a_browser_brings_at_once_the_later_is_left(subject: &impl Subject) {
     const ORDERED: u32 = 7;
     let edges = subject.edges();
@@ -305,13 +305,13 @@ pub async fn of_two_sessions_that_a_browser_brings_at_once_the_later_is_left(sub
             tabs[(order >> turn & 1) as usize].step().await;
         }
         let [tab_of_older, tab_of_later] = tabs;
-        let told = (tab_of_older.finish().await, tab_of_later.finish().await);
-        let when = format!("a record {has_record}, order {order:07b}: {told:?}");
-        assert!(told.1, "{when}");
+        let outcome = (tab_of_older.finish().await, tab_of_later.finish().await);
+        let when = format!("a record {has_record}, order {order:07b}: {outcome:?}");
+        assert!(outcome.1, "{when}");
         assert_eq!(edges[1].device(&key).await.unwrap().unwrap().session, Some(later.clone()), "{when}");
-        assert!(lives(&found(&edges[0], &later).await), "{when}");
-        assert!(!lives(&found(&edges[0], &older).await), "{when}");
-        assert_eq!(lives(&found(&edges[0], &before).await), !has_record, "{when}");
+        assert!(is_active(&found(&edges[0], &later).await), "{when}");
+        assert!(!is_active(&found(&edges[0], &older).await), "{when}");
+        assert_eq!(is_active(&found(&edges[0], &before).await), !has_record, "{when}");
     }
 }
 
@@ -361,7 +361,7 @@ pub async fn failures_are_counted_up_and_taken_back(subject: &impl Subject) {
     for count in 1..=12 {
         assert_eq!(one.counter_incr(&key, LONG).await.map(|it| it.count), Ok(count));
     }
-    // From two digits to one: a server may keep the width of the number and pad it.
+    // The count goes from two digits to one: a server may keep the width of the number and pad it.
     for _ in 0..4 {
         other.counter_decr(&key, &Count::default()).await.unwrap();
     }
@@ -374,27 +374,27 @@ pub async fn failures_are_counted_up_and_taken_back(subject: &impl Subject) {
     assert_eq!(one.counter_incr(&key, LONG).await.map(|it| it.count), Ok(1), "never below zero");
 }
 
-pub async fn a_counter_says_what_it_counts_and_how_long_it_stays(subject: &impl Subject) {
+pub async fn a_counter_reports_its_count_and_its_remaining_lifetime(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let key = counter();
-    assert_eq!(one.counter_get(&key).await.unwrap().count, 0, "nothing is counted");
+    assert_eq!(one.counter_get(&key).await.unwrap().count, 0, "there is no counter");
     let window = Duration::from_secs(100);
     let in_its_window = |count: &Count| (Duration::from_secs(60)..=window).contains(&count.left);
     for number in 1..=10 {
         let added = one.counter_incr(&key, window * u32::try_from(number).unwrap()).await.unwrap();
-        assert!(added.count == number && in_its_window(&added), "the window is the first addition's: {added:?}");
+        assert!(added.count == number && in_its_window(&added), "the window is that of the first increment: {added:?}");
         let read = other.counter_get(&key).await.unwrap();
         assert_eq!((read.count, in_its_window(&read)), (number, true), "{read:?}");
     }
-    // From two digits to one: a server may keep the width of the number and pad it.
+    // The count goes from two digits to one: a server may keep the width of the number and pad it.
     other.counter_decr(&key, &Count::default()).await.unwrap();
     let read = one.counter_get(&key).await.unwrap();
     assert_eq!((read.count, in_its_window(&read)), (9, true), "{read:?}");
     one.counter_reset(&key).await.unwrap();
-    assert_eq!(other.counter_get(&key).await.unwrap().count, 0, "reading makes no counter");
+    assert_eq!(other.counter_get(&key).await.unwrap().count, 0, "reading creates no counter");
 }
 
-pub async fn taking_back_from_nothing_makes_no_counter(subject: &impl Subject) {
+pub async fn decrementing_a_missing_counter_creates_none(subject: &impl Subject) {
     let [store, _] = subject.edges();
     let key = counter();
     store.counter_decr(&key, &Count::default()).await.unwrap();
@@ -402,7 +402,7 @@ pub async fn taking_back_from_nothing_makes_no_counter(subject: &impl Subject) {
     assert_eq!(store.counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
 }
 
-pub async fn no_addition_of_50_at_once_is_lost(subject: &impl Subject) {
+pub async fn no_increment_of_50_at_once_is_lost(subject: &impl Subject) {
     let (edges, key) = (subject.edges(), counter());
     let mut tasks = tokio::task::JoinSet::new();
     for store in edges.iter().cycle().take(50) {
@@ -414,7 +414,7 @@ pub async fn no_addition_of_50_at_once_is_lost(subject: &impl Subject) {
     assert_eq!(counts, (1..=50).collect::<Vec<u64>>());
 }
 
-pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
+pub async fn what_is_not_touched_expires_in_time(subject: &impl Subject) {
     const SHORT: Duration = Duration::from_secs(2);
     let [store, _] = subject.edges();
     let (left, looked_at, touched, rewritten) = (session(), session(), session(), session());
@@ -434,21 +434,25 @@ pub async fn what_was_not_touched_is_forgotten_in_time(subject: &impl Subject) {
     assert_eq!(store.record_access(&rewritten, later, LONG).await, Ok(true));
     store.redeem_ticket(&used, SHORT).await.unwrap();
     store.redeem_ticket(&remembered, LONG).await.unwrap();
-    assert_eq!(store.counter_incr(&key, LONG).await.map(|it| it.count), Ok(2), "the window is the first addition's");
+    assert_eq!(
+        store.counter_incr(&key, LONG).await.map(|it| it.count),
+        Ok(2),
+        "the window is that of the first increment"
+    );
 
-    // Half a second more than memcached's clock, which ticks once a second, can be behind.
+    // The half second is more than memcached's clock can be behind, as it ticks once a second.
     subject.pass(SHORT + Duration::from_millis(500)).await;
     assert_eq!(store.find(&left, Some(LONG)).await, Ok(Found::Missing));
-    assert_eq!(store.find(&looked_at, Some(LONG)).await, Ok(Found::Missing), "a look is no touch");
-    assert!(lives(&found(&store, &touched).await));
-    assert!(lives(&found(&store, &rewritten).await));
+    assert_eq!(store.find(&looked_at, Some(LONG)).await, Ok(Found::Missing), "a look-up without a slide is no touch");
+    assert!(is_active(&found(&store, &touched).await));
+    assert!(is_active(&found(&store, &rewritten).await));
     assert_eq!(store.redeem_ticket(&unredeemed, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&used, LONG).await.unwrap(), Redemption::Unknown);
     assert_eq!(store.redeem_ticket(&remembered, LONG).await.unwrap(), Redemption::Replayed);
     assert_eq!(store.counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
 }
 
-pub async fn living_sessions_are_listed_and_nothing_else(subject: &impl Subject) {
+pub async fn active_sessions_are_listed_and_nothing_else(subject: &impl Subject) {
     let [one, other] = subject.edges();
     let (hers, his, ended) = (session(), session(), session());
     // Sessions of others may be there as well.
@@ -469,7 +473,7 @@ pub async fn living_sessions_are_listed_and_nothing_else(subject: &impl Subject)
     assert!(all.iter().all(|listed| listed.key != ended));
 }
 
-pub async fn a_look_through_the_store_is_no_activity(subject: &impl Subject) {
+pub async fn a_listing_is_no_activity(subject: &impl Subject) {
     let [store, _] = subject.edges();
     let (key, user) = (session(), counter());
     store.insert(&key, &record(user.as_str()), LONG).await.unwrap();
@@ -478,7 +482,7 @@ pub async fn a_look_through_the_store_is_no_activity(subject: &impl Subject) {
     assert_eq!(store.list(Some(user.as_str()), 100).await.sessions, first);
     store.find(&key, Some(2 * LONG)).await.unwrap();
     let touched = store.list(Some(user.as_str()), 100).await.sessions;
-    assert!(touched[0].idle_expires_at > first[0].idle_expires_at.plus(LONG / 2), "a request is");
+    assert!(touched[0].idle_expires_at > first[0].idle_expires_at.plus(LONG / 2), "a request is activity");
 }
 
 pub async fn a_listing_holds_no_more_than_its_limit(subject: &impl Subject) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::buffers::{Fill, Share};
+use crate::buffers::{Fill, Reservation};
 use crate::deadline::Deadline;
 use crate::proxy::ClientConnection;
 
@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct BlockedWrites {
     /// Since when nothing was taken, and what that makes the edge hold.
-    since: Option<(Instant, Option<Share>)>,
+    since: Option<(Instant, Option<Reservation>)>,
     deadline: Deadline,
 }
 
@@ -49,7 +49,7 @@ impl BlockedWrites {
         limit: Duration,
     ) -> Poll<CloseReason> {
         let (account, ahead) = (connection.account.as_ref(), connection.bytes_ahead());
-        let holds = || account.map(|account| account.hold(CONNECTION_BYTES + ahead));
+        let holds = || account.map(|account| account.reserve(CONNECTION_BYTES + ahead));
         let (since, _) = self.since.get_or_insert_with(|| (Instant::now(), holds()));
         let waited = since.elapsed();
         let most = match account.map_or(Fill::Low, |account| account.fill()) {
@@ -102,7 +102,7 @@ mod tests {
             (16 << 20, 1000, (CloseReason::Buffers, 0)),
         ] {
             let account = account();
-            let _others = account.hold(others);
+            let _others = account.reserve(others);
             let connection = of(&account);
             connection.reads_ahead(ahead);
             let (begun, mut blocked) = (Instant::now(), BlockedWrites::default());
@@ -114,7 +114,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_takes_a_little_now_and_then_is_waited_for_and_holds_nothing_meanwhile() {
         let account = account();
-        let others = account.hold(6 << 20);
+        let others = account.reserve(6 << 20);
         let connection = of(&account);
         let mut blocked = BlockedWrites::default();
         for _ in 0..10 {
@@ -123,7 +123,7 @@ mod tests {
             blocked.made_progress();
         }
         drop(others);
-        let _share = account.hold((5 << 20) - 1);
+        let _share = account.reserve((5 << 20) - 1);
         assert_eq!(account.fill(), Fill::Low, "all was given back");
     }
 }

@@ -1,16 +1,21 @@
-//! Where a memcached server listens, checked when the configuration is read. Resolves nothing.
+//! The address of a memcached server, checked when the configuration is read. No name is resolved here.
 
 use std::net::Ipv6Addr;
-
-use super::InvalidAddress;
 
 /// Parsed from `host:port`, `[ipv6]:port` or `unix:///path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A name or an address. Names are resolved at each connection.
+    /// A host name or an address. A name is resolved for each connection.
     Tcp { host: String, port: u16 },
     /// An absolute path.
     Unix(String),
+}
+
+/// An address of a server that cannot be used, found when the configuration is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidAddress {
+    server: String,
+    fault: &'static str,
 }
 
 impl Address {
@@ -25,9 +30,9 @@ impl Address {
         if !path.starts_with('/') {
             return Err(InvalidAddress::new(text, "a socket needs an absolute path: unix:///run/memcached.sock"));
         }
-        // async-memcached takes the path out of a URL without decoding it, so only what a URL leaves alone arrives.
-        let survives = url::Url::parse(text).is_ok_and(|url| url.path() == path);
-        if !survives {
+        // async-memcached takes the path out of a URL without decoding it, so only a path that a URL does not encode works.
+        let is_unchanged = url::Url::parse(text).is_ok_and(|url| url.path() == path);
+        if !is_unchanged {
             return Err(InvalidAddress::new(
                 text,
                 "the socket's path may hold letters, digits, `/`, `-`, `_` and `.` only",
@@ -51,6 +56,20 @@ impl Address {
         Ok(Self::Tcp { host: host.to_owned(), port })
     }
 }
+
+impl InvalidAddress {
+    fn new(server: &str, fault: &'static str) -> Self {
+        Self { server: server.to_owned(), fault }
+    }
+}
+
+impl std::fmt::Display for InvalidAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} cannot be used as a memcached server: {}", self.server, self.fault)
+    }
+}
+
+impl std::error::Error for InvalidAddress {}
 
 #[cfg(test)]
 mod tests {

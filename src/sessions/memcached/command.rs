@@ -1,38 +1,40 @@
-//! Everything but look-ups: single commands, one after another, on a connection of their own, so that a
-//! slow write never holds up a look-up.
+//! Every operation but look-ups: single commands, one after another, on connections of their own, so that a slow write
+//! never delays a look-up.
 
 use super::codec::{self, Command, Condition, Reply};
-use super::connection::{Connection, Twice};
-use super::pipeline::{self, Job, Question};
+use super::connection::{Connection, Idempotency};
+use super::pipeline::{self, Pending, Request};
 
 impl Command {
-    /// A count would be one too many, and a condition would meet what it has itself brought about.
-    fn twice(&self) -> Twice {
+    /// A counter would be changed twice, and a condition would no longer hold because the command itself has changed the
+    /// value.
+    fn idempotency(&self) -> Idempotency {
         match self {
-            Self::Get { .. } | Self::Delete { .. } | Self::Version => Twice::Harmless,
-            Self::Set { condition: Condition::None, .. } => Twice::Harmless,
-            Self::Set { .. } | Self::Increment { .. } | Self::Decrement { .. } => Twice::Harmful,
+            Self::Get { .. } | Self::Delete { .. } | Self::Version => Idempotency::Idempotent,
+            Self::Set { condition: Condition::None, .. } => Idempotency::Idempotent,
+            Self::Set { .. } | Self::Increment { .. } | Self::Decrement { .. } => Idempotency::NotIdempotent,
         }
     }
 }
 
-impl Question for Command {
-    type Answer = Reply;
+impl Request for Command {
+    type Response = Reply;
 
-    /// A command is carried out even when its asker has gone: a user who closes the window during a logout
-    /// is logged out.
-    async fn answer(batch: &mut Vec<Job<Self>>, connection: &mut Connection) {
+    /// A command is executed even when its caller no longer waits: a user who closes the window during a logout is logged
+    /// out.
+    async fn execute(batch: &mut Vec<Pending<Self>>, connection: &mut Connection) {
         let mut failed = false;
-        for job in batch.drain(..) {
-            // Those behind a failure share it; whoever comes first is the trial.
-            if failed && connection.is_resting() {
-                job.reply(Err(pipeline::resting()));
+        for pending in batch.drain(..) {
+            // Commands behind a failure share it. The first command of the next batch is the breaker's trial.
+            if failed && connection.is_open() {
+                pending.respond(Err(pipeline::breaker_open()));
                 continue;
             }
-            let twice = job.question.twice();
-            let reply = connection.exchange(job.deadline, twice, |client| codec::execute(client, &job.question)).await;
+            let idempotency = pending.request.idempotency();
+            let execute = |client| codec::execute(client, &pending.request);
+            let reply = connection.exchange(pending.deadline, idempotency, execute).await;
             failed |= reply.is_err();
-            job.reply(reply);
+            pending.respond(reply);
         }
     }
 }

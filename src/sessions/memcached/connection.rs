@@ -1,10 +1,10 @@
-//! One connection to one server, kept by a link's owner task: made when it is needed, thrown away when
-//! anything went wrong, with a deadline on whatever is done over it. It does not queue; that is the link's.
+//! One connection to one server, which a pipeline's worker owns: it is made when it is needed, dropped after any error, and
+//! every exchange on it has a deadline. Queueing is the pipeline's part.
 //!
-//! A firewall between the two may forget a connection that was idle, and then drops what is sent on it without a word.
-//! So a connection that was idle is probed within a part of the time that an exchange has, which leaves the rest for a
-//! new one, and one that was idle for long is not even probed. TCP keep-alive would tell later, and the socket is
-//! async-memcached's, which takes no options.
+//! A firewall between the two may forget an idle connection, and then silently drops what is sent on it. A connection that
+//! was idle is therefore probed within a part of the time of an exchange, which leaves the rest for a new connection, and
+//! one that was idle for long is not even probed. TCP keep-alive would notice later, and the socket belongs to
+//! async-memcached, which takes no socket options.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,49 +14,50 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::Address;
 use super::breaker::Breaker;
 use super::codec::{self, Client, Command};
-use super::resolver::Names;
+use super::resolver::Resolver;
 use crate::sessions::StoreError;
 
-/// After this long without use a connection is asked for its version before it is trusted: the server may have
-/// been restarted, or a firewall may have forgotten us.
+/// After this long without use a connection is probed with a `version` command before it is used: the server may have been
+/// restarted, or a firewall may have forgotten the connection.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
-/// The same, for what must not be done twice, and so cannot be tried again when the connection proves dead.
-const TRUSTED_IDLE_BEFORE_HARM: Duration = Duration::from_millis(20);
-/// After this long without use a connection is closed and another one made. Shorter than firewalls remember one.
+/// The same before a command that is not idempotent, because it cannot be sent again when the connection proves dead.
+const TRUSTED_IDLE_NOT_IDEMPOTENT: Duration = Duration::from_millis(20);
+/// After this long without use a connection is closed and another one is made. Firewalls remember a connection for longer.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
-/// For the probe of a connection, at most, also where an exchange has much time.
+/// The longest time for the probe of a connection, even if an exchange has more time.
 const LONGEST_PROBE: Duration = Duration::from_millis(250);
 
-/// What it does to carry something out a second time, when it is not known whether the first came through.
+/// Whether a request may be sent a second time when it is unknown whether the first one was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Twice {
-    Harmless,
-    Harmful,
+pub enum Idempotency {
+    Idempotent,
+    NotIdempotent,
 }
 
 pub struct Connection {
     address: Address,
     breaker: Arc<Breaker>,
-    /// Taken out for each exchange and put back when it succeeded, so a client whose answer is still on its
-    /// way (it timed out, its task was dropped, its answer was garbage) is never used again.
+    /// The client is taken out for each exchange and put back when the exchange succeeded. A client with a response still
+    /// outstanding (after a timeout, a dropped task or a protocol error) is thus never used again.
     client: Option<Client>,
-    names: Names,
-    /// Connections made so far.
+    resolver: Resolver,
+    /// The number of connections made so far.
     made: u64,
     last_use: Instant,
 }
 
 impl Connection {
     pub fn new(address: Address, breaker: Arc<Breaker>) -> Self {
-        Self { address, breaker, client: None, names: Names::default(), made: 0, last_use: Instant::now() }
+        Self { address, breaker, client: None, resolver: Resolver::default(), made: 0, last_use: Instant::now() }
     }
 
-    /// Does `work`, one of [`wire`]'s round trips, and has its answer or a failure by `deadline`. On a connection
-    /// that proves dead, as all do when a server was restarted, it is done again on a new one if that is harmless.
+    /// Performs `work`, a round trip of `codec`, and returns its response or an error by `deadline`. If the connection
+    /// proves dead, as every connection does after a restart of the server, an idempotent request is sent again on a new
+    /// one.
     pub async fn exchange<T, F>(
         &mut self,
         deadline: Instant,
-        twice: Twice,
+        idempotency: Idempotency,
         work: impl Fn(Client) -> F,
     ) -> Result<T, StoreError>
     where
@@ -64,16 +65,16 @@ impl Connection {
     {
         let begun = Instant::now();
         if begun + self.breaker.trial() / 4 >= deadline {
-            // It waited too long in the queue, which says nothing about this connection. Nor would a failure to do
-            // in the little that is left what has most of the time to be done in.
+            // The request waited too long in the queue, which says nothing about this connection. A failure within the
+            // little time that is left would say nothing either.
             return Err(StoreError::TimedOut);
         }
         let attempt = async {
-            if let Some(client) = self.proven(twice).await {
-                if twice == Twice::Harmful {
+            if let Some(client) = self.usable_client(idempotency).await {
+                if idempotency == Idempotency::NotIdempotent {
                     return work(client).await;
                 }
-                match timeout_at(self.until_renewal(deadline), work(client)).await {
+                match timeout_at(self.first_attempt_deadline(deadline), work(client)).await {
                     Ok(Err(StoreError::Unavailable { .. })) | Err(_) => {}
                     Ok(outcome) => return outcome,
                 }
@@ -83,11 +84,11 @@ impl Connection {
         let outcome = timeout_at(deadline, attempt).await.unwrap_or(Err(StoreError::TimedOut));
         let now = Instant::now();
         match outcome {
-            Ok((client, answer)) => {
+            Ok((client, response)) => {
                 self.client = Some(client);
                 self.last_use = now;
                 self.breaker.succeeded();
-                Ok(answer)
+                Ok(response)
             }
             Err(error) => {
                 self.breaker.failed(begun, now);
@@ -96,17 +97,17 @@ impl Connection {
         }
     }
 
-    /// Whether the server is to be left alone for now.
-    pub fn is_resting(&self) -> bool {
-        self.breaker.is_resting()
+    /// Whether the circuit breaker is open.
+    pub fn is_open(&self) -> bool {
+        self.breaker.is_open()
     }
 
-    /// The client at hand, if it can be trusted.
-    async fn proven(&mut self, twice: Twice) -> Option<Client> {
+    /// Returns the present client if it can be used; probes it first when it was idle.
+    async fn usable_client(&mut self, idempotency: Idempotency) -> Option<Client> {
         let client = self.client.take()?;
-        let trusted = match twice {
-            Twice::Harmless => TRUSTED_IDLE,
-            Twice::Harmful => TRUSTED_IDLE_BEFORE_HARM,
+        let trusted = match idempotency {
+            Idempotency::Idempotent => TRUSTED_IDLE,
+            Idempotency::NotIdempotent => TRUSTED_IDLE_NOT_IDEMPOTENT,
         };
         if self.last_use.elapsed() < trusted {
             return Some(client);
@@ -119,9 +120,9 @@ impl Connection {
         probed.ok().map(|(client, _)| client)
     }
 
-    /// How long an exchange waits on a connection that was used before, when it can be done again on a new one. A
-    /// look-up has no time for that; it is the cluster that asks again.
-    fn until_renewal(&self, deadline: Instant) -> Instant {
+    /// Returns until when an idempotent exchange waits on a connection that was used before, so that it can be repeated on a
+    /// new one. A look-up has no time for that; it is the cluster that sends it again.
+    fn first_attempt_deadline(&self, deadline: Instant) -> Instant {
         let (now, trial) = (Instant::now(), self.breaker.trial());
         let left = deadline.saturating_duration_since(now);
         if left > 4 * trial { now + left / 2 } else { deadline }
@@ -130,6 +131,6 @@ impl Connection {
     async fn connect(&mut self, deadline: Instant) -> Result<Client, StoreError> {
         self.made += 1;
         let time = deadline.saturating_duration_since(Instant::now());
-        codec::connect(&self.address, &mut self.names, time, self.made).await
+        codec::connect(&self.address, &mut self.resolver, time, self.made).await
     }
 }

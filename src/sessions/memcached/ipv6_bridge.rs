@@ -1,8 +1,8 @@
-//! The way to a server over IPv6. async-memcached 0.9 opens IPv4 sockets alone (`TcpSocket::new_v4`), whatever the
-//! address, and takes no socket from outside; but it speaks to Unix sockets. So each IPv6 connection is made here,
-//! and carried to the crate through a Unix socket that lives in a folder of ours until the crate has connected.
+//! Connections over IPv6. async-memcached 0.9 opens IPv4 sockets only (`TcpSocket::new_v4`), whatever the address, and
+//! accepts no socket that was opened elsewhere; but it supports Unix sockets. Each IPv6 connection is therefore opened here
+//! and bridged to the crate through a Unix socket, in a private folder that exists until the crate has connected.
 //!
-//! It costs two more copies and wake-ups for an exchange. Where that matters, IPv4 or a Unix socket is the way.
+//! It costs two more copies and wake-ups for each exchange. Where that matters, use IPv4 or a Unix socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 
 use crate::sessions::key::random_base64url;
 
-/// A folder that nobody else may look into, removed when dropped.
+/// A folder that only this user may read; it is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -31,7 +31,7 @@ impl Drop for Folder {
     }
 }
 
-/// Connects to `server` and gives `open` the path of a socket that leads there, for one connection.
+/// Connects to `server` and calls `open` with the path of a Unix socket that is bridged to it, for one connection.
 pub async fn through<T, F>(server: SocketAddr, open: impl FnOnce(PathBuf) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
@@ -43,12 +43,13 @@ where
     let listener = UnixListener::bind(&path)?;
     let (opened, accepted) = tokio::try_join!(open(path), listener.accept())?;
     let (inside, _) = accepted;
-    tokio::spawn(carry(inside, outside));
+    tokio::spawn(copy_both_ways(inside, outside));
     Ok(opened)
 }
 
-/// Until either side has ended, whether or not the other would: a server that is frozen never does.
-async fn carry(inside: UnixStream, outside: TcpStream) {
+/// Copies in both directions until either side has closed its end. It does not wait for the other side: a frozen server never
+/// closes.
+async fn copy_both_ways(inside: UnixStream, outside: TcpStream) {
     let (mut from_inside, mut to_inside) = inside.into_split();
     let (mut from_outside, mut to_outside) = outside.into_split();
     tokio::select! {
@@ -57,7 +58,7 @@ async fn carry(inside: UnixStream, outside: TcpStream) {
     }
 }
 
-/// As a URL has it. The path is ours, but where temporary files lie is not.
+/// Returns the path as a URL. The last part of the path is ours, but the folder for temporary files is the system's.
 pub fn url(path: &Path) -> io::Result<String> {
     let text =
         path.to_str().filter(|text| url::Url::parse(&format!("unix://{text}")).is_ok_and(|url| url.path() == *text));

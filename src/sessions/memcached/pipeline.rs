@@ -1,10 +1,11 @@
-//! The way from many askers to one connection: a bounded queue and a task that owns the connection.
+//! A pipeline from many callers to one connection: a bounded queue, and a worker task that owns the connection.
 //!
-//! The owner takes all that waits, up to [`BATCH`], and answers it; what arrives meanwhile is the next batch.
-//! So look-ups of concurrent requests share a round trip without anyone waiting for company. An asker that is
-//! gone (its client hung up) takes nothing with it: the exchange is the owner's.
+//! The worker takes all requests that wait, up to [`BATCH`], and executes them; those that arrive meanwhile are the next
+//! batch. Look-ups of concurrent requests thus share a round trip, and none waits for others to join. A caller that is gone
+//! (its client has hung up) interrupts nothing: the exchange belongs to the worker.
 //!
-//! The owner is spawned on the runtime that asks first. When that runtime ends, the next asker's takes over.
+//! The worker is spawned on the runtime of the first caller. When that runtime ends, a worker on the next caller's runtime
+//! takes over.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,56 +21,56 @@ use super::breaker::Breaker;
 use super::connection::Connection;
 use crate::sessions::StoreError;
 
-/// Askers answered together at most: some 4 KiB of commands, which is one write.
+/// Requests executed together at most: some 4 KiB of commands, which is one write.
 const BATCH: usize = 64;
-/// Askers that may stand in the queue. More wait for room in it, as long as for an answer.
+/// Requests that the queue holds. Further callers wait for room in it, until the deadline of their request.
 const QUEUE: usize = 1024;
 
-/// What can be asked over a link.
-pub trait Question: Send + Sized + 'static {
-    type Answer: Send;
+/// A request that can be sent through a pipeline.
+pub trait Request: Send + Sized + 'static {
+    type Response: Send;
 
-    /// Answers every job of `batch` and leaves it empty.
-    fn answer(batch: &mut Vec<Job<Self>>, connection: &mut Connection) -> impl Future<Output = ()> + Send;
+    /// Executes and answers every request of `batch`, and leaves it empty.
+    fn execute(batch: &mut Vec<Pending<Self>>, connection: &mut Connection) -> impl Future<Output = ()> + Send;
 }
 
-/// A question, until when its asker waits, and the way back.
-pub struct Job<Q: Question> {
-    pub question: Q,
+/// A request in the queue, with its deadline and the channel for its response.
+pub struct Pending<R: Request> {
+    pub request: R,
     pub deadline: Instant,
-    reply: oneshot::Sender<Result<Q::Answer, StoreError>>,
+    response: oneshot::Sender<Result<R::Response, StoreError>>,
 }
 
-pub struct Link<Q: Question> {
+pub struct Pipeline<R: Request> {
     address: Address,
     breaker: Arc<Breaker>,
-    /// Its receiver is gone until somebody asks, and again when the owner's runtime has ended.
-    queue: ArcSwap<mpsc::Sender<Job<Q>>>,
-    /// Told how many askers shared an exchange.
+    /// The receiver is gone until the first request, and again when the worker's runtime has ended.
+    queue: ArcSwap<mpsc::Sender<Pending<R>>>,
+    /// How many requests share an exchange.
     batch_size: Option<Histogram>,
-    /// Held by who spawns an owner, so that there is one.
+    /// Locked while a worker is spawned, so that there is only one.
     spawning: Mutex<()>,
 }
 
-impl<Q: Question> Job<Q> {
-    pub fn reply(self, answer: Result<Q::Answer, StoreError>) {
-        // An error means that nobody waits any longer.
-        let _ = self.reply.send(answer);
+impl<R: Request> Pending<R> {
+    pub fn respond(self, response: Result<R::Response, StoreError>) {
+        // Sending fails when the caller no longer waits.
+        let _ = self.response.send(response);
     }
 
     pub fn is_awaited(&self) -> bool {
-        !self.reply.is_closed()
+        !self.response.is_closed()
     }
 }
 
-impl<Q: Question> Link<Q> {
+impl<R: Request> Pipeline<R> {
     pub fn new(address: Address, breaker: Breaker, batch_size: Option<Histogram>) -> Self {
         let (queue, _) = mpsc::channel(1);
         let queue = ArcSwap::from_pointee(queue);
         Self { address, breaker: Arc::new(breaker), queue, batch_size, spawning: Mutex::new(()) }
     }
 
-    /// How long the server has given no answer over this link; zero while it does.
+    /// Returns how long the server has not answered through this pipeline; zero while it answers.
     pub fn unavailable_for(&self) -> Duration {
         self.breaker.failing_for(Instant::now())
     }
@@ -79,99 +80,103 @@ impl<Q: Question> Link<Q> {
         self.breaker.is_failing()
     }
 
-    /// Whether the last ones did, several in a row.
-    pub fn is_resting(&self) -> bool {
-        self.breaker.is_resting()
+    /// Whether the circuit breaker is open: several exchanges in a row failed.
+    pub fn is_open(&self) -> bool {
+        self.breaker.is_open()
     }
 
-    /// Answers by `deadline`, whatever the server does.
-    pub async fn ask(&self, question: Q, deadline: Instant) -> Result<Q::Answer, StoreError> {
-        if !self.breaker.admits(Instant::now) {
-            return Err(resting());
+    /// Returns by `deadline`, whatever the server does.
+    pub async fn send(&self, request: R, deadline: Instant) -> Result<R::Response, StoreError> {
+        if !self.breaker.allows(Instant::now) {
+            return Err(breaker_open());
         }
-        let (reply, answer) = oneshot::channel();
-        if let Some(job) = self.enqueue(Job { question, deadline, reply })? {
-            // Rare, and large.
-            Box::pin(self.wait_for_room(job, deadline)).await?;
+        let (sender, response) = oneshot::channel();
+        if let Some(pending) = self.enqueue(Pending { request, deadline, response: sender })? {
+            // This future is boxed because it is rarely needed, and large.
+            Box::pin(self.wait_for_room(pending, deadline)).await?;
         }
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
+        match timeout_at(deadline, response).await {
+            Ok(Ok(response)) => response,
             Ok(Err(_)) => Err(ended()),
             Err(_) => Err(StoreError::TimedOut),
         }
     }
 
-    /// Gives the job back where the queue is full.
-    fn enqueue(&self, job: Job<Q>) -> Result<Option<Job<Q>>, StoreError> {
-        let refused = match self.queue.load().try_send(job) {
-            Err(mpsc::error::TrySendError::Closed(job)) => self.spawn()?.try_send(job),
+    /// Returns the request when the queue is full.
+    fn enqueue(&self, pending: Pending<R>) -> Result<Option<Pending<R>>, StoreError> {
+        let refused = match self.queue.load().try_send(pending) {
+            Err(mpsc::error::TrySendError::Closed(pending)) => self.spawn()?.try_send(pending),
             other => other,
         };
         match refused {
             Ok(()) => Ok(None),
-            Err(mpsc::error::TrySendError::Full(job)) => Ok(Some(job)),
+            Err(mpsc::error::TrySendError::Full(pending)) => Ok(Some(pending)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
         }
     }
 
-    /// A crowd that comes at once is answered one batch after the other: whoever stands outside of the queue has a request
-    /// in flight, and as many of those wait as there may be.
-    async fn wait_for_room(&self, job: Job<Q>, deadline: Instant) -> Result<(), StoreError> {
+    /// A burst of requests is answered one batch after the other. Every caller that waits for room has a client's request in
+    /// flight, so the number of those that wait is bounded by the limits on requests.
+    async fn wait_for_room(&self, pending: Pending<R>, deadline: Instant) -> Result<(), StoreError> {
         let queue = self.queue.load_full();
         let room = match timeout_at(deadline, queue.reserve()).await {
             Ok(room) => room.map_err(|_| ended())?,
             Err(_) => return Err(StoreError::TimedOut),
         };
-        // Those who had room before have found the server gone.
-        if !self.breaker.admits(Instant::now) {
-            return Err(resting());
+        // The requests that were queued before may have opened the breaker.
+        if !self.breaker.allows(Instant::now) {
+            return Err(breaker_open());
         }
-        room.send(job);
+        room.send(pending);
         Ok(())
     }
 
-    /// Starts an owner on the runtime that we are on, unless another asker just did.
-    fn spawn(&self) -> Result<Arc<mpsc::Sender<Job<Q>>>, StoreError> {
+    /// Starts a worker on the current runtime, unless another caller just did.
+    fn spawn(&self) -> Result<Arc<mpsc::Sender<Pending<R>>>, StoreError> {
         let _one_at_a_time = self.spawning.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = self.queue.load_full();
         if !queue.is_closed() {
             return Ok(queue);
         }
-        let runtime = Handle::try_current().map_err(|_| away("no runtime to run the connection on"))?;
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let runtime = Handle::try_current().map_err(|_| unavailable("no runtime to run the connection on"))?;
+        let (queue, requests) = mpsc::channel(QUEUE);
         let queue = Arc::new(queue);
         let connection = Connection::new(self.address.clone(), self.breaker.clone());
-        runtime.spawn(own(jobs, connection, self.batch_size.clone()));
+        runtime.spawn(run_worker(requests, connection, self.batch_size.clone()));
         self.queue.store(queue.clone());
         Ok(queue)
     }
 }
 
-/// The owner's life: until the link is dropped.
-async fn own<Q: Question>(mut jobs: mpsc::Receiver<Job<Q>>, mut connection: Connection, batch_size: Option<Histogram>) {
+/// The worker: runs until the pipeline is dropped.
+async fn run_worker<R: Request>(
+    mut requests: mpsc::Receiver<Pending<R>>,
+    mut connection: Connection,
+    batch_size: Option<Histogram>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
-    while jobs.recv_many(&mut batch, BATCH).await > 0 {
+    while requests.recv_many(&mut batch, BATCH).await > 0 {
         if let Some(batch_size) = &batch_size {
             batch_size.observe(batch.len() as f64);
         }
-        Q::answer(&mut batch, &mut connection).await;
-        if connection.is_resting() {
-            // Those who queued behind a failure share it, or each would wait for one of their own.
-            while let Ok(job) = jobs.try_recv() {
-                job.reply(Err(resting()));
+        R::execute(&mut batch, &mut connection).await;
+        if connection.is_open() {
+            // Requests that queued up behind a failure share it; otherwise each of them would wait for a failure of its own.
+            while let Ok(pending) = requests.try_recv() {
+                pending.respond(Err(breaker_open()));
             }
         }
     }
 }
 
-pub fn resting() -> StoreError {
-    away("the server did not answer a moment ago")
+pub fn breaker_open() -> StoreError {
+    unavailable("the server did not answer a moment ago")
 }
 
 fn ended() -> StoreError {
-    away("the connection's task has ended")
+    unavailable("the connection's task has ended")
 }
 
-fn away(cause: &str) -> StoreError {
+fn unavailable(cause: &str) -> StoreError {
     StoreError::Unavailable { cause: cause.to_owned() }
 }

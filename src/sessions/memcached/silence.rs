@@ -1,43 +1,43 @@
-//! For how long a server has given no answer, over whichever of its connections.
+//! How long a server has not answered, on any of its connections.
 //!
-//! What is ordered for people is spread over several connections, and each failure takes as long as they would wait. One
-//! connection alone, or the times at which exchanges ended, would never tell an outage from many stalls. So the silence is
-//! the server's, and it lasts as long as each exchange was begun soon after the failure of the one before it.
+//! Commands that users wait for are spread over several connections, and each failure takes as long as users would wait. A
+//! single connection, or the times at which exchanges ended, could never tell an outage from many stalls. The silence is
+//! therefore measured per server, and it continues while each exchange begins soon after the failure of the one before it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A server that has been silent for no longer than this may only have stalled. And where nothing was asked for so long
-/// after a failure, what fails then is another silence, as far as is known.
+/// A server that has been silent for no longer than this may only have stalled. If no request was sent for this long after a
+/// failure, the next failure counts as another silence.
 pub const STALL: Duration = Duration::from_secs(1);
 
 pub struct Silence {
-    /// What the others count from.
+    /// The zero of the other moments.
     epoch: Instant,
-    /// Microseconds after `epoch` at which the present silence was met; 0 when the last exchange had an answer.
+    /// Microseconds after `epoch` at which the present silence was noticed; 0 when the last exchange was answered.
     since: AtomicU64,
-    /// The same of the last failure.
+    /// Microseconds after `epoch` at which the last failure happened.
     failed_at: AtomicU64,
 }
 
 impl Silence {
     pub fn new() -> Self {
-        // An epoch in the past, so that no moment reads as 0.
+        // The epoch is in the past, so that no later moment reads as 0.
         let now = Instant::now();
         let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
         Self { epoch, since: AtomicU64::new(0), failed_at: AtomicU64::new(0) }
     }
 
     pub fn answered(&self) {
-        // Read first: in good times nothing is written to a cache line that is read with each command.
+        // The value is read first: while all is well, nothing is written to a cache line that is read with each command.
         if self.since.load(Ordering::Relaxed) != 0 {
             self.since.store(0, Ordering::Relaxed);
         }
     }
 
-    /// An exchange that began at `begun` has failed.
+    /// Records that an exchange that began at `begun` has failed.
     pub fn failed(&self, begun: Instant, now: Instant) {
         let (begun, now) = (self.micros(begun), self.micros(now));
         let before = self.failed_at.swap(now, Ordering::Relaxed);
@@ -47,8 +47,9 @@ impl Silence {
         }
     }
 
-    /// Zero when the last exchange had an answer, or when nothing has been asked for a while.
-    pub fn lasted(&self, now: Instant) -> Duration {
+    /// Returns how long the silence has lasted; zero when the last exchange was answered, or when no request was sent for a
+    /// while.
+    pub fn duration(&self, now: Instant) -> Duration {
         let (now, since) = (self.micros(now), self.since.load(Ordering::Relaxed));
         if since == 0 || is_over(self.failed_at.load(Ordering::Relaxed), now) {
             return Duration::ZERO;
@@ -61,7 +62,7 @@ impl Silence {
     }
 }
 
-/// Whether what began then says nothing any more of a silence that was last met at `failed_at`.
+/// Whether an exchange that began at `begun` came too late to belong to the silence that was last noticed at `failed_at`.
 fn is_over(failed_at: u64, begun: u64) -> bool {
     begun.saturating_sub(failed_at) > STALL.as_micros() as u64
 }
@@ -71,22 +72,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silence_lasts_while_it_is_asked_again_soon_and_ends_with_an_answer() {
+    fn a_silence_lasts_while_requests_follow_soon_and_ends_with_an_answer() {
         let short = Duration::from_millis(50);
         for long in [short, STALL, 10 * STALL] {
             let (silence, begun) = (Silence::new(), Instant::now());
-            assert_eq!(silence.lasted(begun), Duration::ZERO);
+            assert_eq!(silence.duration(begun), Duration::ZERO);
             silence.failed(begun, begun + long);
             silence.failed(begun + long + STALL, begun + 2 * long + STALL);
             let met = begun + long;
             let now = begun + 2 * long + 2 * STALL;
-            assert_eq!(silence.lasted(now), now - met, "exchanges of {long:?}");
-            assert_eq!(silence.lasted(now + short), Duration::ZERO, "nothing was asked for a while");
+            assert_eq!(silence.duration(now), now - met, "exchanges of {long:?}");
+            assert_eq!(silence.duration(now + short), Duration::ZERO, "no request was sent for a while");
             silence.failed(now + short, now + short + long);
-            assert_eq!(silence.lasted(now + short + long), Duration::ZERO, "this may be another stall");
+            assert_eq!(silence.duration(now + short + long), Duration::ZERO, "this may be another stall");
             silence.answered();
             silence.failed(now + short + long, now + 2 * long);
-            assert_eq!(silence.lasted(now + 2 * long), Duration::ZERO, "there was an answer in between");
+            assert_eq!(silence.duration(now + 2 * long), Duration::ZERO, "there was an answer in between");
         }
     }
 
@@ -98,6 +99,6 @@ mod tests {
             silence.failed(begun, begun + STALL);
         }
         let now = begun + 2 * STALL;
-        assert_eq!(silence.lasted(now), STALL);
+        assert_eq!(silence.duration(now), STALL);
     }
 }

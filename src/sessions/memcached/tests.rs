@@ -1,5 +1,5 @@
-//! The shared suite against a real server, and what is memcached's alone. Outages are in `outage`, servers that
-//! lie in `lies`.
+//! The conformance suite against a real server, and what only memcached does. Outages are in `outage`, servers with invalid
+//! responses in `bad_replies`.
 
 mod bad_replies;
 mod fake;
@@ -15,13 +15,13 @@ use super::*;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::sessions::replicated::{Cluster, NodeConfig};
-use crate::sessions::tests::{LONG, Subject, conformance, counter, lives, record, session, ticket, until};
+use crate::sessions::tests::{LONG, Subject, conformance, counter, is_active, record, session, ticket, until};
 use crate::sessions::{Found, SessionStore};
 
-/// So long that no slow machine meets it: for tests that are not about deadlines.
-const PATIENT: Duration = Duration::from_secs(20);
+/// So long that no slow machine reaches it: for tests that are not about deadlines.
+const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What an edge has: a cluster, of one server in these tests.
+/// The store of an edge: a cluster, of one server in these tests.
 type Store = Cluster<MemcachedServer>;
 
 fn store(server: &str, timeout: Duration) -> Arc<Store> {
@@ -39,7 +39,7 @@ pub fn cluster(servers: &[&str], copies: usize, timeout: Duration) -> Arc<Store>
 
 impl Subject for Memcached {
     fn edges(&self) -> [Arc<dyn SessionStore>; 2] {
-        [store(self.server(), PATIENT), store(self.server(), PATIENT)]
+        [store(self.server(), LONG_TIMEOUT), store(self.server(), LONG_TIMEOUT)]
     }
 
     async fn pass(&self, time: Duration) {
@@ -49,7 +49,7 @@ impl Subject for Memcached {
 
 conformance!(Memcached::start());
 
-/// Seconds that the entry under `key` has left.
+/// Returns the remaining lifetime of the entry under `key` in seconds.
 async fn ttl(memcached: &Memcached, key: &str) -> i64 {
     let item = memcached.client().await.meta_get(key, false, None, Some(&["t"])).await.unwrap();
     item.unwrap().ttl_remaining.unwrap()
@@ -59,7 +59,7 @@ async fn ttl(memcached: &Memcached, key: &str) -> i64 {
 async fn a_server_is_reached_over_tcp_and_by_name() {
     let (memcached, port) = Memcached::start_tcp();
     for host in ["127.0.0.1", "localhost"] {
-        let store = store(&format!("{host}:{port}"), PATIENT);
+        let store = store(&format!("{host}:{port}"), LONG_TIMEOUT);
         store.insert(&session(), &record("ada"), LONG).await.unwrap();
         assert_eq!(store.find(&session(), Some(LONG)).await, Ok(Found::Missing));
     }
@@ -69,7 +69,7 @@ async fn a_server_is_reached_over_tcp_and_by_name() {
 #[tokio::test]
 async fn a_server_is_reached_over_ipv6_and_its_loss_is_noticed() {
     let (mut memcached, port) = Memcached::start_tcp_on("::1");
-    let store = store(&format!("[::1]:{port}"), PATIENT);
+    let store = store(&format!("[::1]:{port}"), LONG_TIMEOUT);
     let keys: Vec<_> = (0..200).map(|_| session()).collect();
     for key in &keys {
         store.insert(key, &record("ada"), LONG).await.unwrap();
@@ -89,7 +89,7 @@ async fn an_unusable_server_is_refused_at_the_start() {
 #[tokio::test]
 async fn expiries_reach_the_server_as_they_were_meant() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     let key = session();
     store.insert(&key, &record("ada"), Duration::from_secs(100)).await.unwrap();
     assert!((95..=100).contains(&ttl(&memcached, key.as_str()).await));
@@ -98,7 +98,7 @@ async fn expiries_reach_the_server_as_they_were_meant() {
     store.find(&key, Some(Duration::from_secs(40 * 24 * 3600))).await.unwrap();
     let capped = 30 * 24 * 3600;
     assert!((capped - 5..=capped).contains(&ttl(&memcached, key.as_str()).await), "beyond 30 days is a date");
-    assert!(store.find(&key, None).await.is_ok_and(|found| lives(&found)));
+    assert!(store.find(&key, None).await.is_ok_and(|found| is_active(&found)));
 
     let key = counter();
     store.counter_incr(&key, Duration::from_secs(100)).await.unwrap();
@@ -107,9 +107,9 @@ async fn expiries_reach_the_server_as_they_were_meant() {
 }
 
 #[tokio::test]
-async fn what_another_program_left_is_garbled_and_harms_no_neighbour() {
+async fn a_value_of_another_program_is_an_error_and_affects_no_other_key() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     let (odd, empty, sound, odd_ticket, odd_counter) = (session(), session(), session(), ticket(), counter());
     let endless_counter = counter();
     let mut client = memcached.client().await;
@@ -125,19 +125,19 @@ async fn what_another_program_left_is_garbled_and_harms_no_neighbour() {
     assert!(matches!(odd_found, Err(StoreError::Protocol { .. })), "{odd_found:?}");
     assert!(matches!(empty_found, Err(StoreError::Protocol { .. })), "{empty_found:?}");
     assert_eq!(sound_found, Ok(Found::Active(record("ada"))));
-    assert_eq!(store.redeem_ticket(&odd_ticket, LONG).await, Ok(Redemption::Unknown), "it opens nothing");
-    assert_eq!(store.counter_incr(&odd_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
+    assert_eq!(store.redeem_ticket(&odd_ticket, LONG).await, Ok(Redemption::Unknown), "it is no ticket");
+    assert_eq!(store.counter_incr(&odd_counter, LONG).await.map(|it| it.count), Ok(1), "a new counter replaces it");
     assert_eq!(store.counter_incr(&odd_counter, LONG).await.map(|it| it.count), Ok(2));
     assert!((LONG.as_secs() as i64 - 5..=LONG.as_secs() as i64).contains(&ttl(&memcached, odd_counter.as_str()).await));
-    assert_eq!(store.counter_get(&endless_counter).await.map(|it| it.count), Ok(0), "it would never end");
-    assert_eq!(store.counter_incr(&endless_counter, LONG).await.map(|it| it.count), Ok(1), "the count begins anew");
+    assert_eq!(store.counter_get(&endless_counter).await.map(|it| it.count), Ok(0), "it would never expire");
+    assert_eq!(store.counter_incr(&endless_counter, LONG).await.map(|it| it.count), Ok(1), "a new counter replaces it");
     store.ping().await.unwrap();
 }
 
 #[tokio::test]
 async fn what_the_server_has_no_room_for_is_refused_as_full() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     let beyond_an_item = vec![b'x'; 2 << 20];
     for _ in 0..3 {
         assert_eq!(store.issue_ticket(&ticket(), &beyond_an_item, LONG).await, Err(StoreError::Full));
@@ -148,7 +148,7 @@ async fn what_the_server_has_no_room_for_is_refused_as_full() {
 #[test]
 fn a_store_outlives_the_runtime_that_it_was_first_used_on() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     let key = session();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime().block_on(async {
@@ -163,13 +163,13 @@ fn a_store_outlives_the_runtime_that_it_was_first_used_on() {
 }
 
 #[tokio::test]
-async fn a_logout_whose_asker_hangs_up_still_happens() {
+async fn a_logout_whose_caller_hangs_up_still_happens() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     let key = session();
     store.insert(&key, &record("ada"), LONG).await.unwrap();
     // The timeout polls once and drops the operation.
     let _ = tokio::time::timeout(Duration::ZERO, store.end(&key, until())).await;
-    let gone = async { while store.find(&key, None).await.is_ok_and(|found| lives(&found)) {} };
-    tokio::time::timeout(PATIENT, gone).await.expect("the logout is carried out");
+    let gone = async { while store.find(&key, None).await.is_ok_and(|found| is_active(&found)) {} };
+    tokio::time::timeout(LONG_TIMEOUT, gone).await.expect("the logout is executed");
 }

@@ -1,8 +1,9 @@
-//! Records of browsers: one server decides a swap, and another one has a copy, for when that one is away.
+//! Device records: one server decides each compare-and-swap, and a second one keeps a copy for when the first is
+//! unavailable.
 //!
-//! The first server for a record's key decides, or the next while that one gives no answer: else one server that is down
-//! would keep its share of all browsers from signing in. Two edges that do not reach the same servers may then decide
-//! differently; which of two sessions is the older is found out when the browser next comes to the sign-on host.
+//! The first server for a record's key decides, or the next while that one is unavailable: otherwise one server that is
+//! down would keep its share of all browsers from signing in. Two edges that do not reach the same servers may then decide
+//! differently; which of two sessions is the older one is found out when the browser next visits the sign-on host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,52 +18,52 @@ use crate::sessions::device::later;
 use crate::sessions::instrumented::Operation;
 use crate::sessions::{DeviceKey, DeviceRecord, StoreError, Swap};
 
-/// Servers that a record lies on, where there are as many.
-const PLACES: usize = 2;
+/// Servers that hold a record, if there are as many.
+const COPIES: usize = 2;
 
-impl<M: Node> Cluster<M> {
-    /// The latest of what the servers say, of which one must answer.
-    pub async fn device_anywhere(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+impl<N: Node> Cluster<N> {
+    /// Returns the latest record of all servers that may hold one; at least one of them must answer.
+    pub async fn read_device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
         let layout = self.layout.load_full();
-        let mut handles = layout.candidates(key.as_str(), PLACES);
-        for before in layout.first_and_former(key.as_str(), Instant::now()) {
-            if handles.iter().all(|handle| handle.name != before.name) {
-                handles.push(before);
+        let mut handles = layout.candidates(key.as_str(), COPIES);
+        for previous in layout.first_and_previous(key.as_str(), Instant::now()) {
+            if handles.iter().all(|handle| handle.name != previous.name) {
+                handles.push(previous);
             }
         }
-        let mut answer = Err(StoreError::TimedOut);
-        for said in join_all(handles.iter().map(|handle| read(handle, key))).await {
-            answer = match (answer, said) {
+        let mut latest = Err(StoreError::TimedOut);
+        for read in join_all(handles.iter().map(|handle| read(handle, key))).await {
+            latest = match (latest, read) {
                 (Ok(one), Ok(other)) => Ok(later(one, other)),
                 (Ok(one), Err(_)) => Ok(one),
-                (Err(_), said) => said,
+                (Err(_), read) => read,
             };
         }
-        answer
+        latest
     }
 
-    /// A server that holds another record than was seen says so, and is asked again with that: then what both name has
-    /// been looked at.
-    pub async fn swap_device_somewhere(
+    /// Swaps the record on the first server that answers. A server that holds another record than `seen` returns it, and the
+    /// caller tries again with that one: by then it has looked at the sessions of both.
+    pub async fn compare_and_swap_device(
         &self,
         key: &DeviceKey,
         seen: Option<&DeviceRecord>,
         next: &DeviceRecord,
         ttl: Duration,
     ) -> Result<Swap, StoreError> {
-        let handles = self.layout.load().candidates(key.as_str(), PLACES);
+        let handles = self.layout.load().candidates(key.as_str(), COPIES);
         let mut outcome = Err(StoreError::TimedOut);
         let mut decided = 0;
-        for (place, handle) in handles.iter().enumerate() {
+        for (index, handle) in handles.iter().enumerate() {
             outcome = swap(handle, key, seen, next, ttl).await;
-            decided = place;
+            decided = index;
             if !outcome.as_ref().is_err_and(StoreError::is_unavailable) {
                 break;
             }
         }
         if outcome == Ok(Swap::Done) {
             for handle in handles.iter().skip(decided + 1) {
-                // Without its copy this server only says less.
+                // A server without the copy only knows less, so a failure does no harm.
                 copy(handle, key, next, ttl).await.ok();
             }
         }
@@ -70,12 +71,12 @@ impl<M: Node> Cluster<M> {
     }
 }
 
-async fn read<M: Node>(handle: &Arc<NodeHandle<M>>, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+async fn read<N: Node>(handle: &Arc<NodeHandle<N>>, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
     handle.monitor.observe(Operation::Device, handle.node.device(key), Option::is_some).await
 }
 
-async fn swap<M: Node>(
-    handle: &Arc<NodeHandle<M>>,
+async fn swap<N: Node>(
+    handle: &Arc<NodeHandle<N>>,
     key: &DeviceKey,
     seen: Option<&DeviceRecord>,
     next: &DeviceRecord,
@@ -85,17 +86,17 @@ async fn swap<M: Node>(
     handle.monitor.observe(Operation::SwapDevice, swapped, |swap| *swap == Swap::Done).await
 }
 
-/// Unless a later record is there. Of two swaps at once the first server has let one through after the other, and the
-/// number says which, in whatever order their copies arrive.
-async fn copy<M: Node>(
-    handle: &Arc<NodeHandle<M>>,
+/// Copies the record, unless a later one is there. The first server has let two concurrent swaps through one after the
+/// other, and the number says in which order, whatever the order in which their copies arrive.
+async fn copy<N: Node>(
+    handle: &Arc<NodeHandle<N>>,
     key: &DeviceKey,
     record: &DeviceRecord,
     ttl: Duration,
 ) -> Result<(), StoreError> {
-    let there = read(handle, key).await?;
-    if there.as_ref().is_none_or(|there| there.number < record.number) {
-        swap(handle, key, there.as_ref(), record, ttl).await?;
+    let stored = read(handle, key).await?;
+    if stored.as_ref().is_none_or(|stored| stored.number < record.number) {
+        swap(handle, key, stored.as_ref(), record, ttl).await?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Ends of sessions that servers have not heard of: which server which, and until when it matters.
+//! Hints: tombstones that still have to be written to a server that was unavailable when the session ended, and how long
+//! each of them matters.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,50 +10,50 @@ use tokio::sync::watch;
 use crate::clock::UnixTime;
 use crate::sessions::SessionKey;
 
-/// Tombstones that wait for a server that is away; about 300 bytes each.
+/// Hints that are kept at most; a hint takes about 300 bytes.
 pub const MOST: usize = 10_000;
 
-/// A server that has to be told of the end of a session.
+/// A tombstone that has to be delivered to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
-    /// By its configured name.
+    /// The configured name of the server.
     pub server: String,
     pub session: SessionKey,
-    /// When no token names the session any more.
+    /// From this moment on no valid token names the session, so the tombstone is not needed any more.
     pub until: UnixTime,
 }
 
-/// Whether a hint was taken up.
+/// What [`Hints::add`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     New,
-    /// It is owed already, now until the later of both moments.
+    /// The hint was there already; it now lasts until the later of both moments.
     Known,
-    /// There are [`MOST`].
+    /// The hint was not added: there are [`MOST`].
     Full,
 }
 
-/// The servers that have not heard of a session's end, each until when it would matter.
-type Owed = HashMap<SessionKey, Vec<(String, UnixTime)>, ahash::RandomState>;
+/// For each session the servers that still need its tombstone, each with the moment until which it matters.
+type Pending = HashMap<SessionKey, Vec<(String, UnixTime)>, ahash::RandomState>;
 
 pub struct Hints {
-    owed: Mutex<Owed>,
-    /// The sum of them, for those who need not lock in good times.
+    pending: Mutex<Pending>,
+    /// The number of all hints: while it is 0, a read needs no lock.
     count: AtomicUsize,
     changes: watch::Sender<()>,
 }
 
 impl Default for Hints {
     fn default() -> Self {
-        Self { owed: Mutex::default(), count: AtomicUsize::new(0), changes: watch::channel(()).0 }
+        Self { pending: Mutex::default(), count: AtomicUsize::new(0), changes: watch::channel(()).0 }
     }
 }
 
 impl Hints {
     pub fn add(&self, Hint { server, session, until }: Hint) -> Added {
-        let mut owed = self.owed();
+        let mut pending = self.pending();
         if let Some((_, known)) =
-            owed.get_mut(&session).and_then(|servers| servers.iter_mut().find(|(name, _)| *name == server))
+            pending.get_mut(&session).and_then(|servers| servers.iter_mut().find(|(name, _)| *name == server))
         {
             *known = until.max(*known);
             self.changes.send_replace(());
@@ -62,45 +63,45 @@ impl Hints {
         if count >= MOST {
             return Added::Full;
         }
-        owed.entry(session).or_default().push((server, until));
+        pending.entry(session).or_default().push((server, until));
         self.count.store(count + 1, Ordering::Release);
         self.changes.send_replace(());
         Added::New
     }
 
-    /// How many more can be added.
+    /// Returns how many more hints can be added.
     pub fn room(&self) -> usize {
         MOST.saturating_sub(self.count.load(Ordering::Acquire))
     }
 
-    /// The server has heard of it, or nobody asks any more.
+    /// Removes a hint: it was delivered, or its tombstone is not needed any more.
     pub fn settle(&self, session: &SessionKey, server: &str) {
-        let mut owed = self.owed();
-        let Some(servers) = owed.get_mut(session) else { return };
+        let mut pending = self.pending();
+        let Some(servers) = pending.get_mut(session) else { return };
         let before = servers.len();
         servers.retain(|(name, _)| name != server);
         let settled = before - servers.len();
         if servers.is_empty() {
-            owed.remove(session);
+            pending.remove(session);
         }
         self.count.fetch_sub(settled, Ordering::Release);
         self.changes.send_replace(());
     }
 
     pub fn has(&self, session: &SessionKey) -> bool {
-        self.count.load(Ordering::Acquire) != 0 && self.owed().contains_key(session)
+        self.count.load(Ordering::Acquire) != 0 && self.pending().contains_key(session)
     }
 
-    /// Until when a server is owed it; `None` when it is not.
+    /// Returns the moment until which the hint for this server matters; `None` when there is no hint.
     pub fn until(&self, session: &SessionKey, server: &str) -> Option<UnixTime> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.owed().get(session)?.iter().find(|(name, _)| name == server).map(|(_, until)| *until)
+        self.pending().get(session)?.iter().find(|(name, _)| name == server).map(|(_, until)| *until)
     }
 
     pub fn all(&self) -> Vec<Hint> {
-        let owed = self.owed();
+        let pending = self.pending();
         let of = |(session, servers): (&SessionKey, &Vec<(String, UnixTime)>)| {
             let hint = |(server, until): &(String, UnixTime)| Hint {
                 server: server.clone(),
@@ -109,17 +110,17 @@ impl Hints {
             };
             servers.iter().map(hint).collect::<Vec<_>>()
         };
-        owed.iter().flat_map(of).collect()
+        pending.iter().flat_map(of).collect()
     }
 
-    /// Tells of every change.
+    /// Notifies of every change.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// Nothing panics under the lock.
-    fn owed(&self) -> MutexGuard<'_, Owed> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No code panics while it holds the lock, so a poisoned lock is still consistent.
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,7 +130,7 @@ mod tests {
     use crate::sessions::tests::session;
 
     #[test]
-    fn each_server_is_owed_an_end_once_until_it_has_heard() {
+    fn each_server_has_one_hint_of_a_session_until_it_is_delivered() {
         let (hints, session) = (Hints::default(), session());
         let hint = |server: &str, seconds| Hint {
             server: server.into(),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many() {
+    fn the_number_of_hints_is_bounded() {
         let hints = Hints::default();
         let add = || hints.add(Hint { server: "a".into(), session: session(), until: UnixTime::from_seconds(9) });
         assert!((0..MOST).all(|_| add() == Added::New));

@@ -1,103 +1,95 @@
-//! Which servers there are, and which of them a key is_current to. Immutable; a reload puts another in its place.
+//! The servers of a cluster, and which of them a key belongs to. A layout is immutable; a reload replaces it.
 //!
-//! After a change of the list the former layouts are asked as well, for as long as a session may idle: so whoever
-//! is signed in stays so, and their sessions move as they are used. What lies there is not slid, so that no copy
-//! outlives the time for which it is asked for and told of an end.
+//! After a change of the list the previous layouts are read as well, for as long as a session may be idle: users stay
+//! signed in, and their sessions move to the new servers as they are used. Copies in a previous layout are not slid, so no
+//! copy outlives the time for which it is read, and for which the end of its session is written to it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::node::Node;
+use super::node::{Node, NodeConfig};
 use super::ring::Ring;
 use crate::sessions::instrumented::{StoreMonitor, StoreMonitors};
 
-/// PreviousLayout layouts that are asked; a change of the list beyond that forgets the oldest.
-const MAX_FORMER: usize = 8;
+/// Previous layouts that are read; a further change of the list drops the oldest.
+const MAX_PREVIOUS: usize = 8;
 
-/// A server as the configuration has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeConfig {
-    /// Its address as it is written: it also says where on the ring the server is.
-    pub name: String,
-    pub weight: u32,
-}
-
-/// A list that was in use before.
+/// A list of servers that was in use before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviousLayout {
     pub servers: Vec<NodeConfig>,
     pub copies: usize,
-    /// For how long yet what lies there is asked for.
+    /// How much longer the sessions on these servers are read.
     pub keep: Duration,
 }
 
-/// A server with its monitor.
-pub struct NodeHandle<M> {
+/// A server with its name and its monitor.
+pub struct NodeHandle<N> {
     pub name: String,
-    pub node: M,
+    pub node: N,
     pub monitor: StoreMonitor,
 }
 
-pub struct Layout<M> {
-    pub handles: Vec<Arc<NodeHandle<M>>>,
+pub struct Layout<N> {
+    pub handles: Vec<Arc<NodeHandle<N>>>,
     servers: Vec<NodeConfig>,
     ring: Ring,
     copies: usize,
-    /// The last one first. They have no former ones themselves.
-    former: Vec<Previous<M>>,
+    /// The latest comes first. A previous layout has no previous ones itself.
+    previous: Vec<Previous<N>>,
 }
 
-struct Previous<M> {
-    layout: Arc<Layout<M>>,
+struct Previous<N> {
+    layout: Arc<Layout<N>>,
     until: Instant,
 }
 
-impl<M> Clone for Previous<M> {
+impl<N> Clone for Previous<N> {
     fn clone(&self) -> Self {
         Self { layout: Arc::clone(&self.layout), until: self.until }
     }
 }
 
-/// One of the servers that may hold a key.
-pub struct Replica<M> {
-    pub handle: Arc<NodeHandle<M>>,
-    /// False when it is asked only because it held the key in a former layout.
+/// A server that may hold a key.
+pub struct Replica<N> {
+    pub handle: Arc<NodeHandle<N>>,
+    /// False when the server is read only because it held the key in a previous layout.
     pub is_current: bool,
 }
 
-impl<M> NodeHandle<M> {
-    fn new(server: &NodeConfig, node: M, monitors: &StoreMonitors) -> Arc<Self> {
+impl<N> NodeHandle<N> {
+    fn new(server: &NodeConfig, node: N, monitors: &StoreMonitors) -> Arc<Self> {
         let name = server.name.clone();
         Arc::new(Self { monitor: monitors.monitor(&name), name, node })
     }
 }
 
-impl<M: Node> Layout<M> {
+impl<N: Node> Layout<N> {
     pub fn new<E>(
         servers: &[NodeConfig],
         copies: usize,
         monitors: &StoreMonitors,
-        mut connect: impl FnMut(&NodeConfig) -> Result<M, E>,
+        mut connect: impl FnMut(&NodeConfig) -> Result<N, E>,
     ) -> Result<Self, E> {
         let handles = servers.iter().map(|server| Ok(NodeHandle::new(server, connect(server)?, monitors)));
         Ok(Self::of(servers, copies, handles.collect::<Result<_, E>>()?))
     }
 
-    fn of(servers: &[NodeConfig], copies: usize, handles: Vec<Arc<NodeHandle<M>>>) -> Self {
+    fn of(servers: &[NodeConfig], copies: usize, handles: Vec<Arc<NodeHandle<N>>>) -> Self {
         let ring = Ring::new(servers);
-        Self { handles, servers: servers.to_vec(), ring, copies: copies.max(1), former: Vec::new() }
+        Self { handles, servers: servers.to_vec(), ring, copies: copies.max(1), previous: Vec::new() }
     }
 
-    /// The layout that follows this one. Servers that stay, or come back, keep their connections. What lies where it
-    /// belonged before is asked for there for `keep`.
+    /// Returns the layout that follows this one. Servers that stay, or come back, keep their connections. Sessions are still
+    /// read from where they belonged before, for `keep`.
     pub fn next<E>(
         self: &Arc<Self>,
         servers: &[NodeConfig],
         copies: usize,
         monitors: &StoreMonitors,
-        mut connect: impl FnMut(&NodeConfig) -> Result<M, E>,
+        mut connect: impl FnMut(&NodeConfig) -> Result<N, E>,
         now: Instant,
         keep: Duration,
     ) -> Result<Self, E> {
@@ -109,28 +101,28 @@ impl<M: Node> Layout<M> {
         let mut next = Self::of(servers, copies, handles.collect::<Result<_, E>>()?);
         if sorted(&self.servers) != sorted(servers) || self.copies > copies {
             let layout = Arc::new(Self::of(&self.servers, self.copies, self.handles.clone()));
-            next.former.push(Previous { layout, until: now + keep });
+            next.previous.push(Previous { layout, until: now + keep });
         }
-        next.former.extend(self.former.iter().filter(|former| now < former.until).cloned());
-        next.former.truncate(MAX_FORMER);
+        next.previous.extend(self.previous.iter().filter(|previous| now < previous.until).cloned());
+        next.previous.truncate(MAX_PREVIOUS);
         Ok(next)
     }
 
-    /// This layout with others before it, the last one first. Those that say nothing new of where a key may lie are
-    /// left out.
-    pub fn after<E>(
+    /// Returns this layout with further previous layouts, the latest first. Those that name no server for any key that is
+    /// not read already are left out.
+    pub fn with_previous<E>(
         &self,
-        former: &[PreviousLayout],
+        previous: &[PreviousLayout],
         monitors: &StoreMonitors,
-        mut connect: impl FnMut(&NodeConfig) -> Result<M, E>,
+        mut connect: impl FnMut(&NodeConfig) -> Result<N, E>,
         now: Instant,
     ) -> Result<Self, E> {
         let mut handles = self.all_nodes(now);
         let mut next = Self::of(&self.servers, self.copies, self.handles.clone());
-        next.former = self.former.clone();
-        for PreviousLayout { servers, copies, keep } in former {
-            let says_the_same = |layout: &Self| sorted(&layout.servers) == sorted(servers) && *copies <= layout.copies;
-            if says_the_same(&next) || next.former.iter().any(|before| says_the_same(&before.layout)) {
+        next.previous = self.previous.clone();
+        for PreviousLayout { servers, copies, keep } in previous {
+            let is_covered_by = |layout: &Self| sorted(&layout.servers) == sorted(servers) && *copies <= layout.copies;
+            if is_covered_by(&next) || next.previous.iter().any(|earlier| is_covered_by(&earlier.layout)) {
                 continue;
             }
             let mut handle = |server: &NodeConfig| match handles.iter().find(|handle| handle.name == server.name) {
@@ -141,54 +133,54 @@ impl<M: Node> Layout<M> {
                     Ok(handle)
                 }
             };
-            let seats_then = servers.iter().map(&mut handle).collect::<Result<_, E>>()?;
-            let layout = Arc::new(Self::of(servers, *copies, seats_then));
-            next.former.push(Previous { layout, until: now + *keep });
+            let handles_then = servers.iter().map(&mut handle).collect::<Result<_, E>>()?;
+            let layout = Arc::new(Self::of(servers, *copies, handles_then));
+            next.previous.push(Previous { layout, until: now + *keep });
         }
-        next.former.truncate(MAX_FORMER);
+        next.previous.truncate(MAX_PREVIOUS);
         Ok(next)
     }
 
-    /// The one server that `key` lies on; `None` when there may be several.
-    pub fn only_replica(&self, key: &str) -> Option<&Arc<NodeHandle<M>>> {
-        // The clock is asked only after a change.
+    /// Returns the one server that holds `key`; `None` when several may hold it.
+    pub fn only_replica(&self, key: &str) -> Option<&Arc<NodeHandle<N>>> {
+        // The clock is read only when there are previous layouts.
         let may_be_several =
-            self.copies > 1 || (!self.former.is_empty() && self.former(Instant::now()).next().is_some());
+            self.copies > 1 || (!self.previous.is_empty() && self.previous(Instant::now()).next().is_some());
         (!may_be_several).then(|| self.first(key))
     }
 
-    /// The server that alone decides what must happen once.
-    pub fn first(&self, key: &str) -> &Arc<NodeHandle<M>> {
+    /// Returns the first server for `key`, which alone decides operations that must happen only once.
+    pub fn first(&self, key: &str) -> &Arc<NodeHandle<N>> {
         match self.handles.as_slice() {
             [only] => only,
             handles => &handles[self.ring.first(key)],
         }
     }
 
-    /// [`first`](Self::first) and, where they differ, those before the last changes.
-    pub fn first_and_former(&self, key: &str, now: Instant) -> Vec<Arc<NodeHandle<M>>> {
+    /// Returns [`first`](Self::first) and, where they differ, the first servers in the previous layouts.
+    pub fn first_and_previous(&self, key: &str, now: Instant) -> Vec<Arc<NodeHandle<N>>> {
         let mut handles = vec![Arc::clone(self.first(key))];
-        for former in self.former(now) {
-            let before = former.first(key);
-            if handles.iter().all(|handle| handle.name != before.name) {
-                handles.push(Arc::clone(before));
+        for layout in self.previous(now) {
+            let first = layout.first(key);
+            if handles.iter().all(|handle| handle.name != first.name) {
+                handles.push(Arc::clone(first));
             }
         }
         handles
     }
 
-    /// The `count` servers that come first for `key`.
-    pub fn candidates(&self, key: &str, count: usize) -> Vec<Arc<NodeHandle<M>>> {
+    /// Returns the first `count` servers for `key`.
+    pub fn candidates(&self, key: &str, count: usize) -> Vec<Arc<NodeHandle<N>>> {
         self.ring.replicas(key, count).into_iter().map(|index| Arc::clone(&self.handles[index])).collect()
     }
 
-    /// Everybody who may hold the session under `key`.
-    pub fn replicas(&self, key: &str, now: Instant) -> Vec<Replica<M>> {
+    /// Returns every server that may hold the session under `key`.
+    pub fn replicas(&self, key: &str, now: Instant) -> Vec<Replica<N>> {
         let present = self.candidates(key, self.copies);
-        let mut replicas: Vec<Replica<M>> =
+        let mut replicas: Vec<Replica<N>> =
             present.into_iter().map(|handle| Replica { handle, is_current: true }).collect();
-        for former in self.former(now) {
-            for handle in former.candidates(key, former.copies) {
+        for layout in self.previous(now) {
+            for handle in layout.candidates(key, layout.copies) {
                 if replicas.iter().all(|replica| replica.handle.name != handle.name) {
                     replicas.push(Replica { handle, is_current: false });
                 }
@@ -197,10 +189,10 @@ impl<M: Node> Layout<M> {
         replicas
     }
 
-    /// Every server that may hold anything.
-    pub fn all_nodes(&self, now: Instant) -> Vec<Arc<NodeHandle<M>>> {
+    /// Returns every server of this layout and of the previous ones.
+    pub fn all_nodes(&self, now: Instant) -> Vec<Arc<NodeHandle<N>>> {
         let mut handles = self.handles.clone();
-        for handle in self.former(now).flat_map(|former| &former.handles) {
+        for handle in self.previous(now).flat_map(|layout| &layout.handles) {
             if handles.iter().all(|other| other.name != handle.name) {
                 handles.push(Arc::clone(handle));
             }
@@ -208,12 +200,12 @@ impl<M: Node> Layout<M> {
         handles
     }
 
-    fn former(&self, now: Instant) -> impl Iterator<Item = &Layout<M>> {
-        self.former.iter().filter(move |former| now < former.until).map(|former| &*former.layout)
+    fn previous(&self, now: Instant) -> impl Iterator<Item = &Layout<N>> {
+        self.previous.iter().filter(move |previous| now < previous.until).map(|previous| &*previous.layout)
     }
 }
 
-/// The order in which servers are listed says nothing.
+/// Two lists are the same whatever the order of their servers.
 fn sorted(servers: &[NodeConfig]) -> Vec<NodeConfig> {
     let mut servers = servers.to_vec();
     servers.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,5 +1,6 @@
-//! A look through all servers of a cluster, one after the other and a page of keys at a time: what one of them lists
-//! is asked of all that may hold it, so that copies are one session and ghosts are none.
+//! Listing the sessions of a cluster: the servers are scanned one after the other, a page of keys at a time. Each key that a
+//! server lists is read on all servers that may hold it, so that several copies count as one session, and copies of a
+//! session that has ended count as none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,109 +9,109 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::layout::{Layout, NodeHandle};
-use super::node::{KeyScan, Node, StoredResult};
+use super::node::{KeyScan, Node, ScanPage, StoredResult};
 use super::resolve::{ReplicaReply, resolve};
 use crate::clock::UnixTime;
 use crate::sessions::instrumented::{Operation, always};
-use crate::sessions::listing::Gathering;
-use crate::sessions::{Found, Held, Listed, Listing, SessionKey, StoreError};
+use crate::sessions::listing::ListingBuilder;
+use crate::sessions::{Found, Listed, Listing, SessionKey, StoreError, StoredValue};
 
-/// A server that is being looked through.
-struct NodeScan<M: Node> {
-    handle: Arc<NodeHandle<M>>,
-    scan: M::KeyScan,
-    /// Set by the first failure, after which it is not asked again: a dead server costs one deadline.
+/// A server that is being scanned.
+struct NodeScan<N: Node> {
+    handle: Arc<NodeHandle<N>>,
+    scan: N::Scan,
+    /// The first failure. No request is sent after it, so a dead server costs one deadline.
     failure: Option<StoreError>,
 }
 
-/// What one server is asked of a page of keys: their places in the page.
-type Places = Vec<usize>;
+/// The keys of a page that are read on one server, as indices into the page.
+type Indices = Vec<usize>;
 
-pub async fn list<M: Node>(layout: &Layout<M>, user: Option<&str>, limit: usize) -> Listing {
-    let mut servers: Vec<NodeScan<M>> =
+pub async fn list<N: Node>(layout: &Layout<N>, user: Option<&str>, limit: usize) -> Listing {
+    let mut servers: Vec<NodeScan<N>> =
         layout.all_nodes(Instant::now()).into_iter().map(|handle| NodeScan::new(&handle)).collect();
-    let mut gathering = Gathering::new(user, limit);
+    let mut listing = ListingBuilder::new(user, limit);
     for at in 0..servers.len() {
-        while !gathering.is_full()
+        while !listing.is_full()
             && let Some(page) = servers[at].keys().await
         {
-            let page: Vec<_> = page.into_iter().filter(|(key, _)| !gathering.has(key)).collect();
-            take_up(&mut servers, at, layout, &page, &mut gathering).await;
+            let page: Vec<_> = page.into_iter().filter(|(key, _)| !listing.contains(key)).collect();
+            add_page(&mut servers, at, layout, &page, &mut listing).await;
         }
     }
     for NodeScan { handle, failure, .. } in servers {
         if let Some(error) = failure {
-            gathering.failed(&handle.name, error);
+            listing.add_failure(&handle.name, error);
         }
     }
-    gathering.done()
+    listing.finish()
 }
 
-/// Takes up those of a page that live, by the words of all that may hold them.
-async fn take_up<M: Node>(
-    servers: &mut [NodeScan<M>],
+/// Adds the active sessions of a page, as resolved from the replies of all servers that may hold them.
+async fn add_page<N: Node>(
+    servers: &mut [NodeScan<N>],
     at: usize,
-    layout: &Layout<M>,
+    layout: &Layout<N>,
     page: &[(SessionKey, UnixTime)],
-    gathering: &mut Gathering<'_>,
+    listing: &mut ListingBuilder<'_>,
 ) {
-    let asked = whom_to_ask(servers, at, layout, page);
-    let said = join_all(servers.iter_mut().zip(&asked).map(async |(server, places)| {
-        let keys: Vec<SessionKey> = places.iter().map(|place| page[*place].0.clone()).collect();
+    let reads = plan_reads(servers, at, layout, page);
+    let results = join_all(servers.iter_mut().zip(&reads).map(async |(server, indices)| {
+        let keys: Vec<SessionKey> = indices.iter().map(|index| page[*index].0.clone()).collect();
         server.look_up(&keys).await
     }))
     .await;
-    let mut words: Vec<Vec<(usize, ReplicaReply)>> = page.iter().map(|_| Vec::new()).collect();
-    for (server, (places, lies)) in asked.into_iter().zip(said).enumerate() {
-        for (place, said) in places.into_iter().zip(lies) {
-            words[place].push((server, ReplicaReply { said, unavailable_for: Duration::ZERO, is_current: true }));
+    let mut replies: Vec<Vec<(usize, ReplicaReply)>> = page.iter().map(|_| Vec::new()).collect();
+    for (server, (indices, results)) in reads.into_iter().zip(results).enumerate() {
+        for (index, result) in indices.into_iter().zip(results) {
+            replies[index].push((server, ReplicaReply { result, unavailable_for: Duration::ZERO, is_current: true }));
         }
     }
-    for ((key, idle_expires_at), words) in page.iter().zip(words) {
-        let holds = |(_, word): &&(usize, ReplicaReply)| matches!(word.said, Ok(Some(Held::Session(_))));
-        let names = words.iter().filter(holds).map(|(server, _)| servers[*server].handle.name.clone()).collect();
-        let words: Vec<ReplicaReply> = words.into_iter().map(|(_, word)| word).collect();
-        match resolve(&words).found {
+    for ((key, idle_expires_at), replies) in page.iter().zip(replies) {
+        let is_holder = |(_, reply): &&(usize, ReplicaReply)| matches!(reply.result, Ok(Some(StoredValue::Session(_))));
+        let names = replies.iter().filter(is_holder).map(|(server, _)| servers[*server].handle.name.clone()).collect();
+        let replies: Vec<ReplicaReply> = replies.into_iter().map(|(_, reply)| reply).collect();
+        match resolve(&replies).found {
             Ok(Found::Active(record)) => {
-                gathering.add(Listed { key: key.clone(), record, idle_expires_at: *idle_expires_at, servers: names });
+                listing.add(Listed { key: key.clone(), record, idle_expires_at: *idle_expires_at, servers: names });
             }
             Ok(Found::Ended | Found::Missing) => {}
-            // One bad value says nothing about the server, and hides none of its others: it is increment_counter.
-            Err(StoreError::Protocol { .. }) => gathering.cannot_read(key),
-            // A server's silence is told of once, at the end.
+            // A damaged value says nothing about the server or about its other values, so it is only counted.
+            Err(StoreError::Protocol { .. }) => listing.add_unreadable(key),
+            // The failure of a server is reported once, at the end.
             Err(_) => {}
         }
     }
 }
 
-/// The server that listed a key, and all others that may hold it: those that it is_current to, or did before the last
-/// change of the servers.
-fn whom_to_ask<M: Node>(
-    servers: &[NodeScan<M>],
+/// Returns for each server the keys to read there: a key is read on the server that listed it and on all others that may
+/// hold it, in this layout or in a previous one.
+fn plan_reads<N: Node>(
+    servers: &[NodeScan<N>],
     at: usize,
-    layout: &Layout<M>,
+    layout: &Layout<N>,
     page: &[(SessionKey, UnixTime)],
-) -> Vec<Places> {
-    let mut asked: Vec<Places> = servers.iter().map(|_| Places::new()).collect();
+) -> Vec<Indices> {
+    let mut reads: Vec<Indices> = servers.iter().map(|_| Indices::new()).collect();
     let now = Instant::now();
-    for (place, (key, _)) in page.iter().enumerate() {
+    for (key_index, (key, _)) in page.iter().enumerate() {
         let replicas = layout.replicas(key.as_str(), now);
         for (index, server) in servers.iter().enumerate() {
             if index == at || replicas.iter().any(|replica| replica.handle.name == server.handle.name) {
-                asked[index].push(place);
+                reads[index].push(key_index);
             }
         }
     }
-    asked
+    reads
 }
 
-impl<M: Node> NodeScan<M> {
-    fn new(handle: &Arc<NodeHandle<M>>) -> Self {
+impl<N: Node> NodeScan<N> {
+    fn new(handle: &Arc<NodeHandle<N>>) -> Self {
         Self { scan: handle.node.scan_keys(), handle: Arc::clone(handle), failure: None }
     }
 
-    /// The next page; `None` when there is none, or no more answer.
-    async fn keys(&mut self) -> Option<Vec<(SessionKey, UnixTime)>> {
+    /// Returns the next page; `None` after the last page, or after a failure.
+    async fn keys(&mut self) -> Option<ScanPage> {
         if self.failure.is_some() {
             return None;
         }
@@ -127,13 +128,13 @@ impl<M: Node> NodeScan<M> {
         if keys.is_empty() {
             return Vec::new();
         }
-        let said = match &self.failure {
+        let results = match &self.failure {
             Some(error) => Err(error.clone()),
             None => self.handle.monitor.observe(Operation::List, self.scan.look_up(keys), always).await,
         };
-        said.unwrap_or_else(|error| {
+        results.unwrap_or_else(|error| {
             self.failure = Some(error);
-            // Of the keys nothing is known: the failure is the server's, and is told of once.
+            // Nothing is known about the keys; the failure itself is reported once, for the server.
             keys.iter().map(|_| Err(StoreError::TimedOut)).collect()
         })
     }

@@ -1,30 +1,42 @@
-//! What a server of a cluster must be able to do. Unlike a [`SessionStore`](crate::sessions::SessionStore) it knows
-//! of copies: it holds tombstones, and takes copies of sessions without undoing what was said to it before.
+//! One server of a cluster. Unlike a [`SessionStore`](crate::sessions::SessionStore), a node supports replication: it stores
+//! tombstones, and accepts copies of sessions without undoing what was written to it before.
 
 use std::time::Duration;
 
 use crate::clock::UnixTime;
 use crate::sessions::{
-    Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
+    Count, CounterKey, DeviceKey, DeviceRecord, Redemption, SessionKey, SessionRecord, StoreError, StoredValue, Swap,
     TicketKey, Tombstone,
 };
 
-/// What lies under a key, or nothing; an error is the value's own, such as garbage.
-pub type StoredResult = Result<Option<Held>, StoreError>;
+/// A server as written in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// The address as it is written. It also determines the server's points on the ring.
+    pub name: String,
+    pub weight: u32,
+}
 
-/// Each call is bounded by the server's own deadline. Those that write nothing over what is there (`add`) and those
-/// that write on condition (`record_access`, `renew`, `swap_device`, `redeem_ticket`) are atomic at the server.
+/// The keys of one page of a [`KeyScan`], each with the moment at which the server forgets it.
+pub type ScanPage = Vec<(SessionKey, UnixTime)>;
+
+/// The value under a key, if there is one. An error concerns this value alone, for instance because it is damaged.
+pub type StoredResult = Result<Option<StoredValue>, StoreError>;
+
+/// Each call has the deadline of its server. The calls that never overwrite (`add`) and those that write on a condition
+/// (`record_access`, `renew`, `swap_device`, `redeem_ticket`) are atomic at the server.
 pub trait Node: Send + Sync + 'static {
-    type KeyScan: KeyScan;
+    type Scan: KeyScan;
 
-    /// What lies under `key`; with `slide`, its expiry moves, whatever it is.
+    /// Returns the value under `key`; with `slide`, the expiry moves to that long from now, whether it is a session or a
+    /// tombstone.
     fn look_up(
         &self,
         key: &SessionKey,
         slide: Option<Duration>,
-    ) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<StoredValue>, StoreError>> + Send;
 
-    /// Stores a session unless anything lies under its key. Answers whether it did.
+    /// Stores a session unless something is stored under its key. Returns whether it was stored.
     fn add(
         &self,
         key: &SessionKey,
@@ -32,7 +44,7 @@ pub trait Node: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// As of a [`SessionStore`](crate::sessions::SessionStore). What is not a session stays as it is.
+    /// As in [`SessionStore`](crate::sessions::SessionStore). A value that is no session stays as it is.
     fn record_access(
         &self,
         key: &SessionKey,
@@ -40,7 +52,7 @@ pub trait Node: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// As of a [`SessionStore`](crate::sessions::SessionStore). What is not a session stays as it is.
+    /// As in [`SessionStore`](crate::sessions::SessionStore). A value that is no session stays as it is.
     fn renew(
         &self,
         key: &SessionKey,
@@ -48,7 +60,7 @@ pub trait Node: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Puts a tombstone in place of whatever lies under `key`.
+    /// Writes a tombstone over any value under `key`.
     fn write_tombstone(
         &self,
         key: &SessionKey,
@@ -58,7 +70,7 @@ pub trait Node: Send + Sync + 'static {
 
     fn device(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
 
-    /// As of a [`SessionStore`](crate::sessions::SessionStore).
+    /// As in [`SessionStore`](crate::sessions::SessionStore).
     fn swap_device(
         &self,
         key: &DeviceKey,
@@ -80,14 +92,14 @@ pub trait Node: Send + Sync + 'static {
         remember: Duration,
     ) -> impl Future<Output = Result<Redemption, StoreError>> + Send;
 
-    /// The count that it answers names no server.
+    /// The count that is returned names no server.
     fn counter_incr(
         &self,
         key: &CounterKey,
         window: Duration,
     ) -> impl Future<Output = Result<Count, StoreError>> + Send;
 
-    /// Zero where nothing is increment_counter.
+    /// Returns zero when there is no such counter.
     fn counter_get(&self, key: &CounterKey) -> impl Future<Output = Result<Count, StoreError>> + Send;
 
     fn counter_decr(&self, key: &CounterKey) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -96,32 +108,32 @@ pub trait Node: Send + Sync + 'static {
 
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// How long the server has given no answer; zero while it does.
+    /// Returns how long the server has not answered; zero while it answers.
     fn unavailable_for(&self) -> Duration;
 
-    /// How much longer an answer is worth waiting for: a server that has only just fallen silent may be there again in a
-    /// moment, one that has been for long may not.
+    /// Returns how much longer a failed operation is worth retrying: a server that has only just stopped answering may be
+    /// back in a moment, one that has been unavailable for long probably is not.
     fn retry_window(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Whether the last look-up found no answer.
+    /// Whether the last look-up failed.
     fn is_failing(&self) -> bool;
 
-    /// Whether look-ups have failed several times in a row, so that the server is left alone for now.
-    fn is_resting(&self) -> bool;
+    /// Whether the circuit breaker is open: look-ups have failed several times in a row.
+    fn is_open(&self) -> bool;
 
-    /// Begins a look through all that the server holds. Asks nothing yet.
-    fn scan_keys(&self) -> Self::KeyScan;
+    /// Starts a scan over all keys of the server. No request is sent yet.
+    fn scan_keys(&self) -> Self::Scan;
 }
 
-/// A look through all that a server holds, over connections of its own, so that it holds up nobody. Each call has a
-/// deadline, the whole has none. After an error it is over.
+/// A scan over all keys of a server, on connections of its own, so that it delays no request. Each call has a deadline, the
+/// scan as a whole has none. It ends with the first error.
 pub trait KeyScan: Send {
-    /// The next keys of sessions and tombstones, each with when it is forgotten; `None` at the end. What comes or goes
-    /// meanwhile may be missed, and a key may come twice.
-    fn keys(&mut self) -> impl Future<Output = Result<Option<Vec<(SessionKey, UnixTime)>>, StoreError>> + Send;
+    /// Returns the next page of keys of sessions and tombstones; `None` at the end. Keys that are added or removed during
+    /// the scan may be missed, and a key may come twice.
+    fn keys(&mut self) -> impl Future<Output = Result<Option<ScanPage>, StoreError>> + Send;
 
-    /// What lies under each of `keys`, a page of them at most, in their order. Slides nothing.
+    /// Returns the value under each of `keys`, a page of them at most, in their order. No expiry is slid.
     fn look_up(&mut self, keys: &[SessionKey]) -> impl Future<Output = Result<Vec<StoredResult>, StoreError>> + Send;
 }

@@ -1,5 +1,5 @@
-//! What is done behind the back of a request so that all servers come to know the same: copies for servers that
-//! lost theirs, tombstones for servers that were not there when a session ended.
+//! What runs in the background so that all replicas agree: read repair (copies for servers that lost theirs, tombstones for
+//! servers that do not have them) and hinted handoff (tombstones for servers that were unavailable when a session ended).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::metrics::StoreMetrics;
 use crate::sessions::instrumented::{Operation, always};
 use crate::sessions::{SessionKey, SessionRecord, Tombstone};
 
-/// Mendings under way at once. One that finds no place is left to the session's next request.
-const UNDER_WAY: usize = 64;
+/// Read repairs in flight at once. A repair beyond that is skipped: the session's next request starts it again.
+const MAX_CONCURRENT_REPAIRS: usize = 64;
 
-/// Between two trials to deliver what is owed.
+/// The pauses between two attempts to deliver a hint; each is twice as long as the one before.
 #[derive(Clone, Copy, Debug)]
-pub struct Pauses {
+pub struct RetryBackoff {
     pub first: Duration,
     pub longest: Duration,
 }
 
-impl Default for Pauses {
-    /// The first trial comes soon, because most outages are short.
+impl Default for RetryBackoff {
+    /// The first attempt comes soon, because most outages are short.
     fn default() -> Self {
         Self { first: Duration::from_millis(200), longest: Duration::from_secs(2) }
     }
@@ -33,92 +33,92 @@ impl Default for Pauses {
 
 pub struct Repairer {
     clock: Clock,
-    pauses: Pauses,
+    backoff: RetryBackoff,
     metrics: StoreMetrics,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     hints: Arc<Hints>,
 }
 
 impl Repairer {
-    pub fn new(clock: Clock, pauses: Pauses, metrics: StoreMetrics) -> Self {
-        Self { clock, pauses, metrics, places: Arc::new(Semaphore::new(UNDER_WAY)), hints: Arc::default() }
+    pub fn new(clock: Clock, backoff: RetryBackoff, metrics: StoreMetrics) -> Self {
+        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_REPAIRS));
+        Self { clock, backoff, metrics, permits, hints: Arc::default() }
     }
 
-    /// Gives a session to a server that should have it. It is added, so what the server has learnt meanwhile
-    /// stays: a tombstone above all.
-    pub fn copy<M: Node>(&self, handle: Arc<NodeHandle<M>>, key: &SessionKey, record: &SessionRecord, ttl: Duration) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+    /// Copies a session to a server that should have it. The session is only added, so whatever the server has stored
+    /// meanwhile stays there, a tombstone above all.
+    pub fn copy<N: Node>(&self, handle: Arc<NodeHandle<N>>, key: &SessionKey, record: &SessionRecord, ttl: Duration) {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
         let (key, record) = (key.clone(), record.clone());
         tokio::spawn(async move {
             let copied = handle.node.add(&key, &record, ttl);
-            // A failure leaves the session with one copy less, which its next request sees.
+            // A failure leaves the session with one copy less; its next request starts another repair.
             handle.monitor.observe(Operation::Copy, copied, |copied| *copied).await.ok();
-            drop(place);
+            drop(permit);
         });
     }
 
-    /// Tells a server that answers of a session that has ended.
-    pub fn write_tombstone<M: Node>(&self, handle: Arc<NodeHandle<M>>, key: &SessionKey, tombstone: Tombstone) {
+    /// Writes a tombstone to a server that is available.
+    pub fn write_tombstone<N: Node>(&self, handle: Arc<NodeHandle<N>>, key: &SessionKey, tombstone: Tombstone) {
         let ttl = tombstone.ttl(self.clock.now());
         if ttl.is_zero() {
             return;
         }
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
         let key = key.clone();
         tokio::spawn(async move {
-            handle
-                .monitor
-                .observe(Operation::End, handle.node.write_tombstone(&key, tombstone, ttl), always)
-                .await
-                .ok();
-            drop(place);
+            let written = handle.node.write_tombstone(&key, tombstone, ttl);
+            handle.monitor.observe(Operation::End, written, always).await.ok();
+            drop(permit);
         });
     }
 
-    /// Whether some server has yet to hear of the end of a session.
+    /// Whether a hint for this session is still to be delivered to some server.
     pub fn has_hint(&self, key: &SessionKey) -> bool {
         self.hints.has(key)
     }
 
-    /// Which servers have yet to hear of which ends.
+    /// The tombstones that are still to be delivered.
     pub fn hints(&self) -> &Hints {
         &self.hints
     }
 
-    /// Tells a server that is away, as soon as it is back, of a session that has ended.
-    pub fn hint<M: Node>(&self, handle: Arc<NodeHandle<M>>, key: &SessionKey, tombstone: Tombstone) {
+    /// Keeps a hint for a server that is unavailable, and delivers the tombstone as soon as the server is back.
+    pub fn hint<N: Node>(&self, handle: Arc<NodeHandle<N>>, key: &SessionKey, tombstone: Tombstone) {
         let hint = Hint { server: handle.name.clone(), session: key.clone(), until: tombstone.until };
         match self.hints.add(hint) {
             Added::New => {}
             Added::Known => return,
             Added::Full => {
                 let name = &handle.name;
-                log::warn!("session store {name}: too many ended sessions to tell it of; some it will not hear of");
+                log::warn!(
+                    "session store {name}: too many undelivered tombstones; this server misses some ended sessions"
+                );
                 return;
             }
         }
         let hints = Arc::clone(&self.hints);
-        let (key, clock, owed) = (key.clone(), self.clock.clone(), self.metrics.tombstones_owed.clone());
-        let Pauses { first, longest } = self.pauses;
-        owed.inc();
+        let (key, clock, pending) = (key.clone(), self.clock.clone(), self.metrics.tombstones_owed.clone());
+        let RetryBackoff { first, longest } = self.backoff;
+        pending.inc();
         tokio::spawn(async move {
             let mut pause = first;
             loop {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
+                // The hint may have been extended since the last attempt.
                 let until = hints.until(&key, &handle.name).unwrap_or_default();
                 let tombstone = Tombstone { until };
                 let ttl = tombstone.ttl(clock.now());
                 if ttl.is_zero() {
                     break;
                 }
-                let told =
-                    handle.monitor.observe(Operation::End, handle.node.write_tombstone(&key, tombstone, ttl), always);
-                if told.await.is_ok() {
+                let written = handle.node.write_tombstone(&key, tombstone, ttl);
+                if handle.monitor.observe(Operation::End, written, always).await.is_ok() {
                     break;
                 }
             }
-            owed.dec();
+            pending.dec();
             hints.settle(&key, &handle.name);
         });
     }

@@ -1,8 +1,8 @@
-//! Which servers a key lies on: consistent hashing, so that a server that comes or goes moves only its share.
+//! Which servers hold a key: consistent hashing, so that adding or removing a server moves only that server's share.
 //!
-//! The ring is ketama's, 160 points for each unit of weight, and every edge that lists the same servers has the
-//! same one. A server's points follow from its name as it is written in the configuration, not from what the
-//! name resolves to: all edges have to write it alike.
+//! The ring is ketama's, with 160 points per unit of weight, and every edge that lists the same servers has the same
+//! ring. A server's points follow from its name as written in the configuration, not from what the name resolves to: all
+//! edges have to write the name in the same way.
 
 use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use pingora_ketama::{Bucket, Continuum};
 use ring::digest;
 
-use super::NodeConfig;
+use super::node::NodeConfig;
 
 pub struct Ring {
     continuum: Continuum,
@@ -18,30 +18,30 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Of servers by name and weight. A weight of 0 counts as 1.
+    /// Places the servers on the ring by name and weight. A weight of 0 counts as 1.
     pub fn new(servers: &[NodeConfig]) -> Self {
-        let place = |server: &NodeConfig| (place(&server.name), server.weight.max(1));
-        let buckets: Vec<(SocketAddr, u32)> = servers.iter().map(place).collect();
-        let continuum: Vec<Bucket> = buckets.iter().map(|(place, weight)| Bucket::new(*place, *weight)).collect();
-        let servers = buckets.iter().enumerate().map(|(index, (place, _))| (*place, index)).collect();
+        let point = |server: &NodeConfig| (placeholder_address(&server.name), server.weight.max(1));
+        let buckets: Vec<(SocketAddr, u32)> = servers.iter().map(point).collect();
+        let continuum: Vec<Bucket> = buckets.iter().map(|(address, weight)| Bucket::new(*address, *weight)).collect();
+        let servers = buckets.iter().enumerate().map(|(index, (address, _))| (*address, index)).collect();
         Self { continuum: Continuum::new(&continuum), servers }
     }
 
-    /// The server that `key` lies on.
+    /// Returns the index of the first server for `key`.
     pub fn first(&self, key: &str) -> usize {
-        let place = self.continuum.node(key.as_bytes());
-        place.and_then(|place| self.servers.get(&place)).copied().unwrap_or(0)
+        let address = self.continuum.node(key.as_bytes());
+        address.and_then(|address| self.servers.get(&address)).copied().unwrap_or(0)
     }
 
-    /// The `count` different servers that come first for `key`; fewer when there are fewer.
+    /// Returns the first `count` different servers for `key`, or all of them when there are fewer.
     pub fn replicas(&self, key: &str, count: usize) -> Vec<usize> {
         let wanted = count.min(self.servers.len());
         let mut replicas = Vec::with_capacity(wanted);
-        for place in self.continuum.node_iter(key.as_bytes()) {
+        for address in self.continuum.node_iter(key.as_bytes()) {
             if replicas.len() == wanted {
                 break;
             }
-            if let Some(index) = self.servers.get(place)
+            if let Some(index) = self.servers.get(address)
                 && !replicas.contains(index)
             {
                 replicas.push(*index);
@@ -51,9 +51,9 @@ impl Ring {
     }
 }
 
-/// ketama places socket addresses, and a server may be a name or a socket's path: so each gets an address of its
-/// own to be placed by, which nobody ever connects to.
-fn place(name: &str) -> SocketAddr {
+/// The ketama crate places socket addresses, but a server may be a name or the path of a Unix socket. Each server
+/// therefore gets an address that is derived from its name; no connection is ever made to it.
+fn placeholder_address(name: &str) -> SocketAddr {
     let hash = digest::digest(&digest::SHA256, name.as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.as_ref()[..16]);
@@ -104,12 +104,12 @@ mod tests {
     fn a_server_that_comes_takes_its_share_and_moves_nothing_else() {
         let (before, after) = (ring(9), ring(10));
         let moved: Vec<String> = keys().filter(|key| before.first(key) != after.first(key)).collect();
-        assert!(moved.iter().all(|key| after.first(key) == 9), "keys move to the newcomer alone");
+        assert!(moved.iter().all(|key| after.first(key) == 9), "keys move to the new server alone");
         assert!((KEYS / 20..KEYS / 5).contains(&moved.len()), "{} of {KEYS} moved", moved.len());
     }
 
     #[test]
-    fn copies_lie_on_different_servers_and_the_first_of_them_is_the_first() {
+    fn copies_are_on_different_servers_and_the_first_of_them_is_the_first() {
         let ring = ring(5);
         for key in keys().take(2000) {
             let replicas = ring.replicas(&key, 3);

@@ -1,5 +1,5 @@
-//! A cluster whose servers are simulated: whatever order a seed draws, an ended session stays ended, a ticket is
-//! won once, and one server that is away or comes back empty logs nobody out. Real servers are in
+//! A cluster whose servers are simulated: in every order that a seed draws, an ended session stays ended, a ticket is
+//! redeemed once, and one server that is unavailable or comes back empty logs no user out. Real servers are in
 //! `memcached/tests/several.rs`.
 
 mod simulation;
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::metrics::Metrics;
-use crate::sessions::Held;
+use crate::sessions::StoredValue;
 use crate::sessions::tests::{LONG, counter, record, session, ticket, until};
 use simulation::{Simulated, World};
 
@@ -25,18 +25,18 @@ fn servers(count: usize) -> Vec<NodeConfig> {
 }
 
 fn connect(world: &World, edge: usize) -> impl Fn(&NodeConfig) -> Result<Simulated, Infallible> {
-    move |server| Ok(world.member(edge, server.name.parse().unwrap()))
+    move |server| Ok(world.node(edge, server.name.parse().unwrap()))
 }
 
-/// Made once: each life has edges of its own, and there are thousands.
+/// The metrics are made only once, because each simulation has edges of its own, and there are thousands.
 static METRICS: LazyLock<StoreMetrics> = LazyLock::new(|| Metrics::new("test").unwrap().sign_on.store);
 
 fn edge(world: &World, index: usize, count: usize, copies: usize) -> Edge {
     let metrics = METRICS.clone();
     let clock = Clock::default();
     let mut cluster = Cluster::new(&servers(count), copies, clock.clone(), &metrics, connect(world, index)).unwrap();
-    let pauses = Pauses { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
-    cluster.repairer = Repairer::new(clock, pauses, metrics);
+    let backoff = RetryBackoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
+    cluster.repairer = Repairer::new(clock, backoff, metrics);
     Arc::new(cluster)
 }
 
@@ -44,14 +44,14 @@ fn edges(world: &World, copies: usize) -> Vec<Edge> {
     (0..EDGES).map(|index| edge(world, index, SERVERS, copies)).collect()
 }
 
-/// Lets everything that was set going come to its end.
+/// Lets every task in the background finish.
 async fn settle() {
     for _ in 0..300 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Requests, rewrites and logouts of one session at the same time, while servers are cut off and emptied.
+/// Requests, writes and logouts of one session at the same time, while servers are cut off and emptied.
 async fn a_burst(world: &World, edges: &[Edge], key: &SessionKey, burst: u64, ends: bool) -> bool {
     let start = record("ada").last_accessed;
     let mut logouts = JoinSet::new();
@@ -92,7 +92,7 @@ async fn a_session_that_was_ended_is_never_accepted_by_an_edge_that_can_reach_a_
         let mut ended = false;
         for burst in 0..8 {
             ended |= a_burst(&world, &edges, &key, burst, burst > 1).await;
-            // What was late may arrive at any later time, also during these looks.
+            // A late write may arrive at any later time, also during these reads.
             let late = world.late(0);
             for (index, edge) in edges.iter().enumerate() {
                 if world.knows(index, &key) {
@@ -103,16 +103,16 @@ async fn a_session_that_was_ended_is_never_accepted_by_an_edge_that_can_reach_a_
             }
             world.late(late);
         }
-        assert_eq!(world.risen(), Vec::<String>::new(), "seed {seed}: a server forgot what it had been told");
+        assert_eq!(world.risen(), Vec::<String>::new(), "seed {seed}: a server lost a tombstone");
         ended_lives += usize::from(ended);
-        // What is still owed is delivered, or it would be tried to the end of the test.
+        // Hints that are left can be delivered now; otherwise they would be retried to the end of the test.
         world.heal();
     }
     assert!(ended_lives > 500 && checks > 2000, "{ended_lives} ended, looked at {checks} times");
 }
 
 #[tokio::test]
-async fn a_server_that_was_away_at_the_logout_hears_of_it_when_it_is_back() {
+async fn a_server_that_was_away_at_the_logout_gets_the_tombstone_when_it_is_back() {
     for seed in 0..500 {
         let world = World::new(seed, EDGES, SERVERS, 0);
         let (edges, key) = (edges(&world, 2), session());
@@ -121,17 +121,17 @@ async fn a_server_that_was_away_at_the_logout_hears_of_it_when_it_is_back() {
         (0..EDGES).for_each(|edge| world.cut(edge, away, true));
         edges[1].end(&key, until()).await.unwrap();
         world.heal();
-        let told = async {
-            while (0..SERVERS).any(|server| matches!(world.held(server, &key), Some(Held::Session(_)))) {
+        let delivered = async {
+            while (0..SERVERS).any(|server| matches!(world.held(server, &key), Some(StoredValue::Session(_)))) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), told).await.expect("no living copy is left");
+        tokio::time::timeout(Duration::from_secs(20), delivered).await.expect("no active copy is left");
     }
 }
 
 #[tokio::test]
-async fn with_two_copies_no_single_fault_logs_anybody_out() {
+async fn with_two_copies_no_single_fault_logs_a_user_out() {
     for seed in 0..500 {
         let world = World::new(seed, EDGES, SERVERS, 0);
         let (edges, key) = (edges(&world, 2), session());
@@ -151,7 +151,7 @@ async fn with_two_copies_no_single_fault_logs_anybody_out() {
                 assert!(matches!(found, Ok(Found::Active(_))), "seed {seed}, round {round}: {found:?}");
             }
             world.heal();
-            // One request after the fault is over, and both copies are there again.
+            // One request after the end of the fault restores both copies.
             edges[world.draw(EDGES)].find(&key, Some(LONG)).await.unwrap();
             settle().await;
         }
@@ -182,7 +182,7 @@ async fn a_login_succeeds_while_one_of_its_servers_is_away_and_fails_when_all_ar
     }
     (0..SERVERS).for_each(|server| world.cut(0, server, true));
     assert!(edges[0].insert(&session(), &record("ada"), LONG).await.is_err());
-    assert!(edges[0].end(&session(), until()).await.is_err(), "nobody is told of an end that no server knows");
+    assert!(edges[0].end(&session(), until()).await.is_err(), "an end that no server knows is a failure");
     assert!(edges[0].ping().await.is_err());
 }
 
@@ -208,7 +208,7 @@ async fn a_ticket_is_won_at_most_once_whatever_happens_to_the_servers() {
 }
 
 #[tokio::test]
-async fn each_session_is_listed_once_with_the_servers_that_it_lies_on_and_ghosts_are_not() {
+async fn each_session_is_listed_once_with_the_servers_that_hold_it_and_ended_ones_are_not() {
     for seed in 0..200 {
         let world = World::new(seed, EDGES, SERVERS, 0);
         let edges = edges(&world, 2);
@@ -221,16 +221,16 @@ async fn each_session_is_listed_once_with_the_servers_that_it_lies_on_and_ghosts
         for key in &keys[10..] {
             edges[1].end(key, until()).await.unwrap();
         }
-        // The server is back, and has not heard yet.
+        // The server is back, and has no tombstones yet.
         (0..EDGES).for_each(|edge| world.cut(edge, away, false));
         let listing = edges[0].list(None, 1000).await;
         let mut listed: Vec<&SessionKey> = listing.sessions.iter().map(|listed| &listed.key).collect();
         listed.sort();
-        let mut living: Vec<&SessionKey> = keys[..10].iter().collect();
-        living.sort();
-        assert_eq!(listed, living, "seed {seed}");
+        let mut active: Vec<&SessionKey> = keys[..10].iter().collect();
+        active.sort();
+        assert_eq!(listed, active, "seed {seed}");
         for session in &listing.sessions {
-            let held = |server: &usize| matches!(world.held(*server, &session.key), Some(Held::Session(_)));
+            let held = |server: &usize| matches!(world.held(*server, &session.key), Some(StoredValue::Session(_)));
             let on: Vec<String> = (0..SERVERS).filter(held).map(|server| server.to_string()).collect();
             assert_eq!(session.servers, on);
             assert_eq!(on.len(), 2);
@@ -241,7 +241,7 @@ async fn each_session_is_listed_once_with_the_servers_that_it_lies_on_and_ghosts
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_asked_is_named_and_what_the_others_hold_is_listed() {
+async fn a_server_that_is_unavailable_is_named_and_what_the_others_hold_is_listed() {
     for copies in [1, 2] {
         let world = World::new(1, EDGES, SERVERS, 0);
         let edges = edges(&world, copies);
@@ -259,7 +259,7 @@ async fn a_server_that_cannot_be_asked_is_named_and_what_the_others_hold_is_list
 }
 
 #[tokio::test]
-async fn sessions_that_lie_where_they_belonged_before_are_listed_too() {
+async fn sessions_on_the_servers_of_a_previous_layout_are_listed_too() {
     let world = World::new(7, EDGES, 5, 0);
     let cluster = edge(&world, 0, 3, 1);
     for _ in 0..50 {
@@ -278,7 +278,11 @@ async fn a_counter_goes_on_elsewhere_while_its_server_is_away() {
         for _ in 0..50 {
             let key = counter();
             assert_eq!(edges[0].counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
-            assert_eq!(edges[0].counter_incr(&key, LONG).await.map(|it| it.count), Ok(2), "it stays where it went");
+            assert_eq!(
+                edges[0].counter_incr(&key, LONG).await.map(|it| it.count),
+                Ok(2),
+                "it stays on the other server"
+            );
             edges[0].counter_reset(&key).await.unwrap();
             assert_eq!(edges[0].counter_incr(&key, LONG).await.map(|it| it.count), Ok(1));
         }
@@ -287,7 +291,7 @@ async fn a_counter_goes_on_elsewhere_while_its_server_is_away() {
 }
 
 #[tokio::test]
-async fn whoever_is_signed_in_stays_so_when_servers_come_and_go() {
+async fn users_stay_signed_in_when_servers_come_and_go() {
     for copies in [1, 2] {
         let world = World::new(7, EDGES, 5, 0);
         let cluster = edge(&world, 0, 3, copies);
@@ -302,18 +306,22 @@ async fn whoever_is_signed_in_stays_so_when_servers_come_and_go() {
             settle().await;
         }
         let moved = keys.iter().filter(|key| (3..5).any(|server| world.held(server, key).is_some())).count();
-        assert!((60..=240).contains(&moved), "{moved} of 300 sessions came to lie on the new servers");
+        assert!((60..=240).contains(&moved), "{moved} of 300 sessions are stored on the new servers");
         cluster.end(&keys[0], until()).await.unwrap();
         cluster.set_nodes(&servers(5)[1..], copies, LONG, connect(&world, 0)).unwrap();
         for key in &keys[1..] {
             assert_eq!(cluster.find(key, Some(LONG)).await, Ok(Found::Active(record("ada"))), "after one went");
         }
-        assert_eq!(cluster.find(&keys[0], None).await, Ok(Found::Ended), "whoever left is not let in again");
+        assert_eq!(
+            cluster.find(&keys[0], None).await,
+            Ok(Found::Ended),
+            "a session that has ended is not let in again"
+        );
     }
 }
 
 #[tokio::test]
-async fn several_changes_in_a_row_log_nobody_out_who_did_nothing_in_between() {
+async fn several_changes_in_a_row_log_no_idle_user_out() {
     for copies in [1, 2] {
         let world = World::new(7, EDGES, 6, 0);
         let cluster = edge(&world, 0, 3, copies);
@@ -338,11 +346,11 @@ async fn the_same_servers_in_another_order_are_no_change() {
     let mut list = servers(3);
     list.reverse();
     cluster.set_nodes(&list, 1, LONG, connect(&world, 0)).unwrap();
-    assert!(cluster.layout.load().only_replica("s:1").is_some(), "no former layout is asked");
+    assert!(cluster.layout.load().only_replica("s:1").is_some(), "no previous layout is read");
 }
 
 #[tokio::test]
-async fn an_end_that_only_a_former_server_took_is_none() {
+async fn an_end_that_only_a_previous_server_took_is_a_failure() {
     let world = World::new(7, EDGES, 6, 0);
     let cluster = edge(&world, 0, 3, 1);
     let keys: Vec<SessionKey> = (0..50).map(|_| session()).collect();
@@ -352,7 +360,7 @@ async fn an_end_that_only_a_former_server_took_is_none() {
     cluster.set_nodes(&servers(6)[3..], 1, LONG, connect(&world, 0)).unwrap();
     (3..6).for_each(|server| world.cut(0, server, true));
     for key in &keys {
-        assert!(cluster.end(key, until()).await.is_err(), "those who stay have not heard of it");
+        assert!(cluster.end(key, until()).await.is_err(), "the current servers have no tombstone");
     }
 }
 
@@ -377,7 +385,7 @@ async fn what_is_taken_back_is_taken_from_the_server_that_counted_it() {
         let world = World::new(seed, EDGES, SERVERS, 0);
         let (edges, key) = (edges(&world, 1), counter());
         let add = async |edge: usize| edges[edge].counter_incr(&key, LONG).await.unwrap();
-        // A failure that stays, where the counter lies.
+        // A failure that stays, on the counter's own server.
         let stays = add(0).await;
         let first: usize = stays.server.as_deref().unwrap().parse().unwrap();
         world.cut(0, first, true);
@@ -388,28 +396,28 @@ async fn what_is_taken_back_is_taken_from_the_server_that_counted_it() {
         assert_eq!(add(1).await.count, 2, "seed {seed}: the one that stays still counts");
         let own = add(1).await;
         world.cut(1, first, true);
-        assert!(edges[1].counter_decr(&key, &own).await.is_err(), "seed {seed}: no other is asked instead");
+        assert!(edges[1].counter_decr(&key, &own).await.is_err(), "seed {seed}: no other server is used instead");
         world.cut(0, first, true);
         assert_eq!(add(0).await.count, 1, "seed {seed}: nothing was taken from the other, and nothing left there");
         world.heal();
         edges[0].counter_reset(&key).await.unwrap();
         assert_eq!(add(0).await.count, 1, "seed {seed}");
         world.cut(0, first, true);
-        assert_eq!(add(0).await.count, 1, "seed {seed}: a right password forgets both");
+        assert_eq!(add(0).await.count, 1, "seed {seed}: a right password resets both");
     }
 }
 
 #[tokio::test]
-async fn what_no_majority_of_servers_has_judged_is_counted() {
-    for (copies, cut, increment_counter) in [(1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 0), (3, 2, 1)] {
+async fn a_read_without_a_majority_of_replicas_is_counted() {
+    for (copies, cut, counted) in [(1, 0, 0), (2, 0, 0), (2, 1, 1), (3, 1, 0), (3, 2, 1)] {
         let world = World::new(7, EDGES, SERVERS, 0);
-        // Other tests count on the common ones.
+        // The common metrics are used by other tests at the same time.
         let metrics = Metrics::new("test").unwrap().sign_on.store;
         let edge = Cluster::new(&servers(copies), copies, Clock::default(), &metrics, connect(&world, 0)).unwrap();
         let key = session();
         edge.insert(&key, &record("ada"), LONG).await.unwrap();
         (0..cut).for_each(|server| world.cut(0, server, true));
         edge.find(&key, None).await.unwrap();
-        assert_eq!(metrics.minority.get(), increment_counter, "{copies} copies, {cut} cut");
+        assert_eq!(metrics.minority.get(), counted, "{copies} copies, {cut} cut");
     }
 }

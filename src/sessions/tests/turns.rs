@@ -1,4 +1,4 @@
-//! A task that asks its store one question at a time, when it is let.
+//! A task whose store operations are executed one at a time, each when the test allows it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use super::super::{
 };
 use crate::clock::UnixTime;
 
-/// A task, and how far it is.
+/// A task that is executed step by step.
 pub struct InTurns<T> {
-    let_on: Arc<Semaphore>,
-    /// What the task says: that it is about to ask, and that it has its answer. Closed when it has ended.
-    says: mpsc::Receiver<()>,
+    allowed: Arc<Semaphore>,
+    /// The task reports before and after each operation. The channel is closed when the task has ended.
+    reports: mpsc::Receiver<()>,
     task: JoinHandle<T>,
 }
 
@@ -25,20 +25,20 @@ pub fn in_turns<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     store: Arc<dyn SessionStore>,
     task: impl FnOnce(Turns) -> F,
 ) -> InTurns<T> {
-    let let_on = Arc::new(Semaphore::new(0));
-    let (saying, says) = mpsc::channel(1);
-    let task = tokio::spawn(task(Turns { store, let_on: Arc::clone(&let_on), saying }));
-    InTurns { let_on, says, task }
+    let allowed = Arc::new(Semaphore::new(0));
+    let (reporting, reports) = mpsc::channel(1);
+    let task = tokio::spawn(task(Turns { store, allowed: Arc::clone(&allowed), reporting }));
+    InTurns { allowed, reports, task }
 }
 
 impl<T> InTurns<T> {
-    /// Its next question, whole. Answers whether it had one.
+    /// Executes the next operation. Returns whether there was one.
     pub async fn step(&mut self) -> bool {
-        if self.says.recv().await.is_none() {
+        if self.reports.recv().await.is_none() {
             return false;
         }
-        self.let_on.add_permits(1);
-        self.says.recv().await.is_some()
+        self.allowed.add_permits(1);
+        self.reports.recv().await.is_some()
     }
 
     pub async fn finish(mut self) -> T {
@@ -47,27 +47,27 @@ impl<T> InTurns<T> {
     }
 }
 
-/// The store of such a task, as far as browsers' records and ends of sessions go.
+/// The store of such a task; it supports browsers' records and ends of sessions.
 pub struct Turns {
     store: Arc<dyn SessionStore>,
-    let_on: Arc<Semaphore>,
-    saying: mpsc::Sender<()>,
+    allowed: Arc<Semaphore>,
+    reporting: mpsc::Sender<()>,
 }
 
 impl Turns {
-    async fn ask<A>(&self, question: impl Future<Output = A>) -> A {
-        self.saying.send(()).await.unwrap();
-        self.let_on.acquire().await.unwrap().forget();
-        let answer = question.await;
-        self.saying.send(()).await.unwrap();
-        answer
+    async fn execute<A>(&self, operation: impl Future<Output = A>) -> A {
+        self.reporting.send(()).await.unwrap();
+        self.allowed.acquire().await.unwrap().forget();
+        let result = operation.await;
+        self.reporting.send(()).await.unwrap();
+        result
     }
 }
 
 #[async_trait]
 impl SessionStore for Turns {
     async fn device(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        self.ask(self.store.device(key)).await
+        self.execute(self.store.device(key)).await
     }
     async fn swap_device(
         &self,
@@ -76,10 +76,10 @@ impl SessionStore for Turns {
         next: &DeviceRecord,
         ttl: Duration,
     ) -> Result<Swap, StoreError> {
-        self.ask(self.store.swap_device(key, seen, next, ttl)).await
+        self.execute(self.store.swap_device(key, seen, next, ttl)).await
     }
     async fn end(&self, key: &SessionKey, until: UnixTime) -> Result<(), StoreError> {
-        self.ask(self.store.end(key, until)).await
+        self.execute(self.store.end(key, until)).await
     }
     fn may_resurface(&self, key: &SessionKey) -> bool {
         self.store.may_resurface(key)

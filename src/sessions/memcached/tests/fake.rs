@@ -1,4 +1,4 @@
-//! A server that does what a test tells it to, for what a real one would not do on request.
+//! A fake server that is scripted by a test, for what a real one would not do on request.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ pub struct Peer(BufReader<TcpStream>);
 /// The lines of one request: a whole batch up to its `mn`, or a single command.
 pub struct Request(Vec<String>);
 
-/// Serves each connection with `script`, which is given its number, from 0. Answers the address.
+/// Serves each connection with `script`, which gets the number of the connection, from 0. Returns the address.
 pub async fn serve<F, S>(script: S) -> String
 where
     S: Fn(usize, Peer) -> F + Send + 'static,
@@ -27,7 +27,7 @@ where
 }
 
 impl Peer {
-    /// The next request; `None` when the store has hung up.
+    /// Returns the next request; `None` when the store has closed the connection.
     pub async fn request(&mut self) -> Option<Request> {
         let mut lines = vec![self.line().await?];
         while lines[0].ends_with(" q") && lines.last().is_some_and(|line| line != "mn") {
@@ -41,7 +41,7 @@ impl Peer {
     }
 
     pub async fn say(&mut self, text: &str) {
-        // The store may have hung up, which is for the test to notice.
+        // The store may have closed the connection, which the test has to notice.
         let _ = self.0.get_mut().write_all(text.as_bytes()).await;
     }
 
@@ -53,12 +53,12 @@ impl Peer {
 }
 
 impl Request {
-    /// The first line's first word.
+    /// Returns the name of the command.
     pub fn command(&self) -> &str {
         self.0[0].split(' ').next().unwrap_or_default()
     }
 
-    /// The keys, in their order.
+    /// Returns the keys, in their order.
     pub fn keys(&self) -> Vec<&str> {
         self.0.iter().filter_map(|line| line.split(' ').nth(1)).collect()
     }

@@ -1,13 +1,13 @@
-//! The look through a server's keys: in pieces, while requests go on, and when the server will not.
+//! Listing a server's keys: in pages, while requests are served, and when the server refuses.
 
 use super::fake::{Peer, serve};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_listing_holds_up_no_look_up() {
+async fn a_long_listing_delays_no_look_up() {
     const SESSIONS: usize = 20_000;
     let memcached = Memcached::start();
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     for _ in 0..SESSIONS / 100 {
         let keys: Vec<SessionKey> = (0..100).map(|_| session()).collect();
         let ada = record("ada");
@@ -32,9 +32,9 @@ async fn a_long_listing_holds_up_no_look_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_who_list_at_once_both_get_an_answer() {
+async fn two_concurrent_listings_both_succeed() {
     let memcached = Memcached::start();
-    let stores = [store(memcached.server(), PATIENT), store(memcached.server(), PATIENT)];
+    let stores = [store(memcached.server(), LONG_TIMEOUT), store(memcached.server(), LONG_TIMEOUT)];
     for _ in 0..500 {
         stores[0].insert(&session(), &record("ada"), LONG).await.unwrap();
     }
@@ -44,7 +44,7 @@ async fn two_who_list_at_once_both_get_an_answer() {
     }
 }
 
-/// Refuses the first dumps and then has nothing to tell.
+/// Refuses the first dumps and then lists no keys.
 fn busy(times: usize) -> impl Fn(usize, Peer) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
     move |number, mut peer| {
         Box::pin(async move {
@@ -58,11 +58,11 @@ fn busy(times: usize) -> impl Fn(usize, Peer) -> std::pin::Pin<Box<dyn Future<Ou
 }
 
 #[tokio::test]
-async fn a_server_that_lists_for_somebody_else_is_asked_again_a_few_times() {
-    let once_more = store(&serve(busy(3)).await, PATIENT).list(None, 10).await;
+async fn a_listing_is_retried_a_few_times_while_the_server_lists_for_another_client() {
+    let once_more = store(&serve(busy(3)).await, LONG_TIMEOUT).list(None, 10).await;
     assert_eq!((once_more.sessions, once_more.unreachable), (vec![], vec![]));
     let address = serve(busy(usize::MAX)).await;
-    let never = store(&address, PATIENT).list(None, 10).await;
+    let never = store(&address, LONG_TIMEOUT).list(None, 10).await;
     assert_eq!(never.unreachable, [(address, StoreError::Busy)]);
 }
 
@@ -75,7 +75,7 @@ async fn a_server_that_answers_with_something_else_is_named_with_it() {
             }
         });
         let address = address.await;
-        let listing = store(&address, PATIENT).list(None, 10).await;
+        let listing = store(&address, LONG_TIMEOUT).list(None, 10).await;
         let [(server, StoreError::Protocol { cause })] = listing.unreachable.as_slice() else {
             panic!("{nonsense:?}: {:?}", listing.unreachable)
         };
@@ -100,7 +100,7 @@ async fn a_dump_that_breaks_off_gives_what_came_before_and_the_failure() {
             }
         }
     });
-    let listing = store(&address.await, PATIENT).list(None, 10).await;
+    let listing = store(&address.await, LONG_TIMEOUT).list(None, 10).await;
     assert_eq!(listing.sessions.iter().map(|listed| &listed.key).collect::<Vec<_>>(), [&key]);
     assert_eq!(listing.sessions[0].idle_expires_at, UnixTime::from_seconds(2_000_000_000));
     assert!(
@@ -111,9 +111,9 @@ async fn a_dump_that_breaks_off_gives_what_came_before_and_the_failure() {
 }
 
 #[tokio::test]
-async fn what_another_program_left_is_counted_and_hides_no_neighbour() {
+async fn values_of_another_program_are_counted_and_hide_no_session() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     let mut client = memcached.client().await;
     client.meta_set(session().as_str(), "hello", false, None, None).await.unwrap();
     client.meta_set("s:short", "hello", false, None, None).await.unwrap();

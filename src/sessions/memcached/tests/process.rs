@@ -1,6 +1,6 @@
 //! A real memcached, on a socket in a directory of its own; killed when dropped.
 
-#![expect(clippy::disallowed_methods, reason = "waits for another process, which tells nobody when it is ready")]
+#![expect(clippy::disallowed_methods, reason = "waits for another process, which does not signal that it is ready")]
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -25,7 +25,7 @@ impl Memcached {
         memcached
     }
 
-    /// On a loopback port too, which is the second value.
+    /// Starts a server on a loopback port, which is the second value.
     pub fn start_tcp() -> (Self, u16) {
         Self::start_tcp_on("127.0.0.1")
     }
@@ -35,8 +35,8 @@ impl Memcached {
         for _ in 0..20 {
             let port = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
             let mut child = spawn(&["-l", host, "-p", &port.to_string()]);
-            let patience = Instant::now() + Duration::from_secs(10);
-            while Instant::now() < patience && child.try_wait().unwrap().is_none() {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
                 if std::net::TcpStream::connect((host, port)).is_ok() {
                     let (server, directory) = (format!("{host}:{port}"), tempfile::tempdir().unwrap());
                     return (Self { child, server, directory }, port);
@@ -53,7 +53,7 @@ impl Memcached {
         &self.server
     }
 
-    /// A client beside the store, to look at or spoil what is there.
+    /// Returns a client of its own, to read or damage what the server holds.
     pub async fn client(&self) -> async_memcached::Client {
         async_memcached::Client::new(&self.server).await.unwrap()
     }
@@ -63,13 +63,13 @@ impl Memcached {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again, empty, where it was. Returns when it answers.
+    /// Starts the server again, empty, on the same socket. Returns when it answers.
     pub fn restart(&mut self) {
         self.child = spawn(&["-s", self.directory.path().join("memcached.sock").to_str().unwrap()]);
         self.await_answer();
     }
 
-    /// Returns when every thread has stopped: a signal that was sent is not yet one that was obeyed.
+    /// Returns when every thread has stopped: the signal takes effect some time after it was sent.
     pub fn freeze(&self) {
         self.signal("-STOP");
         let tasks = format!("/proc/{}/task", self.child.id());
@@ -77,9 +77,9 @@ impl Memcached {
             let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
             status.lines().any(|line| line.starts_with("State:\tT"))
         };
-        let patience = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         while !std::fs::read_dir(&tasks).unwrap().all(is_stopped) {
-            assert!(Instant::now() < patience, "memcached does not stop");
+            assert!(Instant::now() < deadline, "memcached does not stop");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -95,9 +95,9 @@ impl Memcached {
 
     fn await_answer(&self) {
         let socket = self.directory.path().join("memcached.sock");
-        let patience = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         while UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < patience, "memcached does not answer");
+            assert!(Instant::now() < deadline, "memcached does not answer");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -113,7 +113,7 @@ impl Drop for Memcached {
 
 fn spawn(listen: &[&str]) -> Child {
     Command::new("memcached")
-        // -u: it refuses to run as root without; anybody else's -u is ignored.
+        // memcached refuses to run as root without -u; for other users it ignores -u.
         .args(["-u", "root", "-t", "1", "-m", "64", "-U", "0"])
         .args(listen)
         .stderr(Stdio::null())

@@ -1,4 +1,4 @@
-//! Several real servers: the shared suite with one and with two copies, and what happens while one is killed,
+//! Several real servers: the conformance suite with one and with two copies, and what happens while a server is killed,
 //! frozen, emptied or restarted.
 
 use super::*;
@@ -18,7 +18,7 @@ impl Three {
 
 impl Subject for Three {
     fn edges(&self) -> [Arc<dyn SessionStore>; 2] {
-        [self.store(PATIENT), self.store(PATIENT)]
+        [self.store(LONG_TIMEOUT), self.store(LONG_TIMEOUT)]
     }
 
     async fn pass(&self, time: Duration) {
@@ -44,18 +44,18 @@ async fn sessions(store: &Store, count: usize) -> Vec<crate::sessions::SessionKe
     keys
 }
 
-/// How many living copies of these sessions a server holds.
+/// Returns how many active copies of these sessions a server holds.
 async fn copies_on(memcached: &Memcached, keys: &[crate::sessions::SessionKey]) -> usize {
-    let store = store(memcached.server(), PATIENT);
+    let store = store(memcached.server(), LONG_TIMEOUT);
     let found = futures_util::future::join_all(keys.iter().map(|key| store.find(key, None))).await;
-    found.into_iter().filter(|found| found.as_ref().is_ok_and(lives)).count()
+    found.into_iter().filter(|found| found.as_ref().is_ok_and(is_active)).count()
 }
 
 #[tokio::test]
-async fn each_session_lies_on_as_many_servers_as_it_has_copies() {
+async fn each_session_is_stored_on_as_many_servers_as_it_has_copies() {
     for copies in [1, 2, 3] {
         let three = Three::start(copies);
-        let store = three.store(PATIENT);
+        let store = three.store(LONG_TIMEOUT);
         let keys = sessions(&store, 60).await;
         let mut held = 0;
         for memcached in &three.0 {
@@ -66,7 +66,7 @@ async fn each_session_lies_on_as_many_servers_as_it_has_copies() {
 }
 
 #[tokio::test]
-async fn with_two_copies_the_death_of_any_server_logs_nobody_out_and_its_return_restores_the_copies() {
+async fn with_two_copies_the_death_of_any_server_logs_no_user_out_and_its_return_restores_the_copies() {
     let mut three = Three::start(2);
     let store = three.store(DEFAULT_TIMEOUT);
     let keys = sessions(&store, 60).await;
@@ -77,7 +77,7 @@ async fn with_two_copies_the_death_of_any_server_logs_nobody_out_and_its_return_
             assert_eq!(found, Ok(Found::Active(record("ada"))), "without server {dead}");
         }
         three.0[dead].restart();
-        // As users do: they come again, and each request mends what it meets.
+        // Users send requests again, and each request starts the read repair of its session.
         let whole = async {
             loop {
                 let mut held = 0;
@@ -88,26 +88,27 @@ async fn with_two_copies_the_death_of_any_server_logs_nobody_out_and_its_return_
                     break;
                 }
                 for key in &keys {
-                    assert!(lives(&store.find(key, Some(LONG)).await.unwrap()));
+                    assert!(is_active(&store.find(key, Some(LONG)).await.unwrap()));
                 }
             }
         };
-        tokio::time::timeout(PATIENT, whole).await.expect("both copies are there again");
+        tokio::time::timeout(LONG_TIMEOUT, whole).await.expect("both copies are there again");
     }
 }
 
 #[tokio::test]
-async fn with_two_copies_a_frozen_or_emptied_server_logs_nobody_out() {
+async fn with_two_copies_a_frozen_or_emptied_server_logs_no_user_out() {
     let three = Three::start(2);
     let store = three.store(DEFAULT_TIMEOUT);
     let keys = sessions(&store, 40).await;
     three.0[0].freeze();
     for key in &keys {
-        assert!(lives(&store.find(key, Some(LONG)).await.unwrap()));
+        assert!(is_active(&store.find(key, Some(LONG)).await.unwrap()));
     }
     three.0[0].thaw();
     three.0[1].client().await.flush_all().await.unwrap();
-    // Two faults at once, while the first server is still left alone: then nobody knows, and nobody says "gone".
+    // These are two faults at once, while the breaker of the first server is still open: the result is a failure, and never
+    // that the session is missing.
     for key in &keys {
         let found = async {
             loop {
@@ -117,7 +118,7 @@ async fn with_two_copies_a_frozen_or_emptied_server_logs_nobody_out() {
                 }
             }
         };
-        let found = tokio::time::timeout(PATIENT, found).await.expect("the thawed server answers again");
+        let found = tokio::time::timeout(LONG_TIMEOUT, found).await.expect("the thawed server answers again");
         assert_eq!(found, Ok(Found::Active(record("ada"))));
     }
 }
@@ -125,7 +126,7 @@ async fn with_two_copies_a_frozen_or_emptied_server_logs_nobody_out() {
 #[tokio::test]
 async fn a_logout_while_a_server_is_frozen_holds_when_it_thaws_with_its_living_copy() {
     let three = Three::start(2);
-    let (here, there) = (three.store(DEFAULT_TIMEOUT), three.store(PATIENT));
+    let (here, there) = (three.store(DEFAULT_TIMEOUT), three.store(LONG_TIMEOUT));
     let keys = sessions(&here, 40).await;
     three.0[0].freeze();
     for key in &keys {
@@ -135,12 +136,12 @@ async fn a_logout_while_a_server_is_frozen_holds_when_it_thaws_with_its_living_c
     for key in &keys {
         assert_eq!(there.find(key, Some(LONG)).await, Ok(Found::Ended), "the other edge never saw it frozen");
     }
-    let told = async { while copies_on(&three.0[0], &keys).await > 0 {} };
-    tokio::time::timeout(PATIENT, told).await.expect("the server that was away is told");
+    let delivered = async { while copies_on(&three.0[0], &keys).await > 0 {} };
+    tokio::time::timeout(LONG_TIMEOUT, delivered).await.expect("the server that was away gets the tombstones");
 }
 
 #[tokio::test]
-async fn with_one_copy_the_others_go_on_and_nobody_is_logged_out_while_one_is_dead() {
+async fn with_one_copy_no_user_is_logged_out_while_a_server_is_dead() {
     let mut three = Three::start(1);
     let store = three.store(DEFAULT_TIMEOUT);
     let keys = sessions(&store, 60).await;
@@ -158,9 +159,9 @@ async fn with_one_copy_the_others_go_on_and_nobody_is_logged_out_while_one_is_de
 }
 
 #[tokio::test]
-async fn a_tombstone_stays_as_long_as_the_token_however_often_it_is_asked_for() {
+async fn a_tombstone_stays_as_long_as_the_token_however_often_it_is_read() {
     let three = Three::start(2);
-    let store = three.store(PATIENT);
+    let store = three.store(LONG_TIMEOUT);
     let key = session();
     store.insert(&key, &record("ada"), LONG).await.unwrap();
     store.end(&key, Clock::default().now().plus(20 * LONG)).await.unwrap();
@@ -177,7 +178,7 @@ async fn a_tombstone_stays_as_long_as_the_token_however_often_it_is_asked_for() 
                 }
             }
         };
-        holders += tokio::time::timeout(PATIENT, long).await.expect("the slide that shortened it is undone");
+        holders += tokio::time::timeout(LONG_TIMEOUT, long).await.expect("the slide that shortened it is undone");
     }
     assert_eq!(holders, 2);
 }

@@ -1,33 +1,33 @@
-//! Servers that a test can cut off from an edge, empty, and make slow, in any order that a seed draws.
+//! Simulated servers that a test can cut off from an edge, empty and slow down, in an order that a seed draws.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::UnixTime;
-use crate::sessions::replicated::node::{self, Node, StoredResult};
+use crate::sessions::replicated::node::{self, Node, ScanPage, StoredResult};
 use crate::sessions::{
-    Count, CounterKey, DeviceKey, DeviceRecord, Held, Redemption, SessionKey, SessionRecord, StoreError, Swap,
+    Count, CounterKey, DeviceKey, DeviceRecord, Redemption, SessionKey, SessionRecord, StoreError, StoredValue, Swap,
     TicketKey, Tombstone,
 };
 
-/// What all edges see of all servers.
+/// The state of all servers, and which edge reaches which of them.
 #[derive(Clone)]
 pub struct World(Arc<Mutex<State>>);
 
 struct State {
     random: fastrand::Rng,
-    servers: Vec<Shelf>,
-    /// By edge and server.
+    servers: Vec<Contents>,
+    /// Whether the connection is cut, by edge and server.
     cut: Vec<Vec<bool>>,
-    /// Of a hundred exchanges, those whose answer comes too late. What they ask for may be done all the same, later.
+    /// How many of a hundred exchanges time out. Such a request may still be executed, later.
     late_percent: u8,
-    /// Ghosts: sessions that came back to a server that knew of their end.
+    /// Sessions that were written over a tombstone, which must never happen.
     pub risen: Vec<String>,
 }
 
 #[derive(Default)]
-struct Shelf {
+struct Contents {
     items: HashMap<String, Item>,
     tickets: HashMap<String, Option<Vec<u8>>>,
     counters: HashMap<String, u64>,
@@ -37,11 +37,11 @@ struct Shelf {
 
 #[derive(Clone)]
 struct Item {
-    held: Held,
+    held: StoredValue,
     cas: u64,
 }
 
-/// A server as one edge has it.
+/// One edge's connection to a server.
 #[derive(Clone)]
 pub struct Simulated {
     world: World,
@@ -53,14 +53,14 @@ impl World {
     pub fn new(seed: u64, edges: usize, servers: usize, late_percent: u8) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: fastrand::Rng::with_seed(seed),
-            servers: (0..servers).map(|_| Shelf::default()).collect(),
+            servers: (0..servers).map(|_| Contents::default()).collect(),
             cut: vec![vec![false; servers]; edges],
             late_percent,
             risen: Vec::new(),
         })))
     }
 
-    pub fn member(&self, edge: usize, server: usize) -> Simulated {
+    pub fn node(&self, edge: usize, server: usize) -> Simulated {
         Simulated { world: self.clone(), edge, server }
     }
 
@@ -72,7 +72,7 @@ impl World {
         self.with(|state| state.cut[edge][server] = cut);
     }
 
-    /// Sets how many exchanges of a hundred are late, and answers how many were.
+    /// Sets how many of a hundred exchanges time out, and returns the value before.
     pub fn late(&self, percent: u8) -> u8 {
         self.with(|state| std::mem::replace(&mut state.late_percent, percent))
     }
@@ -85,23 +85,23 @@ impl World {
     }
 
     pub fn empty(&self, server: usize) {
-        // The cas goes on counting: one of before the restart is refused, as it is by `memcached::wire`.
+        // The CAS numbers continue, so a number from before the restart is refused, as `memcached::codec` refuses it.
         self.with(|state| {
             let next_cas = state.servers[server].next_cas;
-            state.servers[server] = Shelf { next_cas, ..Shelf::default() };
+            state.servers[server] = Contents { next_cas, ..Contents::default() };
         });
     }
 
-    /// Whether a server that `edge` can reach knows that the session has ended.
+    /// Whether a server that `edge` can reach has the tombstone.
     pub fn knows(&self, edge: usize, key: &SessionKey) -> bool {
         self.with(|state| {
             let reached = state.servers.iter().zip(&state.cut[edge]).filter(|(_, cut)| !**cut);
-            let mut items = reached.filter_map(|(shelf, _)| shelf.items.get(key.as_str()));
-            items.any(|item| matches!(item.held, Held::Ended(_)))
+            let mut items = reached.filter_map(|(server, _)| server.items.get(key.as_str()));
+            items.any(|item| matches!(item.held, StoredValue::Ended(_)))
         })
     }
 
-    pub fn held(&self, server: usize, key: &SessionKey) -> Option<Held> {
+    pub fn held(&self, server: usize, key: &SessionKey) -> Option<StoredValue> {
         self.with(|state| state.servers[server].items.get(key.as_str()).map(|item| item.held.clone()))
     }
 
@@ -115,18 +115,18 @@ impl World {
 }
 
 impl State {
-    fn put(&mut self, server: usize, key: &str, held: Held) {
-        let shelf = &mut self.servers[server];
-        shelf.next_cas += 1;
-        let before = shelf.items.insert(key.to_owned(), Item { held: held.clone(), cas: shelf.next_cas });
-        if let (Some(Item { held: Held::Ended(_), .. }), Held::Session(_)) = (before, held) {
+    fn put(&mut self, server: usize, key: &str, held: StoredValue) {
+        let contents = &mut self.servers[server];
+        contents.next_cas += 1;
+        let before = contents.items.insert(key.to_owned(), Item { held: held.clone(), cas: contents.next_cas });
+        if let (Some(Item { held: StoredValue::Ended(_), .. }), StoredValue::Session(_)) = (before, held) {
             self.risen.push(key.to_owned());
         }
     }
 }
 
 impl Simulated {
-    /// One round trip: takes a while, during which others go on; may not arrive, or be answered too late.
+    /// One round trip: it takes some turns of the runtime, may not arrive, and may be answered too late.
     async fn exchange<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut State, usize) -> T + Send + 'static,
@@ -157,9 +157,9 @@ impl Simulated {
 }
 
 impl Node for Simulated {
-    type KeyScan = KeyScan;
+    type Scan = KeyScan;
 
-    async fn look_up(&self, key: &SessionKey, _slide: Option<Duration>) -> Result<Option<Held>, StoreError> {
+    async fn look_up(&self, key: &SessionKey, _slide: Option<Duration>) -> Result<Option<StoredValue>, StoreError> {
         let key = key.as_str().to_owned();
         self.exchange(move |state, server| state.servers[server].items.get(&key).map(|item| item.held.clone())).await
     }
@@ -169,7 +169,7 @@ impl Node for Simulated {
         self.exchange(move |state, server| {
             let free = !state.servers[server].items.contains_key(&key);
             if free {
-                state.put(server, &key, Held::Session(record));
+                state.put(server, &key, StoredValue::Session(record));
             }
             free
         })
@@ -178,9 +178,9 @@ impl Node for Simulated {
 
     async fn record_access(&self, key: &SessionKey, now: UnixTime, _ttl: Duration) -> Result<bool, StoreError> {
         let key = key.as_str().to_owned();
-        let asked = key.clone();
-        let item = self.exchange(move |state, server| state.servers[server].items.get(&asked).cloned()).await?;
-        let Some(Item { held: Held::Session(mut record), cas }) = item else { return Ok(false) };
+        let read_key = key.clone();
+        let item = self.exchange(move |state, server| state.servers[server].items.get(&read_key).cloned()).await?;
+        let Some(Item { held: StoredValue::Session(mut record), cas }) = item else { return Ok(false) };
         if record.last_accessed >= now {
             return Ok(false);
         }
@@ -188,7 +188,7 @@ impl Node for Simulated {
         self.exchange(move |state, server| {
             let unchanged = state.servers[server].items.get(&key).is_some_and(|item| item.cas == cas);
             if unchanged {
-                state.put(server, &key, Held::Session(record));
+                state.put(server, &key, StoredValue::Session(record));
             }
             unchanged
         })
@@ -197,18 +197,18 @@ impl Node for Simulated {
 
     async fn write_tombstone(&self, key: &SessionKey, tombstone: Tombstone, _ttl: Duration) -> Result<(), StoreError> {
         let key = key.as_str().to_owned();
-        self.exchange(move |state, server| state.put(server, &key, Held::Ended(tombstone))).await
+        self.exchange(move |state, server| state.put(server, &key, StoredValue::Ended(tombstone))).await
     }
 
     async fn renew(&self, key: &SessionKey, record: &SessionRecord, _ttl: Duration) -> Result<bool, StoreError> {
         let (key, record) = (key.as_str().to_owned(), record.clone());
         self.exchange(move |state, server| {
             let held = state.servers[server].items.get(&key).map(|item| &item.held);
-            let lives = matches!(held, Some(Held::Session(_)));
-            if lives {
-                state.put(server, &key, Held::Session(record));
+            let is_active = matches!(held, Some(StoredValue::Session(_)));
+            if is_active {
+                state.put(server, &key, StoredValue::Session(record));
             }
-            lives
+            is_active
         })
         .await
     }
@@ -300,8 +300,8 @@ impl Node for Simulated {
         self.world.with(|state| state.cut[self.edge][self.server])
     }
 
-    /// Never, so that each look-up that fails is tried once more.
-    fn is_resting(&self) -> bool {
+    /// The breaker never opens, so that each look-up that fails is sent once more.
+    fn is_open(&self) -> bool {
         false
     }
 
@@ -310,14 +310,14 @@ impl Node for Simulated {
     }
 }
 
-/// Lists keys in their order, three a page.
+/// Lists the keys in their order, three per page.
 pub struct KeyScan {
     server: Simulated,
     after: String,
 }
 
 impl node::KeyScan for KeyScan {
-    async fn keys(&mut self) -> Result<Option<Vec<(SessionKey, UnixTime)>>, StoreError> {
+    async fn keys(&mut self) -> Result<Option<ScanPage>, StoreError> {
         let after = self.after.clone();
         let page = self.server.exchange(move |state, server| {
             let keys = state.servers[server].items.keys().filter(|key| **key > after);
@@ -334,10 +334,10 @@ impl node::KeyScan for KeyScan {
 
     async fn look_up(&mut self, keys: &[SessionKey]) -> Result<Vec<StoredResult>, StoreError> {
         let keys = keys.to_vec();
-        let lies = self.server.exchange(move |state, server| {
+        let results = self.server.exchange(move |state, server| {
             let held = |key: &SessionKey| state.servers[server].items.get(key.as_str()).map(|item| item.held.clone());
             keys.iter().map(|key| Ok(held(key))).collect()
         });
-        lies.await
+        results.await
     }
 }
