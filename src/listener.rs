@@ -3,13 +3,13 @@
 //! Pingora's own listening service has none. What is accepted here is made a stream by `accept_connection`, and handed to
 //! Pingora's HTTP application.
 //!
-//! The files are a ladder, and each imports only files below it; what all of them share is in this file:
+//! The files are a ladder, and each imports only files below it; sockets are bound and accepted from in this one:
 //! | step | files |
 //! |---|---|
 //! | 5 | `accept`, `http2` |
 //! | 4 | `client_stream::info`, `serve` |
-//! | 3 | `client_stream` |
-//! | 2 | `client_stream::head_deadline`, `proxy_header` |
+//! | 3 | `client_stream`, `proxy_header` |
+//! | 2 | `client_stream::head_deadline`, `state` |
 //! | 1 | `client_stream::blocked_writes`, `connection_slots`, `h2_flood`, `proxy_protocol`, `request_framer`, `transport` |
 
 pub mod accept;
@@ -21,34 +21,30 @@ pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod request_framer;
 pub mod serve;
+mod state;
 pub mod transport;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use pingora_core::apps::ServerApp;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 use crate::admin;
-use crate::buffers::{Account, Buffers};
-use crate::client_prefix::ClientPrefix;
-use crate::client_prefix::is_trusted;
+use crate::buffers::Account;
+use crate::client_prefix::{ClientPrefix, is_trusted};
 use crate::config::{self, Config};
-use crate::metrics::Metrics;
-use crate::quota::{Permit, Quota};
-use crate::server::StartError;
-use crate::snapshot::{Ports, Snapshot};
-use crate::tls;
+use crate::quota::Permit;
+use crate::snapshot::Ports;
 use client_stream::ClientStream;
-use connection_slots::{ConnectionSlot, ConnectionSlots};
+use connection_slots::ConnectionSlot;
 use proxy_header::PeerInfo;
 use serve::HttpHandler;
+pub use state::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
 
 /// How often the log says that an address has as many connections as it may.
 const LIMIT_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -74,52 +70,15 @@ pub struct BoundListener {
     pub public_port: Option<u16>,
 }
 
-/// What all connections of a listener share.
-#[derive(Clone)]
-pub struct ListenerContext {
-    /// For labels.
-    pub name: &'static str,
-    pub slots: Arc<ConnectionSlots>,
-    pub metrics: Arc<Metrics>,
-    /// For a TLS handshake.
-    pub handshake: Duration,
-    pub kind: ListenerKind,
-    /// Of its listener.
-    pub public_port: Option<u16>,
-    pub closing: watch::Receiver<bool>,
-}
-
-/// A listener's TLS.
-#[derive(Clone)]
-pub struct TlsListener {
-    /// Whether HTTP/2 is offered.
-    pub http2: bool,
-    pub live: tls::TlsState,
-}
-
-/// Whom a listener serves, and what their connections are held to.
-#[derive(Clone)]
-pub enum ListenerKind {
-    /// To what the configuration of the day says.
-    Clients(ClientLimits),
-    /// On the admin listener: to limits that never change. Each address has a share, those of this machine too.
-    Admin(Arc<Quota<ClientPrefix>>),
-    /// To nothing: the edge itself, of which an application of the demonstration is asked.
-    Internal,
-}
-
-#[derive(Clone)]
-pub struct ClientLimits {
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    pub quota: Arc<Quota<ClientPrefix>>,
-    /// When the log last said that an address has too many connections.
-    pub limit_logged_at: Arc<Mutex<Option<Instant>>>,
-    /// What they make the edge hold.
-    pub buffers: Arc<Buffers>,
+/// Why a socket could not be bound.
+#[derive(Debug)]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub cause: std::io::Error,
 }
 
 /// Binds and listens. Must be called within a runtime.
-pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<BoundListener, StartError> {
+pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<BoundListener, BindError> {
     let bound = || -> std::io::Result<BoundListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for old connections to leave TIME_WAIT.
@@ -133,7 +92,7 @@ pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<BoundListener, 
         let address = socket.local_addr()?;
         Ok(BoundListener { socket, address, proxy_protocol, public_port: None })
     };
-    bound().map_err(|cause| StartError::Bind { address, cause })
+    bound().map_err(|cause| BindError { address, cause })
 }
 
 /// Every socket of a configuration.
@@ -151,7 +110,7 @@ impl BoundListeners {
 }
 
 /// Before anything is served, so that a taken port is told at once.
-pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<BoundListeners, StartError> {
+pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<BoundListeners, BindError> {
     let _inside = runtime.enter();
     let (mut https, mut http) = (Vec::new(), Vec::new());
     for listener in &config.server.listeners {

@@ -1,13 +1,12 @@
 //! Why an edge did not start: always the operator's to mend, so always with what to do.
 
-use std::net::SocketAddr;
-
 use crate::config::Faults;
+use crate::listener::BindError;
 
 #[derive(Debug)]
 pub enum StartError {
     Config(Faults),
-    Bind { address: SocketAddr, cause: std::io::Error },
+    Bind(BindError),
     Log(std::io::Error),
     Users(String),
     Store(String),
@@ -20,7 +19,7 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Config(faults) => write!(f, "{faults}"),
-            Self::Bind { address, cause } => {
+            Self::Bind(BindError { address, cause }) => {
                 write!(f, "cannot listen on {address}: {cause}; free the port, or allow this user to bind it")
             }
             Self::Log(cause) => write!(f, "cannot open a log: {cause}"),
@@ -34,3 +33,9 @@ impl std::fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
+    }
+}

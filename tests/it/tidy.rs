@@ -9,7 +9,7 @@ mod source;
 mod tables;
 mod words;
 
-pub use source::{Source, sources};
+pub use source::sources;
 pub use tables::{quoted, rows};
 
 fn at(path: &str) -> PathBuf {

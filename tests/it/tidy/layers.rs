@@ -28,7 +28,6 @@ const CIRCLES: &[&[&str]] = &[
         "auth::verdict",
     ],
     &["auth::identity_headers", "auth::token"],
-    &["listener", "listener::proxy_header", "listener::serve"],
     &["log_writer", "log_writer::queue"],
     &[
         "sentry",
