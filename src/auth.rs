@@ -10,6 +10,7 @@ mod identity_headers;
 pub mod keys;
 pub mod last_access;
 pub mod outage;
+pub mod recent_sessions;
 mod ring_provider;
 pub mod stream_check;
 pub mod streams;
@@ -26,15 +27,16 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, header};
 
 use crate::clock::UnixTime;
-use crate::config::{Access, Credentials, OutagePolicy};
+use crate::config::{Credentials, OutagePolicy};
 use crate::metrics::Metrics;
 use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, StallRetry, StoreError};
 use crate::users::changes::Watch;
 use cookie::Lookup;
+pub use evaluate::Requirement;
 use evaluate::{AuthInputs, Request, SessionStatus, evaluate, refusal};
 use fingerprint::Fingerprinter;
 use last_access::Recorder;
-use outage::RecentSessions;
+use recent_sessions::RecentSessions;
 use streams::Streams;
 use token::{Tokens, Verified};
 
@@ -82,21 +84,6 @@ impl AuthDecision {
     pub fn refused_user(&self) -> Option<&str> {
         self.refused.as_ref().map(|verified| verified.claims().name.as_str())
     }
-}
-
-/// What a route asks of whoever comes.
-#[derive(Clone, Copy, Debug)]
-pub struct Requirement<'a> {
-    /// The `aud` that a token must carry here.
-    pub audience: &'a str,
-    /// The service that the user must be registered for; `None` on the sign-on host.
-    pub service: Option<&'a str>,
-    pub access: &'a Access,
-    pub credentials: Credentials,
-    /// Whether this request keeps the session from idling out.
-    pub extends_session: bool,
-    /// What to do while the store gives no answer.
-    pub on_outage: OutagePolicy,
 }
 
 impl Guard {

@@ -13,6 +13,7 @@ mod device_session;
 mod kept_return_url;
 mod login;
 mod logout;
+mod loop_cookie;
 pub mod loop_guard;
 mod redeem;
 pub mod return_url;
@@ -140,8 +141,8 @@ impl SsoRoute {
             "/.sentry/currentUser" if method == Method::GET || method == Method::HEAD => Self::CurrentUser,
             "/.sentry/jwks.json" if is_repeatable(method) => Self::Jwks,
             "/.sentry/currentUser" | "/.sentry/jwks.json" => Self::WrongMethod("GET, HEAD"),
-            path if kept_return_url::is_kept_return_path(path) && method == Method::GET => Self::Return,
-            path if kept_return_url::is_kept_return_path(path) => Self::WrongMethod("GET"),
+            path if return_url::is_kept_return_path(path) && method == Method::GET => Self::Return,
+            path if return_url::is_kept_return_path(path) => Self::WrongMethod("GET"),
             _ => Self::Unknown,
         }
     }

@@ -15,7 +15,7 @@ use crate::audit_log::AuditLog;
 use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
 use crate::auth::last_access::Recorder;
-use crate::auth::outage::RecentSessions;
+use crate::auth::recent_sessions::RecentSessions;
 use crate::auth::streams::Streams;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};

@@ -5,12 +5,27 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::Requirement;
 use super::fingerprint::Fingerprinter;
 use super::token::{Claims, Verified};
 use super::verdict::{Assurance, Reason, Source, is_revoked, missing_entitlement};
+use crate::config::{Access, Credentials, OutagePolicy};
 use crate::sessions::{Fingerprint, SessionRecord, StoreError};
 use crate::users::UserState;
+
+/// What a route asks of whoever comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Requirement<'a> {
+    /// The `aud` that a token must carry here.
+    pub audience: &'a str,
+    /// The service that the user must be registered for; `None` on the sign-on host.
+    pub service: Option<&'a str>,
+    pub access: &'a Access,
+    pub credentials: Credentials,
+    /// Whether this request keeps the session from idling out.
+    pub extends_session: bool,
+    /// What to do while the store gives no answer.
+    pub on_outage: OutagePolicy,
+}
 
 /// How a session stands.
 #[derive(Debug)]

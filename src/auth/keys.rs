@@ -3,7 +3,7 @@
 //! Each key has one algorithm, fixed by the configuration; a token says by `kid` which key it wants and has no
 //! say in the algorithm. Secrets never leave this file but inside jsonwebtoken's own key types.
 
-mod judge;
+mod checks;
 
 use std::collections::HashMap;
 
@@ -147,7 +147,7 @@ fn load(written: &config::Key) -> Result<LoadedKey, LoadError> {
 }
 
 fn load_hmac(secret: Secret, allow_weak: bool) -> Result<LoadedKey, LoadError> {
-    if let Some(what) = judge::disguised_key(secret.bytes()) {
+    if let Some(what) = checks::disguised_key(secret.bytes()) {
         let what = format!("this is {what}, and no secret: everyone who has it could sign");
         return Err((what, "make one with `sentry-edge key generate --algorithm HS256`"));
     }
@@ -198,7 +198,7 @@ fn load_public(algorithm: config::Algorithm, pem: &[u8]) -> Result<VerifyingKey,
     let unusable = || -> LoadError {
         (format!("no {algorithm:?} public key in PEM form"), "name a file that begins with -----BEGIN PUBLIC KEY-----")
     };
-    if let Some(what) = judge::foreign_public_key(algorithm, pem) {
+    if let Some(what) = checks::foreign_public_key(algorithm, pem) {
         return Err((what, "name the public half of a key of that algorithm"));
     }
     let key = match algorithm {
@@ -210,8 +210,8 @@ fn load_public(algorithm: config::Algorithm, pem: &[u8]) -> Result<VerifyingKey,
     let key = key.map_err(|_| unusable())?;
     let bytes = key.try_get_as_bytes().map_err(|_| unusable())?;
     match algorithm {
-        config::Algorithm::ES256 if bytes.len() == 65 && judge::is_on_p256(bytes) => Ok(es256(bytes)),
-        config::Algorithm::EdDSA if judge::is_on_edwards25519(bytes) => Ok(ed25519(bytes)),
+        config::Algorithm::ES256 if bytes.len() == 65 && checks::is_on_p256(bytes) => Ok(es256(bytes)),
+        config::Algorithm::EdDSA if checks::is_on_edwards25519(bytes) => Ok(ed25519(bytes)),
         config::Algorithm::RS256 => rs256(bytes).ok_or_else(unusable),
         _ => Err(unusable()),
     }
@@ -240,7 +240,7 @@ fn ed25519(public: &[u8]) -> VerifyingKey {
 /// `None` when the bytes are no PKCS #1 public key, or one that is too small to trust or that nothing verifies by.
 fn rs256(pkcs1: &[u8]) -> Option<VerifyingKey> {
     let public = rsa::RsaPublicKey::from_pkcs1_der(pkcs1).ok()?;
-    if !judge::is_usable_rsa(public.n(), public.e()) {
+    if !checks::is_usable_rsa(public.n(), public.e()) {
         return None;
     }
     let number = |n: &rsa::BigUint| URL_SAFE_NO_PAD.encode(n.to_bytes_be());

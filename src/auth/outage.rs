@@ -4,118 +4,13 @@
 //! session, not by token, so that a logout here takes it from all hosts at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use quick_cache::sync::Cache;
-
-use super::Requirement;
-use super::evaluate::SessionStatus;
+use super::evaluate::{Requirement, SessionStatus};
+use super::recent_sessions::{LastSeen, RecentSessions};
 use super::verdict::Assurance;
 use crate::clock::UnixTime;
 use crate::config::OutagePolicy;
-use crate::sessions::{Fingerprint, SessionKey, StoreError};
-
-/// Sessions that are remembered; about 100 bytes each. Whoever is forgotten is refused, as under `deny`.
-const REMEMBERED: usize = 100_000;
-
-/// Sessions that have ended, as far as this process knows; about 100 bytes each.
-const ENDED: usize = 100_000;
-
-/// How often it is told that users pass by a policy.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Sessions that lived when the store was last asked; and those that had ended, which no policy may bring back.
-pub struct RecentSessions {
-    sessions: Cache<SessionKey, Arc<LastSeen>, quick_cache::UnitWeighter, ahash::RandomState>,
-    ended: Cache<SessionKey, (), quick_cache::UnitWeighter, ahash::RandomState>,
-    /// Milliseconds; 0 before the first time.
-    logged_at: AtomicU64,
-}
-
-/// When a session was found alive for the last time. Each of its tokens has a hold of it, so that a request notes its
-/// look with one write.
-pub struct LastSeen {
-    at_millis: AtomicU64,
-    fingerprint: Fingerprint,
-}
-
-impl LastSeen {
-    fn at(&self) -> UnixTime {
-        UnixTime::from_millis(self.at_millis.load(Ordering::Relaxed))
-    }
-
-    /// Not for a pass that a policy granted: those do not prolong themselves.
-    pub fn touch(&self, now: UnixTime) {
-        self.at_millis.store(now.millis(), Ordering::Relaxed);
-    }
-}
-
-impl Default for RecentSessions {
-    fn default() -> Self {
-        let (weights, hashes) = (quick_cache::UnitWeighter, ahash::RandomState::new());
-        let sessions = Cache::with(REMEMBERED, REMEMBERED as u64, weights.clone(), hashes.clone(), Default::default());
-        let ended = Cache::with(ENDED, ENDED as u64, weights, hashes, Default::default());
-        Self { sessions, ended, logged_at: AtomicU64::new(0) }
-    }
-}
-
-impl RecentSessions {
-    pub fn remember(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) -> Arc<LastSeen> {
-        match self.sessions.get(key) {
-            Some(seen) if seen.fingerprint == fingerprint => {
-                seen.touch(now);
-                seen
-            }
-            _ => {
-                let seen = Arc::new(LastSeen { at_millis: now.millis().into(), fingerprint });
-                self.sessions.insert(key.clone(), Arc::clone(&seen));
-                seen
-            }
-        }
-    }
-
-    /// The same after a sign-on, which knows the fingerprint of the browser, and not that in the record of the session.
-    pub fn note_sign_on(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
-        match self.sessions.get(key) {
-            Some(seen) => seen.touch(now),
-            None => drop(self.remember(key, fingerprint, now)),
-        }
-    }
-
-    /// A session has ended here, or was found ended.
-    pub fn forget(&self, key: &SessionKey) {
-        self.sessions.remove(key);
-        self.ended.insert(key.clone(), ());
-    }
-
-    fn has_ended(&self, key: &SessionKey) -> bool {
-        self.ended.get(key).is_some()
-    }
-
-    /// Whether it is time to tell that users pass by a policy: when the first does, and then once a minute. Each
-    /// pass is counted; which server is away, and that it is back, its watcher tells.
-    fn is_log_due(&self, now: UnixTime) -> bool {
-        let logged_at = self.logged_at.load(Ordering::Relaxed);
-        let due = logged_at == 0 || now.since(UnixTime::from_millis(logged_at)) >= LOG_INTERVAL;
-        let ours = || self.logged_at.compare_exchange(logged_at, now.millis(), Ordering::Relaxed, Ordering::Relaxed);
-        due && ours().is_ok()
-    }
-
-    /// The fingerprint of a session that lived no longer ago than `within`. `known` is what its token has of it, which
-    /// stays good when there were too many sessions to remember; an end that is known here was looked for before.
-    fn fingerprint_within(
-        &self,
-        key: &SessionKey,
-        known: Option<&Arc<LastSeen>>,
-        within: Duration,
-        now: UnixTime,
-    ) -> Option<Fingerprint> {
-        let remembered = self.sessions.get(key);
-        let seen = [known, remembered.as_ref()].into_iter().flatten().max_by_key(|seen| seen.at())?;
-        (now.since(seen.at()) <= within).then_some(seen.fingerprint)
-    }
-}
+use crate::sessions::{SessionKey, StoreError};
 
 /// How a session stands that the store said nothing about. What this process knows to have ended has, before any policy
 /// is asked. A store that answers with garbage is not away: what it holds may be another's, so no request passes on its
@@ -151,39 +46,10 @@ pub(super) fn session_status(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::sessions::SessionId;
-
-    #[test]
-    fn that_users_pass_by_a_policy_is_told_at_first_and_then_once_a_minute() {
-        let (seen, now) = (RecentSessions::default(), UnixTime::from_seconds(1000));
-        assert!(seen.is_log_due(now));
-        assert!(!seen.is_log_due(now.plus(LOG_INTERVAL.saturating_sub(Duration::from_millis(1)))));
-        assert!(seen.is_log_due(now.plus(LOG_INTERVAL)));
-        assert!(!seen.is_log_due(now.plus(LOG_INTERVAL)));
-    }
-
-    #[test]
-    fn whoever_was_seen_is_recalled_for_so_long_and_not_after_a_logout() {
-        let (seen, key) = (RecentSessions::default(), SessionId::random().unwrap().key());
-        let (print, within) = (Fingerprint::new([1; 16]), Duration::from_secs(60));
-        let now = UnixTime::from_seconds(1000);
-        let fingerprint_within = |at| seen.fingerprint_within(&key, None, within, at);
-        assert_eq!(fingerprint_within(now), None);
-        let known = seen.remember(&key, print, now);
-        assert_eq!(fingerprint_within(now.plus(within)), Some(print));
-        let late = now.plus(within + Duration::from_millis(1));
-        assert_eq!(fingerprint_within(late), None);
-        known.touch(now.plus(within));
-        assert_eq!(fingerprint_within(now.plus(within * 2)), Some(print));
-        seen.forget(&key);
-        assert_eq!(fingerprint_within(now.plus(within)), None);
-        assert_eq!(
-            seen.fingerprint_within(&key, Some(&known), within, now.plus(within)),
-            Some(print),
-            "one that had no more room"
-        );
-    }
+    use crate::sessions::{Fingerprint, SessionId};
 
     #[test]
     fn a_policy_speaks_when_the_store_is_out_and_never_for_what_has_ended() {

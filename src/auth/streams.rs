@@ -22,7 +22,7 @@ use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::sessions::SessionKey;
 use crate::users::UserState;
-use shares::{Share, Shares};
+use shares::{Holder, Share, Shares};
 pub use terms::{Admission, EndReason, NewStream, StreamsFull, Terms};
 
 /// Locks that streams are spread over, by holder. A power of two.
@@ -45,14 +45,6 @@ pub struct Streams {
 
 /// By holder, so that a logout finds its own without looking at all others.
 type Shard = HashMap<Holder, Vec<Arc<Stream>>, ahash::RandomState>;
-
-/// Whose a stream is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Holder {
-    Session(SessionKey),
-    /// On a public route.
-    Client(ClientPrefix),
-}
 
 /// One of them.
 pub struct Stream {
@@ -132,7 +124,8 @@ impl Streams {
             count.fetch_sub(1, Ordering::AcqRel);
             return Err(StreamsFull::Total);
         }
-        let Some(share) = self.shares.take(&holder, session.as_ref(), most) else {
+        let user = session.as_ref().map(|session| session.verified.claims().sub.as_str());
+        let Some(share) = self.shares.take(&holder, user, most) else {
             count.fetch_sub(1, Ordering::AcqRel);
             return Err(StreamsFull::Share);
         };

@@ -12,7 +12,7 @@ use self::away::Unavailable;
 use super::token::{Claims, TokenError};
 use super::*;
 use crate::clock::Clock;
-use crate::config::FingerprintProperty;
+use crate::config::{Access, FingerprintProperty};
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::{SessionId, StoreError};
 use crate::users::UserState;

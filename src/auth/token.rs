@@ -4,6 +4,7 @@
 //! taken from a header, no unknown `crit`. What verified once is remembered under the whole token, so that the
 //! signature is not computed again; the moments `exp` and `nbf` are compared on every use.
 
+mod claims;
 mod verified;
 
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation, decode, decode_header, encode};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::fingerprint::CachedFingerprint;
 use super::identity_headers::IdentityHeaders;
@@ -24,6 +25,7 @@ use crate::clock::UnixTime;
 use crate::metrics::TokenCacheMetrics;
 use crate::sessions::{SessionId, SessionKey};
 
+pub use claims::Claims;
 pub use verified::Verified;
 
 /// The `typ` of a token that opens a session, and of the short-lived one that an application gets.
@@ -41,38 +43,6 @@ const LATEST_EXPIRY: u64 = 253_402_300_799;
 
 /// What `sentry.token.lifetime` may be at most.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// What a token says. Only these claims are read; each must be of its type, or the token is malformed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
-    pub iss: String,
-    /// User id.
-    pub sub: String,
-    /// User name, as it was registered.
-    pub name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<String>,
-    pub roles: Vec<String>,
-    /// What the user is registered for.
-    pub services: Vec<String>,
-    /// The specification's TokenID: names the session.
-    pub sid: String,
-    /// The number of the user's last change in the directory when the password was checked: a change that ended sessions
-    /// ends this one if its number is higher. A former version's tokens have none, and are judged by `auth_time`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dir: Option<u64>,
-    pub jti: String,
-    /// When the password was checked (OpenID Connect Core §2). Absent is long ago.
-    #[serde(default)]
-    pub auth_time: u64,
-    pub iat: u64,
-    pub nbf: u64,
-    /// The session's absolute end.
-    pub exp: u64,
-    pub aud: String,
-    /// Seconds: the specification's SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
-    pub idle: u64,
-}
 
 /// What is wrong with a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

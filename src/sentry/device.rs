@@ -13,11 +13,9 @@ use http::HeaderValue;
 use ring::hmac;
 use ring::rand::SecureRandom;
 
-use super::Sentry;
-use crate::auth::cookie::{self, Lookup, SetCookie};
+use crate::auth::cookie::SetCookie;
 use crate::auth::keys::Keys;
 use crate::config::{DEVICE_COOKIE, SameSite};
-use crate::request::Head;
 use crate::sessions::key::NoRandomness;
 use crate::users::UserName;
 
@@ -152,30 +150,6 @@ impl std::fmt::Debug for DeviceId {
 impl std::fmt::Debug for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Device").field("accounts", &self.marks.len()).finish_non_exhaustive()
-    }
-}
-
-impl Sentry {
-    /// The browser that a request to the sign-on host comes from. Two device cookies are none: neither is known to be
-    /// this browser's.
-    pub fn device(&self, head: &Head<'_>) -> Option<Device> {
-        match cookie::find(head.headers, COOKIE) {
-            Lookup::One(value) => self.devices.parse(value),
-            Lookup::Absent | Lookup::Several => None,
-        }
-    }
-
-    /// What a login form sets beside its own cookie: a device cookie, where the browser brings none of ours.
-    pub(super) fn device_cookie_of_form(&self, head: &Head<'_>) -> Result<Option<HeaderValue>, NoRandomness> {
-        match self.device(head) {
-            Some(_) => Ok(None),
-            None => Ok(self.devices.fresh()?.cookie()),
-        }
-    }
-
-    /// The browser of a login. One that brings no device cookie of ours gets its first.
-    pub(super) fn device_of_login(&self, head: &Head<'_>) -> Result<Device, NoRandomness> {
-        self.device(head).map_or_else(|| self.devices.fresh(), Ok)
     }
 }
 

@@ -7,13 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::device::Device;
+use http::HeaderValue;
+
+use super::device::{self, Device};
 use super::{Event, Sentry};
-use crate::auth::cookie;
+use crate::auth::cookie::{self, Lookup};
 use crate::auth::token::Verified;
 use crate::auth::{Guard, Reason, Verdict};
 use crate::clock::UnixTime;
 use crate::request::Head;
+use crate::sessions::key::NoRandomness;
 use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, SessionStore, StoreError, Swap, find_with_retry};
 use crate::users::UserName;
 
@@ -165,6 +168,28 @@ async fn end_confirmed(
 }
 
 impl Sentry {
+    /// The browser that a request to the sign-on host comes from. Two device cookies are none: neither is known to be
+    /// this browser's.
+    pub fn device(&self, head: &Head<'_>) -> Option<Device> {
+        match cookie::find(head.headers, device::COOKIE) {
+            Lookup::One(value) => self.devices.parse(value),
+            Lookup::Absent | Lookup::Several => None,
+        }
+    }
+
+    /// What a login form sets beside its own cookie: a device cookie, where the browser brings none of ours.
+    pub(super) fn device_cookie_of_form(&self, head: &Head<'_>) -> Result<Option<HeaderValue>, NoRandomness> {
+        match self.device(head) {
+            Some(_) => Ok(None),
+            None => Ok(self.devices.fresh()?.cookie()),
+        }
+    }
+
+    /// The browser of a login. One that brings no device cookie of ours gets its first.
+    pub(super) fn device_of_login(&self, head: &Head<'_>) -> Result<Device, NoRandomness> {
+        self.device(head).map_or_else(|| self.devices.fresh(), Ok)
+    }
+
     /// Who is signed in at the sign-on host. A session that this browser has outlived is ended, and is nobody's.
     pub(super) async fn signed_in(&self, head: &Head<'_>, extends_session: bool) -> Verdict {
         let verdict = self.authenticate(head, None, extends_session).await;

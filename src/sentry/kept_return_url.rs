@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use ring::digest;
 
 use super::Sentry;
-use super::return_url::ReturnUrl;
+use super::return_url::{KEPT_PATH, ReturnUrl};
 use super::state::LIFETIME_SECONDS;
 use crate::auth::Reason;
 use crate::auth::cookie::{self, Lookup, MAX_COOKIE_BYTES, SetCookie};
@@ -18,19 +18,6 @@ use crate::config::{RETURN_COOKIE, SameSite};
 use crate::pages;
 use crate::reply::Reply;
 use crate::request::Head;
-
-/// Stands in a sign-on for the page that the browser keeps.
-pub const PATH: &str = "/.sentry/return/";
-
-/// Characters of a key: 64 bits of a hash, which only have to tell apart what one browser keeps.
-const KEY_LENGTH: usize = 11;
-
-/// Whether a path is one of the stand-ins, and nothing else below `/.sentry`.
-pub fn is_kept_return_path(path: &str) -> bool {
-    let is_key =
-        |key: &str| key.len() == KEY_LENGTH && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    path.strip_prefix(PATH).is_some_and(is_key)
-}
 
 /// Path and query of a page of this host, and what stands for it.
 pub struct KeptReturnUrl {
@@ -49,7 +36,7 @@ impl KeptReturnUrl {
     }
 
     pub fn path(&self) -> String {
-        format!("{PATH}{}", self.key)
+        format!("{KEPT_PATH}{}", self.key)
     }
 
     pub fn cookie(&self) -> Option<HeaderValue> {
@@ -101,7 +88,7 @@ impl Sentry {
         let Lookup::One(cookie) = cookie::find(head.headers, RETURN_COOKIE) else { return None };
         let (of, encoded) = cookie.split_once('.')?;
         let target = decode_target(encoded);
-        let is_for_this_path = head.path.strip_prefix(PATH) == Some(of) && key(&target) == of;
+        let is_for_this_path = head.path.strip_prefix(KEPT_PATH) == Some(of) && key(&target) == of;
         let url = is_for_this_path.then(|| format!("{}{target}", head.origin_of(head.host)))?;
         self.return_urls.validate_kept(&url).ok().filter(|url| url.host == *head.host)
     }
@@ -122,6 +109,7 @@ impl Sentry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::return_url::is_kept_return_path;
     use super::*;
 
     #[test]

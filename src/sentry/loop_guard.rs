@@ -15,16 +15,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderValue;
 use ring::{digest, hmac};
 
-use super::Sentry;
 use super::state::StateHash;
-use crate::auth::cookie::{self, Lookup, SetCookie};
 use crate::auth::keys::Keys;
 use crate::auth::token::Verified;
-use crate::config::{ROUND_COOKIE, SameSite};
-use crate::request::Head;
 
 /// One way from a service to the sign-on host and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,11 +41,11 @@ impl RedirectRound {
 
     /// The round after one that ended well, and whose cookie is not good, or not there, on the next request. It took one
     /// redirect more, so there is one round less.
-    fn after_lost_cookie(self) -> Option<Self> {
+    pub fn after_lost_cookie(self) -> Option<Self> {
         self.next()?.next()
     }
 
-    fn parse(digit: u8) -> Option<Self> {
+    pub fn parse(digit: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|round| round.0 + b'0' == digit)
     }
 }
@@ -69,11 +64,11 @@ impl LoginId {
         Self(hash.as_ref().first_chunk().copied().unwrap_or_default())
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
         Some(Self(URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?))
     }
 
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 }
@@ -92,9 +87,9 @@ pub struct Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostCookie {
     /// The round after it; `None` when there is none.
-    round: Option<RedirectRound>,
+    pub round: Option<RedirectRound>,
     /// Whose cookie was lost. A former version does not say.
-    login: Option<LoginId>,
+    pub login: Option<LoginId>,
 }
 
 impl Flow {
@@ -169,43 +164,6 @@ impl FlowSealer {
 
 fn bound(text: &str, state: &StateHash) -> String {
     format!("{text} {}", state.as_str())
-}
-
-/// Seconds from a redemption in which a start of the same page is its flow going round.
-const ROUND_COOKIE_SECONDS: u64 = 30;
-
-impl Sentry {
-    /// Set with a redemption's redirect: who comes to that page and is not signed in there did not keep the cookie, or
-    /// came to an edge that does not take it.
-    pub(super) fn round_cookie(&self, url: &str, round: RedirectRound, login: LoginId) -> Option<HeaderValue> {
-        let value = format!("{}.{}.{}", round.0, page(url), login.text());
-        let max_age = Some(ROUND_COOKIE_SECONDS);
-        SetCookie { name: ROUND_COOKIE, value: &value, same_site: SameSite::Lax, max_age }.to_header()
-    }
-
-    /// Goes with a logout: who comes back after it is not going round.
-    pub(super) fn clear_round_cookie(&self, head: &Head<'_>) -> Option<HeaderValue> {
-        let is_there = !matches!(cookie::find(head.headers, ROUND_COOKIE), Lookup::Absent);
-        is_there.then(|| SetCookie::clear(ROUND_COOKIE, SameSite::Lax)).flatten()
-    }
-
-    /// How far a start for this page is. The cookie that a former version has set names no login.
-    pub(super) fn flow_at_start(&self, head: &Head<'_>, url: &str, round: RedirectRound) -> Flow {
-        let begun = Flow { round, ..Flow::NEW };
-        let Lookup::One(value) = cookie::find(head.headers, ROUND_COOKIE) else { return begun };
-        let Some((number, of)) = value.split_once('.') else { return begun };
-        let (of, login) = of.split_once('.').unwrap_or((of, ""));
-        if of != page(url) {
-            return begun;
-        }
-        let round = number.bytes().next().and_then(RedirectRound::parse).and_then(RedirectRound::after_lost_cookie);
-        Flow { lost: Some(LostCookie { round, login: LoginId::parse(login.as_bytes()) }), ..begun }
-    }
-}
-
-/// Names a page; 2^64 of them differ.
-fn page(url: &str) -> String {
-    URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, url.as_bytes()).as_ref()[..8])
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use crate::config::Service;
 use crate::host::{Host, HostPattern, HostTable};
 use crate::sessions::TicketId;
 
-use super::kept_return_url::is_kept_return_path;
 use super::loop_guard::RedirectRound;
 use super::ticket_query::TicketParameter;
 
@@ -111,6 +110,20 @@ impl ReturnUrlPolicy {
             target,
         })
     }
+}
+
+/// Stands in a sign-on for the page that the browser keeps.
+pub const KEPT_PATH: &str = "/.sentry/return/";
+
+/// Characters of a key: 64 bits of a hash, which only have to tell apart what one browser keeps.
+const KEPT_KEY_LENGTH: usize = 11;
+
+/// Whether a path is one of the stand-ins, and nothing else below `/.sentry`.
+pub fn is_kept_return_path(path: &str) -> bool {
+    let is_key = |key: &str| {
+        key.len() == KEPT_KEY_LENGTH && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    path.strip_prefix(KEPT_PATH).is_some_and(is_key)
 }
 
 /// Whether a path is below `/.sentry`, where the edge answers itself, in any way that it may be read: a sign-on that leads
@@ -268,8 +281,12 @@ pub fn encode(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ticket_query::tests::parameter as tickets;
+    use super::super::ticket_mark::TicketMarks;
     use super::*;
+
+    fn tickets() -> TicketParameter {
+        TicketParameter::new("requestID".into(), TicketMarks::of_secrets(&[b"secret"]))
+    }
 
     fn policy() -> ReturnUrlPolicy {
         let yaml = "services: {iqueue: {hosts: [iqueue.leantaas.com]}, dextor: {hosts: ['*.dextor.leantaas.com']}}";

@@ -70,10 +70,10 @@ fn is_equal(mark: &[u8; MARK_BYTES], marked: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
 
-    pub fn marks(secrets: &[&str]) -> TicketMarks {
+    fn marks(secrets: &[&str]) -> TicketMarks {
         TicketMarks::of_secrets(&secrets.iter().map(|secret| secret.as_bytes()).collect::<Vec<_>>())
     }
 

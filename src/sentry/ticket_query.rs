@@ -107,12 +107,11 @@ impl TicketParameter {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use super::super::ticket_mark::tests::marks;
+mod tests {
     use super::*;
 
-    pub fn parameter() -> TicketParameter {
-        TicketParameter::new("requestID".into(), marks(&["secret"]))
+    fn parameter() -> TicketParameter {
+        TicketParameter::new("requestID".into(), TicketMarks::of_secrets(&[b"secret"]))
     }
 
     /// Every character as an escape.

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Holder, Session};
+use crate::client_prefix::ClientPrefix;
 use crate::quota::{Permit, Quota};
+use crate::sessions::SessionKey;
 
 /// Of one session: more than a browser with many tabs ever has, each with an event stream or two.
 const OF_SESSION: usize = 200;
@@ -12,6 +13,14 @@ const OF_SESSION: usize = 200;
 const OF_USER: usize = 2000;
 /// Of one client's network on public routes: a hospital behind one address.
 const OF_CLIENT: usize = 10_000;
+
+/// Whose a stream is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    Session(SessionKey),
+    /// On a public route.
+    Client(ClientPrefix),
+}
 
 /// How many streams each has.
 #[derive(Default)]
@@ -32,14 +41,14 @@ pub struct Share {
 impl Shares {
     /// For one more stream of a table with places for so many; `None` when its holder, or the user, has a whole share
     /// already. Of a small table a session has a quarter at most, and a user or a client a half.
-    pub fn take(&self, holder: &Holder, session: Option<&Session>, most: usize) -> Option<Share> {
+    pub fn take(&self, holder: &Holder, user: Option<&str>, most: usize) -> Option<Share> {
         let enter = |owner: ShareKey| {
             let share = share(&owner, most);
             self.0.acquire(owner, share)
         };
         let of_holder = enter(ShareKey::Holder(holder.clone()))?;
-        let of_user = match session {
-            Some(session) => Some(enter(ShareKey::User(session.verified.claims().sub.as_str().into()))?),
+        let of_user = match user {
+            Some(user) => Some(enter(ShareKey::User(user.into()))?),
             None => None,
         };
         Some(Share { _of_holder: of_holder, _of_user: of_user })
@@ -58,7 +67,6 @@ fn share(owner: &ShareKey, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client_prefix::ClientPrefix;
 
     fn client(address: &str) -> Holder {
         Holder::Client(ClientPrefix::of(address.parse().unwrap()))

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Reason, TokenError};
+use crate::auth::token::TokenError;
+use crate::auth::verdict::Reason;
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::tls::ClientCertificate;

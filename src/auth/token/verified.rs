@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::super::fingerprint::CachedFingerprint;
-use super::super::outage;
+use super::super::recent_sessions::LastSeen;
 use super::Claims;
 use crate::auth::identity_headers::IdentityHeaders;
 use crate::clock::UnixTime;
@@ -23,7 +23,7 @@ pub struct Verified {
     /// The fingerprint that the session was found with, once it was.
     pub(super) session_fingerprint: OnceLock<Fingerprint>,
     /// When the session was last found alive, once it was and where a policy asks for that.
-    pub(super) last_seen: OnceLock<Arc<outage::LastSeen>>,
+    pub(super) last_seen: OnceLock<Arc<LastSeen>>,
 }
 
 impl Verified {
@@ -47,7 +47,7 @@ impl Verified {
         &self.identity_headers
     }
 
-    pub(in crate::auth) fn fingerprint_cache(&self) -> &CachedFingerprint {
+    pub(crate) fn fingerprint_cache(&self) -> &CachedFingerprint {
         &self.fingerprint_cache
     }
 
@@ -63,17 +63,17 @@ impl Verified {
     }
 
     /// The fingerprint that the session was found with before.
-    pub(in crate::auth) fn session_fingerprint(&self) -> Option<Fingerprint> {
+    pub(crate) fn session_fingerprint(&self) -> Option<Fingerprint> {
         self.session_fingerprint.get().copied()
     }
 
     /// Notes the fingerprint that the session has. It has one for as long as it lives.
-    pub(in crate::auth) fn set_session_fingerprint(&self, fingerprint: Fingerprint) {
+    pub(crate) fn set_session_fingerprint(&self, fingerprint: Fingerprint) {
         self.session_fingerprint.get_or_init(|| fingerprint);
     }
 
     /// What is remembered of the session for an outage of the store.
-    pub(in crate::auth) fn last_seen(&self) -> &OnceLock<Arc<outage::LastSeen>> {
+    pub(crate) fn last_seen(&self) -> &OnceLock<Arc<LastSeen>> {
         &self.last_seen
     }
 
