@@ -1,7 +1,9 @@
 //! Authentication and authorization: cookie, token, session, fingerprint, entitlement, in that order.
 //!
-//! Decides and writes nothing: [`Guard::check`] returns a [`Verdict`]. It knows no HTTP status and no redirect;
-//! `proxy` and `sentry` turn verdicts into replies. The only await is the session store's.
+//! [`Guard::check`] returns a [`Verdict`] and writes nothing to the client. The guard knows no HTTP status and no
+//! redirect; `proxy` and `sentry` turn verdicts into replies. The session store is the only thing that it awaits. This
+//! file holds the guard; what follows from its inputs is in `evaluate`, and the policy for an outage of the store in
+//! `outage`.
 
 pub mod cookie;
 mod evaluate;
@@ -43,12 +45,12 @@ use token::{Tokens, Verified};
 use verdict::is_revoked;
 pub use verdict::{Assurance, Identity, Outcome, Reason, Source, Verdict};
 
-/// Lets the rest of the process use our ring provider for JSON Web Tokens. Harmless when called again.
+/// Installs ring as the cryptography of JSON Web Tokens for the whole process. Calling it again is harmless.
 pub fn install_crypto() {
     ring_provider::install();
 }
 
-/// Checks who a request is from and whether they may.
+/// Checks which user a request is from, and whether that user may make it.
 pub struct Guard {
     tokens: Arc<Tokens>,
     cookie_name: String,
@@ -57,30 +59,31 @@ pub struct Guard {
     metrics: Arc<Metrics>,
 }
 
-/// Where the guard learns whether a session lives.
+/// Where the guard finds out whether a session is active.
 pub struct Sessions {
     pub store: Arc<dyn SessionStore>,
     /// False with `store: none`: the token alone decides.
     pub checked: bool,
     pub seen: Arc<RecentSessions>,
     pub recorder: Recorder,
-    /// What has become of users since their tokens were made.
+    /// Changes of users since their tokens were minted.
     pub users: Arc<Watch>,
     pub streams: Arc<Streams>,
-    /// How often the session of a stream is asked for.
+    /// How often the session of a stream is looked up.
     pub stream_interval: Duration,
 }
 
-/// A verdict, and what stands beside it in logs.
+/// A verdict, with what the logs and metrics need of it.
 pub struct AuthDecision {
     pub verdict: Verdict,
-    /// The token of a refusal, where its signature was verified: it names the user. It proves no living session.
+    /// The token of a refused request, if its signature was verified: it names the user. It does not prove that the
+    /// session is active.
     pub refused: Option<Arc<Verified>>,
     pub took: Duration,
 }
 
 impl AuthDecision {
-    /// The name of the user who was refused.
+    /// Returns the name of the user who was refused, if it is known.
     pub fn refused_user(&self) -> Option<&str> {
         self.refused.as_ref().map(|verified| verified.claims().name.as_str())
     }
@@ -97,7 +100,8 @@ impl Guard {
         Self { tokens, cookie_name, fingerprints, sessions, metrics }
     }
 
-    /// The whole chain. Slides the session's expiry in the same round trip that finds it, and only for who may pass.
+    /// Runs the whole check. The session is looked up and its expiry extended in the same round trip, and it is
+    /// extended only for a request that may pass.
     pub async fn check(&self, headers: &HeaderMap, requirement: &Requirement<'_>, now: UnixTime) -> AuthDecision {
         let started = Instant::now();
         let credential = self.credential(headers, requirement, now);
@@ -117,14 +121,14 @@ impl Guard {
         let request = Request::new(headers, fingerprint, &self.fingerprints);
         let inputs = AuthInputs { verified, source, request, state, refusal };
         let (verdict, refused) = self.decide(inputs, requirement, now).await;
-        // One look at the clock ends both.
+        // One reading of the clock ends both measurements.
         let ended = Instant::now();
         self.metrics.sign_on.session_duration.observe(ended.duration_since(token_checked_at).as_secs_f64());
         AuthDecision { verdict, refused, took: ended.duration_since(started) }
     }
 
-    /// The token that was refused for this reason, if it is one that we signed: a refusal for its times or its audience
-    /// comes after its signature has been verified.
+    /// Returns the token that was refused for `reason`, if this edge signed it: times and audience are checked after
+    /// the signature has been verified.
     #[cold]
     fn refused_token(
         &self,
@@ -136,10 +140,11 @@ impl Guard {
         self.tokens.remembered(token)
     }
 
-    /// A request that is refused must not keep a session alive: a thief's would keep it from idling out, and a disabled
-    /// user's polling browser would too. All that decides but the session itself is known before the store is asked,
-    /// and its fingerprint from the first time on that it was found with this token. So a good request still needs one
-    /// round trip; the first one of a token, which cannot be told from a thief's, has a second one to slide.
+    /// A refused request must not extend the session: a thief's requests would keep it from expiring, and so would the
+    /// polling browser of a disabled user. Everything that decides, except the session, is known before the look-up,
+    /// and the fingerprint is remembered from the first time that the session was found with this token. So an allowed
+    /// request needs one round trip. The first request of a token cannot be distinguished from a thief's before the
+    /// look-up, so it needs a second round trip that extends the session.
     async fn decide(
         &self,
         inputs: AuthInputs<'_>,
@@ -154,7 +159,7 @@ impl Guard {
         let mut result = evaluate(&inputs, &status);
         if !may_extend && idle_ttl.is_some() && result.is_ok() && matches!(status, SessionStatus::Active(_)) {
             let extended = self.session_status(verified, idle_ttl, requirement, now).await;
-            // It may have ended in between. Where nothing is heard, what was heard before holds.
+            // The session may have ended in between. If the store gives no answer now, its first answer holds.
             if matches!(extended, SessionStatus::Active(_) | SessionStatus::Ended) {
                 result = evaluate(&inputs, &extended);
                 status = extended;
@@ -190,7 +195,7 @@ impl Guard {
                 SessionStatus::Ended
             }
             Err(error) => match self.status_without_store(error, verified, requirement, now) {
-                // Rare, and large.
+                // This future is large and rarely needed, so it is boxed.
                 SessionStatus::Unknown(error) if error.is_unavailable() => {
                     Box::pin(self.wait(error, verified, idle_ttl, requirement, now)).await
                 }
@@ -199,7 +204,7 @@ impl Guard {
         }
     }
 
-    /// How a session stands after the store has failed.
+    /// Returns the status of a session after the store has failed.
     fn status_without_store(
         &self,
         error: StoreError,
@@ -212,8 +217,8 @@ impl Guard {
         outage::session_status(error, store.is_down(key), (key, verified.last_seen().get()), seen, requirement, now)
     }
 
-    /// Asks again for as long as the store may only have stalled: a request that waits for half a second is better than
-    /// one that is refused. It ends with an answer, or when a policy speaks.
+    /// Repeats the look-up for as long as the store may only have stalled: a request that waits for half a second is
+    /// better than a refused one. It ends with an answer of the store, or when the outage policy applies.
     async fn wait(
         &self,
         mut error: StoreError,
@@ -240,7 +245,8 @@ impl Guard {
         SessionStatus::Unknown(error)
     }
 
-    /// Notes a request that was let in: for an outage, for the record's last access, and for this token's next request.
+    /// Records an allowed request: for an outage, for the last access in the session record, and for the next request
+    /// with this token.
     fn record_admission(
         &self,
         verified: &Verified,
@@ -262,30 +268,31 @@ impl Guard {
         }
     }
 
-    /// A login or a redemption has just found or made this session: an outage policy knows it from now on, before its
-    /// first request.
+    /// Records that a login or a redemption has just opened or found this session, so that an outage policy knows it
+    /// before its first request.
     pub fn note_sign_on(&self, session: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
         self.sessions.seen.note_sign_on(session, fingerprint, now);
     }
 
-    /// False where no session is kept, and a token alone says who may pass.
+    /// Returns false with `sessions.store: none`, where the token alone decides.
     pub fn checks_sessions(&self) -> bool {
         self.sessions.checked
     }
 
-    /// Whether the directory has ended the session behind a token.
+    /// Returns whether the user directory has ended the session of this token.
     pub fn is_revoked(&self, verified: &Verified) -> bool {
         let claims = verified.claims();
         self.sessions.users.state(&claims.sub).is_some_and(|state| is_revoked(&state, claims))
     }
 
-    /// A session has ended, here or elsewhere: no policy may vouch for it any more, and its streams end.
+    /// Records that a session has ended, here or elsewhere: no outage policy may assume it active from now on, and its
+    /// streams end.
     pub fn forget(&self, session: &SessionKey) {
         self.sessions.seen.forget(session);
         self.sessions.streams.end_session(session);
     }
 
-    /// The first half, without a store: a token of this request that verifies and is meant for this place.
+    /// Returns the token of this request, verified and meant for this audience. The store is not needed for that.
     pub fn credential(
         &self,
         headers: &HeaderMap,
@@ -300,8 +307,8 @@ impl Guard {
         Ok((verified, source))
     }
 
-    /// A bearer token where the route takes one; else the cookie. Two cookies of our name count as none: one
-    /// of them may have been planted by a sibling host.
+    /// Finds the bearer token, if the route accepts one, or else the cookie. Two cookies of our name count as none: a
+    /// sibling host may have planted one of them.
     fn find_token<'a>(&self, headers: &'a HeaderMap, credentials: Credentials) -> Result<(&'a str, Source), Reason> {
         if credentials.bearer
             && let Some(token) = bearer(headers)
@@ -331,7 +338,7 @@ impl Guard {
     }
 }
 
-/// `Authorization: Bearer TOKEN`; the scheme is case-insensitive (RFC 9110 §11.1).
+/// Returns the token of `Authorization: Bearer TOKEN`; the scheme is case-insensitive (RFC 9110 §11.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     let (field, None) = (fields.next()?, fields.next()) else { return None };
@@ -339,8 +346,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }
 
-/// Whether a request is a program's: it brings a bearer token where one is taken, or nothing else is taken there.
-/// Then a refusal is about that token, not about a person's cookie.
+/// Returns whether a request is authenticated as a program's: it has a bearer token and the route accepts one, or the
+/// route accepts nothing else. A refusal is then about that token and not about a person's cookie.
 pub fn is_by_bearer(headers: &HeaderMap, credentials: Credentials) -> bool {
     credentials.bearer && (!credentials.cookie || bearer(headers).is_some())
 }

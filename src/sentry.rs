@@ -1,8 +1,8 @@
-//! Sentry: the single-sign-on service that lives inside the edge. (Not Sentry.io, which collects errors.)
+//! Sentry: the single sign-on service inside the edge. (Not Sentry.io, which collects errors.)
 //!
-//! Turns an SSO request into a [`Reply`]: the hand-off from the sign-on host to a service by a one-time ticket,
-//! login, logout, current user, keys. It decides and answers; `proxy` reads bodies and writes. The only awaits
-//! are the session store's and the login pool's, each with its own deadline.
+//! Turns a request to a sign-on route into a [`Reply`]: the redirect from the sign-on host to a service with a one-time
+//! ticket, login, logout, current user, keys. It decides; `proxy` reads bodies and writes replies. It awaits only the
+//! session store and the login pool, each with its own deadline.
 
 pub mod claims;
 mod copy_cookie;
@@ -50,13 +50,14 @@ pub use device_session::SessionCandidate;
 pub use login::{MAX_FORM_BYTES, account_counter};
 pub use redeem::{FailedTicket, RedeemOutcome};
 
-/// The path that signs out on a service host.
+/// The logout path of a service host.
 pub const SERVICE_LOGOUT: &str = "/.sentry/logout";
 
-/// After so many seconds a page that waits for the session store tries again. Many people may wait.
+/// Seconds after which a page that waits for the session store reloads itself. Many people may have it open.
 const STORE_REFRESH_SECONDS: u64 = 5;
 
-/// An application that meets a key that it does not know asks again; one that was taken out may be believed for so long.
+/// Seconds for which the JWKS may be cached. An application that sees an unknown key fetches it again; a key that was
+/// removed may be accepted for this long.
 const JWKS_LIFETIME_SECONDS: u64 = 300;
 
 /// Everything that the sign-on routes need.
@@ -67,20 +68,20 @@ pub struct Sentry {
     logins: Arc<LoginPool>,
     return_urls: ReturnUrlPolicy,
     settings: config::Sentry,
-    /// Idle timeout of every service, by name.
+    /// The idle timeout of every service, by name.
     idle_timeouts: HashMap<Arc<str>, Duration>,
     tickets: TicketParameter,
     flows: FlowSealer,
     csrf: csrf::Csrf,
     devices: device::Devices,
-    /// Signs what a logout at a service shows to the sign-on host.
+    /// Signs the pass with which a logout at a service continues at the sign-on host.
     logout_pass: ring::hmac::Key,
     branding: Branding,
     metrics: Arc<Metrics>,
     audit: Arc<AuditLog>,
 }
 
-/// What [`Sentry`] is built from, beside the configuration.
+/// What [`Sentry`] is built from, besides the configuration.
 pub struct SentryParts {
     pub guard: Arc<Guard>,
     pub store: Arc<dyn SessionStore>,
@@ -88,7 +89,7 @@ pub struct SentryParts {
     pub branding: Branding,
     pub metrics: Arc<Metrics>,
     pub audit: Arc<AuditLog>,
-    /// Ports that we listen on, which our own URLs may name.
+    /// Ports that this edge listens on, which its own URLs may name.
     pub ports: Vec<u16>,
 }
 
@@ -103,15 +104,15 @@ pub enum SsoRoute {
     Logout,
     CurrentUser,
     Jwks,
-    /// On to a return URL that the browser keeps.
+    /// Redirects to a return URL that the browser keeps in a cookie.
     Return,
-    /// The path is ours, the method is not one it takes; holds the `Allow` field.
+    /// The path exists, but not for this method; holds the value of `Allow`.
     WrongMethod(&'static str),
     Unknown,
 }
 
 impl SsoRoute {
-    /// Only a login takes a body.
+    /// Returns whether the route reads a body; only the login does.
     pub fn takes_body(self) -> bool {
         self == Self::LoginPost
     }
@@ -147,7 +148,7 @@ impl SsoRoute {
         }
     }
 
-    /// A HEAD must not change anything, so it logs nobody out.
+    /// A HEAD request must not change anything, so it does not log out.
     fn logout(method: &Method) -> Self {
         if method == Method::GET || method == Method::POST { Self::Logout } else { Self::WrongMethod("GET, POST") }
     }
@@ -180,14 +181,15 @@ impl Sentry {
         }
     }
 
-    /// The `aud` of the sign-on host's own tokens, which no service has: its name holds no dot and no colon. A host of one
-    /// label could be such a name, and is written as a URL; the others are not, as tokens that were issued stay good.
+    /// Returns the `aud` of the sign-on host's own tokens. No service has the same: the name of a service has no dot
+    /// and no colon. A host of one label could equal such a name, so it is written as a URL; other hosts are not, so
+    /// that tokens issued before stay valid.
     pub fn audience(settings: &config::Sentry) -> String {
         let host = settings.host.as_str();
         if host.contains('.') { host.into() } else { format!("https://{host}") }
     }
 
-    /// The `aud` of a service's tokens.
+    /// Returns the `aud` of a service's tokens.
     pub fn service_audience(settings: &config::Sentry, service: &str) -> String {
         match settings.token.audience {
             Audience::PerService => service.into(),
@@ -195,7 +197,7 @@ impl Sentry {
         }
     }
 
-    /// Every cookie that the edge sets: no application sees them, none may set them.
+    /// Returns the names of all cookies that the edge sets: no application sees them, and none may set them.
     pub fn cookie_names(settings: &config::Sentry) -> Vec<String> {
         let fixed = config::FIXED_COOKIES.map(Into::into);
         [settings.cookie.name.clone(), settings.cookie.state_name.clone()].into_iter().chain(fixed).collect()
@@ -205,7 +207,7 @@ impl Sentry {
         *host == self.host
     }
 
-    /// The route of a request to the sign-on host, or to a reserved path of a service host.
+    /// Returns the route of a request to the sign-on host, or to a reserved path of a service host.
     pub fn route(&self, head: &Head<'_>) -> SsoRoute {
         if self.is_sentry_host(head.host) {
             SsoRoute::of_sentry_host(head.method, head.path)
@@ -214,8 +216,8 @@ impl Sentry {
         }
     }
 
-    /// Answers a route. `service` is the one whose host was asked, `None` on the sign-on host; `body` is the
-    /// request's, where the route takes one.
+    /// Returns the reply of a route. `service` is the service of the request's host, `None` on the sign-on host; `body`
+    /// is the request's body, if the route reads one.
     pub async fn respond(&self, route: SsoRoute, head: &Head<'_>, service: Option<&str>, body: &[u8]) -> Reply {
         match route {
             SsoRoute::Landing => self.landing(head).await,
@@ -236,7 +238,7 @@ impl Sentry {
         }
     }
 
-    /// The sign-on host's own page: who is signed in, and where they may go.
+    /// The first page of the sign-on host: the signed-in user, and the applications that the user may open.
     async fn landing(&self, head: &Head<'_>) -> Reply {
         let identity = match self.signed_in(head, true).await {
             Verdict::Allowed(identity) => identity,
@@ -258,7 +260,7 @@ impl Sentry {
         Reply::form(StatusCode::OK, page.render(), "")
     }
 
-    /// Who asks, judged for the sign-on host or for a service as a whole, whatever its routes demand.
+    /// Authenticates a request for the sign-on host or for a service as a whole, whatever its routes require.
     async fn authenticate(&self, head: &Head<'_>, service: Option<&str>, extends_session: bool) -> Verdict {
         let audience = match service {
             Some(service) => Self::service_audience(&self.settings, service),
@@ -270,7 +272,7 @@ impl Sentry {
             access: &ANY_USER,
             credentials: Credentials { cookie: true, bearer: false },
             extends_session,
-            // The sign-on host hands out tickets and needs the store for that anyway.
+            // The sign-on host issues tickets and needs the store for that in any case.
             on_outage: OutagePolicy::Deny,
         };
         let judged = self.guard.check(head.headers, &requirement, head.now).await;
@@ -283,7 +285,7 @@ impl Sentry {
         judged.verdict
     }
 
-    /// The judged `redirectURL` of a query: `Ok(None)` when there is none to speak of.
+    /// Returns the validated `redirectURL` of the query, and `Ok(None)` if there is none or more than one.
     fn return_url(&self, head: &Head<'_>) -> Result<Option<ReturnUrl>, Box<Reply>> {
         match return_url::parameter(head.query, "redirectURL") {
             Parameter::Absent | Parameter::Several => Ok(None),
@@ -304,13 +306,13 @@ impl Sentry {
         self.audit.write(head.now, entry);
     }
 
-    /// An event that anybody can bring about.
+    /// Writes an event that any client can cause, without a user.
     fn audit_anonymous(&self, head: &Head<'_>, event: Event, host: Option<&str>, reason: Option<&str>) {
         let (client, request_id, user) = (head.client, head.request_id, None);
         self.audit.write_anonymous(head.now, audit_log::Entry { event, client, request_id, user, host, reason });
     }
 
-    /// The request as an error reply sees it. Nobody is known to be signed in.
+    /// Returns what an error reply needs of the request. No user is assumed to be signed in.
     pub fn error_context<'a>(&'a self, head: &Head<'a>) -> ErrorContext<'a> {
         ErrorContext {
             html: head.accepts_html(),
@@ -323,7 +325,8 @@ impl Sentry {
         }
     }
 
-    /// The sign-on host's first page, which lists the user's applications. `port`: unless it is 443.
+    /// Returns the URL of the sign-on host's first page, which lists the user's applications. `port` is given unless it
+    /// is 443.
     pub fn applications(&self, port: Option<u16>) -> String {
         match port {
             Some(port) => format!("https://{}:{port}/", self.host),
@@ -331,7 +334,7 @@ impl Sentry {
         }
     }
 
-    /// The path that signs out on the host of this request.
+    /// Returns the logout path on the host of this request.
     fn sign_out(&self, head: &Head<'_>) -> &'static str {
         if self.is_sentry_host(head.host) { "/logout" } else { SERVICE_LOGOUT }
     }
@@ -340,7 +343,8 @@ impl Sentry {
         Reply::problem(&self.error_context(head), status, title, text)
     }
 
-    /// The store gave no answer: nobody is logged out for that, the browser keeps its cookie and tries again.
+    /// The reply while the session store is unavailable: no user is logged out for that, the browser keeps its cookie
+    /// and tries again.
     pub fn store_unavailable(&self, head: &Head<'_>) -> Reply {
         let text = "Your sign-in cannot be checked at the moment. You are still signed in. Please try again shortly.";
         let context =
@@ -350,7 +354,7 @@ impl Sentry {
     }
 
     fn internal(&self, head: &Head<'_>, cause: &dyn std::fmt::Display) -> Reply {
-        log::error!("request {}: {cause}", head.request_id);
+        log::error!("sign-on: internal error request_id={}: {cause}", head.request_id);
         let text = "An error occurred on our side. Please try again.";
         self.problem(head, StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong", text)
     }
@@ -365,7 +369,8 @@ impl Sentry {
         .with(http::header::ALLOW, http::HeaderValue::from_static(allow))
     }
 
-    /// Known, but not admitted. Never a redirect: signing on again as the same user would not help. `user` is who is known.
+    /// The reply to a user who is signed in but has no access. It is never a redirect: signing on again as the same
+    /// user would not help. `user` is the name, if it is known.
     pub fn forbidden(&self, head: &Head<'_>, user: Option<&str>) -> Reply {
         let text = "Your account has no access to this page. Ask your administrator, or sign in with another account.";
         let context = ErrorContext { user, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };

@@ -1,13 +1,13 @@
-//! Cookies: found among the octets of a request, built and cleared for a response (RFC 6265bis).
+//! Cookies: found in a request byte for byte, built and cleared for a response (RFC 6265bis).
 //!
-//! Names are compared byte for byte; nothing is unquoted, percent-decoded or trimmed beyond space and tab, so
-//! that no other spelling can pass as ours. A value in double quotes is therefore no token.
+//! Names are compared byte for byte; nothing is unquoted, percent-decoded or trimmed beyond space and tab, so that no
+//! other spelling can pass as ours. A value in double quotes is therefore no token.
 
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::config::SameSite;
 
-/// What a request brings under one name.
+/// The cookies of one name in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
     Absent,
@@ -15,7 +15,7 @@ pub enum Lookup<'a> {
     Several,
 }
 
-/// Looks through all Cookie fields: HTTP/2 clients may send one for each cookie (RFC 9113 §8.2.3).
+/// Searches all Cookie fields: HTTP/2 clients may send one for each cookie (RFC 9113 §8.2.3).
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Lookup<'a> {
     let mut found = None;
     for field in headers.get_all(header::COOKIE) {
@@ -27,19 +27,19 @@ pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Lookup<'a> {
     }
     match found.map(std::str::from_utf8) {
         Some(Ok(value)) => Lookup::One(value),
-        // Octets that are no text are no token of ours either.
+        // Bytes that are not UTF-8 are no token of ours either.
         Some(Err(_)) => Lookup::One(""),
         None => Lookup::Absent,
     }
 }
 
-/// Every value under one name, of which more than one may be good: a logout ends them all.
+/// Returns every value of one name. More than one of them may be valid: a logout ends them all.
 pub fn all<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     let fields = headers.get_all(header::COOKIE).iter();
     fields.flat_map(parts).filter_map(move |part| std::str::from_utf8(value_in(part, name)?).ok())
 }
 
-/// What stands between the semicolons of a Cookie field, as it was sent.
+/// Returns the parts of a Cookie field between the semicolons, as they were sent.
 pub fn parts(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     let field = field.as_bytes();
     let mut begin = 0;
@@ -50,13 +50,13 @@ pub fn parts(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The value of such a part, if that is its name. A name of ours holds neither `=` nor a blank.
+/// Returns the value of such a part, if it has this name. A name of ours has neither `=` nor a blank.
 pub fn value_in<'a>(part: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let rest = part.strip_prefix(name.as_bytes())?;
     trim(rest).strip_prefix(b"=").map(trim)
 }
 
-/// Space and tab only; Unicode spaces and vertical tabs are part of a name, and so make it another's.
+/// Trims space and tab only; Unicode spaces and vertical tabs are part of a name, and so make it another name.
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -67,23 +67,23 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// A cookie of ours. All are host-only, `Secure` and `HttpOnly`, as the `__Host-` prefix asks for.
+/// A cookie of ours. All are host-only, `Secure` and `HttpOnly`, as the `__Host-` prefix requires.
 #[derive(Clone, Copy, Debug)]
 pub struct SetCookie<'a> {
     pub name: &'a str,
     pub value: &'a str,
     pub same_site: SameSite,
-    /// Seconds; without it the cookie goes with the browser's session.
+    /// Seconds; without it the cookie ends with the browser's session.
     pub max_age: Option<u64>,
 }
 
 impl SetCookie<'_> {
-    /// Deletes a cookie: the same attributes as it was set with, and an age of zero.
+    /// Returns the header value that deletes a cookie: the attributes that it was set with, and an age of zero.
     pub fn clear(name: &str, same_site: SameSite) -> Option<HeaderValue> {
         SetCookie { name, value: "", same_site, max_age: Some(0) }.to_header()
     }
 
-    /// `None` when name or value hold what a header cannot, which our own never do.
+    /// Returns `None` if name or value have what a header field cannot, which ours never do.
     pub fn to_header(self) -> Option<HeaderValue> {
         let same_site = match self.same_site {
             SameSite::Lax => "Lax",
@@ -97,7 +97,7 @@ impl SetCookie<'_> {
     }
 }
 
-/// The largest cookie that browsers keep: name, `=` and value, in bytes (RFC 6265bis §5.6).
+/// Maximum size of a cookie that browsers keep: name, `=` and value, in bytes (RFC 6265bis §5.6).
 pub const MAX_COOKIE_BYTES: usize = 4096;
 
 #[cfg(test)]

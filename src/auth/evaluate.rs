@@ -1,4 +1,5 @@
-//! What follows from token, directory, fingerprint and store: pure, so that it can be read on one page.
+//! The inputs of an authentication check, and what follows from them. Pure, so that the whole decision can be read on
+//! one page.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,54 +13,56 @@ use crate::config::{Access, Credentials, OutagePolicy};
 use crate::sessions::{Fingerprint, SessionRecord, StoreError};
 use crate::users::UserState;
 
-/// What a route asks of whoever comes.
+/// What a route requires of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Requirement<'a> {
-    /// The `aud` that a token must carry here.
+    /// The `aud` that a token must have here.
     pub audience: &'a str,
     /// The service that the user must be registered for; `None` on the sign-on host.
     pub service: Option<&'a str>,
     pub access: &'a Access,
     pub credentials: Credentials,
-    /// Whether this request keeps the session from idling out.
+    /// Whether this request extends the session.
     pub extends_session: bool,
-    /// What to do while the store gives no answer.
+    /// What to do while the session store is unavailable.
     pub on_outage: OutagePolicy,
 }
 
-/// How a session stands.
+/// What is known of a session after the look-up.
 #[derive(Debug)]
 pub enum SessionStatus {
     Active(SessionRecord),
     Ended,
-    /// The store did not say, and no policy says it instead.
+    /// The store gave no answer, and no outage policy applies.
     Unknown(StoreError),
-    /// A policy says it, and with which fingerprint if it knows.
+    /// An outage policy, or the absence of a store, allows the session to be taken for active; with its fingerprint, if
+    /// that is known.
     AssumedActive {
         assurance: Assurance,
         fingerprint: Option<Fingerprint>,
     },
 }
 
-/// Everything that is known of a request's sender without the store.
+/// Everything that is known of a request without the session store.
 pub struct AuthInputs<'a> {
     pub verified: Arc<Verified>,
     pub source: Source,
     pub request: Request<'a>,
-    /// The directory's latest word, where it differs from the token's.
+    /// The directory's latest state of the user, if it differs from the token's claims.
     pub state: Option<Arc<UserState>>,
-    /// Why the user may not pass, though the session lives.
+    /// Why the user is refused even if the session is active.
     pub refusal: Option<Reason>,
 }
 
-/// The request, as far as it can be held against a session's fingerprint.
+/// The request, as far as it can be compared with a session's fingerprint.
 pub struct Request<'a> {
     headers: &'a HeaderMap,
-    /// Its own.
+    /// The fingerprint of the request itself.
     fingerprint: Fingerprint,
     fingerprints: &'a Fingerprinter,
-    /// The session's that this request was held against last, and whether it is of that session's browser though its own
-    /// differs. The question comes before the store is asked and after it, and its answer costs up to some 20 HMACs.
+    /// The session fingerprint that this request was compared with last, and whether the request is from that browser
+    /// though its own fingerprint differs. The comparison is needed before and after the look-up, and costs up to about
+    /// 20 HMACs.
     companion: Cell<Option<(Fingerprint, bool)>>,
 }
 
@@ -70,7 +73,7 @@ impl<'a> Request<'a> {
 }
 
 impl AuthInputs<'_> {
-    /// Whether the request is of the browser that a session with this fingerprint belongs to.
+    /// Returns whether the request is from the browser that a session with this fingerprint belongs to.
     pub fn is_same_browser(&self, session: Fingerprint) -> bool {
         session == self.request.fingerprint || self.is_companion(session)
     }
@@ -89,7 +92,7 @@ impl AuthInputs<'_> {
     }
 }
 
-/// What token and directory come to for a route.
+/// Returns why token and directory refuse the user on this route, if they do.
 pub fn refusal(claims: &Claims, state: Option<&UserState>, requirement: &Requirement<'_>) -> Option<Reason> {
     if state.is_some_and(|state| is_revoked(state, claims)) {
         return Some(Reason::Revoked);
@@ -98,13 +101,13 @@ pub fn refusal(claims: &Claims, state: Option<&UserState>, requirement: &Require
     missing_entitlement(services, roles, requirement.service, requirement.access)
 }
 
-/// The second half, once it is known how the session stands. Pure. What a refusal is told to be for is the first of
-/// these: store, session, revocation, browser, registration and role.
+/// Decides, once the status of the session is known. The reason of a refusal is the first of these that applies: store,
+/// session, revocation, browser, registration, role.
 pub fn evaluate(inputs: &AuthInputs<'_>, status: &SessionStatus) -> Result<Assurance, Reason> {
     let (assurance, bound_to) = match status {
         SessionStatus::Unknown(error) => return Err(Reason::StoreUnavailable(error.clone())),
         SessionStatus::Ended => return Err(Reason::NoSession),
-        // A session of that id, but another's: as good as none.
+        // The session of that id belongs to another user, which is as good as no session.
         SessionStatus::Active(record) if record.user != inputs.verified.claims().sub => return Err(Reason::NoSession),
         SessionStatus::Active(record) => (Assurance::Session, Some(record.fingerprint)),
         SessionStatus::AssumedActive { assurance, fingerprint } => (*assurance, *fingerprint),

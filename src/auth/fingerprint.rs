@@ -1,9 +1,9 @@
 //! The specification's FINGER_PRINT: a keyed hash over properties of a request that stay the same for one browser.
 //!
-//! Of User-Agent only family and platform count, so that an update of the browser logs nobody out, and what else the same
-//! device sends within a session is taken for its browser's (see `user_agent`); the address never counts, because phones
-//! change theirs. The session id is the key: a fingerprint can be compared within its
-//! session alone, and a rotation of signing keys changes none.
+//! Only the family and platform of `User-Agent` are hashed, so that an update of the browser logs no user out; other
+//! agents that the same device sends within a session count as its browser (see `user_agent`). The client's address is
+//! never part of it, because phones change theirs. The key is the session id: a fingerprint can only be compared within
+//! its session, and a rotation of signing keys changes no fingerprint.
 
 use std::sync::OnceLock;
 
@@ -18,17 +18,17 @@ use crate::sessions::{Fingerprint, SessionId};
 #[derive(Clone, Debug)]
 pub struct Fingerprinter(Vec<FingerprintProperty>);
 
-/// The fields with which a session's token came first, whole and byte for byte, and their fingerprint.
+/// The header fields that a session's token first came with, byte for byte, and their fingerprint.
 ///
-/// A fingerprint is a function of the session and of these fields. So for the same bytes it need not be computed again,
-/// and for any others it is: who brings the token with another User-Agent is noticed as if nothing were remembered. What
-/// is remembered is never replaced, so nobody can push it out. Lives and dies with its token in the cache of tokens, and
-/// so with the snapshot, whose properties do not change.
+/// A fingerprint is a function of the session and of these fields. For the same bytes it need not be computed again;
+/// for any others it is, so a token that comes with another User-Agent is noticed as if nothing were cached. An entry
+/// is never replaced, so no client can evict it. It lives as long as its token in the token cache, and so as long as
+/// the snapshot, whose properties do not change.
 #[derive(Default)]
 pub struct CachedFingerprint(OnceLock<(Box<[u8]>, Fingerprint)>);
 
 impl CachedFingerprint {
-    /// Bytes of all fields; of more than that nothing is remembered. Browsers send about 150.
+    /// Maximum bytes of all fields together; longer ones are not cached. Browsers send about 150.
     pub const MAX_BYTES: usize = 512;
 }
 
@@ -37,7 +37,7 @@ impl Fingerprinter {
         Self(properties)
     }
 
-    /// The same as [`of`](Self::of), which is asked only for fields that `seen` does not know.
+    /// Returns the same as [`of`](Self::of), which is computed only for fields that are not in `cache`.
     pub fn of_cached(&self, headers: &HeaderMap, session: &SessionId, cache: &CachedFingerprint) -> Fingerprint {
         if let Some((fields, fingerprint)) = cache.0.get() {
             let is_same = self.is_of_fields(fields, headers);
@@ -50,13 +50,13 @@ impl Fingerprinter {
             fields.push(END);
         }
         if fields.len() <= CachedFingerprint::MAX_BYTES {
-            // Another request may have been first, and then its fields are kept.
+            // If another request was first, its fields are kept.
             cache.0.get_or_init(|| (fields.into(), fingerprint));
         }
         fingerprint
     }
 
-    /// Whether `fields` are those of this request, each with its end.
+    /// Returns whether `fields` are those of this request, each followed by [`END`].
     fn is_of_fields(&self, fields: &[u8], headers: &HeaderMap) -> bool {
         let mut rest = Some(fields);
         for property in &self.0 {
@@ -69,15 +69,15 @@ impl Fingerprinter {
         self.hash(headers, &key(session), user_agent::kind(agent(headers)))
     }
 
-    /// Whether a session with this fingerprint may be this request's: of the same browser, or of one that sends this
-    /// agent beside its own on the same device.
+    /// Returns whether a session with this fingerprint may belong to this request: it is from the same browser, or from
+    /// an agent that the same device sends beside its browser.
     pub fn matches(&self, headers: &HeaderMap, session: &SessionId, fingerprint: Fingerprint) -> bool {
         self.of(headers, session) == fingerprint || self.is_companion(headers, session, fingerprint)
     }
 
-    /// Whether a browser with this fingerprint sends this request's agent beside its own. No hash tells that, so each kind
-    /// of browser that may is tried: some 20 at most, and only where the fingerprints differ. So what a session keeps is
-    /// what it always was, and edges of two versions can share it.
+    /// Returns whether this request has an agent that a browser with this fingerprint sends beside its own. No hash
+    /// shows that, so each kind of browser that may do so is tried: at most about 20, and only if the fingerprints
+    /// differ. The session keeps what it always kept, and edges of two versions can share it.
     #[cold]
     pub fn is_companion(&self, headers: &HeaderMap, session: &SessionId, fingerprint: Fingerprint) -> bool {
         if !self.0.contains(&FingerprintProperty::UserAgent) {
@@ -112,12 +112,13 @@ fn key(session: &SessionId) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, session.as_str().as_bytes())
 }
 
-/// One that is no text says nothing; all such agents look alike, which only weakens their own fingerprint.
+/// An agent that is not UTF-8 counts as empty; all such agents look alike, which only weakens their own fingerprint.
 fn agent(headers: &HeaderMap) -> &str {
     std::str::from_utf8(field(FingerprintProperty::UserAgent, headers)).unwrap_or_default()
 }
 
-/// Stands in no field's value (RFC 9110 §5.5), so that two fields cannot be read as two others.
+/// Ends a field in the hash. No field value has this byte (RFC 9110 §5.5), so two fields cannot be mistaken for two
+/// others.
 const END: u8 = 0;
 
 fn field(property: FingerprintProperty, headers: &HeaderMap) -> &[u8] {
@@ -160,7 +161,7 @@ mod tests {
             Fingerprinter::new(vec![FingerprintProperty::UserAgent, FingerprintProperty::AcceptLanguage]);
         let long = "x".repeat(CachedFingerprint::MAX_BYTES);
         let requests = [(CHROME, "de"), ("curl/8.0", "de"), (CHROME, ""), ("curl/8.0", "en"), ("", ""), (&long, "de")];
-        // Whoever comes first is remembered, and then everybody comes again.
+        // The first request is cached, and then all of them come again.
         for first in 0..requests.len() {
             let cache = CachedFingerprint::default();
             for (agent, language) in requests[first..].iter().chain(&requests) {
@@ -174,7 +175,7 @@ mod tests {
         }
     }
 
-    /// Kinds as a former version found them. Its sessions go on, and its edges may stand beside ours.
+    /// Kinds as a former version determined them. Its sessions stay valid, and its edges may run beside ours.
     #[test]
     fn a_session_of_a_former_version_goes_on() {
         let session = SessionId::random().unwrap();

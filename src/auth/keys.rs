@@ -1,7 +1,7 @@
-//! The keys that sign and verify tokens: loaded, judged, generated and published (JWKS, RFC 7517).
+//! The keys that sign and verify tokens: loaded, checked, generated and published (JWKS, RFC 7517).
 //!
-//! Each key has one algorithm, fixed by the configuration; a token says by `kid` which key it wants and has no
-//! say in the algorithm. Secrets never leave this file but inside jsonwebtoken's own key types.
+//! Each key has one algorithm, fixed by the configuration; a token names its key by `kid` and has no influence on the
+//! algorithm. Secrets never leave this file, except inside jsonwebtoken's own key types.
 
 mod checks;
 
@@ -24,12 +24,12 @@ use crate::config::{self, Faults, KeyMaterial, Secret};
 const HMAC_BYTES: usize = 32;
 const RSA_BITS: usize = 2048;
 
-/// All keys by `kid`, and the one that signs.
+/// All keys by `kid`, and the signing key.
 pub struct Keys {
     verifying: HashMap<Box<str>, VerifyingKey>,
     signing: SigningKey,
-    /// From which other secrets of the house are derived: the signing key's own material, and after it that of every
-    /// other key whose secret half is here.
+    /// The seeds from which other secrets are derived: the material of the signing key, and after it that of every
+    /// other key whose private half is here.
     seed: hmac::Key,
     former_seeds: Vec<hmac::Key>,
 }
@@ -37,7 +37,7 @@ pub struct Keys {
 pub struct VerifyingKey {
     pub algorithm: Algorithm,
     pub key: DecodingKey,
-    /// The public half for JWKS; none for an HMAC secret.
+    /// The public half for the JWKS; `None` for an HMAC secret.
     jwk: Option<Value>,
 }
 
@@ -47,15 +47,15 @@ pub struct SigningKey {
     pub key: EncodingKey,
 }
 
-/// One key of the configuration, read.
+/// One key of the configuration, loaded.
 struct LoadedKey {
     verifying: VerifyingKey,
     signing: Option<(EncodingKey, Secret)>,
 }
 
 impl Keys {
-    /// Reads every key and adds a fault for each that is missing, malformed or weak. `None` when the one that
-    /// is to sign is among those.
+    /// Reads every key and adds a fault for each that is missing, malformed or weak. Returns `None` if the signing key
+    /// is among those.
     pub fn load(sentry: &config::Sentry, faults: &mut Faults) -> Option<Self> {
         let mut verifying = HashMap::new();
         let (mut signer, mut former_seeds) = (None, Vec::new());
@@ -87,18 +87,18 @@ impl Keys {
         &self.signing
     }
 
-    /// A secret for another purpose, the same on every edge that has the same signing key.
+    /// Returns a secret for another purpose, the same on every edge that has the same signing key.
     pub fn derive(&self, purpose: &str) -> hmac::Key {
         derived(&self.seed, purpose)
     }
 
-    /// The same secret as [`derive`](Self::derive) first, and then as each other key would derive it: what was made
-    /// before the signing key changed, or by an edge where it has changed already, is still known.
+    /// Returns the secret of [`derive`](Self::derive) first, and then the one that each other key would derive: what
+    /// was made before the signing key changed, or by an edge where it has changed already, is still accepted.
     pub fn derive_all(&self, purpose: &str) -> Vec<hmac::Key> {
         std::iter::once(&self.seed).chain(&self.former_seeds).map(|seed| derived(seed, purpose)).collect()
     }
 
-    /// The JSON Web Key Set: public halves alone.
+    /// Returns the JSON Web Key Set: public halves alone.
     pub fn jwks(&self) -> Value {
         let mut keys: Vec<Value> = Vec::new();
         for (id, key) in &self.verifying {
@@ -121,7 +121,7 @@ fn derived(seed: &hmac::Key, purpose: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(seed, purpose.as_bytes()).as_ref())
 }
 
-/// Where the key's material stands in the configuration.
+/// Returns the configuration key of the key's material.
 fn place(written: &config::Key) -> String {
     let name = match &written.material {
         KeyMaterial::Secret(_) => "secret",
@@ -217,7 +217,7 @@ fn load_public(algorithm: config::Algorithm, pem: &[u8]) -> Result<VerifyingKey,
     }
 }
 
-/// `point` is uncompressed: 4, x, y.
+/// Returns the key for an uncompressed point: 4, x, y.
 fn es256(point: &[u8]) -> VerifyingKey {
     let coordinate = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point[range]);
     VerifyingKey {
@@ -237,7 +237,7 @@ fn ed25519(public: &[u8]) -> VerifyingKey {
     }
 }
 
-/// `None` when the bytes are no PKCS #1 public key, or one that is too small to trust or that nothing verifies by.
+/// Returns `None` if the bytes are no PKCS #1 public key, or one that is too short or that verifies no signature.
 fn rs256(pkcs1: &[u8]) -> Option<VerifyingKey> {
     let public = rsa::RsaPublicKey::from_pkcs1_der(pkcs1).ok()?;
     if !checks::is_usable_rsa(public.n(), public.e()) {
@@ -251,7 +251,7 @@ fn rs256(pkcs1: &[u8]) -> Option<VerifyingKey> {
     })
 }
 
-/// A new key as it is written to a file: 256 random bits as text for HS256, PKCS #8 in PEM for the others.
+/// Returns a new key as it is written to a file: 256 random bits as text for HS256, PKCS #8 in PEM for the others.
 pub fn generate(algorithm: config::Algorithm) -> Result<Zeroizing<String>, String> {
     let random = rand::SystemRandom::new();
     let failed = |_| "the system's random source failed".to_owned();

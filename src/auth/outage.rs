@@ -1,7 +1,7 @@
-//! What happens while the session store gives no answer: the operator's policy, and the memory that it needs.
+//! The operator's policy for an outage of the session store.
 //!
-//! `recent` lets pass whom this process saw with a living session a short while ago. That memory is kept by
-//! session, not by token, so that a logout here takes it from all hosts at once.
+//! `recent` allows the users that this process saw with an active session a short while ago; `recent_sessions` is the
+//! memory for that.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::clock::UnixTime;
 use crate::config::OutagePolicy;
 use crate::sessions::{SessionKey, StoreError};
 
-/// How a session stands that the store said nothing about. What this process knows to have ended has, before any policy
-/// is asked. A store that answers with garbage is not away: what it holds may be another's, so no request passes on its
-/// account. And one late answer is no outage, which anybody can bring about who keeps the machine busy: a policy speaks
-/// when the store has failed several times in a row (`is_out`).
+/// Returns the status of a session for which the store gave no answer. A session that this process knows to have ended
+/// has ended, before any policy is considered. A store that answers with garbage is not unavailable: its data may
+/// belong to something else, so no request passes because of it. And a single late answer is no outage, since anyone
+/// who keeps the machine busy can cause one: the policy applies when the store has failed several times in a row
+/// (`is_out`).
 pub(super) fn session_status(
     error: StoreError,
     is_out: bool,
@@ -39,7 +40,7 @@ pub(super) fn session_status(
         },
     };
     if seen.is_log_due(now) {
-        log::warn!("{error}: users pass by the policy, under reason {}", assurance.label());
+        log::warn!("session store: users are allowed by the outage policy reason={}: {error}", assurance.label());
     }
     SessionStatus::AssumedActive { assurance, fingerprint }
 }

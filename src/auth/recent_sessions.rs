@@ -12,25 +12,27 @@ use quick_cache::sync::Cache;
 use crate::clock::UnixTime;
 use crate::sessions::{Fingerprint, SessionKey};
 
-/// Sessions that are remembered; about 100 bytes each. Whoever is forgotten is refused, as under `deny`.
+/// Number of sessions that are remembered, about 100 bytes each. A session that is forgotten is refused, as under
+/// `deny`.
 const REMEMBERED: usize = 100_000;
 
-/// Sessions that have ended, as far as this process knows; about 100 bytes each.
+/// Number of ended sessions that are remembered, about 100 bytes each.
 const ENDED: usize = 100_000;
 
-/// How often it is told that users pass by a policy.
+/// How often the log says that users are allowed by an outage policy.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Sessions that lived when the store was last asked; and those that had ended, which no policy may bring back.
+/// The sessions that were active when the store last answered, and those that had ended, which no policy may bring
+/// back.
 pub struct RecentSessions {
     sessions: Cache<SessionKey, Arc<LastSeen>, quick_cache::UnitWeighter, ahash::RandomState>,
     ended: Cache<SessionKey, (), quick_cache::UnitWeighter, ahash::RandomState>,
-    /// Milliseconds; 0 before the first time.
+    /// Time of the last log line in milliseconds; 0 before the first.
     logged_at: AtomicU64,
 }
 
-/// When a session was found alive for the last time. Each of its tokens has a hold of it, so that a request notes its
-/// look with one write.
+/// When a session was last found active. Each of its tokens shares this value, so that a request records its look-up
+/// with one write.
 pub struct LastSeen {
     at_millis: AtomicU64,
     fingerprint: Fingerprint,
@@ -41,7 +43,7 @@ impl LastSeen {
         UnixTime::from_millis(self.at_millis.load(Ordering::Relaxed))
     }
 
-    /// Not for a pass that a policy granted: those do not prolong themselves.
+    /// Must not be called for a request that an outage policy allowed: such a request does not extend its own time.
     pub fn touch(&self, now: UnixTime) {
         self.at_millis.store(now.millis(), Ordering::Relaxed);
     }
@@ -71,7 +73,7 @@ impl RecentSessions {
         }
     }
 
-    /// The same after a sign-on, which knows the fingerprint of the browser, and not that in the record of the session.
+    /// Records a sign-on. It knows the fingerprint of the browser, but not the one in the session record.
     pub fn note_sign_on(&self, key: &SessionKey, fingerprint: Fingerprint, now: UnixTime) {
         match self.sessions.get(key) {
             Some(seen) => seen.touch(now),
@@ -79,7 +81,7 @@ impl RecentSessions {
         }
     }
 
-    /// A session has ended here, or was found ended.
+    /// Records that a session has ended here or was found ended.
     pub fn forget(&self, key: &SessionKey) {
         self.sessions.remove(key);
         self.ended.insert(key.clone(), ());
@@ -89,8 +91,9 @@ impl RecentSessions {
         self.ended.get(key).is_some()
     }
 
-    /// Whether it is time to tell that users pass by a policy: when the first does, and then once a minute. Each
-    /// pass is counted; which server is away, and that it is back, its watcher tells.
+    /// Returns whether a log line is due: at the first request that is allowed by a policy, and then once a minute.
+    /// Each such request is counted in the metrics; which server is unavailable, and that it is back, is logged by its
+    /// monitor.
     pub fn is_log_due(&self, now: UnixTime) -> bool {
         let logged_at = self.logged_at.load(Ordering::Relaxed);
         let due = logged_at == 0 || now.since(UnixTime::from_millis(logged_at)) >= LOG_INTERVAL;
@@ -98,8 +101,9 @@ impl RecentSessions {
         due && ours().is_ok()
     }
 
-    /// The fingerprint of a session that lived no longer ago than `within`. `known` is what its token has of it, which
-    /// stays good when there were too many sessions to remember; an end that is known here was looked for before.
+    /// Returns the fingerprint of a session that was active no longer ago than `within`. `known` is what its token
+    /// shares, which stays valid when there were too many sessions to remember all of them. The caller has checked
+    /// before that the session has not ended.
     pub fn fingerprint_within(
         &self,
         key: &SessionKey,

@@ -1,8 +1,8 @@
-//! ring behind jsonwebtoken: signers and verifiers for the four algorithms that we issue and accept.
+//! ring as the cryptography of jsonwebtoken: signers and verifiers for the four algorithms that we issue and accept.
 //!
-//! Each factory checks that the key is of the algorithm's family; that is half of the defence against a token
-//! that names another algorithm than its key is for (RFC 8725 §3.1). The other half pins one algorithm to each
-//! key and is in `token`. Called by jsonwebtoken alone.
+//! Each factory checks that the key is of the algorithm's family; that is half of the defence against a token that
+//! names another algorithm than its key is for (RFC 8725 §3.1). The other half pins one algorithm to each key and is in
+//! `token`. Only jsonwebtoken calls this.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};

@@ -1,10 +1,10 @@
-//! Watching over streams: whether each may go on, asked again and again while it is open.
+//! Checks streams while they are open: may each of them continue?
 //!
-//! What this process knows by itself, the token's end, the certificate's and the directory's word, is looked at on every
-//! tick; after a reload each stream is held against the new configuration, as a new request would be. The store
-//! is asked for each session once in an interval, and with a slide when bytes have moved. A store that gives no answer
-//! ends no stream, whatever the policy: it would tear down every WebSocket for its own fault; it is asked again at the
-//! next tick. `server` ticks.
+//! What this process knows by itself (expiry of the token and of the client certificate, changes in the user directory)
+//! is checked on every tick; after a reload each stream is checked against the new configuration, as a new request
+//! would be. The store is queried once per interval for each session, and the session is extended if bytes have moved.
+//! A store that gives no answer ends no stream, whatever the outage policy: it would close every WebSocket because of
+//! its own failure. The look-up is repeated at the next tick. `server` runs the ticks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,23 +20,23 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::Access;
 use crate::sessions::Found;
 
-/// Look-ups of streams under way at once, so that they share batches and leave room for requests.
+/// Number of concurrent look-ups for streams, so that they share batches and leave room for requests.
 const CONCURRENT_LOOKUPS: usize = 64;
 
-/// Streams that are held against a new configuration without a pause for others: with other keys each session's token is
-/// verified anew, which may take 0.1 ms.
+/// Number of streams that are checked against a new configuration before the task yields: with other keys the token of
+/// each session is verified again, which may take 0.1 ms.
 const RECHECKS_PER_YIELD: usize = 16;
 
-/// What a tick has found.
+/// What a sweep has found.
 pub struct SweepResult {
-    /// Streams whose sessions are to be asked for.
+    /// Streams whose sessions are due for a look-up.
     pub due: Vec<Arc<Stream>>,
-    /// Those that were not held against the configuration of the day.
+    /// Streams that were not checked against the current configuration yet.
     pub stale: Vec<Arc<Stream>>,
 }
 
 impl Guard {
-    /// Takes a stream under watch. The second part resolves when it is to end.
+    /// Registers a stream of a signed-in user. The receiver resolves when the stream has to end.
     pub fn register_stream(
         &self,
         identity: &Identity,
@@ -45,7 +45,7 @@ impl Guard {
         self.sessions.streams.open(identity, opening)
     }
 
-    /// The same of a public route, for a client.
+    /// Registers a stream of a public route for a client.
     pub fn register_public_stream(
         &self,
         client: ClientPrefix,
@@ -54,18 +54,19 @@ impl Guard {
         self.sessions.streams.open_public(client, opening)
     }
 
-    /// When a request of a public route is a stream.
+    /// Returns after which time a request of a public route counts as a stream.
     pub fn public_stream_interval(&self) -> Duration {
         self.sessions.stream_interval
     }
 
-    /// How often the session behind a token is asked for. A session that idles out sooner than that is asked for
-    /// sooner, or a stream's bytes would come too late to keep it.
+    /// Returns how often the session of an identity is looked up. A session with a short idle timeout is looked up more
+    /// often, or the bytes of a stream would be seen too late to extend it.
     pub fn stream_interval(&self, identity: &Identity) -> Duration {
         interval(self.sessions.stream_interval, identity.verified().idle_timeout())
     }
 
-    /// Ends what is over, without asking anybody. `generation` is that of the configuration of the day.
+    /// Ends the streams that have to end, as far as that is known without the store. `generation` is the number of the
+    /// current configuration.
     pub async fn sweep(&self, generation: u64, now: UnixTime) -> SweepResult {
         let Sessions { streams, users, checked, stream_interval, .. } = &self.sessions;
         let (mut due, mut stale) = (Vec::new(), Vec::new());
@@ -88,7 +89,8 @@ impl Guard {
         SweepResult { due, stale }
     }
 
-    /// Why a new request of this session would be refused, as far as can be said without its fields and the store.
+    /// Returns why a new request of this session would be refused, as far as that is known without its header fields
+    /// and the store.
     pub fn would_refuse(&self, identity: &Identity, requirement: &Requirement<'_>, now: UnixTime) -> Option<Reason> {
         let verified: &Verified = identity.verified();
         match self.tokens.verify(verified.token(), now) {
@@ -114,7 +116,8 @@ impl Guard {
         missing_entitlement(services, roles, requirement.service, requirement.access)
     }
 
-    /// Asks for the sessions of these streams, some at a time, and ends those whose session is gone.
+    /// Looks up the sessions of these streams, a limited number at a time, and ends the streams whose session has
+    /// ended.
     pub async fn check_sessions(self: Arc<Self>, due: Vec<Arc<Stream>>, clock: Clock) {
         let places = Arc::new(Semaphore::new(CONCURRENT_LOOKUPS));
         for stream in due {
@@ -125,7 +128,7 @@ impl Guard {
                 drop(place);
             });
         }
-        // Until the last ones have their answer.
+        // Wait until the last look-ups are complete.
         places.acquire_many(CONCURRENT_LOOKUPS as u32).await.ok();
     }
 
@@ -140,7 +143,7 @@ impl Guard {
                     self.sessions.recorder.note(key, &record, now, ttl);
                 }
             }
-            // A session of that id, but another's.
+            // The session of that id belongs to another user.
             Ok(Found::Active(_)) => stream.end(EndReason::Refused(Reason::NoSession)),
             Ok(Found::Ended | Found::Missing) => self.forget(key),
             Err(_) if idle_ttl.is_some() => stream.note_activity(),
@@ -149,7 +152,7 @@ impl Guard {
     }
 }
 
-/// Holds streams against the configuration of the day, and ends those that it does not let in.
+/// Checks streams against the current configuration, and ends those that it does not admit.
 pub async fn recheck(stale: Vec<Arc<Stream>>, clock: &Clock) {
     for some in stale.chunks(RECHECKS_PER_YIELD) {
         some.iter().for_each(|stream| stream.recheck(clock.now()));
@@ -157,7 +160,7 @@ pub async fn recheck(stale: Vec<Arc<Stream>>, clock: &Clock) {
     }
 }
 
-/// Three looks within an idle timeout, so that one may be late.
+/// Three look-ups within an idle timeout, so that one of them may be late.
 fn interval(configured: Duration, idle_timeout: Duration) -> Duration {
     configured.min(idle_timeout / 3)
 }

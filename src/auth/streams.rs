@@ -1,8 +1,10 @@
-//! Streams: requests that last, such as WebSockets, event streams and long bodies, while somebody watches over them.
+//! Streams: long-lived requests, such as WebSockets, event streams and long bodies, which are checked again while they
+//! are open.
 //!
-//! A request is checked when it begins; a stream outlives that moment. It stands here from when it is known to be
-//! one until it ends, with what keeps it open. `proxy` puts it here and says when bytes move; `watch` looks at it and
-//! says when it is over; `proxy` then cuts it. Nothing here waits or asks a store.
+//! A request is checked when it begins; a stream outlives that moment. It is registered here from the time when it
+//! proves to be one until it ends, with what keeps it open. `proxy` registers it and reports when bytes move;
+//! `stream_check` checks it and decides when it has to end; `proxy` then closes it. Nothing in this file waits or uses
+//! the store.
 
 mod shares;
 mod terms;
@@ -25,7 +27,7 @@ use crate::users::UserState;
 use shares::{Holder, Share, Shares};
 pub use terms::{Admission, EndReason, NewStream, StreamsFull, Terms};
 
-/// Locks that streams are spread over, by holder. A power of two.
+/// Number of locks that the streams are spread over, by holder. A power of two.
 const SHARDS: usize = 16;
 
 /// Every stream that is open.
@@ -33,36 +35,36 @@ pub struct Streams {
     shards: [Mutex<Shard>; SHARDS],
     hashes: ahash::RandomState,
     shares: Shares,
-    /// Of signed-in users.
+    /// Number of streams of signed-in users.
     open: AtomicUsize,
-    /// The same for people to see.
+    /// The same number as a metric.
     gauge: IntGauge,
-    /// Of public routes.
+    /// Number of streams of public routes.
     public: AtomicUsize,
-    /// How many configurations there have been.
+    /// The number of the latest configuration.
     generations: AtomicU64,
 }
 
-/// By holder, so that a logout finds its own without looking at all others.
+/// Streams by holder, so that a logout finds those of its session without visiting all others.
 type Shard = HashMap<Holder, Vec<Arc<Stream>>, ahash::RandomState>;
 
-/// One of them.
+/// One long-lived request.
 pub struct Stream {
     holder: Holder,
-    /// Of a signed-in user.
+    /// `None` on a public route.
     pub(super) session: Option<Session>,
     _share: Share,
     terms: Mutex<Terms>,
     admission: Box<dyn Admission>,
-    /// Of the configuration that it was last held against.
+    /// The number of the configuration that it was last checked against.
     generation: AtomicU64,
-    /// Whether bytes moved since the last look.
+    /// Whether bytes moved since the last check.
     moved: AtomicBool,
-    /// Milliseconds; 0 before the first look, which is therefore due at once: a logout that came between the
-    /// request's check and this stream's registration is seen then.
+    /// Time of the last look-up of its session in milliseconds. 0 before the first one, which is therefore due at once:
+    /// it sees a logout that came between the check of the request and the registration of the stream.
     checked_at: AtomicU64,
     reason: OnceLock<EndReason>,
-    /// Taken when the stream is told to end.
+    /// Taken when the stream has to end.
     cut: Mutex<Option<oneshot::Sender<()>>>,
 }
 
@@ -71,7 +73,7 @@ pub(super) struct Session {
     pub verified: Arc<Verified>,
 }
 
-/// A stream for as long as it is open; dropped when it has ended, in whatever way.
+/// The registration of a stream. Dropping it, when the stream has ended in whatever way, removes the stream.
 pub struct OpenStream {
     streams: Arc<Streams>,
     stream: Arc<Stream>,
@@ -85,12 +87,12 @@ impl Streams {
         Self { shards, hashes, shares: Shares::default(), open, gauge, public, generations: AtomicU64::new(0) }
     }
 
-    /// A number for a configuration, later than those before it.
+    /// Returns a number for a new configuration, higher than those before it.
     pub fn generation(&self) -> u64 {
         self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Begins to watch a stream of a signed-in user. What comes back beside it resolves when it is to end.
+    /// Registers a stream of a signed-in user. The receiver resolves when the stream has to end.
     pub fn open(
         self: &Arc<Self>,
         identity: &Identity,
@@ -103,7 +105,7 @@ impl Streams {
         Ok(opened)
     }
 
-    /// The same of a public route, for this client.
+    /// Registers a stream of a public route for this client.
     pub fn open_public(
         self: &Arc<Self>,
         client: ClientPrefix,
@@ -180,7 +182,7 @@ impl Streams {
         }
     }
 
-    /// A session has ended: so do its streams.
+    /// Ends the streams of a session that has ended.
     pub fn end_session(&self, session: &SessionKey) {
         let holder = Holder::Session(session.clone());
         for stream in self.shard(&holder).get(&holder).into_iter().flatten() {
@@ -188,23 +190,23 @@ impl Streams {
         }
     }
 
-    /// Shows every stream to `look`, and lets others run between one lock's share and the next.
-    pub(super) async fn each(&self, mut look: impl FnMut(&Arc<Stream>)) {
+    /// Calls `visit` with every stream, and yields to other tasks between one shard and the next.
+    pub(super) async fn each(&self, mut visit: impl FnMut(&Arc<Stream>)) {
         for shard in &self.shards {
-            locked(shard).values().flatten().for_each(&mut look);
+            locked(shard).values().flatten().for_each(&mut visit);
             tokio::task::yield_now().await;
         }
     }
 }
 
 fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one of these.
+    // No code panics while it holds one of these locks.
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Stream {
-    /// Why it may not go on, as far as can be said without a store. `state` is the directory's latest word on its user,
-    /// where that differs from the token's.
+    /// Returns why the stream has to end, as far as that is known without the store. `state` is the directory's latest
+    /// state of its user, if it differs from the token's claims.
     pub(super) fn end_reason(&self, state: Option<&UserState>, now: UnixTime) -> Option<EndReason> {
         let terms = locked(&self.terms);
         if terms.certificate.as_ref().is_some_and(|certificate| certificate.has_ended(now)) {
@@ -224,12 +226,12 @@ impl Stream {
         missing_entitlement(&state.services, &state.roles, Some(&terms.service), &terms.access).map(EndReason::Refused)
     }
 
-    /// Whether there is a configuration that it was not held against.
+    /// Returns whether there is a newer configuration than the one that it was checked against.
     pub(super) fn is_stale(&self, generation: u64) -> bool {
         self.generation.load(Ordering::Relaxed) != generation
     }
 
-    /// Holds it against the configuration of the day. From then on the terms of that one are its own.
+    /// Checks it against the current configuration, whose terms then apply to it.
     pub(super) fn recheck(&self, now: UnixTime) {
         match self.admission.recheck(now) {
             Ok((generation, terms)) => {
@@ -240,10 +242,10 @@ impl Stream {
         }
     }
 
-    /// Whether its session is to be asked for again.
+    /// Returns whether the session is due for a look-up.
     pub(super) fn is_due(&self, interval: Duration, now: UnixTime) -> bool {
         let last = UnixTime::from_millis(self.checked_at.load(Ordering::Relaxed));
-        // A clock that was set back must not put the next look off.
+        // A clock that was set back must not delay the next look-up.
         now < last || now.since(last) >= interval
     }
 
@@ -251,34 +253,34 @@ impl Stream {
         self.checked_at.store(now.millis(), Ordering::Relaxed);
     }
 
-    /// Whether bytes moved since this was last asked, if that counts here.
+    /// Returns whether bytes moved since the last call, if that extends the session here.
     pub(super) fn take_activity(&self) -> bool {
         self.moved.swap(false, Ordering::Relaxed) && locked(&self.terms).extends_session
     }
 
     pub(super) fn note_activity(&self) {
-        // Read first: a line of memory that only few write to is cheap for all who read it.
+        // Read first: a cache line that is rarely written is cheap for all that read it.
         if !self.moved.load(Ordering::Relaxed) {
             self.moved.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Has it cut. The first reason counts.
+    /// Ends the stream. The first reason is the one that counts.
     pub(super) fn end(&self, reason: EndReason) {
         if self.reason.set(reason).is_ok() {
-            // The other end is gone when the stream has ended by itself.
+            // The receiver is gone if the stream has ended by itself.
             locked(&self.cut).take().map(|cut| cut.send(()));
         }
     }
 }
 
 impl OpenStream {
-    /// Bytes passed, in either direction.
+    /// Records that bytes passed in either direction.
     pub fn note_activity(&self) {
         self.stream.note_activity();
     }
 
-    /// Why it was told to end, if it was.
+    /// Returns why it had to end, if it had to.
     pub fn end_reason(&self) -> Option<&EndReason> {
         self.stream.reason.get()
     }

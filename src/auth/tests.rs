@@ -1,5 +1,5 @@
-//! The guard as a whole, with a store in memory and a clock that is pushed: which reason wins, what slides, what is
-//! remembered. Forged tokens of every kind are in the integration tests.
+//! The guard as a whole, with a store in memory and a clock that the test advances: which reason wins, what extends a
+//! session, what is cached. Forged tokens of every kind are in the integration tests.
 
 mod away;
 mod streams;
@@ -20,7 +20,7 @@ use crate::users::UserState;
 const COOKIE: &str = "__Host-JWTCookie";
 const LEEWAY: u64 = 5;
 
-/// A guard over a store, and one session in it that everybody is tested against.
+/// A guard over a store, and the one session in it that all tests use.
 struct Bench {
     guard: Guard,
     store: Arc<dyn SessionStore>,
@@ -172,7 +172,7 @@ async fn each_refusal_has_its_own_reason() {
     assert_eq!(bench.check(&cookie(&role), &Requirement { access: &admin, ..REQUIREMENT }).await, Ok(Source::Cookie));
 }
 
-/// A media loader's agent is not its browser's. Whether one device sends both is asked before the store and after it.
+/// A media loader's agent is not its browser's. Whether one device sends both is checked before and after the look-up.
 #[tokio::test]
 async fn a_request_is_held_against_its_sessions_browser_once() {
     let bench = bench();

@@ -1,8 +1,8 @@
-//! Tokens: minted, verified, remembered. A token is a JWT (RFC 7519), signed and readable by anyone.
+//! Tokens: minted, verified, cached. A token is a JWT (RFC 7519): it is signed, and readable by anyone.
 //!
-//! Follows RFC 8725: one algorithm for each key, `kid` looked up in a fixed map, an explicit `typ`, no key or URL
-//! taken from a header, no unknown `crit`. What verified once is remembered under the whole token, so that the
-//! signature is not computed again; the moments `exp` and `nbf` are compared on every use.
+//! This follows RFC 8725: one algorithm for each key, `kid` looked up in a fixed map, an explicit `typ`, no key or URL
+//! taken from a header, no unknown `crit`. A token that was verified is cached under its whole text, so that the
+//! signature is not checked again; `exp` and `nbf` are compared on every use.
 
 mod claims;
 mod verified;
@@ -28,23 +28,24 @@ use crate::sessions::{SessionId, SessionKey};
 pub use claims::Claims;
 pub use verified::Verified;
 
-/// The `typ` of a token that opens a session, and of the short-lived one that an application gets.
+/// The `typ` of a session token, and of the short-lived assertion for an application.
 const SESSION_TYPE: &str = "session+jwt";
 const ASSERTION_TYPE: &str = "assertion+jwt";
 
 /// How far an application's clock may be behind ours.
 const CLOCKS_DIFFER_SECONDS: u64 = 30;
 
-/// Bytes. Browsers drop a larger cookie, so nothing longer can be ours.
+/// Maximum bytes of a token. Browsers drop a larger cookie, so no longer token can be ours.
 const MAX_TOKEN_BYTES: usize = 4096;
 
-/// Seconds: the end of the year 9999, after which RFC 3339 can write no date. No honest token lives so long.
+/// Latest `exp` in seconds: the end of the year 9999, after which RFC 3339 can write no date. No token of ours lives so
+/// long.
 const LATEST_EXPIRY: u64 = 253_402_300_799;
 
-/// What `sentry.token.lifetime` may be at most.
+/// Maximum of `sentry.token.lifetime`.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What is wrong with a token.
+/// Why a token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     Malformed,
@@ -53,12 +54,13 @@ pub enum TokenError {
     WrongIssuer,
     WrongAudience,
     Expired,
-    /// It is good for longer than the configuration lets a login last, which another edge or a reload may see otherwise.
+    /// Its login is older than `sentry.token.lifetime` allows, though `exp` has not come. After a reload, or on another
+    /// edge, that may be different.
     Outlived,
     NotYetValid,
 }
 
-/// Mints and verifies.
+/// Mints and verifies tokens.
 pub struct Tokens {
     keys: Arc<Keys>,
     issuer: String,
@@ -68,8 +70,8 @@ pub struct Tokens {
     metrics: TokenCacheMetrics,
 }
 
-/// A cached token weighs its text twice (key and value), its claims and what is told of them, whom it was seen with, and
-/// what holds them.
+/// The weight of a cached token: its text twice (key and value), its claims, its identity headers, its cached
+/// fingerprint, and the structures that hold them.
 #[derive(Clone)]
 struct ByBytes;
 
@@ -115,20 +117,21 @@ impl Tokens {
         Self { keys, issuer, leeway, lifetime: MAX_LIFETIME, verified, metrics }
     }
 
-    /// Logins last no longer than this, those before the configuration said so among them: the directory's word of who
-    /// may not sign in is not all that a shorter lifetime stands for.
+    /// Limits the age of logins, also of those from before the configuration set the limit: a shorter lifetime protects
+    /// against more than users that the directory has disabled.
     pub fn with_lifetime(self, lifetime: Duration) -> Self {
         Self { lifetime, ..self }
     }
 
-    /// Verifies everything but the audience, which depends on where the token is shown.
+    /// Verifies everything except the audience, which depends on where the token is used.
     pub fn verify(&self, token: &str, now: UnixTime) -> Result<Arc<Verified>, TokenError> {
         let verified = self.authentic(token)?;
         self.check_times(&verified, now)?;
         Ok(verified)
     }
 
-    /// The same but for the times: what is to be ended must not be spared because a clock is wrong.
+    /// Verifies everything except audience and times: a session that is to be ended must not be spared because a clock
+    /// is wrong.
     pub fn authentic(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
         let verified = match self.verified.get(token) {
             Some(verified) => {
@@ -145,9 +148,9 @@ impl Tokens {
         Ok(verified)
     }
 
-    /// The session that a token names, where another edge may take the token and this one cannot verify it: it was signed
-    /// with a key that is not known here yet, or any more. That is enough to end the session and for nothing else: its
-    /// name is known to nobody who has not had a token of it.
+    /// Returns the session that a token names, if another edge may accept the token and this one cannot verify it: it
+    /// was signed with a key that is not known here yet, or no longer. That is enough to end the session, and for
+    /// nothing else: only a client that has had a token of the session knows its id.
     pub fn named_unverified(&self, token: &str, now: UnixTime) -> Option<SessionKey> {
         #[derive(Deserialize)]
         struct Name {
@@ -163,12 +166,12 @@ impl Tokens {
         Some(session.key())
     }
 
-    /// A token whose signature was verified a moment ago, whatever its times say.
+    /// Returns a token from the cache, whatever its times are: its signature was verified before.
     pub fn remembered(&self, token: &str) -> Option<Arc<Verified>> {
         self.verified.get(token)
     }
 
-    /// Half-open: a token is good from `nbf` to before `exp`, each with the leeway for clocks that differ.
+    /// A token is valid from `nbf` until before `exp`, each with the leeway for clocks that differ.
     fn check_times(&self, verified: &Verified, now: UnixTime) -> Result<(), TokenError> {
         let leeway = self.leeway.as_secs();
         if now.seconds() >= verified.ends.saturating_add(leeway) {
@@ -186,7 +189,7 @@ impl Tokens {
             return Err(TokenError::Malformed);
         }
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
-        // RFC 7515 §4.1.11: an extension that must be understood, and is not, refuses the token.
+        // RFC 7515 §4.1.11: a token with a critical extension that is not understood is refused.
         let plain = header.typ.as_deref() == Some(SESSION_TYPE) && header.crit.is_none() && !has_b64(&header);
         if !plain {
             return Err(TokenError::Malformed);
@@ -217,19 +220,20 @@ impl Tokens {
         })
     }
 
-    /// A token is minted anew for each service, and its login is older than that: the older of both counts.
+    /// A token is minted anew for each service, and its login is older than that: the older of both times counts.
     fn end_of(&self, claims: &Claims) -> u64 {
         let begun = if claims.auth_time == 0 { claims.iat } else { claims.iat.min(claims.auth_time) };
         claims.exp.min(begun.saturating_add(self.lifetime.as_secs()))
     }
 
-    /// Signs a token that opens a session.
+    /// Signs a session token.
     pub fn mint(&self, claims: &Claims) -> Result<String, CannotSign> {
         self.sign(SESSION_TYPE, claims)
     }
 
-    /// Signs who the user is for one application, for a minute. It was issued a little earlier by its own word: libraries
-    /// refuse a token whose `iat` or `nbf` is a second ahead of their clock, and most allow no leeway unless told to.
+    /// Signs an identity assertion for one application, valid for a minute. Its `iat` and `nbf` are a little in the
+    /// past: libraries refuse a token whose `iat` or `nbf` is a second ahead of their clock, and most allow no leeway
+    /// by default.
     pub fn assertion(&self, claims: &Claims, audience: &str, now: UnixTime) -> Result<String, CannotSign> {
         let issued = now.seconds().saturating_sub(CLOCKS_DIFFER_SECONDS);
         let mut claims = Claims { aud: audience.into(), iat: issued, nbf: issued, ..claims.clone() };
@@ -254,18 +258,19 @@ impl Tokens {
     }
 }
 
-/// Three parts of base64url and nothing else (RFC 8725bis: any other character is no JWT).
+/// Returns whether a token is three parts of base64url and nothing else (RFC 8725bis: a text with any other character
+/// is no JWT).
 fn is_compact(token: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
     token.len() <= MAX_TOKEN_BYTES && token.bytes().all(plain) && token.bytes().filter(|b| *b == b'.').count() == 2
 }
 
-/// RFC 7797: an unencoded payload, which we never issue.
+/// Returns whether the header has `b64` (RFC 7797), an unencoded payload, which we never issue.
 fn has_b64(header: &Header) -> bool {
     header.extras.get::<serde_json::Value>("b64").map(|value| value.is_some()).unwrap_or(true)
 }
 
-/// Times are left to [`Tokens::check_times`], which has a clock of ours; the audience to the guard.
+/// Times are checked by [`Tokens::check_times`], which has our clock; the audience is checked by the guard.
 fn signature_and_issuer(algorithm: jsonwebtoken::Algorithm, issuer: &str) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.validate_exp = false;
@@ -278,7 +283,7 @@ fn signature_and_issuer(algorithm: jsonwebtoken::Algorithm, issuer: &str) -> Val
 fn token_error(kind: &ErrorKind) -> TokenError {
     match kind {
         ErrorKind::InvalidIssuer => TokenError::WrongIssuer,
-        // Another algorithm than the key's is a forgery like any other.
+        // A token with another algorithm than its key's is a forgery like any other.
         ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm | ErrorKind::InvalidKeyFormat => {
             TokenError::BadSignature
         }

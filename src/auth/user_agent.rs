@@ -1,12 +1,12 @@
-//! What a `User-Agent` field says of who sends a request, as far as a fingerprint needs it: a browser's family and the
-//! platform, and which other agents the same device uses within one session.
+//! What a `User-Agent` field says of the client, as far as a fingerprint needs it: the browser's family and platform,
+//! and which other agents the same device uses within one session.
 //!
 //! A device does not send one agent alone. Its media loader, download manager and previews have names of their own and
-//! bring the page's cookies; a browser says another platform while it shows a "desktop site", and Edge another family in
-//! its compatibility mode. A program with a copied cookie, another family and another platform are none of these.
-//! Nothing here is proof: the field says what its sender wants. Called by `fingerprint` alone.
+//! send the page's cookies; a browser names another platform while it shows a "desktop site", and Edge another family
+//! in its compatibility mode. A program with a copied cookie, another family and another platform are none of these.
+//! Nothing here is proof: the client chooses what the field says. Only `fingerprint` uses this.
 
-/// A browser's family, or the first word of any other agent, and the platform.
+/// A browser's family, or the product name of any other agent, and the platform.
 pub type Kind<'a> = (&'a str, &'static str);
 
 /// Names in the order in which they decide: Edge and Opera also say Chrome, Chrome also says Safari.
@@ -24,7 +24,7 @@ const FAMILIES: [(&str, &str); 8] = [
 const EDGE: &str = "edge";
 const SAFARI: &str = "safari";
 
-/// The first word of agents that name no browser: a web view of iOS, and Edge as Internet Explorer.
+/// The product name of agents that name no browser: a web view of iOS, and Edge as Internet Explorer.
 const UNNAMED: &str = "Mozilla";
 
 /// The families of sessions that a system's own agent may belong to.
@@ -51,7 +51,7 @@ const PLATFORMS: [(&str, &str); 7] = [
 const OF_ONE_PLATFORM: [(&str, &str); 5] =
     [("CriOS/", IOS), ("FxiOS/", IOS), ("EdgiOS/", IOS), ("EdgA/", ANDROID), ("SamsungBrowser/", ANDROID)];
 
-/// Agents that load things for whichever browser runs on a system, and the platforms where they do.
+/// Agents that load resources for any browser of a system, and the platforms where they do.
 const OF_A_SYSTEM: [(&str, &[&str]); 18] = [
     ("AppleCoreMedia/", &[IOS, MACOS]),
     ("QuickLook", &[IOS, MACOS]),
@@ -73,20 +73,21 @@ const OF_A_SYSTEM: [(&str, &[&str]); 18] = [
     ("GStreamer ", &[LINUX]),
 ];
 
-/// Those that run on other systems as well, as libraries do which any program may be made with. Their name alone is no
-/// evidence of a platform, so they have to say it.
+/// Agents that run on other systems as well: libraries that any program may use. Their name alone is no evidence of a
+/// platform, so the agent has to name it.
 const OF_ANY_SYSTEM: [&str; 5] = ["QuickTime", "okhttp/", "Acrobat", "AcroForms", "GStreamer "];
 
 /// Devices that name a platform's system and are not of that platform.
 const OTHER_DEVICES: [&str; 4] = ["Apple TV", "AppleTV", "HomePod", "Watch"];
 
-/// What a session keeps of its agent.
+/// Returns what a session stores of its agent.
 pub fn kind(agent: &str) -> Kind<'_> {
     (family(agent), named(&OF_ONE_PLATFORM, agent).unwrap_or_else(|| platform(agent)))
 }
 
-/// What else the session of a request with this agent may have kept: the kinds of browsers that send it beside their own
-/// agent. A former version's kind of the same agent is among them, so that its sessions live on.
+/// Returns what else the session of a request with this agent may have stored: the kinds of browsers that send this
+/// agent beside their own. The kind that a former version determined for the same agent is among them, so that its
+/// sessions stay valid.
 pub fn companions(agent: &str) -> Vec<Kind<'static>> {
     if let Some((mark, exists_on)) = OF_A_SYSTEM.iter().find(|(mark, _)| agent.contains(mark)) {
         return of_a_system(agent, mark, exists_on);
@@ -99,7 +100,7 @@ pub fn companions(agent: &str) -> Vec<Kind<'static>> {
         // Edge in its compatibility mode, and back from it.
         (UNNAMED, WINDOWS) if agent.contains("Trident/") || agent.contains("MSIE ") => others.push((EDGE, WINDOWS)),
         (EDGE, WINDOWS) => others.push((UNNAMED, WINDOWS)),
-        // An iPad says Macintosh unless it is asked not to, and its web views do.
+        // An iPad names Macintosh by default, and its web views do so too.
         (SAFARI, MACOS) => others.extend([(SAFARI, IOS), (UNNAMED, IOS), (UNNAMED, MACOS)]),
         (SAFARI, IOS) if agent.contains("iPad") => others.extend([(SAFARI, MACOS), (UNNAMED, IOS), (UNNAMED, MACOS)]),
         (_, IOS) => others.push((UNNAMED, IOS)),
@@ -111,8 +112,8 @@ pub fn companions(agent: &str) -> Vec<Kind<'static>> {
     others
 }
 
-/// One that names no platform may be of each that it exists on, if it exists nowhere else; one that names another is a
-/// program.
+/// An agent that names no platform may be on each one that it exists on, unless it exists elsewhere as well; an agent
+/// that names another platform is a program.
 fn of_a_system(agent: &str, mark: &str, exists_on: &[&'static str]) -> Vec<Kind<'static>> {
     if OTHER_DEVICES.iter().any(|device| agent.contains(device)) {
         return Vec::new();
@@ -144,7 +145,7 @@ fn web_view(agent: &str) -> impl Iterator<Item = Kind<'static>> {
 }
 
 fn family(agent: &str) -> &str {
-    // A program rather than a browser: what stands before its version, such as `curl`.
+    // A program that is no browser: the product name before its version, such as `curl`.
     let product = agent.split(['/', ' ']).next().unwrap_or_default();
     named(&FAMILIES, agent).unwrap_or(product)
 }

@@ -1,5 +1,5 @@
-//! What the guard answers: an [`Identity`], or the [`Reason`] why not. Each reason is a fact of its own, with
-//! its own reply, label and log line.
+//! The result of an authentication check: an [`Identity`], or the [`Reason`] of a refusal. Each reason is a fact of its
+//! own, with its own reply, label and log line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,36 +15,37 @@ use crate::users::UserState;
 
 #[derive(Debug)]
 pub enum Verdict {
-    /// Token and session agree, and the route admits this user.
+    /// Token and session match, and the route admits this user.
     Allowed(Identity),
     Refused(Reason),
 }
 
-/// Who the request is from. Only the guard makes one, so nothing is forwarded as somebody without a check.
+/// The user that a request is from. Only the guard makes one, so nothing is forwarded with an identity that was not
+/// checked.
 #[derive(Clone, Debug)]
 pub struct Identity {
     verified: Arc<Verified>,
     source: Source,
     assurance: Assurance,
-    /// The directory's word, where it is newer than the token's.
+    /// The directory's state of the user, if it is newer than the token's.
     state: Option<Arc<UserState>>,
 }
 
-/// What stands behind an identity.
+/// What an identity is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assurance {
-    /// The store said that the session lives.
+    /// The store confirmed that the session is active.
     Session,
     /// There is no store (`store: none`).
     Token,
-    /// The store is away; this process saw the session live a moment ago.
+    /// The store is unavailable; this process saw the session active a moment ago.
     OutageRecent,
-    /// The store is away, and the token is good.
+    /// The store is unavailable, and the token is valid.
     OutageTokenOnly,
 }
 
 impl Assurance {
-    /// The `reason` of a pass that an outage policy granted; `none` of an ordinary one.
+    /// Returns the `reason` label of a request that an outage policy allowed, and `none` for an ordinary one.
     pub fn label(self) -> &'static str {
         match self {
             Self::Session | Self::Token => "none",
@@ -71,29 +72,29 @@ impl Identity {
         Self { verified, source, assurance, state }
     }
 
-    /// What the user is registered for, as of now.
+    /// Returns the services that the user is registered for now.
     pub fn services(&self) -> &[String] {
         self.state.as_ref().map_or(&self.verified.claims().services, |state| &state.services)
     }
 
-    /// The user's roles, as of now.
+    /// Returns the user's roles now.
     pub fn roles(&self) -> &[String] {
         self.state.as_ref().map_or(&self.verified.claims().roles, |state| &state.roles)
     }
 
-    /// Name and email for an application.
+    /// Returns name, email and session for an application.
     pub fn identity_headers(&self) -> &IdentityHeaders {
         self.verified.identity_headers()
     }
 
-    /// The user's roles, as of now, for an application.
+    /// Returns the user's roles now, as a header value for an application.
     pub fn roles_header(&self) -> HeaderValue {
         self.state
             .as_ref()
             .map_or_else(|| self.identity_headers().roles.clone(), |state| identity_headers::roles(&state.roles))
     }
 
-    /// The token's claims with services and roles as of now.
+    /// Returns the token's claims, with services and roles as they are now.
     pub fn claims(&self) -> Claims {
         Claims { services: self.services().to_vec(), roles: self.roles().to_vec(), ..self.verified.claims().clone() }
     }
@@ -115,18 +116,18 @@ impl Identity {
     }
 }
 
-/// Clocks of machines that share a directory differ by that much at most. Where only moments tell whether a login came
-/// before an end, it did if it came this little after it.
+/// Clocks of machines that share a directory differ by at most this. Where only timestamps can say whether a login came
+/// before a revocation, a login up to this much later counts as before it.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 
-/// Whether a token's session is not to live on, by the directory's word. The directory's own numbers tell what came
-/// after what, whatever the clocks of the machines say; moments decide only for tokens that have no number, or one that
-/// this directory has not come to, because an older copy was put in its place.
+/// Returns whether the directory has ended the session of a token. The directory's own change numbers give the order,
+/// whatever the clocks of the machines say; timestamps decide only for tokens that have no number, or a number that
+/// this directory has not reached, because an older copy was restored.
 pub(super) fn is_revoked(state: &UserState, claims: &Claims) -> bool {
     if state.disabled {
         return true;
     }
-    // Nothing is known of zero, and an `auth_time` that is absent is zero too.
+    // Zero means unknown, and an absent `auth_time` is zero too.
     if state.ended_formerly > UnixTime::default() && UnixTime::from_seconds(claims.auth_time) <= state.ended_formerly {
         return true;
     }
@@ -137,7 +138,7 @@ pub(super) fn is_revoked(state: &UserState, claims: &Claims) -> bool {
     }
 }
 
-/// What a user is short of, where somebody must be registered and have one of some roles.
+/// Returns the entitlement that a user lacks for a service and its access rule, if any.
 pub(super) fn missing_entitlement(
     services: &[String],
     roles: &[String],
@@ -153,16 +154,16 @@ pub(super) fn missing_entitlement(
     }
 }
 
-/// Why a request may not pass. Stays in the house: clients learn the outcome, logs and metrics the reason.
+/// Why a request is refused. Clients see the outcome alone; logs and metrics have the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     NoToken,
     /// More than one cookie of our name.
     SeveralCookies,
     Token(TokenError),
-    /// The store knows no such session: it ended, idled out, or was never here.
+    /// The store has no such session: it ended, expired, or never existed.
     NoSession,
-    /// The store gave no answer; whether the session lives is not known.
+    /// The store gave no answer, so it is not known whether the session is active.
     StoreUnavailable(StoreError),
     /// The user was disabled, or their sessions were ended.
     Revoked,
@@ -171,7 +172,7 @@ pub enum Reason {
     MissingRole,
 }
 
-/// The kinds of reply that a refusal leads to.
+/// The kinds of reply to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     LoginRequired,
@@ -212,7 +213,7 @@ impl Reason {
         }
     }
 
-    /// Whether a token that we signed led here, so that a user of ours stands behind it.
+    /// Returns whether the refusal is about a token that this edge signed, and so about one of our users.
     pub fn names_a_user(&self) -> bool {
         match self {
             Self::NoToken | Self::SeveralCookies | Self::StoreUnavailable(_) => false,
@@ -226,9 +227,10 @@ impl Reason {
         }
     }
 
-    /// Whether the cookie that led here can never be good again, so that the browser should forget it. Not after a failure
-    /// of ours, not when it may be good in the browser that it was made for, and not where another clock, a reload or
-    /// another edge may find it good: a key that is not known here yet, a token of an edge whose clock is ahead.
+    /// Returns whether the cookie can never become valid again, so that the browser should delete it. It is kept after
+    /// a failure of ours, if it may be valid in the browser that it was made for, and if another clock, a reload or
+    /// another edge may accept it: for example a key that is not known here yet, or the token of an edge whose clock is
+    /// ahead.
     pub fn invalidates_cookie(&self) -> bool {
         match self {
             Self::Token(error) => {

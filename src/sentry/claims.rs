@@ -1,5 +1,5 @@
-//! What the token of a login says, and whether it fits into a cookie: browsers drop a larger one without a word, so that
-//! a sign-in would go round in circles. Called by `login`, and by the command line before a user is given more.
+//! The claims of a login, and whether its token fits into a cookie: browsers drop a larger cookie silently, and the
+//! sign-in would loop. Used by `login`, and by the command line before a user gets more roles or services.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::users::User;
 
 use super::Sentry;
 
-/// Of the sign-on host's own token. `idle` is how long the session may idle.
+/// Returns the claims of the sign-on host's own token. `idle` is the idle timeout of the session.
 pub fn claims(settings: &config::Sentry, user: &User, session: &SessionId, idle: Duration, begun: UnixTime) -> Claims {
     let now = begun.seconds();
     Claims {
@@ -37,7 +37,7 @@ pub fn claims(settings: &config::Sentry, user: &User, session: &SessionId, idle:
 /// A token that is too large for a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Bytes of the cookie, its name among them.
+    /// Bytes of the cookie, including its name.
     pub bytes: usize,
 }
 
@@ -47,17 +47,17 @@ impl std::fmt::Display for TooLarge {
     }
 }
 
-/// Whether cookies with this token, and with those that the user's services get from it, are kept by browsers. A
-/// service's token names the service where this one names the sign-on host.
+/// Checks that browsers keep a cookie with this token, and the cookies with the tokens that the user's services get for
+/// it. The token of a service has the service's name where this one has the sign-on host's.
 pub fn fits(settings: &config::Sentry, claims: &Claims, token: &str) -> Result<(), TooLarge> {
     let audiences = claims.services.iter().map(|service| Sentry::service_audience(settings, service).len());
     let longer = audiences.max().unwrap_or_default().saturating_sub(claims.aud.len());
-    // Base64 makes four bytes of three.
+    // Base64 takes four bytes for three.
     let bytes = settings.cookie.name.len() + 1 + token.len() + (longer * 4).div_ceil(3);
     if bytes <= MAX_COOKIE_BYTES { Ok(()) } else { Err(TooLarge { bytes }) }
 }
 
-/// The same for a login that has not happened yet. The outer error is that the key cannot sign.
+/// Checks the same for a login that has not happened yet. The outer error is that the key cannot sign.
 pub fn would_fit(
     settings: &config::Sentry,
     tokens: &Tokens,
@@ -65,7 +65,7 @@ pub fn would_fit(
     now: UnixTime,
 ) -> Result<Result<(), TooLarge>, CannotSign> {
     let Ok(session) = SessionId::random() else { return Ok(Ok(())) };
-    // The longest number that a timeout of ours is written with.
+    // The longest idle timeout that a token can have.
     let claims = claims(settings, user, &session, settings.token.lifetime, now);
     Ok(fits(settings, &claims, &tokens.mint(&claims)?))
 }

@@ -1,4 +1,4 @@
-//! `/noCookie` and `/copyCookie` on the sign-on host: from its own cookie to a ticket for a service.
+//! `/noCookie` and `/copyCookie` on the sign-on host: from the sign-on host's cookie to a ticket for a service.
 
 use super::loop_guard::{Flow, RedirectRound};
 use super::return_url::{Parameter, ReturnUrl, Target, encode, parameter};
@@ -10,7 +10,7 @@ use crate::reply::Reply;
 use crate::request::{Head, ResponseUse};
 use crate::sessions::{FRESH_KEYS, StoreError, TicketId};
 
-/// What a browser brings from the service, and takes from one route of the sign-on host to the next.
+/// The parameters of a flow, which the browser carries from the service through the routes of the sign-on host.
 struct FlowParameters {
     url: Option<ReturnUrl>,
     state: Option<StateHash>,
@@ -18,7 +18,7 @@ struct FlowParameters {
 }
 
 impl Sentry {
-    /// Step 2: to `/copyCookie` with the same parameters.
+    /// Step 2: redirects to `/copyCookie` with the same parameters.
     pub(super) fn no_cookie(&self, head: &Head<'_>) -> Reply {
         match self.flow_parameters(head) {
             Ok(FlowParameters { url, state, flow }) => {
@@ -28,7 +28,7 @@ impl Sentry {
         }
     }
 
-    /// Steps 3 and 5: to the login, or back to the service with a ticket.
+    /// Steps 3 and 5: redirects to the login, or back to the service with a ticket.
     pub(super) async fn copy_cookie(&self, head: &Head<'_>) -> Reply {
         let FlowParameters { url, state, flow } = match self.flow_parameters(head) {
             Ok(flow_parameters) => flow_parameters,
@@ -36,12 +36,12 @@ impl Sentry {
         };
         let identity = match self.signed_in(head, true).await {
             Verdict::Refused(Reason::StoreUnavailable(_)) => return self.store_unavailable(head),
-            // A ticket is for a request that can spend it, and its address is no part of a page.
+            // A ticket is only for a request that can redeem it, and its URL is not part of a page.
             _ if head.response_use() != ResponseUse::Page => {
                 return self.unauthorized(head, &Reason::NoToken, "Bearer realm=\"sentry-edge\"");
             }
             Verdict::Allowed(identity) => identity,
-            // The session that was just opened is not taken here: another password would not help.
+            // The session that was just opened is not accepted here: another password would not help.
             Verdict::Refused(_) if flow.is_signed_in => return self.redirect_loop(head, url.as_ref(), None),
             Verdict::Refused(_) => return Reply::redirect(&self.sso_url(head, "/login", url.as_ref(), state.as_ref())),
         };
@@ -52,8 +52,8 @@ impl Sentry {
                 Some(round) => self.redirect_with_ticket(head, &identity, &url, state, round).await,
                 None => self.redirect_loop(head, Some(&url), Some(&identity)),
             },
-            // Begun here and not at the service, so there is no browser to tie the ticket to: the service
-            // starts over and comes back with a state.
+            // The flow began here and not at the service, so there is no browser to bind the ticket to: the service
+            // starts the sign-on again and comes back with a state.
             (Some(url), None) => Reply::redirect(&url.without_tickets(&self.tickets)),
         }
     }
@@ -79,7 +79,8 @@ impl Sentry {
         Reply::redirect(&url.with_ticket(&self.tickets, &id))
     }
 
-    /// A ticket of which it is not known whether it was stored is never given to anybody: so none lies twice.
+    /// Stores a ticket under a fresh id. An id of which it is not known whether its ticket was stored is never sent to
+    /// a browser: so no id is ever used for two tickets.
     async fn issue(&self, ticket: &Ticket, round: RedirectRound) -> Result<TicketId, StoreError> {
         let failed = |cause: &str| StoreError::Protocol { cause: cause.into() };
         let mut attempts = FRESH_KEYS;
@@ -102,7 +103,8 @@ impl Sentry {
             Parameter::Several => Some(String::new()),
         };
         let mut flow = state.as_ref().map_or(Flow::NEW, |state| self.flows.open(sealed.as_deref(), state));
-        // An edge that does not know the ticket's mark has taken the ticket for the application's own and begun anew.
+        // An edge that does not recognize the ticket's mark has taken the ticket for the application's own and begun a
+        // new flow.
         if let Some(before) = url.as_ref().and_then(|url| url.round(&self.tickets)) {
             let round = before.next().ok_or_else(|| Box::new(self.redirect_loop(head, url.as_ref(), None)))?;
             flow.round = flow.round.max(round);
@@ -125,7 +127,7 @@ impl Sentry {
         }
     }
 
-    /// `/copyCookie` with the parameters of the flow.
+    /// Returns the URL of `/copyCookie` with the parameters of the flow.
     pub(super) fn copy_cookie_url(
         &self,
         head: &Head<'_>,
@@ -141,7 +143,7 @@ impl Sentry {
         location
     }
 
-    /// An SSO route of the sign-on host with the parameters of the flow.
+    /// Returns the URL of a route of the sign-on host with the parameters of the flow.
     pub(super) fn sso_url(
         &self,
         head: &Head<'_>,

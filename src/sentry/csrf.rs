@@ -1,7 +1,7 @@
-//! The login form's protection against being sent by another site: a signed double submit (OWASP CSRF cheat sheet).
+//! The login form's protection against cross-site requests: a signed double submit (OWASP CSRF cheat sheet).
 //!
-//! The browser holds a random nonce in a cookie, the form holds the nonce's MAC; another site can neither read the
-//! one nor compute the other. Before it comes what the browser says of the request's origin.
+//! The browser has a random nonce in a cookie, the form has the nonce's MAC; another site can neither read the one nor
+//! compute the other. Before that, what the browser says of the request's origin is checked.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ use crate::config::{FORM_COOKIE, SameSite};
 use crate::request::{FetchSite, Head};
 use crate::sessions::key::{NoRandomness, random_base64url};
 
-/// Holds the nonce, on the sign-on host alone.
+/// The cookie with the nonce, on the sign-on host alone.
 pub const COOKIE: &str = FORM_COOKIE;
 
 pub struct Csrf {
@@ -26,14 +26,14 @@ pub struct FormToken {
     pub cookie: Option<HeaderValue>,
 }
 
-/// Why a form was not believed.
+/// Why a form is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forgery {
     /// The browser says that another site sent it.
     OtherSite,
-    /// The cookie did not come back.
+    /// The cookie is missing.
     NoCookie,
-    /// Field and cookie do not belong together: another browser's form, or one from before a change of keys.
+    /// Field and cookie do not match: the form is from another browser, or from before a change of keys.
     Mismatch,
 }
 
@@ -42,7 +42,7 @@ impl Csrf {
         Self { key }
     }
 
-    /// A token for a form; the browser's nonce is kept when it has one, so that two open forms both work.
+    /// Returns a token for a form. The browser's nonce is kept if it has one, so that two open forms both work.
     pub fn token(&self, head: &Head<'_>) -> Result<FormToken, NoRandomness> {
         let nonce = match nonce(head) {
             Some(nonce) => nonce.to_owned(),
@@ -52,14 +52,14 @@ impl Csrf {
         Ok(FormToken { field: URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, nonce.as_bytes())), cookie })
     }
 
-    /// Fetch Metadata decides where the browser has it: no page can forge it. Where it is absent, the signed double submit
-    /// does, beside the Origin.
+    /// Fetch Metadata decides if the browser sends it, since no page can forge it. If it is absent, the signed double
+    /// submit decides, together with `Origin`.
     pub fn check(&self, head: &Head<'_>, field: &str) -> Result<(), Forgery> {
         match origin(head) {
             Origin::Own | Origin::Unknown => {}
             Origin::Foreign => return Err(Forgery::OtherSite),
         }
-        // A browser that keeps no cookie would not stay signed in either, and is told so.
+        // A browser that keeps no cookie would not stay signed in either, and gets a message that says so.
         let nonce = nonce(head).ok_or(Forgery::NoCookie)?;
         if head.fetch_site() == FetchSite::SameOrigin {
             return Ok(());
@@ -76,13 +76,13 @@ fn nonce<'a>(head: &Head<'a>) -> Option<&'a str> {
     }
 }
 
-/// Whose form it is, as far as the browser says.
+/// The origin of a form, as far as the browser says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     Own,
     Foreign,
-    /// Browsers from before Fetch Metadata say `Origin: null` for a form of a page whose policy is `no-referrer`, and for
-    /// one of a sandboxed frame; programs say nothing. By itself it proves nothing.
+    /// Browsers from before Fetch Metadata send `Origin: null` for a form of a page with the policy `no-referrer`, and
+    /// for one in a sandboxed frame; programs send none. By itself this proves nothing.
     Unknown,
 }
 
@@ -97,7 +97,7 @@ fn origin(head: &Head<'_>) -> Origin {
     }
 }
 
-/// Whether a form without a double submit is one of our pages', or comes from a client that is no browser.
+/// Returns whether a form without a double submit is from one of our pages, or from a client that is no browser.
 pub fn is_own_form(head: &Head<'_>) -> bool {
     match origin(head) {
         Origin::Own => true,

@@ -1,4 +1,4 @@
-//! Current user: who is signed in, as JSON for scripts. Asking does not count as activity.
+//! Current user: the signed-in user as JSON, for scripts. The request does not extend the session.
 
 use http::StatusCode;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::reply::Reply;
 use crate::request::Head;
 
 impl Sentry {
-    /// `200` either way: nobody being signed in is an answer. `503` when the store does not say.
+    /// Replies `200` also if no user is signed in, and `503` if the store is unavailable.
     pub(super) async fn current_user(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
         let verdict = match service {
             Some(_) => self.authenticate(head, service, false).await,

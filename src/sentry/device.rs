@@ -1,9 +1,9 @@
 //! The device cookie: a long-lived name of one browser at the sign-on host, without an identity.
 //!
-//! It names the browser's record in the session store, and says, to an edge that has the key alone, which accounts have
-//! signed in with this browser before. Its value is base64url of: one byte of version, 16 random bytes, up to 16 marks of
-//! 6 bytes, and an HMAC-SHA-256 over all of that. A mark is a MAC of the device and an account: it names the account to
-//! nobody who does not have the key, and is another one in every browser.
+//! It names the browser's record in the session store, and shows edges, which alone have the key, which accounts have
+//! signed in with this browser before. Its value is base64url of: one byte of version, 16 random bytes, up to 16 marks
+//! of 6 bytes, and an HMAC-SHA-256 over all of that. A mark is a MAC of the device and an account: without the key it
+//! does not reveal the account, and it is different in every browser.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::config::{DEVICE_COOKIE, SameSite};
 use crate::sessions::key::NoRandomness;
 use crate::users::UserName;
 
-/// On the sign-on host alone. `Lax`, because a browser comes from a service to `/copyCookie` by a redirect, which a
-/// `Strict` cookie would not go with.
+/// The name of the cookie, on the sign-on host alone. It is `Lax`, because a browser comes from a service to
+/// `/copyCookie` by a redirect, with which a `Strict` cookie would not be sent.
 pub const COOKIE: &str = DEVICE_COOKIE;
 
-/// The longest that browsers keep a cookie (RFC 6265bis §5.5); renewed at each login.
+/// Maximum lifetime of a cookie in browsers (RFC 6265bis §5.5); renewed at each login.
 const LIFETIME_SECONDS: u64 = 400 * 24 * 60 * 60;
 
 const VERSION: u8 = 1;
@@ -31,18 +31,19 @@ const ID_BYTES: usize = 16;
 const MARK_BYTES: usize = 6;
 const MAC_BYTES: usize = 32;
 
-/// Accounts that a shared workplace's browser remembers; the one that has not signed in for longest is forgotten first.
+/// Number of accounts that the browser of a shared workplace remembers; the one that has not signed in for longest is
+/// forgotten first.
 const MAX_MARKS: usize = 16;
 
-/// 6 bytes: that a foreign account bears a mark of this device by chance happens once in 10^13 logins.
+/// 6 bytes: another account has a mark of this device by chance once in 10^13 logins.
 type AccountMark = [u8; MARK_BYTES];
 
-/// Names a browser. It is no secret of an account, but whoever has it could act on the device's record, so it is not
-/// printed.
+/// The id of a browser. It is no credential of an account, but with it a client could change the record of the device,
+/// so it is not printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceId([u8; ID_BYTES]);
 
-/// The keys of device cookies: the one that signs first, and those of before it.
+/// The keys of device cookies: the one that signs, and then the former ones.
 #[derive(Clone)]
 pub struct Devices(Arc<[DeviceKey]>);
 
@@ -51,7 +52,7 @@ struct DeviceKey {
     mark: hmac::Key,
 }
 
-/// A browser that brought a device cookie of ours, or is about to get its first one.
+/// A browser with a device cookie of ours, or one that is about to get its first.
 #[derive(Clone)]
 pub struct Device {
     id: DeviceId,
@@ -66,14 +67,14 @@ impl Devices {
         Self(cookies.into_iter().zip(marks).map(|(cookie, mark)| DeviceKey { cookie, mark }).collect())
     }
 
-    /// A browser that was never seen.
+    /// Returns a device for a browser that has no device cookie yet.
     pub fn fresh(&self) -> Result<Device, NoRandomness> {
         let mut id = [0; ID_BYTES];
         ring::rand::SystemRandom::new().fill(&mut id).map_err(|_| NoRandomness)?;
         Ok(Device { id: DeviceId(id), marks: Vec::new(), keys: self.clone() })
     }
 
-    /// `None` for anything that no key of ours has signed.
+    /// Returns `None` for anything that no key of ours has signed.
     pub fn parse(&self, value: &str) -> Option<Device> {
         const LONGEST: usize = 1 + ID_BYTES + MAX_MARKS * MARK_BYTES + MAC_BYTES;
         // Base64 takes four characters for three bytes.
@@ -101,16 +102,16 @@ impl Device {
         self.id
     }
 
-    /// Whether this account has signed in with this browser before.
+    /// Returns whether this account has signed in with this browser before.
     pub fn knows(&self, account: &UserName) -> bool {
         self.keys.0.iter().any(|key| self.marks.contains(&self.mark(key, account)))
     }
 
-    /// The device after a login of this account.
+    /// Returns the device after a login of this account.
     pub fn with_account(mut self, account: &UserName) -> Self {
         let keys = self.keys.clone();
         let marks: Vec<AccountMark> = keys.0.iter().map(|key| self.mark(key, account)).collect();
-        // Those that a former key made are replaced: an account has one place.
+        // Marks that a former key made are replaced: an account has one mark.
         self.marks.retain(|mark| !marks.contains(mark));
         self.marks.splice(..0, marks.first().copied());
         self.marks.truncate(MAX_MARKS);
@@ -134,7 +135,7 @@ impl Device {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The cookie that keeps this device, marks and all, in the browser.
+    /// Returns the cookie that stores this device in the browser, with its marks.
     pub fn cookie(&self) -> Option<HeaderValue> {
         let (name, value, same_site) = (COOKIE, &*self.cookie_value(), SameSite::Lax);
         SetCookie { name, value, same_site, max_age: Some(LIFETIME_SECONDS) }.to_header()

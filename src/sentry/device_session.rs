@@ -1,8 +1,9 @@
-//! One browser, one person: which of a browser's sessions is the one that it goes on with, and what becomes of the others.
+//! One browser, one user: which of a browser's sessions is its current one, and what happens to the others.
 //!
-//! The browser's record in the store names its current session. A login ends what it finds there and swaps it for its own;
-//! a logout ends it and leaves a mark; and a session that comes to the sign-on host and is another than the current one is
-//! ended where it is the older. What is decided is in pure functions; the methods below them ask the store and act.
+//! The browser's record in the store names its current session. A login ends the session that it finds there and
+//! replaces it by its own; a logout ends it and records the time; and a session that comes to the sign-on host and is
+//! not the current one is ended if it is the older. The decisions are pure functions; the methods below them use the
+//! store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,31 +21,33 @@ use crate::sessions::key::NoRandomness;
 use crate::sessions::{DeviceKey, DeviceRecord, Found, SessionKey, SessionStore, StoreError, Swap, find_with_retry};
 use crate::users::UserName;
 
-/// Cookies of our name that are looked at; an honest browser sends one.
+/// Maximum number of cookies of our name that are read; an ordinary browser sends one.
 const MAX_COOKIES: usize = 4;
 
-/// A store's clock ticks in seconds, and those of other edges may be behind.
+/// Added to the lifetime of an end: a store's clock ticks in seconds, and the clocks of other edges may be behind.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// Swaps that are tried before the store counts as busy: each that fails has met another login or logout of this browser.
+/// Number of swaps that are tried before the store counts as busy: each one that fails was overtaken by another login
+/// or logout of this browser.
 const MAX_SWAPS: usize = 8;
 
-/// A record that is further ahead than this was written by a clock that is wrong, and no login follows it.
+/// A record that is further ahead than this was written with a wrong clock, and no login is dated after it.
 const MAX_CLOCK_LEAD: Duration = Duration::from_secs(300);
 
-/// How a session stands to the record of the browser that brings it.
+/// The order of a session and the record of the browser that sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionOrder {
     /// It is the browser's current session.
     Current,
-    /// Its password was typed after all that the record knows of: it takes the place of what is there.
+    /// Its login is later than everything in the record: it replaces the session there.
     Newer,
-    /// Another's was typed later, or the browser has signed out since.
+    /// Another login is later, or the browser has logged out since.
     Superseded,
 }
 
-/// Moments are whole seconds, as tokens have them. Of two logins in one second the record knows which came last, and so
-/// does it of a login and a logout: a login after the logout would stand there.
+/// Compares a session with the record of its browser. Times are whole seconds, as in tokens. Of two logins in one
+/// second the record has the last one, and so it is with a login and a logout: a login after the logout would be in the
+/// record.
 pub fn session_order(session: &SessionKey, auth_time: UnixTime, record: Option<&DeviceRecord>) -> SessionOrder {
     match record {
         Some(record) if record.session.as_ref() == Some(session) => SessionOrder::Current,
@@ -53,14 +56,15 @@ pub fn session_order(session: &SessionKey, auth_time: UnixTime, record: Option<&
     }
 }
 
-/// When a login counts as made: never before what its browser did before it, though the edges' clocks differ.
+/// Returns the time of a login: never before what its browser did earlier, though the clocks of edges differ.
 pub fn auth_time(now: UnixTime, record: Option<&DeviceRecord>) -> UnixTime {
     let now = UnixTime::from_seconds(now.seconds());
     let before = record.map_or(now, |record| record.auth_time.max(record.signed_out));
     if before <= now.plus(MAX_CLOCK_LEAD) { now.max(before) } else { now }
 }
 
-/// What the record says after a login, or after a logout where `session` is `None`. `number` grows with what was met.
+/// Returns the record after a login, or after a logout if `session` is `None`. `number` is higher than every number
+/// seen before.
 pub fn next_record(
     seen: Option<&DeviceRecord>,
     session: Option<&SessionKey>,
@@ -83,31 +87,32 @@ pub fn key(device: &Device) -> DeviceKey {
     DeviceKey::new(device.id().as_bytes())
 }
 
-/// Whether the user of this token has signed in with this browser, as the browser's cookie says under our key.
+/// Returns whether the user of this token has signed in with this browser, according to the cookie that our key signed.
 pub fn has_signed_in(device: &Device, verified: &Verified) -> bool {
     UserName::parse(&verified.claims().name).is_ok_and(|name| device.knows(&name))
 }
 
-/// A session that lives, and wants to be the one that its browser goes on with.
+/// An active session that may become the current one of its browser.
 pub struct SessionCandidate<'a> {
     pub session: &'a SessionKey,
-    /// When its password was typed.
+    /// Time of its login.
     pub at: UnixTime,
-    /// Until when ends are remembered.
+    /// Until when the end of a session is remembered.
     pub until: UnixTime,
-    /// Of the browser's record.
+    /// Lifetime of the browser's record.
     pub lifetime: Duration,
-    /// Forgets what has ended.
+    /// The guard that has to forget ended sessions.
     pub guard: Option<&'a Guard>,
 }
 
 impl SessionCandidate<'_> {
-    /// Whether it is the one. It is judged anew against each record that another request has written meanwhile: a login in
-    /// another tab is not to be ended by a session that is older.
+    /// Makes this session the current one of its browser, and returns whether it is. It is compared again with each
+    /// record that another request has written meanwhile: a login in another tab must not be ended by an older session.
     ///
-    /// Where there is no record one is made only if the user has signed in with this browser (`may_begin`), and the store
-    /// has forgotten it: a device cookie is had for the asking, and one account could fill the store with their records. A
-    /// session that came with a fresh device cookie is ended by the next login all the same, which its own cookie names.
+    /// If there is no record, one is made only if the user has signed in with this browser (`may_begin`) and the store
+    /// has lost it: any client can get device cookies, and one account could fill the store with their records. A
+    /// session that came with a fresh device cookie is ended by the next login all the same, because that login gets
+    /// the session's own cookie.
     pub async fn become_current(
         &self,
         store: &dyn SessionStore,
@@ -133,7 +138,7 @@ impl SessionCandidate<'_> {
         Err(StoreError::Busy)
     }
 
-    /// Tries once to write it down as the browser's current session, after the end of the one that stands there.
+    /// Tries once to write it to the record as the current session, after ending the session that is there.
     async fn try_swap(
         &self,
         store: &dyn SessionStore,
@@ -150,8 +155,8 @@ impl SessionCandidate<'_> {
     }
 }
 
-/// Ends a session so that it is no edge's any more, but for servers that have been silent for long: those count as gone
-/// with all that they held.
+/// Ends a session so that no edge accepts it any more. Servers that have been unavailable for long count as lost with
+/// all that they held.
 async fn end_confirmed(
     store: &dyn SessionStore,
     guard: Option<&Guard>,
@@ -159,7 +164,7 @@ async fn end_confirmed(
     until: UnixTime,
 ) -> Result<(), StoreError> {
     let ended = store.end(session, until).await;
-    // After the end: a request in between may have seen the session alive.
+    // Only after the end: a request in between may have seen the session active.
     if let Some(guard) = guard {
         guard.forget(session);
     }
@@ -168,8 +173,8 @@ async fn end_confirmed(
 }
 
 impl Sentry {
-    /// The browser that a request to the sign-on host comes from. Two device cookies are none: neither is known to be
-    /// this browser's.
+    /// Returns the device of a request to the sign-on host. Two device cookies count as none: it is not known which one
+    /// is the browser's.
     pub fn device(&self, head: &Head<'_>) -> Option<Device> {
         match cookie::find(head.headers, device::COOKIE) {
             Lookup::One(value) => self.devices.parse(value),
@@ -177,7 +182,7 @@ impl Sentry {
         }
     }
 
-    /// What a login form sets beside its own cookie: a device cookie, where the browser brings none of ours.
+    /// Returns the device cookie that a login form sets, if the browser has none of ours.
     pub(super) fn device_cookie_of_form(&self, head: &Head<'_>) -> Result<Option<HeaderValue>, NoRandomness> {
         match self.device(head) {
             Some(_) => Ok(None),
@@ -185,12 +190,13 @@ impl Sentry {
         }
     }
 
-    /// The browser of a login. One that brings no device cookie of ours gets its first.
+    /// Returns the device of a login. A browser without a device cookie of ours gets its first.
     pub(super) fn device_of_login(&self, head: &Head<'_>) -> Result<Device, NoRandomness> {
         self.device(head).map_or_else(|| self.devices.fresh(), Ok)
     }
 
-    /// Who is signed in at the sign-on host. A session that this browser has outlived is ended, and is nobody's.
+    /// Returns who is signed in at the sign-on host. A session that this browser has superseded is ended and not
+    /// accepted.
     pub(super) async fn signed_in(&self, head: &Head<'_>, extends_session: bool) -> Verdict {
         let verdict = self.authenticate(head, None, extends_session).await;
         let (Verdict::Allowed(identity), Some(device)) = (&verdict, self.device(head)) else { return verdict };
@@ -222,9 +228,9 @@ impl Sentry {
         }
     }
 
-    /// Whether a ticket's session may follow those of the service's own cookies, of which it ends what it follows. One
-    /// whose password was typed later stays, and the ticket is refused: whichever tab comes first, the last password
-    /// counts.
+    /// Lets the session of a ticket replace the sessions of the service's own cookies, which it ends. A cookie's
+    /// session with a later login stays, and the ticket is refused: whichever tab comes first, the last login counts.
+    /// Returns whether the ticket's session may be used.
     pub(super) async fn replace_service_sessions(
         &self,
         head: &Head<'_>,
@@ -257,8 +263,8 @@ impl Sentry {
         Ok(true)
     }
 
-    /// When the session of a token was opened; `None` if it does not live. Where no sessions are kept a token's own time
-    /// is all that ends.
+    /// Returns when the session of a token was opened, and `None` if it is not active. Without a session store only the
+    /// token's own expiry counts.
     pub(super) async fn active_since(
         &self,
         verified: &Verified,
@@ -274,7 +280,7 @@ impl Sentry {
         }
     }
 
-    /// Makes the session of a login the browser's current one, whatever stands there, and ends that before it does.
+    /// Makes the session of a login the current one of the browser, and ends the session that is in the record before.
     pub(super) async fn swap_current_session(
         &self,
         key: &DeviceKey,
@@ -293,9 +299,9 @@ impl Sentry {
         Err(StoreError::Busy)
     }
 
-    /// Ends the browser's current session, and notes that it has signed out. `may_begin`: whether a record is made where
-    /// there is none, see [`SessionCandidate::take`].
-    /// Answers whether the end is known to the store, or is kept for it.
+    /// Ends the browser's current session, and records the logout. `may_begin`: whether a record is made if there is
+    /// none, see [`SessionCandidate::become_current`]. An error means that the store does not know the end yet, though
+    /// the end may be kept for it.
     pub(super) async fn sign_device_out(
         &self,
         key: &DeviceKey,
@@ -312,7 +318,7 @@ impl Sentry {
                 let ended = self.store.end(session, self.tombstone_expiry(now)).await;
                 self.guard.forget(session);
                 if ended.is_err() && !self.store.has_hint(session) {
-                    // The record is all that still names it: the next logout or login ends it.
+                    // Only the record still names the session: the next logout or login ends it.
                     return ended;
                 }
                 outcome = outcome.and(ended);
@@ -332,15 +338,17 @@ impl Sentry {
         end_confirmed(&*self.store, Some(&self.guard), session, self.tombstone_expiry(now)).await
     }
 
-    /// The tokens of ours that this host's cookies bring, whether or not their time is now: their sessions may live.
+    /// Returns the tokens of ours in this host's cookies, also those that have expired: their sessions may still be
+    /// active.
     pub(super) fn tokens_of(&self, head: &Head<'_>, audience: &str) -> Vec<Arc<Verified>> {
         let tokens = cookie::all(head.headers, self.guard.cookie_name()).take(MAX_COOKIES);
         let authentic = tokens.filter_map(|token| self.guard.tokens().authentic(token).ok());
         authentic.filter(|verified| verified.claims().aud == audience).collect()
     }
 
-    /// Ends the sessions of cookies that only another edge can verify, so that no login leaves a former person's session
-    /// behind and no logout its own. They are looked up first: a name that anybody can make up leaves nothing in the store.
+    /// Ends the sessions of cookies that only another edge can verify, so that no login leaves the session of the
+    /// browser's former user behind, and no logout its own. They are looked up first: an id that a client made up
+    /// leaves nothing in the store.
     pub(super) async fn end_unverified(&self, head: &Head<'_>) -> Result<(), StoreError> {
         for token in cookie::all(head.headers, self.guard.cookie_name()).take(MAX_COOKIES) {
             let Some(session) = self.guard.tokens().named_unverified(token, head.now) else { continue };
@@ -352,7 +360,8 @@ impl Sentry {
         Ok(())
     }
 
-    /// Until when an end is remembered: no token of a session that was opened or renewed by now is good any longer.
+    /// Returns until when an end has to be remembered: no token of a session that was opened or renewed by now is valid
+    /// any longer.
     pub(super) fn tombstone_expiry(&self, now: UnixTime) -> UnixTime {
         now.plus(self.longest_session_lifetime())
     }

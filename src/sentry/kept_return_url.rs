@@ -1,8 +1,8 @@
-//! A return URL that is too long for a query is kept in a cookie of its own host while the browser signs on.
+//! A return URL that is too long for a query is kept in a cookie of its own host during the sign-on.
 //!
-//! The sign-on then leads to `/.sentry/return/KEY`, which leads on to the page that the cookie holds. The browser keeps
-//! it and no edge does, so strangers cannot fill a store with addresses. What does not fit into a cookie, or was not kept,
-//! ends with a page that says so: nothing of an address is dropped in silence.
+//! The sign-on then returns to `/.sentry/return/KEY`, which redirects to the page in the cookie. The browser keeps it
+//! and no edge does, so strangers cannot fill a store with addresses. An address that does not fit into a cookie, or
+//! that was not kept, ends with a page that says so: nothing of an address is dropped silently.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,15 +19,15 @@ use crate::pages;
 use crate::reply::Reply;
 use crate::request::Head;
 
-/// Path and query of a page of this host, and what stands for it.
+/// Path and query of a page of this host, with the key under which the browser keeps them.
 pub struct KeptReturnUrl {
     key: String,
-    /// `None` of one that no browser would keep.
+    /// `None` if browsers would not keep it.
     cookie: Option<String>,
 }
 
 impl KeptReturnUrl {
-    /// `target` begins with a slash and is made of what a return URL is made of.
+    /// `target` begins with a slash and has only characters that a return URL may have.
     pub fn of(target: &str) -> Self {
         let key = key(target);
         let cookie = format!("{key}.{}", encode_target(target));
@@ -49,8 +49,8 @@ fn key(target: &str) -> String {
     URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, target.as_bytes()).as_ref()[..8])
 }
 
-/// In a return URL a `|` is always escaped, so here it may stand before what a cookie's value cannot hold (RFC 6265
-/// §4.1.1).
+/// In a return URL `|` is always escaped, so it can be the escape character here for what a cookie's value must not
+/// have (RFC 6265 §4.1.1).
 fn encode_target(target: &str) -> String {
     target.replace(',', "|c").replace(';', "|s")
 }
@@ -60,8 +60,8 @@ fn decode_target(encoded: &str) -> String {
 }
 
 impl Sentry {
-    /// From the stand-in to the page itself, with the ticket that came along. What may not redeem a ticket does not spend
-    /// what leads to it either.
+    /// Redirects from `/.sentry/return/KEY` to the page itself, with the ticket that came along. A request that may not
+    /// redeem a ticket does not consume the cookie either.
     pub(super) async fn redirect_to_kept_url(&self, head: &Head<'_>) -> Reply {
         if !head.may_redeem() {
             return self.challenge(head, &Reason::NoToken);
@@ -77,13 +77,14 @@ impl Sentry {
             return Reply::redirect(&location).with_cookie(SetCookie::clear(RETURN_COOKIE, SameSite::Lax));
         }
         if let Some(ticket) = ours {
-            // It lies in the address of a page that stays open. Nothing is lost with it: the link begins anew.
+            // The ticket would stay in the URL of an open page, so it is redeemed. Nothing is lost: the page's link
+            // starts the sign-on again.
             self.store.redeem_ticket(&ticket.id.key(), self.settings.ticket.lifetime).await.ok();
         }
         self.url_not_kept_page(head)
     }
 
-    /// The page that this browser keeps under the key of the address.
+    /// Returns the page that this browser keeps under the key of the path.
     fn kept_url(&self, head: &Head<'_>) -> Option<ReturnUrl> {
         let Lookup::One(cookie) = cookie::find(head.headers, RETURN_COOKIE) else { return None };
         let (of, encoded) = cookie.split_once('.')?;

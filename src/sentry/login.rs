@@ -1,7 +1,7 @@
 //! `/login`: the form, and what happens when it is sent.
 //!
-//! Failures are counted, and parallel guesses wait in turn: see `guess`.
-//! Unknown user, wrong password and disabled account get one message; which it was stands in the audit log.
+//! Failures are counted, and parallel attempts wait in turn: see `throttle`. Unknown user, wrong password and disabled
+//! account get one message; the audit log has the cause.
 
 mod attempt;
 mod open_session;
@@ -29,16 +29,16 @@ use open_session::OpenedSession;
 use throttle::Outcome;
 pub use throttle::account_counter;
 
-/// Bytes of a login form.
+/// Maximum bytes of a login form.
 pub const MAX_FORM_BYTES: usize = 16 * 1024;
 
-/// Seconds until a login is worth another try, when the fault is ours.
+/// Seconds after which a login may be tried again, if the failure is ours.
 const RETRY_AFTER_S: u64 = 2;
 
 /// The audit log's `host` of a login that leads to no application.
 const NO_DESTINATION: &str = "none";
 
-/// What a form is shown with.
+/// The contents of a login page.
 struct Form<'a> {
     status: StatusCode,
     notice: Option<Notice>,
@@ -48,8 +48,9 @@ struct Form<'a> {
 }
 
 impl Sentry {
-    /// `GET /login`. To a person who is signed in already it says so, and goes on when told to: back to `/copyCookie`, which
-    /// may have sent the browser here because another edge judges the same session otherwise, would go round for ever.
+    /// `GET /login`. A user who is signed in already gets a page that says so, with a link that continues. Redirecting
+    /// back to `/copyCookie` by itself could loop, because `/copyCookie` may have sent the browser here when another
+    /// edge does not accept the same session.
     pub(super) async fn login_form(&self, head: &Head<'_>) -> Reply {
         let url = match self.return_url(head) {
             Ok(url) => url,
@@ -68,8 +69,8 @@ impl Sentry {
         let status = if notice == Some(Notice::StoreAway) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let form = Form { status, notice, username: "", url: url.as_ref(), state: state.as_ref() };
         let reply = self.form(head, &form);
-        // A cookie whose session has ended stays until the next login overwrites it: an answer that clears it may arrive
-        // after that login's, and would leave a browser without a cookie whose session lives.
+        // A cookie whose session has ended stays until the next login overwrites it: a response that clears it may
+        // arrive after the response to that login, and would leave a browser without a cookie whose session is active.
         if notice == Some(Notice::StoreAway) { reply.retry_after(RETRY_AFTER_S) } else { reply }
     }
 
@@ -83,7 +84,7 @@ impl Sentry {
             let text = "The sign-in form contains a field twice. Open the sign-in page again.";
             return self.problem(head, StatusCode::BAD_REQUEST, "Invalid sign-in form", text);
         };
-        // The form is sent to its own address, which says the same.
+        // The form is sent to its own URL, which has the same parameters.
         let url = match attempt.redirect_url.as_deref() {
             Some(text) => self.validate_return_url(head, text).map(Some),
             None => self.return_url(head),
@@ -126,8 +127,8 @@ impl Sentry {
         }
     }
 
-    /// From user name and password to the sign-on host's token, with its session in the store. `destination` is the host
-    /// that the user is on the way to, for the log.
+    /// Checks user name and password, and opens a session in the store with a token for the sign-on host. `destination`
+    /// is the host that the user is on the way to, for the log.
     async fn sign_in(
         &self,
         head: &Head<'_>,
@@ -140,7 +141,7 @@ impl Sentry {
         let name = UserName::parse(&attempt.username);
         let password = Password::new(attempt.password.to_string());
         let (Ok(name), Ok(password)) = (name, password) else {
-            // No account can have such a name or password: no hash is spent on it.
+            // No account can have such a name or password, so no hash is computed.
             self.count_login("refused");
             self.audit_anonymous(head, Event::LoginRefused, Some(destination), Some("malformed"));
             return Err((StatusCode::UNAUTHORIZED, Notice::WrongCredentials));
@@ -149,14 +150,14 @@ impl Sentry {
         match self.check_password(&subject, password).await {
             Outcome::Checked(Authentication::Accepted(user)) => self.open_session(head, &user, destination).await,
             Outcome::Checked(Authentication::Refused(refusal)) => {
-                // A name that nobody has may be a password in the wrong field: it is not written down.
+                // An unknown name may be a password in the wrong field, so it is not logged.
                 let known = (refusal != Refusal::UnknownUser).then_some(subject.name.as_str());
                 Err(self.refuse(head, known, destination, label(refusal)))
             }
             Outcome::Checked(Authentication::Busy) => Err(self.busy()),
             Outcome::Checked(Authentication::Unavailable { cause }) => {
                 self.count_login("unavailable");
-                log::error!("request {}: the user directory failed: {cause}", head.request_id);
+                log::error!("login: the user directory failed request_id={}: {cause}", head.request_id);
                 Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
             }
             Outcome::Limited { is_user, left } => {
@@ -167,7 +168,8 @@ impl Sentry {
         }
     }
 
-    /// `left` is until the account's failures, or the device's, are forgotten. The user is named where there is one.
+    /// `left` is the time until the failures of the account, or of the device, are forgotten. The user is logged if
+    /// there is one.
     fn limited(
         &self,
         head: &Head<'_>,
@@ -180,7 +182,7 @@ impl Sentry {
         self.metrics.limit_reached(limit);
         let (event, client, request_id) = (Event::LoginRefused, head.client, head.request_id);
         let (host, reason) = (Some(destination), Some(limit));
-        // No password was checked: whoever knows the name can bring this about as often as they like.
+        // No password was checked: any client that knows the name can cause this as often as it likes.
         self.audit.write_anonymous(head.now, audit_log::Entry { event, client, request_id, user, host, reason });
         let retry_after_s = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         (StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s: retry_after_s.max(1) })
@@ -199,7 +201,7 @@ impl Sentry {
     }
 
     fn login_without_store(&self, error: &StoreError) -> (StatusCode, Notice) {
-        log::warn!("a login failed: {error}");
+        log::warn!("login: the session store failed: {error}");
         self.count_login("unavailable");
         (StatusCode::SERVICE_UNAVAILABLE, Notice::StoreAway)
     }
@@ -232,7 +234,7 @@ impl Sentry {
         Reply::page(StatusCode::OK, page.render(), "")
     }
 
-    /// No form of ours is shown inside another page: it could be made to be something else there.
+    /// Our forms are not shown inside another page, which could disguise them.
     fn login_in_window_page(&self, head: &Head<'_>, url: Option<&ReturnUrl>) -> Reply {
         let host = url.map_or(self.host.as_str(), |url| url.host.as_str());
         let (branding, why, href) = (&self.branding, pages::Why::OwnFrame, &*head.url());
@@ -259,13 +261,13 @@ impl Sentry {
             notice: form.notice,
             request_id: head.request_id,
         };
-        // Browsers hold the redirects after a form against its page's policy, as far as the way of this form goes.
+        // Browsers check the redirects after a form against its page's policy, as far as this form leads.
         let leads_on = form.url.filter(|url| url.target != Target::Landing);
         let sources = leads_on.map(|url| format!(" {}", url.origin())).unwrap_or_default();
         let reply = Reply::form(form.status, page.render(), &sources);
         let reply = reply.with_cookie(token.cookie).with_cookie(device);
         if form.status == StatusCode::UNAUTHORIZED {
-            // RFC 9110 §11.6.1 asks for a challenge; browsers show no dialog for a scheme that they do not know.
+            // RFC 9110 §11.6.1 requires a challenge; browsers show no dialog for a scheme that they do not know.
             reply.with(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Form realm=\"sign-in\""))
         } else {
             reply
@@ -273,7 +275,7 @@ impl Sentry {
     }
 }
 
-/// What the form would say, for a program that signs in.
+/// The message of the form as JSON, for a program that signs in.
 fn form_as_json(head: &Head<'_>, form: &Form<'_>) -> Reply {
     let (code, message) = match form.notice {
         Some(notice) => (notice.code(), notice.to_string()),
@@ -282,12 +284,12 @@ fn form_as_json(head: &Head<'_>, form: &Form<'_>) -> Reply {
     Reply::error(form.status, code, &message, head.request_id)
 }
 
-/// Whether the form is wanted even by a person who is signed in (OpenID Connect Core §3.1.2.1, `prompt`).
+/// Returns whether the form is requested even for a user who is signed in (OpenID Connect Core §3.1.2.1, `prompt`).
 fn asks_for_password(head: &Head<'_>) -> bool {
     parameter(head.query, "prompt") == Parameter::One("login".into())
 }
 
-/// For the audit log alone.
+/// Returns the reason for the audit log, which alone has it.
 fn label(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::UnknownUser => "unknown_user",

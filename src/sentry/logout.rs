@@ -1,7 +1,8 @@
-//! Logout. At a service it ends that service's session, and leads through the sign-on host, which ends what the browser has
-//! there: its cookie's session and the one that the store knows of this browser. Only then is it told as done.
+//! Logout. At a service it ends that service's session and redirects to the sign-on host, which ends the sessions that
+//! the browser has there: the one of its cookie, and the one in the browser's record in the store. Only then does it
+//! say that the user is signed out.
 //!
-//! The way is one step: the sign-on host answers with a page and sends nobody on, so there is no circle to go round in.
+//! There is only this one redirect: the sign-on host replies with a page, so no loop is possible.
 
 use std::sync::Arc;
 
@@ -21,20 +22,20 @@ use crate::reply::{ErrorContext, Reply};
 use crate::request::{FetchSite, Head};
 use crate::sessions::SessionKey;
 
-/// Seconds that a browser has for the way from a service to the sign-on host.
+/// Seconds that a browser has from a service to the sign-on host.
 const PASS_SECONDS: u64 = 60;
 
-/// How far a logout has come. The later ones are the worse.
+/// The result of a logout. The later variants are the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum LogoutOutcome {
     Complete,
-    /// This browser's cookie is cleared, and the end is kept for a store that is away.
+    /// This browser's cookie is cleared, and the end is kept for a store that is unavailable.
     Pending,
-    /// The cookie is cleared, and that is all.
+    /// Only the cookie is cleared.
     LocalOnly,
 }
 
-/// What a host's cookies came to.
+/// The sessions of a host's cookies, after they were ended.
 struct EndedSessions {
     outcome: LogoutOutcome,
     tokens: Vec<Arc<Verified>>,
@@ -43,7 +44,7 @@ struct EndedSessions {
 impl LogoutOutcome {
     const ALL: [Self; 3] = [Self::Complete, Self::Pending, Self::LocalOnly];
 
-    /// On the way to the sign-on host.
+    /// The value of `so_far` on the way to the sign-on host.
     fn label(self) -> &'static str {
         match self {
             Self::Complete => "done",
@@ -52,7 +53,7 @@ impl LogoutOutcome {
         }
     }
 
-    /// What is to be said of other applications, where they have not heard.
+    /// What the page says of other applications, if the user may still be signed in there.
     fn notice(self) -> Option<&'static str> {
         match self {
             Self::Complete => None,
@@ -68,8 +69,8 @@ impl LogoutOutcome {
 }
 
 impl Sentry {
-    /// A foreign page may neither post here nor make a browser follow a link that ends the session: such a GET
-    /// gets a page with a button, such a POST is refused.
+    /// Another site may neither post here nor make a browser follow a link that ends the session: such a GET gets a
+    /// page with a button, and such a POST is refused.
     pub(super) async fn logout(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
         if *head.method == Method::POST && !is_own_form(head) {
             let text = "The request to sign out came from another site. Use the link below to sign out.";
@@ -81,7 +82,7 @@ impl Sentry {
         }
         let ended = self.end_sessions(head, service).await;
         match service {
-            // A person's browser is led on; a script's request could not be, and is told what it came to.
+            // A browser that opens a page is redirected; a script's request could not be, and gets the result as JSON.
             Some(_) if head.opens_a_page() => self.redirect_to_sign_on_host(head, &ended),
             Some(_) => self.service_logout_reply(head, ended.outcome),
             None => {
@@ -91,9 +92,9 @@ impl Sentry {
         }
     }
 
-    /// The button's form leads to the sign-on host in the end, where a service shows it.
+    /// Shows a page with a button. The form leads to the sign-on host in the end, if a service shows it.
     fn confirmation_page(&self, head: &Head<'_>, service: Option<&str>) -> Reply {
-        // With its parameters: where the person came from, and what is done already.
+        // Keeps the parameters: where the user came from, and what is done already.
         let action = match head.query {
             Some(query) => format!("{}?{query}", head.path),
             None => head.path.to_owned(),
@@ -103,7 +104,7 @@ impl Sentry {
         Reply::form(StatusCode::OK, page.render(), &target)
     }
 
-    /// Whether a GET comes from a person on our own hosts: no picture that a page embeds, no look-ahead.
+    /// Returns whether a user on our own hosts made this GET: it is no image of a page, and no prefetch.
     fn is_user_request(&self, head: &Head<'_>) -> bool {
         if head.is_prefetch() || head.is_embedded() {
             return false;
@@ -118,12 +119,12 @@ impl Sentry {
         }
     }
 
-    /// Ends the session of every good token that this host's cookies bring, though two of them sign nobody in.
-    /// The token alone says which session: one that idled out, whose fingerprint changed or whose time is another clock's
-    /// may end too.
+    /// Ends the session of every valid token in this host's cookies, though two of them sign no user in. The token
+    /// alone identifies the session: one that is idle, whose fingerprint changed or whose times are from another clock
+    /// may be ended too.
     ///
-    /// A store that is away keeps no browser signed in here: the browser forgets its cookie in any case, and the end is
-    /// kept for the store, which is asked for nothing of that session until it has heard.
+    /// An unavailable store keeps no browser signed in here: the browser deletes its cookie in any case, and the end is
+    /// kept for the store, which is not used for that session until it has received the end.
     async fn end_sessions(&self, head: &Head<'_>, service: Option<&str>) -> EndedSessions {
         let mut ended = EndedSessions { outcome: LogoutOutcome::Complete, tokens: Vec::new() };
         let audience = match service {
@@ -137,8 +138,11 @@ impl Sentry {
             self.guard.forget(session);
             let reason = outcome.err().map(|error| {
                 let is_kept = self.store.has_hint(session);
-                let rest = if is_kept { "it follows as soon as the store is back" } else { "and cannot be kept" };
-                log::warn!("request {}: a logout could not be carried out, {rest}: {error}", head.request_id);
+                let rest = if is_kept { "kept until the store is back" } else { "not kept" };
+                log::warn!(
+                    "logout: the session store failed, the end is {rest} request_id={}: {error}",
+                    head.request_id
+                );
                 ended.outcome =
                     ended.outcome.max(if is_kept { LogoutOutcome::Pending } else { LogoutOutcome::LocalOnly });
                 "store_away"
@@ -147,28 +151,28 @@ impl Sentry {
             ended.tokens.push(verified);
         }
         if let Err(error) = self.end_unverified(head).await {
-            log::warn!("request {}: a logout of a session that only another edge can verify: {error}", head.request_id);
+            log::warn!("logout: session of an unverified token not ended request_id={}: {error}", head.request_id);
             ended.outcome = LogoutOutcome::LocalOnly;
         }
         ended
     }
 
-    /// What the store knows of this browser, beside its cookie.
+    /// Ends the session in this browser's record, besides the one of its cookie.
     async fn sign_browser_out(&self, head: &Head<'_>, ended: &EndedSessions) -> LogoutOutcome {
         let Some(device) = self.device(head) else { return ended.outcome };
         let may_begin = ended.tokens.iter().any(|token| device_session::has_signed_in(&device, token));
         match self.sign_device_out(&device_session::key(&device), head.now, may_begin).await {
             Ok(()) => ended.outcome,
             Err(error) => {
-                log::warn!("request {}: a browser could not be signed out: {error}", head.request_id);
+                log::warn!("logout: the browser's record could not be updated request_id={}: {error}", head.request_id);
                 // The cookie's session is nearly always the only one, and its end is kept.
                 if ended.outcome == LogoutOutcome::Pending { LogoutOutcome::Pending } else { LogoutOutcome::LocalOnly }
             }
         }
     }
 
-    /// From a service, after its session has ended, to the sign-on host. What is said there of the way so far is a
-    /// matter of words on a page; that it was begun by a person is shown by the session's name, under our key.
+    /// Redirects from a service, whose session has ended, to the sign-on host. `so_far` only selects a text on a page;
+    /// that the user started the logout is proved by the id of the session, signed with our key.
     fn redirect_to_sign_on_host(&self, head: &Head<'_>, ended: &EndedSessions) -> Reply {
         let back = encode(&format!("{}/", head.origin_of(head.host)));
         let origin = head.origin_of(&self.host);
@@ -189,9 +193,9 @@ impl Sentry {
         URL_SAFE_NO_PAD.encode(tag)
     }
 
-    /// Whether a service has just ended the session of this very browser's cookie because its user asked for it: where
-    /// services are on other sites than the sign-on host, the browser says of the redirect that it comes from a foreign
-    /// page, as it says of an attacker's link. That one knows no session of the browser that follows it.
+    /// Returns whether a service has just ended the session of this browser's cookie because its user requested it. If
+    /// services are on other sites than the sign-on host, the browser reports the redirect as cross-site, like an
+    /// attacker's link. But an attacker knows no session of the browser that follows the link.
     fn has_pass(&self, head: &Head<'_>) -> bool {
         if head.is_prefetch() || head.is_embedded() {
             return false;
@@ -207,14 +211,14 @@ impl Sentry {
         is_now && brought.iter().any(|verified| names(verified.session_key()))
     }
 
-    /// How the service's part of a logout went. Whoever alters it reads another sentence.
+    /// Returns the result of the service's part of the logout. A client that alters it sees another text.
     fn service_outcome(&self, head: &Head<'_>) -> LogoutOutcome {
         let Parameter::One(label) = parameter(head.query, "so_far") else { return LogoutOutcome::Complete };
         LogoutOutcome::ALL.into_iter().find(|outcome| outcome.label() == label).unwrap_or(LogoutOutcome::Complete)
     }
 
-    /// For a script at a service: its session has ended, on every host. Of others in the same browser the sign-on host
-    /// alone knows, which a script's request does not reach.
+    /// The reply to a script at a service: its session has ended on every host. Only the sign-on host knows of other
+    /// sessions of the same browser, and a script's request does not reach it.
     fn service_logout_reply(&self, head: &Head<'_>, outcome: LogoutOutcome) -> Reply {
         let back = encode(&format!("{}/", head.origin_of(head.host)));
         let logout_url = format!("{}/logout?redirectURL={back}", head.origin_of(&self.host));
@@ -225,7 +229,7 @@ impl Sentry {
 
     fn signed_out_reply(&self, head: &Head<'_>, outcome: LogoutOutcome) -> Reply {
         let reply = if head.accepts_html() || head.is_navigation() {
-            // A link and no redirect: an address that is none of ours is left out.
+            // The page has a link and no redirect: an address that is none of ours is left out.
             let back = self.return_url(head).ok().flatten().map(|url| url.without_tickets(&self.tickets));
             let sign_in = back.unwrap_or_else(|| format!("{}/", head.origin_of(head.host)));
             let page = pages::SignedOut {
@@ -243,8 +247,8 @@ impl Sentry {
         self.clear_site_data(head, reply)
     }
 
-    /// What this host's pages left in the browser goes too; cookies are cleared by name, because this header would take
-    /// those of sibling hosts with them.
+    /// Clears the browser's cache for this host. Cookies are cleared by name, because `Clear-Site-Data` would delete
+    /// those of sibling hosts as well.
     fn clear_site_data(&self, head: &Head<'_>, reply: Reply) -> Reply {
         let reply = reply.with(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
         let reply = reply.with_cookie(self.clear_round_cookie(head));
@@ -255,7 +259,7 @@ impl Sentry {
     }
 }
 
-/// Accepted, and not yet done (RFC 9110 §15.3.3): a script that clears up behind itself may ask again.
+/// 202: accepted and not yet done (RFC 9110 §15.3.3). A script may repeat the request.
 fn mark_pending(outcome: LogoutOutcome, body: &mut serde_json::Value) -> StatusCode {
     if outcome == LogoutOutcome::Complete {
         return StatusCode::OK;

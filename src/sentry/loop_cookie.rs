@@ -1,5 +1,5 @@
-//! The cookie behind a redemption, which names the page and the login for half a minute: whoever starts again for that page
-//! within this time has lost the token cookie, and goes round.
+//! The cookie of a redemption, which names the page and the login for half a minute: a browser that starts a sign-on
+//! for that page within this time has lost the token cookie, and is in a loop.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,25 +12,25 @@ use crate::auth::cookie::{self, Lookup, SetCookie};
 use crate::config::{ROUND_COOKIE, SameSite};
 use crate::request::Head;
 
-/// Seconds from a redemption in which a start of the same page is its flow going round.
+/// Seconds after a redemption in which a start for the same page continues its loop.
 const ROUND_COOKIE_SECONDS: u64 = 30;
 
 impl Sentry {
-    /// Set with a redemption's redirect: who comes to that page and is not signed in there did not keep the cookie, or
-    /// came to an edge that does not take it.
+    /// Returns the cookie of a redemption's redirect: a browser that comes to that page and is not signed in there did
+    /// not keep the token cookie, or came to an edge that does not accept it.
     pub(super) fn round_cookie(&self, url: &str, round: RedirectRound, login: LoginId) -> Option<HeaderValue> {
         let value = format!("{}.{}.{}", round.number(), page(url), login.text());
         let max_age = Some(ROUND_COOKIE_SECONDS);
         SetCookie { name: ROUND_COOKIE, value: &value, same_site: SameSite::Lax, max_age }.to_header()
     }
 
-    /// Goes with a logout: who comes back after it is not going round.
+    /// Clears the cookie with a logout: a browser that comes back after it is not in a loop.
     pub(super) fn clear_round_cookie(&self, head: &Head<'_>) -> Option<HeaderValue> {
         let is_there = !matches!(cookie::find(head.headers, ROUND_COOKIE), Lookup::Absent);
         is_there.then(|| SetCookie::clear(ROUND_COOKIE, SameSite::Lax)).flatten()
     }
 
-    /// How far a start for this page is. The cookie that a former version has set names no login.
+    /// Returns the progress of a flow that starts for this page. The cookie of a former version names no login.
     pub(super) fn flow_at_start(&self, head: &Head<'_>, url: &str, round: RedirectRound) -> Flow {
         let begun = Flow { round, ..Flow::NEW };
         let Lookup::One(value) = cookie::find(head.headers, ROUND_COOKIE) else { return begun };
@@ -44,7 +44,7 @@ impl Sentry {
     }
 }
 
-/// Names a page; 2^64 of them differ.
+/// Identifies a page; one of 2^64.
 fn page(url: &str) -> String {
     URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, url.as_bytes()).as_ref()[..8])
 }

@@ -1,17 +1,17 @@
-//! How often a browser is sent to sign on before it is told that something is wrong.
+//! Limits how often a browser is redirected to sign on before it gets a page that says what is wrong.
 //!
-//! Whatever two edges, or an edge and a browser, may disagree about (clocks, keys, revocations, lists of servers, a cookie
-//! that is not kept), a flow has three rounds and then ends with a page. Browsers give up at 20 redirects and show a page
-//! of their own, which says nothing of the cause; a flow of ours has twelve at most. The count is the flow's own and no
-//! browser's, so that nine tabs are nine flows. It goes with the flow, and nothing of it is kept at an edge:
+//! Whatever two edges, or an edge and a browser, may disagree about (clocks, keys, revocations, lists of servers, a
+//! cookie that is not kept), a flow has three rounds and then ends with a page. Browsers give up at 20 redirects and
+//! show a page of their own, which does not name the cause; a flow of ours has at most twelve. The count belongs to the
+//! flow and not to the browser, so that nine tabs are nine flows. It travels with the flow, and no edge stores it:
 //!
 //! - from a service to the sign-on host and through it, sealed with the flow's state in the parameter `flow`;
 //! - back to the service in the mark of the ticket;
-//! - behind a redemption, after which there is no flow any more, in a cookie that names the page and the login for half a
-//!   minute.
+//! - after a redemption, when there is no flow any more, in a cookie that names the page and the login for half a
+//!   minute (see `loop_cookie`).
 //!
-//! It is held against a flow where another ticket would be issued, and nowhere before: who has signed out is shown the
-//! form, and a login in between begins the count again, for a person has typed a password and no loop does.
+//! It is checked when another ticket would be issued, and nowhere before: a user who has logged out sees the form, and
+//! a login in between starts the count again, because only a person types a password.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +21,7 @@ use super::state::StateHash;
 use crate::auth::keys::Keys;
 use crate::auth::token::Verified;
 
-/// One way from a service to the sign-on host and back.
+/// One round: from a service to the sign-on host and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RedirectRound(u8);
 
@@ -34,13 +34,13 @@ impl RedirectRound {
         self.0
     }
 
-    /// The round after one whose ticket was no good; `None` when there is none any more.
+    /// Returns the round after one whose ticket was refused; `None` if it was the last.
     pub fn next(self) -> Option<Self> {
         (self < Self::LAST).then_some(Self(self.0 + 1))
     }
 
-    /// The round after one that ended well, and whose cookie is not good, or not there, on the next request. It took one
-    /// redirect more, so there is one round less.
+    /// Returns the round after one that ended with a redemption whose cookie is missing or invalid on the next request.
+    /// It took one redirect more, so there is one round less.
     pub fn after_lost_cookie(self) -> Option<Self> {
         self.next()?.next()
     }
@@ -50,7 +50,7 @@ impl RedirectRound {
     }
 }
 
-/// Names a login, from a password to the next one: 2^48 of them differ.
+/// Identifies a login, from one password to the next; one of 2^48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginId([u8; LOGIN_ID_BYTES]);
 
@@ -73,43 +73,43 @@ impl LoginId {
     }
 }
 
-/// How far a flow is.
+/// The progress of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     pub round: RedirectRound,
-    /// A password was just accepted: that it is asked for again would not help.
+    /// A password was just accepted: typing it again would not help.
     pub is_signed_in: bool,
     /// What the cookie of a redemption says, which is about another flow of the same page.
     pub lost: Option<LostCookie>,
 }
 
-/// A flow that ended well, and after which the browser is back at once.
+/// A flow that ended with a redemption, after which the browser is back at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostCookie {
-    /// The round after it; `None` when there is none.
+    /// The round after it; `None` if it was the last.
     pub round: Option<RedirectRound>,
-    /// Whose cookie was lost. A former version does not say.
+    /// The login whose cookie was lost. A former version does not write it.
     pub login: Option<LoginId>,
 }
 
 impl Flow {
     pub const NEW: Self = Self { round: RedirectRound::FIRST, is_signed_in: false, lost: None };
-    /// A person typed a password, which no loop does, so the rounds begin again.
+    /// A person typed a password, which no loop does, so the rounds start again.
     pub const SIGNED_IN: Self = Self { is_signed_in: true, ..Self::NEW };
-    /// Whether there is a round left, whoever is signed in.
+    /// Returns whether there is a round left, whichever user is signed in.
     pub fn has_rounds_left(&self) -> bool {
         self.lost.is_none_or(|lost| lost.round.is_some())
     }
 
-    /// The round of another ticket for this login, if there is one left.
+    /// Returns the round of another ticket for this login, if there is one left.
     pub fn round_for(&self, verified: &Verified) -> Option<RedirectRound> {
         let is_same = |lost: &LostCookie| lost.login.is_none_or(|login| login == LoginId::of(verified));
         self.lost.filter(is_same).map_or(Some(self.round), |lost| lost.round.map(|round| round.max(self.round)))
     }
 
-    /// One that cannot be read was made by an edge of which the keys are not known here, or not by an edge. That it has no
-    /// round left is believed all the same: else edges that disagree about keys would go on for ever, and whoever puts it
-    /// into a link shows somebody a page.
+    /// Returns the flow for a seal that cannot be verified: it was made by an edge whose keys are not known here, or
+    /// not by an edge. That it has no round left is believed all the same: otherwise edges that disagree about keys
+    /// would redirect for ever. A forged link can only make a browser show that page.
     fn unreadable(sealed: &str) -> Self {
         let is_spent = sealed.as_bytes().get(2) == Some(&b'0');
         let lost = is_spent.then_some(LostCookie { round: None, login: None });
@@ -117,10 +117,11 @@ impl Flow {
     }
 }
 
-/// Seals what is said of a flow in a URL, so that no link keeps a browser from signing on, or sends it round for ever.
+/// Seals the progress of a flow for a URL, so that no link can keep a browser from signing on, or make it loop for
+/// ever.
 pub struct FlowSealer(Vec<hmac::Key>);
 
-/// Of a tag. A guess changes a count of three and nothing else.
+/// Bytes of a tag. A forged tag changes a count of three and nothing else.
 const TAG_BYTES: usize = 12;
 
 impl FlowSealer {
@@ -128,7 +129,7 @@ impl FlowSealer {
         Self(keys.derive_all("flow"))
     }
 
-    /// `None` of one that has just begun: nothing is to be said of it.
+    /// Returns `None` for a flow that has just begun: there is nothing to say of it.
     pub fn seal(&self, flow: Flow, state: &StateHash) -> Option<String> {
         let key = self.0.first().filter(|_| flow != Flow::NEW)?;
         let mut text = format!("{}{}", flow.round.0, if flow.is_signed_in { 's' } else { 'r' });

@@ -1,4 +1,4 @@
-//! Redemption: a service host turns a ticket into its own token cookie, at most once.
+//! Redemption: a service host exchanges a ticket for its own token cookie, at most once.
 
 use std::sync::Arc;
 
@@ -16,38 +16,38 @@ use crate::reply::Reply;
 use crate::request::Head;
 use crate::sessions::{Redemption, StoreError};
 
-/// What became of a ticket that a request brought.
+/// What became of the ticket in a request.
 pub enum RedeemOutcome {
-    /// There was none to redeem; the request goes its way unchanged.
+    /// There was no ticket; the request continues unchanged.
     NoTicket,
-    /// The answer: to the same URL without the ticket, with the cookie. Or the store is away.
+    /// The reply: a redirect to the same URL without the ticket, with the cookie. Or the store is unavailable.
     Reply(Box<Reply>),
-    /// There is one in the URL of a request that may not spend it. `url` is the request's without it.
+    /// There is a ticket in the URL of a request that may not redeem it. `url` is the URL without it.
     NotRedeemable {
         url: String,
     },
     Failed(FailedTicket),
 }
 
-/// A ticket that was no good, and is gone.
+/// A ticket that was refused and is used up.
 pub struct FailedTicket {
-    /// The request's without it, for whoever goes on or starts again.
+    /// The URL without the ticket, for a redirect or another sign-on.
     pub url: String,
-    /// Of its flow.
+    /// The round of its flow.
     pub round: RedirectRound,
-    /// The session that it names, where that lives.
+    /// The session that it names, if that is active.
     named_session: Option<Arc<Verified>>,
 }
 
 impl FailedTicket {
-    /// Whether it names another session than the cookie that came with it: then it is not known who is to be served, and
-    /// the sign-on host is asked again.
+    /// Returns whether it names another session than the cookie of the request: then it is not known which user is to
+    /// be served, and the sign-on host decides.
     pub fn names_other_than(&self, identity: &Identity) -> bool {
         self.named_session.as_ref().is_some_and(|named| named.session_id() != identity.verified().session_id())
     }
 }
 
-/// Tickets of one URL that are taken from the store. There is one of ours; others were put there by hand.
+/// Maximum number of tickets of one URL that are taken from the store. One is ours; others were added by hand.
 const MAX_TICKETS_TAKEN: usize = 4;
 
 /// Why a ticket was refused, for logs and metrics.
@@ -60,37 +60,37 @@ enum Refusal {
     OtherBrowser,
     BadToken,
     SessionEnded,
-    /// The service's cookie is of a session whose password was typed later.
+    /// The service's cookie is of a later login.
     Superseded,
     StoreUnavailable,
 }
 
-/// What a good ticket is exchanged for.
+/// The token that is issued for a valid ticket.
 struct IssuedToken {
-    /// The user's, for the log.
+    /// The user's name, for the log.
     name: String,
     token: String,
     login: LoginId,
 }
 
 enum Failure {
-    /// With the name of the user whose ticket it was, once its token has been verified.
+    /// With the name of the user of the ticket, once its token has been verified.
     Refused(Refusal, Option<String>),
     StoreUnavailable,
     Internal(String),
 }
 
 impl From<StoreError> for Failure {
-    /// The store's own log and metrics say what it was.
+    /// The store's own log and metrics have the cause.
     fn from(_: StoreError) -> Self {
         Self::StoreUnavailable
     }
 }
 
 impl Sentry {
-    /// Step 6. What bears the mark of a ticket is never an application's: in a navigation it is taken from the store and
-    /// out of the URL, whether or not this browser may redeem it. A HEAD, a prefetch and a part of a page leave it for the
-    /// person's own click.
+    /// Step 6. A parameter with the mark of a ticket never belongs to an application: in a navigation the ticket is
+    /// taken from the store and removed from the URL, whether or not this browser may redeem it. HEAD requests,
+    /// prefetches and parts of a page leave it for the navigation.
     pub async fn redeem(&self, head: &Head<'_>, service: &str) -> RedeemOutcome {
         let Some(extracted) = head.query.and_then(|query| self.tickets.extract(query)) else {
             return RedeemOutcome::NoTicket;
@@ -108,7 +108,7 @@ impl Sentry {
         };
         let outcome = self.token_for(head, self.state(head).as_ref(), service, &ticket).await;
         let named_session = match outcome {
-            // The service's cookie is of the later login, and is gone on with.
+            // The service's cookie is of the later login and stays in use.
             Err(Failure::Refused(Refusal::Superseded, _)) => None,
             Err(Failure::Refused(..)) => self.session_of_refused_ticket(head, &ticket).await,
             _ => None,
@@ -116,7 +116,7 @@ impl Sentry {
         self.redemption_outcome(head, FailedTicket { url, round, named_session }, outcome)
     }
 
-    /// Takes the tickets of a URL from the store. The last one counts, which the sign-on host has put there.
+    /// Takes the tickets of a URL from the store. The last one counts, which the sign-on host added.
     async fn take_from_store(&self, extracted: &ExtractedTickets) -> Result<Ticket, Failure> {
         let canonical = |ticket: &&FoundTicket| ticket.is_canonical;
         let mut tickets = extracted.tickets.iter().rev().take(MAX_TICKETS_TAKEN).filter(canonical);
@@ -129,14 +129,14 @@ impl Sentry {
             Ok(Redemption::Won(bytes)) => Ticket::open(&id, &bytes).ok_or(Failure::Refused(Refusal::Unknown, None)),
             Ok(Redemption::Replayed) => Err(Failure::Refused(Refusal::Replayed, None)),
             Ok(Redemption::Unknown) => Err(Failure::Refused(Refusal::Unknown, None)),
-            // The ticket's server is away, the others need not be: another ticket may find one that is there.
+            // The server of this ticket is unavailable, but others may not be: another ticket may be on one of those.
             Err(error) if error.is_unavailable() => Err(Failure::Refused(Refusal::StoreUnavailable, None)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The session that a refused ticket names, if it lives, or if the store does not say in time: then it is not known who
-    /// is to be served either. Asked only where there is a cookie to hold it against.
+    /// Returns the session that a refused ticket names, if it is active, or if the store does not say in time: then it
+    /// is not known either which user is to be served. Needed only if there is a cookie to compare it with.
     async fn session_of_refused_ticket(&self, head: &Head<'_>, ticket: &Ticket) -> Option<Arc<Verified>> {
         if self.cookie(head) == Lookup::Absent {
             return None;
@@ -146,7 +146,7 @@ impl Sentry {
         (may_live && !self.guard.is_revoked(&verified)).then_some(verified)
     }
 
-    /// The token that the service gets for a ticket that was just taken. Whatever fails here, the ticket is gone.
+    /// Issues the token of the service for a ticket that was just taken. Whatever fails here, the ticket is used up.
     async fn token_for(
         &self,
         head: &Head<'_>,
@@ -171,12 +171,13 @@ impl Sentry {
         if !self.guard.fingerprints().matches(head.headers, verified.session_id(), ticket.fingerprint) {
             return refused(Refusal::OtherBrowser);
         }
-        // A user who was disabled since the ticket was issued keeps nothing alive with it.
+        // A user who was disabled after the ticket was issued extends no session with it.
         if self.guard.is_revoked(&verified) {
             return refused(Refusal::SessionEnded);
         }
         let idle = verified.idle_ttl();
-        // All of its servers are asked before anything is written: one that never heard of its end must not decide alone.
+        // All servers of the session are queried before anything is written: one that missed its end must not decide
+        // alone.
         let Some(opened) = self.active_since(&verified, Some(idle), head.now).await? else {
             return refused(Refusal::SessionEnded);
         };
@@ -190,8 +191,8 @@ impl Sentry {
         Ok(IssuedToken { name: name(&verified), token, login: LoginId::of(&verified) })
     }
 
-    /// The same session, for one service: a cookie stolen from one application opens no other. Under a shared
-    /// audience it is the one token itself, as the seeds draw it.
+    /// Returns a token of the same session for one service: a cookie that is stolen from one application opens no
+    /// other. With a shared audience it is the same token, as in the specification.
     fn service_token(&self, head: &Head<'_>, verified: &Verified, service: &str) -> Result<String, CannotSign> {
         if self.settings.token.audience == Audience::Shared {
             return Ok(verified.token().to_owned());

@@ -1,7 +1,7 @@
-//! Return URLs: the one judge of where a sign-on may send a browser (RFC 9700 §4.11: no open redirector).
+//! Return URLs: the only check of where a sign-on may redirect a browser (RFC 9700 §4.11: no open redirector).
 //!
-//! Parsed once by a URL parser and rebuilt from the parts, so that what was judged is what is followed. Hosts are
-//! compared with the configuration exactly, never by suffix.
+//! A URL is parsed once by a URL parser and rebuilt from the parts, so that what was checked is what is followed. Hosts
+//! are compared with the configuration exactly, never by suffix.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::sessions::TicketId;
 use super::loop_guard::RedirectRound;
 use super::ticket_query::TicketParameter;
 
-/// Bytes, as it was given and as it is sent on.
+/// Maximum bytes, as received and as sent on.
 const MAX_URL_BYTES: usize = 2048;
 
 /// The hosts and ports that a return URL may name.
 pub struct ReturnUrlPolicy {
     sentry: Host,
     services: HostTable<Arc<str>>,
-    /// The first exact host of each service: where a person is sent who asks for the service itself.
+    /// The first exact host of each service, which the list of applications links to.
     primary_hosts: Vec<(Arc<str>, Host)>,
-    /// Ports that we listen on, beside 443.
+    /// Ports that this edge listens on, besides 443.
     ports: Vec<u16>,
 }
 
-/// A URL of ours that a browser may be sent to.
+/// A URL of ours that a browser may be redirected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReturnUrl {
     pub host: Host,
@@ -42,11 +42,11 @@ pub struct ReturnUrl {
 pub enum Target {
     /// A service, by its name.
     Service(Arc<str>),
-    /// The sign-on host's own landing page.
+    /// The sign-on host's own first page.
     Landing,
 }
 
-/// The URL is not one that we would send anybody to. What is wrong is not told: nobody types these by hand.
+/// The URL is not one that we redirect to. The cause is not reported: these URLs are not typed by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadReturnUrl;
 
@@ -71,7 +71,7 @@ impl ReturnUrlPolicy {
         &self.primary_hosts
     }
 
-    /// Whether a page at this URL is one of ours, by its host.
+    /// Returns whether the host of this URL is one of ours.
     pub fn is_ours(&self, url: &str) -> bool {
         let host = Url::parse(url).ok().and_then(|url| Host::parse(url.host_str()?).ok());
         host.is_some_and(|host| host == self.sentry || self.services.find(&host).is_some())
@@ -82,7 +82,7 @@ impl ReturnUrlPolicy {
         self.validate_parsed(&url.ok_or(BadReturnUrl)?)
     }
 
-    /// The same for a URL that did not travel in a query, of any length.
+    /// Validates a URL that did not travel in a query, of any length.
     pub fn validate_kept(&self, text: &str) -> Result<ReturnUrl, BadReturnUrl> {
         let url = is_plain(text).then(|| Url::parse(text).ok()).flatten();
         self.validate_parsed(&url.ok_or(BadReturnUrl)?)
@@ -112,13 +112,13 @@ impl ReturnUrlPolicy {
     }
 }
 
-/// Stands in a sign-on for the page that the browser keeps.
+/// The path prefix that takes the place of a page whose address the browser keeps.
 pub const KEPT_PATH: &str = "/.sentry/return/";
 
-/// Characters of a key: 64 bits of a hash, which only have to tell apart what one browser keeps.
+/// Characters of a key: 64 bits of a hash, which only have to distinguish the addresses of one browser.
 const KEPT_KEY_LENGTH: usize = 11;
 
-/// Whether a path is one of the stand-ins, and nothing else below `/.sentry`.
+/// Returns whether a path is that of a kept return URL, and nothing else below `/.sentry`.
 pub fn is_kept_return_path(path: &str) -> bool {
     let is_key = |key: &str| {
         key.len() == KEPT_KEY_LENGTH && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
@@ -126,9 +126,10 @@ pub fn is_kept_return_path(path: &str) -> bool {
     path.strip_prefix(KEPT_PATH).is_some_and(is_key)
 }
 
-/// Whether a path is below `/.sentry`, where the edge answers itself, in any way that it may be read: a sign-on that leads
-/// to `/.sentry/logout` ends with the user signed out. A browser resolves dots and turns `\\` before it asks, the edge decodes
-/// once, and what stands before it may have done so as well.
+/// Returns whether a path is below `/.sentry`, where the edge itself replies, in any way that the path may be read: a
+/// sign-on that leads to `/.sentry/logout` would end with the user signed out. A browser resolves dots and turns
+/// backslashes into slashes before it sends a request, the edge decodes once, and a proxy before it may have done so as
+/// well.
 pub fn is_reserved(path: &str) -> bool {
     let mut path = path.to_owned();
     for _ in 0..=MAX_DECODINGS {
@@ -140,7 +141,7 @@ pub fn is_reserved(path: &str) -> bool {
     false
 }
 
-/// A path that is decoded this often is not one of ours any more in any browser or server.
+/// After this many decodings no browser or server takes a path for one of ours.
 const MAX_DECODINGS: usize = 3;
 
 fn leads_to_reserved(path: &str) -> bool {
@@ -157,7 +158,7 @@ fn leads_to_reserved(path: &str) -> bool {
     segments.first() == Some(&".sentry")
 }
 
-/// What is no escape, or no text, stays as it is.
+/// Anything that is no escape, or no UTF-8, stays as it is.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -177,14 +178,15 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A URL that is short enough, and stays so on its way: rebuilt from its parts, a quote is three bytes.
+/// Parses a URL that is short enough, and still is when it is rebuilt from its parts: a quote becomes three bytes.
 pub fn within_length(text: &str) -> Option<Url> {
     let url = if text.len() > MAX_URL_BYTES { None } else { Url::parse(text).ok() };
     url.filter(|url| url.as_str().len() <= MAX_URL_BYTES)
 }
 
-/// A URL of ours as a return URL. Browsers send some bytes in a query as they are that are no part of a URI (RFC 3986 §2),
-/// a backslash among them, which some readers take for a slash: they are escaped, and mean the same to an application.
+/// Escapes a URL of ours for use as a return URL. Browsers send some bytes in a query that are not allowed in a URI
+/// (RFC 3986 §2), such as a backslash, which some parsers take for a slash. They are escaped, and mean the same to an
+/// application.
 pub fn escaped(url: &str) -> String {
     let mut text = String::with_capacity(url.len());
     for byte in url.bytes() {
@@ -197,8 +199,8 @@ pub fn escaped(url: &str) -> String {
     text
 }
 
-/// What must hold of the text before a lenient parser mends it: visible ASCII, `https://`, and an authority of
-/// name and port alone, so no user info, no escapes, no trailing dot.
+/// Returns whether a text may be parsed, before a lenient parser repairs it: visible ASCII, `https://`, and an
+/// authority of name and port alone, so no user info, no escapes, no trailing dot.
 fn is_plain(text: &str) -> bool {
     let visible = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let Some((scheme, rest)) = text.split_once("://") else { return false };
@@ -212,12 +214,12 @@ fn is_plain(text: &str) -> bool {
 }
 
 impl ReturnUrl {
-    /// Without a ticket. Other parameters stay byte for byte.
+    /// Returns the URL without tickets. Other parameters stay byte for byte.
     pub fn without_tickets(&self, tickets: &TicketParameter) -> String {
         self.assemble(self.query.as_deref().and_then(|query| tickets.query_without_tickets(query)))
     }
 
-    /// With exactly one ticket, the last parameter before the fragment.
+    /// Returns the URL with exactly one ticket, the last parameter before the fragment.
     pub fn with_ticket(&self, tickets: &TicketParameter, ticket: &TicketId) -> String {
         let kept = self.query.as_deref().and_then(|query| tickets.query_without_tickets(query));
         let name = tickets.name();
@@ -228,12 +230,12 @@ impl ReturnUrl {
         self.assemble(Some(query))
     }
 
-    /// The round of a ticket that was left in it, by an edge that did not know the ticket's mark.
+    /// Returns the round of a ticket that was left in the URL by an edge that did not recognize the ticket's mark.
     pub fn round(&self, tickets: &TicketParameter) -> Option<RedirectRound> {
         tickets.extract(self.query.as_deref()?)?.round()
     }
 
-    /// `https://host[:port]`.
+    /// Returns `https://host[:port]`.
     pub fn origin(&self) -> String {
         match self.port {
             Some(port) => format!("https://{}:{port}", self.host),
@@ -256,7 +258,7 @@ impl ReturnUrl {
     }
 }
 
-/// The value of a parameter that stands exactly once in a query, decoded.
+/// Returns the decoded value of a parameter that is in a query exactly once.
 pub fn parameter(query: Option<&str>, name: &str) -> Parameter {
     let mut values = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter(|(n, _)| n == name);
     match (values.next(), values.next()) {
@@ -274,7 +276,7 @@ pub enum Parameter {
     Several,
 }
 
-/// `value` as it stands in a query.
+/// Returns `value` encoded for a query.
 pub fn encode(value: &str) -> String {
     url::form_urlencoded::byte_serialize(value.as_bytes()).collect()
 }
@@ -307,7 +309,7 @@ mod tests {
         }
     }
 
-    /// What open-redirect attacks are made of.
+    /// The inputs of open-redirect attacks.
     #[test]
     fn nothing_else_is_followed() {
         let long = format!("https://iqueue.leantaas.com/{}", "a".repeat(MAX_URL_BYTES));
@@ -356,7 +358,7 @@ mod tests {
         }
     }
 
-    /// In any spelling that a browser, the edge or what stands before it may read so.
+    /// In any spelling that a browser, the edge or a proxy before it may read this way.
     #[test]
     fn no_sign_on_leads_to_what_the_edge_answers_itself() {
         for path in [

@@ -1,4 +1,4 @@
-//! The beginning of a sign-on: a service host sends a browser without a good session to the sign-on host.
+//! The start of a sign-on: a service host redirects a browser without a valid session to the sign-on host.
 
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -17,8 +17,9 @@ use crate::reply::Reply;
 use crate::request::{Head, ResponseUse};
 
 impl Sentry {
-    /// Step 5 of the order of decisions: a page is sent to sign on, a form post too but by GET, and anything else is told
-    /// in JSON: what could not spend a ticket gets none. A cookie that can never be good again is cleared.
+    /// Step 5 of the order of decisions: a page is redirected to sign on, a form post too but by GET, and any other
+    /// request gets JSON: a request that could not redeem a ticket gets none. A cookie that can never become valid
+    /// again is cleared.
     pub fn login_required(&self, head: &Head<'_>, reason: &Reason) -> Reply {
         let reply = match head.response_use() {
             ResponseUse::Page if *head.method == Method::GET => {
@@ -35,7 +36,7 @@ impl Sentry {
         self.clear_invalid_cookie(head, reason, reply)
     }
 
-    /// Starts again after a ticket that was no good.
+    /// Starts the sign-on again after a ticket that was refused.
     pub fn restart_sign_on(&self, head: &Head<'_>, reason: Option<&Reason>, failed: &FailedTicket) -> Reply {
         let reply = self.start_sign_on(head, &failed.url, failed.round.next());
         match reason {
@@ -44,13 +45,13 @@ impl Sentry {
         }
     }
 
-    /// To the same place without the ticket that its URL has: whatever is there, it is not for the application.
+    /// Redirects to the same URL without its ticket: whatever the ticket is, it is not for the application.
     pub fn redirect_without_ticket(&self, head: &Head<'_>, url: &str) -> Reply {
         let reads = *head.method == Method::GET || *head.method == Method::HEAD;
         if reads { Reply::redirect(url) } else { Reply::repeat(url) }
     }
 
-    /// A frame of another site gets none of its cookies, so it is no place to sign on.
+    /// A frame inside a page of another site gets none of our cookies, so no sign-on is possible in it.
     fn open_in_window_page(&self, head: &Head<'_>) -> Reply {
         let url = self.tickets.strip_from_url(&head.url());
         let own = format!("{}/", head.origin_of(head.host));
@@ -65,8 +66,8 @@ impl Sentry {
         reply.with_cookie(is_invalid.then(|| self.clear_token_cookie()).flatten())
     }
 
-    /// For a program: its bearer token is no good, or missing where nothing else is taken (RFC 6750 §3). Never a
-    /// redirect, and no cookie is cleared, because none was judged.
+    /// The reply to a program whose bearer token is invalid, or missing where nothing else is accepted (RFC 6750 §3).
+    /// It is never a redirect, and no cookie is cleared, because none was checked.
     pub fn challenge(&self, head: &Head<'_>, reason: &Reason) -> Reply {
         let challenge = match reason {
             Reason::NoToken => "Bearer realm=\"sentry-edge\"",
@@ -75,14 +76,14 @@ impl Sentry {
         self.unauthorized(head, reason, challenge)
     }
 
-    /// A JSON 401 for whoever cannot follow a redirect.
+    /// A 401 as JSON, for clients that cannot follow a redirect.
     pub(super) fn unauthorized(&self, head: &Head<'_>, reason: &Reason, challenge: &'static str) -> Reply {
         let (public, message) = match reason {
-            Reason::NoToken => ("no_session", "Nobody is signed in. Sign in at login_url, then repeat the request."),
+            Reason::NoToken => ("no_session", "You are not signed in. Sign in at login_url, then repeat the request."),
             _ => ("session_ended", "The session has ended. Sign in again at login_url, then repeat the request."),
         };
         let page = escaped(&self.tickets.strip_from_url(&self.referring_page(head)));
-        // A script's browser is sent nowhere yet, so nothing is kept in it.
+        // A script's browser is not redirected yet, so nothing is kept in it.
         let page = match self.sign_on_return_url(head, page) {
             (page, None) => page,
             (_, Some(_)) => format!("{}/", head.origin_of(head.host)),
@@ -92,13 +93,13 @@ impl Sentry {
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// Step 1: to `/noCookie` with this URL and the state's hash, and the state's secret half in a cookie. A flow that has
-    /// no round left gets an explanation instead; but where it is the cookie of another flow that says so, the sign-on host
-    /// is asked, which alone knows whether it would go on with the same login. Such a flow is spared `/noCookie`, so that
-    /// there are twelve redirects at most.
+    /// Step 1: redirects to `/noCookie` with this URL and the hash of the state, and sets the secret half of the state
+    /// as a cookie. A flow without a round left gets an explanation instead; but if the cookie of another flow says so,
+    /// the browser is redirected to the sign-on host, which alone knows whether the same login would be used again.
+    /// Such a flow skips `/noCookie`, so that there are at most twelve redirects.
     ///
-    /// A browser that brings a state keeps it as it is. Another tab may have got a newer one meanwhile, over which the one
-    /// that this request was sent with must not be written.
+    /// A browser that has a state keeps it. Another tab may have received a newer one meanwhile, which the state of
+    /// this request must not overwrite.
     fn start_sign_on(&self, head: &Head<'_>, url: &str, round: Option<RedirectRound>) -> Reply {
         let url = escaped(&self.tickets.strip_from_url(url));
         let Some(round) = round else { return self.redirect_loop_page(head, head.host, &url, None) };
@@ -118,15 +119,15 @@ impl Sentry {
 
     fn state_cookie(&self, state: &State) -> Option<HeaderValue> {
         let (name, value) = (&self.settings.cookie.state_name, &state.cookie_value());
-        // Lax whatever the token cookie is: the browser comes back from the sign-on host by a link.
+        // Lax, whatever the token cookie is: the browser comes back from the sign-on host by a cross-site redirect.
         SetCookie { name, value, same_site: SameSite::Lax, max_age: Some(LIFETIME_SECONDS) }.to_header()
     }
 
-    /// The URL that a sign-on carries: this one, or where it is too long one that stands for it while the browser keeps it.
+    /// Returns the URL that a sign-on carries: this one, or if it is too long, the path of a kept return URL.
     fn sign_on_return_url(&self, head: &Head<'_>, url: String) -> (String, Option<KeptReturnUrl>) {
         let own = head.origin_of(head.host);
         match url.strip_prefix(&own).filter(|path| path.starts_with('/')) {
-            // Not one that the sign-on would not lead back to.
+            // Except a path that the sign-on would not redirect back to.
             Some(path) if !is_reserved(path.split(['?', '#']).next().unwrap_or(path)) => {
                 if within_length(&url).is_some() {
                     return (url, None);
@@ -151,7 +152,7 @@ impl Sentry {
         location
     }
 
-    /// The page that a script or form belongs to, if it is this host's; else the host's first page.
+    /// Returns the page of this host that a script or form belongs to, or else the first page of the host.
     fn referring_page(&self, head: &Head<'_>) -> String {
         let own = format!("{}/", head.origin_of(head.host));
         match head.field(header::REFERER) {
@@ -160,7 +161,7 @@ impl Sentry {
         }
     }
 
-    /// Says what is wrong instead of redirecting once more. `user` is who is signed in at the sign-on host.
+    /// Shows what is wrong instead of another redirect. `user` is the user at the sign-on host.
     pub(super) fn redirect_loop_page(&self, head: &Head<'_>, host: &Host, retry: &str, user: Option<&str>) -> Reply {
         self.audit_anonymous(head, Event::LoopBroken, Some(host.as_str()), None);
         self.metrics.limit_reached("redirects");
@@ -179,7 +180,7 @@ impl Sentry {
         Reply::page(StatusCode::BAD_REQUEST, page.render(), "")
     }
 
-    /// The state that this browser brings; two state cookies are none.
+    /// Returns the state of this browser; two state cookies count as none.
     pub(super) fn state(&self, head: &Head<'_>) -> Option<State> {
         match cookie::find(head.headers, &self.settings.cookie.state_name) {
             Lookup::One(value) => State::parse(value),

@@ -1,7 +1,7 @@
-//! The state cookie on a service host: what ties a ticket to the browser that asked for it (RFC 9700 §2.1).
+//! The state cookie on a service host: it binds a ticket to the browser that started the sign-on (RFC 9700 §2.1).
 //!
-//! Its value is `NONCE.0.SINCE`: the secret half of the state, and since when it is one. The number between them was a
-//! count in a former version, whose edges read it as long as there are some.
+//! Its value is `NONCE.0.SINCE`: the secret half of the state, and the time since when it is one. The number between
+//! them was a count in a former version, whose edges read it as long as there are some.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +10,7 @@ use ring::digest;
 use crate::clock::UnixTime;
 use crate::sessions::key::{NoRandomness, random_base64url};
 
-/// Seconds that the cookie, and so an unfinished sign-on, lives.
+/// Seconds that the cookie, and so an unfinished sign-on, lasts.
 pub const LIFETIME_SECONDS: u64 = 600;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub struct State {
 pub struct StateHash(String);
 
 impl State {
-    /// A fresh one: 128 random bits.
+    /// Returns a fresh state: 128 random bits.
     pub fn fresh(now: UnixTime) -> Result<Self, NoRandomness> {
         Ok(Self { nonce: random_base64url::<16>()?, since_seconds: now.seconds() })
     }
 
-    /// `None` for anything that we cannot have set.
+    /// Returns `None` for anything that we cannot have set.
     pub fn parse(cookie: &str) -> Option<Self> {
         let mut parts = cookie.split('.');
         let (nonce, count, since) = (parts.next()?, parts.next()?, parts.next()?);
@@ -49,7 +49,7 @@ impl State {
     }
 }
 
-/// The nonce is a secret of the browser's.
+/// The nonce is a secret of the browser, so it is not printed.
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State").field("since_seconds", &self.since_seconds).finish_non_exhaustive()
@@ -57,7 +57,7 @@ impl std::fmt::Debug for State {
 }
 
 impl StateHash {
-    /// Takes what a URL brings; `None` unless it has the form of a hash.
+    /// Parses the parameter of a URL; `None` unless it has the form of a hash.
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 43 && is_base64url(text)).then(|| Self(text.into()))
     }

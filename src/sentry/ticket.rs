@@ -1,8 +1,9 @@
-//! What is stored behind a ticket: the token, whom it was made for, and what must be shown to redeem it.
+//! The stored value of a ticket: the token, for which host and browser it was issued, and what must be shown to redeem
+//! it.
 //!
-//! The store is told none of that. The value is sealed (ChaCha20-Poly1305, RFC 8439) under a key that is derived from the
-//! ticket's own UUID (HKDF-SHA-256, RFC 5869), and a store knows a ticket by the SHA-256 of its UUID alone. So what
-//! is read from a store, or on the way to it, opens nothing.
+//! The store can read none of that. The value is sealed (ChaCha20-Poly1305, RFC 8439) under a key that is derived from
+//! the ticket's own UUID (HKDF-SHA-256, RFC 5869), and a store has only the SHA-256 of the UUID. So what is read from a
+//! store, or on the way to it, opens nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,11 +14,12 @@ use crate::sessions::{Fingerprint, TicketId};
 
 use super::state::StateHash;
 
-/// Of this form. The one before it, `1 HOST STATE FINGERPRINT TOKEN`, lay open; it is taken no more. A ticket lives for
-/// seconds, so while edges are upgraded one after another some sign-ons go round once more, without a password.
+/// The version of this format. The one before it, `1 HOST STATE FINGERPRINT TOKEN`, was not encrypted; it is no longer
+/// accepted. A ticket lives for seconds, so while edges are upgraded one after another some sign-ons need another
+/// round, without a password.
 const VERSION: &str = "2 ";
 
-/// The stored value of a ticket. Lives seconds; opens one host, once, for one browser.
+/// The stored value of a ticket. It lives for seconds, and opens one host, once, for one browser.
 pub struct Ticket {
     pub host: Host,
     pub state: StateHash,
@@ -26,9 +28,9 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// `2 ` and, sealed for `id` alone and in base64url, `HOST STATE FINGERPRINT TOKEN`; none of them can hold a space.
-    /// An `id` must be given to one ticket only, because its key seals one value only. `None` if the cipher fails, which
-    /// it cannot for so few bytes.
+    /// Returns `2 ` and, sealed for `id` alone and in base64url, `HOST STATE FINGERPRINT TOKEN`; none of them can have
+    /// a space. An `id` must be used for one ticket only, because its key may seal one value only. Returns `None` if
+    /// the cipher fails, which it cannot for so few bytes.
     pub fn seal(&self, id: &TicketId) -> Option<Vec<u8>> {
         let Self { host, state, fingerprint, token } = self;
         let mut bytes = format!("{host} {} {} {token}", state.as_str(), fingerprint.encode()).into_bytes();
@@ -36,7 +38,7 @@ impl Ticket {
         Some(format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(bytes)).into_bytes())
     }
 
-    /// `None` when the bytes are of another version, of another ticket, or damaged.
+    /// Returns `None` if the bytes are of another version, of another ticket, or damaged.
     pub fn open(id: &TicketId, stored: &[u8]) -> Option<Self> {
         let mut sealed = URL_SAFE_NO_PAD.decode(stored.strip_prefix(VERSION.as_bytes())?).ok()?;
         let opened = key(id)?.open_in_place(one_nonce(), aad(), &mut sealed).ok()?;
@@ -52,8 +54,8 @@ impl Ticket {
     }
 }
 
-/// A UUID's random bits are the only secret. The store's key is a plain SHA-256 of them, from which this one does not
-/// follow.
+/// Returns the key of a ticket. The random bits of the UUID are the only secret. The store's key is a plain SHA-256 of
+/// them, from which this key does not follow.
 fn key(id: &TicketId) -> Option<aead::LessSafeKey> {
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"sentry-edge ticket");
     let material = salt.extract(id.as_bytes());
@@ -70,7 +72,7 @@ fn aad() -> aead::Aad<&'static str> {
     aead::Aad::from(VERSION)
 }
 
-/// It opens a session: nothing of it is printed but where.
+/// A ticket gives access to a session, so only its host is printed.
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ticket").field("host", &self.host).finish_non_exhaustive()

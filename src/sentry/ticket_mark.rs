@@ -1,8 +1,8 @@
-//! The mark that tells a ticket of ours from any other UUID that stands under its name in a URL.
+//! The mark that distinguishes a ticket of ours from any other UUID under its name in a URL.
 //!
 //! A ticket is a UUID of version 8 (RFC 9562 §5.8): 74 random bits, and 48 bits of a MAC over them. So an application's
-//! own UUIDs are left alone, and an invented ticket costs no look-up in the store. The MAC covers the round of the flow
-//! as well: the round is not written in the ticket, it is the one under which the MAC is good.
+//! own UUIDs are left alone, and a made-up ticket costs no look-up in the store. The MAC covers the round of the flow
+//! as well: the round is not part of the ticket, it is the one for which the MAC is valid.
 
 use ring::hmac;
 use ring::rand::SecureRandom;
@@ -12,14 +12,14 @@ use crate::auth::keys::Keys;
 use crate::sessions::TicketId;
 use crate::sessions::key::NoRandomness;
 
-/// Bytes of a UUID that are random, but for the 6 bits of version and variant among them.
+/// Random bytes of a UUID, except for the 6 bits of version and variant among them.
 const RANDOM_BYTES: usize = 10;
 
-/// That a foreign UUID of version 8 bears a mark by chance happens once in some 10^14 times.
+/// A foreign UUID of version 8 has a valid mark by chance once in about 10^14 times.
 const MARK_BYTES: usize = 6;
 
-/// The keys of the marks: that of the signing key first, and those of the other keys. All edges agree on them that know
-/// each other's keys.
+/// The keys of the marks: the one derived from the signing key first, and then those of the other keys. Edges that have
+/// each other's keys agree on them.
 pub struct TicketMarks(Vec<hmac::Key>);
 
 impl TicketMarks {
@@ -27,12 +27,12 @@ impl TicketMarks {
         Self(keys.derive_all("ticket mark"))
     }
 
-    /// With keys that were not derived from anything, the first of which marks.
+    /// Uses these keys themselves, the first of which marks; for tests.
     pub fn of_secrets(secrets: &[&[u8]]) -> Self {
         Self(secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret)).collect())
     }
 
-    /// A fresh ticket for this round.
+    /// Returns a fresh ticket for this round.
     pub fn issue(&self, round: RedirectRound) -> Result<TicketId, NoRandomness> {
         let mut random = [0; RANDOM_BYTES];
         ring::rand::SystemRandom::new().fill(&mut random).map_err(|_| NoRandomness)?;
@@ -45,7 +45,7 @@ impl TicketMarks {
         Ok(TicketId::from_bytes(bytes))
     }
 
-    /// The round of a ticket; `None` for a UUID that none of our keys has marked.
+    /// Returns the round of a ticket; `None` for a UUID that none of our keys has marked.
     pub fn round_of(&self, id: &TicketId) -> Option<RedirectRound> {
         let (random, marked) = id.as_bytes().split_first_chunk::<RANDOM_BYTES>()?;
         if random[6] >> 4 != 8 || random[8] >> 6 != 2 {
@@ -64,7 +64,7 @@ fn mark(key: &hmac::Key, round: RedirectRound, random: &[u8; RANDOM_BYTES]) -> [
     context.sign().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
-/// In a time that does not tell how much of it was right.
+/// Compares in constant time.
 fn is_equal(mark: &[u8; MARK_BYTES], marked: &[u8]) -> bool {
     marked.len() == MARK_BYTES && mark.iter().zip(marked).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
@@ -94,7 +94,7 @@ mod tests {
         for _ in 0..1000 {
             let mut bytes = *TicketId::random().as_bytes();
             assert_eq!(marks.round_of(&TicketId::from_bytes(bytes)), None);
-            // Of our version too, so that nothing but its MAC tells it from a ticket.
+            // With our version too, so that only its MAC distinguishes it from a ticket.
             bytes[6] = bytes[6] & 0x0f | 0x80;
             assert_eq!(marks.round_of(&TicketId::from_bytes(bytes)), None);
         }

@@ -1,39 +1,39 @@
-//! Tickets in the query of a URL: put there, found, and taken out again.
+//! Tickets in the query of a URL: added, found, and removed.
 //!
-//! What is ours is told by its mark alone, wherever it stands, however often and however it is escaped. Everything else,
-//! an application's own parameter of the same name among it, stays byte for byte.
+//! A ticket of ours is recognized by its mark alone, wherever it is, however often and however it is escaped.
+//! Everything else, including an application's own parameter of the same name, stays byte for byte.
 
 use super::loop_guard::RedirectRound;
 use super::ticket_mark::TicketMarks;
 use crate::sessions::TicketId;
 use crate::sessions::key::NoRandomness;
 
-/// The query parameter that tickets stand under.
+/// The query parameter that holds tickets.
 pub struct TicketParameter {
     name: String,
     marks: TicketMarks,
 }
 
-/// A ticket of ours that a URL brought.
+/// A ticket of ours that was found in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FoundTicket {
     pub id: TicketId,
     pub round: RedirectRound,
-    /// Spelled as we spell it, once its escapes are undone. Others are taken out of a URL and not looked up.
+    /// Whether it is spelled as we spell it, after unescaping. Others are removed from a URL and not looked up.
     pub is_canonical: bool,
 }
 
-/// A query that had tickets.
+/// The tickets of a query, and the rest of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ExtractedTickets {
-    /// In their order: the one that the sign-on host put there is the last.
+    /// The tickets in their order: the one that the sign-on host added is the last.
     pub tickets: Vec<FoundTicket>,
-    /// The query without them; `None` when there was nothing else.
+    /// The query without them; `None` if there was nothing else.
     pub rest: Option<String>,
 }
 
 impl ExtractedTickets {
-    /// The furthest round of its tickets.
+    /// Returns the furthest round of its tickets.
     pub fn round(&self) -> Option<RedirectRound> {
         self.tickets.iter().map(|ticket| ticket.round).max()
     }
@@ -48,14 +48,14 @@ impl TicketParameter {
         &self.name
     }
 
-    /// A fresh ticket.
+    /// Returns a fresh ticket.
     pub fn issue(&self, round: RedirectRound) -> Result<TicketId, NoRandomness> {
         self.marks.issue(round)
     }
 
-    /// `None` when the query has no ticket.
+    /// Returns `None` if the query has no ticket.
     pub fn extract(&self, query: &str) -> Option<ExtractedTickets> {
-        // Most queries have none, and are not taken apart.
+        // Most queries have none, and are not split.
         query.split('&').find(|part| self.may_be_named(part))?;
         let mut tickets = Vec::new();
         let mut kept = Vec::new();
@@ -69,7 +69,7 @@ impl TicketParameter {
         (!tickets.is_empty()).then_some(ExtractedTickets { tickets, rest })
     }
 
-    /// The query without tickets; `None` when nothing is left of it because there was nothing else.
+    /// Returns the query without tickets; `None` if there was nothing else.
     pub fn query_without_tickets(&self, query: &str) -> Option<String> {
         match self.extract(query) {
             Some(extracted) => extracted.rest,
@@ -77,7 +77,7 @@ impl TicketParameter {
         }
     }
 
-    /// A URL without the tickets in its query.
+    /// Returns a URL without the tickets in its query.
     pub fn strip_from_url(&self, url: &str) -> String {
         let (before, fragment) = url.split_at(url.find('#').unwrap_or(url.len()));
         match before.split_once('?') {
@@ -89,7 +89,7 @@ impl TicketParameter {
         }
     }
 
-    /// An escape makes a name longer.
+    /// Returns whether a part of a query may have the name. An escape makes a name longer.
     fn may_be_named(&self, part: &str) -> bool {
         let name = part.split('=').next().unwrap_or(part);
         name == self.name || (name.len() > self.name.len() && name.contains('%'))
@@ -114,7 +114,7 @@ mod tests {
         TicketParameter::new("requestID".into(), TicketMarks::of_secrets(&[b"secret"]))
     }
 
-    /// Every character as an escape.
+    /// Escapes every character.
     fn escaped(text: &str) -> String {
         text.bytes().map(|byte| format!("%{byte:02x}")).collect()
     }

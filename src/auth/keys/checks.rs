@@ -1,6 +1,6 @@
-//! Keys that are readable and still no good: with which nothing can ever verify, or everybody can sign.
+//! Keys that can be read and are unusable: no signature can ever verify with them, or anyone can sign.
 //!
-//! Called by `keys` when a configuration is read.
+//! Called by `keys` when a configuration is loaded.
 
 use base64::Engine;
 use base64::alphabet;
@@ -19,9 +19,9 @@ const P256: &str = "1.2.840.10045.3.1.7";
 const ED25519: &str = "1.3.101.112";
 const RSA: &str = "1.2.840.113549.1.1.1";
 
-/// What an HMAC secret is instead, if it is a key in one of the forms that keys are published in. Everyone with the public
-/// half of such a pair could sign with it, as a secret is its bytes (RFC 8725 §2.1); and a private half was meant for
-/// another algorithm.
+/// Returns what an HMAC secret really is, if it is a key in one of the forms that keys are published in. Everyone with
+/// the public half of such a pair could sign with it, as a secret is its bytes (RFC 8725 §2.1); and a private half was
+/// meant for another algorithm.
 pub fn disguised_key(secret: &[u8]) -> Option<&'static str> {
     let text = std::str::from_utf8(secret).unwrap_or_default().trim_start_matches('\u{feff}').trim();
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
@@ -43,7 +43,7 @@ pub fn disguised_key(secret: &[u8]) -> Option<&'static str> {
     is_der.then_some("a key in DER form")
 }
 
-/// A public key or certificate, whole.
+/// Returns whether the bytes are exactly one public key or certificate in DER.
 fn is_der_key(bytes: &[u8]) -> bool {
     let whole = |rest: Result<&[u8], ()>| rest.is_ok_and(<[u8]>::is_empty);
     let public = SubjectPublicKeyInfo::from_der(bytes).map(|(rest, _)| rest).map_err(drop);
@@ -52,15 +52,15 @@ fn is_der_key(bytes: &[u8]) -> bool {
     whole(public) || whole(certificate) || pkcs1
 }
 
-/// Why a public key in PEM form is not one of this algorithm's, as far as its form says: the same bytes may be a point on
-/// another curve, or a key for another use.
+/// Returns why a public key in PEM is not one of this algorithm, as far as its encoding says: the same bytes may be a
+/// point on another curve, or a key for another use.
 pub fn foreign_public_key(algorithm: Algorithm, pem: &[u8]) -> Option<String> {
     let certificate = CertificateDer::from_pem_slice(pem).ok();
     let spki = SubjectPublicKeyInfoDer::from_pem_slice(pem).ok();
     let info = match (&certificate, &spki) {
         (Some(der), _) => X509Certificate::from_der(der).ok()?.1.tbs_certificate.subject_pki,
         (None, Some(der)) => SubjectPublicKeyInfo::from_der(der).ok()?.1,
-        // A form of its algorithm's own, which says no more.
+        // An encoding of its own algorithm, which says no more.
         (None, None) => return None,
     };
     let of = info.algorithm.algorithm.to_id_string();
@@ -76,7 +76,7 @@ pub fn foreign_public_key(algorithm: Algorithm, pem: &[u8]) -> Option<String> {
     })
 }
 
-/// Whether an uncompressed point lies on P-256: by any other no signature verifies.
+/// Returns whether an uncompressed point is on P-256: with any other no signature verifies.
 pub fn is_on_p256(point: &[u8]) -> bool {
     let random = rand::SystemRandom::new();
     let Ok(own) = agreement::EphemeralPrivateKey::generate(&agreement::ECDH_P256, &random) else { return true };
@@ -84,8 +84,8 @@ pub fn is_on_p256(point: &[u8]) -> bool {
     agreement::agree_ephemeral(own, &theirs, |_| ()).is_ok()
 }
 
-/// Whether 32 bytes are a point of edwards25519 (RFC 8032 §5.1.3) by which signatures mean something: by one of the points
-/// of small order that have simple coordinates, everybody can sign.
+/// Returns whether 32 bytes are a point of edwards25519 (RFC 8032 §5.1.3) with which signatures prove something: with
+/// one of the points of small order that have simple coordinates, anyone can sign.
 pub fn is_on_edwards25519(public: &[u8]) -> bool {
     let Ok(mut bytes) = <[u8; 32]>::try_from(public) else { return false };
     bytes[31] &= 0x7f;
@@ -105,8 +105,8 @@ pub fn is_on_edwards25519(public: &[u8]) -> bool {
     x_squared.modpow(&((&p - &one) >> 1), &p) == one
 }
 
-/// Whether ring verifies by an RSA key with this modulus and exponent: 2048 to 8192 bits, odd, and an exponent from 3 to
-/// 2^33.
+/// Returns whether ring verifies with an RSA key of this modulus and exponent: 2048 to 8192 bits, odd, and an exponent
+/// from 3 to 2^33.
 pub fn is_usable_rsa(modulus: &BigUint, exponent: &BigUint) -> bool {
     let odd = |number: &BigUint| (number % BigUint::from(2_u8)) == BigUint::from(1_u8);
     let bounded = *exponent >= BigUint::from(3_u8) && exponent.bits() <= 33;

@@ -1,5 +1,5 @@
-//! Shares of the table of streams: what one session, one user and one client may have of it, so that none of them fills
-//! it and has everybody else refused.
+//! Limits of streams for one session, one user and one client, so that none of them fills the table and other users are
+//! refused.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use crate::client_prefix::ClientPrefix;
 use crate::quota::{Permit, Quota};
 use crate::sessions::SessionKey;
 
-/// Of one session: more than a browser with many tabs ever has, each with an event stream or two.
+/// Maximum for one session: more than a browser with many tabs ever has, each with an event stream or two.
 const OF_SESSION: usize = 200;
-/// Of one user, who may be signed in with many browsers: an account that a whole ward shares.
+/// Maximum for one user, who may be signed in with many browsers: an account that a whole ward shares.
 const OF_USER: usize = 2000;
-/// Of one client's network on public routes: a hospital behind one address.
+/// Maximum for one client prefix on public routes: a hospital behind one address.
 const OF_CLIENT: usize = 10_000;
 
-/// Whose a stream is.
+/// The owner of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
     Session(SessionKey),
-    /// On a public route.
+    /// The client of a public route.
     Client(ClientPrefix),
 }
 
-/// How many streams each has.
+/// Counts the streams of each.
 #[derive(Default)]
 pub struct Shares(Arc<Quota<ShareKey>>);
 
@@ -32,15 +32,15 @@ pub enum ShareKey {
     User(Box<str>),
 }
 
-/// What one stream takes of the shares of its holder and, if that is a session, of its user.
+/// What one stream uses of the limit of its holder and, if that is a session, of its user.
 pub struct Share {
     _of_holder: Permit<ShareKey>,
     _of_user: Option<Permit<ShareKey>>,
 }
 
 impl Shares {
-    /// For one more stream of a table with places for so many; `None` when its holder, or the user, has a whole share
-    /// already. Of a small table a session has a quarter at most, and a user or a client a half.
+    /// Takes a place for one more stream in a table of `most` places. Returns `None` if the holder, or the user, is at
+    /// its limit. In a small table a session has at most a quarter, and a user or a client at most a half.
     pub fn take(&self, holder: &Holder, user: Option<&str>, most: usize) -> Option<Share> {
         let enter = |owner: ShareKey| {
             let share = share(&owner, most);

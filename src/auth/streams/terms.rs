@@ -1,4 +1,4 @@
-//! What a stream is held to, and why it was ended.
+//! The terms that a stream has to meet, and why it was ended.
 
 use std::sync::Arc;
 
@@ -8,58 +8,58 @@ use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::tls::ClientCertificate;
 
-/// What a stream's route asks of its client.
+/// What a stream's route requires of its client.
 #[derive(Clone, Debug)]
 pub struct Terms {
     pub service: Arc<str>,
     pub access: Access,
-    /// Whether bytes that move keep the session from idling out.
+    /// Whether bytes that move extend the session.
     pub extends_session: bool,
-    /// The client's, where the host asks for one.
+    /// The client's certificate, if the host requires one.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// What a stream was let in by, to be held against a newer configuration.
+/// How a stream was admitted, so that it can be checked against a newer configuration.
 pub trait Admission: Send + Sync {
-    /// The terms under the configuration of the day, and its generation; or why a new request like the stream's own
-    /// would not be let in.
+    /// Returns the terms under the current configuration, and its number; or why a new request like the one of this
+    /// stream would be refused.
     fn recheck(&self, now: UnixTime) -> Result<(u64, Terms), EndReason>;
 }
 
-/// What is known of a stream when it opens.
+/// A stream to be registered.
 pub struct NewStream {
     pub terms: Terms,
     pub admission: Box<dyn Admission>,
-    /// The generation of the configuration that it was let in under.
+    /// The number of the configuration that admitted it.
     pub generation: u64,
-    /// How many there may be.
+    /// Maximum number of streams.
     pub most: usize,
 }
 
-/// Why a stream was ended from outside.
+/// Why the edge ended a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// A new request would be refused for this.
+    /// A new request would be refused for this reason.
     Refused(Reason),
-    /// The configuration has no such service or route any more, or it leads to another application.
+    /// The configuration no longer has the service or route, or routes it to another application.
     Rerouted,
-    /// The host asks more of connections than was agreed on for this one.
+    /// The host requires more of TLS connections than was negotiated on this one.
     Connection,
-    /// The client's certificate has ended.
+    /// The client's certificate has expired.
     CertificateEnded,
 }
 
-/// There is no place for one more.
+/// A limit of streams was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamsFull {
-    /// In the whole table.
+    /// The limit of the whole table.
     Total,
-    /// For this session, user or client, who have a share of it.
+    /// The limit of this session, user or client.
     Share,
 }
 
 impl EndReason {
-    /// For logs.
+    /// Returns the label for logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Refused(reason) => reason.label(),
@@ -69,7 +69,7 @@ impl EndReason {
         }
     }
 
-    /// The kind of end, for metrics.
+    /// Returns the label for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Refused(Reason::NoSession) => "session_ended",

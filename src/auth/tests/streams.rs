@@ -1,4 +1,5 @@
-//! Streams under watch: when one is asked for, what keeps its session and what ends it, with a clock that is pushed.
+//! Streams while they are open: when a session is looked up, what extends it and what ends it, with a clock that the
+//! test advances.
 
 use tokio::sync::oneshot::Receiver;
 
@@ -8,7 +9,7 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A stream that is open at a bench.
+/// An open stream of a bench.
 struct Opened {
     bench: Bench,
     stream: OpenStream,
@@ -19,7 +20,7 @@ fn terms(access: Access) -> Terms {
     Terms { service: "iqueue".into(), access, extends_session: true, certificate: None }
 }
 
-/// What every configuration after the first says of a stream.
+/// What every configuration after the first decides for a stream.
 struct Fixed(Result<Terms, EndReason>);
 
 impl Admission for Fixed {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a token says. Only these claims are read; each must be of its type, or the token is malformed.
+/// The claims of a token. Only these are read; each must have its type, or the token is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     pub iss: String,
@@ -13,16 +13,17 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     pub roles: Vec<String>,
-    /// What the user is registered for.
+    /// The services that the user is registered for.
     pub services: Vec<String>,
     /// The specification's TokenID: names the session.
     pub sid: String,
-    /// The number of the user's last change in the directory when the password was checked: a change that ended sessions
-    /// ends this one if its number is higher. A former version's tokens have none, and are judged by `auth_time`.
+    /// The number of the user's last change in the directory when the password was checked: a change that ended
+    /// sessions ends this one if its number is higher. Tokens of a former version have none and are checked by
+    /// `auth_time`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<u64>,
     pub jti: String,
-    /// When the password was checked (OpenID Connect Core §2). Absent is long ago.
+    /// When the password was checked (OpenID Connect Core §2). Absent means long ago.
     #[serde(default)]
     pub auth_time: u64,
     pub iat: u64,
@@ -30,6 +31,7 @@ pub struct Claims {
     /// The session's absolute end.
     pub exp: u64,
     pub aud: String,
-    /// Seconds: the specification's SESSION_TIME_OUT, so that the store can be told the new expiry while it is asked.
+    /// Seconds: the specification's SESSION_TIME_OUT, so that the look-up of a session can set its new expiry in the
+    /// same round trip.
     pub idle: u64,
 }

@@ -1,4 +1,4 @@
-//! A token that verified, and what is remembered with it for its next requests.
+//! A verified token, and what is cached with it for the next requests that have it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::auth::identity_headers::IdentityHeaders;
 use crate::clock::UnixTime;
 use crate::sessions::{Fingerprint, SessionId, SessionKey};
 
-/// A token whose signature, issuer, type and times are right. Not yet: whether its session lives.
+/// A token whose signature, issuer, type and times are valid. Whether its session is active is not known yet.
 pub struct Verified {
     pub(super) token: Box<str>,
     pub(super) claims: Claims,
@@ -18,11 +18,11 @@ pub struct Verified {
     pub(super) session_key: SessionKey,
     pub(super) identity_headers: IdentityHeaders,
     pub(super) fingerprint_cache: CachedFingerprint,
-    /// Seconds: from when on it is over, by `exp` or by the lifetime that the configuration has now.
+    /// When it expires, in seconds: by `exp`, or by the login lifetime that the configuration has now.
     pub(super) ends: u64,
-    /// The fingerprint that the session was found with, once it was.
+    /// The fingerprint of the session, after it was first found.
     pub(super) session_fingerprint: OnceLock<Fingerprint>,
-    /// When the session was last found alive, once it was and where a policy asks for that.
+    /// When the session was last found active. It is set only if the outage policy needs it.
     pub(super) last_seen: OnceLock<Arc<LastSeen>>,
 }
 
@@ -57,22 +57,22 @@ impl Verified {
         UnixTime::from_seconds(if claims.auth_time == 0 { claims.iat } else { claims.auth_time })
     }
 
-    /// From when on it is over, without a leeway.
+    /// Returns when it expires, without the leeway.
     pub fn ends(&self) -> UnixTime {
         UnixTime::from_seconds(self.ends)
     }
 
-    /// The fingerprint that the session was found with before.
+    /// Returns the fingerprint that the session was found with before.
     pub(crate) fn session_fingerprint(&self) -> Option<Fingerprint> {
         self.session_fingerprint.get().copied()
     }
 
-    /// Notes the fingerprint that the session has. It has one for as long as it lives.
+    /// Sets the fingerprint of the session, which does not change as long as the session lives.
     pub(crate) fn set_session_fingerprint(&self, fingerprint: Fingerprint) {
         self.session_fingerprint.get_or_init(|| fingerprint);
     }
 
-    /// What is remembered of the session for an outage of the store.
+    /// Returns what is remembered of the session for an outage of the store.
     pub(crate) fn last_seen(&self) -> &OnceLock<Arc<LastSeen>> {
         &self.last_seen
     }
@@ -89,7 +89,7 @@ impl Verified {
     }
 }
 
-/// The token opens a session: it is not printed.
+/// The text of the token gives access to a session, so it is not printed.
 impl std::fmt::Debug for Verified {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verified").field("sub", &self.claims.sub).field("aud", &self.claims.aud).finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! A login form that was sent.
+//! A login form that was submitted.
 
 use zeroize::Zeroizing;
 
@@ -12,7 +12,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// `None` when a field stands twice: what the next reader would take is not for us to guess.
+    /// Returns `None` if a field is there twice: another parser might take the other value.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let mut fields: [Option<String>; 5] = Default::default();
         for (name, value) in url::form_urlencoded::parse(body) {

@@ -1,5 +1,5 @@
-//! From a good password to the session that the browser goes on with: its own again where the same person signs in once
-//! more, and else a fresh one, after what the browser had before was ended.
+//! Opens the session after a correct password: the browser's own one again if the same user signs in once more, and
+//! otherwise a fresh one, after the browser's former sessions were ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::sessions::{
 };
 use crate::users::User;
 
-/// What the browser gets for a good password.
+/// What the browser gets for a correct password.
 pub struct OpenedSession {
     pub token: String,
-    /// With this account's mark.
+    /// Includes this account's mark.
     pub device: Device,
 }
 
-/// Why there is none.
+/// Why no session was opened.
 enum Failure {
     Store(StoreError),
     Shown(StatusCode, Notice),
@@ -39,7 +39,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// A login whose password was right.
+/// A login with a correct password.
 struct AcceptedLogin<'a> {
     head: &'a Head<'a>,
     user: &'a User,
@@ -54,16 +54,16 @@ struct NewSession {
     record: SessionRecord,
 }
 
-/// For a user without any service: the default of a service's idle timeout.
+/// Idle timeout of a user without any service: the default idle timeout of a service.
 const IDLE_WITHOUT_SERVICES: Duration = Duration::from_secs(1800);
 
-/// Trials. Another login in the same browser may end a session between the look at it and its renewal.
+/// Number of tries. Another login in the same browser may end a session between its look-up and its renewal.
 const MAX_TRIALS: usize = 3;
 
 impl Sentry {
-    /// A session that the browser brings is gone on with only where it lives and is this very user's, so it can only have
-    /// been opened by this user: never one that was planted (session fixation). Whatever else the browser brings is ended
-    /// first, and where that is not certain there is no login.
+    /// A session that the browser has is reused only if it is active and belongs to this same user, so only this user
+    /// can have opened it: never one that was planted (session fixation). All other sessions of the browser are ended
+    /// first, and if that cannot be confirmed the login fails.
     pub(super) async fn open_session(
         &self,
         head: &Head<'_>,
@@ -93,7 +93,7 @@ impl Sentry {
         }
     }
 
-    /// `None` when the session ended meanwhile.
+    /// Returns `None` if the session ended meanwhile.
     async fn open(
         &self,
         login: &AcceptedLogin<'_>,
@@ -105,7 +105,7 @@ impl Sentry {
         let brought = self.tokens_of(head, &Self::audience(&self.settings));
         let own = self.own_session(head, login.user, &brought, seen.as_ref()).await?;
         let auth_time = device_session::auth_time(head.now, seen.as_ref());
-        // Before anything is ended: a login that cannot succeed ends nothing.
+        // This comes before any session is ended: a login that cannot succeed ends nothing.
         let session = match &own {
             Some(own) => self.prepare(login, own.session_id().clone(), auth_time)?,
             None => self.prepare_fresh(login, auth_time)?,
@@ -120,17 +120,17 @@ impl Sentry {
         };
         if let Err(error) = self.swap_current_session(key, seen, &session, auth_time, head.now).await {
             if own.is_none() {
-                // Nobody has its token.
+                // Its token was never sent.
                 self.store.end(&session, self.tombstone_expiry(head.now)).await.ok();
             }
             return Err(error.into());
         }
-        // A login that came between has ended what the browser brought, this session too.
+        // A login in between has ended the sessions that the browser had, including this one.
         let lives = own.is_none() || matches!(find_with_retry(&*self.store, &session, None).await?, Found::Active(_));
         Ok(lives.then_some(token))
     }
 
-    /// Ends what the browser brings beside its own session.
+    /// Ends the browser's sessions except its own one.
     async fn end_others(
         &self,
         head: &Head<'_>,
@@ -149,7 +149,7 @@ impl Sentry {
         Ok(())
     }
 
-    /// The session that came with the browser, if this user goes on with it.
+    /// Returns the session of the browser, if this user may reuse it.
     async fn own_session(
         &self,
         head: &Head<'_>,
@@ -160,7 +160,7 @@ impl Sentry {
         if !self.guard.checks_sessions() {
             return Ok(None);
         }
-        // Of two cookies neither is known to be this browser's.
+        // Of two cookies it is not known which one is this browser's.
         let [own] = brought else { return Ok(None) };
         if own.claims().sub != user.id.as_str()
             || session_order(own.session_key(), own.authenticated_at(), seen) == SessionOrder::Superseded
@@ -174,7 +174,7 @@ impl Sentry {
         }
     }
 
-    /// `None` when it does not live any more.
+    /// Returns `None` if the session is no longer active.
     async fn renew(&self, login: &AcceptedLogin<'_>, session: NewSession) -> Result<Option<String>, Failure> {
         let NewSession { id, token, record } = session;
         let Found::Active(before) = find_with_retry(&*self.store, &id.key(), None).await? else { return Ok(None) };
@@ -221,7 +221,7 @@ impl Sentry {
         let token = self.guard.tokens().mint(&claims).map_err(|error| shown(no_session(head, &error)))?;
         if let Err(too_large) = fits(&self.settings, &claims, &token) {
             self.count_login("token_too_large");
-            log::error!("request {}: user {} cannot sign in: {too_large}", head.request_id, claims.name);
+            log::error!("login: token too large user={} request_id={}: {too_large}", claims.name, head.request_id);
             let reason = Some("token_too_large");
             self.audit(head, Event::LoginRefused, Some(&claims.name), Some(destination), reason);
             return Err(Failure::Shown(StatusCode::FORBIDDEN, Notice::TooLarge));
@@ -237,7 +237,7 @@ impl Sentry {
         Ok(NewSession { id, token, record })
     }
 
-    /// The least idle timeout of the services that the user is registered for.
+    /// Returns the shortest idle timeout of the services that the user is registered for.
     fn idle_timeout(&self, user: &User) -> Duration {
         let timeouts = user.services.iter().filter_map(|service| self.idle_timeouts.get(service.as_str()));
         timeouts.min().copied().unwrap_or(IDLE_WITHOUT_SERVICES)
@@ -249,6 +249,6 @@ fn shown((status, notice): (StatusCode, Notice)) -> Failure {
 }
 
 fn no_session(head: &Head<'_>, cause: &dyn std::fmt::Display) -> (StatusCode, Notice) {
-    log::error!("request {}: no session could be opened: {cause}", head.request_id);
+    log::error!("login: no session could be opened request_id={}: {cause}", head.request_id);
     (StatusCode::INTERNAL_SERVER_ERROR, Notice::Busy)
 }

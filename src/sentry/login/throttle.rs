@@ -1,9 +1,9 @@
-//! One login under its limits: failures are counted, and not attempts.
+//! Limits of login attempts: failures are counted, not attempts.
 //!
-//! A device that has signed in to the account before has a count of its own for that account; all others share the
-//! account's, so that a stranger who guesses wrongly keeps out strangers alone. A count belongs to the account as it is
-//! in the directory: its key names the number of the user's last change, so that a new password, `user enable` and
-//! `user unlock` open the account on every edge, and whichever store keeps the count, without a message to any of them.
+//! A device that has signed in to the account before has its own count for that account; all others share the count of
+//! the account, so that a stranger who guesses passwords locks out strangers alone. A count belongs to the account as
+//! it is in the directory: its key has the number of the user's last change, so that a new password, `user enable` and
+//! `user unlock` open the account on every edge, whichever store has the count, without a message to any of them.
 //!
 //! The address of a login decides how long it waits, and never whether it is tried.
 
@@ -21,20 +21,20 @@ use crate::sessions::{CounterKey, SessionStore, StoreError};
 use crate::users::login::{Applicant, Login, LoginFault, Turn};
 use crate::users::{Password, UserName};
 
-/// By how much each failure of an address beyond its limit slows the next login from there, and the most that it may be.
+/// Delay of the next login for each failure of its address above the limit, and its maximum.
 const DELAY_PER_FAILURE: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// Who tries to log in to which account.
+/// The account of a login attempt, and the device and client prefix that it comes from.
 #[derive(Clone)]
 pub(super) struct LoginSubject {
     pub name: UserName,
-    /// Where it has signed in to this account before.
+    /// The device, if it has signed in to this account before.
     pub known_device: Option<DeviceId>,
     pub network: ClientPrefix,
 }
 
-/// A login whose turn it is.
+/// A login that may run now.
 pub(super) struct ThrottledLogin {
     pub turn: Turn,
     pub subject: LoginSubject,
@@ -44,10 +44,10 @@ pub(super) struct ThrottledLogin {
     pub per_address: Rate,
 }
 
-/// What came of it.
+/// The result of a login attempt.
 pub(super) enum Outcome {
     Checked(Login),
-    /// The password was not looked at. `left` is until the next one will be.
+    /// The password was not checked. `left` is the time until the next one will be.
     Limited {
         is_user: bool,
         left: Duration,
@@ -66,8 +66,8 @@ impl LoginSubject {
         Applicant { subject: subject.into(), known_device: self.known_device.is_some(), network: self.network }
     }
 
-    /// The counter of this account's failures, of the device alone where it is known. `change` is the number of the
-    /// user's last change, 0 for nobody and for a user who was never changed.
+    /// Returns the counter of this account's failures, or of the device's alone if it is known. `change` is the number
+    /// of the user's last change; it is 0 for an unknown user and for a user who was never changed.
     pub fn counter(&self, change: u64) -> CounterKey {
         let Some(device) = &self.known_device else { return account_counter(&self.name, change) };
         let mut subject = account(&self.name, change);
@@ -80,18 +80,18 @@ impl LoginSubject {
         CounterKey::new("address", &self.network.to_string())
     }
 
-    /// The label of the limit that it can meet.
+    /// Returns the label of the limit that applies.
     pub fn limit(&self) -> &'static str {
         if self.known_device.is_some() { "failures_per_device" } else { "failures_per_account" }
     }
 }
 
-/// The counter that all devices share which are new to the account.
+/// Returns the counter that all devices share which are new to the account.
 pub fn account_counter(name: &UserName, change: u64) -> CounterKey {
     CounterKey::new("account", &account(name, change))
 }
 
-/// An account as it is since the user's last change.
+/// Returns the subject of a counter: an account since the user's last change.
 fn account(name: &UserName, change: u64) -> String {
     match change {
         0 => name.as_str().to_owned(),
@@ -101,8 +101,8 @@ fn account(name: &UserName, change: u64) -> String {
 }
 
 impl ThrottledLogin {
-    /// To its end, whether or not its client still waits: what was counted beforehand is given back unless the password
-    /// was wrong.
+    /// Runs to its end, whether or not its client still waits. The failure that was counted in advance is taken back
+    /// unless the password was wrong.
     pub async fn run(self) -> Outcome {
         let Self { turn, subject, password, store, per_account, per_address } = self;
         let change = match turn.change_of(&subject.name).await {
@@ -110,7 +110,7 @@ impl ThrottledLogin {
             Err(cause) => return Outcome::Checked(Login::Unavailable { cause }),
         };
         let key = subject.counter(change.unwrap_or_default());
-        // Counted before the password is looked at: other edges may be at this account at the same moment.
+        // Counted before the password is checked: other edges may try this account at the same moment.
         let counted = match store.counter_incr(&key, per_account.per).await {
             Ok(counted) => counted,
             Err(error) => return Outcome::StoreUnavailable(error),
@@ -120,14 +120,14 @@ impl ThrottledLogin {
             return Outcome::Limited { is_user: change.is_some(), left: counted.left };
         }
         let login = turn.authenticate(subject.name.clone(), password).await;
-        // A store that fails now leaves one count too many, which ages away.
+        // If the store fails now, one count too many is left, which expires.
         match &login {
             Login::Accepted(_) => store.counter_reset(&key).await.ok(),
             Login::Refused(_) if subject.known_device.is_none() => {
                 store.counter_incr(&subject.address_counter(), per_address.per).await.map(drop).ok()
             }
             Login::Refused(_) => None,
-            // Nothing was tried.
+            // No password was checked.
             Login::Busy | Login::Unavailable { .. } => store.counter_decr(&key, &counted).await.ok(),
         };
         Outcome::Checked(login)
@@ -140,8 +140,8 @@ impl Sentry {
         LoginSubject { name, known_device: device.map(|device| device.id()), network: ClientPrefix::of(head.client) }
     }
 
-    /// How long a login has to wait because of the failures of its address. A device that is known to the account does
-    /// not, whoever shares its address.
+    /// Returns how long a login has to wait because of the failures of its address. A known device of the account never
+    /// waits, however many share its address.
     async fn delay(&self, subject: &LoginSubject) -> Result<Duration, StoreError> {
         if subject.known_device.is_some() {
             return Ok(Duration::ZERO);
@@ -168,7 +168,8 @@ impl Sentry {
         let (per_account, per_address) =
             (self.settings.login.failures_per_account, self.settings.login.failures_per_address);
         let (subject, store) = (subject.clone(), Arc::clone(&self.store));
-        // A task of its own: a client that goes away must not leave a count behind of what was never tried.
+        // This is a task of its own: a client that disconnects must not leave a count for a password that was never
+        // checked.
         let check_password =
             tokio::spawn(ThrottledLogin { turn, subject, password, store, per_account, per_address }.run());
         let panicked = |_| Outcome::Checked(Login::Unavailable { cause: LoginFault::Panicked });
