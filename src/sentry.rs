@@ -275,14 +275,14 @@ impl Sentry {
             // The sign-on host issues tickets and needs the store for that in any case.
             on_outage: OutagePolicy::Deny,
         };
-        let judged = self.guard.check(head.headers, &requirement, head.now).await;
-        if let Verdict::Refused(reason) = &judged.verdict
+        let decision = self.guard.check(head.headers, &requirement, head.now).await;
+        if let Verdict::Refused(reason) = &decision.verdict
             && reason.names_a_user()
         {
             let host = Some(head.host.as_str());
-            self.audit(head, Event::AccessRefused, judged.refused_user(), host, Some(reason.label()));
+            self.audit(head, Event::AccessRefused, decision.refused_user(), host, Some(reason.label()));
         }
-        judged.verdict
+        decision.verdict
     }
 
     /// Returns the validated `redirectURL` of the query, and `Ok(None)` if there is none or more than one.

@@ -177,7 +177,7 @@ mod tests {
 
     /// Kinds as a former version determined them. Its sessions stay valid, and its edges may run beside ours.
     #[test]
-    fn a_session_of_a_former_version_goes_on() {
+    fn a_session_of_a_former_version_stays_valid() {
         let session = SessionId::random().unwrap();
         let fingerprinter = Fingerprinter::new(vec![FingerprintProperty::UserAgent]);
         let macintosh = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15";

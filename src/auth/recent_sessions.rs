@@ -123,7 +123,7 @@ mod tests {
     use crate::sessions::SessionId;
 
     #[test]
-    fn that_users_pass_by_a_policy_is_told_at_first_and_then_once_a_minute() {
+    fn an_outage_policy_in_use_is_logged_at_first_and_then_once_a_minute() {
         let (seen, now) = (RecentSessions::default(), UnixTime::from_seconds(1000));
         assert!(seen.is_log_due(now));
         assert!(!seen.is_log_due(now.plus(LOG_INTERVAL.saturating_sub(Duration::from_millis(1)))));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_seen_is_recalled_for_so_long_and_not_after_a_logout() {
+    fn a_session_that_was_seen_is_remembered_for_the_time_given_and_not_after_a_logout() {
         let (seen, key) = (RecentSessions::default(), SessionId::random().unwrap().key());
         let (print, within) = (Fingerprint::new([1; 16]), Duration::from_secs(60));
         let now = UnixTime::from_seconds(1000);

@@ -277,7 +277,7 @@ fn what_is_remembered_is_the_signature_and_not_the_time() {
     for _ in 0..2 {
         assert_eq!(bench.verify(&other, 1500), Err(TokenError::BadSignature));
     }
-    assert_eq!(bench.remembered(), (3, 3), "what failed is judged afresh");
+    assert_eq!(bench.remembered(), (3, 3), "a failure is not cached");
 }
 
 /// Inputs 73, 80 and 83 of the threat report, where a request could not carry them.

@@ -394,7 +394,7 @@ mod tests {
         let (own, other) = (session(), session());
         for (what, known, wanted) in [
             ("nothing is known", None, SessionOrder::Newer),
-            ("it stands there", Some(record(Some(&own), 10, 0)), SessionOrder::Current),
+            ("it is the current one", Some(record(Some(&own), 10, 0)), SessionOrder::Current),
             ("though its moment is another edge's", Some(record(Some(&own), 12, 0)), SessionOrder::Current),
             (
                 "though the logout before it was in the same second",

@@ -61,7 +61,7 @@ impl Sentry {
             return self.login_in_window_page(head, url.as_ref());
         }
         let notice = match self.signed_in(head, false).await {
-            Verdict::Allowed(_) if asks_for_password(head) => None,
+            Verdict::Allowed(_) if is_password_requested(head) => None,
             Verdict::Allowed(identity) => return self.already_signed_in(head, &identity, url.as_ref(), state.as_ref()),
             Verdict::Refused(Reason::StoreUnavailable(_)) => Some(Notice::StoreAway),
             Verdict::Refused(reason) => reason.invalidates_cookie().then_some(Notice::SessionEnded),
@@ -285,7 +285,7 @@ fn form_as_json(head: &Head<'_>, form: &Form<'_>) -> Reply {
 }
 
 /// Returns whether the form is requested even for a user who is signed in (OpenID Connect Core §3.1.2.1, `prompt`).
-fn asks_for_password(head: &Head<'_>) -> bool {
+fn is_password_requested(head: &Head<'_>) -> bool {
     parameter(head.query, "prompt") == Parameter::One("login".into())
 }
 

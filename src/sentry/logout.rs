@@ -58,11 +58,11 @@ impl LogoutOutcome {
         match self {
             Self::Complete => None,
             Self::Pending => {
-                Some("Our session store is away at the moment. Other applications follow as soon as it is back.")
+                Some("A technical problem delays the sign-out from other applications. It follows by itself.")
             }
             Self::LocalOnly => Some(
-                "Our session store is away at the moment. In other applications you may still be signed in: \
-                 please sign out there as well.",
+                "Because of a technical problem you may still be signed in to other applications. Please sign out there \
+                 as well.",
             ),
         }
     }

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn points_on_the_curves_are_told_from_others() {
+    fn points_on_the_curves_are_distinguished_from_others() {
         let pair = rcgen::KeyPair::generate().unwrap();
         let mut point = pair.public_key_raw().to_vec();
         assert!(is_on_p256(&point));

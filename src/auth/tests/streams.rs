@@ -96,7 +96,7 @@ fn state(change: impl FnOnce(&mut UserState)) -> UserState {
 }
 
 #[tokio::test]
-async fn a_stream_is_asked_for_at_once_and_then_once_in_an_interval() {
+async fn a_streams_session_is_looked_up_at_once_and_then_once_in_an_interval() {
     let opened = opened(bench().with_session().await, terms(Access::Required)).await;
     assert_eq!(opened.tick().await, 1);
     assert_eq!(opened.tick().await, 0);
@@ -107,7 +107,7 @@ async fn a_stream_is_asked_for_at_once_and_then_once_in_an_interval() {
 }
 
 #[tokio::test]
-async fn a_session_that_idles_out_soon_is_asked_for_sooner() {
+async fn a_session_with_a_short_idle_timeout_is_looked_up_more_often() {
     let bench = bench();
     let now = bench.clock.now();
     let short = bench.guard.tokens().verify(&bench.token(|claims| claims.idle = 6), now).unwrap();
@@ -148,7 +148,7 @@ async fn bytes_that_are_no_activity_keep_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_ends_nothing_and_is_asked_again_with_what_moved() {
+async fn an_unavailable_store_ends_no_stream_and_the_activity_is_sent_to_it_later() {
     let clock = Clock::default();
     let opened = opened(bench_with(Arc::new(away::Unavailable), clock), terms(Access::Required)).await;
     opened.stream.note_activity();
@@ -232,7 +232,7 @@ async fn a_user_has_a_share_however_many_sessions_and_others_have_theirs() {
 }
 
 #[tokio::test]
-async fn a_new_configuration_is_asked_once_and_its_terms_hold_from_then_on() {
+async fn a_stream_is_checked_once_against_a_new_configuration_whose_terms_then_apply() {
     let (before, after) = (terms(Access::Required), terms(Access::Roles(vec!["admin".into()])));
     let opening = NewStream { admission: Box::new(Fixed(Ok(after))), ..opening(before, 10) };
     let opened = opened_so(bench().with_session().await, opening).await;

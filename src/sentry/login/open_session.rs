@@ -102,15 +102,15 @@ impl Sentry {
     ) -> Result<Option<String>, Failure> {
         let head = login.head;
         let seen = if is_known { self.store.device(key).await? } else { None };
-        let brought = self.tokens_of(head, &Self::audience(&self.settings));
-        let own = self.own_session(head, login.user, &brought, seen.as_ref()).await?;
+        let tokens = self.tokens_of(head, &Self::audience(&self.settings));
+        let own = self.own_session(head, login.user, &tokens, seen.as_ref()).await?;
         let auth_time = device_session::auth_time(head.now, seen.as_ref());
         // This comes before any session is ended: a login that cannot succeed ends nothing.
         let session = match &own {
             Some(own) => self.prepare(login, own.session_id().clone(), auth_time)?,
             None => self.prepare_fresh(login, auth_time)?,
         };
-        self.end_others(head, &brought, own.as_deref()).await?;
+        self.end_others(head, &tokens, own.as_deref()).await?;
         let (session, token) = match &own {
             Some(own) => match self.renew(login, session).await? {
                 Some(token) => (own.session_key().clone(), token),
@@ -134,11 +134,11 @@ impl Sentry {
     async fn end_others(
         &self,
         head: &Head<'_>,
-        brought: &[Arc<Verified>],
+        tokens: &[Arc<Verified>],
         own: Option<&Verified>,
     ) -> Result<(), StoreError> {
         self.end_unverified(head).await?;
-        for other in brought.iter().filter(|other| own.is_none_or(|own| own.session_key() != other.session_key())) {
+        for other in tokens.iter().filter(|other| own.is_none_or(|own| own.session_key() != other.session_key())) {
             if !matches!(find_with_retry(&*self.store, other.session_key(), None).await?, Found::Active(_)) {
                 continue;
             }
@@ -154,14 +154,14 @@ impl Sentry {
         &self,
         head: &Head<'_>,
         user: &User,
-        brought: &[Arc<Verified>],
+        tokens: &[Arc<Verified>],
         seen: Option<&DeviceRecord>,
     ) -> Result<Option<Arc<Verified>>, StoreError> {
         if !self.guard.checks_sessions() {
             return Ok(None);
         }
         // Of two cookies it is not known which one is this browser's.
-        let [own] = brought else { return Ok(None) };
+        let [own] = tokens else { return Ok(None) };
         if own.claims().sub != user.id.as_str()
             || session_order(own.session_key(), own.authenticated_at(), seen) == SessionOrder::Superseded
         {
