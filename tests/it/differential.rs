@@ -13,6 +13,8 @@ mod fields;
 mod side;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sentry_edge::server::FastPathMode;
@@ -166,4 +168,12 @@ fn both_paths_come_to_the_same_whatever_is_asked_and_answered() {
         allowed.join("\n"),
     );
     assert!(coverage.least() >= cases / cases_for(1), "a walk that leaves out combinations");
+}
+
+/// So that a change of the source takes the planted faults along; whether they are found costs a build for each.
+#[test]
+fn each_planted_fault_has_one_place_in_the_source() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = Command::new("python3").arg(folder.join("tests/planted/run")).arg("--check").output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
