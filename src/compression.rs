@@ -24,7 +24,7 @@ pub enum Choice {
     Compress(Encoding),
 }
 
-/// Who asks.
+/// The parts of a request that decide on compression.
 #[derive(Clone, Copy)]
 pub struct RequestParts<'a> {
     pub method: &'a Method,
@@ -37,7 +37,7 @@ pub fn choose(request: RequestParts<'_>, response: &ResponseHeader, offered: &[E
     if offered.is_empty() || !is_compressible(response) {
         return Choice::Identity;
     }
-    // HTTP/1.0 knows no chunks, and so no body whose length is not told.
+    // HTTP/1.0 has no chunked coding, and the length of a compressed body is not known in advance.
     if *request.method == Method::HEAD || request.version < Version::HTTP_11 || is_of_another_site(request.headers) {
         return Choice::IdentityVaries;
     }
@@ -106,7 +106,7 @@ fn is(word: &str, expected: &str) -> bool {
     word.trim().eq_ignore_ascii_case(expected)
 }
 
-/// Says to caches that who asks has a say in what they get.
+/// Adds `Vary: Accept-Encoding`, for caches.
 pub fn add_vary(response: &mut ResponseHeader) -> pingora::Result<()> {
     if words(&response.headers, header::VARY).any(|word| is(word, "accept-encoding") || word.trim() == "*") {
         return Ok(());

@@ -83,7 +83,7 @@ pub struct Ways<'a> {
     pub sign_out: Option<&'a str>,
 }
 
-/// A refusal or a fault, in the words of its constructor.
+/// A refusal or a fault; its constructor gives the text.
 #[derive(Template)]
 #[template(ext = "html", source = r#"{% extends "src/pages/problem.html" %}"#)]
 pub struct Problem<'a> {

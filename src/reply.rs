@@ -1,4 +1,4 @@
-//! Replies that we make ourselves: named constructors that fix status, caching and closing, and the only writer.
+//! The edge's own replies: named constructors that fix status, caching and closing, and their writer on the full path.
 //!
 //! What a reply says is decided by `sentry` and `proxy`. Nothing of ours may be stored by a cache, framed, or
 //! leak a URL by Referer.
@@ -27,7 +27,7 @@ pub struct ErrorContext<'a> {
     pub user: Option<&'a str>,
     /// The address of the list of applications, where one may be named.
     pub applications: Option<String>,
-    /// This host's sign-out, where somebody may be signed in.
+    /// This host's sign-out, where a user may be signed in.
     pub sign_out: Option<&'static str>,
 }
 
@@ -84,7 +84,7 @@ impl Reply {
     fn to(status: StatusCode, location: &str) -> Self {
         match HeaderValue::try_from(location) {
             Ok(location) => Self::new(status, None, Bytes::new()).with(header::LOCATION, location),
-            // Our own URLs are ASCII; should one not be, nobody is sent anywhere.
+            // The edge's own URLs are ASCII. Should one not be, there is no redirect.
             Err(_) => Self::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "internal"})),
         }
     }
@@ -175,7 +175,7 @@ impl Reply {
     }
 
     pub fn json(status: StatusCode, value: &Value) -> Self {
-        // For whoever opens it in a window of its own, or would like it in a frame.
+        // The policy holds where JSON is opened as a page of its own, or in a frame.
         Self::new(status, Some("application/json"), value.to_string()).with(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
@@ -288,7 +288,7 @@ fn may_have_been_lost(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT
 }
 
-/// The code of an error that has no other: its status in words.
+/// The code of an error without a more specific one: the reason phrase of its status.
 fn code(status: StatusCode) -> String {
     status.canonical_reason().unwrap_or("error").to_ascii_lowercase().replace([' ', '-'], "_").replace('\'', "")
 }

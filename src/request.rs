@@ -76,7 +76,7 @@ impl<'a> Head<'a> {
         self.headers.get(name).map(|value| value.to_str().unwrap_or(UNREADABLE))
     }
 
-    /// Whether a person opened this as a page, so that a redirect or a form makes sense to whoever asked.
+    /// Whether a person opened this as a page, so that a redirect or a form makes sense.
     pub fn is_navigation(&self) -> bool {
         is_repeatable(self.method) && self.opens_a_page()
     }
@@ -89,7 +89,7 @@ impl<'a> Head<'a> {
         self.method == Method::POST && form && self.opens_a_page()
     }
 
-    /// Whether a person's browser is to show the answer, whatever the method.
+    /// Whether a person's browser shows the response as a page, whatever the method.
     pub fn opens_a_page(&self) -> bool {
         if self.headers.get_all("sec-fetch-mode").iter().nth(1).is_some() {
             return false;
@@ -100,7 +100,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Whether an error is better told as a page than as JSON.
+    /// Whether an error is better shown as a page than sent as JSON.
     pub fn accepts_html(&self) -> bool {
         self.field(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
     }

@@ -1,6 +1,6 @@
-//! Request hygiene: whether a request means one thing only, to us and to whoever serves it behind us.
+//! Request validation: whether a request has one meaning only, for the edge and for the application behind it.
 //!
-//! Pure. Over HTTP/1 [`head`] and [`chunks`] are asked by `server` about the bytes that came, before Pingora has them,
+//! Pure. Over HTTP/1 [`head`] and [`chunks`] are called by `listener` on the bytes as received, before Pingora has them,
 //! because Pingora mends some things and refuses others by itself (see ARCHITECTURE.md). [`inspect`] takes the head that
 //! was parsed, and is called by `proxy`, before anything else.
 
@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::host::Authority;
 use crate::path::CanonicalPath;
 
-/// A request that can be read in one way: whom it is for and what it asks.
+/// The target of a request that can be read in one way only: its authority and its path.
 #[derive(Debug)]
 pub struct RequestTarget {
     pub authority: Authority,
@@ -25,7 +25,7 @@ pub struct RequestTarget {
     pub is_websocket: bool,
 }
 
-/// Why a request is refused before anybody looks at what it wants.
+/// Why a request is refused before it is routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     Host,
@@ -162,7 +162,7 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), Malformed> {
     }
 }
 
-/// A body whose length is told is refused before it is read; others are counted as they come.
+/// A body with a Content-Length is refused before it is read; others are counted as they arrive.
 fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.body_bytes as u64) { Err(Malformed::BodyTooLarge) } else { Ok(()) }

@@ -15,8 +15,8 @@ impl Gateway {
             Reply::problem(&error_context(request, ctx), status, title, text)
         };
         if ![Method::GET, Method::HEAD].contains(&request.head.method) {
-            let text = "A challenge is fetched by GET.";
-            let reply = problem(ctx, StatusCode::METHOD_NOT_ALLOWED, "Not this way", text);
+            let text = "A challenge can only be fetched with GET or HEAD.";
+            let reply = problem(ctx, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", text);
             return Box::new(reply.with(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
         }
         let found = match (&ctx.snapshot.acme_challenge, acme::challenge_token(request.head.uri.path())) {
@@ -35,8 +35,8 @@ impl Gateway {
                 problem(ctx, StatusCode::NOT_FOUND, "Not found", text)
             }
             ChallengeFile::TimedOut => {
-                let text = "The challenge could not be read in time. Try again in a moment.";
-                problem(ctx, StatusCode::SERVICE_UNAVAILABLE, "Not now", text).retry_after(5)
+                let text = "The challenge could not be read in time. Please try again in a moment.";
+                problem(ctx, StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable", text).retry_after(5)
             }
         })
     }

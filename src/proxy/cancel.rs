@@ -1,9 +1,9 @@
-//! The way to cut a request from outside, however quiet it is: around Pingora's HTTP application, a future that can be
-//! told to drop it.
+//! Cancels a request from outside, even while it waits for bytes: a future around Pingora's HTTP application that drops the
+//! request.
 //!
-//! Pingora has no such thing: a request that waits for bytes is woken by bytes or by a timeout, and by nothing else;
-//! and over HTTP/2 it waits for a body without a timeout, so that a request may have a deadline here.
-//! Dropping its future closes an HTTP/1 connection or resets an HTTP/2 stream, and closes the application's connection
+//! Pingora has no such feature: a request that waits for bytes is woken by bytes or by a timeout, and by nothing else;
+//! and over HTTP/2 it waits for a body without a timeout, so the deadline is held here.
+//! Dropping the future closes an HTTP/1 connection or resets an HTTP/2 stream, and closes the application's connection
 //! with it. What is cut does not reach `logging`; `stream` settles it.
 
 use std::cell::RefCell;
@@ -26,19 +26,19 @@ use crate::deadline::Deadline;
 use crate::validate;
 
 tokio::task_local! {
-    /// What the request being polled may be cut by. It lives in that request's own future and goes with it, so that it
-    /// cannot hit the next request of the connection; nothing is shared.
+    /// What may cancel the request that is being polled. It lives in that request's own future and is dropped with it, so
+    /// it cannot cancel the next request of the connection; nothing is shared.
     static CANCEL_STATE: RefCell<CancelState>;
 }
 
 #[derive(Default)]
 pub struct CancelState {
     signal: Option<oneshot::Receiver<()>>,
-    /// Moved with every piece of a body.
-    patience: Deadline,
+    /// Is moved with every chunk of a body.
+    deadline: Deadline,
     /// What the request makes the edge hold, and the connection that it came on.
     held: Option<(RequestMemory, Arc<ClientConnection>)>,
-    /// It was cut because of that.
+    /// The request was cancelled because of that.
     is_over_limit: bool,
     /// Of a request over HTTP/2: whether its client has reset it.
     pub reset_watch: Option<ResetWatch>,
@@ -46,7 +46,7 @@ pub struct CancelState {
     cancel_when_reset: bool,
     /// How long it may take to notice that by itself.
     reset_grace: Deadline,
-    /// It was cut because of that.
+    /// The request was cancelled because of that.
     was_reset: bool,
 }
 
@@ -54,21 +54,21 @@ pub struct CancelState {
 const RESET_GRACE: Duration = Duration::from_millis(200);
 
 /// What a request without a body holds on the fast path: its task, what h2 keeps of it, buffers for the application's
-/// answer. As measured, with a little to spare.
+/// response. As measured, with a small margin.
 const FAST_BYTES: usize = 16 << 10;
 /// The same of a request that Pingora's proxy serves.
 const FULL_BYTES: usize = 32 << 10;
 /// What a field takes in a map beside its bytes.
 const FIELD_BYTES: usize = 128;
 
-/// From within a request: cut it when `signal` comes.
+/// Called within a request: it is cancelled when `signal` arrives.
 pub fn cancel_on(signal: oneshot::Receiver<()>) -> Result<()> {
     change(|state| state.signal = Some(signal))
 }
 
-/// From within a request: cut it at this moment, instead of any before; or at none.
+/// Called within a request: it is cancelled at this moment, which replaces any earlier deadline; `None` removes it.
 pub fn cancel_at(deadline: Option<Instant>) -> Result<()> {
-    change(|state| state.patience.set(deadline))
+    change(|state| state.deadline.set(deadline))
 }
 
 fn change(change: impl FnOnce(&mut CancelState)) -> Result<()> {
@@ -100,14 +100,14 @@ pub fn reserve(bytes: usize) -> Result<()> {
     if has_room.unwrap_or(true) { Ok(()) } else { Err(Error::new_in(ErrorType::Custom(OVER_LIMIT))) }
 }
 
-/// From within a request: it turns out to be one that lasts.
+/// Called within a request: it turns out to be long-lived.
 pub fn mark_long_lived() {
     let lasts = |state: &RefCell<CancelState>| {
         if let Some((held, _)) = &mut state.borrow_mut().held {
             held.set_long_lived();
         }
     };
-    // Outside of what could cut it, nothing is held.
+    // A request that cannot be cancelled is not accounted.
     CANCEL_STATE.try_with(lasts).ok();
 }
 
@@ -167,12 +167,12 @@ impl CancelState {
         Self { held, ..Self::default() }
     }
 
-    /// Ready when the request is to be cut. Most requests have no end of this kind, and then this is all there is to it.
+    /// Is ready when the request is to be cancelled.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(signal) = &mut self.signal {
             match Pin::new(signal).poll(context) {
                 Poll::Ready(Ok(())) => return Poll::Ready(()),
-                // Nobody watches any more: the request is about to end by itself.
+                // The sender is gone, as the request is about to end by itself.
                 Poll::Ready(Err(_)) => self.signal = None,
                 Poll::Pending => {}
             }
@@ -190,7 +190,7 @@ impl CancelState {
             self.was_reset = true;
             return Poll::Ready(());
         }
-        self.patience.poll(context)
+        self.deadline.poll(context)
     }
 }
 

@@ -1,7 +1,7 @@
-//! What the gateway and the stream below Pingora tell each other of a client's connection.
+//! The state of a client connection that the gateway and the stream below Pingora share.
 //!
-//! Pingora reads heads from a stream that knows nothing of HTTP, and tells nobody that it is waiting for one. So the
-//! gateway says where a head is due and where it has been read, and the stream holds the deadline in between. It
+//! Pingora reads heads from a stream that knows nothing of HTTP, and does not signal that it is waiting for one. So the
+//! gateway sets whether a head is expected or was read, and the stream holds the deadline in between. The state
 //! travels as user data of Pingora's proxy digest, which nothing else uses towards clients.
 
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ pub struct ClientConnection {
     refused: OnceLock<Malformed>,
     /// Its place among all connections.
     pub seat: Arc<Seat>,
-    /// The peer's address as applications are told it.
+    /// The peer's address as the value of forwarding fields.
     forwarded_for_value: OnceLock<HeaderValue>,
     /// Of upstream connections that only requests on this one may use; see `private`.
     owner: OnceLock<Owner>,
@@ -64,7 +64,7 @@ pub struct ClientConnection {
 
 #[derive(Debug)]
 struct PresentedTls {
-    /// Which the client asked for, and which the certificate covers therefore.
+    /// The server name (SNI) of the client, which the certificate covers therefore.
     server_name: Box<str>,
     /// All that the certificate covers.
     names: Arc<[HostPattern]>,
@@ -76,7 +76,7 @@ struct PresentedTls {
 pub enum Misdirected {
     /// The certificate that the client was shown is not good for the host.
     Certificate,
-    /// The host asks for a later version, or for a certificate that this client was not asked for.
+    /// The host requires a later TLS version, or a client certificate that was not requested on this connection.
     Policy,
 }
 
@@ -88,14 +88,14 @@ pub enum ReadState {
     Head = 0,
     /// A head that may begin at any time: the connection is idle, and the deadline begins with the first byte.
     Idle = 1,
-    /// A body, or nothing before there is a response; or an HTTP/2 connection that has asked for something.
+    /// A body, or nothing before there is a response; or an HTTP/2 connection with a request.
     Body = 2,
     /// What follows an upgrade.
     Upgraded = 3,
 }
 
 impl ClientConnection {
-    /// One over TLS, whose client asked for this name and was shown a certificate for these.
+    /// Creates the state of a TLS connection whose client sent this server name and got a certificate for these names.
     pub fn with_tls(server_name: &str, names: Option<Arc<[HostPattern]>>, agreed: NegotiatedTls) -> Self {
         let names = names.unwrap_or_default();
         Self { tls: Some(PresentedTls { server_name: server_name.into(), names, agreed }), ..Self::default() }
@@ -120,11 +120,11 @@ impl ClientConnection {
 
     /// `peer` is who connected.
     pub fn forwarded_for_value(&self, peer: IpAddr) -> Result<HeaderValue> {
-        if let Some(told) = self.forwarded_for_value.get() {
-            return Ok(told.clone());
+        if let Some(value) = self.forwarded_for_value.get() {
+            return Ok(value.clone());
         }
-        let told = headers::address(peer)?;
-        Ok(self.forwarded_for_value.get_or_init(|| told).clone())
+        let value = headers::address(peer)?;
+        Ok(self.forwarded_for_value.get_or_init(|| value).clone())
     }
 
     pub fn owner(&self) -> Owner {
@@ -224,7 +224,7 @@ impl ClientConnection {
         self.read_state.store(read_state as u8, Ordering::Relaxed);
     }
 
-    /// For a stream to carry. Pingora wants a response in it, which nobody reads.
+    /// Returns the digest for the stream to carry. Pingora requires a response in it, which is not read.
     pub fn digest(self: &Arc<Self>) -> Result<Arc<ProxyDigest>> {
         let response = ResponseHeader::build_no_case(StatusCode::OK, Some(0))?;
         Ok(Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(self))))))

@@ -18,7 +18,7 @@ use super::request::RequestView;
 const MOST_SHOWN: usize = 64;
 
 impl Gateway {
-    /// Finds out who asks, and under which request id: a trusted proxy's own, else a new one.
+    /// Sets the client's address and the request id: a trusted proxy's own, else a new one.
     pub(super) fn identify(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
         let trusted = &ctx.snapshot.trusted_proxies;
         let believed = request.is_believed(trusted);
@@ -64,7 +64,7 @@ impl Gateway {
     }
 }
 
-/// How far a trusted proxy's word on its client went.
+/// The result of reading `X-Forwarded-For` of a trusted proxy.
 struct Walk<'a> {
     client: IpAddr,
     /// What ended it and is no address.

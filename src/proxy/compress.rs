@@ -1,6 +1,6 @@
 //! Compresses a response where its route wants it and the client takes it, piece by piece as it passes.
 //!
-//! As a module of Pingora's, because a module hears of every way in which a body may end. It is made for the responses
+//! It is a module of Pingora, because a module is called for every way in which a body may end. It is made for the responses
 //! that are compressed and for no other.
 
 use std::io;
@@ -57,7 +57,7 @@ impl Gateway {
             return Ok(());
         };
         let encoder = Encoder::new(encoding).or_err(ErrorType::InternalError, "no encoder")?;
-        // Whoever tells the length has it all; others may be saying it bit by bit.
+        // A response with a Content-Length is complete at its application; one without may be produced bit by bit.
         let flushes = !response.headers.contains_key(header::CONTENT_LENGTH);
         compression::mark(response, encoding)?;
         let mut modules = HttpModules::new();
@@ -134,8 +134,8 @@ impl HttpModule for Compressor {
         Ok(())
     }
 
-    /// Trailers cannot follow: Pingora lets a module end the body here, or send them. Whoever announces some is not
-    /// compressed.
+    /// Trailers cannot follow: Pingora lets a module end the body here, or send them. A response that announces
+    /// trailers is not compressed.
     fn response_trailer_filter(&mut self, _trailers: &mut Option<Box<HeaderMap>>) -> Result<Option<Bytes>> {
         self.finish()
     }

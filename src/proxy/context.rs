@@ -27,21 +27,21 @@ pub struct RequestContext {
     /// Taken once, so that one configuration holds from start to end.
     pub snapshot: Arc<Snapshot>,
     pub _in_flight: InFlight,
-    /// `request_filter`: who asks, behind proxies that are trusted.
+    /// `request_filter`: the client's address, behind proxies that are trusted.
     pub client: Option<IpAddr>,
     /// `request_filter`: whether the request is a trusted proxy's own, such as a health check: it names no client.
     pub is_of_proxy: bool,
     /// `request_filter`: ours, or a trusted proxy's.
     pub request_id: RequestId,
-    /// `request_filter`: the service whose host was asked.
+    /// `request_filter`: the service of the request's host.
     pub service: Option<Arc<Service>>,
     /// `request_filter`: which of its routes.
     pub route: usize,
     /// `request_filter`: a CORS preflight; from the decision on, one that is let in as such, without identity.
     pub is_preflight: bool,
-    /// `request_filter`: of the client, where the host asks for one.
+    /// `request_filter`: the client's certificate, where the host requires one.
     pub client_certificate: Option<Arc<ClientCertificate>>,
-    /// `request_filter`: set when the guard admitted somebody.
+    /// `request_filter`: set when the guard has admitted a user.
     pub identity: Option<Identity>,
     /// `request_filter`: how the guard decided, for the log.
     pub outcome: Option<&'static str>,
@@ -78,7 +78,7 @@ pub struct RequestContext {
 pub struct RequestId(HeaderValue);
 
 impl Default for RequestId {
-    /// Of a request that nobody has looked at yet.
+    /// The placeholder until the request is identified.
     fn default() -> Self {
         Self(HeaderValue::from_static(""))
     }
@@ -148,7 +148,7 @@ impl RequestContext {
         self.body_due.is_some_and(|due| due <= tokio::time::Instant::now())
     }
 
-    /// The name of whoever was let in.
+    /// Returns the name of the user who was admitted.
     pub fn user(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| identity.verified().claims().name.as_str())
     }
@@ -175,7 +175,7 @@ pub fn destination(ctx: &RequestContext) -> Result<(&Pool, Option<Duration>)> {
     Ok((&ctx.snapshot.pools[route.pool], route.config.read_timeout))
 }
 
-/// Whether an application that did not answer in time could not: it had not got the whole request.
+/// Whether an upstream timeout is the client's fault: the application had not received the whole request body.
 pub fn is_fault_of_body(error: &Error, ctx: &RequestContext) -> bool {
     let timed_out = *error.etype() == ErrorType::ReadTimedout && *error.esource() == ErrorSource::Upstream;
     timed_out && ctx.body_due.is_some()

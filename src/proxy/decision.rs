@@ -6,9 +6,9 @@ use crate::reply::Reply;
 /// What to do with a request.
 pub enum Decision {
     Forward,
-    /// A route of the sign-on's, asked for under this authority.
+    /// A route of the sign-on, under this authority.
     SignOn(Authority),
-    /// What a certificate authority asks for over plain HTTP.
+    /// An ACME challenge, which a certificate authority fetches over plain HTTP.
     Challenge,
     Reply(Box<Reply>),
 }

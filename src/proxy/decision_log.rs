@@ -12,7 +12,7 @@ pub const COMPONENT: &str = "request";
 #[derive(Clone, Copy)]
 pub struct Declined(pub &'static str);
 
-/// Whether anybody reads these lines.
+/// Whether these lines are written.
 macro_rules! is_logged {
     () => {
         log::log_enabled!(target: $crate::proxy::decision_log::COMPONENT, log::Level::Debug)

@@ -1,4 +1,4 @@
-//! Each request tries the fast path first and takes the full path where it is not for that; on either it can be cut.
+//! Each request tries the fast path first, and takes the full path where that declines it. It can be cancelled on both.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::client_connection::ClientConnection;
 use super::downstream::h2_stream::RequestStream;
 use super::fast_path::FastPath;
 
-/// An HTTP application whose requests can be cut, and the short way beside it.
+/// The full path, whose requests can be cancelled, and the fast path before it.
 pub struct Cancellable<A> {
     application: Arc<A>,
     pub fast_path: FastPath,
@@ -31,7 +31,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Cancellable<A> {
         let connection = ClientConnection::of_stream(&stream).cloned();
         // Over HTTP/1 the connection says this itself.
         let seat = connection.as_ref().map(|connection| Arc::clone(&connection.seat));
-        // One that was given up meanwhile goes without an answer, as one that comes a moment later would.
+        // The connection was evicted meanwhile, so the request gets no response, as one a moment later would get none.
         let Ok(_busy) = seat.as_ref().map(|seat| seat.busy()).transpose() else { return };
         let cancel_state = CancelState::fast(connection.as_ref(), &stream.head().headers);
         let left = run_until_cancelled(Box::pin(self.fast_path.serve_stream(stream)), cancel_state).await.flatten();

@@ -18,7 +18,7 @@ pub const TOO_MANY_STREAMS: &str = "too_many_streams";
 /// After so many seconds a request that found no server is worth another try.
 const RETRY_SECONDS: u64 = 10;
 
-/// What a failure comes to. The label is for logs; the words are for the public and name no server.
+/// The reply to a failure. The label is for logs; title and text are for users and name no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorReply {
     pub status: StatusCode,
@@ -91,7 +91,7 @@ impl ErrorReply {
     }
 }
 
-/// `None` when the client has gone and nobody is left to tell.
+/// Returns the reply to an error; `None` when the client has gone.
 pub fn error_reply(error: &Error) -> Option<ErrorReply> {
     use ErrorType::{
         ConnectTimedout, ConnectionClosed, Custom, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,

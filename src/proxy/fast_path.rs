@@ -1,9 +1,10 @@
-//! The short way, for what is asked most: requests without a body, over TLS, for applications that speak HTTP/1.1.
+//! The fast path serves the most frequent requests: those without a body, over TLS, for applications that speak HTTP/1.1.
 //!
-//! Decisions, changes to heads, and the end of an exchange are those of every other request; connections to
-//! applications are made by Pingora, and rest in `idle`. What is left out is Pingora's proxy between the two sides: a
-//! pair of tasks, of channels and of queues for each request, for bodies that flow both ways at once. What is not sure
-//! to be of this kind is left to Pingora before anything was counted or changed.
+//! Decisions, changes to header fields and the access record are the same functions as on the full path. Connections to
+//! applications are made by Pingora's connector and are kept in `upstream::idle_pool`. What is left out is Pingora's proxy
+//! between the two sides: a pair of tasks, of channels and of queues for each request, which serve bodies that flow both
+//! ways at once. A request that may not be of this kind is declined before anything is counted or changed, and takes the
+//! full path.
 
 use super::decision::Decision;
 use super::decision_log::{Declined, is_logged, log_decision};
@@ -46,7 +47,7 @@ use crate::snapshot::Snapshot;
 use crate::upstream::Endpoint;
 use crate::validate::RequestTarget;
 
-/// Whether requests may take the fast path at all.
+/// Whether requests may take the fast path at all. `Off` sends all of them through Pingora's proxy, for tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FastPathMode {
     #[default]
@@ -62,13 +63,14 @@ pub struct FastPath {
 }
 
 impl FastPath {
-    /// `max_idle`: connections that rest, at most.
+    /// Creates the fast path; `max_idle` bounds the idle upstream connections.
     pub fn new(gateway: Gateway, options: ConnectorOptions, max_idle: usize, mode: FastPathMode) -> Self {
         let connector = TransportConnector::new(Some(options));
         Self { gateway, connector, idle: IdlePool::new(max_idle), mode }
     }
 
-    /// `bytes` are what `read` has brought.
+    /// Serves a request over HTTP/1.1. `bytes` are what `read` returned; where the request is declined, the client's stream
+    /// gets them back.
     pub async fn serve<C: Client>(&self, mut client: Box<C>, bytes: Bytes) -> Outcome<C> {
         let (head, connection) = (parse::parse(&bytes), client.secured());
         let Some(connection) = connection else { return decline(client, &bytes) };
@@ -98,7 +100,7 @@ impl FastPath {
         match result {
             Ok(()) if keeps_alive => Outcome::KeepAlive(client),
             _ => {
-                // An answer that broke off must not look as if it had ended; and whoever is gone needs no farewell.
+                // A truncated response must not end with a clean TLS shutdown, which would make it look complete.
                 if is_complete {
                     client.shutdown().await.ok();
                 }
@@ -107,7 +109,7 @@ impl FastPath {
         }
     }
 
-    /// One stream. Gives it back where it is for Pingora.
+    /// Serves a request over HTTP/2. Returns the stream where the request is for the full path.
     pub async fn serve_stream(&self, mut stream: Box<RequestStream>) -> Option<Box<RequestStream>> {
         let connection = ClientConnection::of_stream(&stream).cloned();
         let peer = peer_address(stream.peer());
@@ -128,12 +130,12 @@ impl FastPath {
         let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
         stream.set_write_timeout(Some(ctx.snapshot.timeouts.write));
         let mut writer = Http2::new(&mut stream, &head.method);
-        // A stream that breaks off is reset when it is dropped, after what was written before.
+        // A stream whose response is incomplete is reset when it is dropped, after what was written before.
         self.handle(&request, &target, route_match, &mut writer, &mut ctx).await.ok();
         None
     }
 
-    /// From the first decision to the end.
+    /// Handles a request from the first decision to its access record.
     async fn handle<A: ResponseWriter>(
         &self,
         request: &RequestView<'_>,
@@ -147,7 +149,7 @@ impl FastPath {
         let result = match self.gateway.authorize(request, target, route_match, ctx).await {
             Decision::Forward => self.forward(request, writer, ctx).await,
             Decision::Reply(reply) => write(*reply, request, writer, ctx).await,
-            // Left to Pingora.
+            // `eligible_route` has declined these, so this is unreachable in practice.
             Decision::SignOn(_) | Decision::Challenge => Err(Error::new(ErrorType::InternalError)),
         };
         if let Err(error) = &result {
@@ -194,7 +196,8 @@ impl FastPath {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let mut result = self.attempt(request, writer, ctx).await;
-        // Each pool's own number of retries is held by `attempt`; what is left are connections that were closed meanwhile.
+        // `attempt` bounds the retries by the pool's own number. The other errors that ask for a retry are those of reused
+        // connections that the server had closed. Nothing is retried once the client has a response head.
         for _ in 0..MAX_RETRIES {
             let retries = result.as_ref().is_err_and(|error| error.retry()) && !writer.headers_sent();
             if !retries {
@@ -205,7 +208,7 @@ impl FastPath {
         result
     }
 
-    /// One server.
+    /// Tries one server of the pool.
     async fn attempt<A: ResponseWriter>(
         &self,
         request: &RequestView<'_>,
@@ -218,7 +221,7 @@ impl FastPath {
         let taken = self.idle.acquire(key, now).filter(|_| !pool.is_private());
         let (connection, reused) = match taken {
             Some(connection) => (connection, true),
-            // Rare, and large.
+            // Boxed, because connecting is rare and its future is large.
             None => (Box::pin(self.connect(ctx, endpoint)).await?, false),
         };
         log_decision!(ctx, "connected reused={reused}");
@@ -229,7 +232,8 @@ impl FastPath {
             return Err(error);
         }
         if ctx.upstream_out_of_sync || destination(ctx)?.0.is_private() {
-            // The next request on it might be taken for one of this client, or get a response that was for it.
+            // The connection is not reused: the next request on it might be authenticated as this client, or get a
+            // response that was meant for this one.
             return Ok(());
         }
         if let Some(connection) = upstream.into_reusable().await {
@@ -248,7 +252,7 @@ impl FastPath {
         })
     }
 
-    /// Asks, and passes on what is answered.
+    /// Sends the request and passes the response on to the client, event by event.
     async fn fetch<A: ResponseWriter>(
         &self,
         upstream: &mut UpstreamResponse<'_>,
@@ -283,7 +287,7 @@ impl FastPath {
                 }
                 HttpTask::Body(body, end) => {
                     let bytes = body.unwrap_or_default();
-                    // The last ones begin no stream.
+                    // The last bytes of a response do not make it a long-lived stream.
                     if !end || ctx.on_drop.is_some() {
                         self.gateway.watch_body_bytes(request, Some(&bytes), ctx)?;
                     }
@@ -317,7 +321,7 @@ fn decline<C: Client>(mut client: Box<C>, bytes: &[u8]) -> Outcome<C> {
     Outcome::Declined(client)
 }
 
-/// The next part of the application's answer.
+/// Waits for the next event of the response, or for the client to close its connection.
 async fn next_event<A: ResponseWriter>(
     upstream: &mut UpstreamResponse<'_>,
     writer: &mut A,
@@ -352,7 +356,7 @@ async fn write<A: ResponseWriter>(
     writer.finish().await
 }
 
-/// Tells the client, if there is one and it has not heard anything yet.
+/// Writes an error reply, unless the client has gone or has received a response head already.
 async fn fail<A: ResponseWriter>(error: &Error, request: &RequestView<'_>, writer: &mut A, ctx: &mut RequestContext) {
     let error_reply = error_response::error_reply(error);
     error_response::log_failure(ctx, error, error_reply.as_ref());

@@ -28,7 +28,7 @@ use super::request::RequestView;
 use super::upstream::{attempt, connection_auth};
 use super::{buffering, error_response, headers, preflight, respond};
 
-/// For the rest of a body that nobody wants, so that the answer before it is not lost in a reset.
+/// The time for reading away the rest of an unwanted body, so that the response before it is not lost in a TCP reset.
 const DRAIN: Duration = Duration::from_secs(5);
 
 #[async_trait]
@@ -81,7 +81,7 @@ impl ProxyHttp for Gateway {
                 let is_old = session.req_header().version == Version::HTTP_10;
                 headers::rewrite(session.req_header_mut(), |fields| {
                     if is_old {
-                        // RFC 9110 §10.1.1: ignored, as nobody could be told to continue.
+                        // RFC 9110 §10.1.1: ignored, as an HTTP/1.0 client understands no 100 (Continue).
                         fields.remove(header::EXPECT);
                     }
                 });
@@ -177,7 +177,7 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    /// A connection that was never made has harmed nobody: the next server may have the request.
+    /// The server has not seen the request, so the next one may be tried.
     fn fail_to_connect(
         &self,
         _session: &mut Session,

@@ -1,7 +1,7 @@
-//! What an application hears of a request, and what it may say to the browser: strip, then set.
+//! The header fields that an application receives, and the cookies that it may set: strip first, then set.
 //!
-//! Runs after the hop-by-hop fields and those that `Connection` names are gone, so that nobody can have our own removed:
-//! Pingora has taken them out, or `express` has left such a request to it.
+//! Runs after the hop-by-hop fields and those that `Connection` names are removed, so that a client cannot have the edge's
+//! own fields removed: Pingora has removed them, or the fast path has declined such a request.
 
 pub mod edit;
 pub mod response_kind;
@@ -24,7 +24,7 @@ use crate::snapshot::Snapshot;
 use crate::validate::{is_ambiguous_name, normalize_name};
 use edit::HeaderEdit;
 
-/// The facts that an application is told.
+/// The facts that the forwarding fields carry.
 pub struct Forwarding<'a> {
     pub client: HeaderValue,
     /// Who connected to us: a trusted proxy, or the client itself.
@@ -75,7 +75,7 @@ pub fn rewrite_response(head: &mut ResponseHeader, change: impl FnOnce(&mut Head
 }
 
 /// Fields that say where a request came from, or from whom. Only we, and proxies that are trusted, may say that. And
-/// `Proxy`, which nobody says: CGI makes `HTTP_PROXY` of it, by which libraries choose whom they connect to ("httpoxy",
+/// `Proxy`, which has no legitimate sender: CGI makes `HTTP_PROXY` of it, by which libraries choose whom they connect to ("httpoxy",
 /// CVE-2016-5385).
 fn is_forwarding_field(name: &str) -> bool {
     // A client's certificate, by RFC 9440.
@@ -113,7 +113,7 @@ pub fn strip(fields: &mut impl HeaderEdit, snapshot: &Snapshot) -> (u64, u64) {
     (odd_names, our_names)
 }
 
-/// `X-Forwarded-*`, the request id and, for somebody whom the guard knows, who they are.
+/// Sets `X-Forwarded-*`, the request id and, for a user whom the guard has admitted, the identity fields.
 pub fn set(
     fields: &mut impl HeaderEdit,
     forwarding: &Forwarding<'_>,
@@ -212,7 +212,7 @@ pub fn join_cookies(fields: &mut impl HeaderEdit, ours: &[String], keep: Option<
     }
 }
 
-/// Takes out cookies of ours that an application tries to set: only the edge signs anybody on.
+/// Removes the edge's own cookies that an application tries to set: only the edge signs users on.
 pub fn drop_reserved_set_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
     let set = response.headers.get_all(header::SET_COOKIE);
     if !set.iter().any(|value| sets(value.as_bytes(), ours)) {

@@ -1,7 +1,7 @@
 //! Whether a client's connection is being used, or idle and may be given up so that another has its place.
 //!
 //! The connection says when requests begin and end, which costs one atomic operation each; the listener, when it has no
-//! place left, looks for the one that has been idle for the longest. Both decide by the same word, so that no
+//! place left, looks for the one that has been idle for the longest. Both decide on the same atomic, so that no
 //! connection is given up under a request, and none begins on a connection that was.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const GIVEN_UP: u64 = u64::MAX;
 /// Idle; the milliseconds of `opened` since when are in the lower bits. Without this bit: so many requests under way.
 const IDLE: u64 = 1 << 63;
-/// Idle, and it has asked for something before.
+/// Idle, and it has had a request before.
 const HAS_ASKED: u64 = 1 << 62;
 
 /// A place among all connections.
@@ -30,7 +30,7 @@ pub struct Seat {
 /// How a connection is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdleSince {
-    /// Whether it has asked for something before.
+    /// Whether it has had a request before.
     pub has_asked: bool,
     pub since: Instant,
 }
@@ -43,7 +43,7 @@ pub struct GivenUp;
 pub struct Busy<'a>(&'a Seat);
 
 impl Default for Seat {
-    /// Of a connection that has not asked for anything yet.
+    /// Creates the state of a connection that has not had a request yet.
     fn default() -> Self {
         Self { opened: Instant::now(), state: AtomicU64::new(IDLE), waker: AtomicWaker::new() }
     }

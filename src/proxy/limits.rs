@@ -45,8 +45,8 @@ impl Gateway {
         Some(reply.retry_after(wait.as_secs().max(1)).into())
     }
 
-    /// The request goes on: from now on more of its body is due, if there is more. Over HTTP/1.1 Pingora has a timeout
-    /// for each read; over HTTP/2 it has none, and the request is cut.
+    /// Starts the deadline for the next bytes of the request body, if there are more. Over HTTP/1.1 Pingora has a timeout
+    /// for each read; over HTTP/2 it has none, and the request is cancelled.
     pub(super) fn start_body_deadline(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
         let done = session.as_downstream().is_upgrade_req() || session.as_downstream_mut().is_body_done();
         if done {
@@ -79,7 +79,8 @@ fn is_http2(session: &Session) -> bool {
     session.req_header().version == Version::HTTP_2
 }
 
-/// Whether the client sends its body when the application asks for it, which then is who is late (RFC 9110 §10.1.1).
+/// Whether the client waits for `100 Continue` before it sends its body (RFC 9110 §10.1.1). Then a delay may be the
+/// application's.
 fn expects_continue(session: &Session) -> bool {
     !is_http2(session) && session.req_header().headers.contains_key(header::EXPECT)
 }

@@ -14,8 +14,8 @@ use crate::host::{Authority, Host};
 use crate::reply::Reply;
 
 impl Gateway {
-    /// What becomes of a request whose host is nobody's, or that has to come in another way. `sentry`: the host is the
-    /// sign-on's; the exchange knows the service that it is otherwise.
+    /// Decides on a request whose host is not configured, or that has to arrive in another way (over TLS, on another
+    /// connection). `sentry`: the host is the sign-on host; otherwise the context has the service.
     pub(super) fn check_authority(
         &self,
         request: &RequestView<'_>,
@@ -52,7 +52,7 @@ impl Gateway {
         ctx: &mut RequestContext,
         host: &Host,
     ) -> Result<(), Decision> {
-        // Every connection over TLS is one of ours; of another nobody could say what it was made for.
+        // Every TLS connection was accepted by the edge's own listener; without its state the certificate is unknown.
         let Some(connection) = request.connection else {
             return Err(misdirected_connection(request, ctx, Misdirected::Certificate));
         };

@@ -82,7 +82,7 @@ impl Gateway {
         if let Some(refusal) = self.rate_limited(request, ctx) {
             return refusal;
         }
-        // 2. A host that is not ours, or that is not asked for in this way.
+        // 2. A host that is not ours, or that is not served over this connection.
         let Authority { host, port } = &target.authority;
         ctx.service = route_match.service;
         if let Some(refusal) = self.check_authority(request, ctx, &target.authority, route_match.is_sentry) {
@@ -115,7 +115,7 @@ impl Gateway {
         let demanded = route.demands(&target.path);
         log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.config.name);
         ctx.is_preflight &= route.lets_preflights_in();
-        // 4. to 11. Who asks, and whether they may.
+        // 4. to 11. Authentication and authorization.
         let judged = match demanded {
             Access::Public => None,
             _ if ctx.is_preflight => None,
@@ -139,7 +139,7 @@ impl Gateway {
         raw: Option<&[u8]>,
         snapshot: &Snapshot,
     ) -> Result<RequestTarget, Malformed> {
-        // The stream has seen its bytes, and this head only stands in for them.
+        // The stream has refused the bytes as received, and this head is only a placeholder for them.
         if let Some(malformed) = request.connection.and_then(|connection| connection.refused()) {
             return Err(malformed);
         }
@@ -150,7 +150,7 @@ impl Gateway {
         let head = request.head;
         let unchecked = UncheckedRequest { method: &head.method, uri: &head.uri, headers: &head.headers, raw };
         let mut target = validate::inspect(unchecked, &snapshot.limits)?;
-        // A port that we do not listen on is somebody else's address. 443 may be mapped to one of ours.
+        // A port that the edge does not listen on is another server's address. 443 may be mapped to one of the edge's.
         let port = target.authority.port;
         let known = |port: &u16| *port == 443 || snapshot.ports.contains(port);
         if request.is_tls && port.is_some_and(|port| !known(&port)) {
@@ -246,7 +246,7 @@ impl Gateway {
         };
         let outcome = reason.outcome();
         service.metrics.refused(outcome.label(), reason.label(), seconds);
-        // What anybody can send by the thousand is counted and not audited.
+        // Refusals that an anonymous client can cause by the thousand are counted and not audited.
         if reason.names_a_user() {
             let entry = audit_log::Entry {
                 event: Event::AccessRefused,

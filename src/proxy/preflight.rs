@@ -1,4 +1,4 @@
-//! CORS preflights: what a browser asks an application before a page of another origin may ask it for something (Fetch,
+//! CORS preflights: what a browser sends to an application before a page of another origin may send it a request (Fetch,
 //! "CORS-preflight fetch"). They never carry credentials, so a sign-on could only refuse them; a route with
 //! `preflight: forward` leaves the answer to the application.
 
@@ -12,8 +12,8 @@ const OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-method-override"),
 ];
 
-/// Whether a request is a preflight, as browsers send it: `OPTIONS` with one `Origin` and one method that is asked for,
-/// and without a body, which would be a way to say something to an application that nobody was let in to.
+/// Whether a request is a preflight, as browsers send it: `OPTIONS` with one `Origin` and one requested
+/// method, and without a body, by which data would reach an application without authentication.
 pub fn is_preflight(session: &mut Session) -> bool {
     let head = session.req_header();
     head.method == Method::OPTIONS && has_the_fields(&head.headers) && session.as_downstream_mut().is_body_empty()

@@ -1,4 +1,4 @@
-//! The end of an exchange: its sample for the metrics and its line in the access log.
+//! The record of a request that has ended: its metrics sample and its line in the access log.
 
 use std::time::Instant;
 
@@ -10,7 +10,8 @@ use super::decision_log::log_decision;
 use super::gateway::Gateway;
 use crate::access_log;
 
-/// What was asked for, as the log has it. Kept by a stream in case it is cut; its parts are shared, so it costs little.
+/// The request line as the access log writes it. A stream keeps it in case it is cancelled; its parts are shared, so a copy
+/// is cheap.
 pub struct RequestLine {
     method: Method,
     uri: Uri,
@@ -50,7 +51,7 @@ impl Gateway {
         bytes: usize,
         now: Instant,
     ) {
-        // The client left before there was an answer: nginx's 499.
+        // The client closed before there was a response: nginx's 499.
         let status = if status == 0 { 499 } else { status };
         let seconds = now.duration_since(ctx.begun).as_secs_f64();
         log_decision!(ctx, "completed status={status} bytes={bytes} duration={seconds:.6}");

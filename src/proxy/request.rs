@@ -1,4 +1,4 @@
-//! A request as the gateway's decisions see it, whoever has read it: Pingora, or `express`.
+//! The view of a request that decisions are made on, on the fast path and on the full path.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl<'a> RequestView<'a> {
         &self.head.headers
     }
 
-    /// Whether a request's own word on where it comes from counts: it was sent by a trusted proxy that reads what it
+    /// Whether the forwarding fields of a request are trusted: it was sent by a trusted proxy that reads what it
     /// passes on. A balancer that speaks the PROXY protocol passes on bytes, so what a request on its connection says
     /// was said by the client, however much the address is trusted that the balancer names.
     pub fn is_believed(&self, trusted: &[IpNet]) -> bool {
@@ -64,8 +64,8 @@ impl<'a> RequestView<'a> {
     }
 }
 
-/// `:authority`, or the one Host field, in its canonical spelling: two services on one server must not be told apart by
-/// another rule there than here. The second says whether the client spelled it so.
+/// `:authority`, or the one Host field, in its canonical spelling: two services on one server must not be distinguished
+/// by another rule there than here. The second says whether the client spelled it so.
 pub fn authority(request: &Parts) -> Result<(HeaderValue, bool)> {
     let none = || Error::explain(ErrorType::InvalidHTTPHeader, "no authority");
     let text = match (request.uri.authority(), request.headers.get(header::HOST)) {

@@ -1,4 +1,4 @@
-//! How replies of ours go out: in time, and over TLS with the word that it is to stay so.
+//! Writes the edge's own replies: within a time limit, and with HSTS over TLS.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ pub fn reply_timeout(version: Version, snapshot: &Snapshot) -> Duration {
     }
 }
 
-/// Over plain HTTP anybody could say it (RFC 6797 §7.2), and browsers do not listen.
+/// Adds `Strict-Transport-Security`, over TLS alone: over plain HTTP an attacker could set it, and browsers ignore it (RFC
+/// 6797 §7.2).
 pub fn with_hsts(reply: Reply, is_tls: bool, snapshot: &Snapshot) -> Reply {
     match &snapshot.hsts {
         Some(hsts) if is_tls => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),

@@ -1,5 +1,4 @@
-//! Requests for the sign-on's own routes. The body of one is bounded in bytes and in time, before anybody looks at what it
-//! says.
+//! Requests for the sign-on's own routes. Their body is bounded in bytes and in time before it is read.
 
 use std::time::Duration;
 
@@ -97,7 +96,7 @@ fn declared_bytes(session: &Session) -> Option<usize> {
 }
 
 /// Pingora hands an `Expect` on to upstreams and leaves it to us where there is none (RFC 9110 §10.1.1). Over
-/// HTTP/2 nobody waits for long, and an interim response would be taken for the final one.
+/// HTTP/2 clients do not wait for long, and an interim response would be taken for the final one.
 fn waits_for_continue(session: &Session) -> bool {
     let request = session.req_header();
     let expects = request.headers.get(header::EXPECT);

@@ -1,4 +1,4 @@
-//! Sets of bytes, as tables: whether a byte is one of them is one step, and each request asks it of some hundred bytes.
+//! Sets of bytes as look-up tables: a membership test is one step, and each request needs it for some hundred bytes.
 
 pub struct ByteSet([bool; 256]);
 

@@ -2,19 +2,19 @@
 //! find its end elsewhere.
 //!
 //! Pingora takes a line feed within an extension, an empty size, and extensions of kilobytes. What it forwards it
-//! frames anew, so this harms nobody behind us; but a message that two servers may read in two ways is not served
+//! frames anew, so this does no harm behind the edge; but a message that two servers may read in two ways is not served
 //! here. So whatever is not in the grammar of chunks, extensions and trailers is refused, but for blanks behind a size:
 //! old servers pad it with them, and all agree that they mean nothing. Pure; called by `server`.
 
 use super::Malformed;
 
-/// An extension is something that nobody has sent in earnest; what many of them cost, some have found out.
+/// Extensions are practically unused, and many of them have been used for attacks on servers.
 const LONGEST_EXTENSION: usize = 256;
 
 /// All trailer fields together.
 const LONGEST_TRAILERS: usize = 8 * 1024;
 
-/// More could overflow where somebody counts in 64 bits.
+/// More could overflow a server that counts in 64 bits.
 const MOST_DIGITS: u8 = 15;
 
 /// How far a chunked body has been read.

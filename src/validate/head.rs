@@ -15,7 +15,7 @@ use crate::host::Authority;
 /// Pingora's parser takes no more, whatever the configuration says.
 const MOST_FIELDS: usize = 256;
 
-/// More digits could overflow where somebody counts in 64 bits.
+/// More digits could overflow a server that counts in 64 bits.
 const MOST_DIGITS: usize = 19;
 
 /// What follows a head on its connection (RFC 9112 §6.3).
@@ -30,7 +30,7 @@ pub enum Framing {
 /// looked at before. Errors at the first line that does not end in CRLF: to some servers it is the end of a line, to
 /// others not (RFC 9112 §2.2 allows both).
 pub fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malformed> {
-    // A byte that begins no method: whoever speaks another protocol here is not waited for.
+    // A byte that begins no method: a client that speaks another protocol is not waited for.
     if bytes.first().is_some_and(|first| !first.is_ascii_graphic() && *first != b'\r') {
         return Err(Malformed::Syntax);
     }
@@ -54,7 +54,7 @@ pub fn check(head: &[u8]) -> Result<Framing, Malformed> {
         Err(Error::TooManyHeaders) => return Err(Malformed::HeaderTooLarge),
         _ => return Err(Malformed::Syntax),
     }
-    // A tunnel to somebody. It has a form of target of its own, so it comes first.
+    // CONNECT asks for a tunnel. It has a form of target of its own, so it comes first.
     if request.method == Some("CONNECT") {
         return Err(Malformed::Method);
     }

@@ -1,4 +1,4 @@
-//! A client's connection over HTTP/1.1, as far as a request needs it.
+//! The interface between a request over HTTP/1.1 and the listener's stream.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use crate::proxy::client_connection::ClientConnection;
 
 /// A client's connection, as far as a request needs it.
 pub trait Client: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Ready when the client has sent something, or never will again. Takes nothing.
+    /// Is ready with `true` when bytes have arrived, and with `false` when the client has closed. Reads nothing.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool>;
 
-    /// What was read is to be read again.
+    /// Puts bytes that were read back, to be read again.
     fn give_back(&mut self, bytes: &[u8]);
 
-    /// The same as to write them, without a copy. `Err` has them again where that cannot be.
+    /// Takes the bytes to write without a copy. Returns them in `Err` where that is not possible.
     fn take_over(&mut self, bytes: Vec<u8>) -> Result<(), Vec<u8>>;
 
     fn address(&self) -> IpAddr;
 
-    /// `None` without TLS.
+    /// Returns the state of a TLS connection; `None` without TLS.
     fn secured(&self) -> Option<Arc<ClientConnection>>;
 }
 
-/// What has become of a request.
+/// The outcome of a request on the fast path.
 pub enum Outcome<C> {
-    /// It is for Pingora, which can read it from its beginning.
+    /// The request is for the full path, which reads it from its first byte.
     Declined(Box<C>),
-    /// It is over, and the client may send another.
+    /// The request is complete, and the client may send another.
     KeepAlive(Box<C>),
-    /// It is over, and so is the connection.
+    /// The request has ended, and the connection is closed.
     Close,
 }

@@ -1,8 +1,8 @@
-//! One request over HTTP/2 and its response: what Pingora's own session does, and interim responses beside.
+//! One request over HTTP/2 and its response. This replaces Pingora's own HTTP/2 session, and adds interim responses.
 //!
-//! Pingora keeps h2's handle for responses to itself and drops what is interim, though HTTP/2 has a place for it (RFC 9113
-//! §8.1), and browsers take `103` over HTTP/2 alone. So the handle is ours: the fast path writes by it, and Pingora's proxy
-//! is given this in the place of its own session, by the seam that it has for protocols of other people's (`Custom`).
+//! Pingora keeps h2's response handle private and drops interim responses, though HTTP/2 has a place for them (RFC 9113
+//! §8.1), and browsers accept `103` over HTTP/2 alone. So the edge owns the handle: the fast path writes with it, and
+//! Pingora's proxy gets this type in place of its own session, through its extension point for custom protocols (`Custom`).
 
 mod session;
 
@@ -27,21 +27,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::validate;
 
-/// Interim responses of one request that are passed on. They wait for the client without bound otherwise, as nothing holds
-/// an application back that sends them.
+/// The largest number of interim responses of one request that are passed on. Nothing slows down an application that sends
+/// them, so without a bound they would queue up for a slow client.
 const MOST_INTERIM: usize = 16;
-/// Of all their fields, as HTTP/2 counts them.
+/// The largest size of all their fields, as HTTP/2 counts it (RFC 9113 §6.5.2).
 const MOST_INTERIM_BYTES: usize = 32 << 10;
-/// What is kept of a body for another server, as Pingora keeps it.
+/// The part of a request body that is kept for a retry, the same as Pingora keeps.
 const KEPT_BYTES: usize = 64 << 10;
 
 pub struct RequestStream {
     request: RequestHeader,
     body: RecvStream,
     sending: Arc<Mutex<Sending>>,
-    /// The head of the response, which is not interim.
+    /// The final head of the response.
     written: Option<Box<ResponseHeader>>,
-    /// Nothing more is to be sent.
+    /// The response has ended.
     ended: bool,
     interim: usize,
     interim_bytes: usize,
@@ -53,26 +53,27 @@ pub struct RequestStream {
     drain_timeout: Option<Duration>,
 }
 
-/// h2's handles for the response. They are shared with what watches whether the client still wants it.
+/// h2's handles for the response. They are shared with `ResetWatch`.
 struct Sending {
     response: SendResponse<Bytes>,
-    /// For the body, once there was a head.
+    /// The handle for the body, once the final head was sent.
     writer: Option<SendStream<Bytes>>,
 }
 
-/// Tells whether the client has reset its stream, from outside of the request. Pingora looks for it in most places, but not
-/// while it waits for an HTTP/2 application to take a piece of a body.
+/// Observes from outside of the request whether the client has reset its stream. Pingora checks that in most places, but not
+/// while it waits for an HTTP/2 application to accept a chunk of a body.
 pub struct ResetWatch(Weak<Mutex<Sending>>);
 
-/// What has come on a connection.
+/// What was accepted on a connection.
 pub enum Accepted {
     Request(Box<RequestStream>),
-    /// A request that is none. It was answered or reset, and the others of the connection go on.
+    /// A malformed request, which was refused or reset. The other streams of the connection continue.
     Rejected,
 }
 
 impl RequestStream {
-    /// The next request; `None` when the connection has ended. This drives the whole connection, and may be dropped.
+    /// Accepts the next request; `None` when the connection has ended. Polling this drives the whole connection; the future
+    /// may be dropped at any time.
     pub async fn accept<S>(
         connection: &mut Http2<S, Bytes>,
         digest: &Arc<Digest>,
@@ -93,7 +94,7 @@ impl RequestStream {
         if !has_one_authority(&request) {
             let mut refusal = Response::new(());
             *refusal.status_mut() = StatusCode::BAD_REQUEST;
-            // The client may have left already.
+            // An error means that the client has left already.
             response.send_response(refusal, true).ok();
             return Ok(Some(Accepted::Rejected));
         }
@@ -138,7 +139,7 @@ impl RequestStream {
         self.write_timeout = timeout;
     }
 
-    /// Ends the stream in a way that says why.
+    /// Resets the stream with a reason.
     pub fn reset(&mut self, reason: Reason) {
         if !self.ended {
             self.sending().response.send_reset(reason);
@@ -165,12 +166,12 @@ impl RequestStream {
         if let Some(kept) = &mut self.kept {
             kept.write_to_buffer(&bytes);
         }
-        // Errors on a stream that has ended; the next read tells.
+        // This fails on a stream that has ended, which the next read reports.
         self.body.flow_control().release_capacity(bytes.len()).ok();
         Ok(Some(bytes))
     }
 
-    /// Ready when the client wants no response any more.
+    /// Is ready when the client has reset the stream.
     pub fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
         self.sending().poll_reset(context)
     }
@@ -179,18 +180,19 @@ impl RequestStream {
         ResetWatch(Arc::downgrade(&self.sending))
     }
 
-    /// Held for no longer than a call of h2's, which has locks of its own. It does not panic, so nothing is left half done.
+    /// Locks the handles for one call of h2, which has locks of its own. These calls do not panic, so a poisoned lock can be
+    /// used.
     fn sending(&self) -> MutexGuard<'_, Sending> {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A response's head, or an interim one. `end`: nothing follows.
+    /// Writes the final head, or an interim one. `end`: there is no body.
     pub fn write_head(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<()> {
         if self.ended || self.written.is_some() {
             return Ok(());
         }
-        // Of a connection, and so of no field that HTTP/2 has (RFC 9113 §8.2.2). The rules for responses have taken out what
-        // an application said of its own; these are what is said of the body over HTTP/1.1.
+        // HTTP/2 forbids connection-specific fields (RFC 9113 §8.2.2). The rules for responses have removed those of the
+        // application; what may be left here is the framing that is added for HTTP/1.1.
         head.remove_header(&header::TRANSFER_ENCODING);
         head.remove_header(&header::CONNECTION);
         head.remove_header(&header::UPGRADE);
@@ -211,7 +213,7 @@ impl RequestStream {
         Ok(())
     }
 
-    /// One that does not reach the client any more is none that it waits for.
+    /// Writes an interim response. A failure is ignored, as no client waits for one.
     fn write_interim(&mut self, head: &ResponseHeader) {
         self.interim += 1;
         self.interim_bytes += validate::bytes(&head.headers);
@@ -229,7 +231,7 @@ impl RequestStream {
         let length = bytes.len();
         let writing = self.write_all(bytes, end);
         let written = match self.write_timeout {
-            // For all of a piece, however little the client takes of it at a time.
+            // The limit is for the whole chunk, however few bytes the client accepts at a time.
             Some(limit) => timeout(limit, writing).await.unwrap_or_else(|_| Err(Error::new(ErrorType::WriteTimedout))),
             None => writing.await,
         };
@@ -240,13 +242,16 @@ impl RequestStream {
     }
 
     async fn write_all(&self, mut bytes: Bytes, end: bool) -> Result<()> {
+        // Each turn waits until the client's flow-control windows have room, and sends as much as they allow (RFC 9113 §5.2).
         loop {
             let length = bytes.len();
             let room = match length {
-                // There is none to wait for.
+                // An empty DATA frame needs no window.
                 0 => 0,
                 _ => {
+                    // 1. The rest of the chunk is requested from the windows of the stream and of the connection.
                     self.sending().writer()?.reserve_capacity(length);
+                    // 2. The client opens its windows by WINDOW_UPDATE. The lock is taken for one poll at a time.
                     let capacity = poll_fn(|context| match self.sending().writer() {
                         Ok(writer) => writer.poll_capacity(context).map(Some),
                         Err(_) => Poll::Ready(None),
@@ -257,6 +262,7 @@ impl RequestStream {
                     capacity.or_err(ErrorType::H2Error, "while waiting for capacity")?
                 }
             };
+            // 3. What fits is sent. END_STREAM goes with the last frame of the last chunk.
             let piece = bytes.split_to(room.min(length));
             let is_last = bytes.is_empty();
             let what = "while writing h2 response body to downstream";
@@ -277,7 +283,7 @@ impl RequestStream {
         Ok(())
     }
 
-    /// Says that nothing follows. Without a head there is nothing to end: the stream is reset when it is dropped.
+    /// Ends the stream. Without a final head there is nothing to end: the stream is reset when it is dropped.
     pub fn end(&mut self) -> Result<()> {
         if self.ended || self.written.is_none() {
             return Ok(());
@@ -303,21 +309,21 @@ impl Sending {
 }
 
 impl ResetWatch {
-    /// Ready when the client has reset the stream. To be polled within the task that the request is polled in: h2 wakes one.
+    /// Is ready when the client has reset the stream. It must be polled by the task that polls the request: h2 wakes only one.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let Some(sending) = self.0.upgrade() else { return Poll::Pending };
         let polled = sending.lock().unwrap_or_else(PoisonError::into_inner).poll_reset(context);
-        // Errors are of streams that have ended otherwise, which is none of this.
+        // An error means that the stream has ended in another way.
         if matches!(polled, Poll::Ready(Ok(_))) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-/// What would divide a request line.
+/// Whether a target has a byte that would split a request line of HTTP/1.1.
 fn has_forbidden_byte(target: &[u8]) -> bool {
     target.iter().any(|byte| matches!(byte, 0 | b'\n' | b'\r' | b' '))
 }
 
-/// Whether a body's length is said in one way at most: once, or several times alike (RFC 9110 §8.6).
+/// Whether a request has at most one Content-Length: a single one, or several equal ones (RFC 9110 §8.6).
 fn has_one_length(headers: &HeaderMap) -> bool {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return false;

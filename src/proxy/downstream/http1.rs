@@ -1,4 +1,4 @@
-//! Clients that speak HTTP/1.1.
+//! The response writer for clients that speak HTTP/1.1.
 
 use std::future::poll_fn;
 use std::io;
@@ -26,16 +26,16 @@ const HEAD: usize = 1024;
 pub struct Http1<'a, C> {
     client: &'a mut C,
     method: &'a Method,
-    /// For one write.
+    /// The timeout of one write.
     timeout: Duration,
-    patience: Deadline,
-    /// 0 before there is one.
+    deadline: Deadline,
+    /// The status of the final head; 0 before it is written.
     status: u16,
     body: Body,
-    /// Of the body, written.
+    /// Body bytes that were written.
     body_bytes: usize,
     keeps_alive: bool,
-    /// The client has sent more, while it is being answered.
+    /// The client has sent another request before this response is complete.
     is_pipelining: bool,
     headers_sent: bool,
     is_complete: bool,
@@ -45,7 +45,7 @@ pub struct Http1<'a, C> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Body {
     None,
-    /// It was told its length.
+    /// Content-Length says it.
     Length,
     Chunked,
 }
@@ -57,7 +57,7 @@ impl<'a, C: Client> Http1<'a, C> {
             client,
             method,
             timeout,
-            patience: Deadline::default(),
+            deadline: Deadline::default(),
             status: 0,
             body: Body::None,
             body_bytes: 0,
@@ -72,13 +72,13 @@ impl<'a, C: Client> Http1<'a, C> {
         self.keeps_alive
     }
 
-    /// Whether nothing is missing of it.
+    /// Returns whether the whole response was written.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
     async fn finish_head(&mut self, mut wire: Vec<u8>, is_dated: bool, status: StatusCode) -> Result<()> {
-        // RFC 9110 §6.6.1: whoever has a clock adds what is missing.
+        // RFC 9110 §6.6.1: a recipient with a clock adds a missing Date.
         if !is_dated {
             wire.extend_from_slice(b"Date: ");
             wire.extend_from_slice(get_cached_date().as_bytes());
@@ -98,11 +98,11 @@ impl<'a, C: Client> Http1<'a, C> {
         let mut written = pin!(self.client.write_all(bytes));
         let written = poll_fn(|context| {
             let written = written.as_mut().poll(context);
-            self.patience.poll_timeout(self.timeout, context, written)
+            self.deadline.poll_timeout(self.timeout, context, written)
         });
         match written.await {
             Some(written) => written.map_err(to_write_error),
-            // It takes some, now and then, and too little.
+            // The write did not complete in time, even where the client takes a few bytes now and then.
             None => Err(Error::new_down(ErrorType::WriteTimedout)),
         }
     }
@@ -136,11 +136,11 @@ impl<C: Client> ResponseWriter for Http1<'_, C> {
             match self.client.poll_readable(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(false) => return Poll::Ready(()),
-                // It is heard in its turn; whether it leaves cannot be seen before.
+                // The next request waits for its turn. Whether the client has closed cannot be seen behind its bytes.
                 Poll::Ready(true) => self.is_pipelining = true,
             }
         }
-        // Errors show at the next write.
+        // An error shows at the next write.
         let _ = Pin::new(&mut *self.client).poll_flush(context);
         Poll::Pending
     }
@@ -207,10 +207,10 @@ fn to_write_error(error: io::Error) -> Box<Error> {
         io::ErrorKind::TimedOut => ErrorType::WriteTimedout,
         _ => ErrorType::WriteError,
     };
-    Error::because(kind, "an answer to a client", error).into_down()
+    Error::because(kind, "a response to a client", error).into_down()
 }
 
-/// Makes the head say how its body ends, where it does not yet: `response_rules` have seen to what it does say.
+/// Adds the field that frames the body where the head has none (RFC 9112 §6): `response_rules` have checked what it has.
 fn framing(method: &Method, response: &mut ResponseHeader, end: bool) -> Result<Body> {
     if is_bodiless(response.status, method) {
         return Ok(Body::None);

@@ -1,4 +1,4 @@
-//! Clients that speak HTTP/2: streams that Pingora has read the head of, and that have no body.
+//! The response writer for clients that speak HTTP/2, and the check whether a stream is for the fast path.
 
 use std::task::{Context, Poll};
 
@@ -52,7 +52,7 @@ fn take_head(stream: &mut RequestStream) -> Parts {
 pub struct Http2<'a> {
     stream: &'a mut RequestStream,
     method: &'a Method,
-    /// 0 before there is one.
+    /// The status of the final head; 0 before it is written.
     status: u16,
     ended: bool,
 }
@@ -78,7 +78,7 @@ impl ResponseWriter for Http2<'_> {
         self.status != 0
     }
 
-    /// A stream is none, and the others go on.
+    /// Does nothing: other streams of the connection continue (RFC 9113 §5.1).
     fn disable_keep_alive(&mut self) {}
 
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {

@@ -1,4 +1,4 @@
-//! A request's head, where it is one of those that go the short way.
+//! Reads and parses a request head for the fast path.
 
 use std::future::poll_fn;
 use std::io::Result;
@@ -12,24 +12,25 @@ use tokio::io::ReadBuf;
 
 use super::client_conn::Client;
 
-/// A longer head goes the long way. Those of browsers have 1 to 2 KiB.
+/// A longer head takes the full path. Those of browsers have 1 to 2 KiB.
 const LONGEST: usize = 8192;
 
-/// Fields of one, at most.
+/// The largest number of header fields on the fast path.
 const MOST_FIELDS: usize = 64;
 
 pub struct Head {
     pub parts: request::Parts,
-    /// Of the head as it came.
+    /// The number of header fields as received.
     pub fields: usize,
-    /// Whether the client wants the connection closed afterwards.
+    /// Whether the client asked to close the connection after the response (`Connection: close`).
     pub closes: bool,
 }
 
-/// Reads what there is of a request: its head at least, unless that is too long. `None` when none will come.
+/// Reads the bytes of a request that have arrived: at least its head, unless that is too long. `None` when the client has
+/// closed.
 pub async fn read<C: Client>(client: &mut C) -> Result<Option<Bytes>> {
     poll_fn(|context| {
-        // Not kept while nothing comes, and a copy of what does is as long as that.
+        // The buffer is on the stack, so an idle connection holds no memory, and the copy is as long as what was read.
         let mut room = [const { MaybeUninit::uninit() }; LONGEST];
         let mut room = ReadBuf::uninit(&mut room);
         ready!(Pin::new(&mut *client).poll_read(context, &mut room))?;
@@ -39,7 +40,7 @@ pub async fn read<C: Client>(client: &mut C) -> Result<Option<Bytes>> {
     .await
 }
 
-/// The head that `bytes` are: all of it, and nothing behind it. `None` for whatever is out of the ordinary.
+/// Parses `bytes`, which must be one complete head and nothing else. `None` for a request that takes the full path.
 pub fn parse(bytes: &Bytes) -> Option<Head> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut []);
@@ -78,7 +79,7 @@ fn closing(value: &[u8]) -> Option<bool> {
     value.eq_ignore_ascii_case(b"keep-alive").then_some(false)
 }
 
-/// What belongs to the connection, announces a body, or wants an answer of another kind.
+/// Whether a field belongs to the connection, announces a body, or asks for a special kind of response.
 pub fn is_out_of_the_ordinary(name: &HeaderName) -> bool {
     const ODD: [HeaderName; 8] = [
         header::CONTENT_LENGTH,

@@ -1,4 +1,4 @@
-//! An answer on its way to a client, whatever the client speaks.
+//! The writer of a response to a client, over HTTP/1.1 or HTTP/2.
 
 use std::task::{Context, Poll};
 
@@ -10,36 +10,37 @@ use pingora_http::ResponseHeader;
 use crate::proxy::upstream::parse::{FixedLengthResponse, Head};
 
 pub trait ResponseWriter: Send {
-    /// What the head of an ordinary answer is put together as.
+    /// The form in which the head of a fixed-length response is built.
     type Head: Head;
 
-    /// Of the answer whose head was written; 0 before there is one.
+    /// Returns the status of the response head that was written; 0 before there is one.
     fn status(&self) -> u16;
 
-    /// Of the body, on their way.
+    /// Returns the number of body bytes that were written.
     fn body_bytes_sent(&self) -> usize;
 
-    /// Whether the client may have got something of it.
+    /// Returns whether the client may have received a part of the response.
     fn headers_sent(&self) -> bool;
 
-    /// Nothing else is to come on this connection.
+    /// The connection is closed after this response.
     fn disable_keep_alive(&mut self);
 
-    /// Ready when nobody waits for it any more. What was written before goes out meanwhile.
+    /// Is ready when the client has closed the connection or reset the stream. Flushes what was written before.
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
-    /// `end`: nothing follows.
+    /// Writes a response head, final or interim. `end`: there is no body.
     fn write_head(&mut self, response: Box<ResponseHeader>, end: bool) -> impl Future<Output = Result<()>> + Send;
 
-    /// A head that is passed on as it came.
+    /// Writes the head of a fixed-length response, which passes through as it was received.
     fn write_passthrough_head(
         &mut self,
         response: FixedLengthResponse<Self::Head>,
         request_id: &HeaderValue,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// `end`: it is the last.
+    /// Writes a chunk of the body. `end`: it is the last one.
     fn write_body(&mut self, bytes: Bytes, end: bool) -> impl Future<Output = Result<()>> + Send;
 
+    /// Ends the response and flushes it.
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
 }

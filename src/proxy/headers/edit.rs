@@ -1,5 +1,5 @@
-//! The fields of an application's request, on both ways to it: changed in Pingora's copy of the client's head, or
-//! written beside what is left of the head itself.
+//! Edits of the header fields of an application's request, on both paths: made in Pingora's copy of the client's head, or
+//! collected as a patch of the head, which is not copied.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 
@@ -36,7 +36,8 @@ pub struct HeaderPatch<'a> {
     changed: NameFilter,
 }
 
-/// Which names may be among a few, at the cost of a look at their lengths and two of their bytes.
+/// A Bloom filter of names with 64 bits and one hash function, which reads the length of a name and two of its bytes. A
+/// name that was not added may match, and costs a search of the list; a name that was added always matches.
 #[derive(Default)]
 struct NameFilter(u64);
 
@@ -110,7 +111,7 @@ fn line(wire: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     wire.extend_from_slice(b"\r\n");
 }
 
-/// In lower case, but for those that Pingora writes as HTTP spells them: both ways are to look the same.
+/// In lower case, but for the names that Pingora writes as HTTP spells them: both paths send the same bytes.
 fn spelled(name: &HeaderName) -> &str {
     match *name {
         header::CACHE_CONTROL => "Cache-Control",

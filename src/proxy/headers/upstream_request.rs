@@ -1,5 +1,5 @@
-//! How a request is introduced to its application: which of the facts of an exchange `headers` is to say. Called by
-//! `upstream_request_filter` and by `express`, for every server that is tried.
+//! Sets the fields of the request to the application, from what is known of the request. Called by
+//! `upstream_request_filter` and by the fast path, for every server that is tried.
 
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ impl Gateway {
             .service
             .as_ref()
             .filter(|service| service.config.forward_token == ForwardToken::Cookie)
-            // Only the one that was verified: on a public route nobody looked at what the client sent.
+            // Only a cookie that was verified: on a public route it was not checked.
             .filter(|_| ctx.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
         headers::join_cookies(fields, &snapshot.cookie_names, keep);
@@ -49,7 +49,7 @@ impl Gateway {
         }
         self.assert_identity(fields, ctx)?;
         if ctx.is_preflight && takes_bearer(ctx) {
-            // On this route it may be a token of ours, which is for nobody to see who has not verified it.
+            // On this route it may be a token of the edge, which was not verified, so the application does not get it.
             fields.remove(&header::AUTHORIZATION);
         }
         // Pingora takes it out with what belongs to a connection; over HTTP/2 it is a promise of the client's to take

@@ -16,7 +16,7 @@ use crate::proxy::upstream::connection_auth;
 
 impl Gateway {
     /// What a head becomes, but for its compression. Interim heads come here too. An ordinary head goes the fast path past
-    /// this, because `express::response` has seen that nothing here would change it but for what it leaves out itself.
+    /// this, because `upstream::parse` has checked that nothing here would change it but for what it leaves out itself.
     pub fn filter_response_head(
         &self,
         request: &RequestView<'_>,
@@ -57,15 +57,15 @@ impl Gateway {
             // A status line has the version of its sender (RFC 9112 §2.3).
             response.set_version(Version::HTTP_11);
         }
-        // By the length that the application told.
+        // The Content-Length is that of the application, before compression removes it.
         Self::store_content_length(response, ctx);
         self.watch_response_head(request, response, ctx)
     }
 }
 
 /// The whole response has been read, so that Pingora is about to keep the application's connection for other requests.
-/// Where that must not be, the socket is shut down beneath it: Pingora has no other way to be told, and takes no idle
-/// connection that has ended.
+/// Where that must not be, the socket is shut down beneath it: Pingora has no other way to prevent the reuse, and does not
+/// reuse an idle connection that has ended.
 pub fn release(session: &mut Session, ctx: &mut RequestContext) {
     let Some(socket) = ctx.upstream_socket.take().filter(|_| ctx.upstream_out_of_sync) else { return };
     // A body that is still on its way to the application may go on.

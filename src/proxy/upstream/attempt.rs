@@ -11,7 +11,8 @@ use crate::proxy::decision_log::{is_logged, log_decision};
 use crate::proxy::request::RequestView;
 use crate::upstream::{Attempt, Endpoint, Owner, Pool};
 
-/// Where the request is to go now, of its pool, and since when. `owner` is that of its connection, if any.
+/// Selects the next server of the request's pool, and returns it with the time of the selection. `owner` is the owner of
+/// the upstream connection, if it must not be shared.
 pub fn next(ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
     let (pool, _) = destination(ctx)?;
     let Some(attempt) = pool.select(&ctx.tried, owner.map(Owner::key)) else {
@@ -31,7 +32,7 @@ pub fn next(ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint,
     Ok((endpoint, now))
 }
 
-/// How Pingora reaches that server: on a connection of the client's own where that has to be.
+/// Returns the peer for Pingora: a private connection of the client where that has to be.
 pub fn peer(request: &RequestView<'_>, is_upgrade: bool, ctx: &mut RequestContext) -> Result<HttpPeer> {
     let owner = connection_auth::owner(request, destination(ctx)?.0, ctx);
     ctx.upstream_owner = owner;
@@ -40,7 +41,7 @@ pub fn peer(request: &RequestView<'_>, is_upgrade: bool, ctx: &mut RequestContex
     Ok(pool.peer(endpoint, read_timeout, is_upgrade, owner))
 }
 
-/// A connection that was never made has harmed nobody: the next server may have the request.
+/// Records a failed connect. The server has not seen the request, so the next one may be tried.
 pub fn not_connected(ctx: &mut RequestContext, error: &mut Error) {
     if let Some(attempt) = ctx.tried.last_mut() {
         attempt.failed(matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout));
@@ -56,11 +57,11 @@ pub fn not_connected(ctx: &mut RequestContext, error: &mut Error) {
     ctx.upstream_begun = None;
 }
 
-/// The request is over, by itself: nobody is to cut it any more.
+/// Ends the request's last attempt. From here on the request cannot be cancelled.
 pub fn ended(ctx: &mut RequestContext, error: Option<&Error>, now: Instant) {
     (ctx.stream, ctx.on_drop) = (None, None);
     if let (Some(_), Ok((pool, _))) = (ctx.upstream_begun, destination(ctx)) {
-        // A client that went away, or sent too much, says nothing of the server.
+        // The client's own failures (it left, or sent too much) do not count against the server.
         let of_client = |error: &Error| *error.esource() != ErrorSource::Upstream || is_fault_of_body(error, ctx);
         if !error.is_some_and(of_client) {
             observe(ctx, pool, error.is_none(), now);

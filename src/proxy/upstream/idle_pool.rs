@@ -1,8 +1,8 @@
-//! Connections to applications that rest between two requests.
+//! The pool of idle connections to applications, for the fast path.
 //!
-//! Pingora's pool starts a task for each that rests, to notice its end, and has the kernel say where it leads whenever
-//! one is taken. Here a connection is looked at when it is taken, and all of them once a second: that costs a request
-//! two looks at a map.
+//! Pingora's pool starts a task for each idle connection, to notice when the server closes it, and asks the kernel for the
+//! peer's address whenever one is acquired. Here a connection is checked when it is acquired, and all of them once a
+//! second by one sweeper task. That costs a request two look-ups in a map.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use super::connection::UpstreamConnection;
 
-/// Between two looks at all of them.
+/// The time between two sweeps over all idle connections.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct IdlePool {
     state: Arc<Mutex<PoolState>>,
-    /// At most so many rest.
+    /// The largest number of idle connections, over all keys.
     max_idle: usize,
 }
 
 #[derive(Default)]
 struct PoolState {
-    /// By what their servers have in common; the longest resting first.
+    /// The key identifies a server and how it is connected to. The connection that has been idle for the longest is first.
     by_key: HashMap<u64, VecDeque<IdleConnection>, ahash::RandomState>,
     count: usize,
-    /// Whether somebody looks after them.
+    /// Whether the sweeper task is running.
     has_sweeper: bool,
 }
 
@@ -45,8 +45,8 @@ impl IdlePool {
         Self { state: Arc::default(), max_idle }
     }
 
-    /// One that leads to a server of this kind, and was not closed as far as is known here. The one that came last is the
-    /// least likely to be closed at this moment.
+    /// Returns a connection with this key that is usable as far as the kernel knows. The one that was released last is
+    /// tried first, as the server is the least likely to close it at this moment.
     pub fn acquire(&self, key: u64, now: Instant) -> Option<UpstreamConnection> {
         loop {
             let mut idle = lock(&self.state).acquire(key)?;
@@ -56,7 +56,7 @@ impl IdlePool {
         }
     }
 
-    /// Where there is no more room, another that rests is closed.
+    /// Puts a connection into the pool for at most `time`. Where the pool is full, another idle connection is closed.
     pub fn release(&self, key: u64, connection: UpstreamConnection, since: Instant, time: Duration) {
         let mut state = lock(&self.state);
         let evicted = if state.count < self.max_idle { None } else { state.evict_oldest(key) };
@@ -66,7 +66,7 @@ impl IdlePool {
             tokio::spawn(sweep(Arc::downgrade(&self.state)));
         }
         drop(state);
-        // To close it is the kernel's work: not while others wait.
+        // Closing a socket is a system call, so it happens after the lock is released.
         drop(evicted);
     }
 }
@@ -78,7 +78,7 @@ impl PoolState {
         Some(idle)
     }
 
-    /// The longest resting of this key; without one, of some other.
+    /// Removes the connection of this key that has been idle for the longest; without one, that of some other key.
     fn evict_oldest(&mut self, key: u64) -> Option<IdleConnection> {
         let of_key = self.by_key.get_mut(&key).and_then(VecDeque::pop_front);
         let idle = of_key.or_else(|| self.by_key.values_mut().find_map(VecDeque::pop_front))?;
@@ -86,19 +86,25 @@ impl PoolState {
         Some(idle)
     }
 
-    /// Takes out those of a key that are of no use any more. Whoever rests for less than a pause is in use, and looked at
-    /// by whoever takes it.
+    /// Removes the connections of a key that have expired or were closed by the server, and returns them, so that they are
+    /// closed outside of the lock. A connection that was released less than `SWEEP_INTERVAL` ago is not looked at: it is
+    /// likely to be acquired soon, which checks it.
+    ///
+    /// The queue is ordered by release time. It consists of `candidates` connections that are to be checked, followed by
+    /// those that are too recent.
     fn evict_expired(&mut self, key: u64, now: Instant) -> Vec<IdleConnection> {
         let Some(connections) = self.by_key.get_mut(&key) else { return Vec::new() };
         let candidates = connections.partition_point(|idle| idle.since + SWEEP_INTERVAL <= now);
         let mut expired = Vec::new();
+        // 1. Each candidate is taken from the front. A usable one goes to the back, so the candidates keep their order.
         for _ in 0..candidates {
             let Some(mut first) = connections.pop_front() else { break };
             if first.is_usable(now) { connections.push_back(first) } else { expired.push(first) }
         }
-        // Those that are in use have come to the front.
+        // 2. Now the recent ones stand before the usable candidates. Rotating the queue by their number restores the order.
         let in_use = connections.len() - (candidates - expired.len());
         connections.rotate_left(in_use);
+        // 3. A key without connections is removed, so that the map does not grow with servers that are gone.
         if connections.is_empty() {
             self.by_key.remove(&key);
         }
@@ -107,7 +113,7 @@ impl PoolState {
     }
 }
 
-/// As long as there are any.
+/// Sweeps the pool once in `SWEEP_INTERVAL`, for as long as it has connections. `release` starts another sweeper.
 async fn sweep(state: Weak<Mutex<PoolState>>) {
     let mut has_more = true;
     while has_more {
@@ -115,7 +121,7 @@ async fn sweep(state: Weak<Mutex<PoolState>>) {
         let Some(state) = state.upgrade() else { return };
         let keys: Vec<u64> = lock(&state).by_key.keys().copied().collect();
         for key in keys {
-            // One kind of server at a time, and closed when the lock is free again.
+            // The lock is held for one key at a time, and connections are closed after it is released.
             let expired = lock(&state).evict_expired(key, Instant::now());
             drop(expired);
         }
@@ -190,7 +196,7 @@ mod tests {
             let mut end = servers.ends.pop().unwrap();
             end.write_all(says).unwrap();
             let open = Some(end).filter(|_| !says.is_empty());
-            // Until the kernel has told.
+            // The kernel needs a moment to deliver it.
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert!(idle.acquire(1, now).is_some(), "the other one");
             assert!(idle.acquire(1, now).is_none());
@@ -236,7 +242,7 @@ mod tests {
             idle.release(key, servers.connect(), now, LATER);
         }
         assert_eq!(count(&idle), 2);
-        assert!(idle.acquire(3, now).is_some(), "whoever came last has room");
+        assert!(idle.acquire(3, now).is_some(), "the connection that was released last has room");
     }
 
     #[tokio::test]

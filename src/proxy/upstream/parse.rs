@@ -1,4 +1,4 @@
-//! An application's answer, where it is an ordinary one: a single whole head that says how long its body is, and that
+//! A response of fixed length: a single complete head that says how long its body is, and that
 //! the client may have line by line.
 
 use std::mem::MaybeUninit;
@@ -71,7 +71,7 @@ pub struct FixedLengthResponse<H> {
     pub is_reusable: bool,
 }
 
-/// The answer that `bytes` begin with. `None` for whatever is out of the ordinary, and for what the client must not have
+/// Parses the response that `bytes` begin with. `None` for every other kind of response, and for what the client must not have
 /// as it is: a stream is watched, and `our_cookies` are not the application's to set.
 pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) -> Option<FixedLengthResponse<H>> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];

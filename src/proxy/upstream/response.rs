@@ -1,7 +1,7 @@
-//! An application's answer to one request, in parts.
+//! An application's response to one request, as a sequence of events.
 //!
-//! An ordinary answer, with one head and a length, is read here. Whatever is not sure to be one is read by Pingora, from
-//! its first byte: interim heads, chunked bodies, bodies that last until the connection ends, odd heads of all kinds.
+//! A response with one final head and a Content-Length is read here. Every other response is read by Pingora, from its
+//! first byte: interim heads, chunked bodies, bodies that last until the connection closes, unusual heads of all kinds.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -16,25 +16,25 @@ use super::parse::{self, FixedLengthResponse, Head};
 use super::rewind::Rewind;
 use crate::config::PoolTimeouts;
 
-/// What of an answer has come.
+/// What of a response has arrived.
 pub enum ResponseEvent<H> {
-    /// Its head. Any length but 0 is that of the body that follows.
+    /// The head of a response that is read here. A length other than 0 is that of the body that follows.
     FixedLength(FixedLengthResponse<H>),
-    /// As Pingora tells it.
+    /// An event in Pingora's form.
     Task(HttpTask),
 }
 
 pub struct UpstreamResponse<'a> {
-    /// As the client sent it.
+    /// The request as the client sent it.
     request: &'a Parts,
-    /// What it must not set.
+    /// The names of cookies that an application must not set.
     our_cookies: &'a [String],
     timeouts: PoolTimeouts,
     state: State,
 }
 
 enum State {
-    /// The request may be on its way, and nothing of an answer was read.
+    /// The request may have been sent, and nothing of the response has been read.
     AwaitingHead(UpstreamConnection),
     FixedLength {
         connection: UpstreamConnection,
@@ -43,7 +43,7 @@ enum State {
         is_reusable: bool,
     },
     Pingora(Box<HttpSession>),
-    /// The connection is lost.
+    /// The connection was closed because of an error.
     Lost,
 }
 
@@ -57,13 +57,14 @@ impl<'a> UpstreamResponse<'a> {
         Self { request, our_cookies, timeouts, state: State::AwaitingHead(connection) }
     }
 
-    /// Sends the request. On a connection that was kept it may come to nothing, and as it has no body it may go out again.
+    /// Sends the request. A reused connection may have been closed by the server; as the request has no body, it may then
+    /// be sent again on another one.
     pub async fn send_request(&mut self, head: &[u8]) -> Result<()> {
         let State::AwaitingHead(connection) = &mut self.state else { return connection_lost() };
         connection.send(head, self.timeouts.write).await.map_err(retry_if_reused)
     }
 
-    /// The next part of the answer.
+    /// Returns the next event of the response.
     pub async fn next_event<H: Head>(&mut self) -> Result<ResponseEvent<H>> {
         match &mut self.state {
             State::AwaitingHead(_) => self.head().await,
@@ -71,11 +72,11 @@ impl<'a> UpstreamResponse<'a> {
             State::FixedLength { connection, first, remaining, .. } => {
                 let mut bytes = std::mem::take(first);
                 if bytes.is_empty() {
-                    // What comes behind the answer is not a part of it.
+                    // At most what is left of the body is read: later bytes do not belong to this response.
                     bytes = connection.read_more(*remaining, self.timeouts.read).await?;
                 }
                 if bytes.is_empty() {
-                    return Err(Error::explain(ErrorType::ConnectionClosed, "an answer broke off"));
+                    return Err(Error::explain(ErrorType::ConnectionClosed, "the response ended before its length"));
                 }
                 *remaining = remaining.saturating_sub(bytes.len());
                 Ok(ResponseEvent::Task(HttpTask::Body(Some(bytes), *remaining == 0)))
@@ -91,7 +92,10 @@ impl<'a> UpstreamResponse<'a> {
         };
         let bytes = connection.read_first(self.timeouts.read).await.map_err(retry_if_reused)?;
         if bytes.is_empty() {
-            return Err(retry_if_reused(Error::explain(ErrorType::ConnectionClosed, "no answer")));
+            return Err(retry_if_reused(Error::explain(
+                ErrorType::ConnectionClosed,
+                "the connection closed before a response",
+            )));
         }
         let Some(response) = parse::parse(&bytes, &self.request.method, self.our_cookies) else {
             return self.read_by_pingora(connection, bytes).await;
@@ -99,7 +103,7 @@ impl<'a> UpstreamResponse<'a> {
         let FixedLengthResponse { body, length, .. } = response;
         let after_head = bytes.len() - body;
         let first = bytes.slice(body..body + after_head.min(length));
-        // Whatever came behind the answer belongs to nobody.
+        // Bytes after the response belong to no request, so the connection is not used again.
         let is_reusable = response.is_reusable && after_head <= length;
         self.state = State::FixedLength { connection, first, remaining: length, is_reusable };
         Ok(ResponseEvent::FixedLength(response))
@@ -112,20 +116,21 @@ impl<'a> UpstreamResponse<'a> {
     ) -> Result<ResponseEvent<H>> {
         let mut session = Box::new(HttpSession::new(Box::new(Rewind::new(connection.into_stream(), bytes))));
         session.read_timeout = Some(self.timeouts.read);
-        // Goes nowhere, as it has gone out already: Pingora has to know what it reads the answer to.
+        // `Rewind` discards what is written, as the request has been sent already. Pingora has to know the request to which
+        // it reads the response.
         session.write_request_header(Box::new(RequestHeader::from(self.request.clone()))).await?;
         let task = session.read_response_task().await;
         self.state = State::Pingora(session);
         task.map(ResponseEvent::Task)
     }
 
-    /// The connection, if it can be used again.
+    /// Returns the connection, if it can be used again.
     pub async fn into_reusable(self) -> Option<UpstreamConnection> {
         match self.state {
             State::FixedLength { connection, remaining: 0, is_reusable: true, .. } => Some(connection),
             State::Pingora(mut session) => {
                 session.respect_keepalive();
-                // One that cannot be used again is closed, and over TLS that is a write.
+                // A connection that cannot be used again is closed, which is a write over TLS, hence the timeout.
                 let stream = timeout(self.timeouts.write, session.reuse()).await.ok()??;
                 let rewind: Box<Rewind> = stream.into_any().downcast().ok()?;
                 rewind.into_inner().map(UpstreamConnection::new)
@@ -135,7 +140,8 @@ impl<'a> UpstreamResponse<'a> {
     }
 }
 
-/// A connection that was kept may have been closed meanwhile, before there was an answer.
+/// Marks an error as one to retry on a new connection where the connection was a reused one: the server may have closed it
+/// before it saw the request. After a timeout the server may have seen it.
 fn retry_if_reused(mut error: Box<Error>) -> Box<Error> {
     if ![ErrorType::ReadTimedout, ErrorType::WriteTimedout].contains(error.etype()) {
         error.retry = RetryType::ReusedOnly;
@@ -144,5 +150,5 @@ fn retry_if_reused(mut error: Box<Error>) -> Box<Error> {
 }
 
 fn connection_lost<T>() -> Result<T> {
-    Err(Error::explain(ErrorType::InternalError, "an application's connection that is lost"))
+    Err(Error::explain(ErrorType::InternalError, "the connection was closed after an error"))
 }

@@ -1,5 +1,5 @@
-//! An application's connection for Pingora to read from its answer's first byte on, after something was read of it. What
-//! is written goes nowhere: the request has gone out already.
+//! A connection of which the beginning of a response was read already: Pingora reads it again from the first byte on.
+//! What is written is discarded, as the request has been sent already.
 
 use std::fmt;
 use std::io::Result;
@@ -22,7 +22,7 @@ pub struct Rewind {
 }
 
 impl fmt::Debug for Rewind {
-    /// Without what was read: it is somebody's.
+    /// Leaves the bytes out, which may be a user's data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rewind").field("bytes", &self.first.len()).finish_non_exhaustive()
     }
@@ -33,7 +33,7 @@ impl Rewind {
         Self { first, stream }
     }
 
-    /// `None` while something of it was not read.
+    /// Returns the connection; `None` while bytes of it were not read again.
     pub fn into_inner(self) -> Option<Stream> {
         self.first.is_empty().then_some(self.stream)
     }
