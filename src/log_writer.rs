@@ -12,15 +12,17 @@ mod sink;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::config::LogTarget;
 use crate::metrics::LogMetrics;
-use queue::{Queue, QueueLimits};
+use queue::{Queue, QueueLimits, SharedLogs};
 use sink::{Target, WriteLocks};
+
+pub use queue::{ACCESS, AUDIT, NAMES, PROCESS};
 
 /// How long lines gather before they are written, where there are many: else every request would wake the writer, which
 /// would write one line and sleep again. What a crash loses is so much.
@@ -42,22 +44,9 @@ const PROCESS_QUEUE_BYTES: usize = 4 << 20;
 /// Most lines are shorter.
 const LINE_BYTES: usize = 512;
 
-pub const ACCESS: &str = "access-log";
-pub const AUDIT: &str = "audit-log";
-pub const PROCESS: &str = "process-log";
-/// The logs there are, as labels have them.
-pub const NAMES: [&str; 3] = [ACCESS, AUDIT, PROCESS];
-
 /// The logs of one process, and what they have in common.
 #[derive(Clone)]
 pub struct Logs(Arc<SharedLogs>);
-
-struct SharedLogs {
-    metrics: LogMetrics,
-    /// Logs that go to the same place take turns.
-    locks: WriteLocks,
-    open: Mutex<Vec<Arc<Queue>>>,
-}
 
 /// Accepts lines. Dropping it writes what is left, and waits for that as long as `FLUSH_TIMEOUT` says.
 pub struct LogWriter(Option<Arc<Queue>>);
@@ -118,20 +107,6 @@ impl Logs {
 
     fn all(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
         self.0.all()
-    }
-}
-
-impl SharedLogs {
-    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The log that says what is wrong with the process log: the audit log, or the access log where that is off or
-    /// loses lines itself.
-    fn log_for_process_log_errors(&self) -> Option<Arc<Queue>> {
-        let all = self.all();
-        let working = |name: &str| all.iter().find(|queue| queue.name() == name && !queue.is_losing_lines()).cloned();
-        working(AUDIT).or_else(|| working(ACCESS))
     }
 }
 

@@ -114,18 +114,14 @@ impl Edge {
             return Err(StartError::Config(faults));
         };
         check::warn(&faults.warnings());
+        log::debug!("start: configuration read file={} services={}", file.display(), config.services.len());
         metrics.operation.started(clock.now().seconds());
         let runtime = workers::runtime(&config, metrics.traffic.buffer_bytes.clone()).map_err(StartError::Runtime)?;
+        log::debug!("start: runtime started threads={}", workers::threads(&config));
         let bound = bind_all(&config, &runtime)?;
-        let log = |target, name, gather| logs.open(target, name, gather).map_err(StartError::Log);
-        let access = Arc::new(AccessLog::new(log(&config.log.access, log_writer::ACCESS, GATHER)?));
-        let suppressed = metrics.operation.audit_events_suppressed.clone();
-        let audit = log(&config.log.audit, log_writer::AUDIT, Duration::ZERO)?;
-        let audit = Arc::new(AuditLog::new(audit, suppressed));
-        let store = stores::session_store(&config.sessions, &clock, &metrics)?;
-        let former = LayoutHistory::of(&config, file).record_current(&config, clock.now());
-        store.remember(&config, &former, &metrics).map_err(|error| StartError::Store(error.to_string()))?;
-        let hint_file = HintFile::begin(HintFile::of(&config, file), store.cluster.as_ref(), &clock, &runtime);
+        log::debug!("start: sockets bound https={} http={}", bound.https.len(), bound.http.len());
+        let (access, audit) = open_logs(&config, &logs, &metrics)?;
+        let (store, hint_file) = open_store(&config, file, &clock, &metrics, &runtime)?;
         let directory = stores::instrumented_directory(stores::open_users(&config, &clock)?, &metrics);
         let shared = SharedState {
             store: Arc::clone(&store.sessions),
@@ -141,10 +137,12 @@ impl Edge {
             private: Arc::default(),
             names,
         };
+        log::debug!("start: user directory opened, login workers started");
         let ports = bound.ports();
         tls.certificates.publish(&shared.metrics);
         let tls = tls::TlsState::new(tls, config.tls.tickets.rotation, &shared.clock).map_err(StartError::Tls)?;
         let snapshot = Snapshot::build(&config, files, &shared, &ports);
+        log::debug!("start: certificates loaded, snapshot built");
         let mut edge = Self {
             file: file.to_owned(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -290,6 +288,31 @@ impl Edge {
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.runtime.as_ref().map(|runtime| runtime.block_on(future))
     }
+}
+
+fn open_logs(config: &Config, logs: &Logs, metrics: &Metrics) -> Result<(Arc<AccessLog>, Arc<AuditLog>), StartError> {
+    let open = |target, name, gather| logs.open(target, name, gather).map_err(StartError::Log);
+    let access = AccessLog::new(open(&config.log.access, log_writer::ACCESS, GATHER)?);
+    let audit = open(&config.log.audit, log_writer::AUDIT, Duration::ZERO)?;
+    let audit = AuditLog::new(audit, metrics.operation.audit_events_suppressed.clone());
+    log::debug!("start: logs opened");
+    Ok((Arc::new(access), Arc::new(audit)))
+}
+
+/// Opens the session store, with the layouts before this one, and takes over the hints of processes that have ended.
+fn open_store(
+    config: &Config,
+    file: &Path,
+    clock: &Clock,
+    metrics: &Metrics,
+    runtime: &Runtime,
+) -> Result<(stores::Store, Arc<HintFile>), StartError> {
+    let store = stores::session_store(&config.sessions, clock, metrics)?;
+    let former = LayoutHistory::of(config, file).record_current(config, clock.now());
+    store.remember(config, &former, metrics).map_err(|error| StartError::Store(error.to_string()))?;
+    let hint_file = HintFile::begin(HintFile::of(config, file), store.cluster.as_ref(), clock, runtime);
+    log::debug!("start: session store ready previous_layouts={}", former.len());
+    Ok((store, hint_file))
 }
 
 impl Drop for Edge {

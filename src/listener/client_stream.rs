@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use async_trait::async_trait;
-use pingora_core::protocols::Shutdown;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{Shutdown, SocketDigest};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::request_framer::{Desync, RequestFramer};
@@ -25,11 +27,21 @@ use crate::proxy::ClientConnection;
 use blocked_writes::BlockedWrites;
 use head_deadline::REQUEST_TIMEOUT;
 pub use head_deadline::{ConnectionLimits, ConnectionMonitor};
-pub use info::ConnectionInfo;
 
 /// What is held back at most. A head and a short body fit; what is longer goes out beside it, uncopied.
 const WRITE_BUF_BYTES: usize = 4096;
 
+/// What is known of a connection once it is accepted.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    pub socket: Arc<SocketDigest>,
+    pub tls: Option<Arc<SslDigest>>,
+    pub proxy: Option<Arc<ProxyDigest>>,
+    pub http2: bool,
+    pub descriptor: i32,
+}
+
+/// A client's connection, as Pingora and the fast path read from it and write to it.
 pub struct ClientStream {
     transport: Transport,
     info: ConnectionInfo,

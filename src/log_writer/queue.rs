@@ -9,9 +9,14 @@ use prometheus::IntCounter;
 use serde_json::json;
 
 use super::sink::{Sink, Target, WriteError, WriteLocks};
-use super::{AUDIT, PROCESS, SharedLogs};
 use crate::clock::Clock;
 use crate::metrics::LogMetrics;
+
+/// The names of the logs, as labels have them.
+pub const ACCESS: &str = "access-log";
+pub const AUDIT: &str = "audit-log";
+pub const PROCESS: &str = "process-log";
+pub const NAMES: [&str; 3] = [ACCESS, AUDIT, PROCESS];
 
 /// Bytes of buffer that the writer keeps after a rush.
 const MAX_SPARE_BYTES: usize = 1 << 20;
@@ -27,6 +32,14 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct QueueLimits {
     pub bytes: usize,
     pub gather: Duration,
+}
+
+/// The logs of one process, and what they have in common.
+pub struct SharedLogs {
+    pub metrics: LogMetrics,
+    /// Logs that write to the same file, pipe or terminal take turns.
+    pub locks: WriteLocks,
+    pub open: Mutex<Vec<Arc<Queue>>>,
 }
 
 /// What the writer of one log has not written yet.
@@ -316,6 +329,21 @@ impl Queue {
             }
         };
         format!("{entry}\n").into_bytes()
+    }
+}
+
+impl SharedLogs {
+    /// The queues of all logs that are open.
+    pub fn all(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log that says what is wrong with the process log: the audit log, or the access log where that is off or
+    /// loses lines itself.
+    fn log_for_process_log_errors(&self) -> Option<Arc<Queue>> {
+        let all = self.all();
+        let working = |name: &str| all.iter().find(|queue| queue.name() == name && !queue.is_losing_lines()).cloned();
+        working(AUDIT).or_else(|| working(ACCESS))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What Pingora, and the gateway, may ask of a connection.
+//! What Pingora and the gateway can read about a connection: Pingora's digests and the gateway's `Client`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,15 +12,6 @@ use pingora_core::protocols::{
 
 use super::{ClientStream, ConnectionMonitor};
 use crate::proxy::{Client, ClientConnection, peer_address};
-
-#[derive(Debug)]
-pub struct ConnectionInfo {
-    pub socket: Arc<SocketDigest>,
-    pub tls: Option<Arc<SslDigest>>,
-    pub proxy: Option<Arc<ProxyDigest>>,
-    pub http2: bool,
-    pub descriptor: i32,
-}
 
 impl UniqueID for ClientStream {
     fn id(&self) -> i32 {

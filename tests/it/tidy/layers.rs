@@ -28,7 +28,6 @@ const CIRCLES: &[&[&str]] = &[
         "auth::verdict",
     ],
     &["auth::identity_headers", "auth::token"],
-    &["log_writer", "log_writer::queue"],
     &[
         "sentry",
         "sentry::kept_return_url",
