@@ -16,7 +16,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use tokio::sync::Semaphore;
 
-/// Below this an authority asks.
+/// The path below which an authority requests challenges.
 const PREFIX: &str = "/.well-known/acme-challenge/";
 /// Clients that are given the root of a web site write below these, others into the folder itself.
 const WEBROOT_FOLDERS: [&str; 2] = [".well-known", "acme-challenge"];
@@ -28,7 +28,8 @@ const MAX_FILE_BYTES: u64 = 16 << 10;
 const MAX_READS: usize = 4;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What an authority asks for by a path, in whatever spelling; `None` where the path is none of a challenge.
+/// Returns the token of a challenge that a path requests, in any spelling; `None` where the path is not that of a
+/// challenge.
 pub fn challenge_token(path: &str) -> Option<&str> {
     path.strip_prefix(PREFIX)
 }
@@ -40,7 +41,7 @@ pub enum ChallengeFile {
     Missing,
     /// The file is there, or may be, and cannot be read.
     Unreadable,
-    /// The disk gives no answer, or is still being asked by too many.
+    /// The disk does not answer, or too many reads wait for it already.
     TimedOut,
 }
 
@@ -62,9 +63,9 @@ impl Challenges {
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return ChallengeFile::TimedOut };
         let (root, token) = (root.to_owned(), token.to_owned());
-        #[expect(clippy::disallowed_methods, reason = "an authority asks now and then, and only a few threads wait")]
+        #[expect(clippy::disallowed_methods, reason = "authorities read rarely, and only a few threads wait")]
         let reading = tokio::task::spawn_blocking(move || {
-            // Held until the thread is free again, also where nobody waits for it any more.
+            // Held until the thread is free again, also where the request was given up.
             let _permit = permit;
             read(&root, &token)
         });
@@ -97,7 +98,7 @@ fn read(root: &Path, token: &str) -> io::Result<Bytes> {
     }
 }
 
-/// A name in a folder. Neither a link nor, where it is a pipe, whoever writes to it is waited for.
+/// Opens a file of a folder. A link is not followed, and a pipe without a writer does not block.
 fn open(folder: &impl AsFd, name: &str, kind: OFlag) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | kind;
     let missing = |error: nix::errno::Errno| match error {

@@ -25,19 +25,19 @@ use crate::users::changes::Watch;
 use crate::users::login::LoginPool;
 use api::Api;
 
-/// Scrapers and probes; more than this many at once is a mistake, or an attack.
+/// Connections of scrapers and probes at once; more are a mistake, or an attack.
 pub const MAX_CONNECTIONS: usize = 64;
-/// Of one address, those of this machine as well. The next one takes the place of the one that has asked for nothing for
-/// the longest.
+/// Connections of one address, those of this machine as well. The next one evicts the one that has had no request for
+/// longest.
 pub const MAX_PER_ADDRESS: usize = 16;
-/// For the whole of a request's head.
+/// The time limit for a complete request head.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HEADER_BYTES: usize = 16 << 10;
-/// Between two requests. Scrapers that come again later open another connection.
+/// The keep-alive timeout. Scrapers that come again later open another connection.
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
-/// For a client to take anything of what it is sent.
+/// The time within which a client must take some of what it is sent.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a request and its response as a whole. A list of all sessions takes some seconds.
+/// The time limit for a request and its response as a whole. A list of all sessions takes some seconds.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Admin {
@@ -56,14 +56,14 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         if let Some(connection) = ClientConnection::of(session) {
             connection.head_read();
-            // The head that Pingora has read only stands in for one that was refused.
+            // The head that Pingora has read is the placeholder of one that was refused.
             if let Some(malformed) = connection.refused() {
                 session.set_keepalive(None);
                 return text(malformed.status(), "that is no request that is served here\n");
             }
         }
         if api::has_body(&session.req_header().headers) {
-            // It would be read to its end for the next request's sake.
+            // Otherwise the body would be read to its end so that the next request can follow.
             session.set_keepalive(None);
         }
         if api::is_under(session.req_header().uri.path()) {
@@ -71,7 +71,7 @@ impl ServeHttp for Admin {
         }
         let request = session.req_header();
         if request.method != Method::GET && request.method != Method::HEAD {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this listener only tells\n");
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this listener accepts GET and HEAD only\n");
             response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
             return response;
         }
@@ -102,8 +102,8 @@ impl Admin {
         response
     }
 
-    /// Ready when requests can be decided on: not going away, and the session store answers or its absence is
-    /// provided for.
+    /// Ready when requests can be decided: the edge is not draining, and the session store answers or the outage policy
+    /// provides for its absence.
     async fn ready(&self) -> Response<Vec<u8>> {
         let draining = self.drain.is_draining();
         let store = self.store.ping().await;
@@ -111,7 +111,8 @@ impl Admin {
         let body = json!({
             "ready": ready,
             "draining": draining,
-            // Without it nobody can sign in, but whoever is signed in can work: that is no reason to send them elsewhere.
+            // Without the directory no user can sign in, but users who are signed in can work: that is no reason to
+            // send them to another edge.
             "user_directory": self.users.fault().map_or_else(|| "ok".into(), |why| why.to_string()),
             "session_store": store.map_or_else(|error| error.to_string(), |()| "ok".into()),
         });
@@ -119,9 +120,10 @@ impl Admin {
         response(status, "application/json", format!("{body}\n").into_bytes())
     }
 
-    /// A policy speaks for a store that is silent, and for no other: one that answers and cannot be used stays so. After
-    /// the time that `recent` reaches back nobody passes by it. That begins with the present silence, which a request may
-    /// have met long before the first probe, and which may have ended between two probes.
+    /// The policy applies to a store that is unavailable, and to no other: a store that answers and cannot be used
+    /// keeps the edge unready. With `recent`, no user is admitted after `within`, which counts from the begin of the
+    /// present outage. A request may have met the outage long before the first probe, and it may have ended between two
+    /// probes.
     fn can_decide(&self, failure: Option<&StoreError>) -> bool {
         if !failure.is_some_and(StoreError::is_unavailable) {
             return failure.is_none();
@@ -135,14 +137,14 @@ impl Admin {
 
     fn scrape(&self) -> Response<Vec<u8>> {
         if self.users.fault().is_some() {
-            // Its thread may hang at the directory, and does not say so itself.
+            // The thread that reads the directory may hang, and then does not report it itself.
             self.metrics.sign_on.directory.up.set(0);
         }
         self.metrics.sign_on.login_queue.set(i64::try_from(self.logins.queued()).unwrap_or(i64::MAX));
         match self.metrics.scrape() {
             Ok(body) => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
             Err(error) => {
-                log::error!("metrics cannot be written: {error}");
+                log::error!("metrics cannot be encoded: {error}");
                 text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written; see the log\n")
             }
         }

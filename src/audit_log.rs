@@ -1,4 +1,4 @@
-//! The audit log: who signed in and out, which tickets were used, who was refused and why, and what was asked of the
+//! The audit log: sign-on and sign-out, tickets that were used, requests that were refused and why, and calls of the
 //! admin API. One JSON line each.
 //!
 //! No secrets: no password, no token, no ticket value, no session id. Called where the thing happens, by `proxy`,
@@ -92,8 +92,8 @@ impl AuditLog {
         }
     }
 
-    /// An event that anybody can bring about, as often as there are requests: written at a bounded rate for each
-    /// client and in all, and counted where it is not.
+    /// An event that every client can cause, as often as there are requests: it is written at a bounded rate for each
+    /// client and in all, and counted where it is not written.
     pub fn write_anonymous(&self, now: UnixTime, entry: Entry<'_>) {
         let mut rate = self.anonymous.lock().unwrap_or_else(PoisonError::into_inner);
         let share = rate.take(ClientPrefix::of(entry.client), now);

@@ -61,10 +61,10 @@ impl ConfigFile {
     }
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// clap's own message, which may be help that was asked for.
+    /// clap's own message, which may be the help text.
     Arguments(clap::Error),
     Usage(String),
     /// Refused or failed; the text is whole lines.
@@ -98,7 +98,7 @@ impl Failure {
     }
 }
 
-/// Prints what is to be said of a configuration that has no faults.
+/// Prints the warnings of a configuration that has no faults.
 fn warn(warnings: &Warnings) {
     if !warnings.is_empty() {
         output::note(warnings.to_string().trim_end());
@@ -111,7 +111,7 @@ impl From<SqliteError> for Failure {
     }
 }
 
-/// Carries out the command that the arguments name.
+/// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     match Cli::try_parse_from(arguments).map_err(Failure::Arguments)?.command {
         Command::Run(run) => run.run(),

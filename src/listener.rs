@@ -1,7 +1,7 @@
-//! Sockets: bound by us, accepted from by us, with limits on connections, in all and for each client.
+//! The listener: binds sockets and accepts client connections, with a limit on all connections and one for each client.
 //!
-//! Pingora's own listening service has none. What is accepted here is made a stream by `accept_connection`, and handed to
-//! Pingora's HTTP application.
+//! Pingora's own listening service has no such limits. An accepted socket becomes a [`client_stream::ClientStream`] in
+//! `accept`, and `serve` hands it to an [`serve::HttpHandler`], request by request.
 //!
 //! The files are a ladder, and each imports only files below it; sockets are bound and accepted from in this one:
 //! | step | files |
@@ -46,21 +46,22 @@ use proxy_header::PeerInfo;
 use serve::HttpHandler;
 pub use state::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
 
-/// How often the log says that an address has as many connections as it may.
+/// How often the log says that an address has as many connections as it may have.
 const LIMIT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Connections that the kernel may hold for us while we are busy.
+/// Connections that the kernel may hold until the edge accepts them.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that the kernel takes for a client and cannot send yet. By itself it takes megabytes, of memory that all
-/// connections of the machine share: a thousand clients that do not read use it up, and every other connection stalls.
-/// What is on its way to a client that reads does not count, so distance costs no speed.
+/// Bytes that the kernel takes for a client and cannot send yet (TCP_NOTSENT_LOWAT). Without a limit it takes
+/// megabytes, of memory that all connections of the machine share: a thousand clients that do not read use it up, and
+/// every other connection stalls. Bytes in flight to a client that reads do not count, so a long round trip costs no
+/// speed.
 const MAX_UNSENT_BYTES: u32 = 128 << 10;
 
-/// After a failed accept, which is mostly a lack of descriptors: time for some to be given back.
+/// The pause after a failed accept. Mostly descriptors are short then, and some are freed meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A socket that listens already, and where.
+/// A socket that listens, and its address.
 pub struct BoundListener {
     socket: TcpListener,
     pub address: SocketAddr,
@@ -109,7 +110,7 @@ impl BoundListeners {
     }
 }
 
-/// Before anything is served, so that a taken port is told at once.
+/// Binds every socket before anything is served, so that a port that is in use is reported at once.
 pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<BoundListeners, BindError> {
     let _inside = runtime.enter();
     let (mut https, mut http) = (Vec::new(), Vec::new());
@@ -124,7 +125,7 @@ pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<BoundListeners, Bi
     Ok(BoundListeners { https, http, admin: bind(config.server.admin.address, false)? })
 }
 
-/// Accepts until the service closes, and then tells idle connections to go.
+/// Accepts connections until the listener closes, and then has idle connections closed.
 pub async fn serve<A>(bound: BoundListener, mut service: ListenerContext, tls: Option<TlsListener>, app: Arc<A>)
 where
     A: HttpHandler,
@@ -141,12 +142,12 @@ where
                 let peer = Accepted { address: peer, sends_proxy_header: bound.proxy_protocol };
                 admit(socket, peer, &service, tls.clone(), Arc::clone(&app));
             }
-            // The client was faster in leaving; there may be others.
+            // The client has left before it was accepted. Other connections may be waiting.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => service.count_refused("accept"),
             Err(error) => {
                 service.count_refused("accept");
                 if !std::mem::replace(&mut failing, true) {
-                    log::warn!("listener {}: cannot accept, and tries on: {error}", service.name);
+                    log::warn!("listener {}: cannot accept, retrying: {error}", service.name);
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -156,7 +157,7 @@ where
     app.cleanup().await;
 }
 
-/// Gives a connection a task of its own, unless there are too many already.
+/// Gives a connection a task of its own, unless there are too many connections already.
 fn admit<A>(socket: TcpStream, peer: Accepted, service: &ListenerContext, tls: Option<TlsListener>, app: Arc<A>)
 where
     A: HttpHandler,
@@ -184,11 +185,11 @@ where
 #[derive(Clone, Copy)]
 struct Accepted {
     address: SocketAddr,
-    /// Whether it says first for whom it stands.
+    /// Whether the connection begins with a header of the PROXY protocol.
     sends_proxy_header: bool,
 }
 
-/// One open connection: a place taken, a gauge raised.
+/// One open connection: it holds a slot, and is counted by a gauge until this is dropped.
 struct OpenConnection {
     gauge: prometheus::IntGauge,
     slot: ConnectionSlot,
@@ -212,11 +213,12 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The client has as many connections as one may have.
+/// The client has as many connections as it may have.
 struct TooManyConnections;
 
 impl ClientLimits {
-    /// Once a minute at most: an address that is full is refused again and again, and each refusal is counted.
+    /// Logs once a minute at most that an address has reached its limit: it may be refused again and again, and each
+    /// refusal is counted.
     fn log_limit(&self, listener: &str, network: ClientPrefix, most: usize) -> TooManyConnections {
         let mut said = self.limit_logged_at.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|at| at.elapsed() >= LIMIT_LOG_INTERVAL) {
@@ -231,7 +233,8 @@ impl ClientLimits {
 }
 
 impl ListenerContext {
-    /// From what was accepted to a stream that can be served; `None` when it came to nothing, which was counted.
+    /// Turns an accepted socket into a stream that can be served. Returns `None` when that fails; the reason has been
+    /// counted.
     async fn make(
         &self,
         mut socket: TcpStream,
@@ -239,7 +242,7 @@ impl ListenerContext {
         tls: Option<TlsListener>,
         slot: &ConnectionSlot,
     ) -> Option<ClientStream> {
-        // `None` where it was given up before it was begun with.
+        // The connection may have been evicted before its task began.
         slot.seat().idle()?;
         let peer = match peer.sends_proxy_header {
             false => Ok(PeerInfo::direct(peer.address)),
@@ -252,8 +255,9 @@ impl ListenerContext {
         self.accept_connection(socket, peer, slot.seat(), tls, account).await
     }
 
-    /// A trusted proxy's connections stand for many clients, and are not counted. Behind the PROXY protocol each stands
-    /// for one client: the named address counts, a trusted one too, and the balancer's where none is named.
+    /// Takes the connection's share of what its client may have open. A trusted proxy's connections carry many clients
+    /// and are not counted. Behind the PROXY protocol each connection is one client's: the address in the header
+    /// counts, a trusted one too, and the balancer's own where the header names none.
     fn take_share(
         &self,
         peer: PeerInfo,
@@ -271,9 +275,9 @@ impl ListenerContext {
                 let place = quota.acquire(network, most);
                 place.map(Some).ok_or_else(|| clients.log_limit(self.name, network, most))
             }
-            // Who asks for the state of things must not be kept from it by others on the same machine that drip.
+            // Clients on the same machine that hold connections open must not keep a probe or a scraper out.
             ListenerKind::Admin(quota) => {
-                // Of several that come at once another may have what was given up for this one.
+                // Where several connections come at once, another one may get the share that was freed for this one.
                 for _ in 0..=admin::MAX_PER_ADDRESS {
                     if let Some(place) = quota.acquire(network, admin::MAX_PER_ADDRESS) {
                         return Ok(Some(place));
@@ -289,7 +293,8 @@ impl ListenerContext {
         }
     }
 
-    /// What is counted against a client. A trusted proxy stands for many, and has an account for each connection.
+    /// Returns the account of the bytes that the edge holds for a client. A trusted proxy carries many clients, and has
+    /// an account for each connection.
     fn buffer_account(&self, peer: PeerInfo, is_counted: bool) -> Option<Arc<Account>> {
         let ListenerKind::Clients(ClientLimits { buffers, .. }) = &self.kind else { return None };
         Some(if is_counted {
@@ -318,7 +323,7 @@ mod tests {
         let (client, accepted) = tokio::join!(TcpStream::connect(bound.address), bound.socket.accept());
         let (socket, _) = accepted.unwrap();
         assert_eq!(socket2::SockRef::from(&socket).tcp_notsent_lowat().unwrap(), MAX_UNSENT_BYTES);
-        // Whoever does not read has been sent what fits its own buffer, and the rest waits with us.
+        // The client reads nothing: its own buffer fills, and the kernel holds no more than the limit beside it.
         socket.writable().await.unwrap();
         let mut taken = 0;
         while let Ok(written) = socket.try_write(&[0; 64 << 10]) {

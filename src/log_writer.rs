@@ -88,7 +88,7 @@ impl Logs {
         self.all().iter().for_each(|queue| queue.reopen());
     }
 
-    /// Writes what is left of all logs but the process log, which is told of lines that nothing took in time.
+    /// Writes the remaining lines of all logs but the process log, which records how many could not be written in time.
     pub fn close(&self) {
         let until = Instant::now() + FLUSH_TIMEOUT;
         let others: Vec<_> = self.all().iter().filter(|queue| queue.name() != PROCESS).cloned().collect();

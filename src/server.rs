@@ -1,4 +1,4 @@
-//! The composition root: builds every room from a configuration, binds the sockets, runs, reloads, drains.
+//! The composition root: builds every part from a configuration, binds the sockets, runs, reloads and drains.
 //!
 //! One runtime carries listeners, proxying, the admin listener and the store's connections. Pingora's own `Server`
 //! is not used: it would give each service a runtime of its own and sleep through a fixed grace period at the end.
@@ -56,7 +56,7 @@ pub use reload::{Reload, ReloadedFiles};
 pub use start_error::StartError;
 pub use stores::session_store;
 
-/// Connections to applications that rest, for each worker.
+/// Idle connections to applications, for each worker.
 const MOST_IDLE: usize = 512;
 
 /// A running edge. Dropping it stops everything at once.
@@ -73,9 +73,9 @@ pub struct Edge {
     snapshot: Arc<ArcSwap<Snapshot>>,
     tls: tls::TlsState,
     drain: Arc<Drain>,
-    /// Becomes true when the listeners are to close.
+    /// Becomes true when the listeners close.
     closing: watch::Sender<bool>,
-    /// Never becomes true: the admin listener tells of a drain to its end.
+    /// Never becomes true: the admin listener reports a drain to its end.
     admin_closing: watch::Sender<bool>,
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
@@ -225,7 +225,7 @@ impl Edge {
     }
 
     fn api(&self, token: AdminToken) -> Result<Api, StartError> {
-        // A connection of its own, so that no login waits for a listing.
+        // This connection to the directory is the API's own, so that no login waits for a listing.
         let config = self.config.load();
         let directory = stores::open_users(&config, &self.shared.clock)?;
         let users = Clerk::start(directory).map_err(StartError::Runtime)?;

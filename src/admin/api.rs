@@ -1,7 +1,7 @@
-//! The admin API on the admin listener: `GET` and `DELETE /api/sessions`, for whoever shows the configured token.
+//! The admin API on the admin listener: `GET` and `DELETE /api/sessions`, for clients that send the configured token.
 //!
-//! Each call is one line of the audit log and one count. A body is never read. Cookies mean nothing here, so no page
-//! can speak for an operator; a request that names an Origin is refused all the same.
+//! Each call is one line of the audit log and one count. A body is never read. Cookies mean nothing here, so no web
+//! page can act for an operator; a request with an Origin is refused all the same.
 
 mod call;
 mod response;
@@ -34,19 +34,19 @@ use token::TokenCheck;
 
 pub use token::AdminToken;
 
-/// Wrong tokens are answered after a pause, and so many may wait for that; others are turned away at once. That makes
-/// 32 guesses a second, whatever the number of those who guess. The right token never waits.
+/// Wrong tokens are answered after a delay, and a limited number may wait for that; others are refused at once. That
+/// allows 32 guesses a second, whatever the number of clients that guess. The right token never waits.
 const MAX_WRONG_TOKENS: usize = 8;
 const WRONG_TOKEN_DELAY: Duration = Duration::from_millis(250);
 
-/// Calls at once; more are turned away, so that probes and scrapers always find the listener free.
+/// Calls at once; more are refused, so that probes and scrapers always find the listener free.
 const MAX_CALLS: usize = 4;
-/// For a look through the store, waiting for another one's included.
+/// The time limit to list the store, including the wait for another listing.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sessions of a user that are looked up before they are ended.
 const END_BATCH: usize = 1000;
-/// Of those, the orders that are under way together: requests have the same queue.
+/// How many of them are ended concurrently: requests use the same queue.
 const CONCURRENT_ENDS: usize = 8;
 /// Clocks of stores tick in seconds, and those of other edges may be behind.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ pub struct Api {
     /// False with `sessions.store: none`.
     sessions_are_kept: bool,
     users: Clerk,
-    /// How soon every edge hears of what the directory says.
+    /// How soon every edge reads what the directory says.
     refresh: Duration,
     /// How long after a session's end a token of it may still be taken.
     margin: Duration,
@@ -107,14 +107,14 @@ impl Api {
             reason: (response.result != response::OK).then_some(response.result),
         };
         match response.event {
-            // By whoever reaches the listener.
+            // Every client that reaches the listener can cause this event.
             Event::ApiRefused => self.audit.write_anonymous(self.clock.now(), entry),
             _ => self.audit.write(self.clock.now(), entry),
         }
         response.into_response(Some(&request_id))
     }
 
-    /// Who asks, and then for what.
+    /// Checks the token first, and then reads the call.
     async fn admit(&self, request: &Parts) -> Result<Call, ApiResponse> {
         if request.headers.contains_key(header::ORIGIN) {
             return Err(ApiResponse::from_web_page());
@@ -125,7 +125,7 @@ impl Api {
             TokenCheck::Invalid => return Err(self.wrong_token().await),
         }
         if has_body(&request.headers) {
-            return Err(ApiResponse::bad_request("a body is not read here; the query says it all"));
+            return Err(ApiResponse::bad_request("a body is not read here; use the query"));
         }
         Call::read(&request.method, request.uri.path(), request.uri.query()).map_err(ApiResponse::bad_call)
     }
@@ -148,8 +148,8 @@ impl Api {
         let id = match &user {
             None => None,
             Some(name) => {
-                let asked = name.clone();
-                match self.users.ask(move |directory| directory.show(&asked)).await {
+                let name_sought = name.clone();
+                match self.users.ask(move |directory| directory.show(&name_sought)).await {
                     Ok(found) => Some(found.id),
                     Err(error) => return ApiResponse::directory(user, &error),
                 }
@@ -174,7 +174,7 @@ impl Api {
         }
     }
 
-    /// One look at a time, and none for ever.
+    /// Lists the store: one listing at a time, with a time limit.
     async fn list_store(&self, user: Option<&str>, limit: usize) -> Listing {
         let look = async {
             let _one_at_a_time = self.listing.lock().await;
@@ -186,14 +186,14 @@ impl Api {
         })
     }
 
-    /// The directory's word comes first: it holds on every edge, whatever becomes of the store.
+    /// The directory is updated first: that holds on every edge, whatever becomes of the store.
     async fn end(&self, name: UserName) -> ApiResponse {
-        let asked = name.clone();
+        let name_sought = name.clone();
         let user = self.users.ask(move |directory| {
-            directory.end_sessions(&asked)?;
-            let id = directory.show(&asked)?.id;
+            directory.end_sessions(&name_sought)?;
+            let id = directory.show(&name_sought)?.id;
             let state = directory.known(&[id.as_str()])?.pop();
-            state.map(|(_, state)| state).ok_or(SqliteError::NoSuchUser(asked))
+            state.map(|(_, state)| state).ok_or(SqliteError::NoSuchUser(name_sought))
         });
         let user = match user.await {
             Ok(state) => state,
@@ -207,8 +207,8 @@ impl Api {
         ApiResponse::ended(name, (ended > 0 || failures.is_empty()).then_some(ended), &within, &failures)
     }
 
-    /// Ends what the directory has just ended, and nothing that has begun since. Answers how many, and what could not
-    /// be reached.
+    /// Ends in the store the sessions that the directory has just ended, and none that has begun since. Returns how
+    /// many, and the servers that could not be reached.
     async fn end_in_store(&self, user: &UserState) -> (usize, Vec<(String, StoreError)>) {
         let (mut ended, mut failures) = (0, Vec::new());
         loop {
@@ -241,12 +241,12 @@ pub fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
-/// Whether a path is the API's to answer.
+/// Returns whether a path belongs to the API.
 pub fn is_under(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/")
 }
 
-/// The answer while there is no token.
+/// The response where no token is configured.
 pub fn off() -> Response<Vec<u8>> {
     ApiResponse::off().into_response(None)
 }

@@ -1,7 +1,7 @@
-//! Sessions as an operator reads them: what the store lists, with the names that the user directory has for their
-//! users, and with its word on them. For the admin API and the command line.
+//! Sessions as operators read them: what the store lists, with the names of the users and the revocations from the user
+//! directory. For the admin API and the command line.
 //!
-//! Nothing here lets anybody in: a key of the store is a hash, and no token or session id is known to it.
+//! Nothing here grants access: a key of the store is a hash, and no token or session id is in it.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ pub struct SessionView {
     pub session: Listed,
     /// `None` when the directory does not know the user.
     pub name: Option<UserName>,
-    /// Set when no request passes on it any more, though the store holds it still.
+    /// Set when the session is not accepted any more, though the store still holds it.
     pub revocation: Option<Revocation>,
 }
 
@@ -37,7 +37,7 @@ impl Revocation {
         }
     }
 
-    /// The directory's word on a session, as the guard takes it.
+    /// Returns what the directory says about a session, by the rule that the guard applies.
     fn from_state(state: &UserState, begun: UnixTime) -> Option<Self> {
         match state {
             UserState { disabled: true, .. } => Some(Self::Disabled),
@@ -47,7 +47,7 @@ impl Revocation {
     }
 }
 
-/// By user and then by age. Blocks for as long as the directory takes.
+/// Returns the sessions by user and then by age. Blocks for as long as the directory takes.
 pub fn session_views(sessions: Vec<Listed>, directory: &SqliteDirectory) -> Result<Vec<SessionView>, SqliteError> {
     let mut ids: Vec<&str> = sessions.iter().map(|session| session.record.user.as_str()).collect();
     ids.sort_unstable();
@@ -86,7 +86,7 @@ impl SessionView {
     }
 }
 
-/// Servers that could not be asked, for a machine.
+/// The servers that could not be reached, as JSON.
 pub fn unreachable_as_json(unreachable: &[(String, StoreError)]) -> Value {
     unreachable.iter().map(|(server, error)| json!({ "server": server, "error": error.to_string() })).collect()
 }

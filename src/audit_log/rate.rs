@@ -28,7 +28,7 @@ pub struct AnonymousRate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateDecision {
     Write,
-    /// It is counted and not written. The first one in a minute is told of.
+    /// It is counted and not written. The first one in a minute is reported.
     Suppress {
         first: bool,
     },
@@ -65,7 +65,7 @@ mod tests {
         let mut rate = AnonymousRate::default();
         assert!((0..MAX_PER_CLIENT).all(|_| rate.take(client(1), START) == RateDecision::Write));
         assert_eq!(rate.take(client(1), START), RateDecision::Suppress { first: true });
-        assert_eq!(rate.take(client(1), START), RateDecision::Suppress { first: false }, "told of once");
+        assert_eq!(rate.take(client(1), START), RateDecision::Suppress { first: false }, "reported once");
         assert_eq!(rate.take(client(2), START), RateDecision::Write, "another's share is its own");
         let later = UnixTime::from_seconds(START.seconds() + MINUTE_SECONDS);
         assert_eq!(rate.take(client(1), later), RateDecision::Write);

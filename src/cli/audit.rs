@@ -45,7 +45,7 @@ struct Line<'a> {
     /// The user id of the command's process.
     #[serde(skip_serializing_if = "Option::is_none")]
     actor_uid: Option<u32>,
-    /// Who became that by `sudo`, by its word.
+    /// The user who became that one by `sudo`, as sudo says.
     #[serde(skip_serializing_if = "Option::is_none")]
     sudo_user: Option<&'a str>,
 }

@@ -1,7 +1,8 @@
 //! `run`: serve until a signal says otherwise.
 //!
-//! The main thread hears signals and does nothing that could wait; what starts, reloads and drains the edge is a thread of
-//! its own (`control`). So a signal counts at once, also while a start or a reload waits for a disk or a name server.
+//! The main thread handles signals and does nothing that could block; starting, reloading and draining the edge happen
+//! on a thread of its own (`control`). So a signal takes effect at once, also while a start or a reload waits for a
+//! disk or a name server.
 
 mod control;
 mod notify;
@@ -25,7 +26,7 @@ use control::{ControlCommand, ControlEvent, ControlThread};
 use notify::{Notifier, State};
 use signals::{SignalAction, Signals};
 
-/// Beyond `server.drain`, for what is cut off then.
+/// The time beyond `server.drain` for requests that are cut off then.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Args)]
@@ -111,7 +112,7 @@ impl Process {
                         break Err(Failure::Logged);
                     }
                     None => {
-                        log::error!("the edge has ended by itself");
+                        log::error!("the control thread has ended unexpectedly");
                         break Err(Failure::Logged);
                     }
                 },
@@ -119,7 +120,7 @@ impl Process {
                     break Ok(());
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    log::error!("what is left is not waited for: the drain has had its time");
+                    log::error!("the drain has timed out: exiting with requests in flight");
                     break Ok(());
                 }
             }
@@ -158,7 +159,7 @@ impl Process {
             (SignalAction::Upgrade, _) => {
                 log::warn!("{name}: an upgrade in place is not supported yet; nothing was done");
             }
-            (SignalAction::Ignore, _) => log::info!("{name}: means nothing here; nothing was done"),
+            (SignalAction::Ignore, _) => log::info!("{name}: this signal has no effect"),
         }
         false
     }

@@ -1,4 +1,5 @@
-//! From a TCP connection to a stream that Pingora serves: TLS done in time, and what is to be known of it.
+//! Turns a TCP connection into a [`ClientStream`]: the TLS handshake within its deadline, and what is known of the
+//! connection.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -22,14 +23,15 @@ use crate::buffers::Account;
 use crate::proxy::{ClientConnection, Seat};
 use crate::tls::{ClientHelloChoice, failure};
 
-/// What TLS keeps of what was written and the socket does not take. It would be 64 KiB.
+/// Bytes that TLS buffers while the socket takes nothing. The default is 64 KiB.
 const MAX_UNSENT_TLS_BYTES: usize = 32 << 10;
 
-/// A fatal alert, in a record of TLS 1.2, as before any agreement (RFC 8446 §5.1, §6).
+/// A fatal alert in a record of TLS 1.2, the version that is used before one is negotiated (RFC 8446 §5.1, §6).
 const UNRECOGNIZED_NAME_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 impl ListenerContext {
-    /// `None` when it came to nothing; that was counted.
+    /// Performs the TLS handshake where the listener has TLS. Returns `None` when that fails; the failure has been
+    /// counted.
     pub async fn accept_connection(
         &self,
         socket: TcpStream,
@@ -38,7 +40,7 @@ impl ListenerContext {
         tls: Option<TlsListener>,
         account: Option<Arc<Account>>,
     ) -> Option<ClientStream> {
-        // Fails only on a socket that is gone already; the first read will tell.
+        // This fails only on a socket that is closed; the first read reports that.
         socket.set_nodelay(true).ok();
         let descriptor = socket.as_raw_fd();
         let digest = SocketDigest::from_raw_fd(descriptor);
@@ -49,7 +51,7 @@ impl ListenerContext {
             Some(secured) => {
                 let (stream, greeting) = self.handshake(socket, &secured).await?;
                 let session = stream.get_ref().1;
-                // There is one, or there was no handshake; without one nothing would be served.
+                // A server name is there: a handshake without one was refused.
                 let name = session.server_name().unwrap_or_default();
                 let names = secured.live.certificates().covered_beside(name);
                 connection = ClientConnection::with_tls(name, names, greeting.agreed(session));
@@ -62,14 +64,14 @@ impl ListenerContext {
         connection.public_port = self.public_port;
         connection.account = account;
         let connection = Arc::new(connection);
-        // Errors on no input there is: the response in it is ours.
+        // Building the digest does not fail: the response in it is a constant.
         let proxy = connection.digest().ok();
         let monitor = self.connection_limits().map(|limits| ConnectionMonitor::new(limits, connection, http2));
         let info = ConnectionInfo { socket: Arc::new(digest), tls, proxy, http2, descriptor };
         Some(ClientStream::new(transport, info, monitor))
     }
 
-    /// What this connection is held to, as the configuration of the day has it.
+    /// Returns the limits of this connection, from the current configuration.
     fn connection_limits(&self) -> Option<ConnectionLimits> {
         let (head_timeouts, floods) = (self.metrics.limit("header_timeout"), self.metrics.limit("http2_flood"));
         let buffers = self.metrics.limit("buffers");
@@ -77,7 +79,8 @@ impl ListenerContext {
             ListenerKind::Clients(ClientLimits { snapshot, .. }) => {
                 let snapshot = snapshot.load();
                 let limits = snapshot.limits;
-                // Pingora has the same for bodies, and is to be first where it knows what it waits for.
+                // Pingora bounds the writes of bodies by the same time, and is to notice first, as it knows what it is
+                // writing.
                 let write_timeout = snapshot.timeouts.write * 5 / 4;
                 let (header_timeout, header_bytes) = (limits.header_timeout, limits.header_bytes);
                 ConnectionLimits { header_timeout, header_bytes, write_timeout, head_timeouts, floods, buffers }
@@ -131,13 +134,15 @@ impl ListenerContext {
 }
 
 impl TlsListener {
-    /// Reads whom the client wants, and goes on as that host asks. `Err` is the reason, for a label.
+    /// Reads the ClientHello and continues with the TLS settings of the host that it names. Returns the reason of a
+    /// failure, as a label.
     async fn handshake(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, ClientHelloChoice), &'static str> {
         let reason = |error: io::Error| failure::reason(&error);
         let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(reason)?;
         let greeting = self.live.greet(begun.client_hello().server_name(), self.http2);
         if !greeting.is_ours {
-            // rustls would say `access_denied`; RFC 6066 §3 has a word of its own. The client may be gone already.
+            // rustls would send `access_denied`, but RFC 6066 §3 defines `unrecognized_name`. The client may have left
+            // already, so errors are ignored.
             let mut socket = begun.io;
             socket.write_all(UNRECOGNIZED_NAME_ALERT).await.ok();
             socket.shutdown().await.ok();
@@ -157,7 +162,7 @@ fn version(session: &ServerConnection) -> &'static str {
     }
 }
 
-/// That there is one tells `proxy` that a request came over TLS.
+/// The presence of this digest tells `proxy` that a request came over TLS.
 fn ssl_digest(session: &ServerConnection) -> SslDigest {
     let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
     SslDigest::new(cipher, version(session), None, None, Vec::new())

@@ -1,9 +1,9 @@
 //! What Pingora reads a client from and writes to: the transport, with a buffer for writes and a deadline for heads.
 //!
-//! **Writes** are held back until they are flushed, do not fit, or the connection is read from and there is nothing:
-//! a head and a short body travel as one TLS record, and nothing is held back while somebody waits.
-//! **Reads** go through an [`RequestFramer`] over HTTP/1, and are not buffered over HTTP/2. While a head is due (see
-//! [`ConnectionMonitor`]) they end at its deadline, however many bytes still drip.
+//! **Writes** are buffered until they are flushed, do not fit, or a read has to wait: a head and a short body travel as
+//! one TLS record, and no byte is kept back while the edge waits for the client. **Reads** go through a
+//! [`RequestFramer`] over HTTP/1, and are not buffered over HTTP/2. While a head is due (see [`ConnectionMonitor`])
+//! they end at its deadline, however many bytes still drip.
 
 mod blocked_writes;
 mod head_deadline;
@@ -28,7 +28,7 @@ use blocked_writes::BlockedWrites;
 use head_deadline::REQUEST_TIMEOUT;
 pub use head_deadline::{ConnectionLimits, ConnectionMonitor};
 
-/// What is held back at most. A head and a short body fit; what is longer goes out beside it, uncopied.
+/// Bytes that are buffered at most. A head and a short body fit; longer data is sent beside the buffer, without a copy.
 const WRITE_BUF_BYTES: usize = 4096;
 
 /// What is known of a connection once it is accepted.
@@ -45,28 +45,28 @@ pub struct ConnectionInfo {
 pub struct ClientStream {
     transport: Transport,
     info: ConnectionInfo,
-    /// Written to us and not yet to the transport.
+    /// Bytes that were written to this stream and not yet to the transport.
     write_buf: Vec<u8>,
     monitor: Option<ConnectionMonitor>,
     /// Over HTTP/1.
     framer: Option<RequestFramer>,
-    /// Whether something may lie with TLS that has not gone out.
+    /// Whether TLS may hold bytes that have not been sent.
     unflushed: bool,
-    /// While the client takes nothing of what it is sent.
+    /// Tracks how long the client has taken nothing of what it is sent.
     blocked: BlockedWrites,
-    /// Given up on: nothing more is read or written.
+    /// Nothing more is read or written.
     closed: bool,
 }
 
 impl fmt::Debug for ClientStream {
-    /// Without what is kept of either direction, such as cookies.
+    /// Buffers of either direction are left out, as they may hold cookies.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientStream").field("descriptor", &self.info.descriptor).finish_non_exhaustive()
     }
 }
 
 impl ClientStream {
-    /// Operators are not watched.
+    /// `monitor` is `None` for connections that have no limits.
     pub fn new(transport: Transport, info: ConnectionInfo, monitor: Option<ConnectionMonitor>) -> Self {
         let framer = monitor.as_ref().filter(|_| !info.http2).map(ConnectionMonitor::framer);
         let (unflushed, blocked) = (false, BlockedWrites::default());
@@ -77,12 +77,12 @@ impl ClientStream {
         self.info.http2
     }
 
-    /// `None` of an operator's.
+    /// Returns `None` for a connection that has no limits.
     pub fn connection(&self) -> Option<&Arc<ClientConnection>> {
         self.monitor.as_ref().map(ConnectionMonitor::connection)
     }
 
-    /// Ready when the client has sent something, or never will again. Takes nothing.
+    /// Ready when the client has sent something, or never will again. Reads nothing.
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         if self.closed {
             return Poll::Ready(false);
@@ -97,21 +97,21 @@ impl ClientStream {
         readable
     }
 
-    /// The last request is over. Over HTTP/2 there are many on their way at once, and nobody says this.
+    /// Notes that the last request is over. Over HTTP/2 many requests are in flight at once, and this is not called.
     pub fn head_may_come(&self) {
         if let Some(connection) = self.connection() {
             connection.head_may_come();
         }
     }
 
-    /// `bytes` were read, the last that were, and are to be read again.
+    /// Returns `bytes` to the framer. They were the last that were read, and are to be read again.
     pub fn give_back(&mut self, bytes: &[u8]) {
         if let Some(framer) = &mut self.framer {
             framer.give_back(bytes);
         }
     }
 
-    /// Holds back what is to be written, uncopied, where nothing is held back and it is not too much.
+    /// Buffers `bytes` without a copy where the buffer is empty and they are not too long; returns them otherwise.
     pub fn write_owned(&mut self, bytes: Vec<u8>) -> std::result::Result<(), Vec<u8>> {
         if self.closed || !self.write_buf.is_empty() || bytes.len() > WRITE_BUF_BYTES {
             return Err(bytes);
@@ -123,14 +123,16 @@ impl ClientStream {
         Ok(())
     }
 
-    /// Whoever waits for the client must not keep it waiting. Errors show at the next write.
+    /// Sends what is buffered, because the edge is about to wait for the client, who may be waiting for these bytes.
+    /// Errors are reported by the next write.
     fn try_drain(&mut self, context: &mut Context<'_>) {
         if (self.unflushed || !self.write_buf.is_empty()) && self.poll_drain(context).is_ready() {
             self.unflushed = Pin::new(&mut self.transport).poll_flush(context).is_pending();
         }
     }
 
-    /// Pingora bounds how long a body's bytes may take, and nothing else that is written: heads, last chunks, farewells.
+    /// Bounds how long a write may be blocked. Pingora bounds the writes of a body only, and not those of heads, last
+    /// chunks and closing messages.
     fn with_write_deadline<T>(&mut self, context: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
         let Some(monitor) = self.monitor.as_ref().filter(|_| written.is_pending()) else {
             self.blocked.made_progress();
@@ -143,7 +145,7 @@ impl ClientStream {
         written
     }
 
-    /// Hands over what is held back, without waiting for it to arrive.
+    /// Writes the buffer to the transport, without waiting for the client to receive it.
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         while !self.write_buf.is_empty() {
             let written = ready!(Pin::new(&mut self.transport).poll_write(context, &self.write_buf))?;
@@ -153,16 +155,16 @@ impl ClientStream {
             self.write_buf.drain(..written);
             self.blocked.made_progress();
         }
-        // An idle connection holds no memory for what it may be sent one day.
+        // An idle connection holds no memory for later writes.
         self.write_buf = Vec::new();
         Poll::Ready(Ok(()))
     }
 
-    /// The head did not come in time. Whoever sent a part of one is told, where that can be said.
+    /// The head was not complete in time. A client that sent a part of one gets a 408, where one can be sent.
     fn head_timed_out(&mut self, context: &mut Context<'_>) -> Error {
         let begun = self.monitor.as_ref().is_some_and(ConnectionMonitor::count_head_timeout);
         if begun && !self.info.http2 && self.write_buf.is_empty() {
-            // Best effort: a client that takes nothing in either is not waited for.
+            // Best effort: a client that receives nothing either is not waited for.
             let mut transport = Pin::new(&mut self.transport);
             if transport.as_mut().poll_write(context, REQUEST_TIMEOUT).is_ready() {
                 let _ = transport.poll_flush(context);
@@ -174,7 +176,7 @@ impl ClientStream {
 }
 
 impl ClientStream {
-    /// Reads until there is something that Pingora may have, the client has ended, or there is nothing more for now.
+    /// Reads until there is something to deliver, the client has ended, or there is nothing more for now.
     fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         loop {
             let before = into.filled().len();
@@ -194,7 +196,7 @@ impl ClientStream {
                 return Poll::Ready(Ok(()));
             }
             if !framer.may_read() {
-                // Whoever asks ahead is heard when the next head is due, and that begins with a read.
+                // A pipelined request is read when the next head is expected, and that begins with a read.
                 return Poll::Pending;
             }
         }
@@ -233,7 +235,7 @@ impl AsyncRead for ClientStream {
 }
 
 impl ClientStream {
-    /// Holds back what fits, and hands over the rest beside what was held back.
+    /// Buffers what fits, and writes the rest beside the buffer.
     fn poll_write_buffered(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         if self.write_buf.len() + bytes.len() <= WRITE_BUF_BYTES {
             if self.write_buf.capacity() == 0 {
@@ -292,8 +294,8 @@ impl AsyncWrite for ClientStream {
 }
 
 impl Drop for ClientStream {
-    /// What was written and not flushed goes out as far as the kernel takes it: Pingora drops a stream so when a
-    /// response breaks off.
+    /// Sends what was written and not flushed, as far as the kernel takes it: Pingora drops a stream in that state when
+    /// a response breaks off.
     fn drop(&mut self) {
         if !self.write_buf.is_empty() {
             let _ = Pin::new(self).poll_flush(&mut Context::from_waker(Waker::noop()));
@@ -304,7 +306,7 @@ impl Drop for ClientStream {
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
-        // A client that is gone already needs no farewell.
+        // The client may have left already, so an error is ignored.
         AsyncWriteExt::shutdown(self).await.ok();
     }
 }

@@ -1,5 +1,5 @@
-//! Places for connections: so many in all. Where all are taken, a connection that is idle is given up for a new one, as
-//! nginx does: else a client that opens connections and sends nothing keeps all others out.
+//! Slots for connections, a fixed number in all. Where all are taken, an idle connection is evicted for a new one, as
+//! nginx does: otherwise a client that opens connections and sends nothing would keep all others out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,34 +12,34 @@ use crate::client_prefix::ClientPrefix;
 use crate::proxy::{IdleSince, Seat};
 use crate::quota::Permit;
 
-/// How many idle connections one look at all of them finds.
+/// Idle connections that one search collects.
 const MAX_FOUND: usize = 64;
-/// After a look that found none, the next one, for each connection that it looks at: 40 ms with 20,000 of them. So a crowd
-/// that finds no place has little done for it.
+/// The pause after a search that found no idle connection, for each connection that it looked at: 40 ms with 20,000 of
+/// them. So many new connections that find no slot cause little work.
 const SEARCH_PAUSE: Duration = Duration::from_micros(2);
 
-/// New connections that wait for a place at once, and for how long: one that is used all the time is idle for moments, and
-/// is not to be given up in such a moment.
+/// New connections that wait for a slot at once, and for how long: a connection in constant use is idle for moments,
+/// and is not to be evicted in such a moment.
 const MAX_WAITING: usize = 64;
 const WAIT: Duration = Duration::from_millis(20);
 const WAITS: usize = 10;
 
-/// When an idle connection may be given up.
+/// How long a connection is idle before it may be evicted.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleGrace {
-    /// One that has never asked for anything: time for a handshake and a first request.
+    /// A connection without a request so far: time for a handshake and a first request.
     pub first: Duration,
-    /// One that has.
+    /// A connection that has been served.
     pub next: Duration,
 }
 
 impl IdleGrace {
     pub const CLIENTS: Self = Self { first: Duration::from_secs(2), next: Duration::from_millis(100) };
-    /// Of operators, who send a whole request at once.
+    /// Operators send a whole request at once.
     pub const NONE: Self = Self { first: Duration::ZERO, next: Duration::ZERO };
 
-    /// The least goes first: one that has never asked for anything, where it had time for it, and else one that has been
-    /// served; then the longest idle.
+    /// The order of eviction, the least first: a connection without a request so far, where it had time for one, before
+    /// one that has been served; then the one that has been idle for longest.
     fn order(self, idle: IdleSince) -> (bool, Instant) {
         (idle.has_asked != self.first.is_zero(), idle.since)
     }
@@ -60,16 +60,16 @@ pub struct ConnectionSlots {
 struct SlotTable {
     connections: HashMap<u64, Arc<SlotEntry>>,
     next: u64,
-    /// Idle ones, the first to go last; some of them may have become busy since.
+    /// Idle connections, the first to evict at the end; some of them may have become busy since.
     idle: Vec<Arc<SlotEntry>>,
-    /// When there was none.
+    /// When the last search found none.
     none_found_at: Option<Instant>,
 }
 
-/// A connection and what it holds, which passes to another when it is given up.
+/// A connection and the resources that it holds, which pass to another when it is evicted.
 struct SlotEntry {
     seat: Arc<Seat>,
-    /// Whose it is, where that is known from the start.
+    /// The client, as far as it is known from the start.
     network: ClientPrefix,
     held: Mutex<Option<SlotResources>>,
 }
@@ -79,12 +79,12 @@ struct SlotResources {
     place: Option<Permit<ClientPrefix>>,
 }
 
-/// A connection's place, for as long as it is kept.
+/// The slot of a connection, held until this is dropped.
 pub struct ConnectionSlot {
     slots: Arc<ConnectionSlots>,
     number: u64,
     entry: Arc<SlotEntry>,
-    /// Whether another was given up for it.
+    /// Whether another connection was evicted for it.
     pub evicted_another: bool,
 }
 
@@ -99,7 +99,7 @@ impl ConnectionSlots {
         Self { free, grace, taken: Mutex::default(), waiting: Semaphore::new(MAX_WAITING) }
     }
 
-    /// For a new connection; `None` when all are taken by connections that are used.
+    /// Takes a slot for a new connection. Returns `None` when all are taken by connections in use.
     pub fn take(self: &Arc<Self>, network: ClientPrefix) -> Option<ConnectionSlot> {
         let free = Arc::clone(&self.free).try_acquire_owned().ok();
         let evicted_another = free.is_none();
@@ -117,10 +117,10 @@ impl ConnectionSlots {
         Some(ConnectionSlot { slots: Arc::clone(self), number, entry, evicted_another })
     }
 
-    /// The same; waits a moment for one, unless too many do already.
+    /// Takes a slot and waits a moment for one, unless too many connections wait already.
     pub async fn wait(self: &Arc<Self>, network: ClientPrefix) -> Option<ConnectionSlot> {
         if self.grace.first.is_zero() {
-            // There is no moment in which an idle connection is kept.
+            // Every idle connection may be evicted at once, so waiting would bring nothing.
             return None;
         }
         let _waiting = self.waiting.try_acquire().ok()?;
@@ -133,26 +133,26 @@ impl ConnectionSlots {
         None
     }
 
-    /// Gives up an idle connection of a client for this one, and with it the share that it holds; answers whether there was
-    /// one. Looks at all connections: for listeners that have few.
+    /// Evicts an idle connection of a client for this one, and frees the share that it holds; returns whether there was
+    /// one. Looks at all connections, so this is for listeners that have few.
     pub fn evict_idle_of(&self, network: ClientPrefix, but: &ConnectionSlot) -> bool {
         let taken = locked(&self.taken);
         let of_client = taken.connections.iter().filter(|(number, entry)| {
-            // One that was accepted and has no share yet would give none back.
+            // A connection that has no share yet would free none.
             let has_share = || locked(&entry.held).as_ref().is_some_and(|held| held.place.is_some());
             entry.network == network && **number != but.number && has_share()
         });
         let mut idle: Vec<_> = of_client.filter_map(|(_, entry)| Some((entry.seat.idle()?, entry))).collect();
         idle.sort_by_key(|(idle, _)| self.grace.order(*idle));
         let given_up = idle.into_iter().find(|(_, entry)| entry.seat.give_up());
-        // With its permit: it is over, though its task may not know yet.
+        // Its permit is freed with it: the connection is over, though its task may not have noticed yet.
         given_up.is_some_and(|(_, entry)| locked(&entry.held).take().is_some())
     }
 }
 
 impl SlotTable {
     fn evict_idle(&mut self, grace: IdleGrace) -> Option<SlotResources> {
-        // What the last look found may all be gone or used since.
+        // All that the last search found may be closed or in use by now.
         self.evict_found(grace).or_else(|| {
             self.find_idle(grace);
             self.evict_found(grace)
@@ -172,7 +172,7 @@ impl SlotTable {
         None
     }
 
-    /// Finds some of those that are to go first.
+    /// Searches for some of the connections that are to be evicted first.
     fn find_idle(&mut self, grace: IdleGrace) {
         let now = Instant::now();
         let pause = SEARCH_PAUSE.saturating_mul(u32::try_from(self.connections.len()).unwrap_or(u32::MAX));
@@ -196,7 +196,7 @@ impl ConnectionSlot {
         &self.entry.seat
     }
 
-    /// What the connection holds of its client's share, given back with the rest.
+    /// Stores the share of its client that the connection holds, so that it is freed with the rest.
     pub fn holds(&self, place: Option<Permit<ClientPrefix>>) {
         if let Some(held) = &mut *locked(&self.entry.held) {
             held.place = place;
@@ -207,7 +207,8 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         locked(&self.slots.taken).connections.remove(&self.number);
-        // It may stand among the idle ones still, and is not to be given up there for a place that it has not.
+        // The entry may still be in the list of idle connections, and must not be evicted there for a slot that it does
+        // not have.
         locked(&self.entry.held).take();
         self.entry.seat.give_up();
     }
@@ -227,7 +228,7 @@ mod tests {
         slots.take(network(last))
     }
 
-    /// Has asked for something.
+    /// Serves a request on the connection.
     fn ask(slot: &ConnectionSlot) {
         drop(slot.seat().busy().unwrap());
     }
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_never_asked_goes_first_and_then_who_has_been_idle_for_the_longest() {
+    async fn a_connection_without_a_request_goes_first_and_then_the_one_that_has_been_idle_for_the_longest() {
         let slots = Arc::new(ConnectionSlots::new(4, IdleGrace::CLIENTS));
         let mut open = Vec::new();
         for last in 0..4 {
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_patience_a_new_connection_goes_after_those_that_were_served() {
+    async fn without_grace_a_new_connection_goes_after_those_that_were_served() {
         let slots = Arc::new(ConnectionSlots::new(2, IdleGrace::NONE));
         let (new, served) = (take(&slots, 1).unwrap(), take(&slots, 1).unwrap());
         tokio::time::advance(SECOND).await;
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_give_up_its_own_and_nobody_elses() {
+    fn a_client_may_give_up_its_own_and_no_other_clients() {
         let (slots, quota) =
             (Arc::new(ConnectionSlots::new(10, IdleGrace::NONE)), Arc::new(crate::quota::Quota::default()));
         let placed = |last: u8| {

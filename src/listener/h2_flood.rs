@@ -1,10 +1,10 @@
-//! HTTP/2 frames as they pass, as far as a connection is judged by them: whether a head is under way, and how many
-//! frames come that bring nothing. h2 reads the same bytes beside this, and judges what they mean.
+//! HTTP/2 frames of a connection as they pass: whether a head is incomplete, and how many frames carry nothing. h2
+//! reads the same bytes beside this and judges what they mean.
 //!
-//! h2 bounds what a connection may make it keep, and not what it may make it do: PING, SETTINGS and empty DATA are
-//! answered or passed over for as long as they come. What bounds them here is a bucket that leaks with time and with
-//! the bytes that travel: clients ping more often while much is going on (as gRPC does, to learn how fast it may send),
-//! and hardly at all while nothing is.
+//! h2 bounds what a connection may make it store, and not the work that it causes: PING, SETTINGS and empty DATA frames
+//! are answered or skipped for as long as they come. Here a leaky bucket bounds them. It leaks with time and with the
+//! bytes that travel, because clients ping more often under load (as gRPC does, to learn how fast it may send) and
+//! hardly at all while idle.
 
 use std::time::Instant;
 
@@ -21,7 +21,8 @@ const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 
-/// FrameScanner that bring nothing: so many at once, so many in a second, and one more for each KiB that travels.
+/// The bucket of frames that carry nothing: its size, how many leak out of it in a second, and how many bytes of
+/// traffic let one more leak out.
 ///
 /// Some clients of gRPC ping for each message that they receive, one at a time, to learn the delay of the line: as many in
 /// a second as there are round trips in it.
@@ -29,14 +30,15 @@ const BURST: f64 = 10_000.0;
 const PER_SECOND: f64 = 2000.0;
 const BYTES_PER_FRAME: f64 = 1024.0;
 
-/// WINDOW_UPDATE frames answer DATA: so many for each DATA frame that was sent, as Envoy has it, and so many for each
-/// request, whose window may be widened before anything comes. Others bring nothing.
+/// WINDOW_UPDATE frames answer DATA frames: a number of them is allowed for each DATA frame that was sent, as in Envoy,
+/// and for each request, whose window may be widened before anything is sent. Others count as frames that carry
+/// nothing.
 const UPDATES_PER_DATA: u32 = 10;
 const UPDATES_PER_HEAD: u32 = 4;
-/// Before there is either.
+/// The number allowed before there is either.
 const FIRST_UPDATES: u32 = 100;
 
-/// How far a connection's bytes have got.
+/// The position in a connection's frames, in both directions.
 #[derive(Debug)]
 pub struct FrameScanner {
     /// Bytes of the preface that are still to come.
@@ -51,11 +53,11 @@ pub struct FrameScanner {
     idle: LeakyBucket,
     /// WINDOW_UPDATE frames that may come.
     updates: u32,
-    /// What is written to the client, as far as it has got.
+    /// The position in the frames that are sent to the client.
     sent: SentFrames,
 }
 
-/// FrameScanner that go the other way.
+/// The position in the frames that are sent.
 #[derive(Debug, Default)]
 struct SentFrames {
     head: [u8; FRAME_HEAD],
@@ -63,14 +65,14 @@ struct SentFrames {
     payload: usize,
 }
 
-/// More frames came that bring nothing than anybody needs.
+/// More frames that carry nothing were received than any client needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood;
 
 #[derive(Debug, Default)]
 struct LeakyBucket {
     level: f64,
-    /// Bytes that travelled since it was last looked at, both ways.
+    /// Bytes sent and received since the level was last computed.
     moved: usize,
     looked_at: Option<Instant>,
 }
@@ -93,7 +95,7 @@ impl Default for FrameScanner {
 }
 
 impl FrameScanner {
-    /// Takes what was received, cut anywhere.
+    /// Scans bytes that were received. They may begin and end anywhere in a frame.
     pub fn received(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
         self.idle.moved += bytes.len();
         let mut idle = 0_u32;
@@ -115,11 +117,11 @@ impl FrameScanner {
                 self.in_head = false;
             }
         }
-        // Most of what comes has no such frame, and the clock is not asked.
+        // Most reads have no such frame, so the clock is not read for them.
         if idle == 0 { Ok(()) } else { self.idle.add(idle, now()) }
     }
 
-    /// These went the other way. Answers how many bytes of bodies were among them.
+    /// Scans bytes that were sent. Returns how many bytes of bodies were among them.
     pub fn sent(&mut self, bytes: &[u8]) -> usize {
         self.idle.moved += bytes.len();
         let (frames, data) = self.sent.take(bytes);
@@ -137,7 +139,7 @@ impl FrameScanner {
         self.heads
     }
 
-    /// A frame's own head is there: what is to come of it is known. Answers whether it brings nothing.
+    /// Called when a frame header is complete. Returns whether the frame carries nothing.
     fn begin_frame(&mut self) -> bool {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
@@ -167,7 +169,8 @@ impl FrameScanner {
 }
 
 impl SentFrames {
-    /// Takes what was written, cut anywhere. Answers how many DATA frames begin in it, and how many bytes of them it has.
+    /// Scans bytes that were written. They may begin and end anywhere in a frame. Returns how many DATA frames begin in
+    /// them, and how many bytes of DATA frames they have.
     fn take(&mut self, mut bytes: &[u8]) -> (u32, usize) {
         let (mut frames, mut data) = (0, 0);
         while !bytes.is_empty() {
@@ -194,7 +197,7 @@ impl SentFrames {
     }
 }
 
-/// Takes off what there is of so much, and answers how much that was.
+/// Subtracts as many bytes as are there from `left`, and returns how many that were.
 fn skip(left: &mut usize, there: usize) -> usize {
     let taken = there.min(*left);
     *left -= taken;

@@ -1,9 +1,9 @@
-//! HTTP/2 connections of clients: how much they send, how many requests they have at once, and the loop that takes the
-//! requests in.
+//! HTTP/2 connections of clients: how much they may send, how many requests they may have at once, and the loop that
+//! accepts requests.
 //!
-//! The loop does what Pingora's does, which cannot be told to look at a request before it has a task of its own. Here
-//! what is too large is replaced by a small request that stands for it before anything waits, and nothing is taken in
-//! from a client who makes the edge hold as much as it may already.
+//! The loop does what Pingora's does. Pingora's cannot inspect a request before it has a task of its own. This one
+//! replaces a request head that is too large by a small placeholder before anything waits, and refuses requests of a
+//! client that makes the edge hold as much as it may already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,23 +24,23 @@ use crate::config::Limits;
 use crate::proxy::{Accepted, ClientConnection, RequestStream};
 use crate::validate;
 
-/// What a client may send of one body before we have taken it. With the 64 KiB of RFC 9113 §6.9.2 an upload waits for
-/// us after every 64 KiB: at 50 ms a round trip, that is 1.3 MB a second and no more.
+/// Bytes of one body that a client may send before they are read. With the 64 KiB of RFC 9113 §6.9.2 an upload waits
+/// for a WINDOW_UPDATE after every 64 KiB: at 50 ms a round trip, that is 1.3 MB a second and no more.
 const STREAM_WINDOW_BYTES: u32 = 512 << 10;
-/// The same for all bodies of a connection, once an application has been seen to take them: what a client can make us
-/// hold while applications take nothing.
+/// The same for all bodies of a connection, once an application has been seen to read them: what a client can make the
+/// edge hold while applications read nothing.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// The same before.
+/// The same before that.
 const FIRST_WINDOW_BYTES: u32 = 128 << 10;
-/// h2 keeps a place of some 250 bytes for each DATA frame that nobody has read, however short. It bounds how many short
-/// ones it keeps by what they lack to 256 bytes each; this is a thousand of them, as a stream of gRPC may bring at once.
+/// h2 keeps some 250 bytes for each DATA frame that is not read yet, however short. It bounds the number of short
+/// frames by what they lack to 256 bytes each; this is a thousand of them, as a gRPC stream may send at once.
 const SHORT_FRAMES_BUDGET: usize = 256 << 10;
-/// What h2 keeps of one response for a client whose socket takes nothing. It would be 400 KiB.
+/// Bytes of one response that h2 buffers for a client whose socket takes nothing. The default is 400 KiB.
 const SEND_BUFFER_BYTES: usize = 32 << 10;
-/// What a request holds that has been taken in and waits for its first turn: others may be taken in meanwhile.
+/// Bytes that an accepted request holds while it waits for its first turn: other requests may be accepted meanwhile.
 const QUEUED_BYTES: usize = 16 << 10;
-/// Requests that are refused while they are taken in, as their `:path` is none, or their lengths differ. Pingora's own
-/// loop ends a connection at the same number.
+/// Malformed requests of one connection, with an invalid `:path` or differing lengths, that are reset before the
+/// connection is closed. Pingora's own loop has the same number.
 const MAX_MALFORMED: usize = 32;
 
 fn options(limits: &Limits) -> H2Options {
@@ -55,11 +55,11 @@ fn options(limits: &Limits) -> H2Options {
     options
 }
 
-/// How long the requests of a connection that has ended have to notice it and to be settled. One that waits for its
-/// application to take a body does not notice.
+/// How long the requests of a connection that has ended may take to notice it and to be recorded. One that waits for
+/// its application to read a body does not notice.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Waits until no request is in flight and none has been for so long. Takes out those that have ended.
+/// Waits until no request is in flight and none has been for `limit`. Removes finished requests from the set.
 async fn idle_for(requests: &mut JoinSet<()>, limit: Duration) {
     while requests.join_next().await.is_some() {}
     tokio::time::sleep(limit).await;
@@ -108,13 +108,13 @@ impl ListenerContext {
                     let (app, closing) = (Arc::clone(app), self.closing.clone());
                     let until_begun = connection.account.as_ref().map(|account| account.reserve(QUEUED_BYTES));
                     requests.spawn(async move {
-                        // It counts by itself from here on.
+                        // From here on the request is counted by its own buffers.
                         drop(until_begun);
                         app.process_stream(stream, &closing).await;
                     });
                 }
                 Ok(Some(Accepted::Rejected)) if malformed + 1 < MAX_MALFORMED => malformed += 1,
-                // The client has left, or broken the protocol.
+                // The client has left, or violated the protocol.
                 _ => break,
             }
         }
@@ -122,8 +122,8 @@ impl ListenerContext {
         tokio::time::timeout(END_TIMEOUT, async { while requests.join_next().await.is_some() {} }).await.ok();
     }
 
-    /// Whether a request may begin. One that may not is reset in a way that tells the client to try again
-    /// (RFC 9113 §8.7).
+    /// Returns the request if it may begin. One that may not is reset in a way that has the client try again (RFC 9113
+    /// §8.7).
     fn admit_request(
         &self,
         mut stream: Box<RequestStream>,
@@ -139,7 +139,7 @@ impl ListenerContext {
         }
         if let ListenerKind::Clients(clients) = &self.kind {
             let limits = &clients.snapshot.load().limits;
-            // Their bytes are bounded by h2.
+            // h2 bounds the bytes of the fields, and this their number.
             if validate::has_too_many(&stream.head().headers, limits) {
                 replace_with_placeholder(&mut stream);
             }
@@ -148,13 +148,13 @@ impl ListenerContext {
     }
 }
 
-/// The memory for a client that may run further ahead with its bodies, if there is some to spare.
+/// Reserves memory for a larger window, if the client has some to spare.
 fn reserve_larger_window(account: &Arc<Account>) -> Option<Reservation> {
     let more = (CONNECTION_WINDOW_BYTES - FIRST_WINDOW_BYTES) as usize;
     (account.fill() == Fill::Low).then(|| account.reserve(more))
 }
 
-/// Puts a request that is known for what it was in the place of one whose head is too large, so that the head is gone
+/// Replaces a request whose head is too large by a small placeholder that is marked as such, so that the head is freed
 /// while the reply waits for the client.
 fn replace_with_placeholder(stream: &mut RequestStream) {
     let head = stream.head();

@@ -1,4 +1,5 @@
-//! Who has connected: the peer of the socket or, on a listener that speaks the PROXY protocol, whom it stands for.
+//! The client of a connection: the peer of the socket or, on a listener with the PROXY protocol, the address that the
+//! header names.
 
 use std::net::SocketAddr;
 
@@ -9,12 +10,13 @@ use super::proxy_protocol::{Malformed, Parsed, Source, parse};
 use super::{ClientLimits, ListenerContext, ListenerKind};
 use crate::client_prefix::is_trusted;
 
-/// Whose connection it is.
+/// The client of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerInfo {
     pub address: SocketAddr,
-    /// Whether a balancer has said whose it is, or has come for itself, by the PROXY protocol. It passes on bytes, so
-    /// what requests on the connection say of their origin is some client's word, however much the balancer is trusted.
+    /// Whether a balancer sent a header of the PROXY protocol, for a client or for itself. The balancer forwards bytes
+    /// unread, so forwarding fields in requests on the connection were written by a client, however much the balancer
+    /// is trusted.
     pub via_proxy_protocol: bool,
 }
 
@@ -25,8 +27,9 @@ impl PeerInfo {
 }
 
 impl ListenerContext {
-    /// Reads the header that comes before everything else; within the deadline of a handshake, and from trusted
-    /// proxies alone, as anybody could say anything there. Answers why not, for the metric.
+    /// Reads the header that comes before everything else, within the deadline of a handshake. Only trusted proxies may
+    /// send one, as any client could claim any address in it. Returns the reason of a failure, as a label of the
+    /// metric.
     pub async fn read_proxy_header(&self, socket: &mut TcpStream, peer: SocketAddr) -> Result<PeerInfo, &'static str> {
         let ListenerKind::Clients(ClientLimits { snapshot, .. }) = &self.kind else { return Err("untrusted_proxy") };
         if !is_trusted(peer.ip(), &snapshot.load().trusted_proxies) {
@@ -40,7 +43,7 @@ impl ListenerContext {
     }
 }
 
-/// Takes the header from the socket and nothing that follows it.
+/// Reads the header from the socket and no byte that follows it.
 async fn read_header(socket: &mut TcpStream) -> Result<Source, Malformed> {
     let mut header = Vec::with_capacity(128);
     loop {

@@ -1,9 +1,10 @@
-//! The PROXY protocol's header, versions 1 and 2 (HAProxy, `doc/proxy-protocol.txt`): bytes in, whom a balancer stands
-//! for out. Pure, and never asks for a byte that may not be the header's: what follows it is TLS.
+//! The header of the PROXY protocol, versions 1 and 2 (HAProxy, `doc/proxy-protocol.txt`). The parser is pure: it takes
+//! the bytes received so far and returns the address of the client that the balancer names. It never requests a byte
+//! that may not belong to the header, because TLS follows it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How far the bytes so far go.
+/// What the bytes received so far amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// At least so many more bytes belong to the header.
@@ -11,15 +12,16 @@ pub enum Parsed {
     Complete(Source),
 }
 
-/// Whose connection it is.
+/// The client of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Client(SocketAddr),
-    /// `LOCAL`, `UNKNOWN`, or a family without addresses: the balancer's own, or it cannot say.
+    /// `LOCAL`, `UNKNOWN`, or a family without addresses: the connection is the balancer's own, or the balancer cannot
+    /// say whose it is.
     Unspecified,
 }
 
-/// This is no header, or none for a TCP connection.
+/// The bytes are not a header, or not one for a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -35,7 +37,7 @@ const FIXED_V2: usize = 16;
 /// Addresses and TLVs. Those with a client's certificate are the largest in use.
 const LONGEST_V2: usize = 4096;
 
-/// `bytes` are all that was received so far, and no more than was asked for.
+/// Parses the header. `bytes` are all bytes received so far, and no more than the last call requested.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let begins = |signature: &[u8]| bytes.iter().zip(signature).all(|(byte, wanted)| byte == wanted);
     if begins(V1) {
@@ -100,7 +102,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     if length > LONGEST_V2 || rest.len() > length {
         return Err(Malformed);
     }
-    // What is wrong already is not waited for.
+    // A header that is already wrong is refused without waiting for the rest of it.
     let kind = kind_v2(command, family, length)?;
     if rest.len() < length {
         return Ok(Parsed::Incomplete(length - rest.len()));
@@ -145,7 +147,7 @@ fn kind_v2(command: u8, family: u8, length: usize) -> Result<Kind, Malformed> {
         (0x21, 0x11) => Kind::Inet,
         (0x21, 0x21) => Kind::Inet6,
         (0x21, 0x31) => Kind::Unix,
-        // Other versions and commands; datagrams, which do not come over TCP; values that nobody has defined.
+        // Other versions and commands, datagrams (which do not come over TCP), and undefined values.
         _ => return Err(Malformed),
     };
     if length < kind.addresses() { Err(Malformed) } else { Ok(kind) }

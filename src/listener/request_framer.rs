@@ -1,11 +1,11 @@
-//! What of a client's bytes Pingora gets to read over HTTP/1, and when: a head once it is whole and good, the body that
-//! the head announced, and nothing behind it until the next head is due.
+//! Decides which bytes of a client Pingora may read over HTTP/1, and when: a request head once it is complete and
+//! valid, the body that the head announces, and nothing behind it until the next head is expected.
 //!
-//! So two readers follow each message, this one by `hygiene`'s stricter rules and Pingora, and where they disagree
-//! on its end the connection is over: what one takes for a body, the other can never take for a request. Bytes are held
-//! back only where a head comes in pieces or a client asks ahead. In the place of a head that is refused Pingora gets a
-//! good one that stands for it, and the gateway is told, so that the refusal is replied to, counted and logged like
-//! any other.
+//! So two readers follow each message: this one, by the stricter rules of `validate`, and Pingora. Where they disagree
+//! about its end the connection is closed, so bytes that one of them takes for a body can never become a request for
+//! the other (request smuggling). Bytes are buffered only where a head comes in pieces or a client pipelines requests.
+//! In place of a refused head Pingora reads a valid placeholder, and the gateway is notified, so that the refusal is
+//! answered, counted and logged like any other.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use crate::validate::head::{self, Framing};
 
 pub struct RequestFramer {
     connection: Arc<ClientConnection>,
-    /// Of a head, at most.
+    /// The largest head that is accepted, in bytes.
     largest_head: usize,
-    /// Taken from the client and not handed on yet.
+    /// Bytes received and not delivered yet.
     buffered: Vec<u8>,
-    /// So many of these may be handed on.
+    /// How many of them may be delivered now.
     deliverable: usize,
     expect: Expect,
 }
 
-/// What has to come next.
+/// What the framer expects next.
 #[derive(Clone, Copy, Debug)]
 enum Expect {
-    /// A head, of which so many bytes have been looked at.
+    /// A head, of which `seen` bytes have been scanned.
     Head {
         seen: usize,
     },
@@ -38,11 +38,11 @@ enum Expect {
         left: u64,
     },
     Chunked(Chunks),
-    /// The message is whole. What comes now has to wait.
+    /// The message is complete. Bytes that come now wait for the next head.
     Nothing,
 }
 
-/// The two readers of a connection disagree, or it has been refused: it is over.
+/// The two readers of a connection disagree, or a request was refused: the connection is closed.
 #[derive(Debug)]
 pub struct Desync;
 
@@ -51,7 +51,8 @@ impl RequestFramer {
         Self { connection, largest_head, buffered: Vec::new(), deliverable: 0, expect: Expect::Head { seen: 0 } }
     }
 
-    /// Before a read: answers whether there is something for Pingora already, and puts it there.
+    /// Called before a read from the client. Copies buffered bytes that may be delivered, and returns whether there
+    /// were any.
     pub fn deliver(&mut self, into: &mut ReadBuf<'_>) -> Result<bool, Desync> {
         if self.deliverable == 0 {
             self.advance()?;
@@ -69,24 +70,25 @@ impl RequestFramer {
         Ok(now > 0)
     }
 
-    /// These were handed on, the last that were, and are to be so again.
+    /// Returns bytes to the buffer. They were the last that were delivered, and are to be delivered again.
     pub fn give_back(&mut self, bytes: &[u8]) {
         self.buffered.splice(..0, bytes.iter().copied());
         self.deliverable += bytes.len();
     }
 
-    /// Whether the client has asked ahead.
+    /// Returns whether bytes of a pipelined request are buffered.
     pub const fn has_buffered(&self) -> bool {
         !self.buffered.is_empty()
     }
 
-    /// Whether more may be taken from the client: not while somebody asks ahead and is not to be heard yet.
+    /// Returns whether more may be read from the client: not while a pipelined request is buffered and not expected
+    /// yet.
     pub fn may_read(&self) -> bool {
         self.buffered.is_empty() || matches!(self.expect, Expect::Head { .. })
     }
 
-    /// After a read that brought everything from `begin` on: leaves of it what Pingora may have, and answers whether
-    /// that is anything.
+    /// Called after a read that filled `into` from `begin` on. Leaves only what may be delivered in it, and returns
+    /// whether that is anything.
     pub fn received(&mut self, into: &mut ReadBuf<'_>, begin: usize) -> Result<bool, Desync> {
         if !self.buffered.is_empty() {
             self.buffered.extend_from_slice(&into.filled()[begin..]);
@@ -94,7 +96,7 @@ impl RequestFramer {
             self.scan_buffered()?;
             return self.deliver(into);
         }
-        // Nothing is copied where a message, or a part of one, comes as it should.
+        // No byte is copied where a whole message, or a part of one, comes by itself.
         match self.scan(&into.filled()[begin..])? {
             Scanned::Deliver(passed) => {
                 self.buffered.extend_from_slice(&into.filled()[begin + passed..]);
@@ -109,7 +111,7 @@ impl RequestFramer {
         }
     }
 
-    /// Goes on to what is due now, as the gateway has it.
+    /// Updates what is expected from the state that the gateway reports.
     fn advance(&mut self) -> Result<(), Desync> {
         match (self.connection.read_state(), self.expect) {
             (ReadState::Body, _) | (ReadState::Head | ReadState::Idle, Expect::Head { .. }) => return Ok(()),
@@ -121,13 +123,13 @@ impl RequestFramer {
                     return self.scan_buffered();
                 }
             }
-            // Pingora has found the end of a message where we have not.
+            // Pingora has found the end of a message at another place.
             (ReadState::Head | ReadState::Idle, _) => return Err(Desync),
         }
         Ok(())
     }
 
-    /// Looks at what is kept.
+    /// Scans the buffered bytes.
     fn scan_buffered(&mut self) -> Result<(), Desync> {
         let kept = std::mem::take(&mut self.buffered);
         match self.scan(&kept)? {
@@ -137,7 +139,7 @@ impl RequestFramer {
         Ok(())
     }
 
-    /// How many of the bytes may be handed on. They begin where the last ones that were handed on ended.
+    /// Returns how many of the bytes may be delivered. They begin where the last delivered bytes ended.
     fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, Desync> {
         if self.connection.read_state() == ReadState::Upgraded {
             return Ok(Scanned::Deliver(bytes.len()));
@@ -158,7 +160,8 @@ impl RequestFramer {
                     Framing::Length(left) => Expect::Body { left },
                     Framing::Chunked => Expect::Chunked(Chunks::default()),
                 };
-                // Of a body that is broken from the start, nobody has read the head yet.
+                // Where the body is malformed from its first byte, the head has not been delivered yet, so the
+                // placeholder can replace it.
                 Ok(self
                     .body(&bytes[end..])
                     .map_or_else(|Desync| self.replace(bytes), |taken| Scanned::Deliver(end + taken)))
@@ -175,7 +178,7 @@ impl RequestFramer {
         Scanned::Replace(head::placeholder_head(bytes))
     }
 
-    /// How many of the bytes belong to the present message.
+    /// Returns how many of the bytes belong to the current message.
     fn body(&mut self, bytes: &[u8]) -> Result<usize, Desync> {
         let (taken, done) = match &mut self.expect {
             Expect::Body { left } => {
@@ -201,7 +204,7 @@ impl RequestFramer {
 
 enum Scanned {
     Deliver(usize),
-    /// This is to be read instead.
+    /// Bytes to deliver instead.
     Replace(Vec<u8>),
 }
 
@@ -213,8 +216,8 @@ mod tests {
     const POST: &[u8] = b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     const BODY: &[u8] = b"5\r\nhello\r\n0\r\n\r\n";
 
-    /// What a reader with a buffer of `room` gets of bytes that come in `pieces` bytes at a time. It asks for the next
-    /// request when `next` says that what it has is a whole one.
+    /// Returns what a reader with a buffer of `room` bytes gets of bytes that come in `pieces` bytes at a time. It
+    /// begins the next request when `next` returns that it has a whole one.
     fn read(
         bytes: &[u8],
         pieces: usize,
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_another_end_of_a_message_gets_nothing_more() {
+    fn a_reader_that_finds_another_end_of_a_message_gets_nothing_more() {
         let (messages, _) = read(&[POST, BODY, GET].concat(), 1000, POST.len(), |message| message == POST);
         assert_eq!(messages.concat(), POST);
     }

@@ -1,9 +1,10 @@
-//! How a connection is served: over HTTP/2 by Pingora, over HTTP/1 one request after the other, by the gateway's short
-//! way where it takes the request, and else by Pingora.
+//! How a connection is served: over HTTP/2 by Pingora, over HTTP/1 one request after the other, on the gateway's fast
+//! path where that accepts the request, and on the full path, by Pingora, otherwise.
 //!
-//! Pingora's own loop begins the next request at once, and has it wait for its head: with a session, buffers, a timer
+//! Pingora's own loop begins the next request at once and lets it wait for its head, with a session, buffers, a timer
 //! and a future of some 20 KiB. Here the connection alone waits. An idle one holds what TLS needs, and a request begins
-//! when its first bytes are there; they cannot be with Pingora, which is given nothing ahead (`intake`).
+//! when its first bytes are received. Pingora never reads ahead of it: `request_framer` delivers nothing of the next
+//! request.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -24,17 +25,18 @@ use crate::proxy::{
     CancelState, Cancellable, FastPath, Gateway, Outcome, RequestStream, Seat, read, run_until_cancelled,
 };
 
-/// For the first head, in seconds, where nothing shorter is configured: what Pingora has.
+/// The keep-alive timeout of the first request, in seconds, where nothing shorter is configured. It is Pingora's own
+/// value.
 const FIRST_KEEPALIVE_SECONDS: u64 = 60;
 
-/// What answers on a listener.
+/// Handles the requests of a listener.
 pub trait HttpHandler: HttpServerApp + Send + Sync + 'static {
-    /// The short way, if there is one.
+    /// Returns the fast path, if there is one.
     fn fast_path(&self) -> Option<&FastPath> {
         None
     }
 
-    /// A request over HTTP/2, which is offered where clients are served alone.
+    /// Handles a request over HTTP/2, which is offered to clients only.
     fn process_stream(
         self: &Arc<Self>,
         stream: Box<RequestStream>,
@@ -57,7 +59,7 @@ impl HttpHandler for Cancellable<HttpProxy<Gateway>> {
 }
 
 impl ListenerContext {
-    /// Until the connection ends, or is given up for another.
+    /// Serves a connection until it ends, or is evicted for another.
     pub async fn serve_connection<A: HttpHandler>(&self, app: &Arc<A>, stream: ClientStream, seat: &Seat) {
         if stream.is_http2() {
             seat.unless_given_up(self.serve_http2(app, stream)).await;
@@ -96,7 +98,8 @@ impl ListenerContext {
         }
     }
 
-    /// The same; an operator's request has a deadline as a whole, as nothing there takes long.
+    /// Serves one request on the full path. A request of an operator has a deadline as a whole, as nothing on the admin
+    /// listener takes long.
     async fn serve_full_path_in_time<A: HttpHandler>(
         &self,
         app: &Arc<A>,
@@ -110,7 +113,7 @@ impl ListenerContext {
         }
     }
 
-    /// One request by Pingora. `None` when the connection is over.
+    /// Serves one request by Pingora. Returns `None` when the connection is over.
     async fn serve_full_path<A: HttpHandler>(
         &self,
         app: &Arc<A>,
@@ -125,11 +128,11 @@ impl ListenerContext {
         let done = app.process_new_http(session, &self.closing).await;
         let (stream, kept) = done.map(ReusedHttpStream::consume)?;
         *settings = kept;
-        // Every stream here is ours.
+        // Every stream here is a `ClientStream`.
         stream.into_any().downcast().ok()
     }
 
-    /// How long a connection may be idle between two requests, as the day's configuration has it.
+    /// Returns how long a connection may be idle between two requests, from the current configuration.
     fn keepalive(&self) -> Option<Duration> {
         match &self.kind {
             ListenerKind::Clients(clients) => Some(clients.snapshot.load().timeouts.keepalive),
@@ -139,8 +142,8 @@ impl ListenerContext {
     }
 }
 
-/// One request by the short way. `None` when there is none, because the client has left, the edge closes or the connection
-/// was given up, or when it was cut.
+/// Serves one request on the fast path. Returns `None` when there is no request, because the client has left, the
+/// listener closes or the connection was evicted, and when the request was cancelled.
 async fn try_fast_path<A: HttpHandler>(
     app: &Arc<A>,
     mut client: Box<ClientStream>,
@@ -160,12 +163,13 @@ async fn try_fast_path<A: HttpHandler>(
         client.give_back(&bytes);
         return Some(Outcome::Declined(client));
     };
-    // In a place of its own, so that a connection that rests does not hold room for it.
+    // Boxed, so that an idle connection holds no memory for it.
     let cancel_state = CancelState::fast_in(client.connection(), bytes.len());
     run_until_cancelled(Box::pin(fast_path.serve(client, bytes)), cancel_state).await
 }
 
-/// Waits for the next request. `false` when it will not come: the client has left, its time is up, or the edge closes.
+/// Waits for the next request. Returns `false` when there will be none: the client has left, the keep-alive timeout has
+/// passed, or the listener closes.
 async fn wait_for_next_request(
     client: &mut ClientStream,
     deadline: &mut Deadline,

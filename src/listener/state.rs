@@ -17,14 +17,14 @@ use crate::tls;
 /// What all connections of a listener share.
 #[derive(Clone)]
 pub struct ListenerContext {
-    /// For labels.
+    /// The value of the `listener` label.
     pub name: &'static str,
     pub slots: Arc<ConnectionSlots>,
     pub metrics: Arc<Metrics>,
-    /// For a TLS handshake.
+    /// The time limit of a TLS handshake.
     pub handshake: Duration,
     pub kind: ListenerKind,
-    /// Of its listener.
+    /// The port that clients connect to, where the configuration says so.
     pub public_port: Option<u16>,
     pub closing: watch::Receiver<bool>,
 }
@@ -37,14 +37,15 @@ pub struct TlsListener {
     pub live: tls::TlsState,
 }
 
-/// Whom a listener serves, and what their connections are held to.
+/// Which clients a listener serves, and the limits that their connections are held to.
 #[derive(Clone)]
 pub enum ListenerKind {
-    /// To what the configuration of the day says.
+    /// Clients, held to the limits of the current configuration.
     Clients(ClientLimits),
-    /// On the admin listener: to limits that never change. Each address has a share, those of this machine too.
+    /// Operators on the admin listener, held to limits that never change. Each address has a share, those of this
+    /// machine too.
     Admin(Arc<Quota<ClientPrefix>>),
-    /// To nothing: the edge itself, of which an application of the demonstration is asked.
+    /// The edge itself, which calls an application of the demonstration: no limits.
     Internal,
 }
 
@@ -54,6 +55,6 @@ pub struct ClientLimits {
     pub quota: Arc<Quota<ClientPrefix>>,
     /// When the log last said that an address has too many connections.
     pub limit_logged_at: Arc<Mutex<Option<Instant>>>,
-    /// What they make the edge hold.
+    /// Bytes that the edge holds for clients.
     pub buffers: Arc<Buffers>,
 }

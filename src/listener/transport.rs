@@ -1,4 +1,4 @@
-//! The bytes of a connection as they travel: TCP, with TLS over it or not.
+//! The bytes of a connection on the wire: TCP, with TLS over it or not.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -14,12 +14,12 @@ pub enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Something that a connection of this process can be written to and read from.
+/// A byte stream in both directions.
 trait Bytes: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
 
 impl Transport {
-    /// Ready when there is something to read, and whether there ever will be. Takes nothing.
+    /// Ready when there is something to read (true) or never will be (false). Reads nothing.
     pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let readable = match self {
             Self::Plain(stream) => {

@@ -1,6 +1,7 @@
 //! The process log: what the edge says of itself, by the `log` crate's macros, on standard error.
 //!
-//! Written as the other logs are, so that a standard error which nobody reads holds up no request. Panics are in it too.
+//! It is written as the other logs are, so that a standard error that is not read blocks no request. Panics are written
+//! to it too.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write;
@@ -21,7 +22,7 @@ struct ProcessLog {
     clock: Clock,
 }
 
-/// Begins the process log. What is written to the answer stands in it as it is.
+/// Starts the process log. Text that is written to the returned writer is not changed.
 pub fn install(logs: &Logs, level: Level, clock: Clock) -> io::Result<Arc<LogWriter>> {
     let writer = Arc::new(logs.open_process_log()?);
     if log::set_boxed_logger(Box::new(ProcessLog { writer: Arc::clone(&writer), clock })).is_ok() {

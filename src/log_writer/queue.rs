@@ -1,4 +1,4 @@
-//! Lines that wait for their writer, the thread that writes them, and what is said of those that are lost.
+//! The queue of a log, the thread that writes it, and the reports of lines that are lost.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -89,8 +89,8 @@ struct Work {
     ending: bool,
 }
 
-/// Opens the target and starts the writer. Waits for the file to open for `timeout` at most, then goes on without:
-/// lines wait for it.
+/// Opens the target and starts the writer. Waits for the file to open for `timeout` at most, and continues without it
+/// then: lines are queued.
 pub fn start(queue: &Arc<Queue>, target: Target, locks: &WriteLocks, timeout: Duration) -> io::Result<()> {
     let (opened, answer) = sync_channel(1);
     let (of_thread, locks, place) = (Arc::clone(queue), locks.clone(), target.to_string());
@@ -175,7 +175,10 @@ impl Queue {
             drop(state);
             self.dropped.inc_by(lost);
             if self.name != PROCESS {
-                log::error!("{}: the last lines are lost, {lost} or more: nothing took them in time", self.name);
+                log::error!(
+                    "{}: the last lines are lost, {lost} or more: they could not be written in time",
+                    self.name
+                );
             }
         }
     }
@@ -214,7 +217,7 @@ impl Queue {
                     && let Err(error) = sink.reopen()
                 {
                     self.errors.inc();
-                    log::error!("{}: {sink} cannot be opened again, the old file goes on: {error}", self.name);
+                    log::error!("{}: {sink} cannot be reopened, the old file is kept: {error}", self.name);
                 }
                 gathered.clear();
                 // After a rush, or a file that took long.
@@ -225,7 +228,7 @@ impl Queue {
         self.writer_ended.notify_all();
     }
 
-    /// `None` when the start was told that it cannot be opened, or when the end came first.
+    /// Returns `None` when the start has failed because the target cannot be opened, or when the log was closed first.
     #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
     fn open(&self, target: Target, locks: &WriteLocks, opened: &SyncSender<io::Result<()>>) -> Option<Sink> {
         loop {
@@ -248,7 +251,7 @@ impl Queue {
         }
     }
 
-    /// Waits for something to do, and for what comes right after it. `spare` is an empty buffer to go on with.
+    /// Waits for work, and for the lines that come right after it. `spare` is an empty buffer for the next lines.
     #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
     fn next(&self, mut spare: Vec<u8>) -> Work {
         let mut state = self.lock();
@@ -301,7 +304,7 @@ impl Queue {
         }
     }
 
-    /// Said in another log, as this one may not take it; that there is a gap, in the log itself as well.
+    /// Reported in another log, as this one may not accept it; a gap is reported in the log itself as well.
     fn report(&self, change: &HealthChange) {
         let name = self.name;
         match change {

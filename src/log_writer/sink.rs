@@ -1,4 +1,4 @@
-//! Where the lines of a log go. Writes them whole, whatever the place is and whoever else writes there.
+//! The target of a log. Lines are written whole, whatever the target is and whatever else writes to it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// A write of so many bytes to a pipe is not mixed with what other processes write to it (PIPE_BUF of Linux).
 const ATOMIC_WRITE_BYTES: usize = 4096;
 
-/// Before another try, where somebody who shares the descriptor has made it non-blocking.
+/// The pause before another attempt, where another process that shares the descriptor has made it non-blocking.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is to be opened.
@@ -169,7 +169,7 @@ impl fmt::Display for Sink {
     }
 }
 
-/// A named pipe without a reader would hold up whoever opens it to write, so it is opened for both.
+/// Opening a named pipe for writing blocks while it has no reader, so it is opened for both.
 fn append(path: &Path) -> io::Result<File> {
     if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
         return OpenOptions::new().read(true).write(true).open(path);

@@ -96,7 +96,7 @@ fn a_named_pipe_without_a_reader_holds_up_nothing_and_its_reader_gets_whole_line
 }
 
 #[test]
-fn the_end_does_not_wait_for_a_pipe_that_nobody_reads() {
+fn the_end_does_not_wait_for_a_pipe_that_is_not_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());

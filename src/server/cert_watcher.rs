@@ -1,7 +1,7 @@
-//! The task that looks at certificate files: what has changed is taken up, or refused whole, without a signal.
+//! The task that watches certificate files: changed certificates are loaded without a signal, or refused as a whole.
 //!
-//! A program that renews certificates writes two files, and is not done with both at once; what does not fit together
-//! yet is refused, and looked at again when it has changed.
+//! A program that renews certificates writes two files, and not both at once. A certificate and a key that do not match
+//! yet are refused, and read again when the files change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct CertWatcher {
     pub clock: Clock,
 }
 
-/// What the files hold, as far as two states of them have to be told apart.
+/// A digest of all certificate files, to recognise a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileDigest(Vec<u8>);
 
@@ -48,14 +48,15 @@ impl CertWatcher {
             let looked = {
                 let (watcher, config) = (Arc::clone(&watcher), Arc::clone(&config));
                 let known = [served.clone(), refused.clone()];
-                // Files may lie on a disk that is slow.
+                // The files may be on a slow disk.
                 tokio::task::spawn_blocking(move || watcher.look(&config, &known)).await
             };
             match looked {
-                // A reload came in between, and has read the files of the day.
+                // A reload came in between, and has read the current files.
                 Ok(LookResult::Good(..)) if !Arc::ptr_eq(&config, &watcher.config.load()) => {}
                 Ok(LookResult::Good(digest, certificates)) => {
-                    // The first look finds what is served already; it makes sure that nothing came in between.
+                    // The first look finds the certificates that are served already; it makes sure that nothing changed
+                    // in between.
                     watcher.apply(certificates, served.is_some() || refused.is_some());
                     served = Some(digest);
                 }
@@ -82,7 +83,7 @@ impl CertWatcher {
             return LookResult::Good(digest, certificates);
         }
         self.count("refused");
-        log::error!("certificate files refused, the certificates that were there stay:\n{faults}");
+        log::error!("certificate files refused, the previous certificates stay in use:\n{faults}");
         LookResult::Bad(digest)
     }
 
@@ -99,7 +100,7 @@ impl CertWatcher {
         self.metrics.operation.certificate_reloads.with_label_values(&[result]).inc();
     }
 
-    /// Says of each certificate once that a month is left, once that a week is, and once that it has ended.
+    /// Warns once of each certificate when a month is left, once when a week is left, and once when it has expired.
     fn warn(&self, warned: &mut BTreeMap<(String, UnixTime), ExpiryLevel>) {
         let now = self.clock.now();
         let certificates = self.tls.certificates();
@@ -121,12 +122,12 @@ impl CertWatcher {
     }
 }
 
-/// What a look at the files brought.
+/// The result of reading the files.
 enum LookResult {
-    /// What is known already.
+    /// Nothing has changed.
     Unchanged,
     Good(FileDigest, Certificates),
-    /// What was wrong has been logged.
+    /// The faults have been logged.
     Bad(FileDigest),
 }
 

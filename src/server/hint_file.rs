@@ -1,10 +1,11 @@
-//! Ends of sessions that a session server has not heard of, in a file: where this process ends before it could tell the
-//! server, the next one does. Else a server that was cut off at a logout might bring the session back.
+//! Hints of replicated sessions in a file: ends of sessions that a session server has missed. Where this process ends
+//! before it could replay one to the server, the next process does. Otherwise a server that was unreachable at a logout
+//! might bring the session back.
 //!
-//! Each process has a file of its own beside the list of session servers (`history`), and a lock on a second one for as
-//! long as it runs. A process takes over the files whose lock is free: at its start, before it serves anybody, and every
-//! few seconds from then on, as the one before it may still be draining. A file is written whole or not at all, for its
-//! owner alone; it is there only while something is owed.
+//! Each process has a file of its own beside the list of session servers (`layout_history`), and a lock on a second one
+//! for as long as it runs. A process takes over the files whose lock is free: at its start, before it serves requests,
+//! and every few seconds from then on, as the process before it may still be draining. A file is written whole or not
+//! at all, readable by its owner alone; it exists only while a hint is pending.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -26,22 +27,22 @@ use crate::sessions::replicated::Cluster;
 use crate::sessions::replicated::hints::{Hint, MOST};
 use crate::sessions::replicated::node::Node;
 
-/// Between two looks for files whose process has ended.
+/// The interval between two scans for files whose process has ended.
 const SCAN_INTERVAL: Duration = Duration::from_secs(3);
-/// Between two writes: what comes meanwhile goes into one.
+/// The interval between two writes: changes in between are written together.
 const WRITE_INTERVAL: Duration = Duration::from_millis(50);
-/// Bytes of a file that is read; ours are shorter.
+/// The largest file that is read; the ones that are written are shorter.
 const MAX_FILE_BYTES: u64 = MOST as u64 * 512;
-/// How long an end may matter: as long as memcached keeps anything.
+/// How long a hint may matter: as long as memcached keeps anything.
 const MAX_LIFETIME: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
-/// What this process owes, as others will find it.
+/// The pending hints of this process, in the file where the next process finds them.
 pub struct HintFile {
     folder: PathBuf,
-    /// With what the names of all files of this configuration begin.
+    /// The prefix of the names of all files of this configuration.
     name_prefix: String,
     own: Mutex<OwnState>,
-    /// Whether the last look found a file that it could not read, which is said once.
+    /// Whether the last scan found a file that it could not read, which is logged once.
     unread_logged: AtomicBool,
 }
 
@@ -49,7 +50,7 @@ pub struct HintFile {
 struct OwnState {
     /// While there is a file.
     file: Option<OwnFile>,
-    /// Whether the last write failed, which is said once.
+    /// Whether the last write failed, which is logged once.
     write_failure_logged: bool,
 }
 
@@ -60,7 +61,7 @@ struct OwnFile {
     _locked: File,
 }
 
-/// What a process that has ended has left to be told.
+/// The hints of a process that has ended.
 struct OrphanedFile {
     hints: Vec<Hint>,
     file: PathBuf,
@@ -72,13 +73,13 @@ struct OrphanedFile {
 /// Why a file was not read.
 #[derive(Debug)]
 enum ReadError {
-    /// It could not be, as with too many open files or a disk that fails for a moment: the next look may read it.
+    /// It cannot be read now, as with too many open files or a disk that fails for a moment: the next scan may read it.
     Temporary(io::Error),
-    /// What stands there is no list, and never will be.
+    /// The content is not a list, and never will be.
     Damaged(String),
 }
 
-/// What stands in a file.
+/// The content of a file.
 #[derive(Serialize, Deserialize)]
 struct Record {
     ends: Vec<HintRecord>,
@@ -95,7 +96,7 @@ struct HintRecord {
 impl HintFile {
     pub fn of(config: &Config, file: &Path) -> Self {
         let folder = layout_history::folder(config);
-        // A name without a folder is one of the folder that the process runs in, which cannot be listed by no name.
+        // A path without a folder is in the working directory, and an empty path cannot be listed.
         let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
         Self::new(folder, &layout_history::name_of(file))
     }
@@ -109,10 +110,10 @@ impl HintFile {
         }
     }
 
-    /// Takes over what processes that have ended have left to be told: hands it to `resume`, which answers whether there was
-    /// room for it, and writes it together with all else that is `owed` into this process's own file. Only then do the
-    /// files of those processes go. Where it is not kept here, because the disk is full or this process ends first, they are
-    /// found again by the next look. Blocks.
+    /// Takes over the hints of processes that have ended: passes them to `resume`, which returns whether there was room
+    /// for them, and writes them together with all other `pending` ones into this process's own file. Only then are the
+    /// files of those processes removed. Where the hints are not kept here, because the disk is full or this process
+    /// ends first, the next scan finds the files again. Blocks.
     pub fn take_over(
         &self,
         now: UnixTime,
@@ -143,12 +144,14 @@ impl HintFile {
         let inherited = inherited.collect();
         if !self.unread_logged.swap(!unread.is_empty(), Ordering::Relaxed) && !unread.is_empty() {
             let (folder, unread) = (self.folder.display(), unread.join(", "));
-            log::error!("{folder}: session servers do not hear of what stands in {unread} until it can be read");
+            log::error!(
+                "{folder}: cannot read {unread}; session servers miss these ends of sessions until it can be read"
+            );
         }
         inherited
     }
 
-    /// What stands in one file, if its process has ended. An error says that it cannot be read now.
+    /// Reads one file, if its process has ended. An error says that it cannot be read now.
     fn read_orphan(&self, stem: &str, now: UnixTime) -> io::Result<Option<OrphanedFile>> {
         let (file, lock) = (self.folder.join(format!("{stem}.json")), self.folder.join(format!("{stem}.lock")));
         // Without a lock the process has ended half-way.
@@ -166,8 +169,7 @@ impl HintFile {
             Err(ReadError::Damaged(why)) => {
                 let aside = file.with_extension("damaged");
                 log::error!(
-                    "{}: no list of ended sessions can be read here, and session servers may not hear of them ({why}); \
-                     it is set aside as {}",
+                    "{}: damaged hint file, renamed to {}: {why}; session servers may miss ends of sessions",
                     file.display(),
                     aside.display()
                 );
@@ -178,8 +180,8 @@ impl HintFile {
         Ok(None)
     }
 
-    /// Puts the list of all that is owed in the place of the one before it. Answers whether it stands there. The list is
-    /// made under the lock, so of two writers the one that comes last writes the later list. Blocks.
+    /// Replaces the list by all pending hints. Returns whether that was written. The list is made under the lock, so of
+    /// two writers the one that comes last writes the later list. Blocks.
     pub fn write(&self, pending: impl FnOnce() -> Vec<Hint>) -> bool {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.try_write(&mut own.file, &pending());
@@ -187,7 +189,7 @@ impl HintFile {
             && !own.write_failure_logged
         {
             let folder = self.folder.display();
-            log::error!("what session servers have not heard is not kept in {folder}: {error}");
+            log::error!("{folder}: cannot write the ends of sessions that session servers have missed: {error}");
         }
         own.write_failure_logged = written.is_err();
         written.is_ok()
@@ -212,12 +214,13 @@ impl HintFile {
         file.write_all(&serde_json::to_vec(&record)?)?;
         file.sync_data()?;
         std::fs::rename(&draft, &own.file)?;
-        // What it replaces may be removed after this, which is not to reach the disk first. Not every file system can do it.
+        // The rename must reach the disk before the files that it replaces are removed. Not every file system supports
+        // that.
         File::open(&self.folder).and_then(|folder| folder.sync_all()).ok();
         Ok(())
     }
 
-    /// A name that no file has had, and the lock that says that its process lives.
+    /// Creates a file under a name that none has had, and the lock that shows that its process lives.
     fn create_own_file(&self) -> io::Result<OwnFile> {
         let random = random_base64url::<9>().map_err(|_| io::Error::other("no randomness"))?;
         let stem = format!("{}{random}", self.name_prefix);
@@ -227,7 +230,7 @@ impl HintFile {
         Ok(OwnFile { file, lock, _locked: locked })
     }
 
-    /// Before any request is served: what was left is taken over, and what is to come will be kept.
+    /// Takes over the hints of earlier processes before any request is served, and starts the task that keeps the file.
     pub fn begin<M: Node>(self, cluster: Option<&Arc<Cluster<M>>>, clock: &Clock, runtime: &Runtime) -> Arc<Self> {
         let hint_file = Arc::new(self);
         if let Some(cluster) = cluster {
@@ -242,7 +245,7 @@ impl HintFile {
         self.take_over(now, |hints| cluster.restore_hints(hints), || cluster.hints().all());
     }
 
-    /// Writes what the cluster owes whenever that changes, and takes over what others have left. Ends with the process.
+    /// Writes the pending hints whenever they change, and takes over those of other processes. Ends with the process.
     async fn run<M: Node>(self: Arc<Self>, cluster: Arc<Cluster<M>>, clock: Clock) {
         let mut changes = cluster.hints().changes();
         loop {
@@ -268,7 +271,8 @@ impl OwnFile {
 }
 
 impl OrphanedFile {
-    /// To be called when its ends are kept elsewhere. What cannot be removed is taken over once more, which does no harm.
+    /// Called when its hints are kept elsewhere. A file that cannot be removed is taken over once more, which does no
+    /// harm.
     fn remove(self) {
         if ignore_missing(std::fs::remove_file(&self.file)).is_ok() {
             std::fs::remove_file(&self.lock).ok();
@@ -276,7 +280,7 @@ impl OrphanedFile {
     }
 }
 
-/// What is not there any more need not be removed.
+/// A file that is already gone need not be removed.
 fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -298,7 +302,7 @@ fn read(file: &Path, now: UnixTime) -> Result<Vec<Hint>, ReadError> {
     let record: Record = serde_json::from_slice(&std::fs::read(file)?).map_err(|error| damaged(&error))?;
     let hint = |end: HintRecord| {
         let session = SessionKey::parse(&end.session).ok_or_else(|| damaged(&"a key that is no session's"))?;
-        // A clock that was ahead must not have it told for ever.
+        // A clock that was ahead must not have it replayed for ever.
         let until = UnixTime::from_seconds(end.until).min(now.plus(MAX_LIFETIME));
         Ok(Hint { server: end.server, session, until })
     };
@@ -458,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_list_is_set_aside_and_keeps_nobody_from_starting() {
+    fn a_damaged_list_is_set_aside_and_does_not_prevent_a_start() {
         let folder = tempfile::tempdir().unwrap();
         for (at, odd) in
             ["", "{", "{\"ends\": [{\"server\": \"a\", \"session\": \"t:x\", \"until\": 1}]}", "\u{0}\u{1}"]

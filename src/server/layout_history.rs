@@ -1,9 +1,10 @@
-//! The lists of memcached servers that this machine has had, in a small file, so that a process which starts with
-//! another one knows where sessions lay before, as one does that lives through the change.
+//! The lists of memcached servers that this machine has had, in a small file, so that a process that starts with
+//! another list knows where sessions were stored before, as a process does that lives through the change.
 //!
-//! The file lies in the service's state folder (`$STATE_DIRECTORY`, as systemd sets it), or else beside the user
-//! directory, where the edge may write in any case. It is for convenience: one that cannot be read or written is logged,
-//! and costs some users a login. `sessions.memcached.former` says the same to a machine that has had no other list.
+//! The file is in the service's state folder (`$STATE_DIRECTORY`, as systemd sets it), or else beside the user
+//! directory, where the edge may write in any case. It is a convenience: a file that cannot be read or written is
+//! logged, and costs some users a login. `sessions.memcached.former` says the same to a machine that has had no other
+//! list.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,7 +22,7 @@ use crate::sessions::replicated::{NodeConfig, PreviousLayout};
 /// The file of one configuration.
 pub struct LayoutHistory(PathBuf);
 
-/// What stands in it.
+/// The content of the file.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     now: ServerList,
@@ -49,7 +50,7 @@ impl LayoutHistory {
         Self(folder(config).join(format!("session-servers-{}.json", name_of(file))))
     }
 
-    /// Notes the list that is in use from `now` on, and answers those before it that may still hold sessions.
+    /// Records the list that is in use from `now` on, and returns those before it that may still hold sessions.
     pub fn record_current(&self, config: &Config, now: UnixTime) -> Vec<PreviousLayout> {
         let Sessions::Memcached { servers, copies, .. } = &config.sessions else { return Vec::new() };
         let mut servers: Vec<_> = server_list(servers).into_iter().map(|server| (server.name, server.weight)).collect();
@@ -60,7 +61,7 @@ impl LayoutHistory {
         if before.as_ref() != Some(&record)
             && let Err(error) = self.write(&record)
         {
-            log::warn!("the list of session servers is not kept in {}: {error}", self.0.display());
+            log::warn!("cannot write the list of session servers to {}: {error}", self.0.display());
         }
         record.former.iter().map(|ended| ended.as_former(now)).collect()
     }
@@ -68,7 +69,7 @@ impl LayoutHistory {
     fn read(&self) -> Option<Record> {
         let text = std::fs::read(&self.0).ok()?;
         serde_json::from_slice(&text)
-            .inspect_err(|error| log::warn!("{} holds no list of session servers: {error}", self.0.display()))
+            .inspect_err(|error| log::warn!("{}: not a list of session servers: {error}", self.0.display()))
             .ok()
     }
 
@@ -94,20 +95,20 @@ pub fn folder(config: &Config) -> PathBuf {
     }
 }
 
-/// 16 characters that stand for the configuration's own path.
+/// 16 characters that identify the configuration's own path.
 pub fn name_of(file: &Path) -> String {
     let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let hash = digest::digest(&digest::SHA256, real.as_os_str().as_encoded_bytes());
     hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is to stand in the file once `list` is in use. Pure.
+/// Returns the content of the file once `list` is in use. Pure.
 fn next_record(before: Option<&Record>, list: ServerList, now: UnixTime, keep: Duration) -> Record {
     let ends = now.plus(keep).seconds();
     let mut former = Vec::new();
     if let Some(before) = before {
         former.push(FormerList { list: before.now.clone(), asked_until: ends });
-        // A clock that was ahead when this was written must not have them asked for ever.
+        // A clock that was ahead when this was written must not have them read for ever.
         let until = |ended: &FormerList| ended.asked_until.min(ends);
         former.extend(
             before.former.iter().map(|ended| FormerList { list: ended.list.clone(), asked_until: until(ended) }),

@@ -15,7 +15,7 @@ use prometheus::IntGauge;
 use tokio::time::MissedTickBehavior;
 
 const TICK: Duration = Duration::from_secs(1);
-/// The edge holds so much less than a moment before.
+/// The drop of the bytes held within a tick that starts reclaiming.
 const MIN_DROP_BYTES: i64 = 4 << 20;
 /// Rounds after the memory was freed: mimalloc waits before it gives a page back, and more may be freed meanwhile.
 const ROUNDS: u32 = 30;
@@ -69,8 +69,9 @@ impl MemoryReclaimer {
     }
 }
 
-/// mimalloc collects a thread's free pages when that thread has asked [`ALLOCATIONS`] times for more than a small block. The
-/// large one is reserved, never written to and freed: mimalloc looks at what all threads have given back meanwhile.
+/// mimalloc collects a thread's free pages when that thread has made [`ALLOCATIONS`] allocations that are more than a
+/// small block. The large one is reserved, never written to and freed: mimalloc looks at what all threads have freed
+/// meanwhile.
 fn reclaim() {
     for _ in 0..ALLOCATIONS {
         drop(std::hint::black_box(Vec::<u8>::with_capacity(MEDIUM_BYTES)));

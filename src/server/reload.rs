@@ -93,13 +93,13 @@ impl Edge {
         tls.certificates.publish(&self.shared.metrics);
         if let Err(error) = self.tls.renew(tls) {
             // It depends on nothing that a file says, so this cannot be either.
-            log::error!("TLS stays as it is: {error}");
+            log::error!("cannot apply the TLS settings, the previous ones stay: {error}");
         }
         self.snapshot.store(Arc::new(snapshot));
         match self.store.set_nodes(&config, &self.shared.metrics) {
             Ok(()) => drop(LayoutHistory::of(&config, &self.file).record_current(&config, self.shared.clock.now())),
             // Its addresses were looked at above, so this cannot be.
-            Err(error) => log::error!("the session store keeps its servers: {error}"),
+            Err(error) => log::error!("cannot apply the list of session servers, the previous one stays: {error}"),
         }
         needs_restart(&self.started_with, &config)
     }

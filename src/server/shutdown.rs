@@ -1,22 +1,22 @@
-//! Stopping: requests in flight are finished, as far as there is time, and nothing new is taken.
+//! Shutdown: requests in flight are finished, as far as there is time, and new connections are not accepted.
 
 use std::time::{Duration, Instant};
 
 use super::Edge;
 use crate::sessions::replicated::hints::Hint;
 
-/// While it lasts, an idle connection is told to close with its next response rather than cut.
+/// During this time idle connections get `Connection: close` with their next response; after it they are closed.
 const LAME_DUCK: Duration = Duration::from_millis(300);
 
-/// Between two looks at what is still in flight.
+/// The interval between two looks at the requests in flight.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// For tasks to end whose time is up.
+/// The time for remaining tasks to end.
 const FORCE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Edge {
-    /// Ready no more, then no new connections, then until what is in flight has finished, `drain` has passed or
-    /// `force` says that it is enough. Blocks. Answers how many requests were cut off.
+    /// Stops being ready, then stops accepting connections, then waits until the requests in flight have finished,
+    /// `drain` has passed or `force` completes. Blocks. Returns how many requests were cut off.
     pub fn shutdown_gracefully(mut self, force: impl Future<Output = ()>) -> usize {
         self.drain.begin();
         let Some(runtime) = self.runtime.take() else { return 0 };
@@ -27,11 +27,11 @@ impl Edge {
             }
         });
         let cut = self.drain.in_flight();
-        // What is owed yet is a successor's to tell.
+        // The next process replays the pending hints.
         self.hint_file.write(|| self.pending_hints());
-        // What remains are idle connections and requests whose time is up.
+        // Idle connections and requests whose time is up remain.
         runtime.shutdown_timeout(FORCE_TIMEOUT);
-        // One of those may have been a logout.
+        // A request that was cut off may have been a logout.
         self.hint_file.write(|| self.pending_hints());
         self.logs.close();
         cut
@@ -42,13 +42,13 @@ impl Edge {
         let deadline = Instant::now() + drain;
         tokio::time::sleep(LAME_DUCK.min(drain)).await;
         self.closing.send_replace(true);
-        // A session server that comes back in time hears of the ends that it has missed.
+        // A session server that comes back in time still gets the ends that it has missed.
         while (self.drain.in_flight() > 0 || !self.pending_hints().is_empty()) && Instant::now() < deadline {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// The ends of sessions that some server has not heard of.
+    /// The hints that are still pending.
     fn pending_hints(&self) -> Vec<Hint> {
         self.store.cluster.as_ref().map(|cluster| cluster.hints().all()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What the edge has outside itself: the session store and the user directory, opened as the configuration says.
+//! The session store and the user directory, opened as the configuration says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::users::instrumented::Observed as ObservedDirectory;
 use crate::users::login::{LoginLimits, LoginPool};
 use crate::users::sqlite::SqliteDirectory;
 
-/// After a change of the servers, how long the former places are asked at least: whoever asks longer than a session
-/// may idle harms nobody.
+/// After a change of the servers, how long the previous layouts are read at least. To read them longer than a session
+/// may be idle does no harm.
 const MIN_LAYOUT_RETENTION: Duration = Duration::from_secs(60 * 60);
 
-/// Tickets, and as many counters, that fit into this process with `store: none`.
+/// Tickets, and as many counters, that are kept in this process with `store: none`.
 const STATELESS_CAPACITY: usize = 100_000;
 
 /// The session store and, where it has servers whose list may change, the same once more.
@@ -56,8 +56,8 @@ pub fn session_store(sessions: &Sessions, clock: &Clock, metrics: &Metrics) -> R
 }
 
 impl Store {
-    /// Takes up another list of servers. Whether sessions are kept on servers at all cannot change in place, nor
-    /// can the timeout of those that stay.
+    /// Applies another list of servers. Whether sessions are kept on servers at all cannot change in place, nor can the
+    /// timeouts of servers that stay.
     pub fn set_nodes(&self, config: &Config, metrics: &Metrics) -> Result<(), InvalidAddress> {
         let (Some(cluster), Sessions::Memcached { servers, copies, timeout, sign_on_timeout, .. }) =
             (&self.cluster, &config.sessions)
@@ -69,8 +69,8 @@ impl Store {
         cluster.set_nodes(&server_list(servers), *copies, layout_retention(config), connect)
     }
 
-    /// Has former lists asked as well: those that this machine has had (`recorded`) and those that the configuration
-    /// names.
+    /// Adds previous layouts that are read as well: those that this machine has had (`recorded`) and those that the
+    /// configuration names.
     pub fn remember(
         &self,
         config: &Config,
@@ -93,7 +93,7 @@ impl Store {
     }
 }
 
-/// How long the places of a former list are asked: as long as a session that lies there may idle.
+/// How long a previous layout is read: as long as a session that is stored there may be idle.
 pub fn layout_retention(config: &Config) -> Duration {
     let longest_idle = config.services.iter().map(|service| service.idle_timeout).max().unwrap_or_default();
     longest_idle.max(MIN_LAYOUT_RETENTION)
@@ -114,13 +114,13 @@ fn connect(
 
 pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {
     let Users::Sqlite { path, .. } = &config.users;
-    // A mistyped path must not start an edge at which nobody can sign in.
+    // A mistyped path must not start an edge at which no user can sign in.
     let directory = SqliteDirectory::open(path, clock.clone())
         .map_err(|error| StartError::Users(format!("{}: {}", path.display(), error.in_full())))?;
     Ok(Arc::new(directory))
 }
 
-/// The directory as logins and the watch ask it, which is counted.
+/// The directory that logins and the watcher of changes use, with its operations counted.
 pub fn instrumented_directory(directory: Arc<SqliteDirectory>, metrics: &Metrics) -> Arc<dyn UserDirectory> {
     Arc::new(ObservedDirectory::new(directory, metrics.sign_on.directory.clone()))
 }

@@ -1,4 +1,4 @@
-//! The task that watches over streams: once a second, it has the guard look at all of them.
+//! The task that checks long-lived requests: once a second the guard looks at all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::auth::stream_check::{SweepResult, recheck};
 use crate::clock::Clock;
 use crate::snapshot::Snapshot;
 
-/// How soon an administrator's word, a new configuration, or the end of a token reaches a stream.
+/// How soon a revocation, a new configuration, or the end of a token reaches a stream.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Never ends. What the store is asked runs beside it, so that a slow store does not hold up what is known without it;
-/// a round that takes longer than a tick is waited for before the next one begins.
+/// Never ends. Reads of the store run beside the loop, so that a slow store does not delay what is known without it; a
+/// round that takes longer than a tick is finished before the next one begins.
 pub async fn watch(snapshot: Arc<ArcSwap<Snapshot>>, clock: Clock) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! What is asked of the admin API, read from a request's line. Pure: who asks and what comes of it is `api`'s.
+//! A call of the admin API, read from the request line. Pure: authorization and execution are in `api`.
 
 use http::Method;
 use url::form_urlencoded;
@@ -7,7 +7,7 @@ use crate::users::UserName;
 
 pub const SESSIONS: &str = "/api/sessions";
 
-/// Sessions in one response, at most and unless fewer are asked for: some 4 MB.
+/// Sessions in one response, unless `limit` is lower: some 4 MB.
 pub const MOST_SESSIONS: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Call {
     End { user: UserName },
 }
 
-/// Why a request is no call.
+/// Why a request is not a call of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadCall {
     /// There is nothing under this path.

@@ -1,4 +1,4 @@
-//! What the admin API answers: a status, JSON, and what is written down about it. Every answer there is has its
+//! Responses of the admin API: a status, JSON, and what the audit log and the metric record. Every response has its
 //! constructor here.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -11,9 +11,9 @@ use crate::sessions::StoreError;
 use crate::users::UserName;
 use crate::users::sqlite::SqliteError;
 
-/// The `result` of a call that did all that it was asked for.
+/// The `result` of a call that was executed in full.
 pub const OK: &str = "ok";
-/// Of one that reached only some of the store's servers, or none.
+/// The `result` of a call that reached only some of the store's servers, or none.
 const INCOMPLETE: &str = "incomplete";
 
 pub struct ApiResponse {
@@ -47,7 +47,7 @@ impl ApiResponse {
     }
 
     pub fn from_web_page() -> Self {
-        Self::refused(StatusCode::FORBIDDEN, "origin", "no web page may ask here")
+        Self::refused(StatusCode::FORBIDDEN, "origin", "requests of web pages are refused here")
     }
 
     pub fn no_token() -> Self {
@@ -66,7 +66,8 @@ impl ApiResponse {
     }
 
     pub fn too_many_calls() -> Self {
-        let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, "too_many_calls", "others are being carried out");
+        let refused =
+            Self::refused(StatusCode::TOO_MANY_REQUESTS, "too_many_calls", "too many other calls are running");
         refused.with(header::RETRY_AFTER, "5")
     }
 
@@ -84,7 +85,7 @@ impl ApiResponse {
     }
 
     pub fn no_sessions_kept() -> Self {
-        Self::refused(StatusCode::NOT_FOUND, "no_sessions_kept", "sessions.store is `none`: nobody keeps sessions")
+        Self::refused(StatusCode::NOT_FOUND, "no_sessions_kept", "sessions.store is `none`: no sessions are kept")
     }
 
     /// The directory knows no such user, or does not answer; then nothing was done.
@@ -101,8 +102,9 @@ impl ApiResponse {
         let (status, result) = if whole { (StatusCode::OK, OK) } else { (StatusCode::SERVICE_UNAVAILABLE, INCOMPLETE) };
         let mut response = Self { status, body, field: None, event: Event::SessionsListed, result, user };
         if !whole {
-            response
-                .explain("some servers of the session store could not be asked; what they alone hold is not listed");
+            response.explain(
+                "some servers of the session store could not be reached; sessions that only they hold are not listed",
+            );
         }
         response
     }
@@ -116,7 +118,7 @@ impl ApiResponse {
             response.body["unreachable"] = unreachable_as_json(failures);
             response.explain(&format!(
                 "the user directory has it, so no edge lets any of these sessions pass in {within} from now; but the \
-                 session store could not be asked in full, and may hold some until they idle out"
+                 session store could not be reached in full, and may hold some until they idle out"
             ));
         }
         response

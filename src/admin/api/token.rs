@@ -1,4 +1,4 @@
-//! The admin API's token: read once from where the configuration says, compared without telling by the time it takes.
+//! The admin API's token: read once from where the configuration says, compared in constant time.
 
 use http::{HeaderMap, header};
 use ring::hmac;
@@ -6,19 +6,19 @@ use ring::rand::SystemRandom;
 
 use crate::config::{Admin, Faults};
 
-/// Of a token's text: as many bytes as an HS256 secret has.
+/// Bytes that a token has at least, as many as an HS256 secret.
 const MIN_BYTES: usize = 32;
 
 const KEY: &str = "server.admin.token";
 
-/// Holds a keyed hash and not the token: a comparison of hashes under a key that nobody knows tells nothing of the
-/// token, its length included.
+/// Holds a keyed hash and not the token: comparing hashes under a random key reveals nothing of the token, its length
+/// included.
 pub struct AdminToken {
     key: hmac::Key,
     tag: hmac::Tag,
 }
 
-/// What a request brought.
+/// The result of comparing the token of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenCheck {
     Valid,
@@ -58,7 +58,7 @@ impl AdminToken {
         Some(Self { key, tag })
     }
 
-    /// Two fields are as bad as a wrong one: somebody before us may have looked at the other.
+    /// Two Authorization fields are refused like a wrong one: a proxy before the edge may have checked the other one.
     pub fn check(&self, headers: &HeaderMap) -> TokenCheck {
         let mut fields = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(field), None) = (fields.next(), fields.next()) else {

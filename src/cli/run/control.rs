@@ -1,7 +1,7 @@
-//! The thread that has the edge: it starts it, has it take up another configuration, and drains it.
+//! The thread that owns the edge: it starts it, applies reloads, and drains it.
 //!
-//! What a reload reads may lie on a file server that does not answer. So it is read on a thread of its own, and neither the
-//! drain nor the reload after it waits for that.
+//! The files that a reload reads may be on a file server that does not answer. So they are read on a thread of their
+//! own, and neither the drain nor the next reload waits for that.
 
 mod reads;
 
@@ -27,7 +27,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Orders that may wait: a reload, one more, a drain, and what reloads have read.
 const MAX_COMMANDS: usize = 16;
 
-/// What the thread that has the edge is asked for.
+/// Commands to the control thread.
 pub enum ControlCommand {
     Reload,
     /// What a reload has read, by its number.
@@ -36,7 +36,7 @@ pub enum ControlCommand {
     Drain(oneshot::Receiver<()>),
 }
 
-/// What became of it.
+/// What the control thread reports.
 pub enum ControlEvent {
     Started { https: Vec<SocketAddr>, drain: Duration },
     Failed(String),
@@ -140,7 +140,7 @@ impl Control {
 
     fn apply(&mut self, number: u64, read: ReloadedFiles) {
         if !self.reads.finish(number) {
-            log::warn!("what a reload has read that took too long is not taken up");
+            log::warn!("files of a reload that timed out were read later and are ignored");
             return;
         }
         match self.edge.end_reload(read) {

@@ -1,4 +1,5 @@
-//! What the service manager is told: `sd_notify`, on a thread of its own, as a manager that hangs takes nothing.
+//! Notifications to the service manager (`sd_notify`), on a thread of its own, so that a manager that hangs blocks
+//! nothing.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -14,7 +15,7 @@ pub enum State {
     Stopping,
 }
 
-/// Without a service manager it says nothing.
+/// Without a service manager nothing is sent.
 pub struct Notifier(Option<SyncSender<Vec<NotifyState<'static>>>>);
 
 impl Notifier {

@@ -1,5 +1,5 @@
-//! Which signal asks for what. Whatever an administrator or a script for another server sends, none ends the process by
-//! its default action.
+//! The action of each signal. No signal that an administrator or a script for another server may send ends the process
+//! by its default action.
 
 use std::future::poll_fn;
 use std::io;
@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
+/// What a signal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalAction {
     Reload,
@@ -48,7 +48,7 @@ const REAL_TIME_SIGNALS: std::ops::RangeInclusive<i32> = 34..=64;
 pub struct Signals(Vec<(String, SignalAction, Signal)>);
 
 impl Signals {
-    /// From now on they are registered. Errors when one that matters cannot be.
+    /// Registers all signals. Returns an error when one that has an action cannot be registered.
     pub fn new() -> io::Result<Self> {
         let mut registered = Vec::new();
         let named = NAMED_SIGNALS.iter().map(|&(number, name, action)| (number, name.to_owned(), action));
@@ -58,7 +58,7 @@ impl Signals {
             match signal(SignalKind::from_raw(number)) {
                 Ok(signal) => registered.push((name, action, signal)),
                 Err(error) if action != SignalAction::Ignore => return Err(error),
-                // There is none of that number here.
+                // This system has no signal of that number.
                 Err(_) => {}
             }
         }

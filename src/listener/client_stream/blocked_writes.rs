@@ -1,4 +1,4 @@
-//! A client's socket that takes nothing: what that makes the edge hold, and how long it may be so.
+//! A client's socket that takes nothing: what that makes the edge hold, and how long it may last.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,26 +9,28 @@ use crate::buffers::{Fill, Reservation};
 use crate::deadline::Deadline;
 use crate::proxy::ClientConnection;
 
-/// What a connection holds beside what is counted elsewhere: records of TLS, frames of h2, and heads that were not sent.
+/// Bytes that a connection holds beside those that are counted elsewhere: TLS records, h2 frames, and heads that were
+/// not sent.
 const CONNECTION_BYTES: usize = 64 << 10;
-/// How long it may be so while the client makes the edge hold half of what it may, or all; and while it is more.
+/// How long a socket may take nothing while its client makes the edge hold half of its share or all of it; and while it
+/// is more.
 const HALF_FULL: Duration = Duration::from_secs(10);
 const OVER_FULL: Duration = Duration::from_secs(5);
 const FAR_OVER_FULL: Duration = Duration::from_secs(1);
-/// It looks again this often, because others may have filled the account.
+/// How often the share is looked at again, because other connections of the client may have filled it.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub struct BlockedWrites {
-    /// Since when nothing was taken, and what that makes the edge hold.
+    /// Since when the socket has taken nothing, and what that makes the edge hold.
     since: Option<(Instant, Option<Reservation>)>,
     deadline: Deadline,
 }
 
-/// Why a connection is given up.
+/// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// Nothing was taken for as long as that may be.
+    /// The socket took nothing for the time limit.
     Timeout,
     /// The client makes the edge hold too much.
     Buffers,
@@ -41,7 +43,7 @@ impl BlockedWrites {
         self.deadline.clear();
     }
 
-    /// The socket takes nothing now; `limit` is for how long it may be so at most.
+    /// Called while the socket takes nothing. `limit` is how long that may last at most.
     pub fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -56,7 +58,7 @@ impl BlockedWrites {
             Fill::Low => limit,
             Fill::Half | Fill::Full => limit.min(HALF_FULL),
             Fill::Over => limit.min(OVER_FULL),
-            // Of what Pingora reads ahead over HTTP/1 nothing else is a bound.
+            // Nothing else bounds what Pingora reads ahead over HTTP/1.
             Fill::FarOver if ahead > 0 => Duration::ZERO,
             Fill::FarOver => limit.min(FAR_OVER_FULL),
         };

@@ -1,4 +1,5 @@
-//! What a client's connection is held to while bytes come: heads that are whole in time, and no flood of HTTP/2 frames.
+//! Limits of a client's connection while bytes are received: heads are complete in time, and HTTP/2 frames are no
+//! flood.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,39 +18,39 @@ use crate::proxy::{ClientConnection, ReadState};
 /// RFC 9110 §15.5.9: the request was not complete in the time that the server was prepared to wait.
 pub const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// What clients are held to.
+/// The limits of a connection, and the counters of those that exceeded them.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// For the whole of a head.
+    /// The time limit for a complete head.
     pub header_timeout: Duration,
     pub header_bytes: usize,
-    /// For a client to take anything of what it is sent.
+    /// The time within which a client must take some of what it is sent.
     pub write_timeout: Duration,
-    /// Counts connections that did not keep it.
+    /// Counts connections that exceeded it.
     pub head_timeouts: IntCounter,
-    /// Counts those that sent too many frames that bring nothing.
+    /// Counts connections that sent too many frames that carry nothing.
     pub floods: IntCounter,
-    /// Counts those that were given up because their client makes the edge hold too much.
+    /// Counts connections that were closed because their client makes the edge hold too much.
     pub buffers: IntCounter,
 }
 
-/// The deadline of the head that is due, or of the next one; and over HTTP/2 what its frames are.
+/// Tracks the deadline of the current or next head, and over HTTP/2 the frames.
 #[derive(Debug)]
 pub struct ConnectionMonitor {
     limits: ConnectionLimits,
     connection: Arc<ClientConnection>,
-    /// Where HTTP/2 is spoken: only its frames tell where a later head begins, as many requests are on their way at once.
+    /// Set over HTTP/2: only the frames show where a later head begins, as many requests are in flight at once.
     frames: Option<FrameScanner>,
-    /// When the present head has to be there, once that was asked.
+    /// When the current head must be complete. Set at the first read that waits for it.
     at: Option<Instant>,
-    /// Wakes us then; made when a head does not come in one piece.
+    /// The timer for that deadline, created when a head does not come in one piece.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether there is anything of the present head.
+    /// Whether any byte of the current head was received.
     begun: bool,
 }
 
 impl ConnectionMonitor {
-    /// `connection` says where heads begin and end. The first one is due now.
+    /// `connection` reports where heads begin and end. The first one is due now.
     pub fn new(limits: ConnectionLimits, connection: Arc<ClientConnection>, http2: bool) -> Self {
         let at = Some(Instant::now() + limits.header_timeout);
         Self { limits, connection, frames: http2.then(FrameScanner::default), at, timer: None, begun: false }
@@ -59,15 +60,16 @@ impl ConnectionMonitor {
         &self.connection
     }
 
-    /// For the messages of HTTP/1.
+    /// Creates the framer for HTTP/1.
     pub fn framer(&self) -> RequestFramer {
         RequestFramer::new(Arc::clone(&self.connection), self.limits.header_bytes)
     }
 
-    /// Before a read: whether the time is up. A head that came in one piece never gets here while it is due.
+    /// Called before a read: returns whether the deadline of the head has passed. A head that comes in one piece never
+    /// gets here while it is due.
     pub fn head_deadline_passed(&mut self) -> bool {
         if self.connection.read_state() == ReadState::Idle {
-            // Whatever deadline there was belonged to a head that is done with.
+            // The deadline was that of a head that is complete.
             self.at = None;
             return false;
         }
@@ -83,7 +85,7 @@ impl ConnectionMonitor {
         }
     }
 
-    /// After a read that brought something.
+    /// Called after a read that received bytes.
     pub fn received(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         let read_state = self.connection.read_state();
         match read_state {
@@ -92,21 +94,21 @@ impl ConnectionMonitor {
             ReadState::Idle => {
                 self.connection.head_begins();
                 self.begun = true;
-                // Asked for before the next read, if there is one before the head is whole.
+                // The new deadline is set before the next read, if there is one before the head is complete.
                 self.at = None;
             }
         }
         let Some(frames) = &mut self.frames else { return Ok(()) };
         let heads = frames.heads();
         let taken = frames.received(bytes, std::time::Instant::now);
-        // The first head's began with the connection.
+        // The deadline of the first head began with the connection.
         if heads > 0 && frames.heads() != heads {
             self.at = None;
         }
         taken.inspect_err(|_| self.limits.floods.inc())
     }
 
-    /// These go to the client.
+    /// Counts bytes that are sent to the client.
     pub fn sent(&mut self, bytes: &[u8]) {
         let of_bodies = match &mut self.frames {
             Some(frames) => frames.sent(bytes),
@@ -115,7 +117,7 @@ impl ConnectionMonitor {
         self.connection.sent(of_bodies);
     }
 
-    /// The client's socket takes nothing: ready when that has lasted too long.
+    /// Called while the client's socket takes nothing: ready when that has lasted too long.
     pub fn poll_blocked(&self, blocked: &mut BlockedWrites, context: &mut Context<'_>) -> Poll<()> {
         let over = ready!(blocked.poll(context, &self.connection, self.limits.write_timeout));
         if over == CloseReason::Buffers {
@@ -124,7 +126,7 @@ impl ConnectionMonitor {
         Poll::Ready(())
     }
 
-    /// After a read that brought nothing: ready when the time is up.
+    /// Called after a read that received nothing: ready when the deadline has passed.
     pub fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.head_is_due() {
             return Poll::Pending;
@@ -138,7 +140,7 @@ impl ConnectionMonitor {
         timer.as_mut().poll(context)
     }
 
-    /// The head did not come in time: counts it, and answers whether a part of one was there.
+    /// Counts a head that was not complete in time. Returns whether a part of it was received.
     pub fn count_head_timeout(&self) -> bool {
         if self.begun {
             self.limits.head_timeouts.inc();

@@ -1,4 +1,4 @@
-//! Headers as balancers send them, in every place cut in two; and headers that nobody should send.
+//! Headers as balancers send them, split at every position, and malformed headers.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn good() -> Vec<(Vec<u8>, Source)> {
         (v2(0x21, 0x31, &[0; 216]), Source::Unspecified),
         (v2(0x21, 0x00, &[]), Source::Unspecified),
         (v2(0x20, 0x00, &[]), Source::Unspecified),
-        // LOCAL with whatever behind it.
+        // LOCAL, followed by bytes that are to be skipped.
         (v2(0x20, 0x11, b"skipped"), Source::Unspecified),
     ]
 }

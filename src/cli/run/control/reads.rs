@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// Begins one that waits for a word, and says its number then.
+    /// Begins a read that waits for a message, and then sends its number.
     fn begin(reads: &mut FileReads, read: &SyncSender<u64>) -> io::Result<SyncSender<()>> {
         let (end, ended): (_, Receiver<()>) = sync_channel(1);
         let read = read.clone();
