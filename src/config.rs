@@ -279,12 +279,12 @@ fn describe(error: &serde_yaml::Error, faults: &mut Faults) -> (Option<usize>, S
     let line = error.location().map(|location| location.line());
     if text.contains("duplicate entry") {
         return match faults.doubled_key() {
-            Some((second, first)) => (Some(second), format!("a key that stands on line {first} already"), DOUBLED),
-            None => (line, "a key that stands twice in one mapping".into(), DOUBLED),
+            Some((second, first)) => (Some(second), format!("a key that is on line {first} already"), DOUBLED),
+            None => (line, "a key that is twice in one mapping".into(), DOUBLED),
         };
     }
     if text.contains("invalid type: integer") {
-        return (line, "a number too large to be one; a text of digits stands in quotes".into(), MEND);
+        return (line, "a number that is too large; put a text of digits in quotes".into(), MEND);
     }
     if text.contains(['`', '"']) || text.contains("invalid ") {
         return (line, "a value that is not what its tag says".into(), MEND);
@@ -292,5 +292,5 @@ fn describe(error: &serde_yaml::Error, faults: &mut Faults) -> (Option<usize>, S
     (line, format!("this is not YAML: {text}"), MEND)
 }
 
-const DOUBLED: &str = "remove one of the two, or bring what stands below them together";
+const DOUBLED: &str = "remove one of the two, or merge their values";
 const MEND: &str = "mend the syntax at that place";

@@ -184,7 +184,7 @@ fn resolve(config: &Config, names: &Resolver, faults: &mut Faults) -> Vec<Arc<Re
     let wanted: Vec<_> = named.iter().map(|(pool, _, host)| (*host, pool.resolve_every)).collect();
     let held = names.prepare(&wanted);
     for ((pool, at, host), _) in named.iter().zip(&held).filter(|(_, name)| !name.has_address()) {
-        let what = format!("`{host}` leads to no address: its server is left out until it does");
+        let what = format!("`{host}` does not resolve: its server is left out until it does");
         faults.warn(format!("pools.{}.servers[{at}]", pool.name), what, "check the name, and the DNS of this machine");
     }
     held

@@ -156,7 +156,10 @@ impl Server {
     pub fn failed(&self, error: &Error) {
         if is_tls_failure(error) && !self.tls_failing.swap(true, Ordering::Relaxed) {
             let why = error.context.as_ref().map(|context| context.as_str()).unwrap_or_default();
-            log::error!("no TLS with the application's server {}, and its requests are refused: {why}", self.name);
+            log::error!(
+                "upstream: TLS handshake failed, requests to the server are refused server={} error={why}",
+                self.name
+            );
         }
     }
 
@@ -174,7 +177,7 @@ impl Server {
     /// Notes that it answered.
     pub fn answered(&self) {
         if self.tls_failing.load(Ordering::Relaxed) && self.tls_failing.swap(false, Ordering::Relaxed) {
-            log::info!("TLS with the application's server {} is well again", self.name);
+            log::info!("upstream: TLS handshake succeeds again server={}", self.name);
         }
     }
 }

@@ -119,7 +119,7 @@ impl Check<'_> {
             file::SessionStore::Memory => {
                 let capacity = sessions.memory.capacity.unwrap_or(defaults::MEMORY_CAPACITY);
                 if capacity == 0 {
-                    self.fault("sessions.memory.capacity", "nobody could sign in", "write 1 or more");
+                    self.fault("sessions.memory.capacity", "every login would fail", "write 1 or more");
                 }
                 Sessions::Memory { capacity }
             }

@@ -136,7 +136,7 @@ impl DirectoryMetrics {
             up: make.gauge("user_directory_up", "1 while the user directory answers")?,
             last_read: make.gauge(
                 "user_directory_last_read_timestamp_seconds",
-                "When the user directory was last asked for changes and answered, Unix time",
+                "When changes were last read from the user directory, Unix time",
             )?,
         };
         for operation in ["find", "changed_since"] {

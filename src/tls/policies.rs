@@ -76,7 +76,7 @@ impl Policies {
                     (Arc::new(Policy { min_version: written.min_version, clients }), fault)
                 });
                 if let Some(what) = fault {
-                    let write = "name a PEM file with the certificates of whoever issues those of clients";
+                    let write = "name a PEM file with the CA certificates of clients";
                     faults.add(format!("{}.client_ca", written.place), what.as_str(), write);
                 }
                 for pattern in &written.hosts {

@@ -184,7 +184,7 @@ fn a_listener_that_nobody_may_speak_to_is_a_fault() {
     let iqueue = origin("iqueue");
     let (_folder, file) = edge().service("iqueue", &iqueue).listeners("proxy_protocol: true").write();
     let faults = sentry_edge::server::check(&file, &Default::default()).err().unwrap().to_string();
-    assert!(faults.contains("server.listeners[0].proxy_protocol: nobody is trusted to speak it; name"), "{faults}");
+    assert!(faults.contains("server.listeners[0].proxy_protocol: no proxy is trusted to send it; name"), "{faults}");
 }
 
 #[test]

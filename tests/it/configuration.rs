@@ -115,7 +115,7 @@ const ROWS: &[Row] = &[
     row(33, ["\"127.0.0.1:8443\"", "«localhost»"], ["server.listeners[0].address", "`localhost` is no address", "write IP:PORT"]),
     row(34, ["redirect_to_https: true", "redirect_to_https: «false»"], ["server.listeners[1].redirect_to_https", "plain HTTP is not served", "write `true`"]),
     row(35, ["10.0.0.0/8", "«10.0.0.0/33»"], ["server.trusted_proxies[0]", "no network", "write a CIDR"]),
-    row(36, ["connections: 100", "connections: «0»"], ["server.limits.connections", "refuse everything", "write 1 or more"]),
+    row(36, ["connections: 100", "connections: «0»"], ["server.limits.connections", "refuse every request", "write 1 or more"]),
     row(37, ["\"1.2\"", "«\"1.1\"»"], ["tls.min_version", "`1.1` is not offered", "write \"1.2\" or \"1.3\""]),
     row(38, ["retries: 2", "retries: «11»"], ["pools.first.retries", "add load", "write 0 to 10"]),
     row(39, ["weight: 2", "weight: «0»"], ["pools.first.servers[1].weight", "a weight of 0", "write 1 to 256"]),
@@ -125,13 +125,13 @@ const ROWS: &[Row] = &[
     row(43, ["path: /admin/", "path: «/status/»"], ["services.iqueue.routes[1].path", "has two routes", "remove one"]),
     row(42, ["path: /admin/", "path: «/admin./x»"], ["services.iqueue.routes[1].path", "no path to match", "write a decoded path"]),
     row(43, ["path: /admin/", "path: «/Status»"], ["services.iqueue.routes[1].path", "is `/status` to servers that ignore case", "remove one"]),
-    row(44, ["{roles: [admin]}", "{roles: «[]»}"], ["services.iqueue.routes[1].access", "no role would ever do", "name at least one role"]),
-    row(45, ["credentials: [cookie, bearer]", "credentials: «[]»"], ["services.iqueue.routes[2].credentials", "nobody could sign in", "write [cookie]"]),
+    row(44, ["{roles: [admin]}", "{roles: «[]»}"], ["services.iqueue.routes[1].access", "empty role list", "name at least one role"]),
+    row(45, ["credentials: [cookie, bearer]", "credentials: «[]»"], ["services.iqueue.routes[2].credentials", "empty list: every request would be refused", "write [cookie]"]),
     // Services, hosts and pools.
     row(50, ["pool: first", "pool: «frist»"], ["services.iqueue.pool", "there is no pool `frist`", "name one of `pools`"]),
     row(51, ["path: /status,", "path: /status, pool: «none-such»,"], ["services.iqueue.routes[0].pool", "there is no pool `none-such`", "name one of `pools`"]),
     row(52, ["  dextor:\n    hosts: [dextor.test]\n    pool: second\n", "  «dextor»:\n    hosts: [dextor.test]\n"], ["services.dextor.pool", "missing", "name one of `pools`"]),
-    row(53, ["[dextor.test]", "[dextor.test, «DEXTOR.test.»]"], ["services.dextor.hosts[1]", "dextor.test stands here twice", "remove one"]),
+    row(53, ["[dextor.test]", "[dextor.test, «DEXTOR.test.»]"], ["services.dextor.hosts[1]", "dextor.test is listed twice", "remove one"]),
     row(54, ["[iqueue.test]", "[iqueue.test, «dextor.test»]"], ["services.iqueue.hosts[1]", "dextor.test belongs to service `dextor` already", "remove it from one"]),
     row(55, ["[iqueue.test]", "[iqueue.test, «sentry.test»]"], ["services.iqueue.hosts[1]", "sentry.test is the sign-on host", "a host of its own"]),
     row(56, ["[iqueue.test]", "[iqueue.test, «\"https://x.test\"»]"], ["services.iqueue.hosts[1]", "no host name", "without scheme or port"]),
@@ -186,7 +186,7 @@ const ROWS: &[Row] = &[
     row(112, ["{value: SECRET}", "«{file: edge.key}»\n      allow_weak: true"], ["sentry.keys[0].secret", "this is a PEM file, and no secret", "sentry-edge key generate"]),
     row(113, ["lifetime: 12h", "leeway: «301s»"], ["sentry.token.leeway", "every token would be good for as much longer", "write 5m or less"]),
     row(114, ["lifetime: 12h", "leeway: «365d»"], ["sentry.token.leeway", "every token would be good for as much longer", "write 5m or less"]),
-    row(115, ["lifetime: 12h", "issuer: «\"\"»"], ["sentry.token.issuer", "it stands in every token", "write 1 to 512 bytes"]),
+    row(115, ["lifetime: 12h", "issuer: «\"\"»"], ["sentry.token.issuer", "it is part of every token", "write 1 to 512 bytes"]),
     // What pages of other origins may do, and the port that clients connect to.
     row(117, ["idle_timeout: 30m", "websocket_origins: [«\"https://a.test/x\"»]"], ["services.iqueue.websocket_origins[0]", "`https://a.test/x` has more than scheme, host and port", "write scheme, host and port alone"]),
     row(118, ["idle_timeout: 30m", "websocket_origins: [\"null\", «\"https://*.a.test\"»]"], ["services.iqueue.websocket_origins[1]", "has a wildcard", "name each origin"]),
@@ -194,7 +194,7 @@ const ROWS: &[Row] = &[
     row(120, ["idle_timeout: 30m", "websocket_origins: [«\"wss://a.test\"»]"], ["services.iqueue.websocket_origins[0]", "the address of a WebSocket", "https:// or http://"]),
     row(121, ["idle_timeout: 30m", "websocket_origins: [«a.test»]"], ["services.iqueue.websocket_origins[0]", "it has no scheme", "write an origin as browsers send it"]),
     row(122, ["idle_timeout: 30m", "websocket_origins: [«null»]"], ["services.iqueue.websocket_origins[0]", "nothing is written here", "`null` in quotes"]),
-    row(123, ["idle_timeout: 30m", "websocket_origins: [\"https://a.test\", «\"HTTPS://A.test:443\"»]"], ["services.iqueue.websocket_origins[1]", "https://a.test stands here twice", "remove one"]),
+    row(123, ["idle_timeout: 30m", "websocket_origins: [\"https://a.test\", «\"HTTPS://A.test:443\"»]"], ["services.iqueue.websocket_origins[1]", "https://a.test is listed twice", "remove one"]),
     row(124, ["idle_timeout: 30m", "websocket_origins: [«\"https://bücher.test\"»]"], ["services.iqueue.websocket_origins[0]", "is not ASCII", "in punycode: https://xn--bcher-kva.test"]),
     row(129, ["[iqueue.test]", "[iqueue.test, «\"*.Bücher.test\"»]"], ["services.iqueue.hosts[1]", "no host name", "in punycode: *.xn--bcher-kva.test"]),
     row(130, ["host: sentry.test", "host: «anmeldung.straße.test»"], ["sentry.host", "no host name", "in punycode: anmeldung.xn--strae-oqa.test"]),
@@ -212,7 +212,7 @@ const ROWS: &[Row] = &[
     row(126, ["idle_timeout: 30m", "preflight: «allow»"], ["services.iqueue.preflight", "expected `check` or `forward`", "write a value of that kind"]),
     row(127, ["      protocol: https", "      protocol: https\n      public_port: «0»"], ["server.listeners[0].public_port", "no client can connect to port 0", "write 1 to 65535"]),
     row(128, ["      protocol: https", "      protocol: https\n      public_port: «65536»"], ["server.listeners[0].public_port", "expected u16", "write a value of that kind"]),
-    row(116, ["id: second", "id: «\"a\\tb\"»"], ["sentry.keys[1].id", "it stands in every token", "write 128 bytes at most"]),
+    row(116, ["id: second", "id: «\"a\\tb\"»"], ["sentry.keys[1].id", "it is part of every token", "write 128 bytes at most"]),
 ];
 
 /// A folder with all files that a configuration may name, and `text` in it as edge.yaml.
@@ -463,8 +463,8 @@ fn a_section_with_nothing_under_it_says_nothing() {
 fn what_is_no_yaml_is_told_with_its_line() {
     for (number, edit, line, words) in [
         (1, ("threads: 2", "threads: [2"), 3, "not YAML"),
-        (2, ("threads: 2", "threads: 2\n  threads: 3"), 2, "a key that stands on line 2 already"),
-        (3, ("  dextor:\n", "  iqueue:\n"), 40, "a key that stands on line 40 already"),
+        (2, ("threads: 2", "threads: 2\n  threads: 3"), 2, "a key that is on line 2 already"),
+        (3, ("  dextor:\n", "  iqueue:\n"), 40, "a key that is on line 40 already"),
         (4, ("  drain: 5s", "\tdrain: 5s"), 9, "not YAML"),
         (5, ("drain: 5s", "drain: *nobody"), 9, "not YAML"),
         (6, ("drain: 5s", "drain: \"5s"), 9, "not YAML"),

@@ -303,9 +303,9 @@ fn what_is_wrong_with_it_is_said_with_what_to_write() {
     let faults = sentry_edge::server::check(&file, &Default::default()).err().unwrap().to_string();
     for expected in [
         "services.iqueue.tls.min_version: `1.1` is not offered; write \"1.2\" or \"1.3\"",
-        "services.iqueue.tls.client_ca: nobody issues the certificates that clients are asked for; name the PEM file",
+        "services.iqueue.tls.client_ca: missing: client certificates are requested and no CA is named; name the PEM file",
         "services.dextor.tls.client_ca: ",
-        "edge.key holds no certificate; name a PEM file with the certificates of whoever issues those of clients",
+        "edge.key holds no certificate; name a PEM file with the CA certificates of clients",
         "sentry.tls.client_ca: cannot read ",
         "sentry.tls.client_certificate: ",
     ] {

@@ -120,7 +120,7 @@ fn a_key_that_stands_twice_is_told_by_its_lines_and_a_byte_order_mark_is_no_faul
         assert_eq!(GOOD.matches(edit.0).count(), 1, "{edit:?}");
         let (_folder, file) = folder(&without_marks(&GOOD.replace(edit.0, edit.1)));
         let checked = check(&file);
-        let begin = format!("{}:{second}: a key that stands on line {first} already; ", file.display());
+        let begin = format!("{}:{second}: a key that is on line {first} already; ", file.display());
         assert!(checked.status == Some(1) && checked.stderr.starts_with(&begin), "{begin}: {}", checked.stderr);
         assert_eq!(checked.stderr.lines().count(), 1, "{}", checked.stderr);
     }

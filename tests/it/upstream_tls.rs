@@ -100,12 +100,12 @@ fn operators_learn_once_why_a_server_is_not_believed_and_once_that_it_is_again()
     let daemon = builder(&[&server], &format!("{TRUSTED}, timeouts: {{idle: 1ms}}")).run();
     let get = || daemon.client().get(&daemon.url("iqueue", "/")).status;
     assert_eq!([get(), get(), get()], [502; 3]);
-    let lost = format!("no TLS with the application's server {}", server.address);
+    let lost = format!("upstream: TLS handshake failed, requests to the server are refused server={}", server.address);
     eventually("it is told", || told(&daemon, &lost) == 1);
     assert_eq!(told(&daemon, "invalid peer certificate"), 1, "{}", daemon.process.stderr());
     server.show(&issued());
     assert_eq!(get(), 200);
-    eventually("that is told too", || told(&daemon, "is well again") == 1);
+    eventually("that is told too", || told(&daemon, "TLS handshake succeeds again") == 1);
     server.show(&ca().issue(&["other.internal"]));
     eventually("kept connections have ended", || get() == 502);
     eventually("and so is the next loss", || told(&daemon, &lost) == 2);

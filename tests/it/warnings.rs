@@ -98,7 +98,7 @@ fn a_listener_that_believes_nearly_everybody_is_named_too() {
         "the PROXY protocol of all",
         &file,
         &[
-            (Some(6), "server.listeners[0].proxy_protocol", "nearly everybody", "narrow server.trusted_proxies"),
+            (Some(6), "server.listeners[0].proxy_protocol", "nearly every address", "narrow server.trusted_proxies"),
             (Some(9), "server.trusted_proxies[0]", "no network of proxies", "the proxies alone"),
         ],
     );

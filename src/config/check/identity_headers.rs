@@ -56,7 +56,7 @@ impl Check<'_> {
             let key = format!("{place}.identity_headers.{key}");
             let parsed: Option<HeaderName> = name.parse().ok().filter(|_| plain);
             if parsed.as_ref().is_some_and(is_spoken_for) {
-                self.faults.add(&key, format!("`{name}` says something else already"), "choose another name");
+                self.faults.add(&key, format!("`{name}` is a reserved header name"), "choose another name");
             }
             parsed.unwrap_or_else(|| {
                 self.faults.add(key, format!("`{name}` is no header name"), "use letters, digits and -");

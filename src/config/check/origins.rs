@@ -15,7 +15,7 @@ impl Check<'_> {
             };
             match Origin::parse(text) {
                 Ok(origin) if origins.contains(&origin) => {
-                    self.fault(key, format!("{origin} stands here twice"), "remove one");
+                    self.fault(key, format!("{origin} is listed twice"), "remove one");
                 }
                 Ok(origin) => origins.push(origin),
                 Err(BadOrigin::NotAscii) => {

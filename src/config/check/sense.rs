@@ -40,7 +40,7 @@ impl Check<'_> {
         for (at, _) in config.server.listeners.iter().enumerate().filter(|(_, listener)| listener.proxy_protocol) {
             let key = format!("server.listeners[{at}].proxy_protocol");
             let write = "narrow server.trusted_proxies to the addresses of the balancers";
-            self.faults.warn(key, "it is taken from nearly everybody: each connection names its own client", write);
+            self.faults.warn(key, "nearly every address may send it: each connection names its own client", write);
         }
     }
 

@@ -69,7 +69,7 @@ impl Check<'_> {
             };
             if id.len() > LONGEST_ID || id.contains(char::is_control) {
                 let write = format!("write {LONGEST_ID} bytes at most, without control characters");
-                self.fault(format!("{place}.id"), "it stands in every token, and does not fit", write);
+                self.fault(format!("{place}.id"), "it is part of every token, and does not fit", write);
                 continue;
             }
             if keys.iter().any(|other| other.id == id) {
@@ -152,7 +152,7 @@ impl Check<'_> {
         }
         if token.issuer.as_ref().is_some_and(|issuer| issuer.is_empty() || issuer.len() > LONGEST_ISSUER) {
             let write = format!("write 1 to {LONGEST_ISSUER} bytes");
-            self.fault("sentry.token.issuer", "it stands in every token, and does not fit", write);
+            self.fault("sentry.token.issuer", "it is part of every token, and does not fit", write);
         }
         Token {
             issuer: token.issuer.unwrap_or_else(|| format!("https://{host}")),
@@ -205,14 +205,14 @@ impl Check<'_> {
         if lifetime > LONGEST_TICKET {
             self.fault(
                 "sentry.ticket.lifetime",
-                "a ticket stands in a URL and must be short-lived (OWASP ASVS 10.4.3)",
+                "a ticket is part of a URL and must be short-lived (OWASP ASVS 5.0 10.4.3)",
                 "write 60s or less",
             );
         }
         let parameter = ticket.parameter.unwrap_or_else(|| defaults::TICKET_PARAMETER.into());
         if parameter.len() > LONGEST_NAME {
             let write = format!("write {LONGEST_NAME} characters at most");
-            self.fault("sentry.ticket.parameter", "too long to stand in a URL with another", write);
+            self.fault("sentry.ticket.parameter", "too long to be part of a URL that holds another one", write);
         }
         if parameter.is_empty() || !parameter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             self.fault(

@@ -90,7 +90,7 @@ impl Check<'_> {
             let proxy_protocol = listener.proxy_protocol.unwrap_or(defaults::LISTENER_PROXY_PROTOCOL);
             if proxy_protocol && !has_proxies {
                 let write = "name the addresses of the balancers under server.trusted_proxies";
-                self.fault(key("proxy_protocol"), "nobody is trusted to speak it", write);
+                self.fault(key("proxy_protocol"), "no proxy is trusted to send it", write);
             }
             if listener.public_port == Some(0) {
                 self.fault(key("public_port"), "no client can connect to port 0", "write 1 to 65535");
@@ -162,7 +162,7 @@ impl Check<'_> {
         let buffer_bytes_per_address = self.buffers("buffer_bytes_per_address", written.buffer_bytes_per_address, each);
         let mut positive = |key: &str, value: Option<usize>, default: usize| match value {
             Some(0) => {
-                self.faults.add(format!("server.limits.{key}"), "zero would refuse everything", "write 1 or more");
+                self.faults.add(format!("server.limits.{key}"), "0 would refuse every request", "write 1 or more");
                 default
             }
             value => value.unwrap_or(default),

@@ -103,7 +103,7 @@ impl Check<'_> {
                 self.fault(&key, format!("{pattern} belongs to service `{other}` already"), "remove it from one");
             }
             if hosts.contains(&pattern) {
-                self.fault(&key, format!("{pattern} stands here twice"), "remove one");
+                self.fault(&key, format!("{pattern} is listed twice"), "remove one");
             }
             hosts.push(pattern);
         }
@@ -173,7 +173,7 @@ impl Check<'_> {
         match written? {
             WrittenAccess::Word(word) => Some(of_word(*word)),
             WrittenAccess::Roles(roles) if roles.roles.is_empty() => {
-                self.fault(key, "no role would ever do", "name at least one role, or write `required`");
+                self.fault(key, "empty role list", "name at least one role, or write `required`");
                 Some(Access::Required)
             }
             WrittenAccess::Roles(roles) => Some(Access::Roles(roles.roles.clone())),
@@ -183,7 +183,7 @@ impl Check<'_> {
     fn credentials(&mut self, key: &str, written: Option<&[Credential]>) -> Credentials {
         let list = written.unwrap_or(defaults::CREDENTIALS);
         if list.is_empty() {
-            self.fault(key, "nobody could sign in", "write [cookie], [bearer] or both");
+            self.fault(key, "empty list: every request would be refused", "write [cookie], [bearer] or both");
         }
         Credentials { cookie: list.contains(&Credential::Cookie), bearer: list.contains(&Credential::Bearer) }
     }
@@ -222,7 +222,11 @@ impl Check<'_> {
 
     fn resolve_every(&mut self, place: &str, written: Option<Time>) -> Duration {
         if written.is_some_and(|time| time.0 < SHORTEST_RESOLVE_INTERVAL) {
-            self.fault(format!("{place}.resolve.every"), "a DNS is asked too much by that", "write 1s or more");
+            self.fault(
+                format!("{place}.resolve.every"),
+                "too short: every resolution is a DNS query",
+                "write 1s or more",
+            );
         }
         time(written, defaults::RESOLVE_EVERY)
     }

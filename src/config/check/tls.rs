@@ -73,10 +73,10 @@ impl Check<'_> {
             .client_certificate
             .map_or(defaults::CLIENT_CERTIFICATE_REQUIRED, |wanted| wanted == file::ClientCertificate::Required);
         if written.client_certificate.is_some() && written.client_ca.is_none() {
-            let write = "name the PEM file of whoever issues the certificates";
+            let write = "name the PEM file with the CA of the client certificates";
             self.fault(
                 format!("{place}.client_ca"),
-                "nobody issues the certificates that clients are asked for",
+                "missing: client certificates are requested and no CA is named",
                 write,
             );
         }
