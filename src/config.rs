@@ -1,8 +1,8 @@
 //! The configuration: one YAML file in, checked types out, every fault reported at once.
 //!
 //! [`read`] gives a [`Config`] whose fields cannot be wrong by themselves, and the [`Faults`] found on the way.
-//! Rooms that load files named here (certificates, keys) add theirs to the same list, so that an operator sees
-//! all of them together. This room opens no socket and imports no other room but primitives.
+//! Modules that load the files named here (certificates, keys) add their faults to the same list, so that an operator
+//! sees all of them together. This module opens no socket and imports no other module but primitives.
 
 mod check;
 pub mod defaults;
@@ -43,23 +43,23 @@ pub const MAX_RETRIES: usize = 10;
 
 /// Servers that one cluster may have; each costs every edge five connections.
 pub const MAX_SERVERS: usize = 64;
-/// Former lists of servers that are asked as well: a change beyond that forgets the oldest.
+/// Former lists of servers that are read as well; one more change forgets the oldest list.
 pub const MAX_FORMER: usize = 8;
 /// Copies of a session; each costs every request a look-up.
 pub const MAX_COPIES: usize = 3;
 
-/// Cookies of the sign-on host whose names are fixed: the login form's and the device's.
+/// Names of cookies of the sign-on host that cannot be configured: the login form's and the device's.
 pub const FORM_COOKIE: &str = "__Host-SSOLogin";
 pub const DEVICE_COOKIE: &str = "__Host-SSODevice";
 
-/// And of the hosts of services: the page that a browser was just sent back to, and one that it keeps for itself.
+/// The same for the hosts of services: the page that a browser was just sent back to, and one that the browser keeps.
 pub const ROUND_COOKIE: &str = "__Host-SSORound";
 pub const RETURN_COOKIE: &str = "__Host-SSOReturn";
 
-/// Names that no configurable cookie may have.
+/// Names that a configurable cookie may not have.
 pub const FIXED_COOKIES: [&str; 4] = [FORM_COOKIE, DEVICE_COOKIE, ROUND_COOKIE, RETURN_COOKIE];
 
-/// A checked configuration. Paths in it are absolute or relative to the process, not to the file.
+/// A checked configuration. Its paths are absolute or relative to the process, not to the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub server: Server,
@@ -67,11 +67,11 @@ pub struct Config {
     pub tls: Tls,
     pub sentry: Sentry,
     pub sessions: Sessions,
-    /// How exact the last access in a session record is.
+    /// How old the last access in a session record may be before a request rewrites it.
     pub last_access_interval: Duration,
-    /// How often the session of an open stream is asked for.
+    /// How often the session of an open stream is checked again.
     pub session_recheck_interval: Duration,
-    /// For services that say nothing else.
+    /// The policy of services that do not set one.
     pub on_outage: OutagePolicy,
     pub users: Users,
     pub services: Vec<Service>,
@@ -111,13 +111,13 @@ pub struct Token {
     pub audience: Audience,
     /// The `id` of the key that signs.
     pub sign_with: String,
-    /// Bytes of verified tokens to remember.
+    /// The size of the cache of verified tokens, in bytes.
     pub cache: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Where it stands in the file, for faults that reading it brings to light.
+    /// The path of the key in the file, for faults that are found when the secret is read.
     pub place: String,
     pub id: String,
     pub algorithm: Algorithm,
@@ -164,20 +164,20 @@ pub enum Sessions {
     },
     Memcached {
         servers: Vec<MemcachedServer>,
-        /// Lists that other machines have, or had before.
+        /// Lists that other edges still have, or that this one had before.
         former: Vec<Vec<MemcachedServer>>,
-        /// How many of them each session lies on.
+        /// The number of servers that each session is stored on.
         copies: usize,
         timeout: Duration,
         sign_on_timeout: Duration,
     },
-    /// The token alone says who may pass.
+    /// No sessions are kept: the token alone decides.
     None,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemcachedServer {
-    /// As it is written, which also says where on the ring it is.
+    /// The address as it is written, which also decides its position on the ring.
     pub address: String,
     pub weight: u32,
 }
@@ -197,11 +197,11 @@ impl Users {
 /// What to do with a good token while the session store gives no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutagePolicy {
-    /// Nobody passes, and nobody is logged out.
+    /// No request is admitted, and no user is logged out.
     Deny,
-    /// Who was seen with a living session no longer ago than this passes.
+    /// Users whose session this process found active at most this long ago are admitted.
     Recent { within: Duration },
-    /// Everybody passes whose token is good.
+    /// Every request with a valid token is admitted.
     TokenOnly,
 }
 
@@ -209,18 +209,18 @@ pub enum OutagePolicy {
 pub enum Users {
     Sqlite {
         path: PathBuf,
-        /// How often live sessions learn what has become of their users.
+        /// How often changes of users are read, which live sessions then follow.
         refresh: Duration,
-        /// Characters of a password that is set, at least.
+        /// The minimum length of a new password, in characters.
         min_password_length: usize,
     },
 }
 
-/// What editors on Windows write before the text of a file in UTF-8.
+/// The byte order mark that editors on Windows write before the text of a UTF-8 file.
 pub(crate) const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// Reads a file. `Err` when nothing could be made of it (not there, no YAML); else the configuration with
-/// what was wrong in it replaced by defaults, beside the list of those faults.
+/// Reads a file. Returns `Err` when it cannot be read or is not YAML; otherwise the configuration, in which faulty values
+/// are replaced by defaults, with the list of its faults.
 pub fn read(path: &Path) -> Result<(Config, Faults), Faults> {
     let fault = |what: String, write: &'static str| {
         let mut faults = Faults::new(path, "");
@@ -244,7 +244,7 @@ pub fn read(path: &Path) -> Result<(Config, Faults), Faults> {
     }
 }
 
-/// By its byte order mark, or by the zeros that letters have there.
+/// Recognises UTF-16 by its byte order mark, or by the zero bytes of ASCII letters.
 pub(crate) fn is_utf16(bytes: &[u8]) -> bool {
     let zeros = |from: usize| bytes.len() >= 8 && bytes[..8].iter().skip(from).step_by(2).all(|byte| *byte == 0);
     match bytes {
@@ -254,7 +254,7 @@ pub(crate) fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
-/// Like [`read`], with the text at hand. `path` names it in messages and is where relative paths begin.
+/// Does what [`read`] does with a text. `path` names the text in messages, and relative paths begin at its folder.
 pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
     // Editors on Windows write a byte order mark, which is no part of the document (YAML 1.2.2 §5.2).
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
@@ -273,7 +273,8 @@ pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
     Ok((config, faults))
 }
 
-/// What is no YAML, by its line. Some of the parser's messages quote what was written, and that may be a secret.
+/// Returns the line, the fault and the remedy of a YAML error. Some of the parser's messages quote the text, which may be a
+/// secret, so these are replaced.
 fn describe(error: &serde_yaml::Error, faults: &mut Faults) -> (Option<usize>, String, &'static str) {
     let text = error.to_string();
     let line = error.location().map(|location| location.line());

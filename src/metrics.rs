@@ -1,6 +1,6 @@
-//! Every metric of the process, made once and handed down. Imports nobody; labels come from bounded sets.
+//! Every metric of the process, made once and handed down. Imports no other module; labels come from bounded sets.
 //!
-//! Rooms get the struct that concerns them ([`StoreMetrics`], [`ServiceMetrics`] …). Requests are counted when they
+//! Modules get the struct that concerns them ([`StoreMetrics`], [`ServiceMetrics`] …). Requests are counted when they
 //! end, in one place, through handles that were resolved when the snapshot was built.
 
 mod logs;
@@ -22,7 +22,7 @@ pub use traffic::{ResolverMetrics, TrafficMetrics, UpstreamMetrics};
 /// The metrics of one process.
 pub struct Metrics {
     registry: Registry,
-    /// `process_*`, which carry no prefix of ours, as everywhere.
+    /// The metrics `process_*`, which have no prefix, as is usual.
     process: Registry,
     /// Connections, requests, upstream servers.
     pub traffic: TrafficMetrics,
@@ -33,12 +33,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything. Errors only if a name is registered twice, which is a defect of ours.
+    /// Registers every metric. Returns an error only if a name is registered twice, which is a defect of the edge.
     pub fn new(version: &str) -> Result<Self, prometheus::Error> {
         Self::with_logs(version, &LogMetrics::new(&[])?)
     }
 
-    /// The same, with the metrics of logs that are open already.
+    /// Does the same with the metrics of logs that are open already.
     pub fn with_logs(version: &str, logs: &LogMetrics) -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("sentry_edge".into()), None)?;
         logs.register(&registry)?;
@@ -54,17 +54,17 @@ impl Metrics {
         })
     }
 
-    /// Handles for one service, or for `none` where no service is known.
+    /// Returns the handles of one service, or of `none` where no service was found.
     pub fn service(&self, service: &str) -> ServiceMetrics {
         ServiceMetrics::resolve(service, &self.traffic, &self.sign_on)
     }
 
-    /// A limit was met; `limit` is one of the configuration's.
+    /// Counts a request that reached a limit.
     pub fn limit_reached(&self, limit: &str) {
         self.limit(limit).inc();
     }
 
-    /// The counter of a limit, for those who meet it where no metrics are at hand.
+    /// Returns the counter of a limit, for code that has no access to the metrics.
     pub fn limit(&self, limit: &str) -> prometheus::IntCounter {
         self.operation.limits_reached.with_label_values(&[limit])
     }
@@ -74,7 +74,7 @@ impl Metrics {
         self.operation.requests_rejected.with_label_values(&[reason]).inc();
     }
 
-    /// Prometheus' text format, with the process metrics.
+    /// Returns all metrics in Prometheus' text format.
     pub fn scrape(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
         families.extend(self.process.gather());

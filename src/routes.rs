@@ -1,4 +1,4 @@
-//! Host and path to a [`Route`]: what it demands and where it leads. A table, built once for a snapshot.
+//! Finds the [`Service`] of a host and the [`Route`] of a path. A table, built once for a snapshot.
 //!
 //! Rules are matched by whole segments, the longest first, and a route is found only where all readings of a path (see
 //! `path`) agree on what is decided. The raw path is what is forwarded, byte for byte. Called by `proxy`.
@@ -20,7 +20,7 @@ pub struct Service {
     pub metrics: ServiceMetrics,
     /// The routes of `config`, the longest path first; the last one matches everything.
     routes: Vec<Route>,
-    /// Whether all of them decide the same, so that it does not matter which of them a path is under.
+    /// Whether all routes decide the same, so that any of them will do for an ambiguous path.
     is_uniform: bool,
 }
 
@@ -49,7 +49,7 @@ impl Routes {
             let mut routes: Vec<Route> = (0..written.routes.len())
                 .filter_map(|at| build(&written.routes[at], like(&written.routes, at), &pool))
                 .collect();
-            // So that a rule comes before those that it is under, in any case.
+            // A longer path comes before every path that it is under, whatever its case.
             routes.sort_by_key(|route| std::cmp::Reverse(route.folded.len()));
             let service = Arc::new(Service {
                 config: written.clone(),
@@ -81,8 +81,8 @@ fn build(written: &config::Route, like: usize, pool: impl Fn(&str) -> Option<usi
 }
 
 impl Service {
-    /// The index of the route that a path is under, by whichever reading. `None` when readings fall under routes that
-    /// decide differently, or has none that can be told: then the request is ambiguous, and refused.
+    /// Returns the index of the route that every reading of a path is under. `None` when readings are under routes that
+    /// decide differently, or cannot be enumerated: then the request is ambiguous and is refused.
     pub fn route(&self, path: &CanonicalPath) -> Option<usize> {
         if self.is_uniform {
             return self.routes.iter().position(|route| path.is_under(&route.config.path));
@@ -95,13 +95,13 @@ impl Service {
         found.all(|next| next.is_some_and(|next| self.decide_alike(next, first))).then_some(first)
     }
 
-    /// The route of one reading, whether its case has a meaning or not.
+    /// Returns the route of one reading, if it is the same for servers that ignore case.
     fn agreed(&self, reading: &[u8]) -> Option<usize> {
         let longest = |is_under: &dyn Fn(&Route) -> bool| self.routes.iter().position(is_under);
         let exact = longest(&|route| path::is_under(reading, route.config.path.as_bytes()))?;
         let mut others = [None, None];
         if reading.is_ascii() {
-            // As a folded rule is compared with a folded path, which is one step less.
+            // Equivalent to a comparison of the folded rule with the folded path, and cheaper.
             others[0] = longest(&|route| path::is_under_in_any_case(reading, route.folded.as_bytes()));
         } else {
             let folded = path::folded(&String::from_utf8_lossy(reading));
@@ -121,7 +121,7 @@ impl Service {
 }
 
 impl Route {
-    /// What this route demands of a request for `path`. Public access is granted to canonical paths alone:
+    /// Returns what this route demands of a request for `path`. Public access is granted to canonical paths alone:
     /// the application might read another path than the rule was written for.
     pub fn demands(&self, path: &CanonicalPath) -> &Access {
         match &self.config.access {
@@ -130,7 +130,7 @@ impl Route {
         }
     }
 
-    /// Whether a CORS preflight is let in as such: without a sign-on, where there would be one.
+    /// Whether a CORS preflight is admitted without a sign-on.
     pub fn lets_preflights_in(&self) -> bool {
         self.config.preflight == Preflight::Forward && self.config.access != Access::Public
     }

@@ -35,24 +35,24 @@ use crate::users::changes::Watch;
 use crate::users::login::LoginPool;
 
 pub struct Snapshot {
-    /// Tells it from those before and after it.
+    /// A number that no other snapshot of this process has.
     pub generation: u64,
     pub routes: Routes,
     pub guard: Arc<Guard>,
     pub sentry: Sentry,
     pub pools: Vec<Arc<Pool>>,
     pub branding: Branding,
-    /// What hosts ask of the connections that requests for them come on.
+    /// What hosts require of the connections of their requests.
     pub connections: Arc<Policies>,
-    /// Requests that no service was found for.
+    /// The metrics of requests that no service was found for.
     pub unrouted: ServiceMetrics,
     pub trusted_proxies: Vec<IpNet>,
-    /// For services that say nothing else.
+    /// The policy of services that do not set one.
     pub on_outage: OutagePolicy,
     pub limits: Limits,
     pub rates: Arc<RateLimiter>,
     pub timeouts: Timeouts,
-    /// What browsers are told about coming back over TLS alone.
+    /// The value of `Strict-Transport-Security` on the edge's own replies.
     pub hsts: Option<HeaderValue>,
     /// Ports that an authority may name.
     pub ports: Vec<u16>,
@@ -60,29 +60,29 @@ pub struct Snapshot {
     pub https_port: Option<u16>,
     /// The folder that certificate authorities' challenges are in.
     pub acme_challenge: Option<Arc<Path>>,
-    /// Cookies of ours, which no application sees or sets.
+    /// The edge's own cookies, which no application sees or sets.
     pub cookie_names: Vec<String>,
     pub ticket_parameter: String,
-    /// Header names, folded, that only we may say to an application.
+    /// Header names, folded, that only the edge may send to an application.
     pub reserved_headers: Vec<String>,
 }
 
-/// Of the HTTPS listeners.
+/// The ports of the HTTPS listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// Those that an authority may name: what the listeners are bound to, and what clients connect to.
+    /// The ports that an authority may name: those that listeners are bound to, and those that clients connect to.
     known: Vec<u16>,
-    /// The one that plain HTTP is redirected to; `None` is 443.
+    /// The port that plain HTTP is redirected to; `None` is 443.
     https: Option<u16>,
 }
 
 impl Ports {
-    /// Of each listener what it is bound to, and the port that clients connect to where the configuration says so.
+    /// `listeners` has the bound port of each listener, and the configured port that clients connect to, if any.
     pub fn new(listeners: impl Iterator<Item = (u16, Option<u16>)>) -> Self {
         let (mut known, mut public) = (Vec::new(), Vec::new());
-        for (bound, said) in listeners {
-            known.extend([Some(bound), said].into_iter().flatten());
-            public.push(said.unwrap_or(bound));
+        for (bound, configured) in listeners {
+            known.extend([Some(bound), configured].into_iter().flatten());
+            public.push(configured.unwrap_or(bound));
         }
         known.sort_unstable();
         known.dedup();
@@ -91,13 +91,13 @@ impl Ports {
     }
 }
 
-/// What outlives a snapshot.
+/// What outlives a snapshot: one process has one.
 #[derive(Clone)]
 pub struct SharedState {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
-    /// False when that store keeps no sessions: it belongs to the store, which a reload does not change.
+    /// False when the store keeps no sessions. A reload does not change the kind of store.
     pub sessions_are_checked: bool,
     pub seen: Arc<RecentSessions>,
     pub streams: Arc<Streams>,
@@ -169,8 +169,8 @@ impl LoadedFiles {
     }
 }
 
-/// Looks names of servers up, for a moment. One that leads nowhere is no fault: its application may be down, or only its
-/// DNS, and the others are to be served.
+/// Resolves the names of servers, for a limited time. A name that does not resolve is no fault: its application or its DNS
+/// may be down, and the other services must be served.
 fn resolve(config: &Config, names: &Resolver, faults: &mut Faults) -> Vec<Arc<ResolvedName>> {
     let servers = config
         .pools

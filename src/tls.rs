@@ -1,7 +1,7 @@
-//! TLS towards clients: certificates, chosen by server name, what each host asks of connections, and tickets.
+//! TLS towards clients: certificates, chosen by server name, what each host requires of connections, and tickets.
 //!
 //! Requests are routed by their authority, never by the server name that chose certificate and policy. Loaded when a
-//! snapshot is built, so that a fault is told before anything is swapped. Called by `snapshot`, `server` and `proxy`.
+//! snapshot is built, so that a fault is reported before anything is swapped. Called by `snapshot`, `server` and `proxy`.
 
 mod certificates;
 mod client_certificate;
@@ -30,26 +30,26 @@ use crate::clock::Clock;
 use crate::config::TlsVersion;
 use crate::host::Host;
 
-/// Answers a ClientHello from the certificates of the day.
+/// Answers a ClientHello from the current certificates.
 #[derive(Debug)]
 struct ByServerName(Arc<ArcSwap<Certificates>>);
 
 impl ResolvesServerCert for ByServerName {
     /// rustls has already lower-cased the name and refused address literals. No name, or one that no
-    /// certificate covers: no handshake, so that nobody sees another tenant's certificate.
+    /// certificate covers: no handshake, so that no client sees another tenant's certificate.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load().for_name(hello.server_name()?)
     }
 }
 
-/// What a configuration names for TLS, read and found good.
+/// The TLS files of a configuration, read and checked.
 pub struct Material {
     pub certificates: Certificates,
     pub policies: Arc<Policies>,
     pub root: TicketRoot,
 }
 
-/// What all TLS listeners share and a reload replaces.
+/// The TLS state that all listeners share and a reload replaces.
 #[derive(Clone)]
 pub struct TlsState {
     certificates: Arc<ArcSwap<Certificates>>,
@@ -57,29 +57,29 @@ pub struct TlsState {
     handshakes: Arc<ArcSwap<Handshakes>>,
 }
 
-/// How hands are shaken, by policy.
+/// The settings of handshakes, by policy.
 struct Handshakes {
     policies: Arc<Policies>,
     settings: Vec<Settings>,
 }
 
-/// rustls' settings for one policy.
+/// The settings of rustls for one policy.
 struct Settings {
     policy: Arc<Policy>,
     http1: Arc<ServerConfig>,
     http2: Arc<ServerConfig>,
 }
 
-/// How to go on with a client, once it has said which host it wants.
+/// The settings of a handshake, chosen by the server name of its ClientHello.
 pub struct ClientHelloChoice {
     policy: Arc<Policy>,
     pub settings: Arc<ServerConfig>,
-    /// Whether there is a certificate for that host.
+    /// Whether a certificate covers that host.
     pub is_ours: bool,
 }
 
 impl TlsState {
-    /// Errors are rustls' own and mean a defect of this build.
+    /// Errors come from rustls and mean a defect of this build.
     pub fn new(material: Material, rotation: Duration, clock: &Clock) -> Result<Self, rustls::Error> {
         let Material { certificates, policies, root } = material;
         let certificates = Arc::new(ArcSwap::from_pointee(certificates));
@@ -88,7 +88,7 @@ impl TlsState {
         Ok(Self { certificates, tickets, handshakes: Arc::new(ArcSwap::from_pointee(handshakes)) })
     }
 
-    /// For the handshakes from now on. Errors as above; then nothing has changed.
+    /// Takes up new files for the handshakes from now on. Errors as above; then nothing has changed.
     pub fn renew(&self, material: Material) -> Result<(), rustls::Error> {
         let handshakes = Handshakes::new(material.policies, &self.certificates, &self.tickets)?;
         self.renew_certificates(material.certificates);
@@ -101,12 +101,12 @@ impl TlsState {
         self.certificates.store(Arc::new(certificates));
     }
 
-    /// Those of the day.
+    /// Returns the certificates that are served now.
     pub fn certificates(&self) -> Arc<Certificates> {
         self.certificates.load_full()
     }
 
-    /// What a client is answered that asks for this server name, on a listener with or without HTTP/2.
+    /// Chooses the handshake for a server name, on a listener with or without HTTP/2.
     pub fn greet(&self, server_name: Option<&str>, http2: bool) -> ClientHelloChoice {
         let handshakes = self.handshakes.load();
         let host = server_name.and_then(|name| Host::parse(name).ok());
@@ -138,7 +138,7 @@ impl Handshakes {
         Ok(Self { policies, settings })
     }
 
-    /// The first ones are those of hosts that ask for nothing themselves.
+    /// The first settings are those of hosts without requirements of their own.
     fn settings(&self, host: Option<&Host>) -> &Settings {
         let policy = host.map(|host| self.policies.of(host));
         let known = policy.and_then(|policy| self.settings.iter().find(|known| Arc::ptr_eq(&known.policy, policy)));
@@ -156,11 +156,11 @@ fn server_config(
         .with_client_cert_verifier(policy.verifier())
         .with_cert_resolver(Arc::new(ByServerName(Arc::clone(certificates))));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Tickets hold all there is: no table of sessions for workers to contend for.
+    // Tickets hold the whole session, so there is no table of sessions for workers to contend for.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // A resumed session is not asked for a certificate again, and what it holds is not looked at again: it would
-    // outlive the certificate's end and its issuer's dismissal. So where certificates are asked for, nothing is resumed.
-    if policy.asks() {
+    // A resumed session does not request the client's certificate again, nor is the one it holds verified again: it would
+    // outlive the end of the certificate and the removal of its CA. So where certificates are requested, nothing is resumed.
+    if policy.requests_certificates() {
         config.send_tls13_tickets = 0;
     } else {
         config.ticketer = Arc::clone(tickets) as Arc<dyn ProducesTickets>;
@@ -171,7 +171,7 @@ fn server_config(
 }
 
 impl ClientHelloChoice {
-    /// What a connection came to that was made in this way.
+    /// Returns what was negotiated on a connection that was made with these settings.
     pub fn agreed(&self, session: &ServerConnection) -> NegotiatedTls {
         let certificate = session.peer_certificates().and_then(|chain| ClientCertificate::of(chain.first()?));
         NegotiatedTls {
@@ -179,7 +179,7 @@ impl ClientHelloChoice {
                 Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
                 _ => TlsVersion::V1_2,
             },
-            asked: self.policy.issuers(),
+            requested_issuers: self.policy.issuers(),
             certificate: certificate.map(Arc::new),
         }
     }

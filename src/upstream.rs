@@ -31,15 +31,16 @@ use resolver::Resolver;
 use server_address::ServerAddress;
 pub use tls::{UpstreamTls, check_system};
 
-/// A bit of the group key: keeps connections for upgrades apart from the others. One that was not upgraded goes at once.
+/// A bit of the group key that separates connections for upgrades from the others. A connection that was not upgraded is
+/// closed at once.
 const UPGRADES: u64 = 1;
 
-/// Requests at once over one HTTP/2 connection to an application; more open another. What most servers allow.
+/// Concurrent requests over one HTTP/2 connection to a server; more requests open another one. Most servers allow this many.
 const STREAMS: usize = 100;
-/// What an application may send of one answer before its client has taken it, and so what a client that does not read
-/// makes us hold. Pingora would have 8 MiB, and as much for all of them together.
+/// Bytes of one response that a server may send before the client has taken them, and so the memory that a client that does
+/// not read makes the edge hold. Pingora's default is 8 MiB, and as much for all streams of a connection together.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// The same over a reload, so that connections are found again.
+/// The seeds are fixed, so that connections are found again after a reload.
 const KEYS: ahash::RandomState = ahash::RandomState::with_seeds(4, 3, 2, 1);
 
 /// A named set of servers for one application.
@@ -54,18 +55,18 @@ pub struct Pool {
 pub struct Server {
     pub name: String,
     address: ServerAddress,
-    /// Without its address, where it has a name.
+    /// The template of its connections; a server with a name has no address in it.
     peer: HttpPeer,
     /// Connections to servers of one key and at one address are alike, and as good for one request as for another.
     key: u64,
     pub metrics: UpstreamMetrics,
-    /// Whether its last handshake failed, so that this is told once and not with every request.
+    /// Whether its last TLS handshake failed, so that this is logged once and not with every request.
     tls_failing: AtomicBool,
     privacy: Privacy,
 }
 
 impl Pool {
-    /// `secure` for a pool that is spoken to over TLS.
+    /// `secure` is set for a pool whose servers are spoken to over TLS.
     pub fn build(
         written: &config::Pool,
         secure: Option<&UpstreamTls>,
@@ -88,7 +89,7 @@ impl Pool {
         &self.servers[index]
     }
 
-    /// Every address of every server.
+    /// Returns every address of every server.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         let of = |(server, place): (usize, &ServerAddress)| {
             place.addresses().into_iter().map(move |address| Endpoint { server, address }).collect::<Vec<_>>()
@@ -96,7 +97,7 @@ impl Pool {
         self.servers.iter().map(|server| &server.address).enumerate().flat_map(of).collect()
     }
 
-    /// Connections to endpoints of one key are alike.
+    /// Returns the key of an endpoint: connections to endpoints of one key are interchangeable.
     pub fn key(&self, endpoint: Endpoint) -> u64 {
         let server = &self.servers[endpoint.server];
         match server.address {
@@ -105,12 +106,12 @@ impl Pool {
         }
     }
 
-    /// For one write to a server.
+    /// Returns the timeout of one write to a server.
     pub fn write_timeout(&self) -> Duration {
         self.config.timeouts.write
     }
 
-    /// `read` overrides the pool's.
+    /// Returns the timeouts of a request; `read` overrides the pool's.
     pub fn timeouts(&self, read: Option<Duration>) -> PoolTimeouts {
         PoolTimeouts { read: read.unwrap_or(self.config.timeouts.read), ..self.config.timeouts }
     }
@@ -124,8 +125,8 @@ impl Pool {
         self.servers.iter().any(|server| server.privacy.is_private())
     }
 
-    /// What Pingora needs to reach a server; `read_timeout` overrides the pool's. For an `upgrade` it is a connection
-    /// of another kind, never one that was used before; with an `owner` one that only this owner has used.
+    /// Returns what Pingora needs to reach a server; `read_timeout` overrides the pool's. An `upgrade` gets a connection that
+    /// was never used before; with an `owner` it is one that only this owner has used.
     pub fn peer(
         &self,
         endpoint: Endpoint,
@@ -151,8 +152,7 @@ impl Pool {
 }
 
 impl Server {
-    /// Notes that it could not be connected to. What is wrong with a certificate is said to operators once, when it
-    /// begins; clients do not learn it.
+    /// Notes that a connection could not be made. A TLS failure is logged once, when it begins; clients do not learn its cause.
     pub fn failed(&self, error: &Error) {
         if is_tls_failure(error) && !self.tls_failing.swap(true, Ordering::Relaxed) {
             let why = error.context.as_ref().map(|context| context.as_str()).unwrap_or_default();
@@ -163,7 +163,7 @@ impl Server {
         }
     }
 
-    /// Notes that it authenticates connections, for as long as the process runs.
+    /// Notes that the server authenticates connections, for as long as the process runs.
     pub fn authenticates_connections(&self) {
         if self.privacy.set() {
             log::info!(
@@ -174,7 +174,7 @@ impl Server {
         }
     }
 
-    /// Notes that it answered.
+    /// Notes that the server answered.
     pub fn answered(&self) {
         if self.tls_failing.load(Ordering::Relaxed) && self.tls_failing.swap(false, Ordering::Relaxed) {
             log::info!("upstream: TLS handshake succeeds again server={}", self.name);
@@ -182,7 +182,7 @@ impl Server {
     }
 }
 
-/// Whether a connection came to nothing because there was no TLS to be had with the server, or not with the right one.
+/// Whether a connection failed in its TLS handshake, or because the certificate of the server is not the expected one.
 pub fn is_tls_failure(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert)
 }
@@ -222,10 +222,10 @@ fn build_server(
         peer.options.set_http_version(2, 2);
         peer.options.max_h2_streams = STREAMS;
         peer.options.h2_stream_window_size = Some(STREAM_WINDOW_BYTES);
-        // Room for all of them: a client that does not read must not keep the others' answers from coming.
+        // The connection has a window for all of its streams: a client that does not read must not hold up other responses.
         peer.options.h2_connection_window_size = Some(STREAMS as u32 * STREAM_WINDOW_BYTES);
     } else {
-        // The kernel would let it grow to megabytes for each answer, of memory that all connections share.
+        // Without this the kernel lets the buffer grow to megabytes for each response, of memory that all connections share.
         peer.options.tcp_recv_buf = Some(STREAM_WINDOW_BYTES as usize);
     }
     let key = peer.reuse_hash();

@@ -1,4 +1,4 @@
-//! `check`: everything that can be said of a configuration without serving it.
+//! `check`: validates a configuration without serving it.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl Check {
     }
 }
 
-/// Names everything that cannot be reached.
+/// Dials every server, and names each that cannot be reached.
 fn connect(config: &Config) -> Result<(), Failure> {
     let mut unreachable = Vec::new();
     for pool in &config.pools {

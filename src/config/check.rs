@@ -158,7 +158,7 @@ impl Check<'_> {
         written.iter().enumerate().map(list).collect()
     }
 
-    /// Where they lead is looked at later, with the other things outside.
+    /// Their addresses are checked later, with the other files and hosts that the configuration names.
     fn memcached_servers(&mut self, key: &str, written: &[file::MemcachedServer]) -> Vec<MemcachedServer> {
         if !(1..=MAX_SERVERS).contains(&written.len()) {
             let remedy =
@@ -204,7 +204,7 @@ impl Check<'_> {
         let min_password_length = users.password.least.unwrap_or(defaults::LEAST_PASSWORD);
         if !(8..=64).contains(&min_password_length) {
             let write = "write 8 to 64 (OWASP ASVS 5.0 6.2.1 and 6.2.9)";
-            self.fault("users.password.least", "not a length to ask of passwords", write);
+            self.fault("users.password.least", "out of bounds for a minimum length", write);
         }
         let file::UserStore::Sqlite = users.store.unwrap_or(defaults::USER_STORE);
         Users::Sqlite {

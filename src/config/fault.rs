@@ -1,5 +1,5 @@
-//! What is wrong with a configuration: every fault with its place, what is wrong and what to write. Beside them stand
-//! warnings, with which it is served all the same.
+//! The faults of a configuration, each with its line, its key, what is wrong and what to write, and its warnings, with
+//! which the configuration is served all the same.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ pub struct Faults {
     lines: Lines,
     list: Vec<Fault>,
     warnings: Vec<Fault>,
-    /// Lists that an element was taken out of, and which, each as it was counted then.
+    /// Lists that an element was removed from, and its index at that time.
     taken: Vec<(String, usize)>,
-    /// Values that were taken out for what was said of them; that they are missing now is no news.
+    /// Keys whose values were removed because of a fault. A fault because they are missing now would be noise.
     unread: Vec<String>,
 }
 
-/// Or a warning: which of them says the list that it stands in.
+/// A fault or a warning, depending on the list that it is in.
 #[derive(Debug)]
 struct Fault {
     line: Option<usize>,
@@ -29,7 +29,7 @@ struct Fault {
     write: String,
 }
 
-/// What is to be said of a configuration that has no faults: each warning as it is printed, in the order of the file.
+/// The warnings of a configuration without faults, each as it is printed, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(Vec<String>);
 

@@ -1,7 +1,7 @@
 //! Where each key of the document stands.
 //!
 //! serde_yaml says the place of a syntax error but forgets places afterwards, so a second, light pass over the
-//! events of a YAML parser remembers the line of every key. It is made when the first line is asked for: a good file
+//! events of a YAML parser remembers the line of every key. It is made when the first line is looked up: a good file
 //! has nothing to tell of. Called by `config` alone.
 
 use std::collections::HashMap;

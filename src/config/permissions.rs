@@ -1,7 +1,7 @@
 //! Warnings about files that every user of the machine may read, or change.
 //!
 //! What a group may do is left alone: operators give a renewal program, a backup or the service itself its rights by a
-//! group. Only files that are there are judged: what is missing is told by those who read them.
+//! group. Only files that exist are judged: a missing file is a fault of the code that reads it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn judge_file(place: &str, file: &Path, holds: Holds, faults: &mut Faults) {
     }
 }
 
-/// What is wrong with a file's permissions, and what to do. The path is not told, as where it is written is.
+/// Returns what is wrong with the permissions of a file, and the remedy. The path is left out: the fault names its key.
 fn fault_of(path: &Path, holds: Holds) -> Option<(String, String)> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

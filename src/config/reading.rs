@@ -1,7 +1,6 @@
 //! The reading of the document into its shapes, past every mistake to its end. Called by `config` alone.
 //!
-//! What is wrong with a value is said without the value: a password that was put in the wrong place would be printed,
-//! and a fault names the line anyway. Keys that are not known are named, except in what is [`Sealed`].
+//! A fault never quotes the value: a password in the wrong place would be printed, and the fault names the line anyway. Keys that are not known are named, except in what is [`Sealed`].
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -13,7 +12,7 @@ use super::suggest;
 
 /// A part of the document that holds secrets, and everything that was wrong with it. Whatever was written there, no
 /// text of it is in a message: not a value, and not a key that is not known, as `{correct horse}` is a key without a
-/// value to YAML. Every shape with a [`Secret`](super::file::Secret) among its keys stands in one.
+/// value to YAML. Every shape with a [`Secret`](super::file::Secret) among its keys is sealed.
 #[derive(Debug, Default)]
 pub struct Sealed<T> {
     value: T,
@@ -175,7 +174,7 @@ fn describe(error: &serde_yaml::Error) -> String {
     let quotes = text.starts_with("invalid ") || text.starts_with("unknown ");
     match text.rsplit_once(", expected ") {
         Some((_, expected)) if quotes => format!("this does not fit, expected {expected}"),
-        // What a shape with several forms is said to expect, and the name of a key of ours.
+        // The text that a shape with several forms expects, and the name of a known key.
         _ if text.starts_with('`') => format!("this does not fit, expected {text}"),
         _ if text.starts_with("missing field ") => text,
         _ => "this is not what belongs here".into(),

@@ -18,7 +18,7 @@ pub enum SecretSource {
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl SecretSource {
-    /// Reads it. One trailing line end is not part of a secret that stands in a file or variable.
+    /// Reads the secret. One trailing line end in a file or variable is not part of it.
     /// The message says what is wrong and never quotes what was written: not the secret, and not the name of a variable
     /// or file either, which is the secret itself where one key was taken for another.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads variables")]
@@ -33,7 +33,7 @@ impl SecretSource {
             Self::Value(value) => value.as_bytes().to_vec(),
         };
         if matches!(self, Self::File(_)) && (bytes.starts_with(BYTE_ORDER_MARK.as_bytes()) || is_utf16(&bytes)) {
-            // What it is to another edge, or to whoever else has this secret, depends on how they read it.
+            // Another program that has this secret may read other bytes from such a file.
             return Err("this file begins with a byte order mark or is in UTF-16, as editors on Windows save text; \
                         save it as UTF-8 without one"
                 .into());

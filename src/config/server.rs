@@ -1,4 +1,4 @@
-//! Checked: `server`, where it listens and what it bears.
+//! The checked types of `server`: listeners, limits and timeouts.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use super::{Protocol, SecretSource, defaults};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Request workers; `None` is one for each core.
+    /// The number of request workers; `None` is one for each core.
     pub threads: Option<usize>,
     pub listeners: Vec<Listener>,
     pub admin: Admin,
     pub trusted_proxies: Vec<IpNet>,
-    /// The folder of certificate authorities' challenges.
+    /// The folder of ACME challenges.
     pub acme_challenge: Option<PathBuf>,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain: Duration,
@@ -27,7 +27,7 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
-    /// Opens the admin API; without one there is none.
+    /// The token that opens the admin API; without one the API is off.
     pub token: Option<SecretSource>,
 }
 
@@ -36,9 +36,9 @@ pub struct Listener {
     pub address: SocketAddr,
     pub protocol: Protocol,
     pub http2: bool,
-    /// Connections begin with a header that says for whom a trusted proxy stands.
+    /// Whether connections begin with a PROXY protocol header, which names the client of a trusted proxy.
     pub proxy_protocol: bool,
-    /// What clients connect to, where that is another port than that of `address`.
+    /// The port that clients connect to, where it is not the one of `address`.
     pub public_port: Option<u16>,
 }
 
@@ -48,20 +48,21 @@ pub struct Limits {
     pub connections_per_address: usize,
     pub header_bytes: usize,
     pub header_count: usize,
-    /// For the whole of a request's head.
+    /// The time that the whole head of a request may take.
     pub header_timeout: Duration,
     pub body_bytes: usize,
-    /// Bytes in a second that a request's body brings on average, once it has taken the read timeout.
+    /// The minimum average rate of a request body that has taken longer than the read timeout, in bytes per second.
     pub min_body_rate: usize,
     pub streams: usize,
-    /// Of memory that all clients may make the edge hold, and that each may.
+    /// Memory that all clients together may make the edge hold, and that each of them may, in bytes.
     pub buffer_bytes: usize,
     pub buffer_bytes_per_address: usize,
-    /// Of each client.
+    /// The limit of each client.
     pub requests_per_second: Option<u32>,
 }
 
 impl Limits {
+    /// The limits of an empty configuration.
     pub const DEFAULT: Self = Self {
         connections: defaults::CONNECTIONS,
         connections_per_address: defaults::CONNECTIONS_PER_ADDRESS,

@@ -16,19 +16,19 @@ pub struct Service {
     pub hosts: Vec<HostPattern>,
     pub idle_timeout: Duration,
     pub forward_token: ForwardToken,
-    /// Of each client.
+    /// The limit of each client.
     pub requests_per_second: Option<u32>,
     pub identity_assertion: bool,
     pub identity_headers: IdentityHeaders,
     pub on_outage: OutagePolicy,
-    /// Beside the host's own: of pages that may open a WebSocket.
+    /// Origins, beside the host's own, whose pages may open a WebSocket.
     pub websocket_origins: Vec<Origin>,
-    /// The last one is `/`, which holds what the service says of itself.
+    /// In the order of the file; where none is for `/`, the last one is, with the settings of the service itself.
     pub routes: Vec<Route>,
 }
 
 impl Service {
-    /// The names of the pools that it leads to, some of them more than once.
+    /// Returns the names of the pools of its routes, some of them more than once.
     pub fn pools(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|route| route.pool.as_str())
     }
@@ -43,13 +43,13 @@ pub struct IdentityHeaders {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Begins with `/`, ends without one unless it is `/` itself.
+    /// The path begins with `/` and does not end with one, unless it is `/` itself.
     pub path: String,
     pub access: Access,
     pub credentials: Credentials,
     pub extends_session: bool,
     pub read_timeout: Option<Duration>,
-    /// The best first; none where responses are left as they are.
+    /// Content codings in order of preference; empty where responses are not compressed.
     pub compression: Vec<Encoding>,
     pub preflight: Preflight,
     pub pool: String,
@@ -62,7 +62,7 @@ impl Route {
     }
 }
 
-/// What a route demands of whoever asks.
+/// What a route demands of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     Public,
@@ -91,19 +91,19 @@ pub struct Pool {
     pub resolve_every: Duration,
 }
 
-/// TLS to applications. What is in the files is looked at by the room `upstream`.
+/// TLS to the servers of a pool. The files are read by `upstream`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolTls {
-    /// Where it stands in the file, for faults that reading it brings to light.
+    /// The path of the key in the file, for faults that are found when the files are read.
     pub place: String,
-    /// Whom the servers' certificates have to name; a server's own host, unless it is said.
+    /// The name that the servers' certificates must have; the host of each server's address by default.
     pub server_name: Option<String>,
-    /// PEM: who issues them; the system's CAs, unless it is said.
+    /// A PEM file with the CAs of those certificates; the system's CAs by default.
     pub ca: Option<PathBuf>,
     pub client: Option<ClientKey>,
 }
 
-/// What the edge shows of itself, both PEM.
+/// The client certificate that the edge presents to servers, and its key; both are PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientKey {
     pub certificate: PathBuf,
@@ -121,7 +121,7 @@ pub struct PoolServer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     Address(SocketAddr),
-    /// Resolved by the room `upstream`, again and again.
+    /// `upstream` resolves the name, again and again.
     Name {
         host: String,
         port: u16,

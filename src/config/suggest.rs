@@ -1,9 +1,9 @@
-//! What may have been meant by a key that is not known. Called by `reading`, for keys that hold no secret.
+//! Suggestions for an unknown key. Called by `reading`, for keys that hold no secret.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// What other edges call a thing, and the key that it has here.
+/// Keys of other proxies, and what they are called here.
 const ELSEWHERE: [(&str, &str); 17] = [
     ("client_max_body_size", "server.limits.body_bytes"),
     ("proxy_pass", "services.NAME.pool"),
@@ -41,7 +41,7 @@ static NAMES: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
     words.filter(|word| word.len() > 2).collect()
 });
 
-/// What to write in the place of this key, as far as that can be guessed.
+/// Returns a suggestion for an unknown key, where there is a likely one.
 pub fn instead_of(path: &str) -> Option<String> {
     let key = path.rsplit(['.', ']']).next().unwrap_or(path);
     if let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == key) {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_told_from_a_word_that_is_none_of_ours() {
+    fn a_slip_gets_a_suggestion_and_another_word_none() {
         for (path, expected) in [
             ("servcies", Some("did you mean `services`?")),
             ("server.drian", Some("did you mean `drain`?")),

@@ -1,4 +1,4 @@
-//! Checked: `tls`, of which the files are yet to be read.
+//! The checked types of `tls`. The files that they name are read later, by `tls`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use crate::host::HostPattern;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     pub min_version: TlsVersion,
-    /// What hosts ask for themselves; every host is here, as an exact one may stand below another's wildcard.
+    /// The TLS settings of every host: an exact host may be below the wildcard of another service.
     pub hosts: Vec<HostTls>,
     pub certificates: Vec<Certificate>,
     pub tickets: Tickets,
-    /// How often the certificates' files are looked at.
+    /// How often the certificate files are checked for changes.
     pub refresh: Duration,
     pub hsts: Option<Hsts>,
 }
@@ -35,28 +35,28 @@ impl fmt::Display for Hsts {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tickets {
-    /// `None`: one is made when the process starts.
+    /// `None`: the process makes one when it starts.
     pub secret: Option<SecretSource>,
-    /// How long a key is in use.
+    /// How long a key derived from the secret is in use.
     pub rotation: Duration,
 }
 
-/// What the hosts of a service, or the sign-on host, ask of connections to them.
+/// What the hosts of a service, or the sign-on host, require of connections to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostTls {
-    /// Where it stands in the file, for faults that reading it brings to light.
+    /// The path of the key in the file, for faults that are found when the files are read.
     pub place: String,
     pub hosts: Vec<HostPattern>,
     pub min_version: TlsVersion,
     pub clients: Option<ClientCertificates>,
 }
 
-/// Who may connect.
+/// The client certificates that a host requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
-    /// PEM: whoever issues them.
+    /// A PEM file with the CAs of client certificates.
     pub ca: PathBuf,
-    /// Else a client may come without one.
+    /// False: a client without a certificate is served as well.
     pub required: bool,
 }
 
@@ -68,7 +68,7 @@ pub enum TlsVersion {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Where it stands in the file, for faults that reading it brings to light.
+    /// The path of the key in the file, for faults that are found when the files are read.
     pub place: String,
     pub certificate: PathBuf,
     pub key: PathBuf,

@@ -16,9 +16,9 @@ pub struct SignOnMetrics {
     pub(super) auth_duration: HistogramVec,
     /// labels `service`, `outcome`, `reason`
     pub(super) auth_decisions: IntCounterVec,
-    /// Time to verify a token, cached or not.
+    /// The time to verify a token, cached or not.
     pub token_duration: Histogram,
-    /// Time to find and slide a session.
+    /// The time to find a session and move its expiry.
     pub session_duration: Histogram,
     pub token_cache: TokenCacheMetrics,
     pub store: StoreMetrics,
@@ -45,7 +45,7 @@ pub struct TicketMetrics {
     pub mismatched: IntCounter,
 }
 
-/// What the user directory reports.
+/// The metrics of the user directory.
 #[derive(Clone)]
 pub struct DirectoryMetrics {
     /// labels `operation`, `result`
@@ -55,7 +55,7 @@ pub struct DirectoryMetrics {
     pub last_read: IntGauge,
 }
 
-/// What the session store reports.
+/// The metrics of the session store.
 #[derive(Clone)]
 pub struct StoreMetrics {
     /// labels `server`, `operation`, `result`
@@ -68,11 +68,11 @@ pub struct StoreMetrics {
     pub breaker_open: IntCounterVec,
     /// Look-ups that shared a round trip.
     pub batch_size: Histogram,
-    /// Ended sessions that a server which is away has not heard of.
+    /// Ended sessions that an unavailable server still has to be sent.
     pub tombstones_owed: IntGauge,
-    /// label `server`; ends of sessions that others have heard of and this one has not
+    /// label `server`; ends of sessions that other servers have received and this one has not
     pub half_heard: IntCounterVec,
-    /// Look-ups that no more than half of a session's servers answered.
+    /// Look-ups that at most half of a session's servers answered.
     pub minority: IntCounter,
 }
 

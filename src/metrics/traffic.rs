@@ -1,10 +1,10 @@
-//! Metrics of what passes: connections, requests, upstream servers.
+//! Metrics of traffic: connections, requests, upstream servers.
 
 use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::maker::Maker;
 
-/// Seconds. From a cached page to a slow report.
+/// In seconds, from a cached page to a slow report.
 const BUCKETS: &[f64] =
     &[1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -30,16 +30,16 @@ pub struct TrafficMetrics {
     pub certificate_expiry: GaugeVec,
     pub headers_dropped: HeadersDropped,
     pub unknown_clients: UnknownClients,
-    /// What clients make the edge hold, see `buffers`.
+    /// Memory that clients make the edge hold, see `buffers`.
     pub buffer_bytes: IntGauge,
     /// WebSockets, event streams and long bodies of signed-in users, while they are open.
     pub streams: IntGauge,
-    /// Cut because they may not go on; label `reason`.
+    /// Streams that were closed because they are no longer allowed; label `reason`.
     pub streams_closed: IntCounterVec,
     pub names: ResolverMetrics,
 }
 
-/// Of the names of upstream servers.
+/// The metrics of the names of upstream servers.
 #[derive(Clone)]
 pub struct ResolverMetrics {
     resolved: IntCounter,
@@ -197,7 +197,7 @@ impl ResolverMetrics {
         self.addresses.with_label_values(&[name]).set(i64::try_from(addresses).unwrap_or(i64::MAX));
     }
 
-    /// It is in no configuration any more.
+    /// Removes the series of a name that is in no configuration any more.
     pub fn forget(&self, name: &str) {
         // An error means that it was never noted.
         self.addresses.remove_label_values(&[name]).ok();

@@ -267,7 +267,7 @@ mod tests {
     }
 
     fn plain() -> (NegotiatedTls, Arc<Policy>) {
-        let agreed = NegotiatedTls { version: TlsVersion::V1_2, asked: None, certificate: None };
+        let agreed = NegotiatedTls { version: TlsVersion::V1_2, requested_issuers: None, certificate: None };
         let yaml = "tls: {min_version: '1.2'}";
         let (config, mut faults) = crate::config::parse(Path::new("edge.yaml"), yaml).unwrap();
         let policies = Policies::load(&config.tls, &mut faults);

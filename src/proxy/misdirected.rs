@@ -60,7 +60,7 @@ impl Gateway {
         if let Err(why) = connection.serves(host, policy) {
             return Err(misdirected_connection(request, ctx, why));
         }
-        if policy.asks() {
+        if policy.requests_certificates() {
             let shown = connection.client_certificate();
             if shown.is_some_and(|shown| shown.has_ended(self.clock.now())) {
                 return Err(misdirected_connection(request, ctx, Misdirected::Policy));

@@ -60,7 +60,7 @@ impl Admitted {
         if connection.serves(host, policy).is_err() {
             return Err(EndReason::Connection);
         }
-        match connection.client_certificate().filter(|_| policy.asks()) {
+        match connection.client_certificate().filter(|_| policy.requests_certificates()) {
             Some(certificate) if certificate.has_ended(now) => Err(EndReason::CertificateEnded),
             certificate => Ok(certificate.cloned()),
         }

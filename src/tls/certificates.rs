@@ -1,7 +1,7 @@
 //! Certificate files: read, matched with their keys and filed under the names they cover.
 //!
 //! Parsing a pair and holding one against the other is most of a reload with thousands of them. So a pair whose two
-//! files hold what they held is taken over; whether it has ended is asked anew.
+//! files hold what they held is taken over; whether it has ended is checked again.
 
 mod chain;
 
@@ -31,9 +31,9 @@ pub struct Certificates {
     wildcard: HashMap<Box<str>, ServedCertificate>,
     /// The first name of each, and when it ends.
     ends: Vec<(String, UnixTime)>,
-    /// Where each stands in the file, in the order of `ends`.
+    /// The key of each in the configuration file, in the order of `ends`.
     places: Vec<String>,
-    /// What has been read, for whoever reads the same again.
+    /// The pairs that have been read, for the next reload.
     known: HashMap<PairDigest, ServedCertificate>,
 }
 
@@ -45,7 +45,7 @@ struct ServedCertificate {
     ends: UnixTime,
 }
 
-/// The bytes of both files of a pair, as far as two pairs have to be told apart.
+/// A digest of both files of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PairDigest([u8; SHA256_OUTPUT_LEN]);
 
@@ -119,7 +119,7 @@ impl Certificates {
         self.exact.get(name).or_else(wildcard)
     }
 
-    /// Whether a client that asks for a host that `pattern` names can be shown a certificate.
+    /// Whether a certificate covers the hosts that `pattern` names.
     pub fn cover(&self, pattern: &HostPattern) -> bool {
         match pattern {
             HostPattern::Exact(host) => self.shown(host.as_str()).is_some(),

@@ -1,4 +1,4 @@
-//! A client's certificate as others hear of it: the value of a header for applications, a fingerprint for the log.
+//! The client certificate of a connection: the value of a header field for applications, a fingerprint for the log.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ pub struct ClientCertificate {
     /// SHA-256 over the certificate, in hexadecimal.
     fingerprint: String,
     /// As Envoy writes `X-Forwarded-Client-Cert`: `Hash=…;Subject="…"`.
-    told: HeaderValue,
+    header: HeaderValue,
     ends: UnixTime,
 }
 
@@ -29,10 +29,10 @@ impl ClientCertificate {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        let told = format!("Hash={fingerprint};Subject=\"{}\"", distinguished_name(certificate.subject()));
+        let header = format!("Hash={fingerprint};Subject=\"{}\"", distinguished_name(certificate.subject()));
         let ends = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
-        let told = HeaderValue::try_from(told).ok()?;
-        Some(Self { fingerprint, told, ends: UnixTime::from_seconds(ends) })
+        let header = HeaderValue::try_from(header).ok()?;
+        Some(Self { fingerprint, header, ends: UnixTime::from_seconds(ends) })
     }
 
     /// A connection may last longer than the certificate that was good when it was made.
@@ -44,13 +44,14 @@ impl ClientCertificate {
         &self.fingerprint
     }
 
-    pub fn told(&self) -> &HeaderValue {
-        &self.told
+    /// Returns the value of `X-Forwarded-Client-Cert`.
+    pub fn header(&self) -> &HeaderValue {
+        &self.header
     }
 }
 
 /// A name by RFC 4514, its most specific part first. Whatever could end a value, or the quotes around the whole, is
-/// written in hexadecimal (§2.4), so that nobody's name reads as two attributes.
+/// written in hexadecimal (§2.4), so that no name reads as two attributes.
 fn distinguished_name(name: &X509Name<'_>) -> String {
     let mut parts: Vec<String> = name
         .iter_rdn()
@@ -84,7 +85,7 @@ fn escaped(value: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn told(names: &[(rcgen::DnType, &str)]) -> String {
+    fn header(names: &[(rcgen::DnType, &str)]) -> String {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -92,23 +93,23 @@ mod tests {
             params.distinguished_name.push(kind.clone(), *value);
         }
         let certificate = params.self_signed(&key).unwrap();
-        let told = ClientCertificate::of(certificate.der()).unwrap();
-        assert_eq!(told.fingerprint().len(), 64);
-        let text = told.told().to_str().unwrap().to_owned();
-        text.strip_prefix(&format!("Hash={};", told.fingerprint())).unwrap().to_owned()
+        let certificate = ClientCertificate::of(certificate.der()).unwrap();
+        assert_eq!(certificate.fingerprint().len(), 64);
+        let text = certificate.header().to_str().unwrap().to_owned();
+        text.strip_prefix(&format!("Hash={};", certificate.fingerprint())).unwrap().to_owned()
     }
 
     #[test]
-    fn a_subject_is_told_with_its_most_specific_part_first() {
+    fn a_subject_is_written_with_its_most_specific_part_first() {
         use rcgen::DnType::{CommonName, CountryName, OrganizationName};
         let names = [(CountryName, "US"), (OrganizationName, "Clinic 1"), (CommonName, "ada@example.com")];
-        assert_eq!(told(&names), "Subject=\"CN=ada@example.com,O=Clinic 1,C=US\"");
+        assert_eq!(header(&names), "Subject=\"CN=ada@example.com,O=Clinic 1,C=US\"");
     }
 
     #[test]
     fn no_name_reads_as_two_attributes_or_ends_the_quotes() {
         use rcgen::DnType::CommonName;
-        assert_eq!(told(&[(CommonName, "a\",O=b;Hash=c\\")]), "Subject=\"CN=a\\22\\2CO\\3Db\\3BHash\\3Dc\\5C\"");
-        assert_eq!(told(&[(CommonName, " Zoë\r\n")]), "Subject=\"CN=\\20Zo\\C3\\AB\\0D\\0A\"");
+        assert_eq!(header(&[(CommonName, "a\",O=b;Hash=c\\")]), "Subject=\"CN=a\\22\\2CO\\3Db\\3BHash\\3Dc\\5C\"");
+        assert_eq!(header(&[(CommonName, " Zoë\r\n")]), "Subject=\"CN=\\20Zo\\C3\\AB\\0D\\0A\"");
     }
 }

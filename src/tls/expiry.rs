@@ -1,5 +1,4 @@
-//! How near the end of a certificate is, as far as that is told: said by `check`, at start, and by the task that looks
-//! at certificate files.
+//! How near the end of a certificate is: reported by `check`, at start, and by the task that watches certificate files.
 
 use std::time::Duration;
 
@@ -34,7 +33,7 @@ pub fn days_left(ends: UnixTime, now: UnixTime) -> u64 {
     ends.since(now).as_secs() / DAY.as_secs()
 }
 
-/// What is to be said of a certificate that ends soon, if it does.
+/// Returns the warning for a certificate that ends soon.
 pub fn ends_soon(ends: UnixTime, now: UnixTime) -> Option<String> {
     let near = ExpiryLevel::of(ends, now) > ExpiryLevel::Far;
     near.then(|| format!("it ends in {} days, at {}", days_left(ends, now), ends.rfc3339()))

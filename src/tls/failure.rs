@@ -1,11 +1,11 @@
-//! Why a handshake came to nothing, as a metric has it. Scanners fail handshakes all day: they are counted by reason,
+//! The reason of a failed handshake, as a metric has it. Scanners fail handshakes all day: they are counted by reason,
 //! and not logged one by one.
 
 use std::io;
 
 use rustls::{Error, PeerIncompatible};
 
-/// The label for an error of a handshake with a client that asked for a host that we have a certificate for.
+/// Returns the label for a failed handshake with a client whose server name a certificate covers.
 pub fn reason(error: &io::Error) -> &'static str {
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else { return "gone" };
     match error {

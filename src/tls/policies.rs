@@ -1,6 +1,6 @@
-//! What each host asks of the connections that requests for it come on: a least version, a client's certificate.
+//! What each host requires of the connections of its requests: a minimum version, a client's certificate.
 //!
-//! A connection is made under the policy of the server name that it asks for. Requests name their host themselves, so
+//! A connection is made under the policy of its server name. Requests name their host themselves, so
 //! each is held against its own host's policy again ([`Policy::admits`]), whatever its connection was made for.
 //! Called by `snapshot`, `server` and `proxy`.
 
@@ -23,9 +23,9 @@ const MODERN: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 /// The policies of all hosts.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    /// Of hosts that ask for nothing themselves.
+    /// The policy of hosts without requirements of their own.
     plain: Arc<Policy>,
-    /// Of all hosts, where any of them asks for something.
+    /// The policies of all hosts; empty where no host has requirements of its own.
     hosts: HostTable<Arc<Policy>>,
 }
 
@@ -35,7 +35,7 @@ pub struct Policy {
     clients: Option<Clients>,
 }
 
-/// Whose certificates a host asks for.
+/// The client certificates that a host requests.
 #[derive(Clone)]
 struct Clients {
     issuers: Issuers,
@@ -51,9 +51,9 @@ pub struct Issuers([u8; 32]);
 #[derive(Clone, Debug)]
 pub struct NegotiatedTls {
     pub version: TlsVersion,
-    /// Whose certificates the client was asked for, if it was.
-    pub asked: Option<Issuers>,
-    /// By one of them.
+    /// The CAs whose certificates were requested of the client, if any.
+    pub requested_issuers: Option<Issuers>,
+    /// The verified certificate of the client.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -62,13 +62,13 @@ impl Policies {
     pub fn load(tls: &config::Tls, faults: &mut Faults) -> Self {
         let plain = Arc::new(Policy { min_version: tls.min_version, clients: None });
         let mut hosts = HostTable::default();
-        // One for all hosts that ask for the same: each has settings of its own in rustls.
+        // Hosts with the same requirements share a policy, because each policy has settings of its own in rustls.
         let mut known = BTreeMap::from([((tls.min_version, None), (Arc::clone(&plain), None))]);
         if tls.hosts.iter().any(|host| host.clients.is_some() || host.min_version != tls.min_version) {
             for written in &tls.hosts {
                 let clients = written.clients.as_ref();
-                let asked = (written.min_version, clients.map(|clients| (clients.ca.clone(), clients.required)));
-                let (policy, fault) = known.entry(asked).or_insert_with(|| {
+                let required = (written.min_version, clients.map(|clients| (clients.ca.clone(), clients.required)));
+                let (policy, fault) = known.entry(required).or_insert_with(|| {
                     let (clients, fault) = match clients.map(Clients::load).transpose() {
                         Ok(clients) => (clients, None),
                         Err(what) => (None, Some(what)),
@@ -91,24 +91,24 @@ impl Policies {
         self.hosts.find(host).unwrap_or(&self.plain)
     }
 
-    /// Each of them, once or more.
+    /// Returns every policy, some of them more than once.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
         std::iter::once(&self.plain).chain(self.hosts.values())
     }
 }
 
 impl Policy {
-    /// Whether a request may come on a connection on which this was agreed. A client that was asked for another's
-    /// certificates, or for none, has to be asked again, and may have to say so by another connection.
+    /// Whether a request may come on a connection with these negotiated properties. A client that was requested another
+    /// CA's certificate, or none, needs another connection.
     pub fn admits(&self, agreed: &NegotiatedTls) -> bool {
         let clients = self.clients.as_ref().is_none_or(|clients| {
-            agreed.asked == Some(clients.issuers) && (agreed.certificate.is_some() || !clients.required)
+            agreed.requested_issuers == Some(clients.issuers) && (agreed.certificate.is_some() || !clients.required)
         });
         clients && agreed.version >= self.min_version
     }
 
-    /// Whether clients are asked for certificates.
-    pub fn asks(&self) -> bool {
+    /// Whether certificates are requested of clients.
+    pub fn requests_certificates(&self) -> bool {
         self.clients.is_some()
     }
 
@@ -168,11 +168,11 @@ mod tests {
         Policy { min_version, clients }
     }
 
-    fn agreed(version: TlsVersion, asked: Option<Issuers>, shown: bool) -> NegotiatedTls {
+    fn agreed(version: TlsVersion, requested_issuers: Option<Issuers>, shown: bool) -> NegotiatedTls {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
         let certificate = shown.then(|| Arc::new(ClientCertificate::of(certificate.der()).unwrap()));
-        NegotiatedTls { version, asked, certificate }
+        NegotiatedTls { version, requested_issuers, certificate }
     }
 
     #[test]
@@ -186,18 +186,18 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_to_have_been_asked_for_the_very_certificates_that_the_host_wants() {
+    fn the_certificates_that_were_requested_must_be_those_that_the_host_wants() {
         let version = TlsVersion::V1_3;
-        for (asked, shown, optional, required) in [
+        for (issuers, shown, optional, required) in [
             (None, false, false, false),
             (Some(THEIRS), true, false, false),
             (Some(OURS), false, true, false),
             (Some(OURS), true, true, true),
         ] {
-            let agreed = agreed(version, asked, shown);
-            assert!(policy(version, None).admits(&agreed), "a host that asks for none takes any");
-            assert_eq!(policy(version, Some(false)).admits(&agreed), optional, "{asked:?} {shown}");
-            assert_eq!(policy(version, Some(true)).admits(&agreed), required, "{asked:?} {shown}");
+            let agreed = agreed(version, issuers, shown);
+            assert!(policy(version, None).admits(&agreed), "a host without requirements takes any");
+            assert_eq!(policy(version, Some(false)).admits(&agreed), optional, "{issuers:?} {shown}");
+            assert_eq!(policy(version, Some(true)).admits(&agreed), required, "{issuers:?} {shown}");
         }
     }
 }

@@ -8,9 +8,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The servers that have asked for such a scheme, by the key of their connections, without the
-/// address where a server has a name. One process has one of these,
-/// with as many entries as there were servers in its configurations.
+/// The servers that have sent such a challenge, by the key of their connections, without the address where a server has a
+/// name. One process has one of these, with as many entries as there were servers in its configurations.
 #[derive(Default)]
 pub struct PrivateServers {
     /// Whether there are any: all that a request costs where there are none.
@@ -18,7 +17,7 @@ pub struct PrivateServers {
     by_key: Mutex<HashMap<u64, Arc<AtomicBool>, ahash::RandomState>>,
 }
 
-/// Whether one server is among them.
+/// Whether one server is one of them.
 pub struct Privacy {
     any: Arc<AtomicBool>,
     server: Arc<AtomicBool>,
@@ -36,7 +35,7 @@ impl Privacy {
         self.any.load(Ordering::Acquire) && self.server.load(Ordering::Acquire)
     }
 
-    /// Answers whether this is news.
+    /// Returns whether the server was not known for it before.
     pub fn set(&self) -> bool {
         let known = self.server.swap(true, Ordering::AcqRel);
         self.any.store(true, Ordering::Release);
@@ -44,7 +43,7 @@ impl Privacy {
     }
 }
 
-/// Says whose an upstream connection is: it is used again for requests of the same owner alone.
+/// The owner of an upstream connection, which is used again for requests of the same owner alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner(u64);
 

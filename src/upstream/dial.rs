@@ -10,10 +10,10 @@ use crate::clock::Clock;
 use crate::config::{self, Faults, Location};
 use crate::metrics::Metrics;
 
-/// `Err` says why requests would not reach the server at any of its addresses, or not believe it. Within the pool's
-/// `timeouts.connect` for each.
+/// Returns why requests could not reach the server at any of its addresses, or would not trust it. Each connection has the
+/// pool's `timeouts.connect`.
 pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), String> {
-    // What is wrong with files was told when the configuration was checked.
+    // Faults of files were reported when the configuration was checked.
     let mut faults = Faults::new(Path::new(""), "");
     let secure = pool.tls.as_ref().and_then(|tls| UpstreamTls::load(tls, Clock::default().now(), &mut faults));
     let alone = config::Pool { servers: vec![server.clone()], ..pool.clone() };

@@ -1,9 +1,9 @@
-//! From the names of servers to their addresses, all of them, again and again.
+//! Resolves the names of servers to all of their addresses, again and again.
 //!
 //! A configuration may name thousands of servers, and one whose DNS is away must not keep the others from being served: a
-//! start and a reload wait for `START` at most, in all. What has no address by then is left out and asked for again
-//! in the background, and what had addresses keeps them for as long as its DNS gives no other. The system's resolver blocks
-//! for as long as it likes, so questions have threads of their own, a few at a time.
+//! start and a reload wait for `START` at most, in all. A name without an address by then is left out and resolved
+//! in the background, and what had addresses keeps them for as long as its DNS gives no other. The system's resolver may
+//! block without a limit, so look-ups have threads of their own, a bounded number at a time.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -18,18 +18,18 @@ use crate::metrics::ResolverMetrics;
 
 /// How long a start or a reload waits for names, in all.
 const START: Duration = Duration::from_millis(500);
-/// Between two questions for a name that has no address yet.
+/// The pause between two look-ups of a name that has no address yet.
 const RETRY: Duration = Duration::from_secs(1);
-/// Between two looks at what is due.
+/// The interval at which due names are collected.
 const TICK: Duration = Duration::from_millis(250);
-/// Questions that are asked at once, each by a thread. As many names may hang without holding up the others.
+/// Concurrent look-ups, each on a thread. As many names may hang without holding up the others.
 const WORKERS: usize = 64;
-/// Of such a thread. The system's resolver needs some tens of KiB.
+/// The stack of such a thread. The system's resolver needs some tens of KiB.
 const STACK_BYTES: usize = 512 << 10;
-/// Addresses of a name; more are left out.
+/// Addresses that are used of one name; more are left out.
 const MAX_ADDRESSES: usize = 64;
 
-/// Answers a name's addresses, with any port.
+/// Returns the addresses of a name, with any port.
 pub type Lookup = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 /// The names that are followed: those of the configuration that is served, and of one that is being read.
@@ -42,42 +42,42 @@ struct Shared {
     lookup: Lookup,
     metrics: Option<ResolverMetrics>,
     state: Mutex<State>,
-    /// Notified when a question has had its answer.
+    /// Notified when a look-up has ended.
     answered: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     by_host: HashMap<String, Weak<ResolvedName>>,
-    /// To be asked for.
+    /// Names that wait for a look-up.
     waiting: VecDeque<Arc<ResolvedName>>,
     workers: usize,
-    /// Workers that wait for an answer.
-    asking: usize,
+    /// Workers that are in a look-up.
+    resolving: usize,
 }
 
-/// A name, and where it leads.
+/// A name and its addresses.
 pub struct ResolvedName {
     host: String,
-    /// With port 0, in order, so that an answer in another order is no other answer.
+    /// With port 0 and sorted, so that the order of an answer makes no difference.
     addresses: ArcSwap<Vec<SocketAddr>>,
-    /// Milliseconds between two questions.
+    /// Milliseconds between two look-ups.
     every: AtomicU64,
     progress: Mutex<Progress>,
 }
 
 struct Progress {
-    /// Whether it waits to be asked for, or is being asked for.
+    /// Whether a look-up waits or runs.
     under_way: bool,
-    /// Whether there was an answer, of whichever kind.
+    /// Whether a look-up has ended, with or without addresses.
     is_answered: bool,
-    /// Whether the last answer was none.
+    /// Whether the last look-up failed.
     is_failing: bool,
     due: Instant,
 }
 
 impl ResolvedName {
-    /// Where it led when it was last resolved, with port 0; empty if it never was.
+    /// Returns the addresses of the last successful look-up, with port 0; empty before the first one.
     pub fn addresses(&self) -> arc_swap::Guard<Arc<Vec<SocketAddr>>> {
         self.addresses.load()
     }
@@ -96,30 +96,30 @@ impl ResolvedName {
 }
 
 impl Resolver {
-    /// `None` is the system's resolver.
+    /// Without a `lookup` the system's resolver is used.
     pub fn new(lookup: Option<Lookup>, metrics: Option<ResolverMetrics>) -> Self {
         let lookup = lookup.unwrap_or_else(|| Arc::new(|host: &str| Ok((host, 0).to_socket_addrs()?.collect())));
         Self { shared: Arc::new(Shared { lookup, metrics, state: Mutex::default(), answered: Condvar::new() }) }
     }
 
-    /// With the system's resolver, and without figures.
+    /// Uses the system's resolver and no metrics.
     pub fn unobserved() -> Self {
         Self::new(None, None)
     }
 
-    /// Follows a name for as long as it is held. `every` is how often it is resolved.
+    /// Follows a name for as long as the result is held. `every` is how often it is resolved.
     pub fn follow(&self, host: &str, every: Duration) -> Arc<ResolvedName> {
         self.shared.lock().name(host, every)
     }
 
-    /// Follows all of these, and waits for those that have had no answer yet, for `START` at most. Which of them lead
-    /// nowhere is for the caller to look at.
+    /// Follows all of these names, and waits for those that were never looked up, for `START` at most. The caller checks
+    /// which of them have addresses.
     pub fn prepare(&self, wanted: &[(&str, Duration)]) -> Vec<Arc<ResolvedName>> {
         let deadline = Instant::now() + START;
         let mut state = self.shared.lock();
         let names: Vec<Arc<ResolvedName>> = wanted.iter().map(|(host, every)| state.name(host, *every)).collect();
         let mut open: Vec<&Arc<ResolvedName>> = names.iter().filter(|name| !name.progress().is_answered).collect();
-        open.iter().for_each(|name| state.ask(name));
+        open.iter().for_each(|name| state.enqueue(name));
         self.shared.start_workers(&mut state);
         while let Some(name) = open.last() {
             if name.progress().is_answered {
@@ -135,15 +135,15 @@ impl Resolver {
         names
     }
 
-    /// Asks again for what is due, for as long as the runtime lasts.
+    /// Resolves due names again, for as long as the runtime lasts.
     pub async fn run(self) {
         loop {
             tokio::time::sleep(TICK).await;
-            self.ask_for_due(Instant::now());
+            self.enqueue_due(Instant::now());
         }
     }
 
-    fn ask_for_due(&self, now: Instant) {
+    fn enqueue_due(&self, now: Instant) {
         let mut state = self.shared.lock();
         let mut due = Vec::new();
         state.by_host.retain(|host, name| match name.upgrade() {
@@ -160,7 +160,7 @@ impl Resolver {
                 false
             }
         });
-        due.iter().for_each(|name| state.ask(name));
+        due.iter().for_each(|name| state.enqueue(name));
         self.shared.start_workers(&mut state);
     }
 }
@@ -183,8 +183,8 @@ impl State {
         name
     }
 
-    /// Unless it is under way already: a resolver that hangs is not asked twice.
-    fn ask(&mut self, name: &Arc<ResolvedName>) {
+    /// Queues a look-up, unless one is under way: a resolver that hangs is not called twice for one name.
+    fn enqueue(&mut self, name: &Arc<ResolvedName>) {
         if !std::mem::replace(&mut name.progress().under_way, true) {
             self.waiting.push_back(Arc::clone(name));
         }
@@ -196,15 +196,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As many free ones as there are names that wait, and [`WORKERS`] at most in all: one that waits for an answer may wait
-    /// for long. They end when no name waits.
+    /// Starts as many workers as there are names that wait, and [`WORKERS`] at most in all, because a look-up may take
+    /// long. Workers end when no name waits.
     fn start_workers(self: &Arc<Self>, state: &mut State) {
-        while state.workers < WORKERS && state.workers - state.asking < state.waiting.len() {
+        while state.workers < WORKERS && state.workers - state.resolving < state.waiting.len() {
             let shared = Arc::clone(self);
             let thread = std::thread::Builder::new().name("names".into()).stack_size(STACK_BYTES);
             let started = thread.spawn(move || shared.work());
             if let Err(error) = started {
-                // What waits is taken by those there are, or with the next tick.
+                // The names are taken by the running workers, or with the next tick.
                 log::warn!("upstream: no thread to resolve names error={error}");
                 return;
             }
@@ -218,7 +218,7 @@ impl Shared {
                 let mut state = self.lock();
                 let next = state.waiting.pop_front();
                 match next {
-                    Some(_) => state.asking += 1,
+                    Some(_) => state.resolving += 1,
                     None => state.workers -= 1,
                 }
                 next
@@ -226,9 +226,9 @@ impl Shared {
             let Some(name) = next else { return };
             let answer = (self.lookup)(&name.host);
             self.note(&name, answer);
-            // Under the lock, so that whoever looks and then waits does not miss it.
+            // Under the lock, so that a thread that has checked and is about to wait does not miss the notification.
             let mut state = self.lock();
-            state.asking -= 1;
+            state.resolving -= 1;
             self.answered.notify_all();
         }
     }
@@ -249,7 +249,7 @@ impl Shared {
             log::warn!("upstream: name does not resolve, its addresses are kept name={host} kept={kept} error={error}");
         }
         if !failed && *known != addresses {
-            // Of a start and its warnings this is no news, unless it failed at first.
+            // The first answer after a start is not logged, unless a failed one came before it.
             if progress.is_answered {
                 let now = listed(&addresses);
                 log::info!("upstream: addresses of a name have changed name={host} addresses={now}");
@@ -264,7 +264,7 @@ impl Shared {
     }
 }
 
-/// For the log, where their port says nothing.
+/// Returns the addresses for the log, without their port, which has no meaning.
 fn listed(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(",")
 }
@@ -294,10 +294,10 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// As if all of the time between two questions had passed.
-    fn ask_again(names: &Resolver, name: &ResolvedName, is_done: impl Fn() -> bool) {
+    /// Resolves a name again as if the time between two look-ups had passed.
+    fn resolve_again(names: &Resolver, name: &ResolvedName, is_done: impl Fn() -> bool) {
         name.progress().due = Instant::now();
-        names.ask_for_due(Instant::now());
+        names.enqueue_due(Instant::now());
         let begun = Instant::now();
         while !is_done() {
             assert!(begun.elapsed() < Duration::from_secs(20));
@@ -314,9 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_hangs_is_waited_for_once_and_not_asked_again() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+    fn a_resolver_that_hangs_is_waited_for_once_and_not_called_again() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
         let (hang, hangs) = std::sync::mpsc::sync_channel::<()>(1);
         let hangs = Mutex::new(hangs);
         let names = names(move |host| {
@@ -330,11 +330,11 @@ mod tests {
         let held = names.prepare(&[("hangs", EVERY), ("good", EVERY)]);
         assert!(held[1].has_address(), "the others are there");
         assert!(!held[0].has_address());
-        ask_again(&names, &held[0], || true);
+        resolve_again(&names, &held[0], || true);
         let again = names.prepare(&[("hangs", EVERY)]);
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
         drop(hang);
-        ask_again(&names, &again[0], || again[0].has_address());
+        resolve_again(&names, &again[0], || again[0].has_address());
     }
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
         let _held = names.prepare(&[("hangs", EVERY)]);
         begins.recv().unwrap();
         let later = names.follow("later", EVERY);
-        ask_again(&names, &later, || later.has_address());
+        resolve_again(&names, &later, || later.has_address());
         drop(hang);
     }
 
@@ -366,21 +366,21 @@ mod tests {
         assert_eq!(**name.addresses(), first);
         for none in [None, Some(Vec::new())] {
             *answer.lock().unwrap() = none;
-            ask_again(&names, &name, || name.progress().is_failing && !name.progress().under_way);
+            resolve_again(&names, &name, || name.progress().is_failing && !name.progress().under_way);
             assert_eq!(**name.addresses(), first);
         }
         *answer.lock().unwrap() = Some(addresses(&["10.0.0.3:0"]));
-        ask_again(&names, &name, || **name.addresses() == addresses(&["10.0.0.3:0"]));
+        resolve_again(&names, &name, || **name.addresses() == addresses(&["10.0.0.3:0"]));
         assert!(Arc::ptr_eq(&name, &names.follow("app", EVERY)), "a reload finds it as it is");
     }
 
     #[test]
-    fn what_nobody_holds_is_forgotten() {
+    fn a_name_that_is_no_longer_held_is_forgotten() {
         let names = names(|_| Ok(addresses(&["10.0.0.1:0"])));
         let held = names.prepare(&[("app", EVERY); 40]);
         assert_eq!(names.shared.lock().by_host.len(), 1);
         drop(held);
-        names.ask_for_due(Instant::now());
+        names.enqueue_due(Instant::now());
         assert!(names.shared.lock().by_host.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Where a server is: at an address, or wherever its name leads at the moment.
+//! The address of a server: a fixed one, or those that its name resolves to at the moment.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

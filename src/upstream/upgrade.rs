@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_a_refusal() {
+    async fn a_closed_port_is_a_refusal() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = SocketAddr::Inet(listener.local_addr().unwrap());
         drop(listener);

@@ -1,29 +1,29 @@
-//! `services.NAME.identity_headers`: the names under which applications are told who asks.
+//! `services.NAME.identity_headers`: the names of the header fields that carry the identity to applications.
 
 use http::HeaderName;
 
 use super::{Check, defaults, file};
 use crate::config::IdentityHeaders;
 
-/// Fields, in lower case, that an identity may not go by: what HTTP, browsers or the edge itself say under them would be
-/// taken from every request to every service, or from the response. Those of the IANA's registry that applications see,
-/// and those without one that are as common.
+/// Field names, in lower case, that an identity header may not have. The edge removes identity headers from every request to
+/// every service, so what HTTP, browsers or the edge itself send in these fields would be lost. They are the names in
+/// the IANA registry that applications see, and unregistered ones that are as common.
 #[rustfmt::skip]
 const SPOKEN_FOR: &[&str] = &[
     // Connections and framing (RFC 9110 §7.6, RFC 9112).
     "connection", "expect", "host", "http2-settings", "keep-alive", "max-forwards", "te", "trailer", "transfer-encoding", "upgrade", "via",
-    // What is wanted, and of what state.
+    // The request and its preconditions.
     "a-im", "alt-used", "cache-control", "depth", "destination", "dnt", "early-data", "forwarded", "from", "last-event-id", "lock-token",
     "origin", "overwrite", "pragma", "prefer", "priority", "range", "referer", "save-data", "timeout", "upgrade-insecure-requests", "user-agent",
     "warning", "x-requested-with",
-    // Who asks, in another's words.
+    // Credentials and identity.
     "authorization", "authentication-info", "client-cert", "client-cert-chain", "cookie", "cookie2", "dpop", "www-authenticate",
     "x-csrf-token", "x-xsrf-token", "x-client-ip", "x-forwarded-client-cert", "x-real-ip", "true-client-ip",
-    // Of responses.
+    // Response fields.
     "age", "allow", "alt-svc", "clear-site-data", "date", "etag", "expires", "last-modified", "link", "location", "refresh", "referrer-policy",
     "retry-after", "server", "server-timing", "set-cookie", "set-cookie2", "strict-transport-security", "vary", "x-content-type-options",
     "x-frame-options",
-    // Where a request came by, and its traces.
+    // Forwarding and tracing.
     "baggage", "traceparent", "tracestate", "x-request-id", "x-correlation-id", "x-http-method", "x-http-method-override", "x-method-override",
     "x-forwarded-by", "x-forwarded-for", "x-forwarded-host", "x-forwarded-method", "x-forwarded-path", "x-forwarded-port",
     "x-forwarded-prefix", "x-forwarded-proto", "x-forwarded-protocol", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-session",

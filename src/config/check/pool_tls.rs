@@ -1,4 +1,4 @@
-//! `pools.NAME.tls`: whom servers of applications have to be. The files are read by the room `upstream`.
+//! `pools.NAME.tls`: the identity that servers of a pool have to prove. The files are read by `upstream`.
 
 use super::{Check, file};
 use crate::config::{ClientKey, PoolTls};
@@ -29,7 +29,7 @@ impl Check<'_> {
             self.fault(format!("{place}.server_name"), what, "write a host name or an address, without a port");
         }
         if name.as_ref().is_some_and(|name| name.split('.').next().is_some_and(|label| label.contains('_'))) {
-            // Pingora would ask for, and believe, the name with `-` in its place.
+            // Pingora would send, and verify, the name with `-` in its place.
             let write = "name what the certificate is for";
             self.fault(format!("{place}.server_name"), "`_` in the first label, which host names do not have", write);
         }

@@ -1,4 +1,4 @@
-//! Warnings: what is no fault, and does not do what its writer may expect of it.
+//! Warnings: settings that are valid and may not do what their author expects.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ const WIDEST_V6: u8 = 19;
 const PRIVATE_V6: u8 = 7;
 
 impl Check<'_> {
-    /// Looks over what was made of a document. What a fault was found in is left alone: it is not yet what is meant.
+    /// Adds the warnings of a checked configuration. Parts with a fault are left out: they are not yet what is meant.
     pub(super) fn warn(&mut self, config: &Config) {
         self.warn_of_trust(config);
         self.warn_of_pools(config);
@@ -56,7 +56,7 @@ impl Check<'_> {
         }
     }
 
-    /// A bound that is so far away bounds nothing.
+    /// Warns of timeouts that are too long to be a limit.
     fn warn_of_times(&mut self, config: &Config) {
         let minute = seconds(60);
         let (limits, timeouts, Users::Sqlite { refresh, .. }) =
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_of_proxies_is_told_from_the_world() {
+    fn a_network_of_proxies_is_narrower_than_the_world() {
         for (network, wide) in [
             ("0.0.0.0/0", true),
             ("::/0", true),

@@ -10,10 +10,11 @@ use crate::config::reading::Sealed;
 use crate::config::{Cookie, FIXED_COOKIES, Key, KeyMaterial, Login, SecretSource, Sentry, Ticket, Token};
 use crate::host::Host;
 
-/// Clocks that are further apart than this do not serve one sign-on. A token is taken for as much longer than it lives.
+/// A token is accepted for this much longer than it lives, so a larger leeway would defeat its lifetime.
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
-/// Bytes. They stand in every token or cookie, and browsers drop a cookie of more than 4096: a login would fail for all.
+/// In bytes. These are part of every token or cookie, and browsers drop a cookie of more than 4096 bytes: every login
+/// would fail.
 const LONGEST_ID: usize = 128;
 const LONGEST_ISSUER: usize = 512;
 const LONGEST_NAME: usize = 64;
@@ -129,7 +130,7 @@ impl Check<'_> {
             None if written.is_empty() => {
                 self.fault("sentry.keys", "no key", "add one; `sentry-edge key generate` makes it");
             }
-            // It is there, and what is wrong with it has been said.
+            // The key exists, and its own fault has been reported.
             None if said => {}
             None => {
                 self.fault("sentry.token.sign_with", "no key has this name", "name one of sentry.keys");

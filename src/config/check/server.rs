@@ -114,7 +114,7 @@ impl Check<'_> {
             Err(error) => self.fault(key, format!("cannot read the folder {}: {error}", path.display()), write),
         }
         if !listeners.iter().any(|listener| listener.protocol == Some(Protocol::Http)) {
-            let what = "no listener speaks http, and authorities ask over plain HTTP, on port 80";
+            let what = "no listener speaks http, and ACME challenges come over plain HTTP, on port 80";
             self.faults.warn(
                 "server.acme_challenge",
                 what,

@@ -1,4 +1,5 @@
-//! `tls`, and what hosts ask beyond it: versions and certificate files. What is in those files is looked at by the room `tls`.
+//! `tls`, and what hosts require beyond it: versions and certificate files. The contents of the files are checked by the
+//! module `tls`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl Check<'_> {
         }
     }
 
-    /// A host that is no name is told of elsewhere.
+    /// A host that is not a name has a fault of its own, from `hosts`.
     fn host_tls(&mut self, owner: String, hosts: &[String], written: &file::HostTls, default: TlsVersion) -> HostTls {
         let place = format!("{owner}.tls");
         let required = written

@@ -108,7 +108,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// As it stands in header fields.
+    /// Returns the name of the coding in header fields.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",

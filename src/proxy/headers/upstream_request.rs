@@ -45,7 +45,7 @@ impl Gateway {
         let identity = ctx.identity.as_ref().zip(ctx.service.as_deref());
         headers::set(fields, &forwarding, request.headers(), identity)?;
         if let Some(certificate) = &ctx.client_certificate {
-            fields.set(&headers::CLIENT_CERTIFICATE, certificate.told().clone());
+            fields.set(&headers::CLIENT_CERTIFICATE, certificate.header().clone());
         }
         self.assert_identity(fields, ctx)?;
         if ctx.is_preflight && takes_bearer(ctx) {

@@ -1,5 +1,5 @@
-//! What is wrong with a chain that can be read, said by its cause: TLS libraries only find that a key is of no use, or that
-//! a name is missing.
+//! The faults of a readable chain, by their cause: TLS libraries only report that a key is unusable, or that a name is
+//! missing.
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
