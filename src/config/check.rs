@@ -201,7 +201,7 @@ impl Check<'_> {
     }
 
     fn users(&mut self, users: file::Users) -> Users {
-        let min_password_length = users.password.least.unwrap_or(defaults::LEAST_PASSWORD);
+        let min_password_length = users.password.least.unwrap_or(defaults::MIN_PASSWORD_LENGTH);
         if !(8..=64).contains(&min_password_length) {
             let write = "write 8 to 64 (OWASP ASVS 5.0 6.2.1 and 6.2.9)";
             self.fault("users.password.least", "out of bounds for a minimum length", write);

@@ -153,7 +153,7 @@ pub const USERS_PATH: &str = "users.db";
 /// `users.refresh`
 pub const USERS_REFRESH: Duration = Duration::from_millis(500);
 /// `users.password.least`, in characters
-pub const LEAST_PASSWORD: usize = 12;
+pub const MIN_PASSWORD_LENGTH: usize = 12;
 
 // services
 

@@ -24,7 +24,7 @@ const SECRET_BYTES: usize = 32;
 const PERIOD_LEN: usize = 8;
 
 /// Longer than any ticket of ours: a session is a few hundred bytes without client certificates.
-const LONGEST: usize = 4096;
+const MAX_TICKET_BYTES: usize = 4096;
 
 /// Seals and opens tickets for all listeners.
 pub struct Tickets {
@@ -160,7 +160,7 @@ impl ProducesTickets for Tickets {
 
     /// Opens tickets of this period and the one before it; and of the next, for edges whose clocks are ahead.
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        if ticket.len() > LONGEST {
+        if ticket.len() > MAX_TICKET_BYTES {
             return None;
         }
         let (period, rest) = ticket.split_first_chunk::<PERIOD_LEN>()?;
@@ -234,7 +234,7 @@ mod tests {
             assert!(tickets.decrypt(&changed).is_none(), "byte {at}");
             assert!(tickets.decrypt(&ticket[..at]).is_none(), "{at} bytes");
         }
-        assert!(tickets.decrypt(&[&ticket[..], &[0; LONGEST]].concat()).is_none());
+        assert!(tickets.decrypt(&[&ticket[..], &[0; MAX_TICKET_BYTES]].concat()).is_none());
     }
 
     #[test]

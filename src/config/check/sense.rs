@@ -10,10 +10,10 @@ use super::{Check, seconds};
 use crate::config::{Config, OutagePolicy, Sessions, Users};
 
 /// The least prefix of a network that may be an operator's own proxies: a /8, such as 10.0.0.0/8.
-const WIDEST_V4: u8 = 8;
+const MIN_PREFIX_V4: u8 = 8;
 /// What the registries hand out is a /19 at most; the private range is a /7 (RFC 4193).
-const WIDEST_V6: u8 = 19;
-const PRIVATE_V6: u8 = 7;
+const MIN_PREFIX_V6: u8 = 19;
+const MIN_PREFIX_PRIVATE_V6: u8 = 7;
 
 impl Check<'_> {
     /// Adds the warnings of a checked configuration. Parts with a fault are left out: they are not yet what is meant.
@@ -102,13 +102,15 @@ impl Check<'_> {
 
 fn is_wide(network: &IpNet) -> bool {
     match network.network() {
-        IpAddr::V4(_) => network.prefix_len() < WIDEST_V4,
+        IpAddr::V4(_) => network.prefix_len() < MIN_PREFIX_V4,
         // `::ffff:a.b.c.d` is how an IPv4 client looks to a socket that takes both.
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() && network.prefix_len() >= 96 => {
-            network.prefix_len() - 96 < WIDEST_V4
+            network.prefix_len() - 96 < MIN_PREFIX_V4
         }
-        IpAddr::V6(address) if address.segments()[0] >> 9 == 0xfc00 >> 9 => network.prefix_len() < PRIVATE_V6,
-        IpAddr::V6(_) => network.prefix_len() < WIDEST_V6,
+        IpAddr::V6(address) if address.segments()[0] >> 9 == 0xfc00 >> 9 => {
+            network.prefix_len() < MIN_PREFIX_PRIVATE_V6
+        }
+        IpAddr::V6(_) => network.prefix_len() < MIN_PREFIX_V6,
     }
 }
 

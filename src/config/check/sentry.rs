@@ -11,24 +11,24 @@ use crate::config::{Cookie, FIXED_COOKIES, Key, KeyMaterial, Login, SecretSource
 use crate::host::Host;
 
 /// A token is accepted for this much longer than it lives, so a larger leeway would defeat its lifetime.
-const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 /// In bytes. These are part of every token or cookie, and browsers drop a cookie of more than 4096 bytes: every login
 /// would fail.
-const LONGEST_ID: usize = 128;
-const LONGEST_ISSUER: usize = 512;
-const LONGEST_NAME: usize = 64;
+const MAX_ID_BYTES: usize = 128;
+const MAX_ISSUER_BYTES: usize = 512;
+const MAX_NAME_BYTES: usize = 64;
 
 /// memcached reads an expiry over 30 days as a moment in 1970; nothing that is stored may live longer.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A ticket travels in a URL and must be short-lived (OWASP ASVS 5.0 10.4.3).
-const LONGEST_TICKET: Duration = Duration::from_secs(60);
+const MAX_TICKET_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Password workers; each takes a core and up to 56 MiB while it verifies.
-const MOST_WORKERS: usize = 64;
+const MAX_LOGIN_WORKERS: usize = 64;
 /// Logins that may wait for a worker.
-const LONGEST_QUEUE: usize = 10_000;
+const MAX_LOGIN_QUEUE: usize = 10_000;
 
 impl Check<'_> {
     pub(super) fn sentry(&mut self, sentry: file::Sentry) -> Sentry {
@@ -68,8 +68,8 @@ impl Check<'_> {
                 self.fault(format!("{place}.id"), "missing", "give the key a name of its own");
                 continue;
             };
-            if id.len() > LONGEST_ID || id.contains(char::is_control) {
-                let write = format!("write {LONGEST_ID} bytes at most, without control characters");
+            if id.len() > MAX_ID_BYTES || id.contains(char::is_control) {
+                let write = format!("write {MAX_ID_BYTES} bytes at most, without control characters");
                 self.fault(format!("{place}.id"), "it is part of every token, and does not fit", write);
                 continue;
             }
@@ -143,22 +143,22 @@ impl Check<'_> {
             Some(_) => {}
         }
         let lifetime = time(token.lifetime, defaults::TOKEN_LIFETIME);
-        if lifetime > LONGEST {
+        if lifetime > MAX_TOKEN_LIFETIME {
             self.fault("sentry.token.lifetime", "longer than 30 days", "write 30days or less");
         }
         let leeway = time(token.leeway, defaults::TOKEN_LEEWAY);
-        if leeway > LONGEST_LEEWAY {
+        if leeway > MAX_LEEWAY {
             let what = "every token would be good for as much longer, ended ones too";
             self.fault("sentry.token.leeway", what, "write 5m or less, and set the clocks");
         }
-        if token.issuer.as_ref().is_some_and(|issuer| issuer.is_empty() || issuer.len() > LONGEST_ISSUER) {
-            let write = format!("write 1 to {LONGEST_ISSUER} bytes");
+        if token.issuer.as_ref().is_some_and(|issuer| issuer.is_empty() || issuer.len() > MAX_ISSUER_BYTES) {
+            let write = format!("write 1 to {MAX_ISSUER_BYTES} bytes");
             self.fault("sentry.token.issuer", "it is part of every token, and does not fit", write);
         }
         Token {
             issuer: token.issuer.unwrap_or_else(|| format!("https://{host}")),
-            lifetime: lifetime.min(LONGEST),
-            leeway: leeway.min(LONGEST_LEEWAY),
+            lifetime: lifetime.min(MAX_TOKEN_LIFETIME),
+            leeway: leeway.min(MAX_LEEWAY),
             audience: token.audience.unwrap_or(defaults::TOKEN_AUDIENCE),
             sign_with,
             cache: token.cache.map_or(defaults::TOKEN_CACHE, |size| size.0),
@@ -172,8 +172,8 @@ impl Check<'_> {
             same_site: cookie.same_site.unwrap_or(defaults::SAME_SITE),
         };
         for (key, name) in [("name", &checked.name), ("state_name", &checked.state_name)] {
-            if name.len() > LONGEST_NAME {
-                let write = format!("write {LONGEST_NAME} characters at most");
+            if name.len() > MAX_NAME_BYTES {
+                let write = format!("write {MAX_NAME_BYTES} characters at most");
                 self.fault(format!("sentry.cookie.{key}"), "too long for a cookie that holds a token", write);
                 continue;
             }
@@ -203,7 +203,7 @@ impl Check<'_> {
 
     fn ticket(&mut self, ticket: file::Ticket) -> Ticket {
         let lifetime = time(ticket.lifetime, defaults::TICKET_LIFETIME);
-        if lifetime > LONGEST_TICKET {
+        if lifetime > MAX_TICKET_LIFETIME {
             self.fault(
                 "sentry.ticket.lifetime",
                 "a ticket is part of a URL and must be short-lived (OWASP ASVS 5.0 10.4.3)",
@@ -211,8 +211,8 @@ impl Check<'_> {
             );
         }
         let parameter = ticket.parameter.unwrap_or_else(|| defaults::TICKET_PARAMETER.into());
-        if parameter.len() > LONGEST_NAME {
-            let write = format!("write {LONGEST_NAME} characters at most");
+        if parameter.len() > MAX_NAME_BYTES {
+            let write = format!("write {MAX_NAME_BYTES} characters at most");
             self.fault("sentry.ticket.parameter", "too long to be part of a URL that holds another one", write);
         }
         if parameter.is_empty() || !parameter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
@@ -234,8 +234,8 @@ impl Check<'_> {
             }
             bounded
         };
-        let workers = bounded("workers", login.workers, defaults::LOGIN_WORKERS, MOST_WORKERS);
-        let queue = bounded("queue", login.queue, defaults::LOGIN_QUEUE, LONGEST_QUEUE);
+        let workers = bounded("workers", login.workers, defaults::LOGIN_WORKERS, MAX_LOGIN_WORKERS);
+        let queue = bounded("queue", login.queue, defaults::LOGIN_QUEUE, MAX_LOGIN_QUEUE);
         Login {
             failures_per_account: login.failures_per_account.unwrap_or(defaults::FAILURES_PER_ACCOUNT),
             failures_per_address: login.failures_per_address.unwrap_or(defaults::FAILURES_PER_ADDRESS),

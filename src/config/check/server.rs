@@ -8,10 +8,10 @@ use crate::config::units::Size;
 use crate::config::{Admin, Limits, Listener, Protocol, Server, Timeouts};
 
 /// What some tens of requests hold.
-const LEAST_BUFFERS: usize = 4 << 20;
+const MIN_BUFFER_BYTES: usize = 4 << 20;
 
 /// A request a microsecond.
-const MOST_PER_SECOND: u32 = 1_000_000;
+const MAX_REQUESTS_PER_SECOND: u32 = 1_000_000;
 
 impl Check<'_> {
     pub(super) fn server(&mut self, server: file::Server) -> Server {
@@ -142,14 +142,14 @@ impl Check<'_> {
 
     /// So many requests of one client in a second.
     pub(super) fn per_second(&mut self, key: &str, written: Option<u32>) -> Option<u32> {
-        if written.is_some_and(|count| !(1..=MOST_PER_SECOND).contains(&count)) {
+        if written.is_some_and(|count| !(1..=MAX_REQUESTS_PER_SECOND).contains(&count)) {
             self.fault(key, "out of bounds", "write 1 to 1000000, or `null` for no limit");
         }
         written.or(defaults::REQUESTS_PER_SECOND)
     }
 
     fn buffers(&mut self, key: &str, written: Option<Size>, default: usize) -> usize {
-        if written.is_some_and(|size| size.0 < LEAST_BUFFERS) {
+        if written.is_some_and(|size| size.0 < MIN_BUFFER_BYTES) {
             self.fault(format!("server.limits.{key}"), "too little for some tens of requests", "write 4MiB or more");
         }
         written.map_or(default, |size| size.0)

@@ -13,7 +13,7 @@ use crate::config::{
 use crate::host::{Host, HostPattern};
 
 /// How often names of servers may be resolved.
-const SHORTEST_RESOLVE_INTERVAL: Duration = seconds(1);
+const MIN_RESOLVE_INTERVAL: Duration = seconds(1);
 /// The weight of a server of a pool.
 const WEIGHTS: std::ops::RangeInclusive<u16> = 1..=256;
 
@@ -221,7 +221,7 @@ impl Check<'_> {
     }
 
     fn resolve_every(&mut self, place: &str, written: Option<Time>) -> Duration {
-        if written.is_some_and(|time| time.0 < SHORTEST_RESOLVE_INTERVAL) {
+        if written.is_some_and(|time| time.0 < MIN_RESOLVE_INTERVAL) {
             self.fault(
                 format!("{place}.resolve.every"),
                 "too short: every resolution is a DNS query",

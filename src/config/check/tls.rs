@@ -9,9 +9,9 @@ use crate::config::reading::Sealed;
 use crate::config::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 use crate::host::HostPattern;
 
-const SHORTEST_ROTATION: Duration = seconds(60);
+const MIN_ROTATION: Duration = seconds(60);
 /// A ticket is good for two periods at most, and for seven days by RFC 8446 §4.6.1.
-const LONGEST_ROTATION: Duration = seconds(3 * 24 * 3600);
+const MAX_ROTATION: Duration = seconds(3 * 24 * 3600);
 
 impl Check<'_> {
     pub(super) fn tls(
@@ -98,7 +98,7 @@ impl Check<'_> {
         let written = written.open("tls.tickets", self.faults);
         let secret = written.secret.as_ref().and_then(|secret| self.secret("tls.tickets.secret", secret));
         let rotation = time(written.rotation, defaults::TICKET_KEY_ROTATION);
-        if !(SHORTEST_ROTATION..=LONGEST_ROTATION).contains(&rotation) {
+        if !(MIN_ROTATION..=MAX_ROTATION).contains(&rotation) {
             self.fault("tls.tickets.rotation", "out of bounds", "write 1m to 3d");
         }
         Tickets { secret, rotation }
