@@ -1,7 +1,7 @@
 //! Whether a response is compressed on its way to the client, and what its head says then.
 //!
-//! Pure, but for the [`encoder`]. Off unless a service asks for it, and never for replies of our own: the length of a
-//! compressed page tells whether something that another site put into it stands in it twice, and so lets that site
+//! Pure, but for the [`encoder`]. Off unless a route configures it, and never for replies of our own: the length of a
+//! compressed page reveals whether a text that another site put into it occurs in it twice, and so lets that site
 //! guess a secret in it letter by letter (BREACH, CVE-2013-3587). Called by `proxy`.
 
 pub mod encoder;
@@ -74,7 +74,7 @@ fn is_text(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether another site's page makes the browser ask: then what stands in the answer may be that site's choice.
+/// Whether another site's page has caused the request: then a part of the response may be that site's choice.
 fn is_of_another_site(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))

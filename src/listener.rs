@@ -174,10 +174,10 @@ where
             },
         };
         let open = OpenConnection::new(&service, slot);
-        let seat = open.slot.seat();
-        let established = seat.unless_given_up(Box::pin(service.make(socket, peer, tls, &open.slot)));
+        let idle_tracker = open.slot.idle_tracker();
+        let established = idle_tracker.run_until_evicted(Box::pin(service.make(socket, peer, tls, &open.slot)));
         let Some(stream) = established.await.flatten() else { return };
-        service.serve_connection(&app, stream, seat).await;
+        service.serve_connection(&app, stream, idle_tracker).await;
     });
 }
 
@@ -243,7 +243,7 @@ impl ListenerContext {
         slot: &ConnectionSlot,
     ) -> Option<ClientStream> {
         // The connection may have been evicted before its task began.
-        slot.seat().idle()?;
+        slot.idle_tracker().idle()?;
         let peer = match peer.sends_proxy_header {
             false => Ok(PeerInfo::direct(peer.address)),
             true => self.read_proxy_header(&mut socket, peer.address).await,
@@ -252,7 +252,7 @@ impl ListenerContext {
         let place = self.take_share(peer, slot).map_err(|TooManyConnections| self.count_refused("address")).ok()?;
         let account = self.buffer_account(peer, place.is_some());
         slot.holds(place);
-        self.accept_connection(socket, peer, slot.seat(), tls, account).await
+        self.accept_connection(socket, peer, slot.idle_tracker(), tls, account).await
     }
 
     /// Takes the connection's share of what its client may have open. A trusted proxy's connections carry many clients

@@ -299,7 +299,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// So many seconds from now in words, rounded up: who comes back then is not too early.
+/// A number of seconds as text, rounded up, so that a user who comes back then is not too early.
 struct In(u64);
 
 impl fmt::Display for In {

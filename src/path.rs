@@ -347,7 +347,7 @@ mod tests {
         ] {
             for raw in ["/a/S", "/a/S/", "/a/S/b", "/S/a", "/S", "/a//S/b", "/a%2fS%2fb", "/a%5cS%5cb", "/a%255cS/b"] {
                 let raw = raw.replace('S', segment);
-                // Some climb above the root, or hold a NUL, and are no path for anybody.
+                // Some climb above the root, or hold a NUL, and are no path for any server.
                 let read = CanonicalPath::of(&raw).and_then(|path| path.readings());
                 assert_eq!(read, Err(BadPath), "{raw}");
             }

@@ -58,5 +58,5 @@ pub use downstream::h2_stream::{Accepted, RequestStream};
 pub use downstream::parse::read;
 pub use fast_path::{FastPath, FastPathMode};
 pub use gateway::{Gateway, UnknownClients};
-pub use idle_state::{IdleSince, Seat};
+pub use idle_state::{IdleSince, IdleTracker};
 pub use request::peer_address;

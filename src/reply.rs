@@ -295,7 +295,7 @@ fn code(status: StatusCode) -> String {
 
 /// Pingora closes when it answers before the request's body is there, and the reset takes the reply with it
 /// (RFC 9112 §9.6). So the rest is read away, within the drain
-/// timeout that `proxy` sets. Not where the client has asked first whether to send its body: it
+/// timeout that `proxy` sets. Not where the client waits for `100 Continue` before it sends its body: it
 /// may come now or not, and what is read next would be a guess.
 fn linger(session: &mut Session) {
     if session.req_header().headers.contains_key(header::EXPECT) {

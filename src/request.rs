@@ -114,7 +114,7 @@ impl<'a> Head<'a> {
     /// a ticket and spend it: a HEAD, a prefetch and a part of a page never do.
     ///
     /// A service worker that passes a navigation on keeps its mode and drops its destination, and no script can make a
-    /// request of the mode `navigate`. So the mode decides, and destinations are told apart beyond it.
+    /// request of the mode `navigate`. So the mode decides, and beyond it the destination.
     pub fn response_use(&self) -> ResponseUse {
         if self.method == Method::HEAD || !self.opens_a_page() || self.is_prefetch() {
             return ResponseUse::Subresource;

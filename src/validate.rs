@@ -168,7 +168,7 @@ fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
     if length.is_some_and(|length| length > limits.body_bytes as u64) { Err(Malformed::BodyTooLarge) } else { Ok(()) }
 }
 
-/// Whether the request line is other than three words with a blank between them (RFC 9112 §3), or holds what Pingora would
+/// Whether the request line is other than three parts separated by single spaces (RFC 9112 §3), or has what Pingora would
 /// cut off (a fragment) or mend, by escaping it or by putting a slash before it.
 fn has_ambiguous_target(raw: &[u8]) -> bool {
     let begins_blank = |rest: &[u8]| rest.first() == Some(&b' ');

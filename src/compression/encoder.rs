@@ -1,7 +1,7 @@
 //! A body as it is compressed, piece by piece.
 //!
 //! Pingora's own compressor is not used: it holds back what an application sends bit by bit until enough is there,
-//! goes on in plain when it fails, leaves brotli without an end, and does not look at what `q` says.
+//! continues uncompressed when it fails, leaves brotli without an end, and does not look at what `q` says.
 
 use std::io::{Result, Write};
 

@@ -20,7 +20,7 @@ use super::transport::Transport;
 use super::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
 use crate::admin;
 use crate::buffers::Account;
-use crate::proxy::{ClientConnection, Seat};
+use crate::proxy::{ClientConnection, IdleTracker};
 use crate::tls::{ClientHelloChoice, failure};
 
 /// Bytes that TLS buffers while the socket takes nothing. The default is 64 KiB.
@@ -36,7 +36,7 @@ impl ListenerContext {
         &self,
         socket: TcpStream,
         peer: PeerInfo,
-        seat: &Arc<Seat>,
+        idle_tracker: &Arc<IdleTracker>,
         tls: Option<TlsListener>,
         account: Option<Arc<Account>>,
     ) -> Option<ClientStream> {
@@ -60,7 +60,7 @@ impl ListenerContext {
             }
         };
         connection.is_introduced = peer.via_proxy_protocol;
-        connection.seat = Arc::clone(seat);
+        connection.idle_tracker = Arc::clone(idle_tracker);
         connection.public_port = self.public_port;
         connection.account = account;
         let connection = Arc::new(connection);

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::client_prefix::ClientPrefix;
-use crate::proxy::{IdleSince, Seat};
+use crate::proxy::{IdleSince, IdleTracker};
 use crate::quota::Permit;
 
 /// Idle connections that one search collects.
@@ -41,11 +41,11 @@ impl IdleGrace {
     /// The order of eviction, the least first: a connection without a request so far, where it had time for one, before
     /// one that has been served; then the one that has been idle for longest.
     fn order(self, idle: IdleSince) -> (bool, Instant) {
-        (idle.has_asked != self.first.is_zero(), idle.since)
+        (idle.had_request != self.first.is_zero(), idle.since)
     }
 
     fn is_over(self, idle: IdleSince, now: Instant) -> bool {
-        now.saturating_duration_since(idle.since) >= if idle.has_asked { self.next } else { self.first }
+        now.saturating_duration_since(idle.since) >= if idle.had_request { self.next } else { self.first }
     }
 }
 
@@ -68,7 +68,7 @@ struct SlotTable {
 
 /// A connection and the resources that it holds, which pass to another when it is evicted.
 struct SlotEntry {
-    seat: Arc<Seat>,
+    idle_tracker: Arc<IdleTracker>,
     /// The client, as far as it is known from the start.
     network: ClientPrefix,
     held: Mutex<Option<SlotResources>>,
@@ -109,7 +109,7 @@ impl ConnectionSlots {
             None => taken.evict_idle(self.grace)?.permit,
         };
         let held = Mutex::new(Some(SlotResources { permit, place: None }));
-        let entry = Arc::new(SlotEntry { seat: Arc::default(), network, held });
+        let entry = Arc::new(SlotEntry { idle_tracker: Arc::default(), network, held });
         let number = taken.next;
         taken.next += 1;
         taken.connections.insert(number, Arc::clone(&entry));
@@ -142,9 +142,9 @@ impl ConnectionSlots {
             let has_share = || locked(&entry.held).as_ref().is_some_and(|held| held.place.is_some());
             entry.network == network && **number != but.number && has_share()
         });
-        let mut idle: Vec<_> = of_client.filter_map(|(_, entry)| Some((entry.seat.idle()?, entry))).collect();
+        let mut idle: Vec<_> = of_client.filter_map(|(_, entry)| Some((entry.idle_tracker.idle()?, entry))).collect();
         idle.sort_by_key(|(idle, _)| self.grace.order(*idle));
-        let given_up = idle.into_iter().find(|(_, entry)| entry.seat.give_up());
+        let given_up = idle.into_iter().find(|(_, entry)| entry.idle_tracker.evict());
         // Its permit is freed with it: the connection is over, though its task may not have noticed yet.
         given_up.is_some_and(|(_, entry)| locked(&entry.held).take().is_some())
     }
@@ -162,8 +162,8 @@ impl SlotTable {
     fn evict_found(&mut self, grace: IdleGrace) -> Option<SlotResources> {
         let now = Instant::now();
         while let Some(entry) = self.idle.pop() {
-            if entry.seat.idle().is_some_and(|idle| grace.is_over(idle, now))
-                && entry.seat.give_up()
+            if entry.idle_tracker.idle().is_some_and(|idle| grace.is_over(idle, now))
+                && entry.idle_tracker.evict()
                 && let Some(held) = locked(&entry.held).take()
             {
                 return Some(held);
@@ -179,7 +179,7 @@ impl SlotTable {
         if self.none_found_at.is_some_and(|none_found_at| now.saturating_duration_since(none_found_at) < pause) {
             return;
         }
-        let all = self.connections.values().filter_map(|entry| Some((entry.seat.idle()?, entry)));
+        let all = self.connections.values().filter_map(|entry| Some((entry.idle_tracker.idle()?, entry)));
         let mut idle: Vec<_> = all.filter(|(idle, _)| grace.is_over(*idle, now)).collect();
         if idle.len() > MAX_FOUND {
             idle.select_nth_unstable_by_key(MAX_FOUND, |(idle, _)| grace.order(*idle));
@@ -192,8 +192,8 @@ impl SlotTable {
 }
 
 impl ConnectionSlot {
-    pub fn seat(&self) -> &Arc<Seat> {
-        &self.entry.seat
+    pub fn idle_tracker(&self) -> &Arc<IdleTracker> {
+        &self.entry.idle_tracker
     }
 
     /// Stores the share of its client that the connection holds, so that it is freed with the rest.
@@ -210,7 +210,7 @@ impl Drop for ConnectionSlot {
         // The entry may still be in the list of idle connections, and must not be evicted there for a slot that it does
         // not have.
         locked(&self.entry.held).take();
-        self.entry.seat.give_up();
+        self.entry.idle_tracker.evict();
     }
 }
 
@@ -230,11 +230,11 @@ mod tests {
 
     /// Serves a request on the connection.
     fn ask(slot: &ConnectionSlot) {
-        drop(slot.seat().busy().unwrap());
+        drop(slot.idle_tracker().track_request().unwrap());
     }
 
     fn is_given_up(slot: &ConnectionSlot) -> bool {
-        slot.seat().begin().inspect(|()| slot.seat().end()).is_err()
+        slot.idle_tracker().begin().inspect(|()| slot.idle_tracker().end()).is_err()
     }
 
     #[tokio::test(start_paused = true)]
@@ -249,17 +249,17 @@ mod tests {
             }
         }
         ask(&open[0]);
-        open[2].seat().begin().unwrap();
+        open[2].idle_tracker().begin().unwrap();
         tokio::time::advance(SECOND * 2).await;
         let order = [3, 1, 0].map(|expected: usize| {
             let newcomer = take(&slots, 9).unwrap();
-            newcomer.seat().begin().unwrap();
+            newcomer.idle_tracker().begin().unwrap();
             assert!(newcomer.evicted_another);
             (is_given_up(&open[expected]), newcomer)
         });
         assert!(order.iter().all(|(gone, _)| *gone));
         assert!(take(&slots, 9).is_none(), "all are used");
-        open[2].seat().end();
+        open[2].idle_tracker().end();
         assert!(take(&slots, 9).is_none(), "for a moment");
         tokio::time::advance(SECOND).await;
         assert!(take(&slots, 9).is_some());
@@ -293,7 +293,7 @@ mod tests {
         for round in 0..500_usize {
             if let Some(slot) = take(&slots, round as u8) {
                 if round % 3 == 0 {
-                    slot.seat().begin().unwrap();
+                    slot.idle_tracker().begin().unwrap();
                 }
                 open.push(slot);
             }
@@ -323,7 +323,7 @@ mod tests {
         assert!(quota.acquire(network(1), 2).is_some(), "its share is free");
         assert!(is_given_up(&own) && !is_given_up(&other) && !is_given_up(&new));
         assert!(!is_given_up(&unplaced), "it has no share that it could give back");
-        new.seat().begin().unwrap();
+        new.idle_tracker().begin().unwrap();
         assert!(!slots.evict_idle_of(network(2), &other) && !slots.evict_idle_of(network(1), &own));
     }
 }

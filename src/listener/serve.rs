@@ -22,7 +22,7 @@ use super::{ListenerContext, ListenerKind};
 use crate::admin::{self, Admin};
 use crate::deadline::Deadline;
 use crate::proxy::{
-    CancelState, Cancellable, FastPath, Gateway, Outcome, RequestStream, Seat, read, run_until_cancelled,
+    CancelState, Cancellable, FastPath, Gateway, IdleTracker, Outcome, RequestStream, read, run_until_cancelled,
 };
 
 /// The keep-alive timeout of the first request, in seconds, where nothing shorter is configured. It is Pingora's own
@@ -60,16 +60,21 @@ impl HttpHandler for Cancellable<HttpProxy<Gateway>> {
 
 impl ListenerContext {
     /// Serves a connection until it ends, or is evicted for another.
-    pub async fn serve_connection<A: HttpHandler>(&self, app: &Arc<A>, stream: ClientStream, seat: &Seat) {
+    pub async fn serve_connection<A: HttpHandler>(
+        &self,
+        app: &Arc<A>,
+        stream: ClientStream,
+        idle_tracker: &IdleTracker,
+    ) {
         if stream.is_http2() {
-            seat.unless_given_up(self.serve_http2(app, stream)).await;
+            idle_tracker.run_until_evicted(self.serve_http2(app, stream)).await;
             return;
         }
         let mut closing = self.closing.clone();
         let mut closed = pin!(closing.wait_for(|closing| *closing));
         let mut closed = pin!(poll_fn(|context| match closed.as_mut().poll(context) {
             Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => seat.poll_given_up(context),
+            Poll::Pending => idle_tracker.poll_evicted(context),
         }));
         let mut deadline = Deadline::default();
         let mut client = Box::new(stream);
@@ -77,8 +82,8 @@ impl ListenerContext {
         loop {
             client.head_may_come();
             let served = match self.kind {
-                ListenerKind::Internal => seat.begin().ok().map(|()| Outcome::Declined(client)),
-                _ => try_fast_path(app, client, seat, closed.as_mut()).await,
+                ListenerKind::Internal => idle_tracker.begin().ok().map(|()| Outcome::Declined(client)),
+                _ => try_fast_path(app, client, idle_tracker, closed.as_mut()).await,
             };
             client = match served {
                 Some(Outcome::KeepAlive(client)) => client,
@@ -89,7 +94,7 @@ impl ListenerContext {
                 },
                 Some(Outcome::Close) | None => return,
             };
-            seat.end();
+            idle_tracker.end();
             if let Some(keepalive) = self.keepalive()
                 && !wait_for_next_request(&mut client, deadline.reset(keepalive), closed.as_mut()).await
             {
@@ -147,7 +152,7 @@ impl ListenerContext {
 async fn try_fast_path<A: HttpHandler>(
     app: &Arc<A>,
     mut client: Box<ClientStream>,
-    seat: &Seat,
+    idle_tracker: &IdleTracker,
     mut closed: Pin<&mut impl Future<Output = ()>>,
 ) -> Option<Outcome<ClientStream>> {
     let bytes = {
@@ -158,7 +163,7 @@ async fn try_fast_path<A: HttpHandler>(
         })
         .await?
     };
-    seat.begin().ok()?;
+    idle_tracker.begin().ok()?;
     let Some(fast_path) = app.fast_path() else {
         client.give_back(&bytes);
         return Some(Outcome::Declined(client));

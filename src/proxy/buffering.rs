@@ -1,4 +1,4 @@
-//! What bodies on their way make the edge hold, counted where they pass.
+//! Accounting of the memory that bodies in transit take, at the points where they pass.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const RETRY_BYTES: usize = 64 << 10;
 const READER_BYTES: usize = 64 << 10;
 
 /// Before a request is sent to its application: waits while its client's requests are to go on one after the other.
-/// What comes in answer is read ahead before anything here can count it, and so not by too many at once.
+/// Responses are read ahead before they can be counted here, so this limits how many are at once.
 pub async fn throttle(session: &Session) {
     let account = ClientConnection::of(session.as_downstream()).and_then(|connection| connection.account.as_ref());
     let wait = account.map_or(Duration::ZERO, |account| account.pace());

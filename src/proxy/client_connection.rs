@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::downstream::h2_stream::RequestStream;
 use super::headers;
-use super::idle_state::Seat;
+use super::idle_state::IdleTracker;
 use crate::buffers::Account;
 use crate::host::{Host, HostPattern};
 use crate::tls::{ClientCertificate, NegotiatedTls, Policy};
@@ -32,23 +32,24 @@ const RECEIVES: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub struct ClientConnection {
     read_state: AtomicU8,
-    /// What the client was shown over TLS.
+    /// The certificate and the negotiated parameters of a TLS connection.
     tls: Option<PresentedTls>,
-    /// By a balancer that speaks the PROXY protocol: nothing that a request on it says of its origin is believed.
+    /// The connection comes from a balancer that speaks the PROXY protocol: forwarding fields of its requests are not
+    /// trusted.
     pub is_introduced: bool,
-    /// Of the listener: the port that clients connect to, where the configuration says so.
+    /// The listener's port as clients see it, where the configuration names one.
     pub public_port: Option<u16>,
-    /// Why what came on it is not served; nothing is from then on.
+    /// Why the bytes of this connection are refused; nothing is served on it from then on.
     refused: OnceLock<Malformed>,
-    /// Its place among all connections.
-    pub seat: Arc<Seat>,
+    /// Whether the connection is idle, for the listener's connection limit.
+    pub idle_tracker: Arc<IdleTracker>,
     /// The peer's address as the value of forwarding fields.
     forwarded_for_value: OnceLock<HeaderValue>,
-    /// Of upstream connections that only requests on this one may use; see `private`.
+    /// The owner of upstream connections that only requests on this connection may use; see `upstream::connection_auth`.
     owner: OnceLock<Owner>,
     /// Whether a request came that authenticates the connection that it goes out on.
     authenticated: AtomicBool,
-    /// What its client makes the edge hold; operators have none.
+    /// The account of the memory that the client's requests take; connections of operators have none.
     pub account: Option<Arc<Account>>,
     /// Bytes of responses that the client has taken: over HTTP/2 those of DATA frames.
     sent: AtomicU64,
@@ -101,8 +102,8 @@ impl ClientConnection {
         Self { tls: Some(PresentedTls { server_name: server_name.into(), names, agreed }), ..Self::default() }
     }
 
-    /// Whether a request for a host, which has this policy, may come on this connection: the certificate that the
-    /// client was shown covers it, and what was agreed on is what it asks for. Without TLS nothing was needed.
+    /// Whether a request for a host with this policy may use this connection: the certificate that was sent to the client
+    /// covers the host, and the negotiated TLS parameters satisfy the policy. Without TLS there is no requirement.
     pub fn serves(&self, host: &Host, policy: &Policy) -> Result<(), Misdirected> {
         let Some(tls) = &self.tls else { return Ok(()) };
         let covered = *tls.server_name == *host.as_str() || tls.names.iter().any(|name| name.matches(host));
@@ -113,12 +114,12 @@ impl ClientConnection {
         }
     }
 
-    /// What the client has shown of itself.
+    /// Returns the client's certificate, if it presented one.
     pub fn client_certificate(&self) -> Option<&Arc<ClientCertificate>> {
         self.tls.as_ref()?.agreed.certificate.as_ref()
     }
 
-    /// `peer` is who connected.
+    /// Returns the peer's address as a field value, formatted once for each connection.
     pub fn forwarded_for_value(&self, peer: IpAddr) -> Result<HeaderValue> {
         if let Some(value) = self.forwarded_for_value.get() {
             return Ok(value.clone());
@@ -139,7 +140,7 @@ impl ClientConnection {
         self.authenticated.load(Ordering::Relaxed)
     }
 
-    /// The client has taken so much of responses.
+    /// Counts bytes of responses that the client has accepted.
     pub fn sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -148,7 +149,7 @@ impl ClientConnection {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// While the client takes nothing, so much more of the present response is kept, over HTTP/1.
+    /// Sets how much of the current response may be buffered while the client accepts nothing, over HTTP/1.
     pub fn reads_ahead(&self, bytes: usize) {
         self.ahead.store(bytes, Ordering::Relaxed);
     }
@@ -157,7 +158,7 @@ impl ClientConnection {
         self.ahead.load(Ordering::Relaxed)
     }
 
-    /// Some of a body was passed on, over HTTP/2.
+    /// Counts bytes of a request body that were passed on, over HTTP/2.
     pub fn received(&self, bytes: usize) {
         let before = self.received.fetch_add(bytes, Ordering::Relaxed);
         if before / RECEIVES != (before + bytes) / RECEIVES {
@@ -165,7 +166,7 @@ impl ClientConnection {
         }
     }
 
-    /// Ready when applications have taken another `RECEIVES` bytes of bodies.
+    /// Is ready when applications have accepted another `RECEIVES` bytes of bodies.
     pub async fn receives(&self) {
         self.receives.notified().await;
     }
@@ -206,12 +207,12 @@ impl ClientConnection {
         }
     }
 
-    /// The application has agreed to an upgrade: whatever comes is its own.
+    /// The application has accepted an upgrade: all following bytes belong to it.
     pub fn set_upgraded(&self) {
         self.set(ReadState::Upgraded);
     }
 
-    /// What has come cannot be served. The first reason stays.
+    /// Refuses the connection's bytes. The first reason stays.
     pub fn refuse(&self, malformed: Malformed) {
         self.refused.get_or_init(|| malformed);
     }

@@ -1,6 +1,7 @@
 //! Compresses a response where its route wants it and the client takes it, piece by piece as it passes.
 //!
-//! It is a module of Pingora, because a module is called for every way in which a body may end. It is made for the responses
+//! It is a module of Pingora, because a module is called for every way in which a body may end. It is made for the
+//! responses
 //! that are compressed and for no other.
 
 use std::io;

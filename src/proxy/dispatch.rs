@@ -30,9 +30,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Cancellable<A> {
     pub async fn process_stream(&self, stream: Box<RequestStream>, shutdown: &ShutdownWatch) {
         let connection = ClientConnection::of_stream(&stream).cloned();
         // Over HTTP/1 the connection says this itself.
-        let seat = connection.as_ref().map(|connection| Arc::clone(&connection.seat));
+        let idle_tracker = connection.as_ref().map(|connection| Arc::clone(&connection.idle_tracker));
         // The connection was evicted meanwhile, so the request gets no response, as one a moment later would get none.
-        let Ok(_busy) = seat.as_ref().map(|seat| seat.busy()).transpose() else { return };
+        let Ok(_busy) = idle_tracker.as_ref().map(|idle_tracker| idle_tracker.track_request()).transpose() else {
+            return;
+        };
         let cancel_state = CancelState::fast(connection.as_ref(), &stream.head().headers);
         let left = run_until_cancelled(Box::pin(self.fast_path.serve_stream(stream)), cancel_state).await.flatten();
         let Some(stream) = left else { return };

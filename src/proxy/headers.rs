@@ -74,9 +74,9 @@ pub fn rewrite_response(head: &mut ResponseHeader, change: impl FnOnce(&mut Head
     if reason.is_some() { head.set_reason_phrase(reason.as_deref()) } else { Ok(()) }
 }
 
-/// Fields that say where a request came from, or from whom. Only we, and proxies that are trusted, may say that. And
-/// `Proxy`, which has no legitimate sender: CGI makes `HTTP_PROXY` of it, by which libraries choose whom they connect to ("httpoxy",
-/// CVE-2016-5385).
+/// Fields that state the origin of a request: its client, host, scheme or user. Only we, and proxies that are trusted, may say that. And
+/// `Proxy`, which has no legitimate sender: CGI makes `HTTP_PROXY` of it, by which libraries choose the server that they
+/// connect to ("httpoxy", CVE-2016-5385).
 fn is_forwarding_field(name: &str) -> bool {
     // A client's certificate, by RFC 9440.
     let Some(rest) = name.strip_prefix("x-") else {
@@ -180,7 +180,7 @@ fn set_identity(fields: &mut impl HeaderEdit, identity: &Identity, service: &Ser
 }
 
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
-/// which an application would see the first. `keep` is the one of ours that a service asked for. What is left stays
+/// which an application would see the first. `keep` is the one of ours that the service's configuration forwards. What is left stays
 /// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
 pub fn join_cookies(fields: &mut impl HeaderEdit, ours: &[String], keep: Option<&str>) {
     // All of ours begin with `__Host-`, and most of the others do not.
@@ -238,7 +238,7 @@ pub fn sets(value: &[u8], ours: &[String]) -> bool {
 }
 
 /// The elements of all `X-Forwarded-For` fields, which are one list (RFC 9110 §5.3), trimmed. They are bytes: a field
-/// that were passed over because one of its bytes is no ASCII would take the proxy's own words with it.
+/// that were passed over because one of its bytes is no ASCII would take the proxy's own elements with it.
 pub fn forwarded_for(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &[u8]> {
     let fields = headers.get_all(&FORWARDED_FOR).iter();
     fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)

@@ -73,7 +73,7 @@ impl Gateway {
         if body.is_none_or(Bytes::is_empty) {
             return Ok(());
         }
-        if !ctx.stream.is_some() {
+        if ctx.stream.is_none() {
             let lasts = ctx.begun.elapsed() >= self.stream_interval(ctx);
             // What moves while there is a new configuration is to be held against that at once.
             if lasts || self.snapshot.load().generation != ctx.snapshot.generation {

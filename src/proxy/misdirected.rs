@@ -1,4 +1,4 @@
-//! Replies to requests that came to the wrong address: another host, another scheme, another connection.
+//! Replies to requests with the wrong address: an unknown host, plain HTTP, or a connection for another host.
 
 use http::StatusCode;
 
@@ -43,9 +43,9 @@ impl Gateway {
         self.check_connection(request, ctx, &authority.host).err()
     }
 
-    /// HTTP/2 clients send requests for all hosts of a certificate over one connection (RFC 9113 §9.1.1). For others
-    /// nobody has shown them who we are; and a host may ask more of connections than this one's did. Notes who the
-    /// client has shown itself to be, for a host that asks.
+    /// HTTP/2 clients send requests for all hosts of a certificate over one connection (RFC 9113 §9.1.1). For other
+    /// hosts the client has seen no certificate; and a host may require more of a connection than was negotiated on this
+    /// one. Stores the client's certificate for a host that requires one.
     fn check_connection(
         &self,
         request: &RequestView<'_>,
@@ -71,21 +71,21 @@ impl Gateway {
     }
 }
 
-/// `421`: not for us. Says nothing of what is.
+/// `421`: the host is not configured. The reply does not name hosts that are.
 pub fn misdirected(request: &RequestView<'_>, ctx: &RequestContext) -> Decision {
     log_decision!(ctx, "misdirected reason=unknown_host");
     let text = "No application has this address here. Check the address, then try again.";
     Reply::problem(&error_context(request, ctx).bare(), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
 }
 
-/// Plain HTTP is only ever sent to the same place over TLS.
+/// Plain HTTP is always redirected to the same URL over TLS.
 fn redirect_to_https(request: &RequestView<'_>, authority: &Authority, port: Option<u16>) -> Decision {
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let target = request.head.uri.path_and_query().map_or("/", |target| target.as_str());
     Reply::moved(&format!("https://{}{port}{target}", authority.host)).into()
 }
 
-/// `421` (RFC 9110 §15.5.20): served here, on a connection of its own.
+/// `421` (RFC 9110 §15.5.20): the host is served here, but on a new connection.
 fn misdirected_connection(request: &RequestView<'_>, ctx: &mut RequestContext, why: Misdirected) -> Decision {
     let reason = match why {
         Misdirected::Certificate => "certificate",

@@ -27,13 +27,13 @@ use crate::sentry::{FailedTicket, RedeemOutcome, Sentry};
 use crate::snapshot::Snapshot;
 use crate::validate::{self, Malformed, RequestTarget, UncheckedRequest, upgrade};
 
-/// The `reason` of what was let in without identity, in the log.
+/// The `reason` in the log of a preflight that was admitted without identity.
 const PREFLIGHT: &str = "preflight";
 
-/// Below this, a service host is ours.
+/// The path prefix on service hosts that belongs to the edge.
 const RESERVED: &str = "/.sentry";
 
-/// For whom a request is. Nothing has been said yet on whether it may be made.
+/// The service and the route that a request matches. Nothing is decided yet on whether it is allowed.
 pub struct RouteMatch {
     pub service: Option<Arc<Service>>,
     /// Of the service's routes.
@@ -274,8 +274,8 @@ impl Gateway {
     }
 }
 
-/// Where a request went: the service, the sign-on that guards it, whether a program asked (see `is_by_bearer`), and
-/// whether a browser asked whether a page may.
+/// Where a request went: the service, the sign-on that guards it, whether a bearer token is used (see `is_by_bearer`), and
+/// whether it is a browser's CORS preflight.
 #[derive(Clone, Copy)]
 struct VerdictContext<'a> {
     sentry: &'a Sentry,
@@ -341,7 +341,7 @@ fn log_verdict(ctx: &RequestContext, judged: Option<&AuthDecision>) {
     log_decision!(ctx, "verdict outcome={} reason={}", reason.outcome().label(), reason.label());
 }
 
-/// Remembers for the log and for the phases that follow.
+/// Stores the verdict for the log and for the phases that follow.
 fn record_verdict(ctx: &mut RequestContext, judged: Option<AuthDecision>, route: usize) {
     ctx.route = route;
     let Some(AuthDecision { verdict, took, .. }) = judged else {

@@ -52,7 +52,8 @@ impl Admitted {
         })
     }
 
-    /// Whether its connection is what the host asks for, and the client's certificate where it asks for one.
+    /// Checks that the connection satisfies the host's TLS policy, and returns the client's certificate where the host
+    /// requires one.
     fn connected(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Option<Arc<ClientCertificate>>, EndReason> {
         let Some(connection) = &self.connection else { return Ok(None) };
         let host = &self.target.authority.host;

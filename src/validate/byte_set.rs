@@ -2,7 +2,7 @@
 
 pub struct ByteSet([bool; 256]);
 
-/// What the words of a request line are of. Pingora cuts a fragment off, and some servers take a backslash for a slash.
+/// The bytes of method, target and version in a request line. Pingora cuts a fragment off, and some servers take a backslash for a slash.
 pub static REQUEST_LINE_BYTES: ByteSet = ByteSet::graphic_except(b"#\\");
 
 /// The same, up to a query.

@@ -99,7 +99,7 @@ impl<'a> FramingFields<'a> {
                 return Err(twice);
             }
         }
-        // Who a user is stands in no address; and some read `user@host` as the one, some as the other.
+        // Host has no user information (RFC 9110 §7.2), and servers differ in which part of `user@host` they read.
         if found.host.is_some_and(|host| host.contains(&b'@')) {
             return Err(Malformed::Host);
         }

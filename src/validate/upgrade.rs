@@ -26,7 +26,7 @@ pub fn is_websocket(method: &Method, headers: &HeaderMap) -> Result<bool, Malfor
 }
 
 /// Whether the page that opens a WebSocket may: `may` judges its origin, which is scheme, host and port (RFC 6454 §4), as
-/// on another port of a host there may be anybody. Browsers always say where a handshake comes from; a client that does
+/// another port of a host may serve another site. Browsers always say where a handshake comes from; a client that does
 /// not is no browser, and has no page.
 pub fn page_may_open(headers: &HeaderMap, may: impl FnOnce(&Origin) -> bool) -> bool {
     let origin = match alone(headers, &header::ORIGIN) {

@@ -2,7 +2,7 @@
 //! every version of HTTP that a client speaks.
 //!
 //! `filter_response_head` calls [`sanitize`] for each head that Pingora has read, interim ones too. The fast path reads ordinary heads
-//! by itself, field by field, and asks [`Field::of`] about each; a head that needs more than to have fields left out is
+//! by itself, field by field, and calls [`Field::of`] for each; a head that needs more than to have fields left out is
 //! none of these, and comes here by way of `filter_response_head`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -104,7 +104,7 @@ pub enum UpstreamSync {
 }
 
 /// Takes out of a response's fields what must not reach the client, and makes the rest say one thing. `version` is the
-/// one that the application spoke. `Err` for a response whose end cannot be told, or whose head is too large.
+/// one that the application spoke. `Err` for a response whose end cannot be determined, or whose head is too large.
 pub fn sanitize(
     status: StatusCode,
     version: Version,
@@ -178,7 +178,7 @@ fn remove_nominated(fields: &mut HeaderMap) -> bool {
     closes
 }
 
-/// Whether the body came in chunks. Said twice, `chunked` says no more. Another coding was not asked for and cannot be
+/// Whether the body came in chunks. Said twice, `chunked` says no more. Another coding was not requested and cannot be
 /// taken off here; and where HTTP/1.0 says of its body that it is coded, its framing is faulty (RFC 9112 §6.1).
 fn one_coding(version: Version, fields: &mut HeaderMap) -> Result<bool, Fault> {
     let header::Entry::Occupied(mut coding) = fields.entry(header::TRANSFER_ENCODING) else { return Ok(false) };

@@ -65,7 +65,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// For a service that asked for it: who the user is, signed for that service alone.
+    /// Sets the identity assertion for a service that has it configured: the user, signed for that service alone.
     fn assert_identity(&self, fields: &mut impl HeaderEdit, ctx: &RequestContext) -> Result<()> {
         let (Some(identity), Some(service)) = (&ctx.identity, &ctx.service) else { return Ok(()) };
         if !service.config.identity_assertion {

@@ -27,7 +27,7 @@ impl Gateway {
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS && !request.headers().contains_key(header::UPGRADE)
         {
             // Whatever followed would pass for a conversation. Pingora lets it through.
-            return Err(refused("an upgrade that was not asked for"));
+            return Err(refused("an upgrade that was not requested"));
         }
         if connection_auth::challenges(&response.headers)
             && let (Some(attempt), Ok((pool, _))) = (ctx.tried.last(), destination(ctx))

@@ -26,7 +26,7 @@ const SCHEMES: [&[u8]; 4] = [b"ntlm", b"negotiate", b"nego2", b"kerberos"];
 
 /// Fields in which a client authenticates itself.
 const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION];
-/// Fields in which a server asks for that, or goes on with it (RFC 9110 §11.6, §11.7).
+/// Fields in which a server requires that, or continues it (RFC 9110 §11.6, §11.7).
 const CHALLENGES: [HeaderName; 2] = [header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE];
 
 /// Whether the value of a field of these names such a scheme, alone or in a list of challenges. Any token counts, also

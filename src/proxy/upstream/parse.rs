@@ -71,7 +71,8 @@ pub struct FixedLengthResponse<H> {
     pub is_reusable: bool,
 }
 
-/// Parses the response that `bytes` begin with. `None` for every other kind of response, and for what the client must not have
+/// Parses the response that `bytes` begin with. `None` for every other kind of response, and for one that the client must
+/// not have
 /// as it is: a stream is watched, and `our_cookies` are not the application's to set.
 pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) -> Option<FixedLengthResponse<H>> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
