@@ -186,7 +186,7 @@ impl StoreError {
 /// How often an operation with a new random key is tried before the store counts as unavailable: another key belongs to
 /// another server, which may be up. With one of two servers dead, one login in 4,096 meets the dead one each time; from the
 /// third attempt on the dead one costs no waiting.
-pub const FRESH_KEYS: usize = 12;
+pub const FRESH_KEY_ATTEMPTS: usize = 12;
 
 impl std::fmt::Debug for Redemption {
     /// The stored value grants a login, so it is not shown.
@@ -202,7 +202,7 @@ impl std::fmt::Debug for Redemption {
 impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unavailable { cause } => write!(f, "the session store is unavailable: {cause}"),
+            Self::Unavailable { cause } => write!(f, "the session store is away: {cause}"),
             Self::TimedOut => f.write_str("the session store did not answer in time"),
             Self::Protocol { cause } => write!(f, "the session store sent an invalid response: {cause}"),
             Self::Unfit { cause } => write!(f, "the session store cannot be used: {cause}"),

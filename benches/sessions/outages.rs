@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use sentry_edge::clock::UnixTime;
-use sentry_edge::sessions::memcached::DEFAULT_TIMEOUT;
+use sentry_edge::config::defaults::MEMCACHED_TIMEOUT;
 use sentry_edge::sessions::{Found, SessionId, SessionKey, SessionStore, StoreError};
 
 use super::server::Memcached;
 use super::{IDLE, Store, record, runtime, store, until};
 
 pub fn run() {
-    println!("\n## Outages (timeout {DEFAULT_TIMEOUT:?})\n");
+    println!("\n## Outages (timeout {MEMCACHED_TIMEOUT:?})\n");
     println!("| what | first answers | while it is left alone, median | back after | logged out |");
     println!("|---|---|---|---|---|");
     let runtime = runtime();
@@ -26,7 +26,7 @@ pub fn run() {
 async fn row(fault: &str, copies: usize) {
     let mut servers: Vec<Memcached> = (0..if copies == 1 { 1 } else { 3 }).map(|_| Memcached::start()).collect();
     let addresses: Vec<String> = servers.iter().map(Memcached::address).collect();
-    let (store, _) = store(&addresses.iter().map(String::as_str).collect::<Vec<_>>(), copies, DEFAULT_TIMEOUT);
+    let (store, _) = store(&addresses.iter().map(String::as_str).collect::<Vec<_>>(), copies, MEMCACHED_TIMEOUT);
     let keys: Vec<SessionKey> = (0..300).map(|_| SessionId::random().unwrap().key()).collect();
     for key in &keys {
         store.insert(key, &record(), IDLE).await.unwrap();

@@ -8,7 +8,7 @@ use super::{Event, Sentry};
 use crate::auth::{Identity, Reason, Verdict};
 use crate::reply::Reply;
 use crate::request::{Head, ResponseUse};
-use crate::sessions::{FRESH_KEYS, StoreError, TicketId};
+use crate::sessions::{FRESH_KEY_ATTEMPTS, StoreError, TicketId};
 
 /// The parameters of a flow, which the browser carries from the service through the routes of the sign-on host.
 struct FlowParameters {
@@ -83,7 +83,7 @@ impl Sentry {
     /// a browser: so no id is ever used for two tickets.
     async fn issue(&self, ticket: &Ticket, round: RedirectRound) -> Result<TicketId, StoreError> {
         let failed = |cause: &str| StoreError::Protocol { cause: cause.into() };
-        let mut attempts = FRESH_KEYS;
+        let mut attempts = FRESH_KEY_ATTEMPTS;
         loop {
             let id = self.tickets.issue(round).map_err(|_| failed("no randomness for a ticket"))?;
             let sealed = ticket.seal(&id).ok_or_else(|| failed("no ticket was sealed"))?;

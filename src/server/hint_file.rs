@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::sessions::SessionKey;
 use crate::sessions::key::random_base64url;
 use crate::sessions::replicated::Cluster;
-use crate::sessions::replicated::hints::{Hint, MOST};
+use crate::sessions::replicated::hints::{Hint, MAX_HINTS};
 use crate::sessions::replicated::node::Node;
 
 /// The interval between two scans for files whose process has ended.
@@ -32,7 +32,7 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(3);
 /// The interval between two writes: changes in between are written together.
 const WRITE_INTERVAL: Duration = Duration::from_millis(50);
 /// The largest file that is read; the ones that are written are shorter.
-const MAX_FILE_BYTES: u64 = MOST as u64 * 512;
+const MAX_FILE_BYTES: u64 = MAX_HINTS as u64 * 512;
 /// How long a hint may matter: as long as memcached keeps anything.
 const MAX_LIFETIME: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
@@ -306,7 +306,7 @@ fn read(file: &Path, now: UnixTime) -> Result<Vec<Hint>, ReadError> {
         let until = UnixTime::from_seconds(end.until).min(now.plus(MAX_LIFETIME));
         Ok(Hint { server: end.server, session, until })
     };
-    let hints: Result<Vec<Hint>, ReadError> = record.ends.into_iter().take(MOST).map(hint).collect();
+    let hints: Result<Vec<Hint>, ReadError> = record.ends.into_iter().take(MAX_HINTS).map(hint).collect();
     Ok(hints?.into_iter().filter(|hint| hint.until > now).collect())
 }
 

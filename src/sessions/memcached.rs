@@ -2,9 +2,9 @@
 //! commands; the files below it send them: `pipeline` (queue and worker task), `connection`, `breaker`, `codec`. `scan`
 //! lists all keys of the server.
 //!
-//! A look-up is one `mg … v T<ttl>` in a batch with others. A write that must not be overtaken by a later one has a
-//! condition on the CAS number (`ms … C<cas>`), which the server refuses when the value has changed or is gone: no touch and
-//! no rewrite brings an ended session back, and a ticket is redeemed once. A new session is added (`ms … ME`), so that a
+//! A look-up is one `mg … v T<ttl>` in a batch with others. A write that must not undo a change that came before
+//! it has a condition on the CAS number (`ms … C<cas>`), and the server refuses it when the value has changed or is gone: no
+//! touch and no rewrite brings an ended session back, and a ticket is redeemed once. A new session is added (`ms … ME`), so that a
 //! delayed command does not undo a logout.
 //!
 //! Expiries have memcached's precision: whole seconds of a clock that ticks once a second, so an entry may expire up to a
@@ -45,11 +45,6 @@ use crate::metrics::StoreMetrics;
 use codec::{Cas, Command, Condition, Reply, protocol_error};
 use pipeline::Pipeline;
 use scan::KeyScan;
-
-/// The default deadline of a look-up.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
-/// The default deadline of every other operation.
-pub const DEFAULT_SIGN_ON_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections for commands other than look-ups. Each executes one command at a time, so this bounds how many commands are
 /// executed per round trip.

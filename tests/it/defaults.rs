@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use sentry_edge::config::{self, defaults};
-use sentry_edge::sessions::memcached;
 use serde_yaml::Value;
 
 use crate::tidy::{quoted, read, rows, sources};
@@ -125,10 +124,4 @@ fn no_default_is_a_literal_where_it_is_checked() {
             assert!(!is_literal, "{}: {}", source.name, call.lines().next().unwrap_or_default());
         }
     }
-}
-
-#[test]
-fn the_store_is_tried_with_the_timeouts_of_the_configuration() {
-    assert_eq!(memcached::DEFAULT_TIMEOUT, defaults::MEMCACHED_TIMEOUT);
-    assert_eq!(memcached::DEFAULT_SIGN_ON_TIMEOUT, defaults::MEMCACHED_SIGN_ON_TIMEOUT);
 }

@@ -16,7 +16,8 @@ use crate::sentry::claims::{claims, fits};
 use crate::sentry::device_session::{self, SessionOrder, session_order};
 use crate::sentry::{Device, Sentry};
 use crate::sessions::{
-    DeviceKey, DeviceRecord, FRESH_KEYS, Found, SessionId, SessionKey, SessionRecord, StoreError, find_with_retry,
+    DeviceKey, DeviceRecord, FRESH_KEY_ATTEMPTS, Found, SessionId, SessionKey, SessionRecord, StoreError,
+    find_with_retry,
 };
 use crate::users::User;
 
@@ -190,7 +191,7 @@ impl Sentry {
         mut session: NewSession,
         auth_time: UnixTime,
     ) -> Result<(SessionKey, String), Failure> {
-        let mut attempts = FRESH_KEYS;
+        let mut attempts = FRESH_KEY_ATTEMPTS;
         loop {
             let NewSession { id, token, record } = session;
             match self.store.insert(&id.key(), &record, self.ttl(&record)).await {

@@ -5,7 +5,6 @@
 //! Every command has the server return its key (`k`), and a response that names another key is a protocol error: no request
 //! ever gets what belongs to another.
 
-mod client;
 mod dump;
 mod error;
 
@@ -14,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_memcached::{Error, ErrorKind, MetaProtocol, MetaValue, Status};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::address::Address;
@@ -21,10 +21,15 @@ use super::ipv6_bridge;
 use super::resolver::Resolver;
 use crate::sessions::StoreError;
 
-pub use client::Client;
-pub use dump::{DumpedKey, dump};
+pub use dump::DumpedKey;
 pub use error::protocol_error;
 use error::{is_full, other_key, store_error, unavailable};
+
+/// A connection to a server, with a number of its own.
+pub struct Client {
+    inner: async_memcached::Client,
+    number: u64,
+}
 
 /// The unique number of a value that was read (compare-and-swap). It is valid on the same connection only: a server that was
 /// restarted counts from the beginning, and the number may then belong to another value.
@@ -149,7 +154,7 @@ async fn connect_tcp(addresses: &[SocketAddr], limit: Duration) -> Result<async_
                     async_memcached::Client::new(format!("tcp://{address}")).await.map_err(store_error)
                 }
                 SocketAddr::V6(_) => {
-                    ipv6_bridge::through(*address, open_socket).await.map_err(|e| store_error(Error::Connect(e)))
+                    ipv6_bridge::connect(*address, open_socket).await.map_err(|e| store_error(Error::Connect(e)))
                 }
             }
         };
@@ -159,6 +164,15 @@ async fn connect_tcp(addresses: &[SocketAddr], limit: Duration) -> Result<async_
         }
     }
     Err(error)
+}
+
+/// Makes the server dump its keys, see `dump::dump`.
+pub async fn dump(
+    client: Client,
+    key_timeout: Duration,
+    pages: &mpsc::Sender<Result<Vec<DumpedKey>, StoreError>>,
+) -> Result<(), StoreError> {
+    dump::dump(client.inner, key_timeout, pages).await
 }
 
 async fn open_socket(path: PathBuf) -> std::io::Result<async_memcached::Client> {

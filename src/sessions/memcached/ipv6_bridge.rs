@@ -32,7 +32,7 @@ impl Drop for Folder {
 }
 
 /// Connects to `server` and calls `open` with the path of a Unix socket that is bridged to it, for one connection.
-pub async fn through<T, F>(server: SocketAddr, open: impl FnOnce(PathBuf) -> F) -> io::Result<T>
+pub async fn connect<T, F>(server: SocketAddr, open: impl FnOnce(PathBuf) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {

@@ -13,6 +13,7 @@ use async_memcached::MetaProtocol;
 use self::process::Memcached;
 use super::*;
 use crate::clock::Clock;
+use crate::config::defaults::{MEMCACHED_SIGN_ON_TIMEOUT, MEMCACHED_TIMEOUT};
 use crate::metrics::Metrics;
 use crate::sessions::replicated::{Cluster, NodeConfig};
 use crate::sessions::tests::{LONG, Subject, conformance, counter, is_active, record, session, ticket, until};

@@ -11,7 +11,7 @@ use crate::clock::UnixTime;
 use crate::sessions::SessionKey;
 
 /// Hints that are kept at most; a hint takes about 300 bytes.
-pub const MOST: usize = 10_000;
+pub const MAX_HINTS: usize = 10_000;
 
 /// A tombstone that has to be delivered to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Added {
     New,
     /// The hint was there already; it now lasts until the later of both moments.
     Known,
-    /// The hint was not added: there are [`MOST`].
+    /// The hint was not added: there are [`MAX_HINTS`].
     Full,
 }
 
@@ -60,7 +60,7 @@ impl Hints {
             return Added::Known;
         }
         let count = self.count.load(Ordering::Relaxed);
-        if count >= MOST {
+        if count >= MAX_HINTS {
             return Added::Full;
         }
         pending.entry(session).or_default().push((server, until));
@@ -71,7 +71,7 @@ impl Hints {
 
     /// Returns how many more hints can be added.
     pub fn room(&self) -> usize {
-        MOST.saturating_sub(self.count.load(Ordering::Acquire))
+        MAX_HINTS.saturating_sub(self.count.load(Ordering::Acquire))
     }
 
     /// Removes a hint: it was delivered, or its tombstone is not needed any more.
@@ -154,7 +154,7 @@ mod tests {
     fn the_number_of_hints_is_bounded() {
         let hints = Hints::default();
         let add = || hints.add(Hint { server: "a".into(), session: session(), until: UnixTime::from_seconds(9) });
-        assert!((0..MOST).all(|_| add() == Added::New));
+        assert!((0..MAX_HINTS).all(|_| add() == Added::New));
         assert_eq!((add(), hints.room()), (Added::Full, 0));
         hints.settle(&hints.all()[0].session, "a");
         assert_eq!(hints.room(), 1);

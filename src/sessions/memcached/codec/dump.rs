@@ -7,7 +7,6 @@ use async_memcached::{Error, ErrorKind, KeyMetadata, Status};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::client::Client;
 use super::error::{protocol_error, store_error};
 use crate::sessions::{SessionKey, StoreError};
 
@@ -25,11 +24,11 @@ const PAGE: usize = 64;
 /// dropped. `key_timeout` is the deadline for each key. Returns [`StoreError::Busy`] when the server is dumping its keys
 /// for another client.
 pub async fn dump(
-    mut client: Client,
+    mut client: async_memcached::Client,
     key_timeout: Duration,
     pages: &mpsc::Sender<Result<Vec<DumpedKey>, StoreError>>,
 ) -> Result<(), StoreError> {
-    let mut keys = client.inner.dump_keys().await.map_err(store_error)?;
+    let mut keys = client.dump_keys().await.map_err(store_error)?;
     let mut page = Vec::with_capacity(PAGE);
     loop {
         let (entry, outcome) = match timeout(key_timeout, keys.next()).await {

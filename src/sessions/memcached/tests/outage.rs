@@ -33,7 +33,7 @@ async fn until_back(store: &Store) -> Duration {
 #[tokio::test]
 async fn a_killed_server_is_away_at_once_and_back_within_a_second_of_its_return() {
     let mut memcached = Memcached::start();
-    let store = store(memcached.server(), DEFAULT_TIMEOUT);
+    let store = store(memcached.server(), MEMCACHED_TIMEOUT);
     until_back(&store).await;
     memcached.kill();
     let began = Instant::now();
@@ -52,7 +52,7 @@ async fn a_killed_server_is_away_at_once_and_back_within_a_second_of_its_return(
 #[tokio::test]
 async fn a_server_that_never_was_is_away() {
     let directory = tempfile::tempdir().unwrap();
-    let store = store(&format!("unix://{}/missing.sock", directory.path().display()), DEFAULT_TIMEOUT);
+    let store = store(&format!("unix://{}/missing.sock", directory.path().display()), MEMCACHED_TIMEOUT);
     for _ in 0..3 {
         assert!(both(&store).await.iter().all(is_failure));
     }
@@ -63,7 +63,7 @@ async fn a_server_that_never_was_is_away() {
 #[tokio::test]
 async fn a_frozen_server_costs_one_deadline_then_next_to_nothing_and_thaws() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), DEFAULT_TIMEOUT);
+    let store = store(memcached.server(), MEMCACHED_TIMEOUT);
     let key = session();
     until_back(&store).await;
     store.insert(&key, &record("ada"), LONG).await.unwrap();
@@ -76,14 +76,14 @@ async fn a_frozen_server_costs_one_deadline_then_next_to_nothing_and_thaws() {
 
     let began = Instant::now();
     let mut times = Vec::new();
-    while began.elapsed() < 5 * DEFAULT_TIMEOUT || times.len() < 1000 {
+    while began.elapsed() < 5 * MEMCACHED_TIMEOUT || times.len() < 1000 {
         let began = Instant::now();
         assert!(both(&store).await.iter().all(is_failure));
         times.push(began.elapsed());
     }
     times.sort_unstable();
     let median = times[times.len() / 2];
-    assert!(median < DEFAULT_TIMEOUT / 2, "the median took {median:?}");
+    assert!(median < MEMCACHED_TIMEOUT / 2, "the median took {median:?}");
 
     memcached.thaw();
     assert!(until_back(&store).await < 2 * PROMPT);
@@ -93,7 +93,7 @@ async fn a_frozen_server_costs_one_deadline_then_next_to_nothing_and_thaws() {
 #[tokio::test]
 async fn many_requests_to_a_frozen_server_all_fail_by_their_deadline() {
     let memcached = Memcached::start();
-    let store = store(memcached.server(), DEFAULT_TIMEOUT);
+    let store = store(memcached.server(), MEMCACHED_TIMEOUT);
     until_back(&store).await;
     memcached.freeze();
     let began = Instant::now();
@@ -160,11 +160,11 @@ async fn a_restart_between_two_operations_costs_no_failure() {
 /// Each login uses other keys than the one before it, and so another connection.
 #[tokio::test(start_paused = true)]
 async fn an_outage_that_commands_alone_meet_is_waited_for_once() {
-    const WAIT: Duration = DEFAULT_SIGN_ON_TIMEOUT;
+    const WAIT: Duration = MEMCACHED_SIGN_ON_TIMEOUT;
     for (what, timeout, sign_on_timeout, pause) in [
-        ("the defaults", DEFAULT_TIMEOUT, WAIT, Duration::ZERO),
-        ("a login now and then", DEFAULT_TIMEOUT, WAIT, Duration::from_millis(900)),
-        ("long waits", DEFAULT_TIMEOUT, 3 * WAIT, Duration::from_millis(900)),
+        ("the defaults", MEMCACHED_TIMEOUT, WAIT, Duration::ZERO),
+        ("a login now and then", MEMCACHED_TIMEOUT, WAIT, Duration::from_millis(900)),
+        ("long waits", MEMCACHED_TIMEOUT, 3 * WAIT, Duration::from_millis(900)),
     ] {
         // The server accepts connections, and never responds.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -68,7 +68,7 @@ async fn each_session_is_stored_on_as_many_servers_as_it_has_copies() {
 #[tokio::test]
 async fn with_two_copies_the_death_of_any_server_logs_no_user_out_and_its_return_restores_the_copies() {
     let mut three = Three::start(2);
-    let store = three.store(DEFAULT_TIMEOUT);
+    let store = three.store(MEMCACHED_TIMEOUT);
     let keys = sessions(&store, 60).await;
     for dead in 0..3 {
         three.0[dead].kill();
@@ -99,7 +99,7 @@ async fn with_two_copies_the_death_of_any_server_logs_no_user_out_and_its_return
 #[tokio::test]
 async fn with_two_copies_a_frozen_or_emptied_server_logs_no_user_out() {
     let three = Three::start(2);
-    let store = three.store(DEFAULT_TIMEOUT);
+    let store = three.store(MEMCACHED_TIMEOUT);
     let keys = sessions(&store, 40).await;
     three.0[0].freeze();
     for key in &keys {
@@ -126,7 +126,7 @@ async fn with_two_copies_a_frozen_or_emptied_server_logs_no_user_out() {
 #[tokio::test]
 async fn a_logout_while_a_server_is_frozen_holds_when_it_thaws_with_its_living_copy() {
     let three = Three::start(2);
-    let (here, there) = (three.store(DEFAULT_TIMEOUT), three.store(LONG_TIMEOUT));
+    let (here, there) = (three.store(MEMCACHED_TIMEOUT), three.store(LONG_TIMEOUT));
     let keys = sessions(&here, 40).await;
     three.0[0].freeze();
     for key in &keys {
@@ -143,7 +143,7 @@ async fn a_logout_while_a_server_is_frozen_holds_when_it_thaws_with_its_living_c
 #[tokio::test]
 async fn with_one_copy_no_user_is_logged_out_while_a_server_is_dead() {
     let mut three = Three::start(1);
-    let store = three.store(DEFAULT_TIMEOUT);
+    let store = three.store(MEMCACHED_TIMEOUT);
     let keys = sessions(&store, 60).await;
     three.0[2].kill();
     let (mut served, mut unknown) = (0, 0);
