@@ -20,6 +20,11 @@ impl Drain {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether a connection over HTTP/1.1 is kept after this response, for a client that wants it so.
+    pub fn keeps_alive(&self, client_wants: bool) -> bool {
+        client_wants && !self.is_draining()
+    }
+
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }

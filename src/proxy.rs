@@ -8,12 +8,12 @@
 //! | step | files |
 //! |---|---|
 //! | 10 | `dispatch` |
-//! | 9 | `fast_path`, `long_lived` |
-//! | 8 | `downstream::http1`, `downstream::http2`, `recheck` |
-//! | 7 | `downstream::writer`, `full_path`, `policy`, `request_body`, `upstream::response` |
+//! | 9 | `fast_path`, `full_path`, `long_lived` |
+//! | 8 | `downstream::http1`, `downstream::http2`, `recheck`, `respond` |
+//! | 7 | `downstream::writer`, `policy`, `record`, `request_body`, `upstream::response` |
 //! | 6 | `acme_challenge`, `headers::upstream_response`, `limits`, `misdirected`, `sso`, `upstream::attempt`, `upstream::parse` |
-//! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `respond`, `upstream::connection_auth` |
-//! | 4 | `cancel`, `downstream::client_conn`, `record`, `request` |
+//! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `upstream::connection_auth` |
+//! | 4 | `cancel`, `downstream::client_conn`, `request` |
 //! | 3 | `client_connection`, `context`, `headers::response_rules` |
 //! | 2 | `downstream::h2_stream::session`, `gateway`, `headers`, `upstream::idle_pool` |
 //! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::rewind` |

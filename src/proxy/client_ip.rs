@@ -1,7 +1,5 @@
 //! Who the client is: the peer of the connection, or the client that a trusted proxy names.
 
-use crate::access_log;
-use crate::client_prefix::is_trusted;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
@@ -13,6 +11,8 @@ use super::decision_log::log_decision;
 use super::gateway::Gateway;
 use super::headers;
 use super::request::RequestView;
+use crate::access_log;
+use crate::client_prefix::is_trusted;
 
 /// As much of an element is in the log.
 const MOST_SHOWN: usize = 64;

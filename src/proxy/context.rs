@@ -2,8 +2,6 @@
 //!
 //! Each field says which phase writes it. The end, `line`, reads all of them and decides nothing.
 
-use crate::upstream::Pool;
-use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -11,6 +9,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use uuid::Uuid;
 
 use super::headers;
@@ -20,6 +19,7 @@ use crate::drain::InFlight;
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
 use crate::tls::ClientCertificate;
+use crate::upstream::Pool;
 use crate::upstream::{Attempt, Owner};
 
 pub struct RequestContext {

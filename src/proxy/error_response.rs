@@ -4,7 +4,7 @@ use http::{StatusCode, header};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::cancel::OVER_LIMIT;
-use super::context::RequestContext;
+use super::context::{RequestContext, is_fault_of_body};
 use super::decision_log::log_decision;
 use super::request::RequestView;
 use crate::reply::{ErrorContext, Reply};
@@ -52,14 +52,14 @@ const BODY_TOO_LARGE: ErrorReply = ErrorReply {
     title: "Upload too large",
     text: "What you sent is larger than this application accepts.",
 };
-pub const CLIENT_TIMEOUT: ErrorReply = ErrorReply {
+const CLIENT_TIMEOUT: ErrorReply = ErrorReply {
     status: StatusCode::REQUEST_TIMEOUT,
     label: "client_timeout",
     title: "Request timed out",
     text: "Your request did not arrive in time. Check your connection, then try again.",
 };
 /// A request that turns out not to be one, its body for example.
-pub const MALFORMED: ErrorReply = ErrorReply {
+const MALFORMED: ErrorReply = ErrorReply {
     status: StatusCode::BAD_REQUEST,
     label: "malformed",
     title: "Bad request",
@@ -92,7 +92,7 @@ impl ErrorReply {
 }
 
 /// Returns the reply to an error; `None` when the client has gone.
-pub fn error_reply(error: &Error) -> Option<ErrorReply> {
+fn error_reply(error: &Error) -> Option<ErrorReply> {
     use ErrorType::{
         ConnectTimedout, ConnectionClosed, Custom, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
         TLSHandshakeTimedout, WriteError, WriteTimedout,
@@ -114,12 +114,19 @@ pub fn error_reply(error: &Error) -> Option<ErrorReply> {
     Some(error_reply)
 }
 
-/// Says in the debug log what a failure came to.
-pub fn log_failure(ctx: &RequestContext, error: &Error, error_reply: Option<&ErrorReply>) {
-    let (label, status) =
-        error_reply.map_or(("client_gone", 499), |error_reply| (error_reply.label, error_reply.status.as_u16()));
+/// What a failed request comes to, noted for the log: the reply that its client gets if nothing was sent yet, or `None` when
+/// the client has gone. `is_malformed`: what came on its connection is no request. Both paths call it.
+pub fn failed(ctx: &mut RequestContext, error: &Error, is_malformed: bool) -> Option<ErrorReply> {
+    let error_reply = match (is_malformed, is_fault_of_body(error, ctx)) {
+        (true, _) => Some(MALFORMED),
+        (false, true) => Some(CLIENT_TIMEOUT),
+        (false, false) => error_reply(error),
+    };
+    let (label, status) = error_reply.map_or(("client_gone", 499), |reply| (reply.label, reply.status.as_u16()));
     let (cause, side) = (error.etype().as_str(), error.esource().as_str());
     log_decision!(ctx, "failed error={label} status={status} cause={cause} side={side:?}");
+    ctx.error = Some(label);
+    error_reply
 }
 
 /// For a reply that tells of a problem. Who is signed in is known once the request was let in.

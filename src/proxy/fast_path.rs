@@ -6,10 +6,6 @@
 //! ways at once. A request that may not be of this kind is declined before anything is counted or changed, and takes the
 //! full path.
 
-use super::decision::Decision;
-use super::decision_log::{Declined, is_logged, log_decision};
-use super::error_response::error_context;
-use super::request::peer_address;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,29 +16,31 @@ use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::HttpTask;
-use pingora_timeout::timeout;
 use tokio::io::AsyncWriteExt;
 
 use super::client_connection::ClientConnection;
 use super::context::{RequestContext, destination};
+use super::decision::Decision;
+use super::decision_log::{Declined, is_logged, log_decision};
 use super::downstream::client_conn::{Client, Outcome};
 use super::downstream::h2_stream::RequestStream;
 use super::downstream::http1::Http1;
 use super::downstream::http2::{self, Http2};
 use super::downstream::parse;
 use super::downstream::writer::ResponseWriter;
+use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::headers::edit::HeaderPatch;
 use super::policy::{RouteMatch, match_route};
 use super::record::RequestLine;
 use super::request::RequestView;
+use super::request::peer_address;
 use super::upstream::connection::UpstreamConnection;
 use super::upstream::idle_pool::IdlePool;
 use super::upstream::response::{ResponseEvent, UpstreamResponse};
 use super::upstream::{attempt, connection_auth};
-use super::{error_response, headers};
+use super::{error_response, headers, respond};
 use crate::config::MAX_RETRIES;
-use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::upstream::Endpoint;
 use crate::validate::RequestTarget;
@@ -93,7 +91,7 @@ impl FastPath {
         };
         connection.head_read();
         let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
-        let keeps_alive = !head.closes && !self.gateway.drain.is_draining();
+        let keeps_alive = self.gateway.drain.keeps_alive(!head.closes);
         let mut writer = Http1::new(&mut *client, &request.head.method, keeps_alive, ctx.snapshot.timeouts.write);
         let result = self.handle(&request, &target, route_match, &mut writer, &mut ctx).await;
         let (keeps_alive, is_complete) = (writer.keeps_alive(), writer.is_complete());
@@ -148,17 +146,20 @@ impl FastPath {
         log_decision!(ctx, "fast path taken");
         let result = match self.gateway.authorize(request, target, route_match, ctx).await {
             Decision::Forward => self.forward(request, writer, ctx).await,
-            Decision::Reply(reply) => write(*reply, request, writer, ctx).await,
+            Decision::Reply(reply) => respond::write_to(*reply, request, writer, ctx).await,
             // `eligible_route` has declined these, so this is unreachable in practice.
             Decision::SignOn(_) | Decision::Challenge => Err(Error::new(ErrorType::InternalError)),
         };
-        if let Err(error) = &result {
-            fail(error, request, writer, ctx).await;
+        if let Err(error) = &result
+            && let Some(error_reply) = error_response::failed(ctx, error, false)
+            && !writer.headers_sent()
+        {
+            let reply = error_reply.reply(&error_context(request, ctx));
+            respond::write_to(reply, request, writer, ctx).await.ok();
         }
         let (status, bytes_sent) = (writer.status(), writer.body_bytes_sent());
-        let now = Instant::now();
-        attempt::ended(ctx, result.as_ref().err().map(AsRef::as_ref), now);
-        self.gateway.record_request(ctx, || RequestLine::of(request.head), status, bytes_sent, now);
+        let error = result.as_ref().err().map(AsRef::as_ref);
+        self.gateway.finish(ctx, error, || RequestLine::of(request.head), status, bytes_sent);
         result
     }
 
@@ -334,39 +335,4 @@ async fn next_event<A: ResponseWriter>(
         writer.poll_closed(context).map(|()| Err(Error::new_down(ErrorType::ConnectionClosed)))
     })
     .await
-}
-
-async fn write<A: ResponseWriter>(
-    reply: Reply,
-    request: &RequestView<'_>,
-    writer: &mut A,
-    ctx: &RequestContext,
-) -> Result<()> {
-    let limit = super::respond::reply_timeout(request.head.version, &ctx.snapshot);
-    let reply = super::respond::with_hsts(reply, true, &ctx.snapshot);
-    if reply.closes() {
-        writer.disable_keep_alive();
-    }
-    let head = reply.head(&ctx.request_id)?;
-    writer.write_head(Box::new(head), reply.body().is_empty()).await?;
-    let Ok(written) = timeout(limit, writer.write_body(reply.body().clone(), true)).await else {
-        return Err(Error::new_down(ErrorType::WriteTimedout));
-    };
-    written?;
-    writer.finish().await
-}
-
-/// Writes an error reply, unless the client has gone or has received a response head already.
-async fn fail<A: ResponseWriter>(error: &Error, request: &RequestView<'_>, writer: &mut A, ctx: &mut RequestContext) {
-    let error_reply = error_response::error_reply(error);
-    error_response::log_failure(ctx, error, error_reply.as_ref());
-    let Some(error_reply) = error_reply else {
-        ctx.error = Some("client_gone");
-        return;
-    };
-    ctx.error = Some(error_reply.label);
-    if !writer.headers_sent() {
-        let reply = error_reply.reply(&error_context(request, ctx));
-        write(reply, request, writer, ctx).await.ok();
-    }
 }

@@ -4,7 +4,7 @@
 //! `logging`, where Pingora takes every request, or when its `RequestContext` is dropped because it was cut.
 
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::client_connection::ClientConnection;
-use super::context::{RequestContext, destination, is_fault_of_body};
+use super::context::{RequestContext, destination};
 use super::decision::Decision;
 use super::decision_log::{Declined, is_logged, log_decision};
 use super::error_response::error_context;
@@ -51,7 +51,7 @@ impl ProxyHttp for Gateway {
         let downstream = session.as_downstream_mut();
         // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
         let wanted = downstream.get_keepalive().is_some() && !says_close(downstream.req_header());
-        let keepalive = (wanted && !self.drain.is_draining()).then_some(timeouts.keepalive.as_secs().max(1));
+        let keepalive = self.drain.keeps_alive(wanted).then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
         downstream.set_write_timeout(Some(timeouts.write));
@@ -194,19 +194,9 @@ impl ProxyHttp for Gateway {
         if let Some(malformed) = refused.filter(|_| ctx.reason.is_none()) {
             self.count_rejection(malformed, ctx);
         }
-        let error_reply = match (refused, is_fault_of_body(error, ctx)) {
-            (Some(_), _) => Some(error_response::MALFORMED),
-            (None, true) => Some(error_response::CLIENT_TIMEOUT),
-            (None, false) => error_response::error_reply(error),
-        };
-        error_response::log_failure(ctx, error, error_reply.as_ref());
-        let status = match error_reply {
-            None => {
-                ctx.error = Some("client_gone");
-                0
-            }
+        let status = match error_response::failed(ctx, error, refused.is_some()) {
+            None => 0,
             Some(error_reply) => {
-                ctx.error = Some(error_reply.label);
                 // An interim response is none, unless it was the last over HTTP/1.1: then a conversation has begun.
                 let is_interim = |head: &ResponseHeader| head.status.is_informational() && head.status != 101;
                 if session.response_written().is_none_or(is_interim) {
@@ -226,11 +216,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
-        let now = Instant::now();
-        attempt::ended(ctx, error, now);
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let line = || RequestLine::of(session.req_header());
-        self.record_request(ctx, line, status, session.body_bytes_sent(), now);
+        self.finish(ctx, error, line, status, session.body_bytes_sent());
     }
 }
 

@@ -3,7 +3,6 @@
 //! A request is put under watch when it turns out to be a stream, not before: one that is answered at once pays for
 //! none of this. One that is cut never reaches `logging`, and is settled here by what was kept of it.
 
-use super::headers::response_kind::{Kind, kind};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use pingora_http::ResponseHeader;
 use super::cancel::{self, cancel_on};
 use super::context::{RecordOnDrop, RequestContext};
 use super::gateway::Gateway;
+use super::headers::response_kind::{Kind, kind};
 use super::recheck::Admitted;
 use super::record::RequestLine;
 use super::request::RequestView;

@@ -2,14 +2,14 @@
 //!
 //! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
 
-use super::decision::Decision;
-use super::decision_log::{is_logged, log_decision};
-use super::error_response::error_context;
 use std::sync::Arc;
 
 use http::header;
 
 use super::context::RequestContext;
+use super::decision::Decision;
+use super::decision_log::{is_logged, log_decision};
+use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::headers;
 use super::misdirected::misdirected;

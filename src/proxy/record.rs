@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version, header};
+use pingora::Error;
 
 use super::context::{RequestContext, destination};
 use super::decision_log::log_decision;
 use super::gateway::Gateway;
+use super::upstream::attempt;
 use crate::access_log;
 
 /// The request line as the access log writes it. A stream keeps it in case it is cancelled; its parts are shared, so a copy
@@ -41,6 +43,21 @@ impl RequestLine {
 }
 
 impl Gateway {
+    /// The request has ended by itself: it can be cut no more, its last attempt is counted, and it is recorded. Both paths
+    /// call it; a request that was cut is recorded by what it has left behind.
+    pub(super) fn finish(
+        &self,
+        ctx: &mut RequestContext,
+        error: Option<&Error>,
+        line: impl FnOnce() -> RequestLine,
+        status: u16,
+        bytes: usize,
+    ) {
+        let now = Instant::now();
+        attempt::ended(ctx, error, now);
+        self.record_request(ctx, line, status, bytes, now);
+    }
+
     /// Counts a request and writes its line, once, when it has ended. `status` is 0 when nothing was answered.
     /// `line` is only made where it is written.
     pub(super) fn record_request(

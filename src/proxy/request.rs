@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::headers;
 use http::request::{self, Parts};
 use http::{HeaderMap, HeaderValue, header};
 use ipnet::IpNet;
@@ -12,6 +11,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_proxy::Session;
 
 use super::client_connection::ClientConnection;
+use super::headers;
 use crate::client_prefix::{UNKNOWN_CLIENT_IP, is_trusted};
 use crate::host::Authority;
 

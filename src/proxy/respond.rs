@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use http::Version;
 use http::header::STRICT_TRANSPORT_SECURITY;
-use pingora::Result;
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use pingora_timeout::timeout;
 
 use super::context::RequestContext;
+use super::downstream::writer::ResponseWriter;
 use super::request::RequestView;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
@@ -15,17 +17,41 @@ use crate::snapshot::Snapshot;
 /// For a reply of ours over HTTP/2.
 const HTTP2_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Errors when the client is gone or has not taken the reply in time.
+/// Writes a reply on the full path. Errors when the client is gone or has not taken the reply in time.
 pub async fn write(reply: Reply, session: &mut Session, ctx: &RequestContext) -> Result<()> {
-    let snapshot = &ctx.snapshot;
-    let request = RequestView::of(session);
-    let (reply, limit) = (with_hsts(reply, request.is_tls, snapshot), reply_timeout(request.head.version, snapshot));
+    let (reply, limit) = prepare(reply, &RequestView::of(session), ctx);
     reply.write(session, &ctx.request_id, limit).await
+}
+
+/// Writes a reply on the fast path; errors as [`write`] does.
+pub async fn write_to<W: ResponseWriter>(
+    reply: Reply,
+    request: &RequestView<'_>,
+    writer: &mut W,
+    ctx: &RequestContext,
+) -> Result<()> {
+    let (reply, limit) = prepare(reply, request, ctx);
+    if reply.closes() {
+        writer.disable_keep_alive();
+    }
+    let head = reply.head(&ctx.request_id)?;
+    writer.write_head(Box::new(head), reply.body().is_empty()).await?;
+    let Ok(written) = timeout(limit, writer.write_body(reply.body().clone(), true)).await else {
+        return Err(Error::new_down(ErrorType::WriteTimedout));
+    };
+    written?;
+    writer.finish().await
+}
+
+/// What both paths do to a reply before it is written, and how long the client has to take it.
+fn prepare(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> (Reply, Duration) {
+    let snapshot = &ctx.snapshot;
+    (with_hsts(reply, request.is_tls, snapshot), reply_timeout(request.head.version, snapshot))
 }
 
 /// How long a client has to take a reply of ours. Over HTTP/2 it is short enough for most windows, so a client that
 /// leaves them shut gets less time than for an application's response; over HTTP/1.1 it may stand behind one of those.
-pub fn reply_timeout(version: Version, snapshot: &Snapshot) -> Duration {
+fn reply_timeout(version: Version, snapshot: &Snapshot) -> Duration {
     match version {
         Version::HTTP_2 => snapshot.timeouts.write.min(HTTP2_REPLY_TIMEOUT),
         _ => snapshot.timeouts.write,
@@ -34,7 +60,7 @@ pub fn reply_timeout(version: Version, snapshot: &Snapshot) -> Duration {
 
 /// Adds `Strict-Transport-Security`, over TLS alone: over plain HTTP an attacker could set it, and browsers ignore it (RFC
 /// 6797 §7.2).
-pub fn with_hsts(reply: Reply, is_tls: bool, snapshot: &Snapshot) -> Reply {
+fn with_hsts(reply: Reply, is_tls: bool, snapshot: &Snapshot) -> Reply {
     match &snapshot.hsts {
         Some(hsts) if is_tls => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),
         _ => reply,
