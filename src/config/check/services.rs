@@ -249,7 +249,7 @@ impl Check<'_> {
             }
             match Location::parse(&name) {
                 Some(location) => {
-                    servers.push(PoolServer { name, location, weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()) })
+                    servers.push(PoolServer { name, location, weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()) });
                 }
                 None => self.fault(&key, format!("`{name}` is no address of a server"), "write IP:PORT or NAME:PORT"),
             }
