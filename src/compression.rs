@@ -80,8 +80,8 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
     site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
 }
 
-/// What the client likes best (RFC 9110 §12.5.3), and of what it likes as well, what we do. `*` is not taken at its
-/// word: who means an encoding names it.
+/// The encoding that the client prefers (RFC 9110 §12.5.3), and among equal ones the first that the route offers. `*` is
+/// ignored: a client that accepts an encoding names it.
 fn preferred(headers: &HeaderMap, offered: &[Encoding]) -> Option<Encoding> {
     let weight = |encoding: Encoding| {
         let mut named = words(headers, header::ACCEPT_ENCODING).filter_map(|word| {

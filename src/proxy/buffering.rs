@@ -14,14 +14,14 @@ use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::request::RequestView;
 
-/// What Pingora reads of a response while a piece of it waits for the client: four pieces in a channel and one on its
+/// How much Pingora reads of a response while a chunk of it waits for the client: four pieces in a channel and one on its
 /// way into it, of 64 KiB each.
 const READ_AHEAD_BYTES: usize = 5 * (64 << 10);
 /// The same over HTTP/1, with the pieces that are copied together to be written, and the reader's buffer.
 const HTTP1_AHEAD_BYTES: usize = 2 * READ_AHEAD_BYTES + (64 << 10);
-/// What Pingora keeps of a request's body in case it has to send it again.
+/// How much of a request body Pingora keeps for a retry.
 const RETRY_BYTES: usize = 64 << 10;
-/// What its reader of HTTP/1 bodies keeps beside that.
+/// How much its reader of HTTP/1 bodies keeps in addition.
 const READER_BYTES: usize = 64 << 10;
 
 /// Before a request is sent to its application: waits while its client's requests are to go on one after the other.

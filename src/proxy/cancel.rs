@@ -4,7 +4,7 @@
 //! Pingora has no such feature: a request that waits for bytes is woken by bytes or by a timeout, and by nothing else;
 //! and over HTTP/2 it waits for a body without a timeout, so the deadline is held here.
 //! Dropping the future closes an HTTP/1 connection or resets an HTTP/2 stream, and closes the application's connection
-//! with it. What is cut does not reach `logging`; `stream` settles it.
+//! with it. A cancelled request does not reach `logging`; `long_lived` records it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

@@ -1,6 +1,6 @@
 //! One request and its response, as far as the edge has got with it: Pingora's per-request context.
 //!
-//! Each field says which phase writes it. The end, `line`, reads all of them and decides nothing.
+//! Each field says which phase writes it. `record` reads all of them at the end and decides nothing.
 
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -154,7 +154,7 @@ impl RequestContext {
     }
 }
 
-/// What settles a request that is dropped before it has ended.
+/// Records a request that is dropped before it has ended.
 pub trait RecordOnDrop: Send + Sync {
     fn record_request(self: Box<Self>, ctx: &mut RequestContext);
 }

@@ -1,7 +1,7 @@
 //! The full path: Pingora's phases, in Pingora's order. Filters ask `policy` and then act; policy is elsewhere.
 //!
-//! Whatever happens to a request, it ends in `settle` (in `record`), which alone counts it and writes its line: from
-//! `logging`, where Pingora takes every request, or when its `RequestContext` is dropped because it was cut.
+//! Every request ends in `record_request` (in `record`), which alone counts it and writes its line: from
+//! `logging`, where Pingora takes every request, or when its `RequestContext` is dropped because it was cancelled.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -96,7 +96,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        // Of a further attempt: Pingora shows the filters again what it has kept of the body.
+        // On a retry Pingora passes the part of the body that it has kept through the filters again.
         ctx.body_bytes = 0;
         let is_upgrade = session.as_downstream().is_upgrade_req();
         attempt::peer(&RequestView::of(session), is_upgrade, ctx).map(Box::new)
@@ -230,7 +230,7 @@ fn log_declined(request: &RequestView<'_>, ctx: &RequestContext) {
     log_decision!(ctx, "full path taken fast_path_declined={}", reason.unwrap_or("plain_http"));
 }
 
-/// In any field and place (RFC 9112 §9.6): Pingora looks at the first field alone.
+/// Whether any `Connection` field has the option `close` (RFC 9112 §9.6). Pingora looks at the first field alone.
 fn says_close(request: &RequestHeader) -> bool {
     let values = request.headers.get_all(header::CONNECTION).iter();
     let mut options = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));

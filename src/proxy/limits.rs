@@ -1,4 +1,4 @@
-//! Clients that ask faster than they may, in all and of one service; and those whose bodies drip, or stop.
+//! Rate limits of clients, in all and for one service, and the deadlines and minimum rate of request bodies.
 
 use std::time::Duration;
 
@@ -64,12 +64,13 @@ impl Gateway {
     }
 }
 
-/// Some of a body has come, or its end has.
+/// Moves the deadline after bytes of the body, or its end, have arrived.
 pub fn body_received(session: &Session, ctx: &mut RequestContext, end: bool) -> Result<()> {
     if ctx.body_due.is_none() {
         return Ok(());
     }
-    // Who waits for an application that takes no more is not late itself: that has a timeout, which comes first.
+    // A client that waits for an application which accepts no more bytes is not late itself: the write timeout of the
+    // application comes first.
     let writes = destination(ctx).map_or(Duration::ZERO, |(pool, _)| pool.write_timeout());
     ctx.body_due = (!end).then(|| Instant::now() + body_timeout(ctx).max(writes));
     if is_http2(session) { cancel_at(ctx.body_due) } else { Ok(()) }
@@ -85,13 +86,13 @@ fn expects_continue(session: &Session) -> bool {
     !is_http2(session) && session.req_header().headers.contains_key(header::EXPECT)
 }
 
-/// How long a body may be silent.
+/// The longest time between two reads of a request body.
 fn body_timeout(ctx: &RequestContext) -> Duration {
     let route = ctx.service.as_ref().and_then(|service| service.at(ctx.route).config.read_timeout);
     ctx.snapshot.timeouts.read.max(route.unwrap_or_default())
 }
 
-/// Whether the two ends may talk by turns, and so be silent: gRPC and its like, with HTTP/2 on both sides, and a body
+/// Whether both sides may send by turns, and so be silent for long: gRPC and similar protocols, with HTTP/2 on both sides, and a body
 /// without a length.
 fn is_bidi_stream(session: &Session, ctx: &RequestContext) -> bool {
     is_http2(session)
@@ -99,7 +100,7 @@ fn is_bidi_stream(session: &Session, ctx: &RequestContext) -> bool {
         && destination(ctx).is_ok_and(|(pool, _)| pool.speaks_http2())
 }
 
-/// Whether a body takes longer than one read may, and brings less than it has to. The read timeout bounds silence and
+/// Whether a body takes longer than one read may, and arrives below the minimum rate. The read timeout bounds silence and
 /// nothing else: a byte a minute would hold a connection, and one of the application's, for ever.
 pub fn below_min_body_rate(session: &Session, ctx: &RequestContext) -> bool {
     if is_bidi_stream(session, ctx) {

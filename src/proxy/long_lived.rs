@@ -1,4 +1,4 @@
-//! Requests that last: which they are, and what becomes of one that is cut.
+//! Long-lived requests: how they are recognized, and how one that is cancelled is recorded.
 //!
 //! A request is put under watch when it turns out to be a stream, not before: one that is answered at once pays for
 //! none of this. One that is cut never reaches `logging`, and is settled here by what was kept of it.
@@ -24,7 +24,7 @@ use crate::client_prefix::ClientPrefix;
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
 
-/// A request that may be cut, and what is needed to settle it without Pingora.
+/// A request that may be cancelled, with what is needed to record it without Pingora.
 pub struct CancellableRequest {
     gateway: Gateway,
     line: RequestLine,
@@ -75,7 +75,7 @@ impl Gateway {
         }
         if ctx.stream.is_none() {
             let lasts = ctx.begun.elapsed() >= self.stream_interval(ctx);
-            // What moves while there is a new configuration is to be held against that at once.
+            // Under a new configuration, a response that still sends is checked against it at once.
             if lasts || self.snapshot.load().generation != ctx.snapshot.generation {
                 let watched = self.watch(request, ctx)?;
                 // A public body has no session that it could outlive.
@@ -126,7 +126,7 @@ impl Gateway {
         }
     }
 
-    /// What cannot be watched is not let through: it would outlive its session, or the rules that it came in by.
+    /// Refuses a stream that cannot be watched: it would outlive its session, or the rules that admitted it.
     fn refused(&self, full: StreamsFull) -> Box<Error> {
         self.metrics.limit_reached(match full {
             StreamsFull::Total => "streams",
@@ -135,7 +135,7 @@ impl Gateway {
         Error::new_in(ErrorType::Custom(error_response::TOO_MANY_STREAMS))
     }
 
-    /// From now on the request is settled even if it is cut.
+    /// From now on the request is recorded even if it is cancelled.
     pub(super) fn record_if_cancelled(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
         ctx.on_drop.get_or_insert_with(|| {
             Box::new(CancellableRequest { gateway: self.clone(), line: RequestLine::of(request.head) })

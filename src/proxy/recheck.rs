@@ -68,7 +68,7 @@ impl Admitted {
     }
 }
 
-/// What a stream is held to under a route that demands this.
+/// The terms under which a route with this access rule lets a stream continue.
 pub fn terms(
     service: &Service,
     route: &Route,

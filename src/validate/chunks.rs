@@ -4,7 +4,7 @@
 //! Pingora takes a line feed within an extension, an empty size, and extensions of kilobytes. What it forwards it
 //! frames anew, so this does no harm behind the edge; but a message that two servers may read in two ways is not served
 //! here. So whatever is not in the grammar of chunks, extensions and trailers is refused, but for blanks behind a size:
-//! old servers pad it with them, and all agree that they mean nothing. Pure; called by `server`.
+//! old servers pad it with them, and all agree that they mean nothing. Pure; called by `listener`.
 
 use super::Malformed;
 

@@ -3,7 +3,7 @@
 //! Pingora mends some heads while it parses (it escapes blanks in a target, takes a bare LF for the end of a line) and
 //! refuses others by itself, past our replies and logs. So a head is judged here first, by the same parser and more
 //! strictly: what passes is written in the one way that RFC 9112 knows, and Pingora refuses none of it. Pure; called
-//! by `server`, whose stream hands Pingora a [`placeholder_head`] for what does not pass.
+//! by `listener`, whose stream hands Pingora a [`placeholder_head`] for what does not pass.
 
 use std::mem::MaybeUninit;
 

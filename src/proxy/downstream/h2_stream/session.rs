@@ -105,7 +105,7 @@ impl Session for RequestStream {
         Ok(ends)
     }
 
-    /// As Pingora has it for HTTP/2: a body has no read timeout here; `pace` gives it one.
+    /// Does nothing, like Pingora's session for HTTP/2: `limits` holds the deadline of a request body.
     fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
 
     fn get_read_timeout(&self) -> Option<Duration> {
