@@ -6,8 +6,8 @@
 //! The files are a ladder, and each imports only files below it; sockets are bound and accepted from in this one:
 //! | step | files |
 //! |---|---|
-//! | 5 | `accept`, `http2` |
-//! | 4 | `client_stream::info`, `serve` |
+//! | 5 | `http2` |
+//! | 4 | `accept`, `client_stream::info`, `serve` |
 //! | 3 | `client_stream`, `proxy_header` |
 //! | 2 | `client_stream::head_deadline`, `state` |
 //! | 1 | `client_stream::blocked_writes`, `connection_slots`, `h2_flood`, `proxy_protocol`, `request_framer`, `transport` |

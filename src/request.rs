@@ -258,7 +258,7 @@ mod tests {
 
     /// Method aside, the one judge of what may be sent to sign on and what may spend a ticket.
     #[test]
-    fn what_a_browser_does_with_a_response_is_told_by_mode_destination_and_site() {
+    fn what_a_browser_does_with_a_response_follows_from_mode_destination_and_site() {
         let response_use = |mode: &str, destination: &str, site: &str| {
             let fields = [("sec-fetch-mode", mode), ("sec-fetch-dest", destination), ("sec-fetch-site", site)];
             let mut sent: Vec<(&'static str, &[u8])> = vec![("accept", b"text/html")];

@@ -48,7 +48,7 @@ fn the_client_says_what_it_takes_and_what_it_would_rather_have() {
 }
 
 #[test]
-fn nothing_is_compressed_that_nobody_asked_for_or_that_is_no_text_or_must_stay_as_it_is() {
+fn nothing_is_compressed_that_was_not_requested_or_that_is_no_text_or_must_stay_as_it_is() {
     let accepts = [("accept-encoding", "gzip")];
     let compressed = Choice::Compress(Encoding::Gzip);
     assert_eq!(chosen(&accepts, &response(200, &[]), &[]), Choice::Identity);

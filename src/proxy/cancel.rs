@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_could_cut_is_not_watched() {
+    fn what_could_not_be_cancelled_is_not_watched() {
         assert!(cancel_on(oneshot::channel().1).is_err());
     }
 

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_by_default() {
+    fn no_peer_is_believed_by_default() {
         assert_eq!(client("192.0.2.1", &[b"1.2.3.4"]), "192.0.2.1");
     }
 
@@ -220,19 +220,19 @@ mod tests {
         ];
         for odd in unreadable {
             let list = |parts: &[&[u8]]| parts.join(&b", "[..]);
-            let told = String::from_utf8_lossy(odd);
-            assert_eq!(client("10.0.0.1", &[odd]), "10.0.0.1", "{told}");
-            assert_eq!(client("10.0.0.1", &[&list(&[odd, b"192.0.2.7"])]), "192.0.2.7", "{told}");
-            assert_eq!(client("10.0.0.1", &[odd, b"192.0.2.7"]), "192.0.2.7", "{told}");
+            let shown = String::from_utf8_lossy(odd);
+            assert_eq!(client("10.0.0.1", &[odd]), "10.0.0.1", "{shown}");
+            assert_eq!(client("10.0.0.1", &[&list(&[odd, b"192.0.2.7"])]), "192.0.2.7", "{shown}");
+            assert_eq!(client("10.0.0.1", &[odd, b"192.0.2.7"]), "192.0.2.7", "{shown}");
             assert_eq!(
                 client("10.0.0.1", &[&list(&[b"6.6.6.6", odd, b"192.0.2.7", b"10.0.0.9"])]),
                 "192.0.2.7",
-                "{told}"
+                "{shown}"
             );
             // On its right there are trusted proxies alone, or no element: what stands on its left was not said by them.
-            assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd])]), "10.0.0.1", "{told}");
-            assert_eq!(client("10.0.0.1", &[b"6.6.6.6", odd]), "10.0.0.1", "{told}");
-            assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd, b"10.0.0.9"])]), "10.0.0.9", "{told}");
+            assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd])]), "10.0.0.1", "{shown}");
+            assert_eq!(client("10.0.0.1", &[b"6.6.6.6", odd]), "10.0.0.1", "{shown}");
+            assert_eq!(client("10.0.0.1", &[&list(&[b"6.6.6.6", odd, b"10.0.0.9"])]), "10.0.0.9", "{shown}");
         }
     }
 

@@ -43,8 +43,8 @@ impl Gateway {
     ) -> Result<()> {
         let Some(service) = &ctx.service else { return Ok(()) };
         let request = session.req_header();
-        let asked = RequestParts { method: &request.method, version: request.version, headers: &request.headers };
-        let choice = compression::choose(asked, response, &service.at(ctx.route).config.compression);
+        let parts = RequestParts { method: &request.method, version: request.version, headers: &request.headers };
+        let choice = compression::choose(parts, response, &service.at(ctx.route).config.compression);
         if choice == Choice::Identity {
             return Ok(());
         }

@@ -163,13 +163,13 @@ fn chain(forwarding: &Forwarding<'_>, received: &HeaderMap) -> pingora::Result<H
 
 fn set_identity(fields: &mut impl HeaderEdit, identity: &Identity, service: &Service) -> pingora::Result<()> {
     let names = &service.config.identity_headers;
-    let told = identity.identity_headers();
-    fields.set(&names.user, told.user.clone());
-    if let Some(email) = &told.email {
+    let sent = identity.identity_headers();
+    fields.set(&names.user, sent.user.clone());
+    if let Some(email) = &sent.email {
         fields.set(&names.email, email.clone());
     }
     fields.set(&names.roles, identity.roles_header());
-    fields.set(&SESSION, told.session.clone());
+    fields.set(&SESSION, sent.session.clone());
     if identity.source() == Source::Bearer && service.config.forward_token != ForwardToken::Bearer {
         fields.remove(&header::AUTHORIZATION);
     }

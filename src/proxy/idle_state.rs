@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_idle_until_it_is_asked_for_something_and_from_its_end_on() {
+    async fn a_connection_is_idle_until_a_request_comes_and_from_its_end_on() {
         let idle_tracker = IdleTracker::default();
         let opened = Instant::now();
         let second = Duration::from_secs(1);

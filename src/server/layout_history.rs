@@ -41,7 +41,7 @@ struct ServerList {
 struct FormerList {
     list: ServerList,
     /// Unix seconds.
-    asked_until: u64,
+    read_until: u64,
 }
 
 impl LayoutHistory {
@@ -107,14 +107,14 @@ fn next_record(before: Option<&Record>, list: ServerList, now: UnixTime, keep: D
     let ends = now.plus(keep).seconds();
     let mut former = Vec::new();
     if let Some(before) = before {
-        former.push(FormerList { list: before.now.clone(), asked_until: ends });
+        former.push(FormerList { list: before.now.clone(), read_until: ends });
         // A clock that was ahead when this was written must not have them read for ever.
-        let until = |ended: &FormerList| ended.asked_until.min(ends);
+        let until = |ended: &FormerList| ended.read_until.min(ends);
         former.extend(
-            before.former.iter().map(|ended| FormerList { list: ended.list.clone(), asked_until: until(ended) }),
+            before.former.iter().map(|ended| FormerList { list: ended.list.clone(), read_until: until(ended) }),
         );
     }
-    former.retain(|ended| ended.asked_until > now.seconds() && ended.list != list && !ended.list.servers.is_empty());
+    former.retain(|ended| ended.read_until > now.seconds() && ended.list != list && !ended.list.servers.is_empty());
     let mut seen = Vec::new();
     former.retain(|ended| {
         let is_new = !seen.contains(&ended.list);
@@ -132,7 +132,7 @@ impl FormerList {
         PreviousLayout {
             servers: self.list.servers.iter().map(server).collect(),
             copies: self.list.copies.clamp(1, crate::config::MAX_COPIES),
-            keep: UnixTime::from_seconds(self.asked_until).since(now),
+            keep: UnixTime::from_seconds(self.read_until).since(now),
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Head {
     pub parts: request::Parts,
     /// The number of header fields as received.
     pub fields: usize,
-    /// Whether the client asked to close the connection after the response (`Connection: close`).
+    /// Whether the client requests to close the connection after the response (`Connection: close`).
     pub closes: bool,
 }
 

@@ -38,7 +38,7 @@ impl Gateway {
         }
         headers::drop_reserved_set_cookies(response, &ctx.snapshot.cookie_names)?;
         let client = request.head.version;
-        let asked = RequestFacts {
+        let facts = RequestFacts {
             method: &request.head.method,
             version: client,
             // Pingora reads trailers of HTTP/2 applications alone, and writes them to HTTP/2 clients alone.
@@ -47,7 +47,7 @@ impl Gateway {
         let (status, version) = (response.status, response.version);
         let mut sanitized = Ok(UpstreamSync::InSync);
         headers::rewrite_response(response, |fields| {
-            sanitized = sanitize(status, version, fields, asked);
+            sanitized = sanitize(status, version, fields, facts);
             fields.insert(headers::REQUEST_ID.clone(), ctx.request_id.value().clone());
         })?;
         if sanitized.map_err(refused)? == UpstreamSync::OutOfSync {

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_that_nobody_takes_are_closed_and_then_nobody_looks_any_more() {
+    async fn idle_ones_are_closed_and_then_none_is_looked_for() {
         let (mut servers, idle, now) = (Servers::new(), IdlePool::new(9), Instant::now());
         idle.release(1, servers.connect(), now, LATER);
         idle.release(1, servers.connect(), now, Duration::ZERO);

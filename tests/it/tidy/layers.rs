@@ -18,24 +18,6 @@ const SIBLINGS: &[(&str, &str)] = &[
 
 /// Circles that are still there, by their files. One that has gone is taken out, and none is added.
 const CIRCLES: &[&[&str]] = &[
-    &[
-        "auth",
-        "auth::evaluate",
-        "auth::outage",
-        "auth::streams",
-        "auth::streams::shares",
-        "auth::token::verified",
-        "auth::verdict",
-    ],
-    &["auth::identity_headers", "auth::token"],
-    &[
-        "sentry",
-        "sentry::kept_return_url",
-        "sentry::loop_guard",
-        "sentry::return_url",
-        "sentry::ticket_mark",
-        "sentry::ticket_query",
-    ],
     &["users::changes", "users::changes::reader"],
     &["users::hash_kind", "users::password", "users::stored_hash"],
     &["users::login", "users::login::look_up", "users::login::queue"],
