@@ -175,6 +175,13 @@ pub enum Sessions {
     None,
 }
 
+impl Sessions {
+    /// Whether several processes share the store, so that a command can read it beside the edges.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Memcached { .. })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemcachedServer {
     /// The address as it is written, which also decides its position on the ring.

@@ -53,13 +53,13 @@ impl List {
 /// Only what several processes share can be asked by another process.
 fn must_be_shared(config: &Config) -> Result<(), Failure> {
     let admin = config.server.admin.address;
-    match config.sessions {
-        Sessions::Memcached { .. } => Ok(()),
+    match &config.sessions {
+        sessions if sessions.is_shared() => Ok(()),
         Sessions::Memory { .. } => Err(Failure::Failed(format!(
             "sessions.store is `memory`: the edge alone knows its sessions. Ask its admin API, with server.admin.token:\n\
              curl -H \"Authorization: Bearer $TOKEN\" http://{admin}/api/sessions"
         ))),
-        Sessions::None => Err(Failure::Failed("sessions.store is `none`: no sessions are kept anywhere".into())),
+        _ => Err(Failure::Failed("sessions.store is `none`: no sessions are kept anywhere".into())),
     }
 }
 

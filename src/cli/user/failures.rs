@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::config::{Config, Sessions};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::sentry::account_counter;
 use crate::server::session_store;
@@ -22,7 +22,9 @@ pub struct Failures {
 impl Failures {
     /// `None` where no store is shared, or it gives no answer: everything else of the user is shown all the same.
     pub fn of(user: &User, config: &Config) -> Option<Self> {
-        let Sessions::Memcached { .. } = config.sessions else { return None };
+        if !config.sessions.is_shared() {
+            return None;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let store = session_store(&config.sessions, &Clock::default(), &Metrics::new("user-show").ok()?).ok()?;
         let counter = account_counter(&user.name, user.change);

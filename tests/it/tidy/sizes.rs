@@ -73,7 +73,6 @@ const SMALL: &[&str] = &[
     "main.rs",
     "proxy/decision.rs",
     "server/options.rs",
-    "sessions/memcached/codec/client.rs",
     "upstream/in_flight.rs",
     "validate/query.rs",
 ];
