@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sentry_edge::config::{self, defaults};
+use sentry_edge::config;
 use serde_yaml::Value;
 
 use crate::tidy::{quoted, read, rows, sources};
