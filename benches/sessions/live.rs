@@ -19,7 +19,7 @@ const ROUNDS: usize = 3;
 pub fn run() {
     println!("\n## Live sessions (64 look-ups at once)\n");
     println!(
-        "\nOf 10 sessions, many of 64 look-ups are for the same one and are asked once, so 1,000 is what is compared with.\n"
+        "\nOf 10 sessions, many of 64 look-ups are for the same one and are sent once, so 1,000 is what is compared with.\n"
     );
     println!("| sessions | memcached: CPU µs each | to that of 1,000 | bytes a session | memory store: CPU µs each |");
     println!("|---|---|---|---|---|");

@@ -10,7 +10,7 @@ use super::{IDLE, Store, cpu, record, runtime, store};
 /// So long that no slow machine meets it.
 const PATIENT: Duration = Duration::from_secs(20);
 const MEASURED: Duration = Duration::from_secs(2);
-/// So many that the same one is rarely asked for twice in a batch, which would be cheaper.
+/// So many that the same one is rarely looked up twice in a batch, which would be cheaper.
 const SESSIONS: usize = 20_000;
 
 /// What one look-up cost.
@@ -60,23 +60,23 @@ fn row(servers: usize, copies: usize, at_once: usize) {
     );
 }
 
-/// `at_once` askers, each asking again as soon as it is answered.
+/// `at_once` callers, each of which looks up the next key as soon as it has a result.
 pub async fn measure(store: &Store, keys: &[SessionKey], at_once: usize, time: Duration) -> Cost {
     let keys: std::sync::Arc<[SessionKey]> = keys.into();
     let (began, before) = (Instant::now(), cpu());
-    let mut askers = tokio::task::JoinSet::new();
-    for asker in 0..at_once {
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..at_once {
         let (store, keys) = (store.clone(), keys.clone());
-        askers.spawn(async move {
-            let (mut asked, mut random) = (0u64, fastrand::Rng::with_seed(asker as u64));
+        callers.spawn(async move {
+            let (mut done, mut random) = (0u64, fastrand::Rng::with_seed(caller as u64));
             while began.elapsed() < time {
                 let key = &keys[random.usize(..keys.len())];
                 assert!(matches!(store.find(key, Some(IDLE)).await, Ok(Found::Active(_))));
-                asked += 1;
+                done += 1;
             }
-            asked
+            done
         });
     }
-    let look_ups = askers.join_all().await.iter().sum();
+    let look_ups = callers.join_all().await.iter().sum();
     Cost { cpu: cpu().saturating_sub(before), wall: began.elapsed(), look_ups }
 }

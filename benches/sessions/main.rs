@@ -28,11 +28,11 @@ type Store = Arc<Cluster<MemcachedServer>>;
 
 fn main() {
     // `cargo bench` says `--bench`; whatever begins with a dash is for other harnesses.
-    let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let requested: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let parts: [(&str, fn()); 4] =
         [("look-ups", look_ups::run), ("live", live::run), ("outages", outages::run), ("ring", shares::run)];
     for (name, run) in parts {
-        if asked.is_empty() || asked.iter().any(|word| word == name) {
+        if requested.is_empty() || requested.iter().any(|word| word == name) {
             run();
         }
     }

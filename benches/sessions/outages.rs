@@ -1,4 +1,4 @@
-//! How long askers wait when a server is frozen, killed, restarted, emptied or one of three gone (R5), and what a
+//! How long callers wait when a server is frozen, killed, restarted, emptied or one of three gone (R5), and what a
 //! thousand logouts that race with touches leave (R12).
 
 use std::time::{Duration, Instant};
@@ -41,9 +41,9 @@ async fn row(fault: &str, copies: usize) {
     let away = if fault == "frozen 10 s" { Duration::from_secs(10) } else { Duration::from_secs(1) };
     while began.elapsed() < away {
         for key in &keys {
-            let asked = Instant::now();
+            let began = Instant::now();
             let found = store.find(key, Some(IDLE)).await;
-            waits.push(asked.elapsed());
+            waits.push(began.elapsed());
             logged_out += usize::from(matches!(found, Ok(Found::Missing | Found::Ended)));
         }
     }

@@ -89,9 +89,9 @@ fn spawn(socket: &PathBuf) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("the bench needs the memcached program: apt-get install memcached");
-    let patience = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while UnixStream::connect(socket).is_err() {
-        assert!(Instant::now() < patience, "memcached does not answer");
+        assert!(Instant::now() < deadline, "memcached does not answer");
         std::thread::sleep(Duration::from_millis(1));
     }
     child

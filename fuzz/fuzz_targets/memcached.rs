@@ -1,5 +1,5 @@
-//! What a memcached answers, or whoever is in its place: nothing comes of it that is not in it, whole, and under the key
-//! that was asked for; and nobody waits for an answer that has broken off.
+//! Responses of memcached, or of any other program in its place: every result is in the response, whole, and under the key of
+//! the request; and no operation waits for a response that has broken off.
 #![no_main]
 
 use std::io;
@@ -18,12 +18,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 
-/// Far longer than anything takes here, so that who waits for it is found.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Far longer than anything takes here, so that an operation that waits is found.
+const TIMEOUT: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_secs(60);
 
-/// Answers that async-memcached takes for "nothing to tell", whatever was asked: no server that is in step sends them
-/// there, and they bear no key that could be compared.
+/// Responses that async-memcached reads as a miss, whatever the command: no server that is in sync sends them there, and they
+/// have no key that could be compared.
 const BARE: &str = "HD\r\n";
 const NO_OP: &str = "MN\r\n";
 
@@ -92,7 +92,7 @@ fn encoded(held: &StoredValue) -> Vec<u8> {
     }
 }
 
-/// What must not be, whatever was asked.
+/// What must not happen, whatever the command.
 fn in_time<T>(outcome: Result<T, StoreError>) -> Option<T> {
     assert_ne!(outcome.as_ref().err(), Some(&StoreError::TimedOut), "it waits for what will not come");
     outcome.ok()
@@ -105,7 +105,7 @@ async fn ask(kind: u8, reply: &[u8], server: &MemcachedServer) {
     match kind % 8 {
         0 | 1 => match in_time(server.look_up(&session, (kind % 8 == 1).then_some(TTL)).await) {
             Some(Some(held)) => assert!(says(reply, session.as_str(), &encoded(&held)), "{held:?}"),
-            Some(None) => assert!(has(reply, &[NO_OP]), "a miss that the server has not told of"),
+            Some(None) => assert!(has(reply, &[NO_OP]), "a miss that the server has not sent"),
             None => {}
         },
         2 => match in_time(server.redeem_ticket(&ticket, TTL).await) {
@@ -147,7 +147,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((kind, reply)) = data.split_first() else { return };
     let world = world();
     *world.reply.lock().unwrap() = reply.to_vec();
-    let settings = Settings { server: world.server.clone(), timeout: PATIENCE, sign_on_timeout: PATIENCE };
+    let settings = Settings { server: world.server.clone(), timeout: TIMEOUT, sign_on_timeout: TIMEOUT };
     world.runtime.block_on(async {
         let server = MemcachedServer::new(&settings, &world.metrics).unwrap();
         ask(*kind, reply, &server).await;

@@ -1,5 +1,5 @@
 //! Two edges share three memcached processes, each session on two of them. While servers are killed, frozen and
-//! emptied one after another, everybody stays signed in, nobody is somebody else, and whoever left stays out.
+//! emptied one after another, users stay signed in, no user gets another user's session, and ended sessions stay ended.
 
 use http_body_util::Full;
 
@@ -14,7 +14,7 @@ struct Scene {
     _origins: [Origin; 2],
 }
 
-/// An application that greets whoever it is told the user is.
+/// An application that greets the user whom the identity headers name.
 fn greeting() -> Origin {
     Origin::answering(|seen| {
         let user = seen.one("x-forwarded-user").unwrap_or_else(|| "nobody".into());
@@ -137,7 +137,7 @@ fn the_whole_flow_goes_on_while_servers_die_and_return_and_nobody_is_logged_out(
 
             fault.is_over(&mut scene.memcacheds[server]);
             for (status, _) in scene.seen_by(&kept) {
-                assert_eq!(status, 302, "{fault:?} server {server} is back and brings nobody back");
+                assert_eq!(status, 302, "{fault:?} server {server} is back and brings no session back");
             }
             scene.is_whole_again(&browsers);
         }
@@ -186,7 +186,7 @@ fn one_server_can_be_replaced_by_others_in_place_and_nobody_notices() {
     let file = edge.folder.path().join("edge.yaml");
     let yaml = std::fs::read_to_string(&file).unwrap().replace(&after, &slower);
     std::fs::write(&file, yaml).unwrap();
-    assert_eq!(edge.inner.reload().unwrap(), ["sessions.store"], "the timeout needs a new process, and that is told");
+    assert_eq!(edge.inner.reload().unwrap(), ["sessions.store"], "the timeout needs a restart, and that is reported");
 }
 
 #[test]
@@ -261,7 +261,11 @@ fn an_edge_that_is_started_with_another_list_sends_nobody_to_the_login() {
                 .count();
             assert_eq!(to_the_login, 0, "{lists:?}, reloaded first: {reloads_first}: of 7 users");
             left.move_to(edge.address());
-            assert_eq!(left.open(&edge.url("iqueue", "/")).status, 302, "{lists:?}: whoever left stays out");
+            assert_eq!(
+                left.open(&edge.url("iqueue", "/")).status,
+                302,
+                "{lists:?}: a session that has ended stays ended"
+            );
         }
     }
 }

@@ -36,7 +36,7 @@ fn scene_of_little_patience(store: &str) -> Scene {
     scene_with(store, "400ms")
 }
 
-/// An application that greets whoever it is told the user is, with a page that is open to all.
+/// An application that greets the user whom the identity headers name, with a public page.
 fn scene_with(store: &str, timeout: &str) -> Scene {
     let iqueue = Origin::answering(|seen| {
         let user = seen.one("x-forwarded-user").unwrap_or_else(|| "nobody".into());
@@ -147,10 +147,10 @@ fn the_edge_is_alive_but_not_ready_while_its_store_is_away() {
     let Scene { edge, .. } = &scene(&memcached.address());
     assert_eq!(edge.admin("/readyz").status, 200);
     memcached.kill();
-    let told = edge.admin("/readyz");
-    assert_eq!(told.status, 503);
-    assert_eq!(told.json()["ready"], false);
-    assert!(told.json()["session_store"].as_str().unwrap().contains("away"), "{}", told.body);
+    let ready = edge.admin("/readyz");
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["ready"], false);
+    assert!(ready.json()["session_store"].as_str().unwrap().contains("away"), "{}", ready.body);
     assert_eq!(edge.admin("/livez").status, 200);
     memcached.start();
     eventually("ready again", || edge.admin("/readyz").status == 200);
@@ -285,11 +285,11 @@ fn a_store_that_lies_makes_nobody_somebody_else() {
                 assert_eq!(browser.get(&edge.url("iqueue", "/")).body, greeting, "after {fault:?}");
             }
         }
-        assert_eq!(decisions(edge, "login_required", "no_session"), 0.0, "{fault:?}: nobody was logged out");
+        assert_eq!(decisions(edge, "login_required", "no_session"), 0.0, "{fault:?}: no user was logged out");
     }
 }
 
-/// One of several people at work: how often they were served, and told of an outage.
+/// One of several users: how often they were served, and how often they saw the outage.
 #[derive(Default)]
 struct Tally {
     served: AtomicUsize,
@@ -328,7 +328,7 @@ fn two_users_under_load_never_meet_each_others_session_while_the_store_freezes_a
         for _ in 0..4 {
             all_go_on("everybody is served", |tally| &tally.served);
             memcached.freeze();
-            all_go_on("everybody hears of the outage", |tally| &tally.away);
+            all_go_on("every user sees the outage", |tally| &tally.away);
             memcached.thaw();
         }
         all_go_on("everybody is served again", |tally| &tally.served);
@@ -336,7 +336,7 @@ fn two_users_under_load_never_meet_each_others_session_while_the_store_freezes_a
     for seen in iqueue.seen().iter().filter(|seen| seen.target.starts_with("/as/")) {
         assert_eq!(seen.one("x-forwarded-user").as_deref(), seen.target.strip_prefix("/as/"));
     }
-    assert_eq!(decisions(edge, "login_required", "no_session"), 0.0, "nobody was logged out");
+    assert_eq!(decisions(edge, "login_required", "no_session"), 0.0, "no user was logged out");
 }
 
 struct Stop<'a>(&'a AtomicBool);

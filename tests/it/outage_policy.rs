@@ -29,7 +29,7 @@ fn under_recent_whoever_was_just_seen_passes_and_others_wait() {
     edge.let_pass(Duration::from_secs(61));
     let late = browser.open(&edge.url("iqueue", "/"));
     assert_eq!(late.status, 503, "seen too long ago");
-    assert!(late.set_cookie(TOKEN_COOKIE).is_none(), "and nobody is logged out");
+    assert!(late.set_cookie(TOKEN_COOKIE).is_none(), "and no user is logged out");
 }
 
 #[test]
@@ -197,14 +197,14 @@ fn one_late_answer_is_no_outage() {
         let other = with_policy_of(&one, &path.address(), &memcached.address());
         let (mut living, mut ended) = (signed_in_everywhere(&one), signed_in_everywhere(&one));
         path.set(Fault::LateOnce);
-        assert_eq!(living.open(&one.url("iqueue", "/")).status, 200, "{policy}: asked once more, it lives");
+        assert_eq!(living.open(&one.url("iqueue", "/")).status, 200, "{policy}: read once more, it is active");
         let mut leaving = ended.clone();
         assert_eq!(leaving.through(other.address()).sign_out(&other.url("iqueue", "/.sentry/logout")).status, 200);
         path.set(Fault::LateOnce);
-        assert_eq!(ended.open(&one.url("iqueue", "/")).status, 302, "{policy}: asked once more, it has ended");
+        assert_eq!(ended.open(&one.url("iqueue", "/")).status, 302, "{policy}: read once more, it has ended");
         for reason in ["outage_recent", "outage_token_only"] {
             let labels = format!("outcome=\"allowed\",reason=\"{reason}\",service=\"iqueue\"");
-            assert_eq!(one.metric("sentry_edge_auth_decisions_total", &labels), 0.0, "{policy}: no policy was asked");
+            assert_eq!(one.metric("sentry_edge_auth_decisions_total", &labels), 0.0, "{policy}: no policy was used");
         }
     }
 }
@@ -267,7 +267,7 @@ fn a_logout_while_the_store_is_away_holds_here_at_once_and_everywhere_when_it_is
                 memcacheds.iter().for_each(Memcached::thaw);
                 is_out(&mut kept.clone(), "when it is back");
                 kept.move_to(other.address());
-                eventually("the other edge hears of it", || {
+                eventually("the other edge learns of it", || {
                     [302, 503].contains(&kept.clone().open(&other.url("iqueue", "/")).status)
                         && one.metric("sentry_edge_session_store_tombstones_owed", "") == 0.0
                 });

@@ -1,4 +1,5 @@
-//! Logouts that a session server has not heard of: said, kept in a file, and told by the next process or before the end.
+//! Logouts that a session server has missed: they are reported, kept as hints in a file, and delivered by the next process
+//! or before the process ends.
 
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ fn a_logout_that_a_server_has_not_heard_of_outlives_the_process() {
         std::thread::sleep(Duration::from_millis(20));
     }
     eventually("the server has heard", || edge.metric(OWED, "") == 0.0 && !lives_on(&one));
-    eventually("nothing is left to be told", || files(&edge, ".json").is_empty());
+    eventually("no hint is left", || files(&edge, ".json").is_empty());
     eventually("all is as it should be", || kept.clone().open(&edge.url("iqueue", "/")).status == 302);
 }
 
@@ -77,7 +78,7 @@ fn a_stop_waits_within_the_drain_for_a_server_to_hear_of_a_logout() {
     std::thread::sleep(Duration::from_secs(2));
     assert!(!stopping.is_finished(), "it has something to tell");
     one.thaw();
-    eventually("it ends when it has told it", || stopping.is_finished());
+    eventually("it ends when the hint is delivered", || stopping.is_finished());
     assert_eq!(stopping.join().unwrap(), 0);
     assert!(!lives_on(&one), "{:?}", one.session_records());
     let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
@@ -104,7 +105,7 @@ fn a_damaged_list_of_what_is_owed_is_said_and_set_aside() {
     );
     eventually("the good one is taken over", || edge.metric(OWED, "") == 1.0);
     one.thaw();
-    eventually("and told", || edge.metric(OWED, "") == 0.0);
+    eventually("and delivered", || edge.metric(OWED, "") == 0.0);
     let mut next = edge.client();
     assert_eq!(edge.sign_in(&mut next, "iqueue", "ada").last().unwrap().status, 200, "logins go on");
 }

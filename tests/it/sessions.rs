@@ -47,19 +47,19 @@ fn opens(edge: &Edge, browser: &mut Client) -> bool {
 
 // The command.
 
-struct Told {
+struct ListOutput {
     status: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-fn list(edge: &Edge, arguments: &[&str]) -> Told {
+fn list(edge: &Edge, arguments: &[&str]) -> ListOutput {
     let file = edge.folder.path().join("edge.yaml");
     let output = sentry_edge(&[&["session", "list", "-c", file.to_str().unwrap()], arguments].concat());
-    Told { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    ListOutput { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
-impl Told {
+impl ListOutput {
     /// One object a line.
     fn sessions(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -75,7 +75,7 @@ fn users(sessions: &[Value]) -> Vec<&str> {
     sessions.iter().map(|session| session["user"].as_str().unwrap()).collect()
 }
 
-/// The session id in a browser's token, which nobody else is to learn.
+/// The session id in a browser's token, which is a secret.
 fn session_id(edge: &Edge, browser: &Client) -> (String, String) {
     let token = browser.cookie(&edge.host("iqueue"), TOKEN_COOKIE).unwrap().to_owned();
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
@@ -91,9 +91,9 @@ fn the_living_sessions_are_listed_with_names_times_and_places_and_no_secret() {
     let mut gone = signed_in(&edge, "ada");
     assert_eq!(gone.sign_out(&edge.url("iqueue", "/.sentry/logout")).status, 200);
 
-    let told = list(&edge, &["--json"]).whole();
-    let sessions = told.sessions();
-    assert_eq!(users(&sessions), ["ada", ODD, "bob"], "by name, and whoever signed out is not there");
+    let reply = list(&edge, &["--json"]).whole();
+    let sessions = reply.sessions();
+    assert_eq!(users(&sessions), ["ada", ODD, "bob"], "by name, and the user who signed out is not there");
     let hers = &sessions[0];
     let fields: Vec<&str> = hers.as_object().unwrap().keys().map(String::as_str).collect();
     let wanted =
@@ -117,7 +117,7 @@ fn the_living_sessions_are_listed_with_names_times_and_places_and_no_secret() {
     assert!(readable.stdout.contains("(in 29m") || readable.stdout.contains("(in 30m"), "{}", readable.stdout);
     assert_eq!(readable.stdout.lines().filter(|line| !line.starts_with(' ')).count(), 1, "hers alone");
     let (token, sid) = session_id(&edge, &ada);
-    for output in [&told.stdout, &readable.stdout] {
+    for output in [&reply.stdout, &readable.stdout] {
         assert!(!output.contains(&sid) && !output.contains(&token) && !output.contains("test/1"));
     }
 }
@@ -127,13 +127,13 @@ fn a_name_is_taken_as_it_is_written_and_one_that_nobody_has_is_an_error() {
     let (origin, memcached) = (origin("app"), memcached());
     let edge = with_store(&origin, &memcached).start();
     let _browsers = (signed_in(&edge, "ada"), signed_in(&edge, ODD));
-    let told = list(&edge, &["--json", "--user", ODD]).whole();
-    assert_eq!(users(&told.sessions()), [ODD]);
+    let reply = list(&edge, &["--json", "--user", ODD]).whole();
+    assert_eq!(users(&reply.sessions()), [ODD]);
     assert_eq!(list(&edge, &["--json", "--user", "bob"]).whole().stdout, "", "he is not signed in");
     for (wrong, why) in [("eve", "there is no user eve"), ("ada lovelace", "white space")] {
-        let told = list(&edge, &["--user", wrong]);
-        assert_eq!((told.status, told.stdout.as_str()), (Some(1), ""));
-        assert!(told.stderr.contains(why), "{}", told.stderr);
+        let reply = list(&edge, &["--user", wrong]);
+        assert_eq!((reply.status, reply.stdout.as_str()), (Some(1), ""));
+        assert!(reply.stderr.contains(why), "{}", reply.stderr);
     }
 }
 
@@ -157,9 +157,9 @@ fn a_limit_cuts_the_list_and_says_so() {
     let (origin, memcached) = (origin("app"), memcached());
     let edge = with_store(&origin, &memcached).start();
     let _browsers = (signed_in(&edge, "ada"), signed_in(&edge, "ada"), signed_in(&edge, "bob"));
-    let told = list(&edge, &["--json", "--limit", "2"]);
-    assert_eq!((told.status, told.sessions().len()), (Some(0), 2));
-    assert_eq!(told.stderr, "there are more than 2; --limit lists more\n");
+    let reply = list(&edge, &["--json", "--limit", "2"]);
+    assert_eq!((reply.status, reply.sessions().len()), (Some(0), 2));
+    assert_eq!(reply.stderr, "there are more than 2; --limit lists more\n");
     assert_eq!(list(&edge, &["--json", "--limit", "3"]).whole().sessions().len(), 3);
     assert_eq!(list(&edge, &["--limit", "0"]).status, Some(2));
 }
@@ -178,21 +178,22 @@ fn of_three_servers_each_session_is_told_once_and_a_dead_server_is_named() {
     for browser in &mut browsers {
         assert!(opens(&edge, browser));
     }
-    let lying = |told: &Told| told.sessions().iter().map(|it| it["servers"].as_array().unwrap().len()).sum::<usize>();
+    let lying =
+        |reply: &ListOutput| reply.sessions().iter().map(|it| it["servers"].as_array().unwrap().len()).sum::<usize>();
     eventually("all have two copies", || lying(&list(&edge, &["--json"]).whole()) == 16);
-    let keys = |told: &Told| -> BTreeSet<String> {
-        told.sessions().iter().map(|session| session["key"].as_str().unwrap().to_owned()).collect()
+    let keys = |reply: &ListOutput| -> BTreeSet<String> {
+        reply.sessions().iter().map(|session| session["key"].as_str().unwrap().to_owned()).collect()
     };
-    let told = list(&edge, &["--json"]).whole();
-    assert_eq!((told.sessions().len(), keys(&told).len()), (8, 8));
+    let reply = list(&edge, &["--json"]).whole();
+    assert_eq!((reply.sessions().len(), keys(&reply).len()), (8, 8));
 
     servers[1].kill();
-    let told = list(&edge, &["--json"]);
-    assert_eq!(told.status, Some(1), "what is missing is a failure");
-    assert!(told.stderr.starts_with(&format!("sessions.memcached: {}: ", servers[1].address())), "{}", told.stderr);
-    assert_eq!(told.stderr.matches("sessions.memcached: ").count(), 1, "{}", told.stderr);
-    assert_eq!(keys(&told).len(), 8, "the other copies are listed");
-    assert!(!told.stdout.contains(&servers[1].address()));
+    let reply = list(&edge, &["--json"]);
+    assert_eq!(reply.status, Some(1), "what is missing is a failure");
+    assert!(reply.stderr.starts_with(&format!("sessions.memcached: {}: ", servers[1].address())), "{}", reply.stderr);
+    assert_eq!(reply.stderr.matches("sessions.memcached: ").count(), 1, "{}", reply.stderr);
+    assert_eq!(keys(&reply).len(), 8, "the other copies are listed");
+    assert!(!reply.stdout.contains(&servers[1].address()));
     let answer = api(&edge, "GET", "/api/sessions");
     assert_eq!((answer.status, &answer.json()["error"]), (503, &Value::from("store_away")));
     assert_eq!(answer.json()["sessions"].as_array().unwrap().len(), 8);
@@ -204,9 +205,9 @@ fn what_no_other_process_can_see_is_said_and_where_to_ask() {
     let origin = origin("app");
     for (sessions, why) in [("{store: memory}", "/api/sessions"), ("{store: none}", "no sessions are kept")] {
         let edge = with_token().service("iqueue", &origin).sessions(sessions).start();
-        let told = list(&edge, &[]);
-        assert_eq!((told.status, told.stdout.as_str()), (Some(1), ""));
-        assert!(told.stderr.contains(why) && told.stderr.contains("sessions.store"), "{}", told.stderr);
+        let reply = list(&edge, &[]);
+        assert_eq!((reply.status, reply.stdout.as_str()), (Some(1), ""));
+        assert!(reply.stderr.contains(why) && reply.stderr.contains("sessions.store"), "{}", reply.stderr);
     }
 }
 
@@ -251,8 +252,8 @@ fn twenty_thousand_sessions_are_listed_while_everybody_works_on() {
     let sessions = listing.whole().sessions();
     assert!((20_000..=20_001).contains(&sessions.len()), "{}", sessions.len());
     assert!(sessions.iter().filter(|session| session["user"].is_null()).count() == 20_000, "unknown, and listed");
-    let told = list(&edge, &["--json"]);
-    assert_eq!((told.sessions().len(), told.status), (10_000, Some(0)), "the default limit");
+    let reply = list(&edge, &["--json"]);
+    assert_eq!((reply.sessions().len(), reply.status), (10_000, Some(0)), "the default limit");
     let answer = api(&edge, "GET", "/api/sessions");
     assert_eq!((answer.status, &answer.json()["truncated"]), (200, &Value::from(true)));
     assert_eq!(answer.json()["sessions"].as_array().unwrap().len(), 10_000);
@@ -300,7 +301,7 @@ fn whoever_does_not_show_the_token_learns_nothing() {
     assert_eq!(nothing.header("cache-control"), Some("no-store"));
     let wrong_ones = ["Bearer x", "Bearer ", &right[..right.len() - 1], &right.to_uppercase(), TOKEN, "Basic eDp5"];
     for wrong in wrong_ones {
-        // What lies behind is the same for everybody outside.
+        // Without the right token every path has the same response.
         for path in ["/api/sessions", "/api/else", "/api/sessions?limit=x"] {
             let answer = ask(&edge, "GET", path, &[("authorization", wrong)]);
             assert_eq!((answer.status, answer.json()["error"].as_str()), (401, Some("wrong_token")), "{wrong}");
@@ -349,9 +350,9 @@ fn the_api_lists_what_the_command_lists() {
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert!(answer.header("x-request-id").is_some());
-    let told = answer.json();
-    assert_eq!(told["sessions"], Value::from(list(&edge, &["--json"]).whole().sessions()));
-    assert_eq!((&told["truncated"], &told["unreachable"]), (&Value::from(false), &serde_json::json!([])));
+    let reply = answer.json();
+    assert_eq!(reply["sessions"], Value::from(list(&edge, &["--json"]).whole().sessions()));
+    assert_eq!((&reply["truncated"], &reply["unreachable"]), (&Value::from(false), &serde_json::json!([])));
     let (token, sid) = session_id(&edge, &ada);
     assert!(!answer.body.contains(&sid) && !answer.body.contains(&token) && !answer.body.contains(TOKEN));
 
@@ -387,8 +388,8 @@ fn what_the_api_does_not_understand_it_does_not_do() {
         ("DELETE", "/api/sessions/?user=ada", 404, "no_such_path"),
     ] {
         let answer = api(&edge, method, path);
-        let told = (answer.status, answer.json()["error"].as_str().unwrap().to_owned());
-        assert_eq!(told, (status, error.to_owned()), "{method} {path}: {}", answer.body);
+        let reply = (answer.status, answer.json()["error"].as_str().unwrap().to_owned());
+        assert_eq!(reply, (status, error.to_owned()), "{method} {path}: {}", answer.body);
         assert_eq!(answer.header("allow"), (status == 405).then_some("GET, DELETE"));
     }
     let head = api(&edge, "HEAD", "/api/sessions");
@@ -459,9 +460,9 @@ fn sessions_in_memory_are_listed_and_ended_too() {
     let origin = origin("app");
     let edge = with_token().service("iqueue", &origin).user("bob", &["iqueue"], &[]).start();
     let (mut ada, mut bob) = (signed_in(&edge, "ada"), signed_in(&edge, "bob"));
-    let told = api(&edge, "GET", "/api/sessions").json();
-    assert_eq!(users(told["sessions"].as_array().unwrap()), ["ada", "bob"]);
-    assert_eq!(told["sessions"][0]["servers"], serde_json::json!([]));
+    let reply = api(&edge, "GET", "/api/sessions").json();
+    assert_eq!(users(reply["sessions"].as_array().unwrap()), ["ada", "bob"]);
+    assert_eq!(reply["sessions"][0]["servers"], serde_json::json!([]));
     let answer = api(&edge, "DELETE", "/api/sessions?user=ada");
     assert_eq!((answer.status, &answer.json()["ended"]), (200, &Value::from(1)));
     assert!(!opens(&edge, &mut ada) && opens(&edge, &mut bob));
@@ -478,7 +479,7 @@ fn where_no_sessions_are_kept_the_directory_ends_them() {
     assert_eq!(api(&edge, "GET", "/api/sessions").json()["error"], "no_sessions_kept");
     let answer = api(&edge, "DELETE", "/api/sessions?user=ada");
     assert_eq!((answer.status, &answer.json()["ended"]), (200, &Value::Null));
-    eventually("she is asked to sign in", || !opens(&edge, &mut ada));
+    eventually("she has to sign in", || !opens(&edge, &mut ada));
 }
 
 #[test]
@@ -489,10 +490,10 @@ fn while_the_store_is_away_the_directory_still_hears_of_the_end() {
     memcached.freeze();
     let answer = api(&edge, "DELETE", "/api/sessions?user=ada");
     assert_eq!(answer.status, 503, "{}", answer.body);
-    let told = answer.json();
-    assert_eq!((&told["error"], &told["ended"]), (&Value::from("store_away"), &Value::Null));
-    assert!(told["message"].as_str().unwrap().contains("the user directory has it"), "{told}");
-    assert_eq!(told["unreachable"][0]["server"], memcached.address());
+    let reply = answer.json();
+    assert_eq!((&reply["error"], &reply["ended"]), (&Value::from("store_away"), &Value::Null));
+    assert!(reply["message"].as_str().unwrap().contains("the user directory has it"), "{reply}");
+    assert_eq!(reply["unreachable"][0]["server"], memcached.address());
     let listed = api(&edge, "GET", "/api/sessions");
     assert_eq!((listed.status, &listed.json()["sessions"]), (503, &serde_json::json!([])));
     memcached.thaw();
@@ -535,8 +536,8 @@ fn a_token_that_is_no_good_is_a_fault_that_does_not_repeat_it() {
     assert!(faults("{file: nowhere}").contains("server.admin.token: this file cannot be read"));
     assert!(faults("{env: SENTRY_EDGE_NO_SUCH_VARIABLE}").contains("this environment variable is not set"));
     for odd in ["correct-horse-battery-staple-correct", "{correct horse: 1}", "[correct, horse]", "{}"] {
-        let told = faults(odd);
-        assert!(told.contains("server.admin.token") && !told.contains("horse"), "{odd}: {told}");
+        let reply = faults(odd);
+        assert!(reply.contains("server.admin.token") && !reply.contains("horse"), "{odd}: {reply}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The session store stalls for some hundred milliseconds, or a firewall has forgotten the way there: whoever is signed in,
-//! or is signing in, hears nothing of it.
+//! The session store stalls for some hundred milliseconds, or a firewall has forgotten the connection: users who are signed
+//! in, or are signing in, notice nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::harness::{
     Client, Edge, Forgetful, Memcached, Origin, Response, edge, eventually, forgetful, memcached, origin,
 };
 
-/// What nobody writes: the defaults.
+/// Nothing is configured: the defaults.
 const BY_DEFAULT: &str = "";
 const POLICIES: [&str; 4] =
     [BY_DEFAULT, ", on_outage: deny", ", on_outage: {policy: recent, within: 30s}", ", on_outage: token_only"];
@@ -197,7 +197,7 @@ fn a_refused_ticket_of_another_session_starts_again_though_the_server_of_that_se
         let sessions = held("s:");
         edge.sign_in(&mut bob, "iqueue", "bob");
         let of_session = has_got(&servers, "s:", &sessions);
-        // A ticket that lies elsewhere, so that it is taken at once.
+        // A ticket on another server, so that it is redeemed at once.
         let ticket = loop {
             let tickets = held("t:");
             let url = hand_off(&edge, &mut bob.clone(), &edge.url("dextor", "/page"));
@@ -236,8 +236,8 @@ fn whoever_has_just_signed_on_is_known_when_the_store_goes_away_and_no_pass_prol
     }
     edge.let_pass(Duration::from_secs(2));
     let page = browser.open(&edge.url("iqueue", "/"));
-    assert_eq!(page.status, 503, "31 s after the store was last asked, whoever passed meanwhile");
-    assert_eq!(edge.admin("/readyz").status, 503, "and the policy covers nobody any more");
+    assert_eq!(page.status, 503, "31 s after the last request to the store, whichever users were admitted meanwhile");
+    assert_eq!(edge.admin("/readyz").status, 503, "and the policy covers no session any more");
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn a_login_that_finds_every_worker_busy_leaves_no_count() {
 
 // What a reader of memcached learns.
 
-/// Everything that lies under keys of a kind.
+/// All values under keys of a kind.
 fn values(memcached: &Memcached, prefix: &str) -> Vec<String> {
     memcached.keys(prefix).iter().map(|key| memcached.value(key)).collect()
 }
@@ -181,7 +181,7 @@ fn a_ticket_that_cannot_be_read_sends_its_browser_round_once_more() {
     }
 }
 
-// Values that nobody can read.
+// Values that cannot be read.
 
 fn with_token(origin: &Origin, memcached: &Memcached) -> Edge {
     edge()
@@ -235,10 +235,10 @@ fn one_bad_record_stops_neither_the_list_nor_the_command() {
             assert!(listed as u64 + unreadable <= 2, "{record:?}: {}", answer.body);
 
             let file = edge.folder.path().join("edge.yaml");
-            let told = sentry_edge(&["session", "list", "-c", file.to_str().unwrap()]);
-            assert_eq!(told.status.code(), Some(0), "{record:?}: {}", text(&told.stderr));
-            assert!(text(&told.stdout).contains("ada\n"), "{record:?}: {}", text(&told.stdout));
-            assert_eq!(text(&told.stderr).contains("could not be read"), unreadable > 0, "{record:?}");
+            let output = sentry_edge(&["session", "list", "-c", file.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(0), "{record:?}: {}", text(&output.stderr));
+            assert!(text(&output.stdout).contains("ada\n"), "{record:?}: {}", text(&output.stdout));
+            assert_eq!(text(&output.stderr).contains("could not be read"), unreadable > 0, "{record:?}");
 
             let ended = api(&edge, "DELETE", "/api/sessions?user=ada");
             assert_eq!(ended.status, 200, "{record:?}: {}", ended.body);
@@ -342,7 +342,7 @@ fn ask(browser: &mut Client, edge: &Edge, full_path: bool, path: &str) -> u16 {
     }
     let asking = browser.ask("POST", &url).accept("text/html").field("sec-fetch-mode", "navigate");
     let status = asking.field("content-type", "text/plain").body("x").send().status;
-    // What a navigation is told with a redirect, a post may be told otherwise.
+    // What a navigation is output with a redirect, a post may be output otherwise.
     if [303, 401].contains(&status) { 302 } else { status }
 }
 

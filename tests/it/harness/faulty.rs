@@ -1,4 +1,4 @@
-//! A faulty path to a real memcached: faithful until it is told to cut, garble, delay, swap or refuse.
+//! A faulty path to a real memcached: it forwards everything, until a test makes it cut, corrupt, delay, swap or refuse.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ pub enum Fault {
     Cut,
     /// Something that no memcached says.
     Garbage,
-    /// Each answer comes long after its asker's deadline, whole and true.
+    /// Each answer comes long after the deadline of its request, whole and correct.
     Late,
-    /// The next answer comes long after its asker's deadline; all behind it as they are.
+    /// The next answer comes long after the deadline of its request; those behind it are not delayed.
     LateOnce,
     /// To each look-up a true answer, of another key, from whichever connection.
     Swapped,
@@ -85,10 +85,10 @@ impl Drop for Faulty {
 }
 
 impl Shared {
-    fn hit_of_another(&self, said: &[u8]) -> Vec<u8> {
+    fn hit_of_another(&self, received: &[u8]) -> Vec<u8> {
         let line = |hit: &[u8]| hit.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec);
         let hits = self.hits.lock().unwrap();
-        hits.iter().rfind(|hit| line(hit) != line(said)).expect("somebody else was looked up before").clone()
+        hits.iter().rfind(|hit| line(hit) != line(received)).expect("another key was looked up before").clone()
     }
 }
 
@@ -96,9 +96,9 @@ impl Shared {
 async fn carry(client: TcpStream, server: UnixStream, shared: Shared) {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    let asked: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let (question, fault) = (Arc::clone(&asked), Arc::clone(&shared.fault));
-    let answers = tokio::spawn(answer(from_server, to_client, asked, shared));
+    let request: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let (question, fault) = (Arc::clone(&request), Arc::clone(&shared.fault));
+    let answers = tokio::spawn(answer(from_server, to_client, request, shared));
     let mut chunk = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from_client.read(&mut chunk).await {
         if *fault.lock().unwrap() == Fault::Unheard {
@@ -112,36 +112,36 @@ async fn carry(client: TcpStream, server: UnixStream, shared: Shared) {
     answers.abort();
 }
 
-async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, asked: Arc<Mutex<Vec<u8>>>, shared: Shared) {
+async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, request: Arc<Mutex<Vec<u8>>>, shared: Shared) {
     let mut chunk = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = server.read(&mut chunk).await {
-        let said = &chunk[..read];
-        let asked = std::mem::take(&mut *asked.lock().unwrap());
-        let is_hit = said.starts_with(b"VA ") && asked.starts_with(b"mg ");
+        let received = &chunk[..read];
+        let request = std::mem::take(&mut *request.lock().unwrap());
+        let is_hit = received.starts_with(b"VA ") && request.starts_with(b"mg ");
         let fault = *shared.fault.lock().unwrap();
-        let told: Vec<u8> = match fault {
-            Fault::None => said.to_vec(),
-            Fault::Cut => said[..read / 2].to_vec(),
+        let response: Vec<u8> = match fault {
+            Fault::None => received.to_vec(),
+            Fault::Cut => received[..read / 2].to_vec(),
             Fault::Garbage => b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
             Fault::Late => {
                 tokio::time::sleep(DELAY).await;
-                said.to_vec()
+                received.to_vec()
             }
             Fault::LateOnce => {
                 *shared.fault.lock().unwrap() = Fault::None;
                 tokio::time::sleep(DELAY).await;
-                said.to_vec()
+                received.to_vec()
             }
-            Fault::Swapped if is_hit => shared.hit_of_another(said),
-            Fault::Swapped => said.to_vec(),
+            Fault::Swapped if is_hit => shared.hit_of_another(received),
+            Fault::Swapped => received.to_vec(),
             Fault::Silence | Fault::Unheard => continue,
-            Fault::Full if asked.starts_with(b"ms ") => b"SERVER_ERROR out of memory storing object\r\n".to_vec(),
-            Fault::Full => said.to_vec(),
+            Fault::Full if request.starts_with(b"ms ") => b"SERVER_ERROR out of memory storing object\r\n".to_vec(),
+            Fault::Full => received.to_vec(),
         };
         if is_hit {
-            shared.hits.lock().unwrap().push(said.to_vec());
+            shared.hits.lock().unwrap().push(received.to_vec());
         }
-        if client.write_all(&told).await.is_err() || fault == Fault::Cut {
+        if client.write_all(&response).await.is_err() || fault == Fault::Cut {
             return;
         }
     }

@@ -1,5 +1,5 @@
 //! A firewall before a real memcached that forgets connections which were idle, and says nothing: what is sent on them
-//! later is swallowed, in both directions, and no end is ever told.
+//! later is swallowed, in both directions, and neither side is ever notified.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,20 +53,20 @@ impl Drop for Forgetful {
 
 async fn carry(mut client: TcpStream, socket: PathBuf, lull: Duration, forgotten: Arc<AtomicUsize>) {
     let mut server = UnixStream::connect(socket).await.unwrap();
-    let (mut asked, mut said) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut last = Instant::now();
     loop {
         tokio::select! {
-            read = client.read(&mut asked) => {
+            read = client.read(&mut from_client) => {
                 let Ok(length @ 1..) = read else { return };
                 if last.elapsed() >= lull {
                     break;
                 }
-                server.write_all(&asked[..length]).await.unwrap();
+                server.write_all(&from_client[..length]).await.unwrap();
             }
-            read = server.read(&mut said) => {
+            read = server.read(&mut from_server) => {
                 let Ok(length @ 1..) = read else { return };
-                if client.write_all(&said[..length]).await.is_err() {
+                if client.write_all(&from_server[..length]).await.is_err() {
                     return;
                 }
             }
@@ -74,5 +74,5 @@ async fn carry(mut client: TcpStream, socket: PathBuf, lull: Duration, forgotten
         last = Instant::now();
     }
     forgotten.fetch_add(1, Ordering::Relaxed);
-    while let Ok(1..) = client.read(&mut asked).await {}
+    while let Ok(1..) = client.read(&mut from_client).await {}
 }
