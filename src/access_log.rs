@@ -61,7 +61,7 @@ impl AccessLog {
     }
 }
 
-/// The query with the values of tickets and passwords blacked out; `None` when there was neither. A password has
+/// Returns the query with the values of tickets and passwords replaced, or `None` when it has neither. A password has
 /// no business in a URL, but some client will put it there, and a log is kept for years.
 pub fn redact_query(query: &str, ticket: &str) -> Option<String> {
     let is_secret = |part: &str| {
@@ -79,7 +79,7 @@ pub fn redact_query(query: &str, ticket: &str) -> Option<String> {
     Some(query.split('&').map(shown).collect::<Vec<_>>().join("&"))
 }
 
-/// Whether a name is this parameter's, written with escapes.
+/// Returns whether a name is that of the parameter, written with escapes.
 fn is_escaped(name: &str, parameter: &str) -> bool {
     let decoded = || url::form_urlencoded::parse(name.as_bytes()).next();
     name.contains('%') && decoded().is_some_and(|(name, _)| name == parameter)
@@ -103,8 +103,8 @@ fn redact_tickets(query: &str, parameter: &str) -> Option<String> {
     if text.contains('…') { Some(text + rest) } else { None }
 }
 
-/// How long the `=` is that `text` begins with, and what ends the value behind it. Each time that a URL is put
-/// into another, its `=` is encoded once more: `=`, `%3D`, `%253D`.
+/// Returns the length of the `=` that `text` begins with, and what ends the value behind it. Each time that a URL is
+/// put into another one, its `=` is encoded once more: `=`, `%3D`, `%253D`.
 fn equals_sign(text: &str) -> Option<(usize, &'static [char])> {
     if text.starts_with('=') {
         return Some((1, &['&']));
@@ -114,7 +114,7 @@ fn equals_sign(text: &str) -> Option<(usize, &'static [char])> {
     Some((text.len() - rest.len(), &['&', '%']))
 }
 
-/// No more of a text than a log line should carry; what a client can make long is cut.
+/// Truncates a text to what a log line should carry, because clients can make it long.
 pub fn truncate(text: &str) -> &str {
     const MAX_BYTES: usize = 2048;
     let end = (0..=MAX_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Challenges of certificate authorities (ACME `http-01`, RFC 8555 §8.3): what a client such as certbot has put into a
 //! folder, for an authority to fetch over plain HTTP.
 //!
-//! The folder may be on a disk that hangs, so it is read beside the request workers, by a few at once, within a deadline.
-//! What is fetched is a regular file in it and nothing that a link leads to.
+//! The folder may be on a disk that hangs, so it is read outside the request workers, by a few threads at once, within
+//! a deadline. Only a regular file in it is served, and no link is followed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,7 +34,7 @@ pub fn challenge_token(path: &str) -> Option<&str> {
     path.strip_prefix(PREFIX)
 }
 
-/// What there is.
+/// The result of reading a challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChallengeFile {
     Content(Bytes),
@@ -45,7 +45,7 @@ pub enum ChallengeFile {
     TimedOut,
 }
 
-/// One for the process, whatever its configuration: what waits for a disk outlives a reload.
+/// One value for the process, whatever its configuration: a thread that waits for a disk outlives a reload.
 pub struct Challenges {
     permits: Arc<Semaphore>,
 }
@@ -91,7 +91,7 @@ fn read(root: &Path, token: &str) -> io::Result<Bytes> {
     match below.and_then(|folder| regular(&folder, token)) {
         Ok(bytes) => Ok(bytes),
         Err(error) => match regular(&root, token) {
-            // What is wrong with a file that is there says more than that another is not.
+            // An error of a file that exists is more telling than that the other file does not exist.
             Err(other) if other.kind() == io::ErrorKind::NotFound => Err(error),
             result => result,
         },

@@ -20,7 +20,7 @@ use rate::{AnonymousRate, RateDecision};
 /// Writes events.
 pub struct AuditLog {
     writer: LogWriter,
-    /// Of clients that are not signed in.
+    /// The rate of events of clients that are not signed in.
     anonymous: Mutex<AnonymousRate>,
     /// Their events that were not written; label `event`.
     suppressed: IntCounterVec,
@@ -43,7 +43,7 @@ pub enum Event {
     SessionsListed,
     SessionsEnded,
     ApiRefused,
-    /// In the place of events of clients that are not signed in, for the rest of a minute.
+    /// Written instead of further events of clients that are not signed in, for the rest of a minute.
     EventsSuppressed,
 }
 

@@ -1,10 +1,10 @@
-//! Lines to a file, to standard output or to standard error, each log written by a thread of its own: no request, no
-//! signal and no end of the process waits for a disk, a terminal or the reader of a pipe.
+//! Writes log lines to a file, to standard output or to standard error, each log on a thread of its own: no request, no
+//! signal and no exit of the process waits for a disk, a terminal or the reader of a pipe.
 //!
-//! What waits is bounded. Lines that a log cannot take are lost and counted (`log_lines_dropped_total`,
-//! `log_write_errors_total`), which is said once when it begins and once when it is over, in another log. `queue` holds
-//! what waits and runs the thread, `sink` writes whole lines, [`process`] is what the `log` crate's macros write to.
-//! `access_log` and `audit_log` say what a line holds.
+//! The queue is bounded. Lines that a log cannot take are lost and counted (`log_lines_dropped_total`,
+//! `log_write_errors_total`), which is reported once when it begins and once when it is over, in another log. `queue`
+//! has the queue and the thread, `sink` writes whole lines, [`process`] is what the `log` crate's macros write to.
+//! `access_log` and `audit_log` define what a line contains.
 
 pub mod process;
 mod queue;
@@ -24,21 +24,21 @@ use sink::{Target, WriteLocks};
 
 pub use queue::{ACCESS, AUDIT, NAMES, PROCESS};
 
-/// How long lines gather before they are written, where there are many: else every request would wake the writer, which
-/// would write one line and sleep again. What a crash loses is so much.
+/// How long lines are collected before they are written, where there are many: otherwise every request would wake the
+/// writer, which would write one line and sleep again. A crash loses the lines of that time.
 pub const GATHER: Duration = Duration::from_millis(20);
 
-/// How long the end of the process waits for the last lines. What a blocked pipe does not take by then is lost.
+/// How long the exit of the process waits for the last lines. Lines that a blocked pipe does not take by then are lost.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a start waits for a file to open. One that hangs for longer, on a server that does not answer, is waited for
-/// beside the requests.
+/// How long a start waits for a file to open. A file that takes longer, on a server that does not answer, is opened
+/// while requests are served.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes of lines that may wait for a writer.
 const QUEUE_BYTES: usize = 32 << 20;
 
-/// The same of the process log, which says little.
+/// The same limit for the process log, which has few lines.
 const PROCESS_QUEUE_BYTES: usize = 4 << 20;
 
 /// Most lines are shorter.
@@ -48,7 +48,7 @@ const LINE_BYTES: usize = 512;
 #[derive(Clone)]
 pub struct Logs(Arc<SharedLogs>);
 
-/// Accepts lines. Dropping it writes what is left, and waits for that as long as `FLUSH_TIMEOUT` says.
+/// Accepts lines. Dropping it writes the remaining ones, and waits `FLUSH_TIMEOUT` for that.
 pub struct LogWriter(Option<Arc<Queue>>);
 
 impl Logs {
@@ -61,7 +61,7 @@ impl Logs {
     }
 
     /// Opens the target. A file is appended to, and created for its owner and group alone. A line is written within
-    /// `gather`, together with those that came meanwhile.
+    /// `gather`, together with those that come in that time.
     pub fn open(&self, target: &LogTarget, name: &'static str, gather: Duration) -> io::Result<LogWriter> {
         let target = match target {
             LogTarget::Off => return Ok(LogWriter::off()),
@@ -83,7 +83,7 @@ impl Logs {
         Ok(LogWriter(Some(queue)))
     }
 
-    /// Has every file opened anew, by its own writer. Lines go whole to the file that there was or to the new one.
+    /// Has each writer reopen its file. Each line goes whole to the old file or to the new one.
     pub fn reopen(&self) {
         self.all().iter().for_each(|queue| queue.reopen());
     }
@@ -147,7 +147,7 @@ impl Drop for LogWriter {
     }
 }
 
-/// Whether a log of this path is a file, and not a name of standard output or standard error.
+/// Returns whether a log path is a file, and not a name of standard output or standard error.
 pub fn is_file(path: &Path) -> bool {
     matches!(Target::of_path(path), Target::File(_))
 }

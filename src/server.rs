@@ -62,7 +62,7 @@ const MOST_IDLE: usize = 512;
 /// A running edge. Dropping it stops everything at once.
 pub struct Edge {
     file: PathBuf,
-    /// What this process was started with; a reload replaces only what can change in place.
+    /// The configuration that this process was started with; a reload replaces only what can change in place.
     started_with: Config,
     config: Arc<ArcSwap<Config>>,
     shared: SharedState,
@@ -279,7 +279,7 @@ impl Edge {
         &self.shared.metrics
     }
 
-    /// How long a drain may take, by the configuration of the day.
+    /// Returns how long a drain may take, by the current configuration.
     pub fn drain_time(&self) -> Duration {
         self.config.load().server.drain
     }

@@ -59,7 +59,7 @@ pub struct Api {
     users: Clerk,
     /// How soon every edge reads what the directory says.
     refresh: Duration,
-    /// How long after a session's end a token of it may still be taken.
+    /// How long after a session's end a token of it may still be accepted.
     margin: Duration,
     clock: Clock,
     audit: Arc<AuditLog>,
@@ -235,7 +235,7 @@ impl Api {
     }
 }
 
-/// Whether a request announces a body, of whatever length: an empty one needs no announcement.
+/// Returns whether a request announces a body that is not empty.
 pub fn has_body(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH);
     headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")

@@ -1,8 +1,8 @@
-//! How many lines clients that are not signed in may have written: so many for each address and so many in all, in a
+//! Limits the audit lines of clients that are not signed in: a number for each address and a number in all, in a
 //! minute.
 //!
-//! A client that sends such requests by the thousand would else fill the disk, or push what matters out of sight. Called by
-//! `audit_log` alone.
+//! A client that sends such requests by the thousand would otherwise fill the disk, or hide the lines that matter.
+//! Called by `audit_log` alone.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ pub const MAX_TOTAL: u32 = 600;
 
 const MINUTE_SECONDS: u64 = 60;
 
-/// What was written in the present minute. Holds [`MAX_TOTAL`] clients at most.
+/// The lines of the current minute. Holds [`MAX_TOTAL`] clients at most.
 #[derive(Debug, Default)]
 pub struct AnonymousRate {
     minute: u64,
@@ -24,7 +24,7 @@ pub struct AnonymousRate {
     suppressed: bool,
 }
 
-/// What is to be done with an event.
+/// Whether an event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateDecision {
     Write,

@@ -87,7 +87,7 @@ pub fn write(config: &Config, change: Change<'_>, users: &[UserName]) {
     }
 }
 
-/// To a file and nothing else: to open a pipe would wait for its reader.
+/// Appends to a regular file only: to open a pipe would wait for its reader.
 fn append(path: &Path, text: &[u8]) -> io::Result<()> {
     if !std::fs::metadata(path)?.is_file() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What commands print. A reader that has gone, such as `head`, has read enough: that is no failure, and no reason to end
-//! in a panic, as the standard library's own macros do. Any other failure to print is one, such as a full disk.
+//! Output of commands. A reader that has closed the pipe, such as `head`, has read enough: that is no failure, and no
+//! reason to panic, as the standard library's own macros do. Any other failure to print is one, such as a full disk.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -16,7 +16,7 @@ pub fn note(text: impl Display) {
     writeln!(io::stderr(), "{text}").ok();
 }
 
-/// What writing to standard output has come to.
+/// Returns the result of writing to standard output.
 pub fn printed(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -56,7 +56,7 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
     // First of all: no signal ends a process that is only starting by its default action.
     let signals = runtime.block_on(async { Signals::new() }).map_err(Failure::because)?;
     let logs = Logs::new(LogMetrics::new(&log_writer::NAMES).map_err(Failure::because)?);
-    // Until the configuration has been read, which may take long and so is not done here.
+    // This level applies until the configuration has been read, which may take long and so is not done here.
     let log = log_writer::process::install(&logs, Level::Info, Clock::default()).map_err(Failure::because)?;
     let (control, events) = ControlThread::start(path.to_owned(), logs.clone())?;
     let process =
@@ -159,7 +159,7 @@ impl Process {
             (SignalAction::Upgrade, _) => {
                 log::warn!("{name}: an upgrade in place is not supported yet; nothing was done");
             }
-            (SignalAction::Ignore, _) => log::info!("{name}: this signal has no effect"),
+            (SignalAction::Ignore, _) => log::info!("{name}: means nothing here; nothing was done"),
         }
         false
     }

@@ -1,4 +1,4 @@
-//! `token inspect`: what a token says, without judging whether it is good. For people who debug.
+//! `token inspect`: prints what a token says, without judging whether it is valid. For debugging.
 
 use std::io::Read;
 

@@ -112,7 +112,7 @@ impl FrameScanner {
             if self.had == FRAME_HEAD && self.begin_frame() {
                 idle += 1;
             }
-            // Between two frames.
+            // The position is between two frames.
             if self.payload == 0 && self.had == 0 && self.ends_head() {
                 self.in_head = false;
             }
@@ -129,7 +129,7 @@ impl FrameScanner {
         data
     }
 
-    /// Whether a head has begun and is not whole.
+    /// Returns whether a head has begun and is not complete.
     pub fn in_head(&self) -> bool {
         self.in_head
     }
@@ -161,7 +161,7 @@ impl FrameScanner {
         }
     }
 
-    /// Whether the frame that was last begun is the end of a head.
+    /// Returns whether the current frame ends a head.
     fn ends_head(&self) -> bool {
         let [_, _, _, kind, flags, ..] = self.head;
         self.in_head && matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0

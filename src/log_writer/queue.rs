@@ -21,13 +21,13 @@ pub const NAMES: [&str; 3] = [ACCESS, AUDIT, PROCESS];
 /// Bytes of buffer that the writer keeps after a rush.
 const MAX_SPARE_BYTES: usize = 1 << 20;
 
-/// A log works again when nothing was lost for so long.
+/// A log has recovered when no line was lost for this time.
 const RECOVERY_TIME: Duration = Duration::from_secs(1);
 
-/// Between two tries to open a file.
+/// The interval between two attempts to open a file.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much may wait, and how long lines gather before they are written together.
+/// How many bytes may be queued, and how long lines are collected before they are written together.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
     pub bytes: usize,
@@ -42,7 +42,7 @@ pub struct SharedLogs {
     pub open: Mutex<Vec<Arc<Queue>>>,
 }
 
-/// What the writer of one log has not written yet.
+/// The lines that the writer of one log has not written yet.
 pub struct Queue {
     name: &'static str,
     limits: QueueLimits,
@@ -53,7 +53,7 @@ pub struct Queue {
     writer_ended: Condvar,
     dropped: IntCounter,
     errors: IntCounter,
-    /// For the log that says what is wrong with the process log.
+    /// Used to find the log that reports errors of the process log.
     logs: Weak<SharedLogs>,
 }
 
@@ -68,7 +68,7 @@ struct State {
     loss: Option<Loss>,
 }
 
-/// Lines are being lost, and that was said.
+/// Lines are being lost, and that was reported.
 struct Loss {
     lines: u64,
     last: Instant,
@@ -76,13 +76,13 @@ struct Loss {
     written_since: bool,
 }
 
-/// What is said of a log.
+/// A report about the state of a log.
 enum HealthChange {
     Failing { reason: String },
     Recovered { lost: u64 },
 }
 
-/// What the writer is to do next.
+/// The next work of the writer.
 struct Work {
     bytes: Vec<u8>,
     reopen: bool,
@@ -127,7 +127,7 @@ impl Queue {
         self.lock().loss.is_some()
     }
 
-    /// Never waits for the writer: where there is no room, the lines are lost and counted.
+    /// Queues lines. It never waits for the writer: where there is no room, the lines are lost and counted.
     pub fn push(&self, lines: &[u8]) {
         let mut state = self.lock();
         if state.closed {
@@ -151,7 +151,7 @@ impl Queue {
         }
     }
 
-    /// Has the writer open its file anew, when it has written what waits now.
+    /// Has the writer reopen its file, once it has written the lines that are queued now.
     pub fn reopen(&self) {
         self.lock().reopen = true;
         self.has_work.notify_one();
@@ -163,7 +163,7 @@ impl Queue {
         self.has_work.notify_one();
     }
 
-    /// Waits for the last lines to be written until that moment; those that are not are counted as lost.
+    /// Waits until `until` for the last lines to be written; those that are not are counted as lost.
     pub fn close(&self, until: Instant) {
         self.end();
         let state = self.lock();
@@ -220,7 +220,7 @@ impl Queue {
                     log::error!("{}: {sink} cannot be reopened, the old file is kept: {error}", self.name);
                 }
                 gathered.clear();
-                // After a rush, or a file that took long.
+                // The buffer may be large after a burst of lines, or after a file that was slow.
                 gathered.shrink_to(MAX_SPARE_BYTES);
             }
         }
@@ -260,7 +260,7 @@ impl Queue {
             if state.loss.is_none() {
                 state = self.has_work.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
             } else {
-                // It may have come to an end without another line.
+                // The loss may be over although no further line came.
                 let waited = self.has_work.wait_timeout_while(state, RECOVERY_TIME, nothing);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -351,7 +351,7 @@ impl SharedLogs {
 }
 
 impl State {
-    /// Answers whether this is where it begins.
+    /// Returns whether the loss begins with these lines.
     fn lose(&mut self, lines: u64) -> bool {
         let begins = self.loss.is_none();
         let loss = self.loss.get_or_insert(Loss { lines: 0, last: Instant::now(), written_since: false });
@@ -361,7 +361,7 @@ impl State {
         begins
     }
 
-    /// How many lines were lost, where that is over.
+    /// Returns how many lines were lost, where the loss is over.
     fn recover(&mut self) -> Option<u64> {
         let is_over = |loss: &&mut Loss| loss.written_since && loss.last.elapsed() >= RECOVERY_TIME;
         let lost = self.loss.as_mut().filter(is_over)?.lines;

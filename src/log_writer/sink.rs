@@ -16,7 +16,7 @@ const ATOMIC_WRITE_BYTES: usize = 4096;
 /// The pause before another attempt, where another process that shares the descriptor has made it non-blocking.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// What is to be opened.
+/// The target to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Stdout,
@@ -42,8 +42,7 @@ pub struct Sink {
     torn: Option<Torn>,
 }
 
-/// A line of which the end is missing in the file, because the disk was full. It is completed before anything else is
-/// written.
+/// A line whose end is missing in the file, because the disk was full. It is completed before anything else is written.
 struct Torn {
     line: Vec<u8>,
     written: usize,
@@ -72,7 +71,7 @@ impl Target {
             Self::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
             Self::Stderr => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
             Self::File(path) => append(path).map_err(|error| {
-                // With its path: this may be all that is said of a start that failed.
+                // The error names the path: it may be the only message about a start that failed.
                 io::Error::new(error.kind(), format!("{}: {error}", path.display()))
             }),
         }
@@ -112,7 +111,7 @@ impl Sink {
         Ok(Self { lock: locks.of(inode), target, locks, file, inode, is_regular, torn })
     }
 
-    /// Opens a file anew, which may have been moved meanwhile. What cannot be opened again stays as it is.
+    /// Reopens a file, which may have been moved meanwhile. If it cannot be opened, the old one stays in use.
     pub fn reopen(&mut self) -> io::Result<()> {
         if !matches!(self.target, Target::File(_)) {
             return Ok(());
@@ -129,7 +128,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes whole lines. Those that are not written are lost, but for one that was cut.
+    /// Writes whole lines. Lines that cannot be written are lost, except for one that was cut, which is completed
+    /// later.
     pub fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         let lock = Arc::clone(&self.lock);
         let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +151,7 @@ impl Sink {
         Ok(())
     }
 
-    /// So much of these lines was written, and no more could be. Answers how many are lost.
+    /// Called when only `written` bytes of these lines could be written. Returns how many lines are lost.
     pub(super) fn tear(&mut self, lines: &[u8], written: usize) -> u64 {
         let begins = memchr::memrchr(b'\n', &lines[..written]).map_or(0, |at| at + 1);
         if begins == written {
@@ -177,7 +177,8 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-/// What is to be written first to a file whose last line a former process could not end.
+/// Returns the end of a line that must be written first, to a file whose last line an earlier process could not
+/// complete.
 fn end_of_torn_line(target: &Target) -> Option<Torn> {
     let Target::File(path) = target else { return None };
     let mut file = File::open(path).ok()?;
@@ -201,7 +202,7 @@ fn whole_lines(lines: &[u8]) -> usize {
     end.map_or(lines.len(), |at| at + 1)
 }
 
-/// Answers how much was written as well.
+/// Also returns how many bytes were written.
 #[expect(clippy::disallowed_methods, reason = "the writer's own thread, which no request waits for")]
 pub(super) fn write_all(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;

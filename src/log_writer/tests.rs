@@ -1,4 +1,4 @@
-//! On real files, pipes and devices.
+//! Tests of the logs on real files, pipes and devices.
 
 use std::io::{Read, Write};
 use std::path::Path;

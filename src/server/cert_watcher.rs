@@ -18,9 +18,9 @@ use crate::tls::expiry::{ExpiryLevel, days_left};
 use crate::tls::{self, Certificates};
 
 pub struct CertWatcher {
-    /// For messages.
+    /// Named in messages.
     pub file: PathBuf,
-    /// Of the day: a reload may name other files.
+    /// The current configuration: a reload may name other files.
     pub config: Arc<ArcSwap<Config>>,
     pub tls: tls::TlsState,
     pub metrics: Arc<Metrics>,

@@ -1,4 +1,4 @@
-//! What can be said of a configuration without serving it, and its warnings when it is served.
+//! Validates a configuration without serving it, and logs its warnings when it is served.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {
     }
 }
 
-/// Says what is to be said of a configuration that is taken up.
+/// Logs the warnings of a configuration that is applied.
 pub(super) fn warn(warnings: &Warnings) {
     for warning in warnings.iter() {
         log::warn!("{warning}");

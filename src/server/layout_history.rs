@@ -84,7 +84,7 @@ impl LayoutHistory {
     }
 }
 
-/// Where the edge may write what it has to remember.
+/// The folder where the edge may keep its state.
 #[expect(clippy::disallowed_methods, reason = "systemd names the state folder in a variable, and in no other way")]
 pub fn folder(config: &Config) -> PathBuf {
     let Users::Sqlite { path, .. } = &config.users;

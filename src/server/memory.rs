@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_secs(1);
 const MIN_DROP_BYTES: i64 = 4 << 20;
 /// Rounds after the memory was freed: mimalloc waits before it gives a page back, and more may be freed meanwhile.
 const ROUNDS: u32 = 30;
-/// Between two wake-ups: each wakes a worker that sleeps, unless one is awake and looks for work.
+/// The pause between two wake-ups: each wakes a worker that sleeps, unless one is awake and looks for work.
 const WAKE_UP_PAUSE: Duration = Duration::from_millis(1);
 /// `mi_option_generic_collect`, and how large a block must be for its request to count.
 const ALLOCATIONS: usize = 10_000;
@@ -37,7 +37,7 @@ thread_local! {
 pub struct MemoryReclaimer(Arc<AtomicU32>);
 
 impl MemoryReclaimer {
-    /// For a worker that is about to sleep. Costs a comparison when there is nothing to do.
+    /// Called by a worker that is about to sleep. Costs a comparison when there is nothing to do.
     pub fn before_sleep(&self) {
         let round = self.0.load(Ordering::Relaxed);
         if LAST_ROUND.replace(round) != round {

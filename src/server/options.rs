@@ -1,4 +1,4 @@
-//! What the code that starts an edge may choose and a configuration may not.
+//! Options for the code that starts an edge, which a configuration cannot set.
 
 pub use crate::proxy::FastPathMode;
 

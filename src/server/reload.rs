@@ -12,7 +12,8 @@ use crate::snapshot::{LoadedFiles, Snapshot};
 use crate::tls::Certificates;
 use crate::upstream::resolver::Resolver;
 
-/// What a reload reads. It may wait for a file server that does not answer, so a running process has a thread for it.
+/// The files that a reload reads. Reading may wait for a file server that does not answer, so a running process has a
+/// thread for it.
 pub struct Reload {
     file: PathBuf,
     clock: Clock,
@@ -21,7 +22,7 @@ pub struct Reload {
     names: Resolver,
 }
 
-/// What it has read.
+/// The result of reading them.
 pub struct ReloadedFiles(Result<(Config, LoadedFiles, Faults), Faults>);
 
 impl Reload {
@@ -42,8 +43,8 @@ impl Reload {
 }
 
 impl Edge {
-    /// What was served before stays in place when the file has any fault. Answers which keys changed that only
-    /// a new process can take up.
+    /// Reloads the configuration. The previous one stays in use when the file has any fault. Returns the changed keys
+    /// that take effect only after a restart.
     pub fn reload(&mut self) -> Result<Vec<&'static str>, Faults> {
         let read = self.begin_reload().read();
         self.end_reload(read)
@@ -68,7 +69,7 @@ impl Edge {
         result
     }
 
-    /// There is no second half: the files did not answer.
+    /// The reload has failed: its files could not be read in time.
     pub fn fail_reload(&self) {
         self.count_reload(false);
     }
@@ -105,7 +106,7 @@ impl Edge {
     }
 }
 
-/// Of the session store, what cannot change in place: everything but its list of servers.
+/// Returns the part of the session store's settings that cannot change in place: everything but its list of servers.
 fn restart_only_settings(sessions: &Sessions) -> Sessions {
     match sessions {
         Sessions::Memcached { timeout, sign_on_timeout, .. } => Sessions::Memcached {

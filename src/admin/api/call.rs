@@ -22,7 +22,7 @@ pub enum BadCall {
     /// There is nothing under this path.
     Path,
     Method,
-    /// With what is wrong, which quotes nothing.
+    /// Says what is wrong, without quoting the query.
     Query(String),
 }
 
@@ -56,7 +56,7 @@ impl Call {
 }
 
 fn user(value: &str) -> Result<UserName, BadCall> {
-    // What the decoder puts where the bytes are no text.
+    // The decoder replaces bytes that are not UTF-8 by this character.
     if value.contains(char::REPLACEMENT_CHARACTER) {
         return Err(BadCall::Query("`user` is no UTF-8".into()));
     }

@@ -21,7 +21,7 @@ pub struct ApiResponse {
     body: Value,
     field: Option<(HeaderName, &'static str)>,
     pub event: Event,
-    /// For the metric and, unless it is [`OK`], the audit log's `reason`.
+    /// The label of the metric and, unless it is [`OK`], the audit log's `reason`.
     pub result: &'static str,
     pub user: Option<UserName>,
 }

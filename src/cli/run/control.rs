@@ -18,10 +18,10 @@ use crate::log_writer::{Logs, process};
 use crate::server::{Edge, Options, ReloadedFiles};
 use reads::FileReads;
 
-/// How deep the thread's stack is, as the main thread's.
+/// The size of the thread's stack, the same as the main thread's.
 const STACK_BYTES: usize = 8 << 20;
 
-/// How long a reload may take to read its files. One that takes longer is given up, and the next one may begin.
+/// The time limit for a reload to read its files. A reload that takes longer fails, and the next one may begin.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Orders that may wait: a reload, one more, a drain, and what reloads have read.
@@ -30,9 +30,9 @@ const MAX_COMMANDS: usize = 16;
 /// Commands to the control thread.
 pub enum ControlCommand {
     Reload,
-    /// What a reload has read, by its number.
+    /// The files that a reload has read, with its number.
     Read(u64, Box<ReloadedFiles>),
-    /// Until the sender says that it is enough, or is gone.
+    /// Drains until it is done, or the sender sends or is dropped.
     Drain(oneshot::Receiver<()>),
 }
 
@@ -108,9 +108,9 @@ fn start(path: &Path, logs: Logs) -> Result<Edge, String> {
 struct Control {
     edge: Edge,
     reads: FileReads,
-    /// Whether another reload waits for the one that is under way, which may have read the file already.
+    /// Whether another reload waits for the one in progress, which may have read the file already.
     reload_again: bool,
-    /// For the threads that read.
+    /// The sender that the reading threads use.
     own: SyncSender<ControlCommand>,
     events: mpsc::Sender<ControlEvent>,
 }

@@ -18,9 +18,9 @@ pub enum SignalAction {
     Ignore,
 }
 
-/// By their numbers on Linux (signal(7), x86 and ARM). Left to their default are those that tell of a fault in the program
-/// (SEGV, ABRT and their like), those that stop a job at a terminal (TSTP), and those that do nothing by default; PIPE is
-/// ignored from the start. XFSZ would end a process whose log file meets `ulimit -f`.
+/// Signals by their numbers on Linux (signal(7), x86 and ARM). Signals that report a fault in the program (SEGV, ABRT
+/// and their like), that stop a job at a terminal (TSTP), or that do nothing by default keep their default action; PIPE
+/// is ignored from the start. XFSZ would end a process whose log file reaches `ulimit -f`.
 const NAMED_SIGNALS: [(i32, &str, SignalAction); 18] = [
     (1, "SIGHUP", SignalAction::Reload),
     (2, "SIGINT", SignalAction::StopNow),

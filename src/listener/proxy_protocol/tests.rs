@@ -48,7 +48,7 @@ fn good() -> Vec<(Vec<u8>, Source)> {
     ]
 }
 
-/// What is made of the bytes when they come in pieces of at most `step`, and how many were taken.
+/// Returns the result for bytes that come in pieces of at most `step`, and how many were taken.
 fn read(bytes: &[u8], step: usize) -> (Result<Option<Source>, Malformed>, usize) {
     let mut taken = 0;
     loop {

@@ -1,21 +1,21 @@
-//! What a reload reads, on a thread of its own, one at a time and with a deadline. A thread that hangs at a file cannot be
-//! ended; there may be so many of them.
+//! The reads of a reload, on a thread of their own, one at a time and with a deadline. A thread that hangs at a file
+//! cannot be ended, so their number is limited.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Threads that read, those that were given up among them.
+/// Threads that read, including those that have timed out.
 const MAX_THREADS: usize = 4;
 
-/// How deep the stack of each is, as the main thread's.
+/// The size of each thread's stack, the same as the main thread's.
 const STACK_BYTES: usize = 8 << 20;
 
 pub struct FileReads {
     limit: Duration,
     /// The number of the last one.
     last: u64,
-    /// Until when it may take, while it is under way.
+    /// The deadline of the read in progress.
     deadline: Option<Instant>,
     /// Each thread holds one more.
     threads: Arc<()>,
@@ -45,7 +45,7 @@ impl FileReads {
         Ok(())
     }
 
-    /// Whether what this one has read is awaited.
+    /// Returns whether this read is still the current one, and ends it.
     pub fn finish(&mut self, number: u64) -> bool {
         let is_awaited = self.deadline.is_some() && number == self.last;
         if is_awaited {
@@ -54,7 +54,7 @@ impl FileReads {
         is_awaited
     }
 
-    /// The one that is under way is not awaited any more.
+    /// The read in progress has timed out, and its result will be ignored.
     pub fn give_up(&mut self) {
         self.deadline = None;
     }
