@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::proxy::ClientConnection;
 use crate::sessions::{SessionStore, StoreError};
 use crate::snapshot::Snapshot;
-use crate::users::changes::Watch;
+use crate::users::changes::DirectoryChanges;
 use crate::users::login::LoginPool;
 use api::Api;
 
@@ -44,7 +44,7 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn SessionStore>,
     pub logins: Arc<LoginPool>,
-    pub users: Arc<Watch>,
+    pub users: Arc<DirectoryChanges>,
     pub drain: Arc<Drain>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// `None` without a token.

@@ -32,7 +32,7 @@ use crate::clock::UnixTime;
 use crate::config::{Credentials, OutagePolicy};
 use crate::metrics::Metrics;
 use crate::sessions::{Fingerprint, Found, SessionKey, SessionRecord, SessionStore, StallRetry, StoreError};
-use crate::users::changes::Watch;
+use crate::users::changes::DirectoryChanges;
 use cookie::Lookup;
 pub use evaluate::Requirement;
 use evaluate::{AuthInputs, Request, SessionStatus, evaluate, refusal};
@@ -67,7 +67,7 @@ pub struct Sessions {
     pub seen: Arc<RecentSessions>,
     pub recorder: Recorder,
     /// Changes of users since their tokens were minted.
-    pub users: Arc<Watch>,
+    pub users: Arc<DirectoryChanges>,
     pub streams: Arc<Streams>,
     /// How often the session of a stream is looked up.
     pub stream_interval: Duration,

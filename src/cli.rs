@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Warnings;
-use crate::users::sqlite::SqliteError;
+use crate::users::DirectoryError;
 
 /// An edge proxy with inline single sign-on.
 #[derive(Parser)]
@@ -105,8 +105,8 @@ fn warn(warnings: &Warnings) {
     }
 }
 
-impl From<SqliteError> for Failure {
-    fn from(error: SqliteError) -> Self {
+impl From<DirectoryError> for Failure {
+    fn from(error: DirectoryError) -> Self {
         Self::Failed(error.in_full())
     }
 }

@@ -190,14 +190,11 @@ pub struct MemcachedServer {
 }
 
 impl Users {
-    pub fn refresh(&self) -> Duration {
-        let Self::Sqlite { refresh, .. } = self;
-        *refresh
-    }
-
-    pub fn min_password_length(&self) -> usize {
-        let Self::Sqlite { min_password_length, .. } = self;
-        *min_password_length
+    /// Returns the file that holds the directory, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.store {
+            UserStore::Sqlite { path } => Some(path),
+        }
     }
 }
 
@@ -212,15 +209,20 @@ pub enum OutagePolicy {
     TokenOnly,
 }
 
+/// The user directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Users {
-    Sqlite {
-        path: PathBuf,
-        /// How often changes of users are read, which live sessions then follow.
-        refresh: Duration,
-        /// The minimum length of a new password, in characters.
-        min_password_length: usize,
-    },
+pub struct Users {
+    pub store: UserStore,
+    /// The interval at which every edge reads the changes of users.
+    pub refresh: Duration,
+    /// The minimum length of a new password, in characters.
+    pub min_password_length: usize,
+}
+
+/// Where users are stored (`users.store`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserStore {
+    Sqlite { path: PathBuf },
 }
 
 /// The byte order mark that editors on Windows write before the text of a UTF-8 file.

@@ -45,7 +45,7 @@ use crate::proxy::{Cancellable, FastPath, Gateway};
 use crate::snapshot::{LoadedFiles, Ports, SharedState, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::upstream::resolver::Resolver;
-use crate::users::directory_worker::Clerk;
+use crate::users::directory_worker::DirectoryWorker;
 use crate::{admin, listener};
 use hint_file::HintFile;
 use layout_history::LayoutHistory;
@@ -122,7 +122,7 @@ impl Edge {
         log::debug!("start: sockets bound https={} http={}", bound.https.len(), bound.http.len());
         let (access, audit) = open_logs(&config, &logs, &metrics)?;
         let (store, hint_file) = open_store(&config, file, &clock, &metrics, &runtime)?;
-        let directory = stores::instrumented_directory(stores::open_users(&config, &clock)?, &metrics);
+        let directory = stores::open_sign_on(&config, &clock, &metrics)?;
         let shared = SharedState {
             store: Arc::clone(&store.sessions),
             sessions_are_checked: !matches!(config.sessions, Sessions::None),
@@ -227,8 +227,8 @@ impl Edge {
     fn api(&self, token: AdminToken) -> Result<Api, StartError> {
         // This connection to the directory is the API's own, so that no login waits for a listing.
         let config = self.config.load();
-        let directory = stores::open_users(&config, &self.shared.clock)?;
-        let users = Clerk::start(directory).map_err(StartError::Runtime)?;
+        let registry = stores::open_registry(&config, &self.shared.clock)?;
+        let users = DirectoryWorker::start(registry).map_err(StartError::Runtime)?;
         Ok(Api::new(token, &config, &self.shared, users))
     }
 

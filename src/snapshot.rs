@@ -31,7 +31,7 @@ use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
 use crate::upstream::resolver::{ResolvedName, Resolver};
 use crate::upstream::{self, Pool, PrivateServers, UpstreamTls};
-use crate::users::changes::Watch;
+use crate::users::changes::DirectoryChanges;
 use crate::users::login::LoginPool;
 
 pub struct Snapshot {
@@ -102,7 +102,7 @@ pub struct SharedState {
     pub seen: Arc<RecentSessions>,
     pub streams: Arc<Streams>,
     pub rates: Arc<RateLimiter>,
-    pub users: Arc<Watch>,
+    pub users: Arc<DirectoryChanges>,
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
     pub private: Arc<PrivateServers>,

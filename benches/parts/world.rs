@@ -11,7 +11,7 @@ use sentry_edge::audit_log::AuditLog;
 use sentry_edge::auth::streams::Streams;
 use sentry_edge::auth::token::Claims;
 use sentry_edge::clock::{Clock, UnixTime};
-use sentry_edge::config::{self, Config, Faults};
+use sentry_edge::config::{self, Config, Faults, UserStore};
 use sentry_edge::log_writer::LogWriter;
 use sentry_edge::metrics::Metrics;
 use sentry_edge::proxy::headers;
@@ -20,8 +20,8 @@ use sentry_edge::sessions::{SessionId, SessionRecord, SessionStore};
 use sentry_edge::snapshot::{LoadedFiles, Ports, SharedState, Snapshot};
 use sentry_edge::tls::Certificates;
 use sentry_edge::upstream::resolver::Resolver;
+use sentry_edge::users;
 use sentry_edge::users::login::{LoginLimits, LoginPool};
-use sentry_edge::users::sqlite::SqliteDirectory;
 
 pub const HOST: &str = "h0.iqueue.test";
 pub const COOKIE: &str = "__Host-JWTCookie";
@@ -100,7 +100,8 @@ impl World {
 /// What outlives a snapshot: no log, no users, nobody who signs in.
 fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) -> SharedState {
     let folder = tempfile::tempdir().unwrap();
-    let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), clock.clone()).unwrap();
+    let users = UserStore::Sqlite { path: folder.path().join("users.db") };
+    let directory = users::open_or_create(&users, clock.clone()).unwrap().sign_on;
     let limits = LoginLimits { workers: 1, queue: 1, deadline: Duration::from_secs(1) };
     SharedState {
         clock: clock.clone(),
@@ -113,7 +114,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         names: Resolver::unobserved(),
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
-        logins: Arc::new(LoginPool::start(Arc::new(directory), limits).unwrap()),
+        logins: Arc::new(LoginPool::start(directory, limits).unwrap()),
         audit: Arc::new(AuditLog::new(LogWriter::off(), metrics.operation.audit_events_suppressed.clone())),
     }
 }

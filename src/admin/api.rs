@@ -25,9 +25,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::sessions::{Listing, SessionStore, StoreError};
 use crate::snapshot::SharedState;
-use crate::users::directory_worker::Clerk;
-use crate::users::sqlite::{SqliteDirectory, SqliteError};
-use crate::users::{UserName, UserState};
+use crate::users::directory_worker::DirectoryWorker;
+use crate::users::{DirectoryError, UserName, UserRegistry, UserState};
 use call::Call;
 use response::ApiResponse;
 use token::TokenCheck;
@@ -56,7 +55,7 @@ pub struct Api {
     store: Arc<dyn SessionStore>,
     /// False with `sessions.store: none`.
     sessions_are_kept: bool,
-    users: Clerk,
+    users: DirectoryWorker,
     /// How soon every edge reads what the directory says.
     refresh: Duration,
     /// How long after a session's end a token of it may still be accepted.
@@ -71,13 +70,13 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(token: AdminToken, config: &Config, shared: &SharedState, users: Clerk) -> Self {
+    pub fn new(token: AdminToken, config: &Config, shared: &SharedState, users: DirectoryWorker) -> Self {
         Self {
             token,
             store: Arc::clone(&shared.store),
             sessions_are_kept: shared.sessions_are_checked,
             users,
-            refresh: config.users.refresh(),
+            refresh: config.users.refresh,
             margin: config.sentry.token.leeway + CLOCK_MARGIN,
             clock: shared.clock.clone(),
             audit: Arc::clone(&shared.audit),
@@ -149,7 +148,7 @@ impl Api {
             None => None,
             Some(name) => {
                 let name_sought = name.clone();
-                match self.users.ask(move |directory| directory.show(&name_sought)).await {
+                match self.users.run(move |registry| registry.show(&name_sought)).await {
                     Ok(found) => Some(found.id),
                     Err(error) => return ApiResponse::directory(user, &error),
                 }
@@ -158,9 +157,9 @@ impl Api {
         let listing = self.list_store(id.as_ref().map(|id| id.as_str()), limit).await;
         let (truncated, unreadable, unreachable) = (listing.truncated, listing.unreadable, listing.unreachable);
         // Thousands of sessions take some milliseconds to write down.
-        let written = move |directory: &SqliteDirectory| {
+        let written = move |registry: &dyn UserRegistry| {
             let sessions: Vec<_> =
-                session_views(listing.sessions, directory)?.iter().map(SessionView::as_json).collect();
+                session_views(listing.sessions, registry)?.iter().map(SessionView::as_json).collect();
             let whole = unreachable.is_empty();
             let unreachable = unreachable_as_json(&unreachable);
             let body = json!({
@@ -168,7 +167,7 @@ impl Api {
             });
             Ok((body, whole))
         };
-        match self.users.ask(written).await {
+        match self.users.run(written).await {
             Ok((body, whole)) => ApiResponse::listed(user, body, whole),
             Err(error) => ApiResponse::directory(user, &error),
         }
@@ -189,11 +188,11 @@ impl Api {
     /// The directory is updated first: that holds on every edge, whatever becomes of the store.
     async fn end(&self, name: UserName) -> ApiResponse {
         let name_sought = name.clone();
-        let user = self.users.ask(move |directory| {
-            directory.end_sessions(&name_sought)?;
-            let id = directory.show(&name_sought)?.id;
-            let state = directory.known(&[id.as_str()])?.pop();
-            state.map(|(_, state)| state).ok_or(SqliteError::NoSuchUser(name_sought))
+        let user = self.users.run(move |registry| {
+            registry.end_sessions(&name_sought)?;
+            let id = registry.show(&name_sought)?.id;
+            let state = registry.known(&[id.as_str()])?.pop();
+            state.map(|(_, state)| state).ok_or(DirectoryError::NoSuchUser(name_sought))
         });
         let user = match user.await {
             Ok(state) => state,

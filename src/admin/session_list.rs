@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clock::UnixTime;
 use crate::sessions::{Listed, StoreError};
-use crate::users::sqlite::{SqliteDirectory, SqliteError};
-use crate::users::{UserName, UserState};
+use crate::users::{DirectoryError, UserName, UserRegistry, UserState};
 
 /// A session that the store holds.
 pub struct SessionView {
@@ -48,12 +47,12 @@ impl Revocation {
 }
 
 /// Returns the sessions by user and then by age. Blocks for as long as the directory takes.
-pub fn session_views(sessions: Vec<Listed>, directory: &SqliteDirectory) -> Result<Vec<SessionView>, SqliteError> {
+pub fn session_views(sessions: Vec<Listed>, registry: &dyn UserRegistry) -> Result<Vec<SessionView>, DirectoryError> {
     let mut ids: Vec<&str> = sessions.iter().map(|session| session.record.user.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
     let known: HashMap<String, (UserName, UserState)> =
-        directory.known(&ids)?.into_iter().map(|(name, state)| (state.id.as_str().to_owned(), (name, state))).collect();
+        registry.known(&ids)?.into_iter().map(|(name, state)| (state.id.as_str().to_owned(), (name, state))).collect();
     let mut views: Vec<SessionView> = sessions
         .into_iter()
         .map(|session| {

@@ -4,7 +4,7 @@ mod list;
 
 use clap::{Args, Subcommand};
 
-use super::user::open_directory;
+use super::user::open_registry;
 use super::{ConfigFile, Failure, audit, output};
 use crate::users::UserName;
 
@@ -38,8 +38,8 @@ impl Session {
 
 fn end(user: &str, file: &ConfigFile) -> Result<(), Failure> {
     let name = UserName::parse(user).map_err(Failure::because)?;
-    let (directory, config) = open_directory(file, false)?;
-    directory.end_sessions(&name)?;
+    let (registry, config) = open_registry(file, false)?;
+    registry.end_sessions(&name)?;
     audit::write(&config, audit::Change::SessionsEnded, std::slice::from_ref(&name));
-    output::print(format_args!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh())))
+    output::print(format_args!("sessions of {name} end within {}", humantime::format_duration(config.users.refresh)))
 }

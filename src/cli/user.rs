@@ -16,13 +16,12 @@ use super::{ConfigFile, Failure, audit, output};
 use crate::auth::keys::Keys;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
-use crate::config::{self, Config, Faults, Users};
+use crate::config::{self, Config, Faults};
 use crate::metrics::Metrics;
 use crate::sentry::claims::would_fit;
-use crate::users::import::{ImportFile, LineFault};
+use crate::users::import::{ImportError, ImportFile, LineFault};
 use crate::users::password::policy::Policy;
-use crate::users::sqlite::{ImportError, SqliteDirectory};
-use crate::users::{self, Email, Grants, NewUser, Password, StoredHash, UserName, password};
+use crate::users::{self, Email, Grants, NewUser, Password, StoredHash, UserName, UserRegistry, password};
 use failures::Failures;
 
 #[derive(Args)]
@@ -107,8 +106,8 @@ impl User {
     pub fn run(self) -> Result<(), Failure> {
         // Only a command that adds somebody may begin a directory; the others would hide a mistyped path.
         let may_create = matches!(self.command, Command::Add { .. } | Command::Import { .. });
-        let (directory, config) = open_directory(&self.file, may_create)?;
-        let desk = Desk { directory, config, tokens: OnceCell::new() };
+        let (registry, config) = open_registry(&self.file, may_create)?;
+        let desk = Desk { registry, config, tokens: OnceCell::new() };
         match self.command {
             Command::Add { name, grants, email, password } => desk.add(&name, grants, email.as_deref(), &password),
             Command::List { json } => desk.list(json),
@@ -124,20 +123,18 @@ impl User {
     }
 }
 
-/// The directory of a configuration, which must be without fault.
-pub(super) fn open_directory(file: &ConfigFile, may_create: bool) -> Result<(SqliteDirectory, Config), Failure> {
+/// Opens the user directory of a configuration, which must have no faults.
+pub(super) fn open_registry(file: &ConfigFile, may_create: bool) -> Result<(Arc<dyn UserRegistry>, Config), Failure> {
     let (config, faults) = config::read(file.path()?).map_err(Failure::because)?;
     let config = faults.or(config).map_err(Failure::because)?;
-    let Users::Sqlite { path, .. } = &config.users;
-    let open = if may_create { SqliteDirectory::open_or_create } else { SqliteDirectory::open };
-    let directory = open(path, Clock::default())
-        .map_err(|error| Failure::Failed(format!("{}: {}", path.display(), error.in_full())))?;
-    Ok((directory, config))
+    let open = if may_create { users::open_or_create } else { users::open };
+    let directory = open(&config.users.store, Clock::default())?;
+    Ok((directory.registry, config))
 }
 
 /// The user directory of a configuration.
 struct Desk {
-    directory: SqliteDirectory,
+    registry: Arc<dyn UserRegistry>,
     config: Config,
     /// Made when the first one is wanted; `None` where the configuration's key cannot sign.
     tokens: OnceCell<Option<Tokens>>,
@@ -155,13 +152,13 @@ impl Desk {
         let new = NewUser { name: parse(name)?, email, grants: self.known(grants)?, disabled: false };
         self.check_size(&tentative(&new)).map_err(Failure::Failed)?;
         let hash = self.hash(&password.read()?, &new.name, new.email.as_ref().map(Email::as_str))?;
-        let user = self.directory.add(&new, &hash)?;
+        let user = self.registry.add(&new, &hash)?;
         self.audit(Change::Added(&new.grants), &user.name);
         output::print(format_args!("{} was added\n{}", user.name, shown(&user, false)))
     }
 
     fn list(&self, json: bool) -> Result<(), Failure> {
-        let users = self.directory.list()?;
+        let users = self.registry.list()?;
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let mut written = users.iter().try_for_each(|user| writeln!(out, "{}", shown(user, json)));
         written = written.and_then(|()| out.flush());
@@ -169,7 +166,7 @@ impl Desk {
     }
 
     fn show(&self, name: &UserName, json: bool) -> Result<(), Failure> {
-        let user = self.directory.show(name)?;
+        let user = self.registry.show(name)?;
         let failures = Failures::of(&user, &self.config);
         if !json {
             let failures = failures.map(|failures| format!("\n  {:<9} {}", "failures", failures.in_words()));
@@ -183,34 +180,34 @@ impl Desk {
     }
 
     fn set_password(&self, name: &UserName, password: &PasswordSource) -> Result<(), Failure> {
-        let user = self.directory.show(name)?;
+        let user = self.registry.show(name)?;
         let hash = self.hash(&password.read()?, name, user.email.as_deref())?;
-        self.directory.set_password_hash(name, &hash)?;
+        self.registry.set_password_hash(name, &hash)?;
         self.audit(Change::PasswordSet, name);
         output::print(format_args!("the password of {name} was set; open sessions end within {}", self.within()))
     }
 
     fn disable(&self, name: &UserName) -> Result<(), Failure> {
-        self.directory.set_disabled(name, true)?;
+        self.registry.set_disabled(name, true)?;
         self.audit(Change::Disabled, name);
         output::print(format_args!("{name} was disabled; open sessions end within {}", self.within()))
     }
 
     fn enable(&self, name: &UserName) -> Result<(), Failure> {
-        self.directory.set_disabled(name, false)?;
+        self.registry.set_disabled(name, false)?;
         self.audit(Change::Enabled, name);
         output::print(format_args!("{name} was enabled and may sign in again; earlier sessions stay ended"))
     }
 
     /// Whether it was locked is known to the store that has counted, and makes no difference.
     fn unlock(&self, name: &UserName) -> Result<(), Failure> {
-        self.directory.unlock(name)?;
+        self.registry.unlock(name)?;
         self.audit(Change::Unlocked, name);
         output::print(format_args!("{name} was unlocked; failed logins until now no longer count"))
     }
 
     fn policy(&self) -> Policy {
-        Policy { least: self.config.users.min_password_length() }
+        Policy { least: self.config.users.min_password_length }
     }
 
     /// Of a password that is fit to be set.
@@ -221,11 +218,11 @@ impl Desk {
 
     fn grant(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
         let grants = self.known(grants)?;
-        let mut user = self.directory.show(name)?;
+        let mut user = self.registry.show(name)?;
         merge(&mut user.services, grants.services());
         merge(&mut user.roles, grants.roles());
         self.check_size(&user).map_err(Failure::Failed)?;
-        let user = self.directory.grant(name, &grants)?;
+        let user = self.registry.grant(name, &grants)?;
         self.audit(Change::Granted(&grants), name);
         let within = self.within();
         output::print(format_args!(
@@ -238,7 +235,7 @@ impl Desk {
     /// What is taken away may be a service that the configuration has no more.
     fn revoke(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
         let grants = Grants::parse(grants.services, grants.roles).map_err(Failure::because)?;
-        let user = self.directory.revoke(name, &grants)?;
+        let user = self.registry.revoke(name, &grants)?;
         self.audit(Change::Revoked(&grants), name);
         let within = self.within();
         output::print(format_args!(
@@ -252,12 +249,12 @@ impl Desk {
         let named = |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", path.display()));
         let input = std::fs::File::open(path).map_err(|error| named(&error))?;
         let mut file = ImportFile::read(std::io::BufReader::new(input)).map_err(|error| named(&error))?;
-        file.hold_against(|user| {
+        file.check_users(|user| {
             self.check_services(user.grants.services()).and_then(|()| self.check_size(&tentative(user)))
         });
         file.check_passwords(self.policy());
         let names = file.names();
-        match self.directory.import(file) {
+        match file.add_to(&*self.registry) {
             Ok(count) => {
                 audit::write(&self.config, Change::Imported, &names);
                 output::print(format_args!("{count} users imported"))
@@ -277,7 +274,7 @@ impl Desk {
 
     /// How long it takes until every edge that shares the directory has heard of a change.
     fn within(&self) -> humantime::FormattedDuration {
-        humantime::format_duration(self.config.users.refresh())
+        humantime::format_duration(self.config.users.refresh)
     }
 
     /// Grants of services that the configuration has.

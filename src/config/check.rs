@@ -20,7 +20,8 @@ use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
 use super::{
-    Config, Log, LogTarget, MAX_COPIES, MAX_FORMER, MAX_SERVERS, MemcachedServer, OutagePolicy, Sessions, Users,
+    Config, Log, LogTarget, MAX_COPIES, MAX_FORMER, MAX_SERVERS, MemcachedServer, OutagePolicy, Sessions, UserStore,
+    Users,
 };
 
 /// `directory` is where relative paths begin: the configuration file's own.
@@ -207,8 +208,9 @@ impl Check<'_> {
             self.fault("users.password.least", "out of bounds for a minimum length", write);
         }
         let file::UserStore::Sqlite = users.store.unwrap_or(defaults::USER_STORE);
-        Users::Sqlite {
-            path: self.path(users.sqlite.path.as_deref().unwrap_or(defaults::USERS_PATH)),
+        let path = self.path(users.sqlite.path.as_deref().unwrap_or(defaults::USERS_PATH));
+        Users {
+            store: UserStore::Sqlite { path },
             refresh: time(users.refresh, defaults::USERS_REFRESH),
             min_password_length,
         }

@@ -6,7 +6,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Config, Faults, KeyMaterial, SecretSource, Users};
+use super::{Config, Faults, KeyMaterial, SecretSource};
 
 const ALL_MAY_READ: u32 = 0o004;
 const ALL_MAY_WRITE: u32 = 0o002;
@@ -108,8 +108,7 @@ fn files(config: &Config) -> Vec<(String, &Path, Holds)> {
             files.push((format!("{}.client_certificate", tls.place), &client.certificate, Holds::Trust));
         }
     }
-    let Users::Sqlite { path, .. } = &config.users;
-    files.push(("users.sqlite.path".into(), path, Holds::Secrets));
+    files.extend(config.users.file().map(|path| ("users.sqlite.path".into(), path, Holds::Secrets)));
     files
         .extend(config.sentry.login.logo.iter().map(|logo| ("sentry.login.logo".into(), logo.as_path(), Holds::Trust)));
     files

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stores::{layout_retention, server_list};
 use crate::clock::UnixTime;
-use crate::config::{Config, MAX_FORMER, Sessions, Users};
+use crate::config::{Config, MAX_FORMER, Sessions};
 use crate::sessions::replicated::{NodeConfig, PreviousLayout};
 
 /// The file of one configuration.
@@ -87,11 +87,10 @@ impl LayoutHistory {
 /// The folder where the edge may keep its state.
 #[expect(clippy::disallowed_methods, reason = "systemd names the state folder in a variable, and in no other way")]
 pub fn folder(config: &Config) -> PathBuf {
-    let Users::Sqlite { path, .. } = &config.users;
     match std::env::var("STATE_DIRECTORY") {
         // systemd names several with colons between them.
         Ok(folders) if !folders.is_empty() => PathBuf::from(folders.split(':').next().unwrap_or_default()),
-        _ => path.parent().unwrap_or(Path::new("")).to_owned(),
+        _ => config.users.file().and_then(Path::parent).unwrap_or(Path::new("")).to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::StartError;
 use crate::clock::Clock;
-use crate::config::{Config, MemcachedServer as Listed, Sessions, Users};
+use crate::config::{Config, MemcachedServer as Listed, Sessions};
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::sessions::SessionStore;
 use crate::sessions::instrumented::{Instrumented, StoreMonitors};
@@ -13,11 +13,10 @@ use crate::sessions::memcached::{InvalidAddress, MemcachedServer, Settings};
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::replicated::{Cluster, NodeConfig, PreviousLayout};
 use crate::sessions::stateless::StatelessStore;
-use crate::users::UserDirectory;
-use crate::users::changes::Watch;
-use crate::users::instrumented::Observed as ObservedDirectory;
+use crate::users::changes::DirectoryChanges;
+use crate::users::instrumented::Instrumented as InstrumentedDirectory;
 use crate::users::login::{LoginLimits, LoginPool};
-use crate::users::sqlite::SqliteDirectory;
+use crate::users::{self, OpenDirectory, UserDirectory, UserRegistry};
 
 /// After a change of the servers, how long the previous layouts are read at least. To read them longer than a session
 /// may be idle does no harm.
@@ -112,17 +111,19 @@ fn connect(
     MemcachedServer::new(&Settings { server: server.name.clone(), timeout, sign_on_timeout }, metrics)
 }
 
-pub fn open_users(config: &Config, clock: &Clock) -> Result<Arc<SqliteDirectory>, StartError> {
-    let Users::Sqlite { path, .. } = &config.users;
-    // A mistyped path must not start an edge at which no user can sign in.
-    let directory = SqliteDirectory::open(path, clock.clone())
-        .map_err(|error| StartError::Users(format!("{}: {}", path.display(), error.in_full())))?;
-    Ok(Arc::new(directory))
+fn open_users(config: &Config, clock: &Clock) -> Result<OpenDirectory, StartError> {
+    users::open(&config.users.store, clock.clone()).map_err(|error| StartError::Users(error.in_full()))
 }
 
-/// The directory that logins and the watcher of changes use, with its operations counted.
-pub fn instrumented_directory(directory: Arc<SqliteDirectory>, metrics: &Metrics) -> Arc<dyn UserDirectory> {
-    Arc::new(ObservedDirectory::new(directory, metrics.sign_on.directory.clone()))
+/// Opens the directory for sign-on: logins and the reader of changes use it, and their operations are counted.
+pub fn open_sign_on(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Arc<dyn UserDirectory>, StartError> {
+    let directory = open_users(config, clock)?.sign_on;
+    Ok(Arc::new(InstrumentedDirectory::new(directory, metrics.sign_on.directory.clone())))
+}
+
+/// Opens the directory once more for the admin API, so that an administrator's operation delays no login.
+pub fn open_registry(config: &Config, clock: &Clock) -> Result<Arc<dyn UserRegistry>, StartError> {
+    Ok(open_users(config, clock)?.registry)
 }
 
 pub fn login_pool(config: &Config, directory: Arc<dyn UserDirectory>) -> Result<LoginPool, StartError> {
@@ -136,8 +137,7 @@ pub fn watch_users(
     directory: Arc<dyn UserDirectory>,
     clock: &Clock,
     metrics: &Metrics,
-) -> Result<Watch, StartError> {
-    let Users::Sqlite { refresh, .. } = &config.users;
+) -> Result<DirectoryChanges, StartError> {
     let metrics = metrics.sign_on.directory.clone();
-    Watch::start(directory, *refresh, clock.clone(), metrics).map_err(StartError::Runtime)
+    DirectoryChanges::start(directory, config.users.refresh, clock.clone(), metrics).map_err(StartError::Runtime)
 }

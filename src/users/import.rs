@@ -4,10 +4,11 @@
 //! {"name": "bob", "email": "bob@example.com", "services": ["iqueue"], "roles": ["admin"], "password_hash": "$2b$12$…"}
 //! ```
 //!
-//! `name` and one of `password_hash` and `password` are required; `disabled` may be added. Reads and checks; what
-//! an import does to the directory stands in [`super::sqlite`]. Called by the command line.
+//! `name` and one of `password_hash` and `password` are required; `disabled` may be added. [`ImportFile::read`] reads and
+//! checks a file, [`ImportFile::add_to`] adds its users to a directory. Called by the command line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
@@ -15,31 +16,33 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use zeroize::Zeroizing;
 
+use super::directory::{DirectoryError, UserRegistry};
 use super::password::policy::Policy;
+use super::password::{self, HashError};
 use super::{Email, Grants, NewUser, Password, StoredHash, UserName};
 
-/// A line longer than this is no user.
+/// A longer line is refused.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// An import file as read: good lines and bad ones, both in the order of the file.
+/// The good lines and the bad lines of an import file, both in the order of the file.
 #[derive(Debug, Default)]
 pub struct ImportFile {
-    pub(super) entries: Vec<Entry>,
-    pub(super) faults: Vec<LineFault>,
+    entries: Vec<Entry>,
+    faults: Vec<LineFault>,
 }
 
 /// A good line.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub line: usize,
-    pub user: NewUser,
-    pub secret: Secret,
+struct Entry {
+    line: usize,
+    user: NewUser,
+    secret: Secret,
 }
 
 #[derive(Debug)]
-pub(super) enum Secret {
+enum Secret {
     Hash(StoredHash),
-    /// To be hashed once the whole file is known to be good: hashing is slow.
+    /// Hashed only when the whole file is known to be good, because hashing is slow.
     Password(Password),
 }
 
@@ -49,6 +52,15 @@ pub struct LineFault {
     /// Counted from 1.
     pub line: usize,
     pub what: String,
+}
+
+/// Why no user of a file was added.
+#[derive(Debug)]
+pub enum ImportError {
+    /// Every bad line, in the order of the file.
+    Lines(Vec<LineFault>),
+    Hash(HashError),
+    Directory(DirectoryError),
 }
 
 /// A line as it is written.
@@ -71,7 +83,7 @@ struct Written {
 struct Hidden(Zeroizing<String>);
 
 impl ImportFile {
-    /// Reads to the end, bad lines included. Errors only if reading itself fails. Blank lines are skipped.
+    /// Reads to the end, bad lines included. Fails only if reading itself fails. Blank lines are skipped.
     pub fn read(mut input: impl BufRead) -> io::Result<Self> {
         let mut file = Self::default();
         let mut first_lines = HashMap::new();
@@ -91,7 +103,7 @@ impl ImportFile {
         Ok(file)
     }
 
-    /// Makes a fault of each line whose plain password is not fit to be set. What a hash was made of nobody knows.
+    /// Records a fault for each line whose plain password the policy refuses. The password of a hash cannot be checked.
     pub fn check_passwords(&mut self, policy: Policy) {
         let is_fit = |entry: &Entry| match &entry.secret {
             Secret::Hash(_) => Ok(()),
@@ -103,19 +115,19 @@ impl ImportFile {
             is_fit(entry).err().map(|unfit| LineFault { line: entry.line, what: unfit.to_string() })
         });
         self.faults.extend(faults);
-        // The directory adds none of them where there is a fault.
+        // The entries may stay: a file with a fault is not imported at all.
         self.faults.sort_by_key(|fault| fault.line);
     }
 
-    /// The users of the good lines.
+    /// Returns the users of the good lines.
     pub fn names(&self) -> Vec<UserName> {
         self.entries.iter().map(|entry| entry.user.name.clone()).collect()
     }
 
-    /// Takes out the good lines that `judge` refuses; what it says becomes their fault.
-    pub fn hold_against(&mut self, judge: impl Fn(&NewUser) -> Result<(), String>) {
+    /// Removes the good lines that `check` refuses, and records its message as their fault.
+    pub fn check_users(&mut self, check: impl Fn(&NewUser) -> Result<(), String>) {
         let mut faults = std::mem::take(&mut self.faults);
-        self.entries.retain(|entry| match judge(&entry.user) {
+        self.entries.retain(|entry| match check(&entry.user) {
             Ok(()) => true,
             Err(what) => {
                 faults.push(LineFault { line: entry.line, what });
@@ -125,6 +137,49 @@ impl ImportFile {
         faults.sort_by_key(|fault| fault.line);
         self.faults = faults;
     }
+
+    /// Adds every user of the file or, if any line is bad or any name is taken, none. Returns how many.
+    ///
+    /// Plain passwords are hashed before the directory is locked: some twenty milliseconds each.
+    pub fn add_to(self, registry: &dyn UserRegistry) -> Result<usize, ImportError> {
+        let Self { entries, mut faults } = self;
+        let names: Vec<&UserName> = entries.iter().map(|entry| &entry.user.name).collect();
+        let taken: HashSet<UserName> = registry.taken(&names)?.into_iter().collect();
+        faults.extend(entries.iter().filter(|entry| taken.contains(&entry.user.name)).map(Entry::taken));
+        if !faults.is_empty() {
+            faults.sort_by_key(|fault| fault.line);
+            return Err(ImportError::Lines(faults));
+        }
+        let lines: HashMap<UserName, LineFault> =
+            entries.iter().map(|entry| (entry.user.name.clone(), entry.taken())).collect();
+        let users = entries.into_iter().map(|Entry { user, secret, .. }| {
+            Ok((
+                user,
+                match secret {
+                    Secret::Hash(hash) => hash,
+                    Secret::Password(password) => password::hash(&password)?,
+                },
+            ))
+        });
+        let users = users.collect::<Result<Vec<_>, _>>().map_err(ImportError::Hash)?;
+        match registry.add_all(&users) {
+            Ok(()) => Ok(users.len()),
+            // The user was added by another process since the names were looked up.
+            Err(DirectoryError::UserExists(name)) => Err(match lines.get(&name) {
+                Some(fault) => ImportError::Lines(vec![fault.clone()]),
+                None => ImportError::Directory(DirectoryError::UserExists(name)),
+            }),
+            Err(error) => Err(ImportError::Directory(error)),
+        }
+    }
+}
+
+impl Entry {
+    /// Returns the fault of a line whose user is in the directory already.
+    fn taken(&self) -> LineFault {
+        let name = &self.user.name;
+        LineFault { line: self.line, what: format!("there is a user {name} already; leave the line out") }
+    }
 }
 
 enum Line {
@@ -133,7 +188,7 @@ enum Line {
     End,
 }
 
-/// Reads one line into `text`; of one that is too long no more than the bound is ever held.
+/// Reads one line into `text`, and never holds more than the bound of a line that is too long.
 fn next_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Line> {
     text.clear();
     let bound = MAX_LINE_BYTES as u64 + 1;
@@ -153,7 +208,7 @@ fn next_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Line> {
 }
 
 fn entry(line: usize, text: &[u8]) -> Result<Entry, String> {
-    // Serde would take an array for the fields in their order.
+    // Serde would accept an array, as the fields in their order.
     if !text.trim_ascii_start().starts_with(b"{") {
         return Err("the line is no JSON object; write {\"name\": …, \"password_hash\": …}".into());
     }
@@ -175,7 +230,7 @@ fn entry(line: usize, text: &[u8]) -> Result<Entry, String> {
     Ok(Entry { line, user, secret })
 }
 
-/// Serde's message, whose own line number is always 1 here and would mislead.
+/// Returns serde's message without its line number, which is always 1 here and would mislead.
 fn describe(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let what = message.split(" at line ").next().unwrap_or(&message);
@@ -205,6 +260,34 @@ impl<'de> Deserialize<'de> for Hidden {
 impl fmt::Display for LineFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}", self.line, self.what)
+    }
+}
+
+impl From<DirectoryError> for ImportError {
+    fn from(source: DirectoryError) -> Self {
+        Self::Directory(source)
+    }
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lines(faults) => {
+                write!(f, "nothing was imported, {} bad line(s):", faults.len())?;
+                faults.iter().try_for_each(|fault| write!(f, "\n{fault}"))
+            }
+            Self::Hash(_) | Self::Directory(_) => f.write_str("nothing was imported"),
+        }
+    }
+}
+
+impl Error for ImportError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Lines(_) => None,
+            Self::Hash(source) => Some(source),
+            Self::Directory(source) => Some(source),
+        }
     }
 }
 

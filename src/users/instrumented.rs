@@ -1,17 +1,18 @@
-//! A user directory whose operations are counted.
+//! A user directory that counts its operations in the metrics.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::{Changes, DirectoryError, HashKind, StoredHash, User, UserDirectory, UserId, UserName, UserState};
+use super::directory::{ChangesPage, DirectoryError, UserDirectory};
+use super::{HashKind, StoredHash, User, UserId, UserName, UserState};
 use crate::metrics::DirectoryMetrics;
 
-pub struct Observed {
+pub struct Instrumented {
     directory: Arc<dyn UserDirectory>,
     metrics: DirectoryMetrics,
 }
 
-impl Observed {
+impl Instrumented {
     pub fn new(directory: Arc<dyn UserDirectory>, metrics: DirectoryMetrics) -> Self {
         Self { directory, metrics }
     }
@@ -27,7 +28,7 @@ impl Observed {
     }
 }
 
-impl UserDirectory for Observed {
+impl UserDirectory for Instrumented {
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
         let result = |found: &Option<_>| if found.is_some() { "ok" } else { "miss" };
         self.counted("find", self.directory.find(name), result)
@@ -42,7 +43,7 @@ impl UserDirectory for Observed {
         self.counted("replace_hash", self.directory.replace_hash(id, old, new), result)
     }
 
-    fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError> {
+    fn changed_since(&self, since: u64) -> Result<ChangesPage, DirectoryError> {
         self.counted("changed_since", self.directory.changed_since(since), |_| "ok")
     }
 

@@ -162,7 +162,7 @@ fn turns(workers: usize) -> usize {
 impl Turn {
     /// The number of the last change of a user, by which their failures are counted; `None` where there is no such user.
     pub async fn change_of(&self, name: &UserName) -> Result<Option<u64>, LoginFault> {
-        let late = |_| LoginFault::Directory(DirectoryError::new("no answer within the login's deadline"));
+        let late = |_| LoginFault::Directory(DirectoryError::unavailable("no answer within the login's deadline"));
         timeout_at(self.deadline, self.look_ups.change_of(name)).await.map_err(late)?
     }
 

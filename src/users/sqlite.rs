@@ -1,103 +1,57 @@
 //! The embedded user directory: one SQLite file, shared by the edge and the command line.
 //!
-//! Here is what a login needs; the operations of the command line stand in `sqlite/admin.rs`, opening
-//! and migrating in `sqlite/schema.rs`. Knows rows, not policy.
+//! This file implements [`UserDirectory`], what sign-on reads. `sqlite/admin.rs` implements `UserRegistry`,
+//! `sqlite/file.rs` follows a file that is replaced, `sqlite/schema.rs` opens and migrates. It knows rows, and no policy.
 
 mod admin;
+mod error;
 mod file;
 mod schema;
 
 use std::collections::{BTreeSet, HashSet};
-use std::error::Error;
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{Changes, DirectoryError, HashKind, StoredHash, User, UserDirectory, UserId, UserName, UserState};
+use super::{ChangesPage, DirectoryError, HashKind, StoredHash, User, UserDirectory, UserId, UserName, UserState};
 use crate::clock::{Clock, UnixTime};
-pub use admin::ImportError;
-use file::{File, Held};
+use error::{SqliteError, failed};
+use file::{ConnectionGuard, File};
 
 /// A user directory in an SQLite file.
 ///
-/// One connection behind a lock: a look-up takes microseconds where the password check beside it takes tens of
-/// milliseconds, so login workers do not queue here. A writer in another process holds them up for the busy
-/// timeout (2 s) at most. Another file in its place is opened in its stead, if it is a good one: see `sqlite/file.rs`.
+/// There is one connection behind a lock: a look-up takes microseconds where the password check takes tens of
+/// milliseconds, so login workers do not queue here. A writer in another process delays them for the busy timeout (2 s)
+/// at most. If another file takes the place of this one, it is opened instead, provided that it is a good directory: see
+/// `sqlite/file.rs`.
 pub struct SqliteDirectory {
     file: File,
     clock: Clock,
 }
 
-/// Why an operation on the file did not happen. For the operator and the log.
-#[derive(Debug)]
-pub enum SqliteError {
-    UserExists(UserName),
-    NoSuchUser(UserName),
-    /// There is no file.
-    Missing(PathBuf),
-    /// The file is an SQLite database of something else.
-    Foreign(PathBuf),
-    /// The file cannot be used, whatever is at the path now.
-    NoGood {
-        path: PathBuf,
-        why: String,
-    },
-    /// SQLite finds a fault in the file.
-    Damaged {
-        path: PathBuf,
-        found: String,
-    },
-    /// It was put in the place of another while the edge runs.
-    OlderSchema {
-        path: PathBuf,
-        found: u32,
-        ours: u32,
-    },
-    /// A newer sentry-edge has migrated the file.
-    NewerSchema {
-        path: PathBuf,
-        found: u32,
-        ours: u32,
-    },
-    File {
-        path: PathBuf,
-        source: io::Error,
-    },
-    /// Nobody came to ask it: too many wait, or the question panicked.
-    NoAnswer,
-    /// `doing` completes "the user database failed at …".
-    Database {
-        doing: &'static str,
-        source: rusqlite::Error,
-    },
-}
-
 impl SqliteDirectory {
-    /// Opens a directory that exists, and migrates it if it is of an older version.
+    /// Opens a directory that exists, and migrates it if its schema is of an older version.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, SqliteError> {
         Ok(Self { file: File::open(path)?, clock })
     }
 
-    /// Opens a directory, or makes an empty one that its owner alone can read (mode 0600).
+    /// Opens a directory, or creates an empty one that only its owner can read (mode 0600).
     pub fn open_or_create(path: &Path, clock: Clock) -> Result<Self, SqliteError> {
         schema::create_file(path)?;
         Self::open(path, clock)
     }
 
-    fn connection(&self) -> Result<Held<'_>, SqliteError> {
+    fn connection(&self) -> Result<ConnectionGuard<'_>, SqliteError> {
         self.file.connection()
     }
 
     fn read<T>(
         &self,
         doing: &'static str,
-        work: impl FnOnce(&Held<'_>) -> rusqlite::Result<T>,
+        work: impl FnOnce(&ConnectionGuard<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, DirectoryError> {
-        let done = self.connection().and_then(|connection| work(&connection).map_err(failed(doing)));
-        done.map_err(DirectoryError::new)
+        Ok(work(&self.connection()?).map_err(failed(doing))?)
     }
 
     fn now(&self) -> i64 {
@@ -105,19 +59,10 @@ impl SqliteDirectory {
     }
 }
 
-impl SqliteError {
-    /// With its cause, for an operator.
-    pub fn in_full(&self) -> String {
-        match self.source() {
-            Some(cause) => format!("{self}: {cause}"),
-            None => self.to_string(),
-        }
-    }
-}
-
 impl UserDirectory for SqliteDirectory {
     fn find(&self, name: &UserName) -> Result<Option<(User, StoredHash)>, DirectoryError> {
-        self.connection().and_then(|connection| find(&connection, name)).map_err(DirectoryError::new)
+        let connection = self.connection()?;
+        Ok(find(&connection, name)?)
     }
 
     fn hash_kinds(&self) -> Result<BTreeSet<HashKind>, DirectoryError> {
@@ -126,7 +71,7 @@ impl UserDirectory for SqliteDirectory {
             let mut rows = statement.query([])?;
             let mut kinds = BTreeSet::new();
             while let Some(row) = rows.next()? {
-                // One that cannot be read fails its user's login, and no other.
+                // A hash that cannot be parsed fails the login of its user, and no other.
                 let hash = row.get_ref("password_hash")?.as_str().ok().and_then(|text| StoredHash::parse(text).ok());
                 kinds.extend(hash.map(|hash| hash.kind()));
             }
@@ -145,9 +90,9 @@ impl UserDirectory for SqliteDirectory {
         })
     }
 
-    fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError> {
+    fn changed_since(&self, since: u64) -> Result<ChangesPage, DirectoryError> {
         self.read("reading what changed", |connection| {
-            // First: a change that comes in between is told of by the next call.
+            // Read first: a change that is made between the two statements is returned by the next call.
             let last = connection.prepare("SELECT last FROM changes")?.query_row([], |row| row.get::<_, i64>(0))?;
             let mut statement = connection.prepare(SELECT_CHANGED)?;
             let parameters = named_params! {
@@ -155,7 +100,7 @@ impl UserDirectory for SqliteDirectory {
             };
             let users: Vec<UserState> = statement.query_map(parameters, state)?.collect::<Result<_, _>>()?;
             let more = users.len() == CHANGES_AT_ONCE;
-            Ok(Changes { more, users, last: number(last), source: connection.source() })
+            Ok(ChangesPage { more, users, last: number(last), source: connection.source() })
         })
     }
 
@@ -176,11 +121,11 @@ impl UserDirectory for SqliteDirectory {
     }
 }
 
-/// Users read while the connection is held: some ten milliseconds.
+/// Users that are read while the connection is held, which takes some ten milliseconds.
 const CHANGES_AT_ONCE: usize = 1000;
 
-/// No name is read here: one that was edited into nonsense must not hide the changes of all others. A user whose row is
-/// gone counts as disabled.
+/// The names of users are not read here: one that was edited into nonsense must not hide the changes of all others. A user
+/// whose row was deleted counts as disabled.
 const SELECT_CHANGED: &str = "
     SELECT id, disabled, ended_before, ended_by, change,
            (SELECT json_group_array(service ORDER BY service) FROM user_services WHERE user_id = id) AS services,
@@ -190,7 +135,7 @@ const SELECT_CHANGED: &str = "
     SELECT id, 1, 0, change, change, '[]', '[]' FROM deleted_users WHERE change > :since
     ORDER BY change LIMIT :most";
 
-/// A user with services and roles in one statement, so that all of it is of one moment.
+/// Reads a user with services and roles in one statement, so that all of it is of the same moment.
 const SELECT_USER: &str = "
     SELECT id, name, email, disabled, created_at, ended_before, ended_by, change, password_hash,
            (SELECT json_group_array(service ORDER BY service) FROM user_services WHERE user_id = id) AS services,
@@ -235,7 +180,7 @@ fn state(row: &Row<'_>) -> rusqlite::Result<UserState> {
     })
 }
 
-/// Of what we write none is below zero.
+/// Reads a number. The edge writes none below zero.
 fn number(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or(0)
 }
@@ -249,7 +194,7 @@ impl FromSql for Names {
     }
 }
 
-// Somebody may have edited the file by hand, so what it holds is parsed like anything else from outside.
+// The file may have been edited by hand, so its values are parsed like any other input.
 
 impl FromSql for UserName {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
@@ -260,50 +205,6 @@ impl FromSql for UserName {
 impl FromSql for StoredHash {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         Self::parse(value.as_str()?).map_err(FromSqlError::other)
-    }
-}
-
-fn failed(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> SqliteError {
-    move |source| SqliteError::Database { doing, source }
-}
-
-impl fmt::Display for SqliteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UserExists(name) => write!(f, "there is a user {name} already"),
-            Self::NoSuchUser(name) => write!(f, "there is no user {name}"),
-            Self::Missing(path) => {
-                write!(f, "there is no user directory at {}; make one with `user add`", path.display())
-            }
-            Self::Foreign(path) => {
-                write!(f, "{} is the database of something else; name a file of its own", path.display())
-            }
-            Self::NewerSchema { path, found, ours } => write!(
-                f,
-                "{} has schema version {found} and this sentry-edge knows {ours}; run the newer one that made it",
-                path.display()
-            ),
-            Self::NoGood { path, why } => write!(f, "what is at {} is no user directory: {why}", path.display()),
-            Self::Damaged { path, found } => write!(f, "{} is damaged: {}", path.display(), found.replace('\n', " ")),
-            Self::OlderSchema { path, found, ours } => write!(
-                f,
-                "{} has schema version {found} and this sentry-edge wants {ours}; `sentry-edge user list` brings it there",
-                path.display()
-            ),
-            Self::File { path, .. } => write!(f, "cannot make {}", path.display()),
-            Self::NoAnswer => f.write_str("the user database was not asked"),
-            Self::Database { doing, .. } => write!(f, "the user database failed at {doing}"),
-        }
-    }
-}
-
-impl Error for SqliteError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::File { source, .. } => Some(source),
-            Self::Database { source, .. } => Some(source),
-            _ => None,
-        }
     }
 }
 

@@ -3,16 +3,21 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sentry_edge::clock::Clock;
-use sentry_edge::users::sqlite::SqliteDirectory;
-use sentry_edge::users::{Grants, NewUser, Password, UserName, password};
+use sentry_edge::config::UserStore;
+use sentry_edge::users::{self, Grants, NewUser, Password, UserName, UserRegistry, password};
 
 use crate::harness::edge::PASSWORD;
 use crate::harness::{Client, Daemon, Origin, edge, eventually, eventually_or, origin};
 
 fn name(name: &str) -> UserName {
     UserName::parse(name).unwrap()
+}
+
+fn registry(file: &Path) -> Arc<dyn UserRegistry> {
+    users::open(&UserStore::Sqlite { path: file.to_owned() }, Clock::default()).unwrap().registry
 }
 
 /// An edge with ada, bob and dan, of whom ada and bob are signed in.
@@ -45,7 +50,7 @@ impl Scene {
         let connection = rusqlite::Connection::open(self.file()).unwrap();
         connection.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
         drop(connection);
-        let directory = SqliteDirectory::open(&copy, Clock::default()).unwrap();
+        let directory = registry(&copy);
         directory.set_disabled(&name("ada"), true).unwrap();
         let grants = Grants::parse(vec!["iqueue".into()], Vec::new()).unwrap();
         let cyd = NewUser { name: name("cyd"), email: None, grants, disabled: false };
@@ -151,7 +156,7 @@ fn an_older_copy_is_read_whole_and_its_users_can_sign_in() {
     let mut scene = scene(&app);
     let backup = scene.daemon.folder.path().join("backup.db");
     fs::copy(scene.file(), &backup).unwrap();
-    let directory = || SqliteDirectory::open(&scene.file(), Clock::default()).unwrap();
+    let directory = || registry(&scene.file());
     for _ in 0..3 {
         directory().set_disabled(&name("ada"), true).unwrap();
         directory().set_disabled(&name("dan"), true).unwrap();

@@ -8,8 +8,7 @@ use super::call::BadCall;
 use crate::admin::session_list::unreachable_as_json;
 use crate::audit_log::Event;
 use crate::sessions::StoreError;
-use crate::users::UserName;
-use crate::users::sqlite::SqliteError;
+use crate::users::{DirectoryError, UserName};
 
 /// The `result` of a call that was executed in full.
 pub const OK: &str = "ok";
@@ -89,8 +88,8 @@ impl ApiResponse {
     }
 
     /// The directory knows no such user, or does not answer; then nothing was done.
-    pub fn directory(user: Option<UserName>, error: &SqliteError) -> Self {
-        if let SqliteError::NoSuchUser(name) = error {
+    pub fn directory(user: Option<UserName>, error: &DirectoryError) -> Self {
+        if let DirectoryError::NoSuchUser(name) = error {
             return Self::refused(StatusCode::NOT_FOUND, "unknown_user", &format!("there is no user {name}"));
         }
         log::error!("admin API: {}", error.in_full());

@@ -13,11 +13,10 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 
 use crate::auth::keys;
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, UserStore};
 use crate::sessions::key::random_base64url;
 use crate::users::password::{self, Verified};
-use crate::users::sqlite::{SqliteDirectory, SqliteError};
-use crate::users::{Email, Grants, NewUser, Password, UserDirectory, UserName};
+use crate::users::{self, DirectoryError, Email, Grants, NewUser, Password, UserName};
 
 const USER: &str = "demo";
 
@@ -133,9 +132,8 @@ impl Folder {
 
     /// Registers the demonstration's user for all services, with the password of the credentials file.
     pub fn add_user(&self, services: &[&str]) -> Result<(), String> {
-        let path = self.at("users.db");
-        let directory = SqliteDirectory::open_or_create(&path, Clock::default())
-            .map_err(|error| format!("{}: {}", path.display(), error.in_full()))?;
+        let store = UserStore::Sqlite { path: self.at("users.db") };
+        let directory = users::open_or_create(&store, Clock::default()).map_err(|error| error.in_full())?;
         let credentials = self.credentials();
         let (name, rest) = credentials.split_once('\n').unwrap_or_default();
         let name = UserName::parse(name).map_err(|error| format!("credentials: {error}"))?;
@@ -144,18 +142,18 @@ impl Folder {
         let email = Email::parse("demo@localhost").ok();
         let grants = Grants::parse(services.iter().map(|s| (*s).to_owned()).collect(), vec!["admin".into()])
             .map_err(|error| error.to_string())?;
-        let found = directory.find(&name).map_err(|error| error.to_string())?;
+        let found = directory.sign_on.find(&name).map_err(|error| error.to_string())?;
         if found.is_some_and(|(_, hash)| matches!(password::verify(&password, &hash), Ok(Verified::Match))) {
             // There from an earlier start; another hash of the same password would end the user's sessions.
             return Ok(());
         }
         let hash = password::hash(&password).map_err(|error| error.to_string())?;
         let new = NewUser { name: name.clone(), email, grants, disabled: false };
-        match directory.add(&new, &hash) {
+        match directory.registry.add(&new, &hash) {
             Ok(_) => Ok(()),
             // The credentials file decides which password holds.
-            Err(SqliteError::UserExists(_)) => {
-                directory.set_password_hash(&name, &hash).map_err(|error| error.to_string())
+            Err(DirectoryError::UserExists(_)) => {
+                directory.registry.set_password_hash(&name, &hash).map_err(|error| error.to_string())
             }
             Err(error) => Err(error.in_full()),
         }

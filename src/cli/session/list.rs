@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::admin::session_list::{SessionView, session_views};
-use crate::cli::user::open_directory;
+use crate::cli::user::open_registry;
 use crate::cli::{ConfigFile, Failure, output};
 use crate::clock::{Clock, UnixTime};
 use crate::config::{Config, Sessions};
@@ -31,11 +31,11 @@ pub struct List {
 impl List {
     pub fn run(self, file: &ConfigFile) -> Result<(), Failure> {
         let name = self.user.as_deref().map(UserName::parse).transpose().map_err(Failure::because)?;
-        let (directory, config) = open_directory(file, false)?;
+        let (registry, config) = open_registry(file, false)?;
         must_be_shared(&config)?;
-        let user = name.as_ref().map(|name| directory.show(name)).transpose()?;
+        let user = name.as_ref().map(|name| registry.show(name)).transpose()?;
         let listing = ask_store(&config, user.as_ref().map(|user| user.id.as_str()), self.limit as usize)?;
-        let sessions = session_views(listing.sessions, &directory)?;
+        let sessions = session_views(listing.sessions, &*registry)?;
         output::printed(print(&sessions, self.json, Clock::default().now()))?;
         if listing.truncated {
             output::note(format_args!("there are more than {}; --limit lists more", self.limit));

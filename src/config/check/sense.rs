@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Check, seconds};
-use crate::config::{Config, OutagePolicy, Sessions, Users};
+use crate::config::{Config, OutagePolicy, Sessions};
 
 /// The least prefix of a network that may be an operator's own proxies: a /8, such as 10.0.0.0/8.
 const MIN_PREFIX_V4: u8 = 8;
@@ -59,8 +59,7 @@ impl Check<'_> {
     /// Warns of timeouts that are too long to be a limit.
     fn warn_of_times(&mut self, config: &Config) {
         let minute = seconds(60);
-        let (limits, timeouts, Users::Sqlite { refresh, .. }) =
-            (&config.server.limits, &config.server.timeouts, &config.users);
+        let (limits, timeouts) = (&config.server.limits, &config.server.timeouts);
         let slow = "clients that send slowly hold their connections for as long";
         for (key, time, most, why) in [
             ("server.limits.header_timeout", limits.header_timeout, 5 * minute, slow),
@@ -72,7 +71,7 @@ impl Check<'_> {
                 "streams outlive their sessions by as much",
             ),
             ("sentry.login.deadline", config.sentry.login.deadline, 5 * minute, "no client waits so long for a login"),
-            ("users.refresh", *refresh, 5 * minute, "users who were disabled stay signed in for as long"),
+            ("users.refresh", config.users.refresh, 5 * minute, "users who were disabled stay signed in for as long"),
         ] {
             self.warn_of_time(key, time, most, why);
         }

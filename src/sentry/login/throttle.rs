@@ -185,7 +185,7 @@ mod tests {
     use crate::clock::{Clock, UnixTime};
     use crate::sessions::memory::MemoryStore;
     use crate::users::login::{LoginLimits, LoginPool};
-    use crate::users::{Changes, DirectoryError, StoredHash, User, UserDirectory, UserId};
+    use crate::users::{ChangesPage, DirectoryError, StoredHash, User, UserDirectory, UserId};
 
     const RIGHT: &str = "hunter2 päss";
     const CHEAP: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
@@ -207,7 +207,7 @@ mod tests {
             };
             match name.as_str() {
                 "ada" | "gone" => Ok(Some((user, StoredHash::parse(CHEAP).unwrap()))),
-                "broken" => Err(DirectoryError::new("the disk is gone")),
+                "broken" => Err(DirectoryError::unavailable("the disk is gone")),
                 "panic" => panic!("the directory panics, as the test wants it"),
                 _ => Ok(None),
             }
@@ -215,7 +215,7 @@ mod tests {
 
         fn change_of(&self, name: &UserName) -> Result<Option<u64>, DirectoryError> {
             match name.as_str() {
-                "missing" => Err(DirectoryError::new("the disk is gone")),
+                "missing" => Err(DirectoryError::unavailable("the disk is gone")),
                 "nobody" => Ok(None),
                 _ => Ok(Some(7)),
             }
@@ -225,8 +225,8 @@ mod tests {
             Ok(false)
         }
 
-        fn changed_since(&self, _: u64) -> Result<Changes, DirectoryError> {
-            Ok(Changes::default())
+        fn changed_since(&self, _: u64) -> Result<ChangesPage, DirectoryError> {
+            Ok(ChangesPage::default())
         }
     }
 

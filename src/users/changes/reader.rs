@@ -10,16 +10,19 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::States;
 use crate::clock::{Clock, UnixTime};
 use crate::metrics::DirectoryMetrics;
-use crate::users::{Changes, DirectoryError, Source, UserDirectory, UserId, UserState};
+use crate::users::directory::{ChangesPage, DirectoryError, Source, UserDirectory, with_causes};
+use crate::users::{UserId, UserState};
 
 /// So many of the last known changes are compared where something else has written to the file.
 const COMPARED: u64 = 500;
 
 /// Users who are asked for at once, so that logins do not wait long for the directory.
 const AT_ONCE: usize = 500;
+
+/// States by the identity of the user.
+pub type States = HashMap<Box<str>, Arc<UserState>>;
 
 pub struct Reader {
     directory: Arc<dyn UserDirectory>,
@@ -59,7 +62,7 @@ impl Reader {
             }
             Err(error) => {
                 self.metrics.up.set(0);
-                let why = sources(&error);
+                let why = with_causes(&error);
                 if self.fault.load().is_none() {
                     log::error!("user directory: away: nobody can log in, and changes of users are not seen: {why}");
                 }
@@ -84,7 +87,7 @@ impl Reader {
     }
 
     /// Whether the numbers are another directory's.
-    fn is_another(&self, page: &Changes) -> Result<bool, DirectoryError> {
+    fn is_another(&self, page: &ChangesPage) -> Result<bool, DirectoryError> {
         if page.source.file != self.source.file || page.last < self.since {
             return Ok(true);
         }
@@ -105,7 +108,7 @@ impl Reader {
     }
 
     /// What is new, page by page. What was read before a page failed counts; the rest comes with the next look.
-    fn follow(&mut self, mut page: Changes) {
+    fn follow(&mut self, mut page: ChangesPage) {
         let mut changed = Vec::new();
         loop {
             self.since = page.users.last().map_or(self.since, |user| user.change);
@@ -131,14 +134,14 @@ impl Reader {
     }
 
     /// Another directory is there: all that it says, and what was known of users of whom it says nothing.
-    fn read_anew(&mut self, first: &Changes) -> Result<(), DirectoryError> {
+    fn read_anew(&mut self, first: &ChangesPage) -> Result<(), DirectoryError> {
         log::warn!("user directory: it has become another one, or an older one: all that ever changed is read again");
         let mut read: HashMap<Box<str>, UserState> = HashMap::new();
         let mut since = 0;
         loop {
             let page = self.directory.changed_since(since)?;
             if page.source.file != first.source.file {
-                return Err(DirectoryError::new("another file came while it was read"));
+                return Err(DirectoryError::unavailable("another file came while it was read"));
             }
             since = page.users.last().map_or(since, |user| user.change);
             read.extend(page.users.into_iter().map(|user| (user.id.as_str().into(), user)));
@@ -221,18 +224,6 @@ fn absent(id: &str) -> UserState {
 /// Whoever a directory has disabled was changed by that.
 fn is_absent(state: &UserState) -> bool {
     state.disabled && state.change == 0
-}
-
-/// An error with what caused it, in one line.
-fn sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

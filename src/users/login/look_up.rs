@@ -36,7 +36,7 @@ impl LookUps {
     pub async fn change_of(&self, name: &UserName) -> Result<Option<u64>, LoginFault> {
         let (found, answer) = oneshot::channel();
         let queued = self.0.try_send(LookUp { name: name.clone(), found });
-        queued.map_err(|_| LoginFault::Directory(DirectoryError::new("too many look-ups wait for it")))?;
+        queued.map_err(|_| LoginFault::Directory(DirectoryError::unavailable("too many look-ups wait for it")))?;
         answer.await.map_err(|_| LoginFault::Panicked)?.map_err(LoginFault::Directory)
     }
 }

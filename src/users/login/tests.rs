@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
-use crate::users::Changes;
+use crate::users::ChangesPage;
 
 const OUTDATED: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
 const RIGHT: &str = "hunter2 päss";
@@ -88,18 +88,18 @@ impl UserDirectory for TestDirectory {
         }
         match name.as_str() {
             "panic" => panic!("the directory panics, as the test wants it"),
-            "broken" => Err(DirectoryError::new("the disk is gone")),
+            "broken" => Err(DirectoryError::unavailable("the disk is gone")),
             _ => Ok(self.users.lock().unwrap().get(name).cloned()),
         }
     }
 
-    fn changed_since(&self, _: u64) -> Result<Changes, DirectoryError> {
-        Ok(Changes::default())
+    fn changed_since(&self, _: u64) -> Result<ChangesPage, DirectoryError> {
+        Ok(ChangesPage::default())
     }
 
     fn replace_hash(&self, id: &UserId, old: &StoredHash, new: &StoredHash) -> Result<bool, DirectoryError> {
         if self.read_only {
-            return Err(DirectoryError::new("read-only"));
+            return Err(DirectoryError::unavailable("read-only"));
         }
         let mut users = self.users.lock().unwrap();
         let entry = users.values_mut().find(|(user, _)| user.id == *id).unwrap();

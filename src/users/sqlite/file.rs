@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{SqliteError, failed, schema};
+use super::error::{SqliteError, failed};
+use super::schema;
 use crate::users::Source;
 
 /// A file that is no good is tried again after so long, though it looks the same: another process may have locked it.
@@ -33,7 +34,7 @@ struct Opened {
     connection: Connection,
     is_good: bool,
     /// What was there when it was last opened, or tried.
-    print: Option<Print>,
+    stamp: Option<FileStamp>,
     source: Source,
     fault: Option<Fault>,
 }
@@ -46,7 +47,7 @@ struct Fault {
 
 /// Everything by which a file is told from another, or from itself before somebody wrote to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Print {
+struct FileStamp {
     inode: (u64, u64),
     size: u64,
     modified: (i64, i64),
@@ -54,7 +55,7 @@ struct Print {
 }
 
 /// The connection, for as long as nobody else may have it.
-pub struct Held<'a> {
+pub struct ConnectionGuard<'a> {
     opened: MutexGuard<'a, Opened>,
     path: &'a Path,
     /// Rows that this connection had written before.
@@ -64,32 +65,32 @@ pub struct Held<'a> {
 impl File {
     /// Opens a file that is there; [`schema::open`] brings it to the present schema.
     pub fn open(path: &Path) -> Result<Self, SqliteError> {
-        let before = Print::of(path).ok();
+        let before = FileStamp::of(path).ok();
         let connection = schema::open(path)?;
         // Another file that has come meanwhile is not the one that is open: it is opened with the first use.
-        let print = Print::of(path).ok().filter(|now| before.is_some_and(|before| before.inode == now.inode));
-        let opened = Opened { connection, is_good: true, print, source: Source::default(), fault: None };
+        let stamp = FileStamp::of(path).ok().filter(|now| before.is_some_and(|before| before.inode == now.inode));
+        let opened = Opened { connection, is_good: true, stamp, source: Source::default(), fault: None };
         Ok(Self { path: path.to_owned(), opened: Mutex::new(opened) })
     }
 
     /// The connection to what is there now.
-    pub fn connection(&self) -> Result<Held<'_>, SqliteError> {
+    pub fn connection(&self) -> Result<ConnectionGuard<'_>, SqliteError> {
         // A panic while it was held leaves at most a transaction that was rolled back, so poison means nothing here.
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.follow(&self.path)?;
         let written = opened.connection.total_changes();
-        Ok(Held { opened, path: &self.path, written })
+        Ok(ConnectionGuard { opened, path: &self.path, written })
     }
 }
 
 impl Opened {
     fn follow(&mut self, path: &Path) -> Result<(), SqliteError> {
-        let print = match Print::of(path) {
-            Ok(print) => print,
+        let stamp = match FileStamp::of(path) {
+            Ok(stamp) => stamp,
             Err(error) => {
                 // What was there may be anywhere now.
-                self.let_go()?;
-                self.print = None;
+                self.close()?;
+                self.stamp = None;
                 self.fault = None;
                 return Err(match error.kind() {
                     io::ErrorKind::NotFound => SqliteError::Missing(path.to_owned()),
@@ -97,7 +98,7 @@ impl Opened {
                 });
             }
         };
-        if self.print == Some(print) {
+        if self.stamp == Some(stamp) {
             if self.is_good {
                 return Ok(());
             }
@@ -105,15 +106,15 @@ impl Opened {
                 return Err(SqliteError::NoGood { path: path.to_owned(), why: fault.why.clone() });
             }
         }
-        self.open_again(path, print)
+        self.open_again(path, stamp)
     }
 
-    fn open_again(&mut self, path: &Path, print: Print) -> Result<(), SqliteError> {
-        let same_file = self.print.is_some_and(|before| before.inode == print.inode);
+    fn open_again(&mut self, path: &Path, stamp: FileStamp) -> Result<(), SqliteError> {
+        let same_file = self.stamp.is_some_and(|before| before.inode == stamp.inode);
         // The one that was in use all the time, and was written to, need not be read from end to end.
         let is_known = same_file && self.is_good;
-        self.let_go()?;
-        self.print = Some(print);
+        self.close()?;
+        self.stamp = Some(stamp);
         self.source.version += 1;
         if !same_file {
             self.source.file += 1;
@@ -135,21 +136,21 @@ impl Opened {
     }
 
     /// Closes the file.
-    fn let_go(&mut self) -> Result<(), SqliteError> {
+    fn close(&mut self) -> Result<(), SqliteError> {
         if std::mem::take(&mut self.is_good) {
-            self.connection = Connection::open_in_memory().map_err(failed("letting go of the file"))?;
+            self.connection = Connection::open_in_memory().map_err(failed("closing the file"))?;
         }
         Ok(())
     }
 }
 
-impl Held<'_> {
+impl ConnectionGuard<'_> {
     pub fn source(&self) -> Source {
         self.opened.source
     }
 }
 
-impl Deref for Held<'_> {
+impl Deref for ConnectionGuard<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -157,31 +158,31 @@ impl Deref for Held<'_> {
     }
 }
 
-impl DerefMut for Held<'_> {
+impl DerefMut for ConnectionGuard<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
         &mut self.opened.connection
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for ConnectionGuard<'_> {
     /// What was written here is no reason to open the file again; another file that has taken its place meanwhile is.
     fn drop(&mut self) {
         if self.opened.connection.total_changes() != self.written
-            && let Ok(now) = Print::of(self.path)
-            && self.opened.print.is_some_and(|before| before.inode == now.inode)
+            && let Ok(now) = FileStamp::of(self.path)
+            && self.opened.stamp.is_some_and(|before| before.inode == now.inode)
         {
-            self.opened.print = Some(now);
+            self.opened.stamp = Some(now);
         }
     }
 }
 
-impl Print {
+impl FileStamp {
     fn of(path: &Path) -> io::Result<Self> {
         std::fs::metadata(path).map(|metadata| Self::from(&metadata))
     }
 }
 
-impl From<&Metadata> for Print {
+impl From<&Metadata> for FileStamp {
     fn from(metadata: &Metadata) -> Self {
         Self {
             inode: (metadata.dev(), metadata.ino()),

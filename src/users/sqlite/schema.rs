@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{SqliteError, failed};
+use super::error::{SqliteError, failed};
 
 /// How long to wait for a writer in another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,18 +1,21 @@
-//! Every test has a file of its own; two directories on one file stand for two processes.
+//! The conformance suite of user directories, and what only a file can do. Every test has a file of its own; two
+//! directories on one file stand for two processes.
 
+use std::error::Error;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::users::import::ImportFile;
-use crate::users::{Email, Grants, NewUser, Source};
+use crate::users::directory::{Source, UserRegistry};
+use crate::users::tests::{NEW, OLD, Subject, bob, changes, conformance, hash, import, last, name};
+use crate::users::{NewUser, OpenDirectory};
 
-const OLD: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
-const NEW: &str = "$2b$04$abcdefghijklmnopqrstuupK.cmRFvC/IBnMAohxQPjjCITVc4r9a";
+conformance!(File::new());
 
 struct File {
     folder: TempDir,
@@ -38,153 +41,10 @@ impl File {
     }
 }
 
-fn name(text: &str) -> UserName {
-    UserName::parse(text).unwrap()
-}
-
-fn hash(text: &str) -> StoredHash {
-    StoredHash::parse(text).unwrap()
-}
-
-fn grants(services: &[&str], roles: &[&str]) -> Grants {
-    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    Grants::parse(owned(services), owned(roles)).unwrap()
-}
-
-fn bob() -> NewUser {
-    NewUser {
-        name: name("bob"),
-        email: Some(Email::parse("bob@example.com").unwrap()),
-        grants: grants(&["iqueue", "dextor", "iqueue"], &["admin"]),
-        disabled: false,
+impl Subject for File {
+    fn open(&self) -> OpenDirectory {
+        OpenDirectory::of(File::open(self))
     }
-}
-
-fn hash_of(directory: &SqliteDirectory, user: &str) -> String {
-    directory.find(&name(user)).unwrap().unwrap().1.as_str().to_owned()
-}
-
-#[test]
-fn a_user_who_was_added_is_found_with_everything() {
-    let file = File::new();
-    let directory = file.open();
-    let added = directory.add(&bob(), &hash(OLD)).unwrap();
-    assert_eq!(added.services, ["dextor", "iqueue"]);
-    assert_eq!(added.roles, ["admin"]);
-    assert_eq!(added.email.as_deref(), Some("bob@example.com"));
-    assert_eq!((added.id.as_str().len(), added.disabled), (36, false));
-    assert!(file.clock.now().since(added.created) < Duration::from_secs(60));
-
-    let (found, stored) = directory.find(&name(" BOB ")).unwrap().unwrap();
-    assert_eq!((found, stored.as_str()), (added, OLD));
-    assert!(directory.find(&name("eve")).unwrap().is_none());
-}
-
-#[test]
-fn a_user_without_anything_optional_is_found_too() {
-    let file = File::new();
-    let directory = file.open();
-    let eve = NewUser { name: name("eve"), email: None, grants: Grants::default(), disabled: true };
-    let added = directory.add(&eve, &hash(OLD)).unwrap();
-    assert_eq!((added.email, added.services, added.roles, added.disabled), (None, vec![], vec![], true));
-}
-
-#[test]
-fn a_name_is_taken_once_and_the_first_stays() {
-    let file = File::new();
-    let directory = file.open();
-    directory.add(&bob(), &hash(OLD)).unwrap();
-    let again = directory.add(&NewUser { email: None, ..bob() }, &hash(NEW));
-    assert!(matches!(again, Err(SqliteError::UserExists(taken)) if taken == name("bob")));
-    assert_eq!(directory.list().unwrap().len(), 1);
-    assert_eq!(hash_of(&directory, "bob"), OLD);
-}
-
-#[test]
-fn a_user_who_is_not_there_cannot_be_shown_or_changed() {
-    let file = File::new();
-    let directory = file.open();
-    let nobody = name("nobody");
-    let some = grants(&["iqueue"], &[]);
-    let answers = [
-        directory.show(&nobody).map(drop),
-        directory.set_password_hash(&nobody, &hash(OLD)),
-        directory.set_disabled(&nobody, true),
-        directory.grant(&nobody, &some).map(drop),
-        directory.revoke(&nobody, &some).map(drop),
-    ];
-    for answer in answers {
-        assert!(matches!(answer, Err(SqliteError::NoSuchUser(name)) if name == nobody));
-    }
-    assert!(directory.list().unwrap().is_empty());
-}
-
-#[test]
-fn users_are_listed_by_name() {
-    let file = File::new();
-    let directory = file.open();
-    for user in ["eve", "bob", "ärger"] {
-        directory.add(&NewUser { name: name(user), ..bob() }, &hash(OLD)).unwrap();
-    }
-    let names: Vec<_> = directory.list().unwrap().into_iter().map(|user| user.name.to_string()).collect();
-    assert_eq!(names, ["bob", "eve", "ärger"]);
-}
-
-#[test]
-fn services_and_roles_are_given_and_taken() {
-    let file = File::new();
-    let directory = file.open();
-    directory.add(&bob(), &hash(OLD)).unwrap();
-    directory.add(&NewUser { name: name("eve"), ..bob() }, &hash(OLD)).unwrap();
-
-    let more = directory.grant(&name("bob"), &grants(&["iqueue", "third"], &["auditor"])).unwrap();
-    assert_eq!(
-        (more.services, more.roles),
-        (vec!["dextor".into(), "iqueue".into(), "third".into()], vec!["admin".into(), "auditor".into()])
-    );
-    let less = directory.revoke(&name("bob"), &grants(&["dextor", "never had"], &["admin"])).unwrap();
-    assert_eq!((less.services, less.roles), (vec!["iqueue".into(), "third".into()], vec!["auditor".to_owned()]));
-    assert_eq!(directory.show(&name("bob")).unwrap().services, ["iqueue", "third"]);
-    assert_eq!(directory.show(&name("eve")).unwrap().services, ["dextor", "iqueue"], "others keep theirs");
-}
-
-#[test]
-fn a_user_is_disabled_and_enabled() {
-    let file = File::new();
-    let directory = file.open();
-    directory.add(&bob(), &hash(OLD)).unwrap();
-    for disabled in [true, true, false] {
-        directory.set_disabled(&name("bob"), disabled).unwrap();
-        assert_eq!(directory.find(&name("bob")).unwrap().unwrap().0.disabled, disabled);
-    }
-}
-
-#[test]
-fn a_password_that_was_set_meanwhile_wins_over_the_rewriting_of_the_old() {
-    let file = File::new();
-    let (edge, command_line) = (file.open(), file.open());
-    let id = edge.add(&bob(), &hash(OLD)).unwrap().id;
-
-    command_line.set_password_hash(&name("bob"), &hash(NEW)).unwrap();
-    let rewritten =
-        hash("$pbkdf2-sha256$i=1000,l=32$MDEyMzQ1Njc4OWFiY2RlZg$m4CuPn9XPTj9ZY83fuXSmJmAUe2hCIgAYQLLVUExNS4");
-    assert!(!edge.replace_hash(&id, &hash(OLD), &rewritten).unwrap());
-    assert_eq!(hash_of(&edge, "bob"), NEW);
-
-    assert!(edge.replace_hash(&id, &hash(NEW), &rewritten).unwrap(), "nothing has changed meanwhile");
-    assert_eq!(hash_of(&command_line, "bob"), rewritten.as_str());
-    assert!(!edge.replace_hash(&UserId::from("other".to_owned()), &rewritten, &hash(OLD)).unwrap());
-}
-
-#[test]
-fn what_one_process_writes_another_sees_at_once() {
-    let file = File::new();
-    let (edge, command_line) = (file.open(), file.open());
-    assert!(edge.find(&name("bob")).unwrap().is_none());
-    command_line.add(&bob(), &hash(OLD)).unwrap();
-    assert!(edge.find(&name("bob")).unwrap().is_some());
-    command_line.revoke(&name("bob"), &grants(&["iqueue"], &["admin"])).unwrap();
-    assert_eq!(edge.show(&name("bob")).unwrap().services, ["dextor"]);
 }
 
 #[test]
@@ -316,114 +176,6 @@ fn a_row_edited_into_nonsense_is_a_failure_and_not_an_unknown_user() {
     let whole = format!("{error:?}");
     assert!(!whole.contains("hunter2"), "{whole}");
     assert_eq!(directory.list().unwrap().len(), 1, "a bad hash does not hide the user from the operator");
-}
-
-fn import(directory: &SqliteDirectory, text: &str) -> Result<usize, ImportError> {
-    directory.import(ImportFile::read(text.as_bytes()).unwrap())
-}
-
-#[test]
-fn an_import_adds_every_user_with_a_hash_that_verifies() {
-    let file = File::new();
-    let directory = file.open();
-    let lines = format!(
-        "{{\"name\":\"Bob\",\"services\":[\"iqueue\"],\"password_hash\":\"{NEW}\"}}\n\
-         {{\"name\":\"eve\",\"roles\":[\"admin\"],\"password\":\" x\",\"disabled\":true}}\n"
-    );
-    assert_eq!(import(&directory, &lines).unwrap(), 2);
-    assert_eq!(directory.show(&name("bob")).unwrap().services, ["iqueue"]);
-    assert_eq!(hash_of(&directory, "bob"), NEW);
-    let (eve, stored) = directory.find(&name("eve")).unwrap().unwrap();
-    assert!(eve.disabled && eve.roles == ["admin"] && stored.is_current());
-    let password = crate::users::Password::new(" x".into()).unwrap();
-    assert_eq!(crate::users::password::verify(&password, &stored).unwrap(), crate::users::password::Verified::Match);
-    assert_eq!(import(&directory, "").unwrap(), 0);
-}
-
-#[test]
-fn an_import_with_a_bad_line_adds_nobody_and_names_every_bad_line() {
-    let file = File::new();
-    let directory = file.open();
-    directory.add(&bob(), &hash(OLD)).unwrap();
-    let good = |name: &str| format!("{{\"name\":\"{name}\",\"password_hash\":\"{NEW}\"}}\n");
-    let lines = [good("a"), "{}\n".into(), good("BOB"), good("c"), "x\n".into()].concat();
-    let Err(ImportError::Lines(faults)) = import(&directory, &lines) else { panic!("imported") };
-    assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [2, 3, 5]);
-    assert!(faults[1].what.starts_with("there is a user bob already"), "{}", faults[1]);
-    assert_eq!(directory.list().unwrap().len(), 1);
-    assert_eq!(hash_of(&directory, "bob"), OLD);
-}
-
-#[test]
-fn an_import_that_loses_a_race_for_a_name_adds_nobody() {
-    let file = File::new();
-    let directory = file.open();
-    directory.add(&NewUser { name: name("b"), ..bob() }, &hash(OLD)).unwrap();
-    let text = ["a", "b"].map(|name| format!("{{\"name\":\"{name}\",\"password_hash\":\"{NEW}\"}}\n")).concat();
-    let parsed = ImportFile::read(text.as_bytes()).unwrap();
-    // As `import` goes on after its first look at the names.
-    let Err(ImportError::Lines(faults)) = directory.insert_all(&parsed.entries, &[hash(NEW), hash(NEW)]) else {
-        panic!("imported")
-    };
-    assert_eq!(faults.len(), 1);
-    assert_eq!(faults[0].line, 2);
-    assert_eq!(directory.list().unwrap().len(), 1, "and user a was rolled back");
-}
-
-// Changes.
-
-fn changes(directory: &SqliteDirectory, since: u64) -> Vec<UserState> {
-    let (mut since, mut found) = (since, Vec::new());
-    loop {
-        let Changes { users, more, last, .. } = directory.changed_since(since).unwrap();
-        assert!(users.iter().is_sorted_by_key(|user| user.change), "in the order of their numbers");
-        assert!(users.iter().all(|user| since < user.change && user.change <= last));
-        since = users.last().map_or(since, |user| user.change);
-        found.extend(users);
-        if !more {
-            return found;
-        }
-    }
-}
-
-fn last(directory: &SqliteDirectory) -> u64 {
-    directory.changed_since(0).unwrap().last
-}
-
-#[test]
-fn users_who_are_only_made_are_no_news_and_each_change_is_one() {
-    let file = File::new();
-    let (edge, command_line) = (file.open(), file.open());
-    let lines: String = (0..2500)
-        .map(|n| format!("{{\"name\":\"u{n}\",\"services\":[\"s\"],\"password_hash\":\"{NEW}\"}}\n"))
-        .collect();
-    assert_eq!(import(&command_line, &lines).unwrap(), 2500);
-    command_line.add(&bob(), &hash(OLD)).unwrap();
-    assert_eq!(changes(&edge, 0), [], "nothing is to be read of an import");
-
-    let bob = name("bob");
-    type Change = fn(&SqliteDirectory, &UserName);
-    let heard: [(&str, Change, bool); 7] = [
-        ("disable", |it, bob| it.set_disabled(bob, true).unwrap(), true),
-        ("enable", |it, bob| it.set_disabled(bob, false).unwrap(), false),
-        ("end", |it, bob| it.end_sessions(bob).unwrap(), true),
-        ("end in the same millisecond", |it, bob| it.end_sessions(bob).unwrap(), true),
-        ("another password", |it, bob| it.set_password_hash(bob, &hash(NEW)).unwrap(), true),
-        ("grant", |it, bob| drop(it.grant(bob, &grants(&["third"], &[])).unwrap()), false),
-        ("revoke", |it, bob| drop(it.revoke(bob, &grants(&[], &["admin"])).unwrap()), false),
-    ];
-    for (what, change, ends) in heard {
-        let before = last(&edge);
-        change(&command_line, &bob);
-        let after = changes(&edge, before);
-        assert_eq!(after.len(), 1, "{what}: once, as it is now");
-        assert_eq!(after[0].ended_by > before, ends, "{what}");
-        assert_eq!(edge.find(&bob).unwrap().unwrap().0.change, after[0].change, "a login learns the number");
-        assert_eq!(changes(&edge, after[0].change), [], "{what}: and not again");
-    }
-    let before = last(&edge);
-    assert!(edge.replace_hash(&edge.show(&bob).unwrap().id, &hash(NEW), &hash(OLD)).unwrap());
-    assert_eq!(changes(&edge, before), [], "a hash that is made anew at a login is no change");
 }
 
 #[test]

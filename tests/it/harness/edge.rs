@@ -7,10 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sentry_edge::clock::Clock;
-use sentry_edge::config;
+use sentry_edge::config::{self, UserStore};
 use sentry_edge::server::{FastPathMode, Options, StartError};
-use sentry_edge::users::sqlite::SqliteDirectory;
-use sentry_edge::users::{Email, Grants, NewUser, Password, StoredHash, UserName, password};
+use sentry_edge::users::{self, Email, Grants, NewUser, Password, StoredHash, UserName, UserRegistry, password};
 
 use super::certificates::ca;
 use super::client::{Client, Response, client};
@@ -259,7 +258,8 @@ impl Builder {
         }
         let file = folder.path().join("edge.yaml");
         write_private(&file, self.yaml());
-        let directory = SqliteDirectory::open_or_create(&folder.path().join("users.db"), Clock::default()).unwrap();
+        let store = UserStore::Sqlite { path: folder.path().join("users.db") };
+        let registry = users::open_or_create(&store, Clock::default()).unwrap().registry;
         for (name, services, roles) in &self.users {
             let new = NewUser {
                 name: UserName::parse(name).unwrap(),
@@ -267,7 +267,7 @@ impl Builder {
                 grants: Grants::parse(services.clone(), roles.clone()).unwrap(),
                 disabled: false,
             };
-            directory.add(&new, stored_hash()).unwrap();
+            registry.add(&new, stored_hash()).unwrap();
         }
         (folder, file)
     }
@@ -380,8 +380,9 @@ impl Edge {
     }
 
     /// The user directory, as the command line opens it.
-    pub fn directory(&self) -> SqliteDirectory {
-        SqliteDirectory::open(&self.folder.path().join("users.db"), self.clock.clone()).unwrap()
+    pub fn directory(&self) -> Arc<dyn UserRegistry> {
+        let store = UserStore::Sqlite { path: self.folder.path().join("users.db") };
+        users::open(&store, self.clock.clone()).unwrap().registry
     }
 
     /// As if so much time had passed, for everything but memcached's own clock.

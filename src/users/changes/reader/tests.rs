@@ -4,13 +4,13 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::metrics::Metrics;
-use crate::users::changes::Watch;
+use crate::users::changes::DirectoryChanges;
 use crate::users::{StoredHash, User, UserName};
 
 /// A directory whose changes a test hands out one reading at a time; and what it was asked for.
 #[derive(Default)]
 struct Readings {
-    left: Mutex<Vec<Result<Changes, DirectoryError>>>,
+    left: Mutex<Vec<Result<ChangesPage, DirectoryError>>>,
     asked: Mutex<Vec<u64>>,
     /// Those who are there at all.
     users: Mutex<Option<Vec<UserState>>>,
@@ -25,10 +25,10 @@ impl UserDirectory for Readings {
         Ok(false)
     }
 
-    fn changed_since(&self, since: u64) -> Result<Changes, DirectoryError> {
+    fn changed_since(&self, since: u64) -> Result<ChangesPage, DirectoryError> {
         self.asked.lock().unwrap().push(since);
         let mut left = self.left.lock().unwrap();
-        if left.is_empty() { Ok(Changes { last: since, ..Changes::default() }) } else { left.remove(0) }
+        if left.is_empty() { Ok(ChangesPage { last: since, ..ChangesPage::default() }) } else { left.remove(0) }
     }
 
     fn standing(&self, ids: &[&str]) -> Result<Vec<UserState>, DirectoryError> {
@@ -55,20 +55,20 @@ fn state(id: &str, disabled: bool, change: u64) -> UserState {
     }
 }
 
-fn page(users: Vec<UserState>, more: bool, last: u64) -> Result<Changes, DirectoryError> {
-    Ok(Changes { users, more, last, source: Source::default() })
+fn page(users: Vec<UserState>, more: bool, last: u64) -> Result<ChangesPage, DirectoryError> {
+    Ok(ChangesPage { users, more, last, source: Source::default() })
 }
 
 /// A page of the file that came as number `file`, which was written to `version` times.
-fn page_of(file: u64, version: u64, users: Vec<UserState>, last: u64) -> Result<Changes, DirectoryError> {
-    Ok(Changes { users, more: false, last, source: Source { file, version } })
+fn page_of(file: u64, version: u64, users: Vec<UserState>, last: u64) -> Result<ChangesPage, DirectoryError> {
+    Ok(ChangesPage { users, more: false, last, source: Source { file, version } })
 }
 
 fn metrics() -> DirectoryMetrics {
     Metrics::new("test").unwrap().sign_on.directory
 }
 
-fn reader(readings: Vec<Result<Changes, DirectoryError>>) -> (Reader, Arc<Readings>) {
+fn reader(readings: Vec<Result<ChangesPage, DirectoryError>>) -> (Reader, Arc<Readings>) {
     let directory = Arc::new(Readings { left: Mutex::new(readings), ..Readings::default() });
     let reader = Reader::new(directory.clone(), Arc::default(), Arc::default(), Clock::default(), metrics());
     (reader, directory)
@@ -78,7 +78,7 @@ fn reader(readings: Vec<Result<Changes, DirectoryError>>) -> (Reader, Arc<Readin
 fn a_change_is_known_and_a_failing_directory_takes_nothing_back() {
     let (mut reader, directory) = reader(vec![
         page(vec![state("ada", true, 7)], false, 9),
-        Err(DirectoryError::new("gone")),
+        Err(DirectoryError::unavailable("gone")),
         page(vec![state("bob", false, 10)], false, 10),
     ]);
     let states = Arc::clone(&reader.states);
@@ -118,7 +118,8 @@ fn pages_are_read_to_their_end_and_an_older_copy_from_its_beginning() {
 fn what_changed_before_the_start_is_known_at_once_and_the_thread_ends_with_the_watch() {
     let (reader, _) = reader(vec![page(vec![state("ada", true, 1)], false, 1)]);
     let watch =
-        Watch::start(reader.directory, std::time::Duration::from_secs(3600), Clock::default(), metrics()).unwrap();
+        DirectoryChanges::start(reader.directory, std::time::Duration::from_secs(3600), Clock::default(), metrics())
+            .unwrap();
     assert!(watch.state("ada").is_some_and(|state| state.disabled));
     assert!(watch.state("bob").is_none());
 }
