@@ -22,7 +22,7 @@ use crate::pages::{self, Notice};
 use crate::reply::Reply;
 use crate::request::Head;
 use crate::sessions::StoreError;
-use crate::users::login::{Login as Authentication, Refusal};
+use crate::users::login::{Authentication, Refusal};
 use crate::users::{Password, UserName};
 use attempt::Attempt;
 use open_session::OpenedSession;

@@ -1,8 +1,8 @@
-//! What a stored hash costs to verify: its kind, and the same work without a hash.
+//! The cost of verifying a stored hash: its kind, and dummy work of the same cost.
 //!
-//! A directory may hold hashes of several kinds, whose verification takes from 2 ms to a second. A client that guesses would
-//! learn by the time of a refusal which kind a user has, and so who exists. So every refusal does the work of all kinds
-//! that the directory holds: see [`Kinds`]. Called by the login workers.
+//! A directory may hold hashes of several kinds, whose verification takes from 2 ms to a second. A client that guesses names
+//! would learn from the time of a refusal which kind a user has, and so which users exist. Therefore every refusal does the
+//! work of all kinds that the directory holds: see [`KnownKinds`]. Called by the login workers.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -11,14 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use argon2::{Algorithm, Argon2, Params, Version};
 use ring::pbkdf2;
 
-use super::Password;
-use super::password::{HashError, MEMORY_KIB, OUTPUT_BYTES, PASSES, SALT_BYTES};
+use super::password::parameters::{HashError, MEMORY_KIB, OUTPUT_BYTES, PASSES, SALT_BYTES};
+use super::password::plain::Password;
 
-/// Microseconds of a worker that a refusal may take beyond its own user's hash: an import of bcrypt with cost 12 is
-/// within it. Logins have few workers, so that a dearer kind would let a few guesses hold up everybody.
+/// Microseconds of a worker that a refusal may take beyond the hash of its own user. Imported bcrypt hashes of cost 12 are
+/// within it. Logins have few workers: with a more expensive kind a few guesses would delay all other logins.
 const MOST_MICROS: u64 = 250_000;
 
-/// Kinds that are remembered; a directory that was imported has two or three.
+/// The most kinds that are remembered; a directory that was imported has two or three.
 const MOST_KINDS: usize = 16;
 
 /// Hashes of one kind take the same time to verify, for every user.
@@ -29,7 +29,7 @@ pub enum HashKind {
     Pbkdf2 { digest: Digest, iterations: NonZeroU32, blocks: usize },
 }
 
-/// What PBKDF2 runs over.
+/// The hash function of PBKDF2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Digest {
     Sha256,
@@ -53,7 +53,7 @@ impl Digest {
 }
 
 impl HashKind {
-    /// That of the hashes that we make.
+    /// The kind of new hashes.
     pub const OURS: Self = Self::Argon2 {
         algorithm: Algorithm::Argon2id,
         version: Version::V0x13,
@@ -62,7 +62,7 @@ impl HashKind {
         lanes: 1,
     };
 
-    /// About what one costs, of the machine that the bounds were measured on. Only the order and the sum matter.
+    /// Returns about what one costs on the machine that the bounds were measured on. Only the order and the sum matter.
     fn micros(self) -> u64 {
         match self {
             Self::Argon2 { memory_kib, passes, .. } => u64::from(memory_kib) * u64::from(passes) * 2 / 5,
@@ -76,8 +76,8 @@ impl HashKind {
         }
     }
 
-    /// Does the work of verifying a password against a hash of this kind, and compares nothing.
-    pub fn spend(self, password: &Password) -> Result<(), HashError> {
+    /// Does the work of verifying a password against a hash of this kind, without a comparison.
+    pub fn verify_dummy(self, password: &Password) -> Result<(), HashError> {
         match self {
             Self::Argon2 { algorithm, version, memory_kib, passes, lanes } => {
                 let params = Params::new(memory_kib, passes, lanes, Some(OUTPUT_BYTES))?;
@@ -87,7 +87,7 @@ impl HashKind {
                 std::hint::black_box(output);
             }
             Self::Bcrypt { cost } => {
-                // As `verify` does it, which cuts what is longer.
+                // Cuts a longer password as `bcrypt::verify` does.
                 std::hint::black_box(bcrypt::hash_with_salt(password.as_bytes(), cost, [0; 16])?);
             }
             Self::Pbkdf2 { digest, iterations, blocks } => {
@@ -100,48 +100,48 @@ impl HashKind {
     }
 }
 
-/// The kinds that a directory is known to hold.
+/// The kinds of hashes that a directory is known to hold.
 #[derive(Debug)]
-pub struct Kinds {
+pub struct KnownKinds {
     known: Mutex<BTreeSet<HashKind>>,
-    /// What refusals have spent beside their users' own.
+    /// The dummy work of refusals.
     #[cfg(test)]
-    pub spent: Mutex<Vec<HashKind>>,
+    pub dummies: Mutex<Vec<HashKind>>,
 }
 
-impl Kinds {
-    /// Ours is always among them: what unknown users cost.
+impl KnownKinds {
+    /// [`HashKind::OURS`] is always among them: it is what an unknown user costs.
     pub fn new(found: impl IntoIterator<Item = HashKind>) -> Self {
         let kinds = Self {
             known: Mutex::new(BTreeSet::from([HashKind::OURS])),
             #[cfg(test)]
-            spent: Mutex::default(),
+            dummies: Mutex::default(),
         };
-        found.into_iter().for_each(|kind| kinds.note(kind));
+        found.into_iter().for_each(|kind| kinds.learn(kind));
         kinds
     }
 
-    /// A user has a hash of this kind: one that was imported since the directory was looked through.
-    pub fn note(&self, kind: HashKind) {
+    /// Adds the kind of a user's hash, which may have been imported since the directory was read.
+    pub fn learn(&self, kind: HashKind) {
         let mut kinds = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if kinds.len() < MOST_KINDS {
             kinds.insert(kind);
         }
     }
 
-    /// Spends what a refusal owes.
-    pub fn spend(&self, own: Option<HashKind>, password: &Password) -> Result<(), HashError> {
-        for kind in self.owed(own) {
-            kind.spend(password)?;
+    /// Does the dummy work of a refusal, for which a hash of kind `own` was verified, or none.
+    pub fn equalize(&self, own: Option<HashKind>, password: &Password) -> Result<(), HashError> {
+        for kind in self.missing(own) {
+            kind.verify_dummy(password)?;
             #[cfg(test)]
-            self.spent.lock().unwrap_or_else(PoisonError::into_inner).push(kind);
+            self.dummies.lock().unwrap_or_else(PoisonError::into_inner).push(kind);
         }
         Ok(())
     }
 
-    /// What a refusal still has to spend, when a hash of kind `own` was verified for it, or none: so that what all
-    /// refusals spend together is the same. Kinds that do not fit into the bound, the dearest, are not imitated.
-    pub fn owed(&self, own: Option<HashKind>) -> Vec<HashKind> {
+    /// Returns the kinds whose work a refusal still has to do, so that all refusals do the same work. The most expensive
+    /// kinds, which do not fit into [`MOST_MICROS`], are left out.
+    pub fn missing(&self, own: Option<HashKind>) -> Vec<HashKind> {
         let mut kinds: Vec<HashKind> =
             self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
         kinds.sort_by_key(|kind| kind.micros());
@@ -165,15 +165,15 @@ mod tests {
         HashKind::Pbkdf2 { digest: Digest::Sha256, iterations: NonZeroU32::new(iterations).unwrap(), blocks: 1 }
     }
 
-    /// Together with the user's own, every refusal spends the same.
-    fn spent(kinds: &Kinds, own: Option<HashKind>) -> Vec<HashKind> {
-        let mut spent: Vec<HashKind> = kinds.owed(own).into_iter().chain(own).collect();
-        spent.sort();
-        spent
+    /// Returns the work of a refusal, the verification of the user's own hash included.
+    fn work(kinds: &KnownKinds, own: Option<HashKind>) -> Vec<HashKind> {
+        let mut work: Vec<HashKind> = kinds.missing(own).into_iter().chain(own).collect();
+        work.sort();
+        work
     }
 
     #[test]
-    fn every_refusal_spends_one_hash_of_each_kind_for_every_user() {
+    fn every_refusal_costs_one_hash_of_each_kind_for_every_user() {
         let bcrypt = HashKind::Bcrypt { cost: 10 };
         for found in [
             vec![],
@@ -182,48 +182,48 @@ mod tests {
             vec![pbkdf2(29_000), pbkdf2(600_000)],
             vec![HashKind::Bcrypt { cost: 12 }],
         ] {
-            let kinds = Kinds::new(found.clone());
-            let unknown = spent(&kinds, None);
+            let kinds = KnownKinds::new(found.clone());
+            let unknown = work(&kinds, None);
             assert!(unknown.contains(&HashKind::OURS));
             for own in found.into_iter().chain([HashKind::OURS]) {
-                assert_eq!(spent(&kinds, Some(own)), unknown, "{own:?}");
+                assert_eq!(work(&kinds, Some(own)), unknown, "{own:?}");
             }
         }
     }
 
     #[test]
-    fn a_kind_that_would_hold_up_everybody_is_not_imitated_and_the_others_are() {
-        let dear = HashKind::Bcrypt { cost: 14 };
-        let kinds = Kinds::new([dear, HashKind::Bcrypt { cost: 10 }]);
-        assert_eq!(spent(&kinds, None), spent(&Kinds::new([HashKind::Bcrypt { cost: 10 }]), None));
-        let all = Kinds::new((4..=14).map(|cost| HashKind::Bcrypt { cost }));
-        let micros: u64 = all.owed(None).into_iter().map(HashKind::micros).sum();
-        assert!(micros <= MOST_MICROS && all.owed(None).len() > 3, "{micros}");
-        let many = Kinds::new((1..1000).map(pbkdf2));
-        assert!(many.owed(None).len() <= MOST_KINDS);
+    fn a_kind_that_would_delay_all_logins_is_left_out_and_the_others_are_not() {
+        let expensive = HashKind::Bcrypt { cost: 14 };
+        let kinds = KnownKinds::new([expensive, HashKind::Bcrypt { cost: 10 }]);
+        assert_eq!(work(&kinds, None), work(&KnownKinds::new([HashKind::Bcrypt { cost: 10 }]), None));
+        let all = KnownKinds::new((4..=14).map(|cost| HashKind::Bcrypt { cost }));
+        let micros: u64 = all.missing(None).into_iter().map(HashKind::micros).sum();
+        assert!(micros <= MOST_MICROS && all.missing(None).len() > 3, "{micros}");
+        let many = KnownKinds::new((1..1000).map(pbkdf2));
+        assert!(many.missing(None).len() <= MOST_KINDS);
     }
 
     #[test]
-    fn a_kind_that_is_met_is_spent_from_then_on() {
-        let kinds = Kinds::new([]);
-        assert_eq!(spent(&kinds, None), [HashKind::OURS]);
-        kinds.note(HashKind::Bcrypt { cost: 5 });
-        assert_eq!(spent(&kinds, None), spent(&kinds, Some(HashKind::OURS)));
-        assert_eq!(kinds.owed(None).len(), 2);
+    fn a_kind_that_is_learned_costs_every_refusal_from_then_on() {
+        let kinds = KnownKinds::new([]);
+        assert_eq!(work(&kinds, None), [HashKind::OURS]);
+        kinds.learn(HashKind::Bcrypt { cost: 5 });
+        assert_eq!(work(&kinds, None), work(&kinds, Some(HashKind::OURS)));
+        assert_eq!(kinds.missing(None).len(), 2);
     }
 
     #[test]
-    fn the_kind_of_each_format_is_known_and_can_be_spent() {
+    fn the_kind_of_each_format_is_recognised_and_has_dummy_work() {
         for (text, kind) in [
             ("$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", HashKind::Bcrypt { cost: 5 }),
             ("pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=", pbkdf2(1000)),
         ] {
             let kind_of = StoredHash::parse(text).unwrap().kind();
             assert_eq!(kind_of, kind);
-            kind_of.spend(&Password::new("x".repeat(100)).unwrap()).unwrap();
+            kind_of.verify_dummy(&Password::new("x".repeat(100)).unwrap()).unwrap();
         }
         let ours = super::super::password::hash(&Password::new("x".into()).unwrap()).unwrap();
         assert_eq!(ours.kind(), HashKind::OURS);
-        ours.kind().spend(&Password::new("x\0y".into()).unwrap()).unwrap();
+        ours.kind().verify_dummy(&Password::new("x\0y".into()).unwrap()).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Stored password hashes: which formats are understood, and how costly one may be.
 //!
-//! Parsed once, at import and whenever a directory is read, so that a hash which cannot be verified, or would
-//! stall a login worker, is refused at the door. [`super::password`] verifies.
+//! A hash is parsed at import and whenever a directory is read, so that one which cannot be verified, or would stall a login
+//! worker, is refused there. [`super::password`] verifies.
 
 use std::error::Error;
 use std::fmt;
@@ -14,24 +14,24 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::pbkdf2;
 
 use super::hash_kind::{Digest, HashKind};
-use super::password::{MEMORY_KIB, OUTPUT_BYTES, PASSES, SALT_BYTES};
+use super::password::parameters::{MEMORY_KIB, OUTPUT_BYTES, PASSES, SALT_BYTES};
 
 /// Longer than any hash with a 64-byte salt and a 64-byte output.
 const MAX_TEXT_BYTES: usize = 512;
 
-// The dearest foreign hashes that we verify take one to three seconds of a worker, until their first rewriting.
+// The most expensive hashes that are accepted take one to three seconds of a worker, until a login replaces them.
 const MAX_ARGON2_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_ARGON2_PASSES: u32 = 10;
 const MIN_BCRYPT_COST: u32 = 4;
 const MAX_BCRYPT_COST: u32 = 14;
 const MAX_PBKDF2_ITERATIONS: u32 = 2_000_000;
 
-/// PBKDF2 verifies as many bytes as were stored: with none of them every password would be right.
+/// PBKDF2 verifies as many bytes as are stored: with no bytes every password would be right.
 const PBKDF2_DERIVED_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// A password hash, in the text in which the directory keeps it.
+/// A password hash, in the text form in which the directory stores it.
 ///
-/// Understood are Argon2 (PHC strings), bcrypt (`$2a$`, `$2b$`, `$2y$`) and PBKDF2 with SHA-256 or SHA-512: PHC
+/// The accepted formats are Argon2 (PHC strings), bcrypt (`$2a$`, `$2b$`, `$2y$`) and PBKDF2 with SHA-256 or SHA-512: PHC
 /// strings (`$pbkdf2-sha256$i=600000$…`), passlib's (`$pbkdf2-sha256$29000$…`) and Django's (`pbkdf2_sha256$…`).
 #[derive(Clone)]
 pub struct StoredHash {
@@ -43,7 +43,7 @@ pub struct StoredHash {
 #[derive(Clone)]
 pub(super) enum Scheme {
     Argon2(Box<PasswordHash>),
-    /// The bcrypt crate reads the text itself.
+    /// The bcrypt crate parses the text itself.
     Bcrypt,
     Pbkdf2(Pbkdf2),
 }
@@ -56,7 +56,7 @@ pub(super) struct Pbkdf2 {
     pub derived: Vec<u8>,
 }
 
-/// Why a text is no hash that we verify. Never shows the text.
+/// Why a text is not a hash that can be verified. It never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHash {
     Unknown,
@@ -86,22 +86,22 @@ impl StoredHash {
         Ok(Self { text: text.to_owned(), scheme, kind })
     }
 
-    /// One that we have just made.
+    /// Wraps a hash that was just made.
     pub(super) fn ours(phc: PasswordHash) -> Self {
         Self { text: phc.to_string(), scheme: Scheme::Argon2(Box::new(phc)), kind: HashKind::OURS }
     }
 
-    /// What verifying it costs.
+    /// Returns the kind, which is the cost of verifying.
     pub fn kind(&self) -> HashKind {
         self.kind
     }
 
-    /// The text to store. A secret: it lets its reader try passwords at leisure.
+    /// Returns the text to store. It is a secret: its reader can try passwords without limit.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it is as strong as a hash that we would make today, or stronger.
+    /// Returns whether the hash is at least as strong as a new one.
     pub fn is_current(&self) -> bool {
         let Scheme::Argon2(phc) = &self.scheme else { return false };
         phc.algorithm == ARGON2ID_IDENT
@@ -119,7 +119,7 @@ impl StoredHash {
 fn parse_argon2(text: &str) -> Result<(PasswordHash, HashKind), BadHash> {
     const MALFORMED: BadHash = BadHash::Malformed { format: "an argon2 PHC string" };
     let mut phc = PasswordHash::new(text).map_err(|_| MALFORMED)?;
-    // The reference implementation left the version out before 1.3; the argon2 crate would take it for 1.3.
+    // The reference implementation left the version out before 1.3, where the argon2 crate would assume 1.3.
     let version = *phc.version.get_or_insert(Version::V0x10.into());
     let algorithm = Algorithm::try_from(phc.algorithm.as_str()).map_err(|_| MALFORMED)?;
     let version = Version::try_from(version).map_err(|_| MALFORMED)?;
@@ -133,7 +133,7 @@ fn parse_argon2(text: &str) -> Result<(PasswordHash, HashKind), BadHash> {
     Ok((phc, HashKind::Argon2 { algorithm, version, memory_kib, passes, lanes }))
 }
 
-/// Its cost; the bcrypt crate reads the rest itself.
+/// Returns the cost; the bcrypt crate parses the rest itself.
 fn parse_bcrypt(text: &str) -> Result<u32, BadHash> {
     const MALFORMED: BadHash = BadHash::Malformed { format: "a bcrypt hash" };
     let parts: bcrypt::HashParts = text.parse().map_err(|_| MALFORMED)?;
@@ -158,7 +158,7 @@ fn parse_pbkdf2(text: &str) -> Result<Pbkdf2, BadHash> {
     let (iterations, salt, derived) = if is_phc {
         (phc_iterations(parameters), decode(salt), decode(derived))
     } else {
-        // Django takes the salt's letters as they are.
+        // Django uses the characters of the salt as its bytes.
         (parameters.parse().ok(), Some(salt.as_bytes().to_vec()), STANDARD.decode(derived).ok())
     };
     let (Some(iterations), Some(salt), Some(derived)) = (iterations, salt, derived) else { return Err(MALFORMED) };
@@ -169,13 +169,13 @@ fn parse_pbkdf2(text: &str) -> Result<Pbkdf2, BadHash> {
     Ok(Pbkdf2 { prf, iterations, salt, derived })
 }
 
-/// `i=600000`, `i=600000,l=32`, or passlib's bare number. The length says nothing that the hash does not show.
+/// Parses `i=600000`, `i=600000,l=32`, or the bare number of passlib. The length is that of the hash anyway.
 fn phc_iterations(parameters: &str) -> Option<NonZeroU32> {
     let iterations = parameters.split_once(",l=").map_or(parameters, |(iterations, _)| iterations);
     iterations.strip_prefix("i=").unwrap_or(iterations).parse().ok()
 }
 
-/// Base64 without padding, in PHC's alphabet or in passlib's, which writes `.` for `+`.
+/// Decodes base64 without padding, in the alphabet of PHC or of passlib, which writes `.` for `+`.
 fn decode(text: &str) -> Option<Vec<u8>> {
     STANDARD_NO_PAD.decode(text.replace('.', "+")).ok()
 }

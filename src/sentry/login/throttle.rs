@@ -18,7 +18,7 @@ use crate::config::Rate;
 use crate::request::Head;
 use crate::sentry::{DeviceId, Sentry};
 use crate::sessions::{CounterKey, SessionStore, StoreError};
-use crate::users::login::{Applicant, Login, LoginFault, Turn};
+use crate::users::login::{Authentication, LoginError, LoginPermit, QueueKey};
 use crate::users::{Password, UserName};
 
 /// Delay of the next login for each failure of its address above the limit, and its maximum.
@@ -36,7 +36,7 @@ pub(super) struct LoginSubject {
 
 /// A login that may run now.
 pub(super) struct ThrottledLogin {
-    pub turn: Turn,
+    pub permit: LoginPermit,
     pub subject: LoginSubject,
     pub password: Password,
     pub store: Arc<dyn SessionStore>,
@@ -46,7 +46,7 @@ pub(super) struct ThrottledLogin {
 
 /// The result of a login attempt.
 pub(super) enum Outcome {
-    Checked(Login),
+    Checked(Authentication),
     /// The password was not checked. `left` is the time until the next one will be.
     Limited {
         is_user: bool,
@@ -56,14 +56,14 @@ pub(super) enum Outcome {
 }
 
 impl LoginSubject {
-    pub fn applicant(&self) -> Applicant {
+    pub fn queue_key(&self) -> QueueKey {
         let mut subject = self.name.as_str().to_owned();
         if let Some(device) = &self.known_device {
             // No name has a control character.
             subject.push('\0');
             URL_SAFE_NO_PAD.encode_string(device.as_bytes(), &mut subject);
         }
-        Applicant { subject: subject.into(), known_device: self.known_device.is_some(), network: self.network }
+        QueueKey { subject: subject.into(), known_device: self.known_device.is_some(), network: self.network }
     }
 
     /// Returns the counter of this account's failures, or of the device's alone if it is known. `change` is the number
@@ -104,10 +104,10 @@ impl ThrottledLogin {
     /// Runs to its end, whether or not its client still waits. The failure that was counted in advance is taken back
     /// unless the password was wrong.
     pub async fn run(self) -> Outcome {
-        let Self { turn, subject, password, store, per_account, per_address } = self;
-        let change = match turn.change_of(&subject.name).await {
+        let Self { permit, subject, password, store, per_account, per_address } = self;
+        let change = match permit.change_of(&subject.name).await {
             Ok(change) => change,
-            Err(cause) => return Outcome::Checked(Login::Unavailable { cause }),
+            Err(cause) => return Outcome::Checked(Authentication::Unavailable { cause }),
         };
         let key = subject.counter(change.unwrap_or_default());
         // Counted before the password is checked: other edges may try this account at the same moment.
@@ -119,16 +119,16 @@ impl ThrottledLogin {
             store.counter_decr(&key, &counted).await.ok();
             return Outcome::Limited { is_user: change.is_some(), left: counted.left };
         }
-        let login = turn.authenticate(subject.name.clone(), password).await;
+        let login = permit.authenticate(subject.name.clone(), password).await;
         // If the store fails now, one count too many is left, which expires.
         match &login {
-            Login::Accepted(_) => store.counter_reset(&key).await.ok(),
-            Login::Refused(_) if subject.known_device.is_none() => {
+            Authentication::Accepted(_) => store.counter_reset(&key).await.ok(),
+            Authentication::Refused(_) if subject.known_device.is_none() => {
                 store.counter_incr(&subject.address_counter(), per_address.per).await.map(drop).ok()
             }
-            Login::Refused(_) => None,
+            Authentication::Refused(_) => None,
             // No password was checked.
-            Login::Busy | Login::Unavailable { .. } => store.counter_decr(&key, &counted).await.ok(),
+            Authentication::Busy | Authentication::Unavailable { .. } => store.counter_decr(&key, &counted).await.ok(),
         };
         Outcome::Checked(login)
     }
@@ -156,14 +156,14 @@ impl Sentry {
         Ok(DELAY_PER_FAILURE.saturating_mul(beyond).min(MAX_DELAY))
     }
 
-    /// Waits for the login's turn, counts it and has its password checked.
+    /// Waits for the login's permit, counts it and has its password checked.
     pub(super) async fn check_password(&self, subject: &LoginSubject, password: Password) -> Outcome {
         let delay = match self.delay(subject).await {
             Ok(delay) => delay,
             Err(error) => return Outcome::StoreUnavailable(error),
         };
-        let Some(turn) = self.logins.turn(subject.applicant(), delay).await else {
-            return Outcome::Checked(Login::Busy);
+        let Some(permit) = self.logins.acquire(subject.queue_key(), delay).await else {
+            return Outcome::Checked(Authentication::Busy);
         };
         let (per_account, per_address) =
             (self.settings.login.failures_per_account, self.settings.login.failures_per_address);
@@ -171,8 +171,8 @@ impl Sentry {
         // This is a task of its own: a client that disconnects must not leave a count for a password that was never
         // checked.
         let check_password =
-            tokio::spawn(ThrottledLogin { turn, subject, password, store, per_account, per_address }.run());
-        let panicked = |_| Outcome::Checked(Login::Unavailable { cause: LoginFault::Panicked });
+            tokio::spawn(ThrottledLogin { permit, subject, password, store, per_account, per_address }.run());
+        let panicked = |_| Outcome::Checked(Authentication::Unavailable { cause: LoginError::Panicked });
         check_password.await.unwrap_or_else(panicked)
     }
 }
@@ -244,10 +244,10 @@ mod tests {
 
         async fn check_password(&self, subject: &LoginSubject, password: &str) -> Outcome {
             let rate = |count| Rate { count, per: Duration::from_secs(900) };
-            let turn = self.logins.turn(subject.applicant(), Duration::ZERO).await.unwrap();
+            let permit = self.logins.acquire(subject.queue_key(), Duration::ZERO).await.unwrap();
             let (subject, store) = (subject.clone(), self.store.clone());
             let password = Password::new(password.to_owned()).unwrap();
-            ThrottledLogin { turn, subject, password, store, per_account: rate(3), per_address: rate(3) }.run().await
+            ThrottledLogin { permit, subject, password, store, per_account: rate(3), per_address: rate(3) }.run().await
         }
 
         /// Of the account or device, and of the address.
@@ -284,7 +284,7 @@ mod tests {
     async fn a_login_whose_deadline_passes_counts_nothing() {
         let scene = Scene::new(Duration::ZERO);
         let outcome = scene.check_password(&subject("ada"), "wrong").await;
-        assert!(matches!(outcome, Outcome::Checked(Login::Busy | Login::Unavailable { .. })));
+        assert!(matches!(outcome, Outcome::Checked(Authentication::Busy | Authentication::Unavailable { .. })));
         assert_eq!(scene.counts(&subject("ada"), 7).await, (0, 0));
     }
 
@@ -293,12 +293,12 @@ mod tests {
         let scene = Scene::new(Duration::from_secs(600));
         let ada = subject("ada");
         for _ in 0..2 {
-            assert!(matches!(scene.check_password(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
+            assert!(matches!(scene.check_password(&ada, "wrong").await, Outcome::Checked(Authentication::Refused(_))));
         }
-        assert!(matches!(scene.check_password(&ada, RIGHT).await, Outcome::Checked(Login::Accepted(_))));
+        assert!(matches!(scene.check_password(&ada, RIGHT).await, Outcome::Checked(Authentication::Accepted(_))));
         assert_eq!(scene.counts(&ada, 7).await, (0, 2));
         for _ in 0..3 {
-            assert!(matches!(scene.check_password(&ada, "wrong").await, Outcome::Checked(Login::Refused(_))));
+            assert!(matches!(scene.check_password(&ada, "wrong").await, Outcome::Checked(Authentication::Refused(_))));
         }
         for _ in 0..4 {
             let outcome = scene.check_password(&ada, RIGHT).await;

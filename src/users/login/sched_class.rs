@@ -1,43 +1,45 @@
-//! Where a login thread stands among all that want the processor.
+//! The scheduling class of login threads: how they give way to the threads that serve requests.
 
 use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 
-/// How far login threads step back behind those that serve requests: nice(1).
+/// The niceness of login threads, as in nice(1).
 const NICENESS: i32 = 10;
 
 #[derive(Clone, Copy)]
-pub enum Rank {
-    /// Runs while nobody else wants to, and makes way at once. nice(1) alone does not do that: Linux lets whoever runs
-    /// go on to the next tick, 4 ms where it ticks 250 times a second, and a request waits so long.
-    LeftOver,
-    /// Has a tenth of a core that is never idle.
-    SmallShare,
+pub enum SchedClass {
+    /// SCHED_IDLE: runs only while no other thread wants the processor, and is preempted at once. A niceness alone does not
+    /// do that: Linux lets the running thread continue to the next tick, 4 ms where it ticks 250 times a second, and a
+    /// request would wait as long.
+    Idle,
+    /// SCHED_OTHER with a niceness of 10: about a tenth of a core that is never idle.
+    Low,
 }
 
-impl Rank {
-    /// For the thread that calls it, to its end: Linux lets nobody but root take this back.
-    pub fn take(self) {
-        if matches!(self, Self::LeftOver) {
+impl SchedClass {
+    /// Applies to the calling thread until it ends: Linux lets only root undo it.
+    pub fn apply(self) {
+        if matches!(self, Self::Idle) {
             let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
             let thread = thread_priority::thread_native_id();
-            // It also sets the niceness, which says nothing of such a thread and may be refused: what counts is asked.
+            // The call also sets the niceness, which means nothing for such a thread and may be refused. So its result is
+            // ignored, and the policy is read back.
             thread_priority::set_thread_priority_and_policy(thread, ThreadPriority::Min, idle).ok();
             if thread_priority::thread_schedule_policy() != Ok(idle) {
-                log::warn!("logins compete with requests for the processor: they cannot be left what is over");
+                log::warn!("login: threads compete with requests for the processor: SCHED_IDLE was refused");
             }
         }
-        step_back();
+        lower_priority();
     }
 }
 
-fn step_back() {
-    // Linux takes "this process" for the calling thread. A process that steps back further itself is left as it is.
-    let stepped = rustix::process::getpriority_process(None).and_then(|now| match now < NICENESS {
+fn lower_priority() {
+    // Linux takes "this process" for the calling thread. A process that has a higher niceness already is left as it is.
+    let lowered = rustix::process::getpriority_process(None).and_then(|now| match now < NICENESS {
         true => rustix::process::setpriority_process(None, NICENESS),
         false => Ok(()),
     });
-    if let Err(error) = stepped {
-        log::warn!("logins compete with requests for the processor: {error}");
+    if let Err(error) = lowered {
+        log::warn!("login: threads compete with requests for the processor: {error}");
     }
 }
 
@@ -60,19 +62,19 @@ mod tests {
     const SCHED_IDLE: i32 = 5;
 
     #[test]
-    fn the_threads_step_back_behind_those_that_serve_requests() {
-        for (name, rank, policy) in
-            [("left-over", Rank::LeftOver, SCHED_IDLE), ("small-share", Rank::SmallShare, SCHED_OTHER)]
+    fn the_threads_give_way_to_those_that_serve_requests() {
+        for (name, class, policy) in
+            [("test-idle", SchedClass::Idle, SCHED_IDLE), ("test-low", SchedClass::Low, SCHED_OTHER)]
         {
-            let ranked = std::thread::Builder::new().name(name.into()).spawn(move || {
+            let started = std::thread::Builder::new().name(name.into()).spawn(move || {
                 let before = stat(name, NICE).unwrap();
-                rank.take();
+                class.apply();
                 assert_eq!(stat(name, POLICY), Some(policy));
                 (before, stat(name, NICE).unwrap())
             });
-            let (before, after) = ranked.unwrap().join().unwrap();
+            let (before, after) = started.unwrap().join().unwrap();
             assert!(after == NICENESS.max(before) || (policy == SCHED_IDLE && after == NICENESS), "{name}: {after}");
-            // Nobody else was asked to.
+            // The other threads keep their niceness.
             let main = std::fs::read_to_string(format!("/proc/self/task/{}/stat", std::process::id())).unwrap();
             assert_eq!(main.rsplit_once(") ").unwrap().1.split(' ').nth(NICE - 3), Some(before.to_string().as_str()));
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "these channels carry a handful of values")]
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
-use crate::users::ChangesPage;
+use crate::users::{ChangesPage, User};
 
 const OUTDATED: &str = "pbkdf2_sha256$1000$seasalt2$XgorALNvukv0EvNvIdAcBJwO8QUoJFAMVs0bpNtXMZU=";
 const RIGHT: &str = "hunter2 päss";
@@ -122,18 +123,18 @@ fn pool(directory: TestDirectory, workers: usize, queue: usize) -> (LoginPool, A
     let directory = Arc::new(directory);
     let limits = LoginLimits { workers, queue, deadline: FOREVER };
     let shared: Arc<dyn UserDirectory> = directory.clone();
-    // Without a relief: some of them hold up the worker.
+    // Without a backup worker: some of the tests hold up the worker.
     (LoginPool::start_with(&shared, limits, FOREVER, FOREVER).unwrap(), directory)
 }
 
-/// As from a device of its own that is known to the account, so that it waits for the workers alone.
-async fn log_in(pool: &LoginPool, user: &str, typed: &str) -> Login {
+/// Logs in as from a device of its own that the account knows, so that it waits only for the workers.
+async fn log_in(pool: &LoginPool, user: &str, typed: &str) -> Authentication {
     static DEVICES: AtomicUsize = AtomicUsize::new(0);
     let subject = format!("{user} {}", DEVICES.fetch_add(1, Ordering::Relaxed)).into();
     let network = ClientPrefix::of(std::net::IpAddr::from([192, 0, 2, 1]));
-    match pool.turn(Applicant { subject, known_device: true, network }, Duration::ZERO).await {
-        Some(turn) => turn.authenticate(name(user), password(typed)).await,
-        None => Login::Busy,
+    match pool.acquire(QueueKey { subject, known_device: true, network }, Duration::ZERO).await {
+        Some(permit) => permit.authenticate(name(user), password(typed)).await,
+        None => Authentication::Busy,
     }
 }
 
@@ -149,10 +150,10 @@ fn poll_once<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
 }
 
 #[tokio::test]
-async fn each_login_gets_the_answer_it_deserves() {
+async fn each_login_gets_its_result() {
     let (directory, _) = TestDirectory::new();
     let (pool, directory) = pool(directory, 2, 10);
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(user) if user.name == name("bob")));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(user) if user.name == name("bob")));
     for (user, typed, why) in [
         ("bob", "wrong", Refusal::WrongPassword),
         ("eve", RIGHT, Refusal::UnknownUser),
@@ -160,7 +161,7 @@ async fn each_login_gets_the_answer_it_deserves() {
         ("gone", "wrong", Refusal::WrongPassword),
     ] {
         let login = log_in(&pool, user, typed).await;
-        assert!(matches!(login, Login::Refused(refusal) if refusal == why), "{user}, {typed}: {login:?}");
+        assert!(matches!(login, Authentication::Refused(refusal) if refusal == why), "{user}, {typed}: {login:?}");
     }
     assert_eq!(directory.look_ups(), 5);
 }
@@ -171,16 +172,16 @@ async fn an_outdated_hash_is_rewritten_at_the_login_and_only_then() {
     let (pool, directory) = pool(directory, 1, 10);
     // One worker: an answer says that it has done with the login before.
     for (user, typed) in [("bob", "wrong"), ("gone", RIGHT), ("eve", RIGHT)] {
-        assert!(matches!(log_in(&pool, user, typed).await, Login::Refused(_)));
+        assert!(matches!(log_in(&pool, user, typed).await, Authentication::Refused(_)));
     }
     assert!(was_replaced.try_recv().is_err());
 
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
     was_replaced.recv().unwrap();
     assert!(directory.users.lock().unwrap()[&name("bob")].1.is_current());
 
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
-    assert!(matches!(log_in(&pool, "bob", "wrong").await, Login::Refused(Refusal::WrongPassword)));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
+    assert!(matches!(log_in(&pool, "bob", "wrong").await, Authentication::Refused(Refusal::WrongPassword)));
     assert!(was_replaced.try_recv().is_err(), "a current hash stays");
 }
 
@@ -190,14 +191,14 @@ async fn a_login_stands_though_its_hash_cannot_be_rewritten() {
     directory.read_only = true;
     let (pool, _) = pool(directory, 1, 10);
     for _ in 0..2 {
-        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
     }
 }
 
 #[tokio::test]
 async fn a_directory_that_fails_makes_logins_unavailable_and_not_wrong() {
     let (pool, _) = pool(TestDirectory::new().0, 1, 10);
-    let Login::Unavailable { cause } = log_in(&pool, "broken", RIGHT).await else { panic!("answered") };
+    let Authentication::Unavailable { cause } = log_in(&pool, "broken", RIGHT).await else { panic!("answered") };
     let directory = cause.source().unwrap();
     assert_eq!(directory.source().unwrap().to_string(), "the disk is gone");
 }
@@ -207,9 +208,9 @@ async fn a_worker_survives_a_panic() {
     let (pool, directory) = pool(TestDirectory::new().0, 1, 10);
     for _ in 0..3 {
         let login = log_in(&pool, "panic", RIGHT).await;
-        assert!(matches!(login, Login::Unavailable { cause: LoginFault::Panicked }), "{login:?}");
+        assert!(matches!(login, Authentication::Unavailable { cause: LoginError::Panicked }), "{login:?}");
     }
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
     assert_eq!(*directory.threads.lock().unwrap(), HashSet::from(["login-0".to_owned()]));
 }
 
@@ -222,25 +223,25 @@ async fn a_full_queue_answers_busy_at_once() {
     has_begun.recv().unwrap();
     assert_eq!(pool.queued(), 0);
 
-    // Two have their turn and wait for the worker, and two wait for their turn.
+    // Two have their permit and wait for the worker, and two wait for their permit.
     let mut waiting = [(); 4].map(|()| Box::pin(log_in(&pool, "bob", RIGHT)));
     for login in &mut waiting {
         assert!(poll_once(login.as_mut()).is_pending());
     }
     assert_eq!(pool.queued(), 4);
-    assert!(matches!(poll_once(pin!(log_in(&pool, "bob", RIGHT))), Poll::Ready(Login::Busy)));
+    assert!(matches!(poll_once(pin!(log_in(&pool, "bob", RIGHT))), Poll::Ready(Authentication::Busy)));
     assert_eq!((pool.queued(), directory.look_ups()), (4, 1));
 
     drop(opener);
-    assert!(matches!(running.await, Login::Accepted(_)));
+    assert!(matches!(running.await, Authentication::Accepted(_)));
     for login in waiting {
-        assert!(matches!(login.await, Login::Accepted(_)));
+        assert!(matches!(login.await, Authentication::Accepted(_)));
     }
     assert_eq!(pool.queued(), 0);
 }
 
 #[tokio::test]
-async fn nothing_is_computed_for_an_asker_who_has_gone() {
+async fn nothing_is_computed_for_a_client_that_has_gone() {
     let (directory, has_begun, opener) = TestDirectory::gated();
     let (pool, directory) = pool(directory, 1, 10);
     let mut running = Box::pin(log_in(&pool, "bob", RIGHT));
@@ -249,14 +250,14 @@ async fn nothing_is_computed_for_an_asker_who_has_gone() {
     for _ in 0..5 {
         assert!(poll_once(pin!(log_in(&pool, "bob", RIGHT))).is_pending(), "and dropped");
     }
-    drop(running); // Its hash has begun: it is computed for nobody, and does no harm.
+    drop(running); // Its hash has begun: the result is dropped, and does no harm.
     drop(opener);
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
     assert_eq!(directory.look_ups(), 2);
 }
 
 #[tokio::test]
-async fn who_has_gone_keeps_no_place_in_the_queue() {
+async fn a_client_that_has_gone_keeps_no_place_in_the_queue() {
     let (directory, has_begun, opener) = TestDirectory::gated();
     let (pool, _) = pool(directory, 1, 1);
     let mut running = pin!(log_in(&pool, "bob", RIGHT));
@@ -271,7 +272,7 @@ async fn who_has_gone_keeps_no_place_in_the_queue() {
     }
     drop(opener);
     for login in waiting {
-        assert!(matches!(login.await, Login::Accepted(_)));
+        assert!(matches!(login.await, Authentication::Accepted(_)));
     }
 }
 
@@ -284,7 +285,7 @@ async fn a_login_whose_deadline_passes_in_the_queue_is_busy_and_computes_nothing
     has_begun.recv().unwrap();
     drop(running);
     pool.deadline = Duration::ZERO;
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Busy));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Busy));
     drop(opener);
     while pool.queued() > 0 {
         thread::yield_now();
@@ -296,7 +297,7 @@ async fn a_login_whose_deadline_passes_in_the_queue_is_busy_and_computes_nothing
 
 #[tokio::test]
 async fn of_200_logins_at_once_no_more_are_checked_together_than_there_are_workers() {
-    // Research input 183. A worker checks one password at a time, so its threads are the permits.
+    // A worker checks one password at a time, so its threads are the permits.
     let (pool, directory) = pool(TestDirectory::new().0, 2, 200);
     let pool = Arc::new(pool);
     let logins: Vec<_> = (0..200)
@@ -306,7 +307,7 @@ async fn of_200_logins_at_once_no_more_are_checked_together_than_there_are_worke
         })
         .collect();
     for login in logins {
-        assert!(matches!(login.await.unwrap(), Login::Refused(Refusal::WrongPassword)));
+        assert!(matches!(login.await.unwrap(), Authentication::Refused(Refusal::WrongPassword)));
     }
     assert_eq!(directory.look_ups(), 200);
     let permitted = HashSet::from(["login-0".to_owned(), "login-1".to_owned()]);
@@ -316,19 +317,19 @@ async fn of_200_logins_at_once_no_more_are_checked_together_than_there_are_worke
 #[tokio::test]
 async fn a_pool_always_has_a_worker_and_a_place() {
     let (pool, _) = pool(TestDirectory::new().0, 0, 0);
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
 }
 
 #[tokio::test]
 async fn dropping_the_pool_ends_its_threads() {
     let (pool, directory) = pool(TestDirectory::new().0, 4, 10);
-    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+    assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
     drop(pool);
     until_the_threads_have_ended(&directory);
 }
 
 #[tokio::test]
-async fn a_login_whose_worker_gets_nowhere_is_taken_over_and_so_are_those_behind_it() {
+async fn a_login_whose_worker_makes_no_progress_is_taken_over_and_so_are_those_behind_it() {
     let (mut directory, has_begun, opener) = TestDirectory::gated();
     directory.only_first = true;
     let directory = Arc::new(directory);
@@ -337,14 +338,14 @@ async fn a_login_whose_worker_gets_nowhere_is_taken_over_and_so_are_those_behind
     let pool = LoginPool::start_with(&shared, limits, Duration::ZERO, FOREVER).unwrap();
     drop(shared);
     for _ in 0..2 {
-        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
     }
     has_begun.recv().unwrap();
-    let both = HashSet::from(["login-0".to_owned(), "relief-0".to_owned()]);
+    let both = HashSet::from(["login-0".to_owned(), "backup-0".to_owned()]);
     assert_eq!(*directory.threads.lock().unwrap(), both);
-    // The worker is still at the first one, and goes on when it can.
+    // The worker still has the first one, and continues when it can.
     drop(opener);
-    assert!(matches!(log_in(&pool, "bob", "wrong").await, Login::Refused(Refusal::WrongPassword)));
+    assert!(matches!(log_in(&pool, "bob", "wrong").await, Authentication::Refused(Refusal::WrongPassword)));
     drop(pool);
     until_the_threads_have_ended(&directory);
 }
@@ -363,18 +364,18 @@ async fn a_login_that_has_waited_for_long_is_a_helpers_too() {
     assert!(poll_once(held.as_mut()).is_pending());
     has_begun.recv().unwrap();
     for _ in 0..3 {
-        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Login::Accepted(_)));
+        assert!(matches!(log_in(&pool, "bob", RIGHT).await, Authentication::Accepted(_)));
     }
     let both = HashSet::from(["login-0".to_owned(), "helper-0".to_owned()]);
     assert_eq!(*directory.threads.lock().unwrap(), both);
     drop(opener);
-    assert!(matches!(held.await, Login::Accepted(_)));
+    assert!(matches!(held.await, Authentication::Accepted(_)));
     drop(pool);
     until_the_threads_have_ended(&directory);
 }
 
-/// Users with hashes of several kinds, some of them disabled, and one who does not exist: whoever is refused, the same
-/// has been computed. What is computed is counted, not the time, which is what it is about.
+/// Users with hashes of several kinds, some of them disabled, and one that does not exist: the same is computed for each
+/// refusal. The hashes are counted and not their time, which no test can measure.
 #[test]
 fn every_refusal_computes_the_same_whatever_kind_of_hash_its_user_has() {
     let right = password(RIGHT);
@@ -400,36 +401,40 @@ fn every_refusal_computes_the_same_whatever_kind_of_hash_its_user_has() {
             directory.users.lock().unwrap().insert(known, (user, hash.clone()));
         }
     }
-    let kinds = Kinds::new(hashes.iter().map(|(_, hash)| hash.kind()));
-    let spent = |user: &str, typed: &str| {
-        kinds.spent.lock().unwrap().clear();
+    let kinds = KnownKinds::new(hashes.iter().map(|(_, hash)| hash.kind()));
+    let dummies = |user: &str, typed: &str| {
+        kinds.dummies.lock().unwrap().clear();
         let (login, _) = check(&directory, &kinds, &name(user), &password(typed)).unwrap();
         let own = hashes.iter().find(|(of, _)| user.starts_with(of)).map(|(_, hash)| hash.kind());
-        let mut all: Vec<_> = kinds.spent.lock().unwrap().iter().copied().chain(own).collect();
+        let mut all: Vec<_> = kinds.dummies.lock().unwrap().iter().copied().chain(own).collect();
         all.sort();
-        (matches!(login, Login::Refused(_)), all)
+        (matches!(login, Authentication::Refused(_)), all)
     };
-    let (_, unknown) = spent("eve", "wrong");
+    let (_, unknown) = dummies("eve", "wrong");
     assert_eq!(unknown.len(), 3, "{unknown:?}");
     for (user, _) in &hashes {
-        assert_eq!(spent(user, "wrong"), (true, unknown.clone()), "{user}");
+        assert_eq!(dummies(user, "wrong"), (true, unknown.clone()), "{user}");
         for typed in [RIGHT, "wrong"] {
-            assert_eq!(spent(&format!("{user}-disabled"), typed), (true, unknown.clone()), "{user}, disabled: {typed}");
+            assert_eq!(
+                dummies(&format!("{user}-disabled"), typed),
+                (true, unknown.clone()),
+                "{user}, disabled: {typed}"
+            );
         }
     }
     let own = |user: &str| hashes.iter().find(|(of, _)| *of == user).unwrap().1.kind();
-    assert_eq!(spent("bcrypt", RIGHT), (false, vec![own("bcrypt")]), "a success costs its own");
+    assert_eq!(dummies("bcrypt", RIGHT), (false, vec![own("bcrypt")]), "a success costs its own");
 }
 
 /// An import while the edge runs.
 #[test]
-fn a_kind_that_is_met_for_the_first_time_is_computed_for_everybody_from_then_on() {
+fn a_kind_that_is_met_for_the_first_time_is_computed_for_all_from_then_on() {
     let (directory, _) = TestDirectory::new();
-    let kinds = Kinds::new([]);
-    let spent = |user: &str| {
-        kinds.spent.lock().unwrap().clear();
+    let kinds = KnownKinds::new([]);
+    let dummies = |user: &str| {
+        kinds.dummies.lock().unwrap().clear();
         let _ = check(&directory, &kinds, &name(user), &password("wrong")).unwrap();
-        kinds.spent.lock().unwrap().len()
+        kinds.dummies.lock().unwrap().len()
     };
-    assert_eq!([spent("eve"), spent("bob"), spent("eve")], [1, 1, 2]);
+    assert_eq!([dummies("eve"), dummies("bob"), dummies("eve")], [1, 1, 2]);
 }
