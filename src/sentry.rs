@@ -10,6 +10,7 @@ mod csrf;
 mod current_user;
 mod device;
 mod device_session;
+mod identity_provider;
 mod kept_return_url;
 mod login;
 mod logout;

@@ -3,30 +3,27 @@
 //! Failures are counted, and parallel attempts wait in turn: see `throttle`. Unknown user, wrong password and disabled
 //! account get one message; the audit log has the cause.
 
-mod attempt;
+pub(super) mod attempt;
 mod open_session;
+mod password_login;
 mod throttle;
-
-use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 
+use super::Sentry;
 use super::csrf::Forgery;
+use super::identity_provider::{IdentityProvider, LoginMethod};
 use super::loop_guard::Flow;
 use super::return_url::{Parameter, ReturnUrl, Target, parameter};
 use super::state::StateHash;
-use super::{Event, Sentry};
-use crate::audit_log;
 use crate::auth::{Identity, Reason, Verdict};
 use crate::pages::{self, Notice};
 use crate::reply::Reply;
 use crate::request::Head;
 use crate::sessions::StoreError;
-use crate::users::login::{Authentication, Refusal};
-use crate::users::{Password, UserName};
 use attempt::Attempt;
 use open_session::OpenedSession;
-use throttle::Outcome;
+use password_login::PasswordLogin;
 pub use throttle::account_counter;
 
 /// Maximum bytes of a login form.
@@ -110,7 +107,7 @@ impl Sentry {
             return self.form(head, &form);
         }
         let destination = url.as_ref().map_or(NO_DESTINATION, |url| url.host.as_str());
-        match self.sign_in(head, &attempt, destination).await {
+        match self.sign_in(head, LoginMethod::Password(&attempt), destination).await {
             Ok(OpenedSession { token, device }) => {
                 let next = self.copy_cookie_url(head, url.as_ref(), state.as_ref(), Flow::SIGNED_IN);
                 Reply::see_other(&next).with_cookie(self.token_cookie(&token)).with_cookie(device.cookie())
@@ -127,77 +124,18 @@ impl Sentry {
         }
     }
 
-    /// Checks user name and password, and opens a session in the store with a token for the sign-on host. `destination`
-    /// is the host that the user is on the way to, for the log.
+    /// Signs a person in by one of the methods: the provider of the method returns the user, for whom a session is opened.
+    /// Returns the sign-on host's token. `destination` is the host that the user is on the way to, for the log.
     async fn sign_in(
         &self,
         head: &Head<'_>,
-        attempt: &Attempt,
+        method: LoginMethod<'_>,
         destination: &str,
     ) -> Result<OpenedSession, (StatusCode, Notice)> {
-        if attempt.username.trim().is_empty() || attempt.password.is_empty() {
-            return Err((StatusCode::BAD_REQUEST, Notice::MissingFields));
-        }
-        let name = UserName::parse(&attempt.username);
-        let password = Password::new(attempt.password.to_string());
-        let (Ok(name), Ok(password)) = (name, password) else {
-            // No account can have such a name or password, so no hash is computed.
-            self.count_login("refused");
-            self.audit_anonymous(head, Event::LoginRefused, Some(destination), Some("malformed"));
-            return Err((StatusCode::UNAUTHORIZED, Notice::WrongCredentials));
+        let user = match method {
+            LoginMethod::Password(form) => PasswordLogin(self).identify(head, form, destination).await?,
         };
-        let subject = self.subject(head, name);
-        match self.check_password(&subject, password).await {
-            Outcome::Checked(Authentication::Accepted(user)) => self.open_session(head, &user, destination).await,
-            Outcome::Checked(Authentication::Refused(refusal)) => {
-                // An unknown name may be a password in the wrong field, so it is not logged.
-                let known = (refusal != Refusal::UnknownUser).then_some(subject.name.as_str());
-                Err(self.refuse(head, known, destination, label(refusal)))
-            }
-            Outcome::Checked(Authentication::Busy) => Err(self.busy()),
-            Outcome::Checked(Authentication::Unavailable { cause }) => {
-                self.count_login("unavailable");
-                log::error!("login: the user directory failed request_id={}: {cause}", head.request_id);
-                Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
-            }
-            Outcome::Limited { is_user, left } => {
-                let user = is_user.then_some(subject.name.as_str());
-                Err(self.limited(head, subject.limit(), user, destination, left))
-            }
-            Outcome::StoreUnavailable(error) => Err(self.login_without_store(&error)),
-        }
-    }
-
-    /// `left` is the time until the failures of the account, or of the device, are forgotten. The user is logged if
-    /// there is one.
-    fn limited(
-        &self,
-        head: &Head<'_>,
-        limit: &'static str,
-        user: Option<&str>,
-        destination: &str,
-        left: Duration,
-    ) -> (StatusCode, Notice) {
-        self.count_login("limited");
-        self.metrics.limit_reached(limit);
-        let (event, client, request_id) = (Event::LoginRefused, head.client, head.request_id);
-        let (host, reason) = (Some(destination), Some(limit));
-        // No password was checked: any client that knows the name can cause this as often as it likes.
-        self.audit.write_anonymous(head.now, audit_log::Entry { event, client, request_id, user, host, reason });
-        let retry_after_s = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-        (StatusCode::TOO_MANY_REQUESTS, Notice::TooManyAttempts { retry_after_s: retry_after_s.max(1) })
-    }
-
-    fn busy(&self) -> (StatusCode, Notice) {
-        self.count_login("busy");
-        self.metrics.limit_reached("login_queue");
-        (StatusCode::SERVICE_UNAVAILABLE, Notice::Busy)
-    }
-
-    fn refuse(&self, head: &Head<'_>, user: Option<&str>, destination: &str, reason: &str) -> (StatusCode, Notice) {
-        self.count_login("refused");
-        self.audit(head, Event::LoginRefused, user, Some(destination), Some(reason));
-        (StatusCode::UNAUTHORIZED, Notice::WrongCredentials)
+        self.open_session(head, &user, destination).await
     }
 
     fn login_without_store(&self, error: &StoreError) -> (StatusCode, Notice) {
@@ -287,15 +225,6 @@ fn form_as_json(head: &Head<'_>, form: &Form<'_>) -> Reply {
 /// Returns whether the form is requested even for a user who is signed in (OpenID Connect Core §3.1.2.1, `prompt`).
 fn is_password_requested(head: &Head<'_>) -> bool {
     parameter(head.query, "prompt") == Parameter::One("login".into())
-}
-
-/// Returns the reason for the audit log, which alone has it.
-fn label(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::UnknownUser => "unknown_user",
-        Refusal::WrongPassword => "wrong_password",
-        Refusal::Disabled => "disabled",
-    }
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Event;
+use crate::audit_log::Event;
 use crate::auth::token::{Claims, Verified};
 use crate::auth::{Reason, Verdict};
 use crate::clock::UnixTime;
