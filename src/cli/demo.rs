@@ -1,7 +1,7 @@
-//! `demo`: the whole sign-on flow on one machine: a CA, two applications, a user, all made on the spot.
+//! `demo`: the whole sign-on flow on one machine, with a CA, two applications and a user that it creates.
 //!
-//! What it writes into its folder is an ordinary configuration: `run -c DIR/edge.yaml` serves the same, as long as
-//! the two applications are there.
+//! It writes an ordinary configuration into its folder: `run -c DIR/edge.yaml` serves the same while the two applications
+//! run.
 
 mod application;
 mod folder;
@@ -21,13 +21,13 @@ pub struct Demo {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:8443", value_name = "IP:PORT")]
     listen: SocketAddr,
-    /// Where to keep certificates, users and the configuration.
+    /// The folder for certificates, users and the configuration.
     #[arg(long, default_value = "demo-data", value_name = "DIR")]
     data: PathBuf,
-    /// Keep sessions in this memcached instead of in the process.
+    /// Store sessions in this memcached instead of in the process.
     #[arg(long, value_name = "IP:PORT")]
     memcached: Option<String>,
-    /// Where the admin listener is: /metrics, /livez, /readyz.
+    /// The address of the admin listener: /metrics, /livez, /readyz.
     #[arg(long, default_value = "127.0.0.1:9090", value_name = "IP:PORT")]
     admin: SocketAddr,
 }
@@ -50,7 +50,7 @@ impl Demo {
         run::serve(&file, move |addresses| {
             let port = addresses.first().map_or(self.listen.port(), SocketAddr::port);
             let welcome = welcome(&folder, port);
-            // On a thread of its own: a terminal that is stopped holds up nothing else.
+            // On a thread of its own, because a terminal that is stopped blocks it.
             thread::spawn(move || output::print(welcome).ok());
         })
     }
@@ -64,7 +64,7 @@ fn welcome(folder: &Folder, port: u16) -> String {
            then      https://dextor.localhost:{port}/   (no second login)\n  \
            sign in   {name}  {}\n  \
            sign out  https://sentry.localhost:{port}/logout\n\n  \
-           The browser will warn of an unknown CA: trust {} or go on.\n  \
+           The browser will warn of an unknown CA: trust {} or continue.\n  \
            Ctrl-C ends the demonstration.\n",
         password.trim(),
         folder.ca().display(),

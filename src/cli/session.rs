@@ -1,4 +1,4 @@
-//! `session …`: what an administrator sees of the sessions of users who are signed in, and does to them.
+//! `session …`: lists and ends the sessions of users who are signed in.
 
 mod list;
 
@@ -18,7 +18,7 @@ pub struct Session {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the sessions that live in the shared store. Looking is no activity.
+    /// List the sessions in the shared store. Listing does not extend them.
     List(list::List),
     /// End every session of a user, on every edge that shares the user directory, within moments.
     End {

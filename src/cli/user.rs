@@ -1,4 +1,4 @@
-//! `user …`: the user directory, from the command line. A change holds from the user's next login on.
+//! `user …`: manages the user directory from the command line.
 
 mod failures;
 mod shown;
@@ -55,25 +55,25 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Set a new password. It opens an account that is locked.
+    /// Set a new password. It also unlocks the account.
     SetPassword {
         name: String,
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Let nobody sign in under this name.
+    /// Disable a user, who can no longer sign in.
     Disable { name: String },
-    /// Let a disabled user sign in again. It opens an account that is locked.
+    /// Enable a disabled user. It also unlocks the account.
     Enable { name: String },
-    /// Open an account that is locked after failed logins, on every edge.
+    /// Unlock an account after failed logins, on every edge.
     Unlock { name: String },
-    /// Register a user for services, or give roles.
+    /// Register a user for services, or grant roles.
     Grant {
         name: String,
         #[command(flatten)]
         grants: GrantArguments,
     },
-    /// Take services or roles from a user.
+    /// Revoke services or roles of a user.
     Revoke {
         name: String,
         #[command(flatten)]
@@ -104,21 +104,21 @@ struct PasswordSource {
 
 impl User {
     pub fn run(self) -> Result<(), Failure> {
-        // Only a command that adds somebody may begin a directory; the others would hide a mistyped path.
+        // Only a command that adds users may create a directory: the others would hide a mistyped path.
         let may_create = matches!(self.command, Command::Add { .. } | Command::Import { .. });
         let (registry, config) = open_registry(&self.file, may_create)?;
-        let desk = Desk { registry, config, tokens: OnceCell::new() };
+        let commands = UserCommands { registry, config, tokens: OnceCell::new() };
         match self.command {
-            Command::Add { name, grants, email, password } => desk.add(&name, grants, email.as_deref(), &password),
-            Command::List { json } => desk.list(json),
-            Command::Show { name, json } => desk.show(&parse(&name)?, json),
-            Command::SetPassword { name, password } => desk.set_password(&parse(&name)?, &password),
-            Command::Disable { name } => desk.disable(&parse(&name)?),
-            Command::Enable { name } => desk.enable(&parse(&name)?),
-            Command::Unlock { name } => desk.unlock(&parse(&name)?),
-            Command::Grant { name, grants } => desk.grant(&parse(&name)?, grants),
-            Command::Revoke { name, grants } => desk.revoke(&parse(&name)?, grants),
-            Command::Import { file } => desk.import(&file),
+            Command::Add { name, grants, email, password } => commands.add(&name, grants, email.as_deref(), &password),
+            Command::List { json } => commands.list(json),
+            Command::Show { name, json } => commands.show(&parse(&name)?, json),
+            Command::SetPassword { name, password } => commands.set_password(&parse(&name)?, &password),
+            Command::Disable { name } => commands.disable(&parse(&name)?),
+            Command::Enable { name } => commands.enable(&parse(&name)?),
+            Command::Unlock { name } => commands.unlock(&parse(&name)?),
+            Command::Grant { name, grants } => commands.grant(&parse(&name)?, grants),
+            Command::Revoke { name, grants } => commands.revoke(&parse(&name)?, grants),
+            Command::Import { file } => commands.import(&file),
         }
     }
 }
@@ -132,15 +132,15 @@ pub(super) fn open_registry(file: &ConfigFile, may_create: bool) -> Result<(Arc<
     Ok((directory.registry, config))
 }
 
-/// The user directory of a configuration.
-struct Desk {
+/// The commands, on the user directory of a configuration.
+struct UserCommands {
     registry: Arc<dyn UserRegistry>,
     config: Config,
-    /// Made when the first one is wanted; `None` where the configuration's key cannot sign.
+    /// Made at the first use; `None` if the configuration's key cannot sign.
     tokens: OnceCell<Option<Tokens>>,
 }
 
-impl Desk {
+impl UserCommands {
     fn add(
         &self,
         name: &str,
@@ -149,7 +149,7 @@ impl Desk {
         password: &PasswordSource,
     ) -> Result<(), Failure> {
         let email = email.map(Email::parse).transpose().map_err(Failure::because)?;
-        let new = NewUser { name: parse(name)?, email, grants: self.known(grants)?, disabled: false };
+        let new = NewUser { name: parse(name)?, email, grants: self.parse_grants(grants)?, disabled: false };
         self.check_size(&tentative(&new)).map_err(Failure::Failed)?;
         let hash = self.hash(&password.read()?, &new.name, new.email.as_ref().map(Email::as_str))?;
         let user = self.registry.add(&new, &hash)?;
@@ -199,7 +199,7 @@ impl Desk {
         output::print(format_args!("{name} was enabled and may sign in again; earlier sessions stay ended"))
     }
 
-    /// Whether it was locked is known to the store that has counted, and makes no difference.
+    /// Unlocks an account whether it is locked or not, which only the session store that counted the failures knows.
     fn unlock(&self, name: &UserName) -> Result<(), Failure> {
         self.registry.unlock(name)?;
         self.audit(Change::Unlocked, name);
@@ -210,14 +210,14 @@ impl Desk {
         Policy { least: self.config.users.min_password_length }
     }
 
-    /// Of a password that is fit to be set.
+    /// Checks a password against the policy and hashes it.
     fn hash(&self, password: &Password, name: &UserName, email: Option<&str>) -> Result<StoredHash, Failure> {
         self.policy().check(password, name, email).map_err(Failure::because)?;
         password::hash(password).map_err(Failure::because)
     }
 
     fn grant(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
-        let grants = self.known(grants)?;
+        let grants = self.parse_grants(grants)?;
         let mut user = self.registry.show(name)?;
         merge(&mut user.services, grants.services());
         merge(&mut user.roles, grants.roles());
@@ -232,7 +232,7 @@ impl Desk {
         ))
     }
 
-    /// What is taken away may be a service that the configuration has no more.
+    /// Revokes services and roles, also services that the configuration no longer has.
     fn revoke(&self, name: &UserName, grants: GrantArguments) -> Result<(), Failure> {
         let grants = Grants::parse(grants.services, grants.roles).map_err(Failure::because)?;
         let user = self.registry.revoke(name, &grants)?;
@@ -272,13 +272,13 @@ impl Desk {
         audit::write(&self.config, change, std::slice::from_ref(user));
     }
 
-    /// How long it takes until every edge that shares the directory has heard of a change.
+    /// Returns how long it takes until a change has effect on every edge that shares the directory.
     fn within(&self) -> humantime::FormattedDuration {
         humantime::format_duration(self.config.users.refresh)
     }
 
-    /// Grants of services that the configuration has.
-    fn known(&self, grants: GrantArguments) -> Result<Grants, Failure> {
+    /// Parses grants, whose services must be in the configuration.
+    fn parse_grants(&self, grants: GrantArguments) -> Result<Grants, Failure> {
         self.check_services(&grants.services).map_err(Failure::Failed)?;
         Grants::parse(grants.services, grants.roles).map_err(Failure::because)
     }
@@ -296,7 +296,7 @@ impl Desk {
         Err(format!("there is no service {}; the configuration has: {shown}{more}", unknown.join(", ")))
     }
 
-    /// Whether the user could sign in with these services and roles: they are in a token, and that is in a cookie.
+    /// Checks that the user could sign in with these services and roles: they are in the token, which has to fit in a cookie.
     fn check_size(&self, user: &users::User) -> Result<(), String> {
         let Some(tokens) = self.tokens.get_or_init(|| tokens(&self.config)) else { return Ok(()) };
         let fit =
@@ -312,7 +312,7 @@ impl Desk {
     }
 }
 
-/// What signs for this configuration. What is wrong with its keys is said by `check`.
+/// Returns what signs tokens for this configuration. The faults of its keys are reported by `check`.
 fn tokens(config: &Config) -> Option<Tokens> {
     let settings = &config.sentry;
     crate::auth::install_crypto();
@@ -321,7 +321,7 @@ fn tokens(config: &Config) -> Option<Tokens> {
     Some(Tokens::new(Arc::new(keys), settings.token.issuer.clone(), settings.token.leeway, 1, cache))
 }
 
-/// The user that this would become.
+/// Returns the user as it would be after it was added.
 fn tentative(new: &NewUser) -> users::User {
     users::User {
         id: users::UserId::random(),
@@ -340,7 +340,7 @@ fn merge(held: &mut Vec<String>, given: &[String]) {
     held.extend(fresh);
 }
 
-/// In words.
+/// Describes grants in a sentence.
 fn listed(grants: &Grants) -> String {
     let of = |what: &str, names: &[String]| match names {
         [] => None,
@@ -367,7 +367,7 @@ impl PasswordSource {
             }
             first
         } else {
-            return Err(Failure::Usage("there is no terminal to ask at; use --password-stdin".into()));
+            return Err(Failure::Usage("there is no terminal for a prompt; use --password-stdin".into()));
         };
         Password::new(text).map_err(Failure::because)
     }

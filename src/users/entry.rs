@@ -1,7 +1,7 @@
-//! What an administrator writes into the directory: a new user, an e-mail address, services and roles.
+//! The values that an administrator enters: a new user, an e-mail address, services and roles.
 //!
-//! Checked here because these values leave the process later, in tokens and identity headers, where a comma in a
-//! role would make two roles of it. Made by the command line and by [`super::import`].
+//! They are checked here because they leave the process later in tokens and identity headers, where a comma in a role would
+//! make two roles of it. Made by the command line and by [`super::import`].
 
 use std::error::Error;
 use std::fmt;
@@ -9,11 +9,11 @@ use std::fmt;
 use super::UserName;
 use super::name::is_invisible;
 
-/// RFC 5321 §4.5.3.1.3: a path has 256 octets, two of which are its angle brackets.
+/// RFC 5321 §4.5.3.1.3: a path has at most 256 octets, two of which are its angle brackets.
 const MAX_EMAIL_BYTES: usize = 254;
 const MAX_GRANT_BYTES: usize = 128;
 
-/// A user to add, the password hash apart.
+/// A user to add, without the password hash.
 #[derive(Clone, Debug)]
 pub struct NewUser {
     pub name: UserName,
@@ -22,11 +22,11 @@ pub struct NewUser {
     pub disabled: bool,
 }
 
-/// Something that looks like an e-mail address. Whether mail arrives there, only sending it would tell.
+/// An e-mail address by its form. Only sending mail would show whether it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email(String);
 
-/// Services and roles to give or to take.
+/// Services and roles to grant or to revoke.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     services: Vec<String>,
@@ -59,7 +59,7 @@ impl Email {
 }
 
 impl Grants {
-    /// Checks the form of every name. Whether a service is configured, the caller knows.
+    /// Checks the form of every name. The caller checks whether a service is configured.
     pub fn parse(services: Vec<String>, roles: Vec<String>) -> Result<Self, BadGrant> {
         if let Some(bad) = services.iter().chain(&roles).find(|grant| !is_grant(grant)) {
             return Err(BadGrant(bad.clone()));
@@ -76,7 +76,7 @@ impl Grants {
     }
 }
 
-/// Spaces inside are fine, older directories have groups like `Domain Users`.
+/// Returns whether this is a name. It may contain spaces: older directories have groups like `Domain Users`.
 fn is_grant(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_GRANT_BYTES

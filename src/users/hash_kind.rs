@@ -100,7 +100,7 @@ impl HashKind {
     }
 }
 
-/// The kinds of hashes that a directory is known to hold.
+/// The kinds of hashes that the directory holds, as far as they were met.
 #[derive(Debug)]
 pub struct KnownKinds {
     known: Mutex<BTreeSet<HashKind>>,

@@ -42,7 +42,7 @@ struct Entry {
 #[derive(Debug)]
 enum Secret {
     Hash(StoredHash),
-    /// Hashed only when the whole file is known to be good, because hashing is slow.
+    /// Hashed only when the whole file is good, because hashing is slow.
     Password(Password),
 }
 

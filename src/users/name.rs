@@ -1,7 +1,6 @@
-//! User names in their one canonical form, so that a user has one entry and one failure counter however the name
-//! is typed.
+//! User names in their canonical form, so that a user has one entry and one failure counter however the name is typed.
 //!
-//! Every name that comes from outside passes [`UserName::parse`]: the login form, the command line, an import.
+//! Every name that comes from outside (login form, command line, import) passes [`UserName::parse`].
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// Before normalisation: one code point may become eighteen, so the work is bounded here and not by the result.
+/// The bound before normalisation. One code point may become eighteen, so the work is bounded here and not by the result.
 const MAX_RAW_BYTES: usize = 256;
 const MAX_BYTES: usize = 128;
 
@@ -17,28 +16,28 @@ const MAX_BYTES: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(String);
 
-/// Why a text is no user name. Says nothing about whether such a user exists.
+/// Why a text is not a user name. It does not tell whether such a user exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadUserName {
     Empty,
     TooLong,
     /// White space inside the name.
     WhiteSpace,
-    /// A control character, or one that nobody sees.
+    /// A control character, or another one that is invisible.
     Invisible,
 }
 
 impl UserName {
-    /// Brings a typed name into its canonical form: `Bob`, ` bob` and `ＢＯＢ` are one user.
+    /// Returns the canonical form of a typed name: `Bob`, ` bob` and `ＢＯＢ` are one user.
     ///
-    /// Invisible characters are refused and not dropped: whoever sends `bob` with a zero-width space means to be
-    /// taken for somebody else or has pasted rubbish, and should hear of it.
+    /// Invisible characters are refused and not removed: a `bob` with a zero-width space is an attempt to impersonate
+    /// another user, or was pasted by mistake, and the user should see an error.
     pub fn parse(typed: &str) -> Result<Self, BadUserName> {
         if typed.len() > MAX_RAW_BYTES {
             return Err(BadUserName::TooLong);
         }
         // Lower-casing may undo the normalisation, hence the second pass. Character by character, because
-        // `str::to_lowercase` treats a sigma by its place in the word: Σ would have two canonical forms.
+        // `str::to_lowercase` maps a sigma by its position: Σ would have two canonical forms.
         let name: String = typed.trim().nfkc().flat_map(char::to_lowercase).nfkc().collect();
         match () {
             () if name.is_empty() => Err(BadUserName::Empty),
@@ -54,8 +53,8 @@ impl UserName {
     }
 }
 
-/// Control characters, Unicode's format characters (`Cf`), what it calls Default_Ignorable_Code_Point (joiners,
-/// variation selectors, fillers, tags), and the blank Braille pattern.
+/// Returns whether a character is invisible: control characters, Unicode's format characters (`Cf`), its
+/// Default_Ignorable_Code_Point (joiners, variation selectors, fillers, tags), and the blank Braille pattern.
 ///
 /// White space that is a control character too (tab, line feed) counts as invisible.
 pub(super) fn is_invisible(character: char) -> bool {

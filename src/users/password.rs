@@ -25,7 +25,7 @@ const BCRYPT_MAX_BYTES: usize = 72;
 #[must_use]
 pub enum Verified {
     Match,
-    /// The password is right; its hash is of another algorithm or weaker than ours and should be replaced.
+    /// The password is right. Its hash has another algorithm, or is weaker than a new one, and should be replaced.
     MatchOutdated,
     NoMatch,
 }

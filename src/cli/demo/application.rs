@@ -1,4 +1,4 @@
-//! The demonstration's applications: each shows the request that it got, as an application behind the edge sees it.
+//! The applications of the demonstration: each shows the request as an application behind the edge receives it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,13 +73,14 @@ impl ServeHttp for Application {
             let value = String::from_utf8_lossy(value.as_bytes());
             rows.push_str(&format!("<tr><th>{}<td>{}\n", escape(name.as_str()), escape(&value)));
         }
-        let user = request.headers.get("x-forwarded-user").and_then(|user| user.to_str().ok()).unwrap_or("nobody");
+        let user =
+            request.headers.get("x-forwarded-user").and_then(|user| user.to_str().ok()).unwrap_or("not signed in");
         let body = format!(
             "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
              <title>{name}</title><style>body{{font:16px system-ui;margin:2rem auto;max-width:50rem;padding:0 1rem}}\
              th{{text-align:left;padding-right:1rem;font-weight:600}}td{{word-break:break-all}}</style>\
-             <h1>{name}</h1><p>You are <strong id=user>{}</strong>, and asked for <code id=path>{}</code>.\
-             <p><a href='/.sentry/logout'>Sign out</a><h2>What this application was sent</h2><table>{rows}</table>",
+             <h1>{name}</h1><p>You are <strong id=user>{}</strong>, and requested <code id=path>{}</code>.\
+             <p><a href='/.sentry/logout'>Sign out</a><h2>The request that this application received</h2><table>{rows}</table>",
             escape(user),
             escape(&request.uri.to_string()),
             name = self.name,

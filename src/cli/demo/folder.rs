@@ -1,6 +1,6 @@
 //! The demonstration's folder: CA and certificate, signing key, configuration, user and password.
 //!
-//! Made at the first start and kept, so that a browser has to trust the CA only once.
+//! They are created at the first start and kept, so that a browser has to trust the CA only once.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -22,7 +22,7 @@ const USER: &str = "demo";
 
 pub struct Folder(PathBuf);
 
-/// What the configuration depends on beside the folder.
+/// The settings of the configuration that do not come from the folder.
 pub struct Settings<'a> {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
@@ -31,7 +31,7 @@ pub struct Settings<'a> {
 }
 
 impl Folder {
-    /// Creates what is not there yet.
+    /// Creates the files that do not exist yet.
     pub fn prepare(path: &Path) -> Result<Self, String> {
         fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let folder = Self(path.to_owned());
@@ -60,7 +60,7 @@ impl Folder {
         fs::read_to_string(self.at("credentials")).unwrap_or_default()
     }
 
-    /// Writes a file for its owner alone, whole or not at all.
+    /// Writes a file that only its owner can read, atomically.
     fn write(&self, name: &str, text: &str) -> Result<(), String> {
         let (path, draft) = (self.at(name), self.at(&format!("{name}.new")));
         let written = OpenOptions::new()
@@ -100,7 +100,7 @@ impl Folder {
         self.write("edge.pem", &format!("{}{}", certificate.pem(), ca_certificate.pem()))
     }
 
-    /// Writes the effective configuration and answers where it is.
+    /// Writes the effective configuration and returns its path.
     pub fn write_configuration(&self, settings: &Settings<'_>) -> Result<PathBuf, String> {
         let mut text = format!(
             "# Written by `sentry-edge demo` at every start.\n\
@@ -144,14 +144,14 @@ impl Folder {
             .map_err(|error| error.to_string())?;
         let found = directory.sign_on.find(&name).map_err(|error| error.to_string())?;
         if found.is_some_and(|(_, hash)| matches!(password::verify(&password, &hash), Ok(Verified::Match))) {
-            // There from an earlier start; another hash of the same password would end the user's sessions.
+            // The user is from an earlier start. Another hash of the same password would end the user's sessions.
             return Ok(());
         }
         let hash = password::hash(&password).map_err(|error| error.to_string())?;
         let new = NewUser { name: name.clone(), email, grants, disabled: false };
         match directory.registry.add(&new, &hash) {
             Ok(_) => Ok(()),
-            // The credentials file decides which password holds.
+            // The password of the credentials file is the valid one.
             Err(DirectoryError::UserExists(_)) => {
                 directory.registry.set_password_hash(&name, &hash).map_err(|error| error.to_string())
             }

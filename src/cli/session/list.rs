@@ -1,4 +1,4 @@
-//! `session list`: who is signed in, asked of the store that the edges share.
+//! `session list`: the sessions in the store that the edges share.
 
 use std::io::Write;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct List {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
-    /// Sessions listed at most; a note on standard error says when there are more.
+    /// List at most so many sessions; a note on standard error says when there are more.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     limit: u32,
 }
@@ -34,7 +34,7 @@ impl List {
         let (registry, config) = open_registry(file, false)?;
         must_be_shared(&config)?;
         let user = name.as_ref().map(|name| registry.show(name)).transpose()?;
-        let listing = ask_store(&config, user.as_ref().map(|user| user.id.as_str()), self.limit as usize)?;
+        let listing = read_store(&config, user.as_ref().map(|user| user.id.as_str()), self.limit as usize)?;
         let sessions = session_views(listing.sessions, &*registry)?;
         output::printed(print(&sessions, self.json, Clock::default().now()))?;
         if listing.truncated {
@@ -50,20 +50,20 @@ impl List {
     }
 }
 
-/// Only what several processes share can be asked by another process.
+/// Fails unless the store is shared: the sessions in an edge's memory cannot be read by another process.
 fn must_be_shared(config: &Config) -> Result<(), Failure> {
     let admin = config.server.admin.address;
     match &config.sessions {
         sessions if sessions.is_shared() => Ok(()),
         Sessions::Memory { .. } => Err(Failure::Failed(format!(
-            "sessions.store is `memory`: the edge alone knows its sessions. Ask its admin API, with server.admin.token:\n\
+            "sessions.store is `memory`: only the edge has its sessions. Use its admin API, with server.admin.token:\n\
              curl -H \"Authorization: Bearer $TOKEN\" http://{admin}/api/sessions"
         ))),
         _ => Err(Failure::Failed("sessions.store is `none`: no sessions are kept anywhere".into())),
     }
 }
 
-fn ask_store(config: &Config, user: Option<&str>, limit: usize) -> Result<Listing, Failure> {
+fn read_store(config: &Config, user: Option<&str>, limit: usize) -> Result<Listing, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::because)?;
     let metrics = Metrics::new("session-list").map_err(Failure::because)?;
     let store = session_store(&config.sessions, &Clock::default(), &metrics).map_err(Failure::because)?;
@@ -83,7 +83,7 @@ fn print(sessions: &[SessionView], json: bool, now: UnixTime) -> std::io::Result
 
 fn readable(view: &SessionView, now: UnixTime) -> String {
     let session = &view.session;
-    let name = view.name.as_ref().map_or("(a user that the directory does not know)", UserName::as_str);
+    let name = view.name.as_ref().map_or("(a user that is not in the directory)", UserName::as_str);
     let ended = view.revocation.map(|ended| format!("  ({})", ended.as_str())).unwrap_or_default();
     let left = Duration::from_secs(session.idle_expires_at.since(now).as_secs());
     let lines = [
@@ -99,20 +99,21 @@ fn readable(view: &SessionView, now: UnixTime) -> String {
     format!("{}{ended}\n{lines}", printable(name))
 }
 
-/// A record may have been written by anybody who reaches the store; it must not speak to the terminal.
+/// Escapes control characters: any process that reaches the store may have written a record, which must not send control
+/// sequences to the terminal.
 fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
 
-/// What was left out is a failure, though the rest was printed.
+/// Fails if servers could not be reached, though the sessions of the others were printed.
 fn reached_all(unreachable: &[(String, StoreError)]) -> Result<(), Failure> {
     if unreachable.is_empty() {
         return Ok(());
     }
     let lines: Vec<String> =
         unreachable.iter().map(|(server, error)| format!("sessions.memcached: {server}: {error}")).collect();
-    Err(Failure::Failed(format!("{}\nwhat only these servers hold is not listed", lines.join("\n"))))
+    Err(Failure::Failed(format!("{}\nsessions that only these servers have are not listed", lines.join("\n"))))
 }
 
 #[cfg(test)]
@@ -122,7 +123,7 @@ mod tests {
     use crate::sessions::{Fingerprint, Listed, SessionId, SessionRecord};
 
     #[test]
-    fn a_session_reads_well_and_says_nothing_to_the_terminal() {
+    fn a_session_is_printed_without_control_sequences() {
         let created = UnixTime::from_millis(1_700_000_000_123);
         let record = SessionRecord {
             user: "7\u{1b}[2J".to_owned(),

@@ -1,5 +1,5 @@
-//! What `user show` says of failed logins: those of devices that are new to the account. Asked of the store that the edges
-//! share; what an edge counts in its own memory no other process knows.
+//! The failed logins that `user show` prints: those of devices that are new to the account. They are read from the session
+//! store that the edges share; no other process can read those that an edge counts in its own memory.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::server::session_store;
 use crate::sessions::Count;
 use crate::users::User;
 
-/// The failures that count against an account, of so many.
+/// The failed logins that count against an account, and their limit.
 pub struct Failures {
     count: Count,
     limit: u64,
 }
 
 impl Failures {
-    /// `None` where no store is shared, or it gives no answer: everything else of the user is shown all the same.
+    /// Reads the failures of a user. `None` if no store is shared or it does not answer: the rest is shown in any case.
     pub fn of(user: &User, config: &Config) -> Option<Self> {
         if !config.sessions.is_shared() {
             return None;

@@ -1,4 +1,4 @@
-//! A user as the commands print one.
+//! How the commands print a user.
 
 use serde_json::{Value, json};
 

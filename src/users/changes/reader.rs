@@ -1,9 +1,10 @@
-//! Reads what has changed in the directory, and sees when it has become another one.
+//! Reads the changes of the directory, and notices when another directory has replaced it.
 //!
-//! Numbers of changes are those of one directory. A copy that somebody worked on has numbers of its own, so where another
-//! file is in its place, or the numbers have gone back, or what the file says of the last changes is not what is known of
-//! them, everything is read anew: who was ever changed by the new one's word, how the others stand of whom the former one
-//! said something, and who is not there any more and so counts as disabled. Sessions that the former one ended stay ended.
+//! Change numbers belong to one directory. A copy that was changed has numbers of its own. So everything is read again when
+//! another file is at the path, when the numbers have gone back, or when the last changes in the file differ from those
+//! that were read before. Then three groups get new states: the users that the new directory ever changed, the users that
+//! only the former one changed, and the users that no longer exist, who count as disabled. Sessions that the former
+//! directory ended stay ended.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use crate::metrics::DirectoryMetrics;
 use crate::users::directory::{ChangesPage, DirectoryError, Source, UserDirectory, with_causes};
 use crate::users::{UserId, UserState};
 
-/// So many of the last known changes are compared where something else has written to the file.
+/// The number of known changes that are compared after another process has written to the file.
 const COMPARED: u64 = 500;
 
-/// Users who are asked for at once, so that logins do not wait long for the directory.
+/// Users that are read at once, so that logins do not wait long for the directory.
 const AT_ONCE: usize = 500;
 
 /// States by the identity of the user.
@@ -30,12 +31,12 @@ pub struct Reader {
     fault: Arc<ArcSwapOption<String>>,
     clock: Clock,
     metrics: DirectoryMetrics,
-    /// The number of the last change that is known, and where it was read.
+    /// The number of the last change that was read.
     since: u64,
-    /// The number of the last change that there was, of users or of others.
+    /// The number of the last change that the directory had at the last read, of users or of others.
     last: Option<u64>,
     source: Source,
-    /// Everybody whom the directory had when it was last asked.
+    /// The users that the directory had at the last read.
     ids: HashSet<Box<str>>,
 }
 
@@ -51,64 +52,65 @@ impl Reader {
         Self { directory, states, fault, clock, metrics, since, last, source, ids: HashSet::new() }
     }
 
+    /// Reads the changes since the last read. A failure leaves the states as they are, and is logged once.
     pub fn read(&mut self) {
-        match self.news() {
+        match self.read_changes() {
             Ok(()) => {
                 self.metrics.up.set(1);
                 self.metrics.last_read.set(i64::try_from(self.clock.now().seconds()).unwrap_or(i64::MAX));
                 if self.fault.swap(None).is_some() {
-                    log::warn!("user directory: it answers again: logins go on, and changes of users are seen");
+                    log::warn!("user directory: it answers again: logins work, and changes of users take effect");
                 }
             }
             Err(error) => {
                 self.metrics.up.set(0);
                 let why = with_causes(&error);
                 if self.fault.load().is_none() {
-                    log::error!("user directory: away: nobody can log in, and changes of users are not seen: {why}");
+                    log::error!("user directory: away: logins fail, and changes of users do not take effect: {why}");
                 }
                 self.fault.store(Some(Arc::new(why)));
             }
         }
     }
 
-    fn news(&mut self) -> Result<(), DirectoryError> {
+    fn read_changes(&mut self) -> Result<(), DirectoryError> {
         let page = self.directory.changed_since(self.since)?;
         let (last, source) = (Some(page.last), page.source);
-        if self.is_another(&page)? {
-            self.read_anew(&page)?;
+        if self.is_replaced(&page)? {
+            self.read_all(&page)?;
         } else {
-            self.follow(page);
+            self.apply(page);
             if (last, source) != (self.last, self.source) {
-                self.look_who_is_there()?;
+                self.compare_ids()?;
             }
         }
         (self.last, self.source) = (last, source);
         Ok(())
     }
 
-    /// Whether the numbers are another directory's.
-    fn is_another(&self, page: &ChangesPage) -> Result<bool, DirectoryError> {
+    /// Returns whether the page comes from another directory than the last one.
+    fn is_replaced(&self, page: &ChangesPage) -> Result<bool, DirectoryError> {
         if page.source.file != self.source.file || page.last < self.since {
             return Ok(true);
         }
         if page.source == self.source || self.since == 0 {
             return Ok(false);
         }
-        // Written to by the command line, or overwritten in place. In the first case whoever was not changed since is as
-        // known; in the second numbers that were given already were given to others.
+        // The file was written to by the command line, or overwritten in place. In the first case users that were not
+        // changed since have the states that were read; in the second, numbers that were read belong to other changes.
         let before = self.directory.changed_since(self.since.saturating_sub(COMPARED))?;
         let states = self.states.load();
         let known = |now: &UserState| states.get(now.id.as_str()).is_some_and(|state| is_the_same(state, now));
         let mut compared = before.users.iter().filter(|user| user.change <= self.since).peekable();
         if compared.peek().is_none() {
-            // All of them have changed since, or none of them is there.
+            // All of these users have changed since, or the directory has none of these changes: nothing can be compared.
             return Ok(true);
         }
         Ok(!compared.all(known))
     }
 
-    /// What is new, page by page. What was read before a page failed counts; the rest comes with the next look.
-    fn follow(&mut self, mut page: ChangesPage) {
+    /// Applies new changes, page by page. If a page fails, those before it are applied, and the next read gets the rest.
+    fn apply(&mut self, mut page: ChangesPage) {
         let mut changed = Vec::new();
         loop {
             self.since = page.users.last().map_or(self.since, |user| user.change);
@@ -133,15 +135,15 @@ impl Reader {
         self.states.store(Arc::new(states));
     }
 
-    /// Another directory is there: all that it says, and what was known of users of whom it says nothing.
-    fn read_anew(&mut self, first: &ChangesPage) -> Result<(), DirectoryError> {
-        log::warn!("user directory: it has become another one, or an older one: all that ever changed is read again");
+    /// Reads all states of another directory, and keeps what is known of users that it never changed.
+    fn read_all(&mut self, first: &ChangesPage) -> Result<(), DirectoryError> {
+        log::warn!("user directory: replaced by another or an older one: all changes are read again");
         let mut read: HashMap<Box<str>, UserState> = HashMap::new();
         let mut since = 0;
         loop {
             let page = self.directory.changed_since(since)?;
             if page.source.file != first.source.file {
-                return Err(DirectoryError::unavailable("another file came while it was read"));
+                return Err(DirectoryError::unavailable("another file replaced it while it was read"));
             }
             since = page.users.last().map_or(since, |user| user.change);
             read.extend(page.users.into_iter().map(|user| (user.id.as_str().into(), user)));
@@ -152,7 +154,7 @@ impl Reader {
         let ids = self.directory.ids()?;
         let former = self.states.load_full();
         let mut silent: Vec<&str> = former.keys().map(AsRef::as_ref).filter(|id| !read.contains_key(*id)).collect();
-        // A directory that does not say who there is has said nothing of these either, and what was known stays.
+        // A directory that cannot list its users says nothing of the silent ones either, whose states stay.
         if let Some(ids) = &ids {
             silent.retain(|id| ids.contains(*id));
             let gone = former.keys().chain(&self.ids).filter(|id| !ids.contains(*id) && !read.contains_key(*id));
@@ -167,7 +169,7 @@ impl Reader {
         }
         let now = self.clock.now();
         for (id, state) in &mut read {
-            // A moment that lies ahead is a wrong clock's, and must keep nobody out.
+            // A time in the future comes from a wrong clock, and must keep no user out.
             let ended = |it: &Arc<UserState>| it.ended_before.max(it.ended_formerly).min(now);
             let formerly = former.get(id).map_or(UnixTime::default(), ended);
             if formerly > state.ended_before {
@@ -180,8 +182,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Who was there and is not has lost their place, whatever took it; and who was away may be there again.
-    fn look_who_is_there(&mut self) -> Result<(), DirectoryError> {
+    /// Compares the users that exist with those of the last read: a user whose row is gone counts as disabled, and one whose
+    /// row is back has its state again.
+    fn compare_ids(&mut self) -> Result<(), DirectoryError> {
         let Some(ids) = self.directory.ids()? else { return Ok(()) };
         let former = self.states.load_full();
         let is_out = |id: &str| former.get(id).is_some_and(|state| state.disabled);
@@ -207,7 +210,7 @@ fn is_the_same(known: &UserState, now: &UserState) -> bool {
     *known == now
 }
 
-/// Of a user who is not in the directory.
+/// Returns the state of a user that is not in the directory.
 fn absent(id: &str) -> UserState {
     UserState {
         id: UserId::from(id.to_owned()),
@@ -221,7 +224,7 @@ fn absent(id: &str) -> UserState {
     }
 }
 
-/// Whoever a directory has disabled was changed by that.
+/// Returns whether this is the state of [`absent`]: disabling a user in a directory always has a change number.
 fn is_absent(state: &UserState) -> bool {
     state.disabled && state.change == 0
 }

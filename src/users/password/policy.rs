@@ -1,8 +1,8 @@
-//! Which passwords are fit to be set: long enough, not among the first that are tried, and not the user's own name.
+//! The policy for new passwords: long enough, not among the first that guessers try, and not the user's own name.
 //!
-//! Asked where a password is set, never at a login: those that were set before go on working. OWASP ASVS 5.0 §6.2.1 asks
-//! for 8 characters at least and recommends 15, §6.2.4 for a list of common ones, §6.2.11 for words of the context. No
-//! rule about kinds of characters (§6.2.5).
+//! It is checked when a password is set, never at a login: passwords that were set before stay valid. OWASP ASVS 5.0 §6.2.1
+//! requires at least 8 characters and recommends 15, §6.2.4 requires a list of common ones, §6.2.11 a list of words of the
+//! context. There is no rule about kinds of characters (§6.2.5).
 
 use std::error::Error;
 use std::fmt;
@@ -12,31 +12,31 @@ use unicode_normalization::UnicodeNormalization;
 use super::Password;
 use crate::users::UserName;
 
-/// What is asked of a new password.
+/// The requirements for a new password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Characters at least.
+    /// The least number of characters.
     pub least: usize,
 }
 
-/// Why a password is not fit to be set.
+/// Why a password is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
     TooShort {
         has: usize,
         least: usize,
     },
-    /// The user's name or e-mail address, as it is, reversed, or with digits.
+    /// It consists of the user's name or e-mail address, reversed or not, with or without digits.
     OwnName,
-    /// Well-known words, keyboard rows, dates and repetitions, and next to nothing else.
+    /// It consists of well-known words, keyboard rows, dates and repetitions, and little else.
     Common,
 }
 
-/// Characters beyond what is well known that a password must have.
+/// The characters that a password must have beside well-known pieces.
 const FRESH: usize = 3;
-/// So many digits and signs count as nothing beside a word: a year, a date without separators, an exclamation mark.
-const ADORNMENT: usize = 8;
-/// Of a name that is shorter, its being a part of the password says nothing.
+/// So many digits and signs beside a word do not count: a year, a date without separators, an exclamation mark.
+const IGNORED_SIGNS: usize = 8;
+/// A shorter name may be a part of the password by chance.
 const SHORTEST_NAME: usize = 4;
 
 impl Policy {
@@ -52,7 +52,7 @@ impl Policy {
     }
 }
 
-/// The names that everybody knows who knows the user: of the account, of the mailbox, and their parts.
+/// Returns the names that a guesser who knows the user would try: the names of the account and the mailbox, and their parts.
 fn own_names(name: &UserName, email: Option<&str>) -> Vec<Vec<char>> {
     let mut names = vec![name.as_str().to_lowercase()];
     names.extend(email.map(str::to_lowercase));
@@ -66,8 +66,8 @@ fn own_names(name: &UserName, email: Option<&str>) -> Vec<Vec<char>> {
     all.iter().map(|name| name.nfkc().collect()).collect()
 }
 
-/// Whether the name, or its reverse, is in the password. A short one may be by chance: it counts where no other letter
-/// is there.
+/// Returns whether the password contains the name or its reverse. A short name counts only if the password has no other
+/// letters.
 fn is_made_of(text: &[char], name: &[char]) -> bool {
     let reversed: Vec<char> = name.iter().rev().copied().collect();
     [name, &reversed].into_iter().any(|name| {
@@ -85,7 +85,7 @@ fn is_made_of(text: &[char], name: &[char]) -> bool {
     })
 }
 
-/// Whether what is left beside well-known pieces is too little.
+/// Returns whether too little is left beside well-known pieces.
 fn is_common(text: &[char]) -> bool {
     if is_repetition(text) {
         return true;
@@ -102,10 +102,10 @@ fn is_common(text: &[char]) -> bool {
             length => at += length,
         }
     }
-    letters + others.saturating_sub(ADORNMENT) < FRESH
+    letters + others.saturating_sub(IGNORED_SIGNS) < FRESH
 }
 
-/// A piece again and again, or hardly any different characters.
+/// Returns whether a piece is repeated to the end, or there are fewer than five different characters.
 fn is_repetition(text: &[char]) -> bool {
     let mut different: Vec<char> = text.to_vec();
     different.sort_unstable();
@@ -114,7 +114,7 @@ fn is_repetition(text: &[char]) -> bool {
     different.len() < 5 || (1..=text.len() / 2).any(repeats)
 }
 
-/// Characters of the longest well-known piece that the text begins with; 0 is none.
+/// Returns the length of the longest well-known piece that the text begins with, or 0.
 fn known_piece(text: &[char]) -> usize {
     let word = WORDS.split_whitespace().map(|word| word_length(text, word)).max().unwrap_or(0);
     let rows = ROWS.iter().map(|row| row_length(text, row)).max().unwrap_or(0);
@@ -123,7 +123,7 @@ fn known_piece(text: &[char]) -> usize {
     word.max(rows).max(run)
 }
 
-/// The word's length if the text begins with it, in the spellings that everybody knows (`p@ssw0rd`).
+/// Returns the length of a word if the text begins with it, in any common spelling (`p@ssw0rd`), or 0.
 fn word_length(text: &[char], word: &str) -> usize {
     let length = word.chars().count();
     let same = |(typed, letter): (&char, char)| *typed == letter || disguised(*typed).contains(letter);
@@ -131,7 +131,7 @@ fn word_length(text: &[char], word: &str) -> usize {
     if begins { length } else { 0 }
 }
 
-/// The letters that a character stands for.
+/// Returns the letters that a character commonly replaces.
 fn disguised(character: char) -> &'static str {
     match character {
         '0' => "o",
@@ -146,7 +146,8 @@ fn disguised(character: char) -> &'static str {
     }
 }
 
-/// How much of the text is a stretch of a row, forwards or backwards; 0 where it is less than four characters.
+/// Returns the length of the part of a keyboard row that the text begins with, forwards or backwards, or 0 if it is shorter
+/// than four characters.
 fn row_length(text: &[char], row: &str) -> usize {
     let forwards: Vec<char> = row.chars().collect();
     let backwards: Vec<char> = row.chars().rev().collect();
@@ -158,7 +159,7 @@ fn row_length(text: &[char], row: &str) -> usize {
     if longest >= 4 { longest } else { 0 }
 }
 
-/// What fingers and rows of keys make.
+/// Keyboard rows and other sequences of keys.
 const ROWS: [&str; 10] = [
     "01234567890123456789",
     "abcdefghijklmnopqrstuvwxyz",
@@ -172,7 +173,7 @@ const ROWS: [&str; 10] = [
     "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik,9ol.0p;/",
 ];
 
-/// Words that guessers begin with: passwords of every list of leaked ones, and those of hospitals.
+/// The words that guessers try first: passwords that are in every list of leaked ones, and words of hospitals.
 const WORDS: &str = "
     password passwort passwd passw passe motdepasse contraseña contrasena senha wachtwoord parola haslo secret geheim
     admin administrator root user username guest login logon signin default changeme change letmein access welcome

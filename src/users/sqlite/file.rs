@@ -1,10 +1,9 @@
-//! The file under the directory, which another may take the place of at any time: a copy from another machine, a backup
-//! that was restored, garbage.
+//! The file of the directory, which another file may replace at any time: a copy from another machine, a backup that was
+//! restored, garbage.
 //!
-//! Before each use the file's place is looked at. Where something else is there than was opened, or something else than
-//! this process has written to it, the connection is closed and the file opened again, as SQLite alone would go on with
-//! what it has. What is no good directory does not take the place of a good one: there is none then, until the file is
-//! mended.
+//! The path is checked before each use. If another file is there than the one that was opened, or another process has
+//! written to it, the connection is closed and the file is opened again, because SQLite alone would keep using the file
+//! that it has open. A file that is not a good directory is not used: then there is no directory until it is repaired.
 
 use std::fs::Metadata;
 use std::io;
@@ -20,8 +19,8 @@ use super::error::{SqliteError, failed};
 use super::schema;
 use crate::users::Source;
 
-/// A file that is no good is tried again after so long, though it looks the same: another process may have locked it.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// A bad file is tried again after this time though it looks the same: another process may have locked it.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A directory's file and the one connection to it.
 pub struct File {
@@ -30,22 +29,22 @@ pub struct File {
 }
 
 struct Opened {
-    /// To an empty database in memory while what is there is no good.
+    /// A connection to an empty database in memory while the file is bad.
     connection: Connection,
     is_good: bool,
-    /// What was there when it was last opened, or tried.
+    /// The file as it was when it was last opened, or tried.
     stamp: Option<FileStamp>,
     source: Source,
     fault: Option<Fault>,
 }
 
-/// Why what is there is no good.
+/// Why the file cannot be used.
 struct Fault {
     why: String,
     at: Instant,
 }
 
-/// Everything by which a file is told from another, or from itself before somebody wrote to it.
+/// What distinguishes a file from another one, and from itself before it was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
     inode: (u64, u64),
@@ -54,41 +53,41 @@ struct FileStamp {
     changed: (i64, i64),
 }
 
-/// The connection, for as long as nobody else may have it.
+/// The connection, locked until this is dropped.
 pub struct ConnectionGuard<'a> {
     opened: MutexGuard<'a, Opened>,
     path: &'a Path,
-    /// Rows that this connection had written before.
+    /// The number of rows that the connection had written when it was locked.
     written: u64,
 }
 
 impl File {
-    /// Opens a file that is there; [`schema::open`] brings it to the present schema.
+    /// Opens a file that exists. [`schema::open`] migrates it to the present schema.
     pub fn open(path: &Path) -> Result<Self, SqliteError> {
         let before = FileStamp::of(path).ok();
         let connection = schema::open(path)?;
-        // Another file that has come meanwhile is not the one that is open: it is opened with the first use.
+        // A file that replaced this one meanwhile is not the one that is open. It is opened at the first use.
         let stamp = FileStamp::of(path).ok().filter(|now| before.is_some_and(|before| before.inode == now.inode));
         let opened = Opened { connection, is_good: true, stamp, source: Source::default(), fault: None };
         Ok(Self { path: path.to_owned(), opened: Mutex::new(opened) })
     }
 
-    /// The connection to what is there now.
+    /// Returns the connection to the file that is at the path now.
     pub fn connection(&self) -> Result<ConnectionGuard<'_>, SqliteError> {
         // A panic while it was held leaves at most a transaction that was rolled back, so poison means nothing here.
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.follow(&self.path)?;
+        opened.reopen_if_changed(&self.path)?;
         let written = opened.connection.total_changes();
         Ok(ConnectionGuard { opened, path: &self.path, written })
     }
 }
 
 impl Opened {
-    fn follow(&mut self, path: &Path) -> Result<(), SqliteError> {
+    fn reopen_if_changed(&mut self, path: &Path) -> Result<(), SqliteError> {
         let stamp = match FileStamp::of(path) {
             Ok(stamp) => stamp,
             Err(error) => {
-                // What was there may be anywhere now.
+                // The file that is open may have been moved anywhere.
                 self.close()?;
                 self.stamp = None;
                 self.fault = None;
@@ -102,16 +101,16 @@ impl Opened {
             if self.is_good {
                 return Ok(());
             }
-            if let Some(fault) = self.fault.as_ref().filter(|fault| fault.at.elapsed() < TRY_AGAIN) {
+            if let Some(fault) = self.fault.as_ref().filter(|fault| fault.at.elapsed() < RETRY_AFTER) {
                 return Err(SqliteError::NoGood { path: path.to_owned(), why: fault.why.clone() });
             }
         }
-        self.open_again(path, stamp)
+        self.reopen(path, stamp)
     }
 
-    fn open_again(&mut self, path: &Path, stamp: FileStamp) -> Result<(), SqliteError> {
+    fn reopen(&mut self, path: &Path, stamp: FileStamp) -> Result<(), SqliteError> {
         let same_file = self.stamp.is_some_and(|before| before.inode == stamp.inode);
-        // The one that was in use all the time, and was written to, need not be read from end to end.
+        // A file that was in use all the time, and was only written to, need not be checked from end to end.
         let is_known = same_file && self.is_good;
         self.close()?;
         self.stamp = Some(stamp);
@@ -119,10 +118,10 @@ impl Opened {
         if !same_file {
             self.source.file += 1;
         }
-        match schema::open_again(path, is_known) {
+        match schema::reopen(path, is_known) {
             Ok(connection) => {
                 if !is_known {
-                    log::info!("user directory: what is at {} now was opened", path.display());
+                    log::info!("user directory: opened the new file path={}", path.display());
                 }
                 (self.connection, self.is_good, self.fault) = (connection, true, None);
                 Ok(())
@@ -165,7 +164,8 @@ impl DerefMut for ConnectionGuard<'_> {
 }
 
 impl Drop for ConnectionGuard<'_> {
-    /// What was written here is no reason to open the file again; another file that has taken its place meanwhile is.
+    /// Takes note of the file if this connection has written to it, so that it is not opened again for that. Another file
+    /// that has replaced it meanwhile is still opened.
     fn drop(&mut self) {
         if self.opened.connection.total_changes() != self.written
             && let Ok(now) = FileStamp::of(self.path)

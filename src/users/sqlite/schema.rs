@@ -1,4 +1,4 @@
-//! Opening the file: how a connection is set up, and the migrations that bring a file to the present schema.
+//! Opens the file: sets up the connection, and migrates the file to the present schema.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
@@ -13,12 +13,12 @@ use super::error::{SqliteError, failed};
 
 /// How long to wait for a writer in another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between tries where SQLite does not wait by itself.
+/// The time between attempts where SQLite does not wait by itself.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// `MIGRATIONS[n]` takes a file from `PRAGMA user_version` n to n + 1. Never edited once released, only added to.
+/// `MIGRATIONS[n]` migrates a file from `PRAGMA user_version` n to n + 1. A step is never edited once it is released.
 ///
-/// `name` is canonical ([`super::UserName`]), times are Unix seconds but where it says otherwise.
+/// `name` is canonical ([`super::UserName`]). Times are Unix seconds unless stated otherwise.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE users (
@@ -51,14 +51,14 @@ const MIGRATIONS: &[&str] = &[
 
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
-/// The first `count` steps, for a file of a former version.
+/// Returns the first `count` steps, which make a file of a former version.
 #[cfg(test)]
 pub(super) fn steps(count: usize) -> &'static [&'static str] {
     &MIGRATIONS[..count]
 }
 
-/// Makes an empty file unless there is one. SQLite would make it readable for all; its journal files take the
-/// mode of the database.
+/// Creates an empty file unless there is one. SQLite would make it readable for all users of the machine; its journal
+/// files get the mode of the database.
 pub(super) fn create_file(path: &Path) -> Result<(), SqliteError> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
@@ -67,7 +67,7 @@ pub(super) fn create_file(path: &Path) -> Result<(), SqliteError> {
     }
 }
 
-/// Opens a file for the first time, and brings it to the present schema.
+/// Opens a file for the first time, and migrates it to the present schema.
 pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     if !path.exists() {
         return Err(SqliteError::Missing(path.to_owned()));
@@ -79,9 +79,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     Ok(connection)
 }
 
-/// Opens what is there while the edge runs, if it is a good directory of the present schema. It is never migrated: an empty
-/// file may be one that is being copied. One that `is_known` was written to by another process, and is not read whole.
-pub(super) fn open_again(path: &Path, is_known: bool) -> Result<Connection, SqliteError> {
+/// Opens the file that is at the path while the edge runs, if it is a good directory of the present schema. It is never
+/// migrated: an empty file may be one that is being copied. A file that `is_known` was only written to by another process,
+/// and its integrity is not checked.
+pub(super) fn reopen(path: &Path, is_known: bool) -> Result<Connection, SqliteError> {
     if !is_known {
         remove_foreign_log(path)?;
     }
@@ -107,7 +108,7 @@ pub(super) fn open_again(path: &Path, is_known: bool) -> Result<Connection, Sqli
 }
 
 fn connect(path: &Path) -> Result<Connection, SqliteError> {
-    // Without SQLITE_OPEN_URI, so that a path is a path, and without CREATE, see above.
+    // Without SQLITE_OPEN_URI, so that the path is never parsed as a URI, and without CREATE, see `create_file`.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed("opening the file"))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("setting the busy timeout"))?;
@@ -120,10 +121,10 @@ fn version(connection: &Connection) -> Result<u32, SqliteError> {
     ))
 }
 
-/// Removes the write-ahead log of another database, which lay beside a file that was replaced. SQLite would take it for
-/// this one's and write the other's pages over it. A database that is not in write-ahead mode has none.
+/// Removes the write-ahead log of another database, which is left beside a file that was replaced. SQLite would take it for
+/// the log of this database and write the other's pages into it. A database that is not in write-ahead mode has no log.
 fn remove_foreign_log(path: &Path) -> Result<(), SqliteError> {
-    /// Where the header says how it is read and written (SQLite file format §1.3.3); 2 is write-ahead.
+    /// The offset of the read and write versions in the header (SQLite file format §1.3.3); 2 is write-ahead.
     const MODES: usize = 18;
     let log = beside(path, "-wal");
     if !std::fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
@@ -142,7 +143,7 @@ fn remove_foreign_log(path: &Path) -> Result<(), SqliteError> {
             _ => {}
         }
     }
-    log::warn!("user directory: the write-ahead log of another database lay beside {} and was removed", path.display());
+    log::warn!("user directory: removed the write-ahead log of another database path={}", path.display());
     Ok(())
 }
 
@@ -154,19 +155,19 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
-    // With a journal for each transaction nothing less keeps the file whole when the machine itself fails.
+    // With a rollback journal no lower setting keeps the file intact when the machine itself fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // On a file system that is read-only it stays as it is.
-    if connection.is_readonly("main")? { Ok(()) } else { one_file(connection) }
+    // A file on a read-only file system stays as it is.
+    if connection.is_readonly("main")? { Ok(()) } else { leave_write_ahead_mode(connection) }
 }
 
-/// One file is the whole directory: there is no write-ahead log beside it, as a former version had, which a copy would
-/// miss and another file in its place would get. Readers wait for a writer for as long as its commit takes.
+/// Makes the whole directory one file. A former version used a write-ahead log, which a copy of the file would miss and a
+/// file that replaces this one would get. Readers wait for a writer for as long as its commit takes.
 ///
-/// A file in write-ahead mode can only be changed while no other process has it open. It is tried for as long as the busy
-/// timeout would have waited, and then stays as it is: the next start finds it alone.
+/// The mode of a file can only be changed while no other process has it open. This is tried for as long as the busy timeout
+/// would wait. Then the file stays as it is, and the next start may find it unused.
 #[expect(clippy::disallowed_methods, reason = "runs at the start, after a change of files and on the command line")]
-fn one_file(connection: &Connection) -> rusqlite::Result<()> {
+fn leave_write_ahead_mode(connection: &Connection) -> rusqlite::Result<()> {
     let mut retries = BUSY_TIMEOUT.as_millis() / RETRY_AFTER.as_millis();
     loop {
         match connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())) {
@@ -182,8 +183,8 @@ fn one_file(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// All steps in one transaction that excludes other writers: of two processes that start at once, the second
-/// finds nothing left to do.
+/// Runs all steps in one transaction that excludes other writers. Of two processes that start at once, the second finds
+/// nothing left to do.
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteError> {
     let migrating = || failed("migrating the schema");
     if version(connection)? == VERSION {

@@ -35,7 +35,7 @@ impl File {
         SqliteDirectory::open_or_create(&self.path(), self.clock.clone()).unwrap()
     }
 
-    /// The file as somebody else's program sees it.
+    /// Opens the file as another program does.
     fn raw(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
@@ -109,7 +109,7 @@ fn a_file_is_set_up_as_the_code_says() {
     assert_eq!(pragma("foreign_keys"), "1");
     assert_eq!(pragma("synchronous"), "2");
     assert_eq!(pragma("user_version"), schema::VERSION.to_string());
-    let odd = directory.connection().unwrap().execute("INSERT INTO user_roles VALUES ('nobody', 'admin')", []);
+    let odd = directory.connection().unwrap().execute("INSERT INTO user_roles VALUES ('missing', 'admin')", []);
     assert!(odd.is_err(), "a role needs its user");
 }
 
@@ -179,7 +179,7 @@ fn a_row_edited_into_nonsense_is_a_failure_and_not_an_unknown_user() {
 }
 
 #[test]
-fn what_is_written_by_hand_is_heard_as_well() {
+fn what_is_written_by_hand_is_a_change_as_well() {
     let file = File::new();
     let directory = file.open();
     directory.add(&bob(), &hash(OLD)).unwrap();
@@ -215,7 +215,7 @@ fn what_is_written_by_hand_is_heard_as_well() {
 }
 
 #[test]
-fn a_directory_of_the_version_before_is_taken_up_with_all_that_it_says() {
+fn a_directory_of_the_version_before_is_migrated_with_all_its_changes() {
     let file = File::new();
     let raw = file.raw();
     for step in schema::steps(2) {
@@ -238,10 +238,10 @@ fn a_directory_of_the_version_before_is_taken_up_with_all_that_it_says() {
     for _ in 0..2 {
         let directory = file.open();
         let found = changes(&directory, 0);
-        let told: Vec<_> = found.iter().map(|user| (user.id.as_str(), user.disabled, user.ended_by > 0)).collect();
+        let states: Vec<_> = found.iter().map(|user| (user.id.as_str(), user.disabled, user.ended_by > 0)).collect();
         let wanted =
             [("disabled", true, true), ("granted", false, false), ("ended", false, true), ("ahead", false, false)];
-        assert_eq!(told, wanted);
+        assert_eq!(states, wanted);
         assert_eq!(found[2].ended_before, UnixTime::from_seconds(300));
         assert_eq!(last(&directory), 4);
     }
@@ -251,7 +251,7 @@ fn a_directory_of_the_version_before_is_taken_up_with_all_that_it_says() {
 }
 
 #[test]
-fn many_changes_are_told_a_page_at_a_time() {
+fn many_changes_are_returned_a_page_at_a_time() {
     let file = File::new();
     let directory = file.open();
     let lines: String = (0..2500).map(|n| format!("{{\"name\":\"u{n}\",\"password_hash\":\"{NEW}\"}}\n")).collect();

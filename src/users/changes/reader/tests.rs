@@ -1,4 +1,4 @@
-//! With a directory whose answers are written down beforehand.
+//! Tests with a directory whose results are prepared.
 
 use std::sync::Mutex;
 
@@ -7,12 +7,12 @@ use crate::metrics::Metrics;
 use crate::users::changes::DirectoryChanges;
 use crate::users::{StoredHash, User, UserName};
 
-/// A directory whose changes a test hands out one reading at a time; and what it was asked for.
+/// A directory that returns the pages of a test one after another, and records the calls.
 #[derive(Default)]
 struct Readings {
     left: Mutex<Vec<Result<ChangesPage, DirectoryError>>>,
-    asked: Mutex<Vec<u64>>,
-    /// Those who are there at all.
+    calls: Mutex<Vec<u64>>,
+    /// The users that exist.
     users: Mutex<Option<Vec<UserState>>>,
 }
 
@@ -26,7 +26,7 @@ impl UserDirectory for Readings {
     }
 
     fn changed_since(&self, since: u64) -> Result<ChangesPage, DirectoryError> {
-        self.asked.lock().unwrap().push(since);
+        self.calls.lock().unwrap().push(since);
         let mut left = self.left.lock().unwrap();
         if left.is_empty() { Ok(ChangesPage { last: since, ..ChangesPage::default() }) } else { left.remove(0) }
     }
@@ -75,7 +75,7 @@ fn reader(readings: Vec<Result<ChangesPage, DirectoryError>>) -> (Reader, Arc<Re
 }
 
 #[test]
-fn a_change_is_known_and_a_failing_directory_takes_nothing_back() {
+fn a_change_is_known_and_a_failing_directory_changes_nothing() {
     let (mut reader, directory) = reader(vec![
         page(vec![state("ada", true, 7)], false, 9),
         Err(DirectoryError::unavailable("gone")),
@@ -93,7 +93,7 @@ fn a_change_is_known_and_a_failing_directory_takes_nothing_back() {
     assert_eq!((disabled("ada"), disabled("bob")), (Some(true), Some(false)));
     assert!(reader.fault.load().is_none());
     assert_eq!(reader.metrics.up.get(), 1);
-    assert_eq!(*directory.asked.lock().unwrap(), [0, 7, 7]);
+    assert_eq!(*directory.calls.lock().unwrap(), [0, 7, 7]);
 }
 
 #[test]
@@ -111,21 +111,21 @@ fn pages_are_read_to_their_end_and_an_older_copy_from_its_beginning() {
     let disabled = |name: &str| states.load().get(name).map(|state| state.disabled);
     assert_eq!((disabled("ada"), disabled("bob"), disabled("dan")), (Some(false), Some(false), Some(true)));
     reader.read();
-    assert_eq!(*directory.asked.lock().unwrap(), [0, 5, 80, 0, 20]);
+    assert_eq!(*directory.calls.lock().unwrap(), [0, 5, 80, 0, 20]);
 }
 
 #[test]
-fn what_changed_before_the_start_is_known_at_once_and_the_thread_ends_with_the_watch() {
+fn what_changed_before_the_start_is_known_at_once_and_the_thread_ends_with_it() {
     let (reader, _) = reader(vec![page(vec![state("ada", true, 1)], false, 1)]);
-    let watch =
+    let changes =
         DirectoryChanges::start(reader.directory, std::time::Duration::from_secs(3600), Clock::default(), metrics())
             .unwrap();
-    assert!(watch.state("ada").is_some_and(|state| state.disabled));
-    assert!(watch.state("bob").is_none());
+    assert!(changes.state("ada").is_some_and(|state| state.disabled));
+    assert!(changes.state("bob").is_none());
 }
 
 #[test]
-fn another_file_is_read_whole_though_its_numbers_go_on() {
+fn another_file_is_read_whole_though_its_numbers_continue() {
     let mut ended = state("ada", false, 9);
     (ended.ended_before, ended.ended_by) = (UnixTime::from_seconds(500), 9);
     let (mut reader, directory) = reader(vec![
@@ -144,7 +144,7 @@ fn another_file_is_read_whole_though_its_numbers_go_on() {
     assert!(of("dan").disabled, "though that change has a low number");
     assert!(of("eve").disabled, "she is not there any more");
     assert_eq!((of("ada").ended_by, of("ada").ended_formerly), (0, UnixTime::from_seconds(500)));
-    assert_eq!(*directory.asked.lock().unwrap(), [0, 10, 0]);
+    assert_eq!(*directory.calls.lock().unwrap(), [0, 10, 0]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_file_that_was_written_to_is_read_on_and_one_that_was_overwritten_is_read_wh
         reader.read();
         reader.read();
         let expected: &[u64] = if is_another { &[0, 5, 0, 0] } else { &[0, 5, 0] };
-        assert_eq!(*directory.asked.lock().unwrap(), expected, "{before:?}");
+        assert_eq!(*directory.calls.lock().unwrap(), expected, "{before:?}");
         for user in before {
             let known = reader.states.load().get(user.id.as_str()).cloned();
             assert_eq!(known.as_deref(), Some(&user));
@@ -178,7 +178,7 @@ fn a_file_that_was_written_to_is_read_on_and_one_that_was_overwritten_is_read_wh
 }
 
 #[test]
-fn whoever_is_missing_is_out_until_they_are_there_again() {
+fn a_user_who_is_missing_is_disabled_until_the_row_is_back() {
     let (mut reader, directory) =
         reader(vec![page(vec![], false, 2), page_of(0, 1, vec![], 2), page_of(0, 2, vec![], 2)]);
     let there = |ids: &[&str]| Some(ids.iter().map(|id| state(id, false, 0)).collect());
