@@ -7,7 +7,6 @@ mod balance;
 mod balancer;
 mod connection_auth;
 pub mod dial;
-mod in_flight;
 pub mod resolver;
 mod server_address;
 mod tls;

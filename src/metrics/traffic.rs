@@ -67,7 +67,7 @@ pub struct UpstreamMetrics {
     pub answered: IntCounter,
     pub failed: IntCounter,
     pub duration: Histogram,
-    /// Attempts that are under way; see `upstream::InFlight`, which counts them.
+    /// Attempts that are under way; a guard in `upstream::Attempt` counts them.
     pub in_flight: IntGauge,
 }
 

@@ -7,8 +7,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+use prometheus::IntGauge;
+
 use super::Pool;
-use super::in_flight::InFlight;
 use crate::config::MAX_RETRIES;
 
 /// An address of one server of a pool.
@@ -28,6 +29,25 @@ pub struct Attempt {
     /// Whether the connection was not answered in time.
     timed_out: bool,
     in_flight: Option<InFlight>,
+}
+
+/// Counts one attempt at a server for as long as it exists, so that an attempt that is cut is counted down like one that
+/// ends. The count is the metric `upstream_in_flight` itself, which belongs to the process: it stays right over a reload,
+/// where attempts at the same server are under way in both snapshots.
+#[derive(Debug)]
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn begin(count: &IntGauge) -> Self {
+        count.inc();
+        Self(count.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Attempt {
