@@ -145,7 +145,7 @@ fn whatever_a_sign_on_asks_of_the_store_waits_out_a_stall() {
         }
         let out = stalled(&mut || browser.open(&edge.url("iqueue", "/.sentry/logout")));
         assert!(
-            out.status < 400 && !out.body.contains("as soon as it is back"),
+            out.status < 400 && !out.body.contains("It follows by itself"),
             "{policy}: {} {}",
             out.status,
             out.body
@@ -279,7 +279,7 @@ fn after_a_lull(edge: &Edge, known: &mut Client, lull: Duration, what: &str) {
     assert!(browser.cookie(&edge.host("iqueue"), TOKEN_COOKIE).is_some(), "{what}: a redemption");
     pause();
     let out = browser.open(&edge.url("iqueue", "/.sentry/logout"));
-    assert!(out.status < 400 && !out.body.contains("as soon as it is back"), "{what}: a logout: {}", out.body);
+    assert!(out.status < 400 && !out.body.contains("It follows by itself"), "{what}: a logout: {}", out.body);
 }
 
 #[test]

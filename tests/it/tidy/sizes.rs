@@ -100,7 +100,7 @@ const SPREAD: &[(&str, &str, usize)] = &[
     ("config", "Check", 10),
     ("listener", "ListenerContext", 5),
     ("proxy", "Gateway", 13),
-    ("sentry", "Sentry", 13),
+    ("sentry", "Sentry", 12),
     ("sessions", "Cluster", 4),
 ];
 
