@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_ahead_and_many_changes_have_no_list_asked_for_ever() {
+    fn a_clock_that_was_ahead_and_many_changes_have_no_list_read_for_ever() {
         let ahead = START.plus(1000 * KEEP);
         let first = next_record(None, list(&["a"]), ahead, KEEP);
         let second = next_record(Some(&first), list(&["b"]), ahead, KEEP);

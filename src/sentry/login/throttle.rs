@@ -216,7 +216,7 @@ mod tests {
         fn change_of(&self, name: &UserName) -> Result<Option<u64>, DirectoryError> {
             match name.as_str() {
                 "missing" => Err(DirectoryError::unavailable("the disk is gone")),
-                "nobody" => Ok(None),
+                "ghost" => Ok(None),
                 _ => Ok(Some(7)),
             }
         }
@@ -268,7 +268,7 @@ mod tests {
             ("ada", RIGHT, 7, (0, 0)),
             ("ada", "wrong", 7, (1, 1)),
             ("gone", RIGHT, 7, (1, 1)),
-            ("nobody", "wrong", 0, (1, 1)),
+            ("ghost", "wrong", 0, (1, 1)),
             ("broken", "wrong", 7, (0, 0)),
             ("panic", "wrong", 7, (0, 0)),
             ("missing", "wrong", 7, (0, 0)),

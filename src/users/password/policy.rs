@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_has_as_many_characters_as_is_asked_whatever_its_bytes() {
+    fn a_password_has_as_many_characters_as_are_required_whatever_its_bytes() {
         for (text, has) in [("pw", 2), ("123", 3), ("kV9#tq!Lw2z", 11), ("ünïcödé-wör", 11), ("😀😁😂🤣😃😄", 6)]
         {
             assert_eq!(check(text, "ada", None), Err(Unfit::TooShort { has, least: 12 }), "{text}");

@@ -114,7 +114,7 @@ fn a_file_is_set_up_as_the_code_says() {
 }
 
 #[test]
-fn an_empty_file_becomes_a_directory_and_a_missing_one_only_when_asked() {
+fn an_empty_file_becomes_a_directory_and_a_missing_one_only_when_requested() {
     let file = File::new();
     let missing = SqliteDirectory::open(&file.path(), Clock::default());
     assert!(matches!(missing, Err(SqliteError::Missing(path)) if path == file.path()));
