@@ -80,8 +80,9 @@ fn stands<'a>(flowing: &'a str, phrase: &str) -> Option<&'a str> {
     let is_word = |c: Option<char>| c.is_some_and(char::is_alphabetic);
     let found = flowing.match_indices(phrase).find(|(place, found)| {
         let (before, after) = (&flowing[..*place], &flowing[place + found.len()..]);
-        !(is_word(phrase.chars().next()) && is_word(before.chars().next_back()))
-            && !(is_word(phrase.chars().next_back()) && is_word(after.chars().next()))
+        let joins_before = is_word(phrase.chars().next()) && is_word(before.chars().next_back());
+        let joins_after = is_word(phrase.chars().next_back()) && is_word(after.chars().next());
+        !joins_before && !joins_after
     });
     let (place, _) = found?;
     let begin = flowing[..place].char_indices().rev().nth(30).map_or(0, |(at, _)| at);
