@@ -62,6 +62,7 @@ fuzz_target!(|data: &[u8]| {
     // A field that nobody reads changes nothing, nor does the case of a name.
     let mut louder = headers.clone();
     louder.append("x-fuzz", HeaderValue::from_static("1"));
-    let again = validate::inspect(UncheckedRequest { headers: &louder, ..incoming }, &Limits { header_count: 11, ..LIMITS });
+    let again =
+        validate::inspect(UncheckedRequest { headers: &louder, ..incoming }, &Limits { header_count: 11, ..LIMITS });
     assert_eq!(again.map(|target| target.path.as_str().to_owned()), Ok(target.path.as_str().to_owned()));
 });

@@ -9,10 +9,10 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::clock::UnixTime;
 use sentry_edge::metrics::{Metrics, StoreMetrics};
-use sentry_edge::sessions::replicated::node::Node;
 use sentry_edge::sessions::memcached::{MemcachedServer, Settings};
+use sentry_edge::sessions::replicated::node::Node;
 use sentry_edge::sessions::{
-    Count, CounterKey, StoredValue, Redemption, SessionId, SessionRecord, StoreError, TicketId, Tombstone,
+    Count, CounterKey, Redemption, SessionId, SessionRecord, StoreError, StoredValue, TicketId, Tombstone,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -134,7 +134,9 @@ async fn ask(kind: u8, reply: &[u8], server: &MemcachedServer) {
         }
         5 => {
             let tombstone = Tombstone { until: UnixTime::from_millis(1_763_843_200_000) };
-            assert!(in_time(server.write_tombstone(&session, tombstone, TTL).await).is_none() || has(reply, &["HD", NO_OP]));
+            assert!(
+                in_time(server.write_tombstone(&session, tombstone, TTL).await).is_none() || has(reply, &["HD", NO_OP])
+            );
         }
         6 => assert!(in_time(server.counter_reset(&counter).await).is_none() || has(reply, &["HD", "NF", NO_OP])),
         _ => assert!(in_time(server.ping().await).is_none() || has(reply, &["\n"])),

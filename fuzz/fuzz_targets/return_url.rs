@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use sentry_edge::host::Host;
-use sentry_edge::sentry::ticket_query::TicketParameter;
-use sentry_edge::sentry::ticket_mark::TicketMarks;
-use sentry_edge::sentry::return_url::ReturnUrlPolicy;
 use sentry_edge::sentry::loop_guard::RedirectRound;
+use sentry_edge::sentry::return_url::ReturnUrlPolicy;
+use sentry_edge::sentry::ticket_mark::TicketMarks;
+use sentry_edge::sentry::ticket_query::TicketParameter;
 use url::Url;
 
 fn tickets() -> &'static TicketParameter {
