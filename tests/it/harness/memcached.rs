@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::eventually;
 use super::process::signal;
@@ -75,8 +76,13 @@ impl Memcached {
     }
 
     fn keys_of(&self, prefix: &str) -> Vec<String> {
-        // The crawler passes over what is in use at that moment.
-        let mut dumped: Vec<String> = (0..5).flat_map(|_| self.lines("lru_crawler metadump all")).collect();
+        // The crawler skips items that are locked at that moment, as they are while the server moves them to another list; a
+        // few looks at once would all fall into that moment.
+        let look = |number: u64| {
+            std::thread::sleep(Duration::from_millis(4 * number));
+            self.lines("lru_crawler metadump all")
+        };
+        let mut dumped: Vec<String> = (0..5).flat_map(look).collect();
         dumped.sort_unstable();
         dumped.dedup_by(|a, b| a.split(' ').next() == b.split(' ').next());
         let keys = dumped.iter().filter_map(|line| line.strip_prefix("key=")?.split(' ').next());
