@@ -60,6 +60,8 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
+    /// Lines that the writer has taken and not yet written.
+    being_written: u64,
     reopen: bool,
     /// No more lines will come.
     ending: bool,
@@ -171,12 +173,13 @@ impl Queue {
         let waited = self.writer_ended.wait_timeout_while(state, left, |state| !state.closed);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         if !std::mem::replace(&mut state.closed, true) {
-            let lost = count_lines(&state.bytes);
+            // Some of those that are being written may have gone out; of a batch that is cut off, all count.
+            let lost = count_lines(&state.bytes) + state.being_written;
             drop(state);
             self.dropped.inc_by(lost);
             if self.name != PROCESS {
                 log::error!(
-                    "{}: the last lines are lost, {lost} or more: they could not be written in time",
+                    "{}: the last lines are lost, at most {lost}: they could not be written in time",
                     self.name
                 );
             }
@@ -281,11 +284,13 @@ impl Queue {
         }
         let mut state = self.lock();
         std::mem::swap(&mut spare, &mut state.bytes);
+        state.being_written = count_lines(&spare);
         Work { bytes: spare, reopen: std::mem::take(&mut state.reopen), ending: state.ending }
     }
 
     fn written(&self) {
         let mut state = self.lock();
+        state.being_written = 0;
         if let Some(loss) = &mut state.loss {
             loss.written_since = true;
         }
@@ -298,7 +303,10 @@ impl Queue {
     fn failed(&self, failure: &WriteError) {
         self.errors.inc();
         self.dropped.inc_by(failure.lost);
-        let begins = self.lock().lose(failure.lost);
+        let mut state = self.lock();
+        state.being_written = 0;
+        let begins = state.lose(failure.lost);
+        drop(state);
         if begins {
             self.report(&HealthChange::Failing { reason: failure.error.to_string() });
         }
