@@ -72,7 +72,7 @@ pub mod config;
 mod deadline;
 pub mod drain;
 pub mod host;
-pub(crate) mod listener;
+pub mod listener;
 pub mod log_writer;
 pub mod metrics;
 pub mod pages;

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use sentry_edge::listener::h2_flood::Frames;
+use sentry_edge::listener::h2_flood::FrameScanner;
 
 /// Whether a head is under way at the end, and how many there were: frame by frame, from the whole of it.
 fn slowly(bytes: &[u8]) -> (bool, u64) {
@@ -31,8 +31,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((piece, bytes)) = data.split_first() else { return };
     let now = Instant::now();
     let read = |piece: usize| {
-        let mut frames = Frames::default();
-        let flood = bytes.chunks(piece.max(1)).any(|part| frames.take(part, || now).is_err());
+        let mut frames = FrameScanner::default();
+        let flood = bytes.chunks(piece.max(1)).any(|part| frames.received(part, || now).is_err());
         (frames.in_head(), frames.heads(), flood)
     };
     let (in_head, heads, flood) = read(bytes.len());

@@ -8,13 +8,13 @@ use sentry_edge::listener::proxy_protocol::{Malformed, Parsed, Source, parse};
 /// What it came to, and the bytes that were taken for it; `None` when the sender left in the middle.
 type Outcome = Option<(Result<Source, Malformed>, usize)>;
 
-/// As `server::caller` reads: never more than is asked for, and `most` of that at a time.
+/// As `listener::proxy_header` reads: never more than is asked for, and `most` of that at a time.
 fn read(mut socket: &[u8], most: usize) -> Outcome {
     let mut header = Vec::new();
     loop {
         let more = match parse(&header) {
-            Ok(Parsed::Whole(source)) => return Some((Ok(source), header.len())),
-            Ok(Parsed::Needs(more)) => more,
+            Ok(Parsed::Complete(source)) => return Some((Ok(source), header.len())),
+            Ok(Parsed::Incomplete(more)) => more,
             Err(malformed) => return Some((Err(malformed), header.len())),
         };
         assert!(more > 0, "it waits for nothing");
