@@ -40,7 +40,8 @@ struct ServerList {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct FormerList {
     list: ServerList,
-    /// Unix seconds.
+    /// Unix seconds. An entry of another version that does not name it has ended; the list in use is read all the same.
+    #[serde(default)]
     read_until: u64,
 }
 
@@ -166,6 +167,15 @@ mod tests {
         let late = next_record(Some(&back), list(&["b", "c"]), START.plus(2 * KEEP), KEEP);
         assert_eq!(names(&late), [["d"]]);
         assert_eq!(late.former[0].as_former(START.plus(2 * KEEP)).keep, KEEP / 2);
+    }
+
+    #[test]
+    fn an_entry_without_an_end_does_not_hide_the_list_in_use() {
+        let text = r#"{"now":{"servers":[["a",1]],"copies":1},"former":[{"list":{"servers":[["b",1]],"copies":1}}]}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert_eq!((&record.now, record.former[0].read_until), (&list(&["a"]), 0));
+        let next = next_record(Some(&record), list(&["c"]), START, KEEP);
+        assert_eq!(names(&next), [["a"]], "the entry has ended, and the list that was in use is a former one now");
     }
 
     #[test]
