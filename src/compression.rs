@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora_http::ResponseHeader;
 
 use crate::config::Encoding;
+use crate::framing::ends_with_head;
 
 /// Below this, a response fits into one packet either way.
 const LEAST_BYTES: u64 = 1024;
@@ -45,8 +46,7 @@ pub fn choose(request: RequestParts<'_>, response: &ResponseHeader, offered: &[E
 }
 
 fn is_compressible(response: &ResponseHeader) -> bool {
-    let has_body = !response.status.is_informational()
-        && !matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let has_body = !ends_with_head(response.status);
     // A range is one of the bytes as they are, and a digest that of the bytes as they are.
     let is_bound_to_its_bytes = response.status == StatusCode::PARTIAL_CONTENT
         || ["content-encoding", "content-range", "content-md5", "digest", "content-digest", "repr-digest", "trailer"]

@@ -42,7 +42,7 @@
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - `listener`: client connections. `admin`: the admin listener and its API. [`server`]: where everything is made and put together; reload, drain.
-//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`: primitives.
+//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`, `framing`: primitives.
 //!
 //! # Invariants
 //!
@@ -71,6 +71,7 @@ pub mod compression;
 pub mod config;
 mod deadline;
 pub mod drain;
+mod framing;
 pub mod host;
 pub mod listener;
 pub mod log_writer;

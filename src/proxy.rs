@@ -16,7 +16,7 @@
 //! | 4 | `cancel`, `downstream::client_conn`, `request` |
 //! | 3 | `client_connection`, `context`, `headers::response_rules` |
 //! | 2 | `downstream::h2_stream::session`, `gateway`, `headers`, `upstream::idle_pool` |
-//! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::rewind` |
+//! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::request_rules`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::rewind` |
 
 mod acme_challenge;
 mod buffering;

@@ -22,11 +22,12 @@ use super::decision::Decision;
 use super::decision_log::{Declined, is_logged, log_decision};
 use super::error_response::error_context;
 use super::gateway::Gateway;
-use super::headers::{response_rules, upstream_response};
+use super::headers::{request_rules, upstream_response};
 use super::record::RequestLine;
 use super::request::RequestView;
 use super::upstream::{attempt, connection_auth};
 use super::{buffering, error_response, headers, preflight, respond};
+use crate::framing::is_bodiless;
 
 /// The time for reading away the rest of an unwanted body, so that the response before it is not lost in a TCP reset.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -50,7 +51,8 @@ impl ProxyHttp for Gateway {
         let timeouts = &ctx.snapshot.timeouts;
         let downstream = session.as_downstream_mut();
         // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
-        let wanted = downstream.get_keepalive().is_some() && !says_close(downstream.req_header());
+        let wanted =
+            downstream.get_keepalive().is_some() && !request_rules::says_close(&downstream.req_header().headers);
         let keepalive = self.drain.keeps_alive(wanted).then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
@@ -153,9 +155,7 @@ impl ProxyHttp for Gateway {
         if upstream_response::is_close_delimited(session.req_header(), response) {
             session.as_downstream_mut().set_keepalive(None);
         }
-        if response_rules::is_bodiless(response.status, &session.req_header().method)
-            && !response.status.is_informational()
-        {
+        if is_bodiless(response.status, &session.req_header().method) && !response.status.is_informational() {
             upstream_response::release(session, ctx);
         }
         Ok(())
@@ -228,11 +228,4 @@ fn log_declined(request: &RequestView<'_>, ctx: &RequestContext) {
     let of_connection = || request.connection.and_then(|connection| connection.take_declined());
     let reason = request.head.extensions.get::<Declined>().map(|declined| declined.0).or_else(of_connection);
     log_decision!(ctx, "full path taken fast_path_declined={}", reason.unwrap_or("plain_http"));
-}
-
-/// Whether any `Connection` field has the option `close` (RFC 9112 §9.6). Pingora looks at the first field alone.
-fn says_close(request: &RequestHeader) -> bool {
-    let values = request.headers.get_all(header::CONNECTION).iter();
-    let mut options = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }

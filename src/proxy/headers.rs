@@ -4,6 +4,7 @@
 //! own fields removed: Pingora has removed them, or the fast path has declined such a request.
 
 pub mod edit;
+pub mod request_rules;
 pub mod response_kind;
 pub mod response_rules;
 pub mod upstream_request;

@@ -16,8 +16,8 @@ use tokio::io::AsyncWriteExt;
 use super::client_conn::Client;
 use super::writer::ResponseWriter;
 use crate::deadline::Deadline;
+use crate::framing::is_bodiless;
 use crate::proxy::headers;
-use crate::proxy::headers::response_rules::is_bodiless;
 use crate::proxy::upstream::parse::FixedLengthResponse;
 
 /// Most heads are shorter.

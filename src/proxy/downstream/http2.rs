@@ -4,36 +4,29 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderValue, Method};
 use pingora::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::h2_stream::RequestStream;
-use super::parse;
 use super::writer::ResponseWriter;
+use crate::framing::is_bodiless;
 use crate::proxy::headers;
-use crate::proxy::headers::response_rules::is_bodiless;
+use crate::proxy::headers::request_rules::{needs_full_path_over_http2, remove_implied};
 use crate::proxy::upstream::parse::FixedLengthResponse;
 
 /// Whether a request has no body, and says nothing of one nor wants anything special. Its head stays to be looked at.
 pub fn is_plain(stream: &RequestStream) -> bool {
     let request = stream.head();
-    let is_odd = |(name, value): (&HeaderName, &HeaderValue)| {
-        // Firefox takes trailers, and applications over HTTP/1.1 have no way to send us any that we pass on.
-        let takes_trailers = *name == header::TE && value == "trailers";
-        // There is no body, and it says so twice.
-        let says_nothing = *name == header::CONTENT_LENGTH && value == "0";
-        !takes_trailers && !says_nothing && parse::is_out_of_the_ordinary(name)
-    };
-    [Method::GET, Method::HEAD].contains(&request.method) && stream.is_read() && !request.headers.iter().any(is_odd)
+    let mut fields = request.headers.iter();
+    let is_plain = !fields.any(|(name, value)| needs_full_path_over_http2(name, value));
+    [Method::GET, Method::HEAD].contains(&request.method) && stream.is_read() && is_plain
 }
 
 /// The head, less what belongs to the connection.
 pub fn taken(stream: &mut RequestStream) -> Parts {
     let mut head = take_head(stream);
-    head.headers.remove(header::TE);
-    // RFC 9110 §8.6: of a GET without a body nothing is said.
-    head.headers.remove(header::CONTENT_LENGTH);
+    remove_implied(&mut head.headers);
     head
 }
 

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
 use tokio::io::ReadBuf;
 
 use super::client_conn::Client;
+use crate::proxy::headers::request_rules::{Connection, needs_full_path};
 
 /// A longer head takes the full path. Those of browsers have 1 to 2 KiB.
 const LONGEST: usize = 8192;
@@ -61,37 +62,17 @@ pub fn parse(bytes: &Bytes) -> Option<Head> {
     for field in request.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         if name == header::CONNECTION {
-            closes |= closing(field.value)?;
-        } else if is_out_of_the_ordinary(&name) {
+            match Connection::of(field.value) {
+                Connection::Other => return None,
+                connection => closes |= connection == Connection::Close,
+            }
+        } else if needs_full_path(&name) {
             return None;
         } else {
             parts.headers.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?);
         }
     }
     Some(Head { parts, fields: request.headers.len(), closes })
-}
-
-/// Whether a `Connection` field closes; `None` where it says anything else.
-fn closing(value: &[u8]) -> Option<bool> {
-    if value.eq_ignore_ascii_case(b"close") {
-        return Some(true);
-    }
-    value.eq_ignore_ascii_case(b"keep-alive").then_some(false)
-}
-
-/// Whether a field belongs to the connection, announces a body, or asks for a special kind of response.
-pub fn is_out_of_the_ordinary(name: &HeaderName) -> bool {
-    const ODD: [HeaderName; 8] = [
-        header::CONTENT_LENGTH,
-        header::EXPECT,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ];
-    ODD.contains(name) || ["keep-alive", "proxy-connection", "http2-settings"].contains(&name.as_str())
 }
 
 #[cfg(test)]

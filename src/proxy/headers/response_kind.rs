@@ -3,6 +3,8 @@
 use http::{Method, StatusCode, header};
 use pingora_http::ResponseHeader;
 
+use crate::framing::is_bodiless;
+
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// What a response's head says of how long it may last.
@@ -18,9 +20,7 @@ pub enum Kind {
 pub fn kind(method: &Method, response: &ResponseHeader) -> Kind {
     match response.status {
         StatusCode::SWITCHING_PROTOCOLS => Kind::Stream,
-        status if status.is_informational() => Kind::Page,
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Kind::Page,
-        _ if *method == Method::HEAD => Kind::Page,
+        status if is_bodiless(status, method) => Kind::Page,
         _ => {
             let kind = response.headers.get(header::CONTENT_TYPE);
             if kind.is_some_and(|kind| is_event_stream(kind.as_bytes())) {

@@ -7,6 +7,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
+use crate::framing::ends_with_head;
 use crate::proxy::headers;
 
 /// A response's head, at most: names, values and what separates them. Pingora reads up to a megabyte and 256 fields;
@@ -64,17 +65,6 @@ impl Field {
     }
 }
 
-/// Whether a response has no body, whatever its head says (RFC 9112 §6.3).
-pub fn is_bodiless(status: StatusCode, method: &Method) -> bool {
-    *method == Method::HEAD || says_nothing_of_framing(status)
-}
-
-/// A response of this status ends with its head, to any request. Neither field may stand in a 1xx or a 204
-/// (RFC 9110 §8.6, RFC 9112 §6.1); in a 304 they may, would speak of another response, and have clients wait for a body.
-pub fn says_nothing_of_framing(status: StatusCode) -> bool {
-    status.is_informational() || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
-}
-
 /// Digits and nothing else: `parse` would take a sign.
 pub fn length(text: &[u8]) -> Option<usize> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -127,7 +117,7 @@ pub fn sanitize(
     }
     let is_coded = one_coding(version, fields)?;
     let length = one_length(fields, is_coded)?;
-    if says_nothing_of_framing(status) {
+    if ends_with_head(status) {
         fields.remove(header::TRANSFER_ENCODING);
         fields.remove(header::CONTENT_LENGTH);
         let announced = is_coded || length.is_some_and(|length| length > 0);

@@ -6,7 +6,8 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::response_rules::{RequestFacts, UpstreamSync, is_bodiless, sanitize};
+use super::response_rules::{RequestFacts, UpstreamSync, sanitize};
+use crate::framing::is_bodiless;
 use crate::proxy::context::{RequestContext, destination};
 use crate::proxy::decision_log::log_decision;
 use crate::proxy::gateway::Gateway;

@@ -8,9 +8,10 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
 
 use super::connection_auth;
+use crate::framing::{ends_with_head, is_bodiless};
 use crate::proxy::headers;
 use crate::proxy::headers::response_kind::is_event_stream;
-use crate::proxy::headers::response_rules::{self, Field, is_bodiless};
+use crate::proxy::headers::response_rules::{self, Field};
 
 /// Fields of one, at most.
 const MOST_FIELDS: usize = 64;
@@ -95,7 +96,7 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
             Field::Length => {
                 let said = response_rules::length(field.value)?;
                 length = Some(said);
-                if response_rules::says_nothing_of_framing(status) {
+                if ends_with_head(status) {
                     if said > 0 && status == StatusCode::NO_CONTENT {
                         return None;
                     }
