@@ -3,296 +3,114 @@
 //! Everything is optional here, so that a document with faults can still be read to its end and all of them be
 //! reported together; `check` makes the checked types of it. Unknown keys are collected while reading (see
 //! `config::read`), except inside the few either-or shapes, which refuse them themselves.
+//!
+//! The doc comments of shapes, fields and variants are for operators: the JSON Schema and the configuration reference
+//! are made of them. Each says what the key does, its unit and bounds, and, where it helps, an example. A default is
+//! in `defaults` and not here. `*Restart*` at the end marks what a reload does not take up.
 
+mod pools;
 mod sentry;
+mod server;
 mod services;
+mod sessions;
+mod tls;
+mod users;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::reading::Sealed;
-use super::units::{Size, Time};
+pub use pools::*;
 pub use sentry::*;
+pub use server::*;
 pub use services::*;
+pub use sessions::*;
+pub use tls::*;
+pub use users::*;
 
+/// The configuration of sentry-edge: one YAML file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct File {
+    /// The process itself: listeners, limits and timeouts towards clients.
     pub server: Server,
+    /// The access log, the audit log and the level of the process log. *Restart*
     pub log: Log,
+    /// Certificates and TLS versions of the public listeners.
     pub tls: Tls,
+    /// The sign-on service: its host, tokens, keys, cookies and login form.
     pub sentry: Sentry,
+    /// Where sessions are kept, and what happens while that store is unavailable.
     pub sessions: Sessions,
+    /// The user directory. *Restart*
     pub users: Users,
+    /// The applications, by name. A name is made of a-z, 0-9, `-` and `_`, has 63 characters at most and is not `none`;
+    /// users are registered for services by it.
     pub services: BTreeMap<String, Service>,
+    /// The servers of the applications, by name. A name is made of a-z, 0-9, `-` and `_`.
     pub pools: BTreeMap<String, Pool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Server {
-    pub threads: Option<Threads>,
-    pub listeners: Vec<Listener>,
-    pub admin: Option<Sealed<Admin>>,
-    pub trusted_proxies: Vec<String>,
-    pub acme_challenge: Option<AcmeChallenge>,
-    pub drain: Option<Time>,
-    pub limits: Limits,
-    pub timeouts: Timeouts,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct AcmeChallenge {
-    pub root: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged, expecting = "`auto` or a number of threads")]
-pub enum Threads {
-    Auto(Auto),
-    Count(u16),
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Auto {
-    Auto,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Listener {
-    pub address: Option<String>,
-    pub protocol: Option<Protocol>,
-    pub http2: Option<bool>,
-    pub redirect_to_https: Option<bool>,
-    pub proxy_protocol: Option<bool>,
-    pub public_port: Option<u16>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    Https,
-    Http,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Admin {
-    pub address: Option<String>,
-    pub token: Option<Secret>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Limits {
-    pub connections: Option<usize>,
-    pub connections_per_address: Option<usize>,
-    pub header_bytes: Option<Size>,
-    pub header_count: Option<usize>,
-    pub header_timeout: Option<Time>,
-    pub body_bytes: Option<Size>,
-    pub min_body_rate: Option<Size>,
-    pub streams: Option<usize>,
-    pub buffer_bytes: Option<Size>,
-    pub buffer_bytes_per_address: Option<Size>,
-    pub requests_per_second: Option<u32>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Timeouts {
-    pub tls_handshake: Option<Time>,
-    pub keepalive: Option<Time>,
-    pub read: Option<Time>,
-    pub write: Option<Time>,
-}
-
+/// The logs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Log {
+    /// The level of the process log, which is written to standard error. *Restart*
     pub level: Option<Level>,
+    /// The access log: one JSON line for each request.
     pub access: LogTarget,
+    /// The audit log: one JSON line for each login, logout, ticket and refusal.
     pub audit: LogTarget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
+    /// Failures.
     Error,
+    /// Failures, and what an operator should look at.
     Warn,
+    /// The same, and what the process does: starts, reloads, drains.
     Info,
+    /// The same, and a line for each decision of each request.
     Debug,
 }
 
+/// One of the logs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct LogTarget {
+    /// How it is written. *Restart*
     pub format: Option<LogFormat>,
+    /// `stdout`, or a file, which is appended to, or a named pipe. A file is opened again on SIGUSR1 and SIGHUP.
+    /// Example: `/var/log/sentry-edge/access.log`. *Restart*
     pub path: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
+    /// One JSON object a line.
     Json,
+    /// Nothing is written.
     Off,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// A secret: where it is read from. Exactly one of the three keys is set.
+// None of them is printed: an operator who takes one key for another writes the secret itself under `env` or `file`.
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Tls {
-    pub min_version: Option<String>,
-    pub certificates: Vec<Certificate>,
-    pub tickets: Sealed<Tickets>,
-    pub refresh: Option<Time>,
-    pub hsts: Option<Hsts>,
+pub struct Secret {
+    /// The name of an environment variable that has the secret.
+    pub env: Option<String>,
+    /// A file that has the secret; one line end at its end does not count.
+    pub file: Option<String>,
+    /// The secret itself. A file or a variable keeps it out of the configuration.
+    pub value: Option<String>,
 }
 
-/// Of the hosts of a service, or of the sign-on host.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct HostTls {
-    pub min_version: Option<String>,
-    pub client_ca: Option<String>,
-    pub client_certificate: Option<ClientCertificate>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientCertificate {
-    Required,
-    Optional,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged, expecting = "`off`, `{max_age: 365d}` or `{max_age: 365d, include_subdomains: true}`")]
-pub enum Hsts {
-    Off(Off),
-    On(HstsSettings),
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Off {
-    Off,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HstsSettings {
-    pub max_age: Time,
-    #[serde(default)]
-    pub include_subdomains: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Tickets {
-    pub secret: Option<Secret>,
-    pub rotation: Option<Time>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Certificate {
-    pub certificate: Option<String>,
-    pub key: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Sessions {
-    pub store: Option<SessionStore>,
-    pub memory: Memory,
-    pub memcached: Memcached,
-    pub on_outage: Option<OnOutage>,
-    pub last_access_interval: Option<Time>,
-    pub session_recheck_interval: Option<Time>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionStore {
-    Memory,
-    Memcached,
-    None,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Memory {
-    pub capacity: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Memcached {
-    pub servers: Vec<MemcachedServer>,
-    pub former: Vec<Vec<MemcachedServer>>,
-    pub copies: Option<usize>,
-    pub timeout: Option<Time>,
-    pub sign_on_timeout: Option<Time>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "`HOST:PORT`, `unix:///PATH` or `{address: HOST:PORT, weight: N}`")]
-pub enum MemcachedServer {
-    Address(String),
-    Weighted(WeightedServer),
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "`deny`, `token_only`, `{policy: recent, within: 60s}`, `{policy: deny}` or `{policy: token_only}`"
-)]
-pub enum OnOutage {
-    Word(OutageWord),
-    Policy(OutagePolicy),
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OutagePolicy {
-    pub policy: OutageWord,
-    pub within: Option<Time>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutageWord {
-    Deny,
-    Recent,
-    TokenOnly,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Users {
-    pub store: Option<UserStore>,
-    pub refresh: Option<Time>,
-    pub sqlite: Sqlite,
-    pub password: PasswordRules,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PasswordRules {
-    pub least: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UserStore {
-    Sqlite,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Sqlite {
-    pub path: Option<String>,
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }

@@ -1,61 +1,107 @@
-//! The `services` and `pools` parts of the document.
+//! The `services` part of the document: applications and their routes.
 
 use serde::Deserialize;
 
 use super::{HostTls, OnOutage};
 use crate::config::units::Time;
 
+/// An application: its hosts, who may open what, and where its requests go. What no route says, the service says.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Service {
+    /// Its host names; `*.DOMAIN` is every host one label below. A wildcard trusts the whole zone below it: name hosts
+    /// one by one where that is possible. Names beyond ASCII are written in punycode. Required. Example:
+    /// `[iqueue.example.com]`.
     pub hosts: Vec<String>,
+    /// A session idles out when it has not been used for this long; the shortest one among the services of its user
+    /// counts. At most `sentry.token.lifetime`.
     pub idle_timeout: Option<Time>,
+    /// The pool that its requests go to. Required. Example: `iqueue`.
     pub pool: Option<String>,
+    /// Whether the application receives the token itself. A holder of the token can act as the user.
     pub forward_token: Option<ForwardToken>,
+    /// Requests per second of one client to this service, beside `server.limits.requests_per_second`, which is for all
+    /// services. More are a `429`. 1 to 1000000.
     pub requests_per_second: Option<u32>,
+    /// Adds `X-Sentry-Assertion`: a JWT with the user's claims, signed for this service alone, good for 60 seconds.
     pub identity_assertion: Option<bool>,
+    /// The header fields in which the application receives the user.
     pub identity_headers: IdentityHeaders,
+    /// Who may open it.
     pub access: Option<Access>,
+    /// Where the token is taken from, one or both. Example: `[cookie, bearer]`.
     pub credentials: Option<Vec<Credential>>,
+    /// Whether a request keeps the session from idling out; `false` is for polls and status pages.
     pub extends_session: Option<bool>,
+    /// The time between two reads from the application. Example: `5m`.
     pub read_timeout: Option<Time>,
+    /// The encodings in which text is compressed for clients that accept one, the best first; `[]` is none. Leave it
+    /// off for pages that have a secret in them beside something that the URL or a form says (BREACH). Example: `[zstd,
+    /// br, gzip]`.
     pub compression: Option<Vec<Encoding>>,
+    /// What happens while the session store gives no answer.
     pub on_outage: Option<OnOutage>,
+    /// What becomes of a CORS preflight.
     pub preflight: Option<Preflight>,
+    /// Origins of pages that may open a WebSocket, beside the host's own: `https://portal.example.com`,
+    /// `capacitor://localhost`, `file://`, `"null"`. They are compared exactly; a path or a wildcard is a fault.
+    /// `"null"` is every sandboxed frame and every local file: name it where the client can be nothing else.
     pub websocket_origins: Vec<WrittenOrigin>,
+    /// What its hosts require of connections.
     pub tls: HostTls,
+    /// Rules for parts of the application. The longest path wins, by whole segments. Example: `[{path: /status, access:
+    /// public}, {path: /admin/, access: {roles: [admin]}}]`.
     pub routes: Vec<Route>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardToken {
+    /// It does not.
     None,
+    /// In the token cookie.
     Cookie,
+    /// In `Authorization: Bearer`.
     Bearer,
 }
 
+/// The header fields in which an application receives the user. What a client sends under these names is removed, on
+/// public routes too.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct IdentityHeaders {
+    /// The user's name.
     pub user: Option<String>,
+    /// The user's e-mail address, where there is one.
     pub email: Option<String>,
+    /// The user's roles, separated by commas.
     pub roles: Option<String>,
 }
 
+/// A rule for a path and for everything below it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Route {
+    /// A path, decoded. It matches by whole segments: `/admin` is for `/admin`, `/admin/` and `/admin/users`, and not
+    /// for `/administrator` or `/admin.json`. Required. Example: `/admin/`.
     pub path: Option<String>,
+    /// Who may open it.
     pub access: Option<Access>,
+    /// Where the token is taken from.
     pub credentials: Option<Vec<Credential>>,
+    /// Whether a request keeps the session from idling out.
     pub extends_session: Option<bool>,
+    /// The time between two reads from the application.
     pub read_timeout: Option<Time>,
+    /// The encodings in which text is compressed.
     pub compression: Option<Vec<Encoding>>,
+    /// What becomes of a CORS preflight.
     pub preflight: Option<Preflight>,
+    /// The pool that its requests go to.
     pub pool: Option<String>,
 }
 
+/// `public`, `required`, or the roles of which a user needs one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "`public`, `required` or `{roles: [NAME, …]}`")]
 pub enum Access {
@@ -66,20 +112,27 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessWord {
+    /// Every client, without a sign-on and without identity headers. Paths in canonical form alone: another spelling of
+    /// one needs a sign-on.
     Public,
+    /// Users who are signed in and registered for the service.
     Required,
 }
 
+/// Users who have one of these roles.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Roles {
+    /// The roles, any one of which is enough. Example: `[admin, auditor]`.
     pub roles: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
+    /// The token cookie.
     Cookie,
+    /// `Authorization: Bearer`.
     Bearer,
 }
 
@@ -89,11 +142,12 @@ pub enum Credential {
 pub enum Preflight {
     /// It is a request like any other, and has no credentials.
     Check,
-    /// The application answers it.
+    /// The application answers it, from any client and without identity, whatever the route requires of other requests.
     Forward,
 }
 
-/// An origin; `None` where `null` is written without quotes, which YAML takes for nothing at all.
+/// An origin, as browsers send it.
+// `None` where `null` is written without quotes, which YAML takes for nothing at all.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct WrittenOrigin(pub Option<String>);
@@ -102,8 +156,11 @@ pub struct WrittenOrigin(pub Option<String>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
+    /// gzip (RFC 1952).
     Gzip,
+    /// Brotli (RFC 7932).
     Br,
+    /// Zstandard (RFC 8878).
     Zstd,
 }
 
@@ -116,73 +173,4 @@ impl Encoding {
             Self::Zstd => "zstd",
         }
     }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Pool {
-    pub servers: Vec<PoolServer>,
-    pub balance: Option<Balance>,
-    pub protocol: Option<PoolProtocol>,
-    pub tls: Option<PoolTls>,
-    pub timeouts: PoolTimeouts,
-    pub retries: Option<usize>,
-    pub resolve: Resolve,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Resolve {
-    pub every: Option<Time>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "`HOST:PORT` or `{address: HOST:PORT, weight: N}`")]
-pub enum PoolServer {
-    Address(String),
-    Weighted(WeightedServer),
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightedServer {
-    pub address: String,
-    pub weight: Option<u16>,
-}
-
-/// How the server of a request is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// Servers take turns, by weight.
-    RoundRobin,
-}
-
-/// How the servers of a pool are spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PoolProtocol {
-    Http1,
-    /// HTTP/2 over TLS.
-    H2,
-    /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3), as gRPC servers speak it.
-    H2c,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PoolTls {
-    pub server_name: Option<String>,
-    pub ca: Option<String>,
-    pub client_certificate: Option<String>,
-    pub client_key: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PoolTimeouts {
-    pub connect: Option<Time>,
-    pub read: Option<Time>,
-    pub write: Option<Time>,
-    pub idle: Option<Time>,
 }

@@ -1,0 +1,110 @@
+//! The `pools` part of the document: the servers of applications.
+
+use serde::Deserialize;
+
+use crate::config::units::Time;
+
+/// The servers of an application. Connections to them are kept and used for all clients, but not where the application
+/// authenticates connections instead of requests (NTLM, and Negotiate with most servers).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    /// `HOST:PORT`, or `{address: HOST:PORT, weight: N}`. Of a name all addresses are used, in turn, within the weight
+    /// of its server; metrics and logs have the name. A name without an address is a warning, not a fault: its server
+    /// is left out until it has one. Required. Example: `["127.0.0.1:9001", {address: "app.internal:9001", weight:
+    /// 2}]`.
+    pub servers: Vec<PoolServer>,
+    /// How the server of a request is chosen.
+    pub balance: Option<Balance>,
+    /// How the servers are spoken to. WebSockets go to pools of every protocol over HTTP/1.1.
+    pub protocol: Option<PoolProtocol>,
+    /// Speaks TLS, 1.2 or 1.3, to the servers, which have to prove their name; there is no switch that turns that off.
+    /// `{}` is enough where they are named by their addresses and known to the system's CAs.
+    pub tls: Option<PoolTls>,
+    /// How long the servers may take.
+    pub timeouts: PoolTimeouts,
+    /// Further servers to try when a connection cannot be made, 0 to 10. Further addresses of one server do not count
+    /// as long as they refuse at once.
+    pub retries: Option<usize>,
+    /// The resolution of names of servers.
+    pub resolve: Resolve,
+}
+
+/// The resolution of names of servers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Resolve {
+    /// How often names of the pool's servers are resolved, `1s` or more; one that has no address yet every second. The
+    /// last good answer is kept. A start and a reload wait 500 ms for names, in all.
+    pub every: Option<Time>,
+}
+
+/// A server of a pool: its address, or its address with a weight.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "`HOST:PORT` or `{address: HOST:PORT, weight: N}`")]
+pub enum PoolServer {
+    Address(String),
+    Weighted(WeightedServer),
+}
+
+/// A server with a weight.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedServer {
+    /// As without a weight: `HOST:PORT`.
+    pub address: String,
+    /// Its share of the requests (of the sessions, for memcached) beside the other servers, 1 to 256.
+    pub weight: Option<u16>,
+}
+
+/// How the server of a request is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Servers take turns, by weight.
+    RoundRobin,
+}
+
+/// How the servers of a pool are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolProtocol {
+    /// HTTP/1.1, over TLS where the pool has `tls`.
+    Http1,
+    /// HTTP/2 over TLS, with or without the key `tls`; for gRPC.
+    H2,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3), as gRPC servers speak it.
+    H2c,
+}
+
+/// TLS to the servers of a pool.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PoolTls {
+    /// The host or address that the servers' certificates have to name. Example: `reports.internal`.
+    pub server_name: Option<String>,
+    /// A PEM file with the CAs that issue the servers' certificates. The system's are read when the process starts
+    /// (`SSL_CERT_FILE` and `SSL_CERT_DIR` say where), those of a file with each reload. Example:
+    /// `tls/internal-ca.pem`.
+    pub ca: Option<String>,
+    /// A PEM file: the certificate that the edge presents to servers that request one. It needs `client_key`.
+    pub client_certificate: Option<String>,
+    /// A PEM file: the private key of `client_certificate`.
+    pub client_key: Option<String>,
+}
+
+/// How long the servers of a pool may take.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PoolTimeouts {
+    /// For a connection, the TLS handshake included.
+    pub connect: Option<Time>,
+    /// Between two reads of a response.
+    pub read: Option<Time>,
+    /// For one write.
+    pub write: Option<Time>,
+    /// How long a kept connection may be idle. Less than the application's own keep-alive timeout, or a request meets a
+    /// connection that is being closed and, where it may not be sent twice, is a `502`: Node.js closes after 5 s,
+    /// gunicorn after 2 s, Tomcat after 20 s or 60 s, nginx after 75 s.
+    pub idle: Option<Time>,
+}
