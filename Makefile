@@ -84,6 +84,8 @@ lint: ## format, clippy (of the fuzz targets too) and the documentation's links
 	@CUSTOM_LIBFUZZER_PATH=$(CURDIR)/fuzz/Cargo.toml cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
-docs: ## the documentation of the source, target/doc/sentry_edge/index.html
+docs: ## the book, target/book/index.html, and the documentation of the source, target/doc/sentry_edge/index.html; checks their links
 	@.ci/deps build
-	@cargo doc --locked --no-deps
+	@.ci/deps docs
+	@.ci/book
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet

@@ -4,7 +4,7 @@
 //! sign-on service ("Sentry": single sign-on, not Sentry.io) lives in the same process: one login opens every
 //! application that a user is registered for, one logout ends all of them, and applications learn the user from
 //! headers that no client can forge. The library is there so that `tests/` use the real thing; the binary is
-//! [`cli`] and a `main` of ten lines. README.md says what users type and scrape, ARCHITECTURE.md why it is so.
+//! [`cli`] and a `main` of ten lines. `docs/` says what users type and scrape, ARCHITECTURE.md and `docs/design/` why it is so.
 //!
 //! # The life of a request
 //!
@@ -25,7 +25,7 @@
 //! ```
 //!
 //! What decides writes nothing, and what writes decides nothing. The order of decisions is policy and is in one
-//! file, `proxy::policy`, with the numbers that ARCHITECTURE.md gives them.
+//! file, `proxy::policy`, with the numbers that docs/design/request-paths.md gives them.
 //!
 //! # The map, in reading order
 //!

@@ -1,7 +1,7 @@
 //! Request validation: whether a request has one meaning only, for the edge and for the application behind it.
 //!
 //! Pure. Over HTTP/1 [`head`] and [`chunks`] are called by `listener` on the bytes as received, before Pingora has them,
-//! because Pingora mends some things and refuses others by itself (see ARCHITECTURE.md). [`inspect`] takes the head that
+//! because Pingora mends some things and refuses others by itself (see docs/design/pingora-notes.md). [`inspect`] takes the head that
 //! was parsed, and is called by `proxy`, before anything else.
 
 mod byte_set;

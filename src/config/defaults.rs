@@ -1,6 +1,6 @@
 //! Every default of the configuration, by the key that it belongs to.
 //!
-//! `check` takes a value from here where the file has none. README.md and `config/edge.yaml` are compared with what is
+//! `check` takes a value from here where the file has none. `docs/reference/configuration.md` and `config/edge.yaml` are compared with what is
 //! in effect by tests. A default that follows from another key (`sentry.token.issuer`) is made in `check`.
 
 use std::time::Duration;

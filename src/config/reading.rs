@@ -40,7 +40,11 @@ pub fn deserialize<T: DeserializeOwned + Default>(document: Value, faults: &mut 
         match mistake {
             Mistake::Unknown(UnknownKey(key)) => {
                 let guess = suggest::instead_of(&key).map(|guess| format!("{guess} Else ")).unwrap_or_default();
-                faults.add(key, "unknown key", format!("{guess}remove it, or see the README for the keys there are"));
+                faults.add(
+                    key,
+                    "unknown key",
+                    format!("{guess}remove it, or see docs/reference/configuration.md for the keys there are"),
+                );
             }
             mistake => mistake.report("", faults),
         }
@@ -55,7 +59,7 @@ impl<T> Sealed<T> {
             match mistake {
                 Mistake::Unknown(UnknownKey(key)) => {
                     let parent = &key[..key.rfind(['.', '[']).unwrap_or(0)];
-                    let write = "remove it, or see the README for the keys there are";
+                    let write = "remove it, or see docs/reference/configuration.md for the keys there are";
                     faults.add_beneath(&below(place, parent), &below(place, &key), "an unknown key", write);
                 }
                 mistake => mistake.report(place, faults),

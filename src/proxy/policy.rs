@@ -1,6 +1,6 @@
 //! The order of decisions, in one place: from a request to "forward it" or the reply that it gets instead.
 //!
-//! This is policy; the numbers are those of the sign-on flow in ARCHITECTURE.md. Nothing is written here.
+//! This is policy; the numbers are those of docs/design/request-paths.md. Nothing is written here.
 
 use std::sync::Arc;
 

@@ -90,7 +90,7 @@ const fn row(number: usize, edit: [&'static str; 2], says: [&'static str; 3]) ->
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     // Unknown keys, at every depth.
-    row(1, ["log: {level: warn}", "log: {level: warn}\n«logs»: {}"], ["logs", "unknown key", "README"]),
+    row(1, ["log: {level: warn}", "log: {level: warn}\n«logs»: {}"], ["logs", "unknown key", "docs/reference/configuration.md"]),
     row(2, ["  drain: 5s", "  drain: 5s\n  «drian»: 5s"], ["server.drian", "unknown key", "did you mean `drain`? Else remove it"]),
     row(3, ["address: \"127.0.0.1:8080\"", "«port»: 1, address: \"127.0.0.1:8080\""], ["server.listeners[1].port", "unknown key", "remove it"]),
     row(4, ["    idle_timeout: 30m", "    «idle-timeout»: 30m"], ["services.iqueue.idle-timeout", "unknown key", "remove it"]),

@@ -1,4 +1,4 @@
-//! Defaults: what README.md documents is in effect, and each stands in `config/defaults.rs` alone.
+//! Defaults: what the reference documents is in effect, and each stands in `config/defaults.rs` alone.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ const SETTINGS: [(&str, &str); 4] = [
 /// (key, default) of each row of the tables with a default that is a value: one piece of code and nothing else.
 fn documented() -> Vec<(String, String)> {
     let mut defaults = Vec::new();
-    for row in rows(&read("README.md")).iter().filter(|row| row.len() == 3) {
+    for row in rows(&read("docs/reference/configuration.md")).iter().filter(|row| row.len() == 3) {
         let names = quoted(&row[0]);
         let Some(parent) = names.first().and_then(|first| first.rsplit_once('.')).map(|(parent, _)| parent) else {
             continue;
@@ -77,7 +77,7 @@ fn checked(document: &Value) -> (String, String) {
 }
 
 #[test]
-fn every_default_that_the_readme_names_is_in_effect() {
+fn every_default_that_the_reference_names_is_in_effect() {
     let sample: Value = serde_yaml::from_str(&read("config/edge.yaml")).unwrap();
     let documented = documented();
     for (key, value) in &documented {

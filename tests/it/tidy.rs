@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod book;
 mod documents;
 mod layers;
 mod sizes;

@@ -2,8 +2,8 @@
 //! a phrase of that column.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
+use super::book::documents;
 use super::source::{Source, sources};
 use super::tables::{quoted, rows, section};
 use super::{at, read};
@@ -90,24 +90,15 @@ fn stands<'a>(flowing: &'a str, phrase: &str) -> Option<&'a str> {
     Some(&flowing[begin..end])
 }
 
-/// Documents and pages, and what of them is looked at.
+/// Documents and the edge's own pages, and what of them is looked at.
 fn texts() -> BTreeMap<String, String> {
-    fn gather(folder: &Path, ending: &str, texts: &mut BTreeMap<String, String>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                gather(&path, ending, texts);
-            } else if path.extension().is_some_and(|extension| extension == ending) {
-                let name = path.strip_prefix(at("")).unwrap().to_str().unwrap().to_owned();
-                texts.insert(name, std::fs::read_to_string(&path).unwrap());
-            }
+    let mut texts = documents();
+    for entry in std::fs::read_dir(at("src/pages")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "html") {
+            let name = path.strip_prefix(at("")).unwrap().to_str().unwrap().to_owned();
+            texts.insert(name, std::fs::read_to_string(&path).unwrap());
         }
-    }
-    let mut texts = BTreeMap::new();
-    gather(&at("docs"), "md", &mut texts);
-    gather(&at("src/pages"), "html", &mut texts);
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        texts.insert(name.into(), read(name));
     }
     // The words of its older sections are history.
     let changes = texts.get_mut("CHANGELOG.md").unwrap();
