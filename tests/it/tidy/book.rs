@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use super::tables::{quoted, rows};
 use super::{at, read};
 
 /// The documents of the top folder.
@@ -134,6 +135,27 @@ fn every_page_is_in_the_summary_once() {
     let mut pages = pages();
     pages.remove(summary);
     assert_eq!(listed, pages.into_keys().collect::<Vec<_>>());
+}
+
+/// `sentry_edge_NAME`, in rules for alerts for example. A histogram has three series.
+#[test]
+fn every_series_that_a_document_names_is_in_the_table_of_metrics() {
+    let known: BTreeSet<String> =
+        rows(&read("docs/reference/metrics.md")).iter().flat_map(|row| quoted(&row[0])).collect();
+    let mut named = 0;
+    for (document, text) in documents() {
+        for rest in text.split("sentry_edge_").skip(1) {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_' && !c.is_ascii_digit());
+            let name = &rest[..end.unwrap_or(rest.len())];
+            let bare = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let is_known = known.contains(name) || bare.is_some_and(|name| known.contains(name));
+            // `sentry_edge_` alone is the prefix; one before `/` or `.` is a path of the program or its documentation.
+            let is_series = !name.is_empty() && !rest[name.len()..].starts_with(['/', '.']);
+            assert!(is_known || !is_series, "{document} names sentry_edge_{name}, which is in no table");
+            named += usize::from(is_known);
+        }
+    }
+    assert!(named > 10, "the names were found: {named}");
 }
 
 #[test]
