@@ -364,6 +364,33 @@ fn hints_reach_a_client_over_http2_whole_and_in_a_number_that_is_bounded() {
     }
 }
 
+/// RFC 9110 §6.6.1. Over HTTP/1.1 Pingora writes a Date of its own on the full path, and has no switch for it.
+#[test]
+fn a_date_of_the_application_stays_and_a_missing_one_is_added() {
+    const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let application = scripted();
+    let said = |date: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{date}\r\nhello").into_bytes();
+    let dated = application.script(Script { said: said(&format!("Date: {THEN}\r\n")), ..Script::default() });
+    let undated = application.script(Script { said: said(""), ..Script::default() });
+    for request_path in PATHS {
+        let edge = builder_before(application.address).fast_path(request_path).start();
+        for protocol in [Protocol::Http11, Protocol::Http2] {
+            let ask = |path: &str| {
+                let asking = Asking { method: "GET", path, body: None, fields: &[] };
+                runtime().block_on(async {
+                    Observer::connect(edge.address(), HOST, protocol).await.ask(HOST, &asking).await.unwrap()
+                })
+            };
+            let (kept, added) = (ask(&dated), ask(&undated));
+            assert_eq!((kept.all("date").len(), added.all("date").len()), (1, 1), "{protocol:?} {request_path:?}");
+            assert_ne!(added.all("date"), [THEN], "{protocol:?} {request_path:?}");
+            if (protocol, request_path) != (Protocol::Http11, FastPathMode::Off) {
+                assert_eq!(kept.all("date"), [THEN], "{protocol:?} {request_path:?}");
+            }
+        }
+    }
+}
+
 /// RFC 9110 §10.1.1: nobody could tell such a client to continue, so its expectation is ignored, and goes no further.
 #[test]
 fn an_expectation_of_http_1_0_is_ignored() {

@@ -202,7 +202,10 @@ impl RequestStream {
             self.write_interim(&head);
             return Ok(());
         }
-        head.insert_header(header::DATE, get_cached_date())?;
+        // RFC 9110 §6.6.1: a recipient with a clock adds a missing Date, and an origin's own stays.
+        if !head.headers.contains_key(header::DATE) {
+            head.insert_header(header::DATE, get_cached_date())?;
+        }
         let response = Response::from_parts(head.as_owned_parts(), ());
         let mut sending = self.sending();
         let writer = sending.response.send_response(response, end);
