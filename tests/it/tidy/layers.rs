@@ -1,4 +1,4 @@
-//! What may import what: rooms by their floors, files without a circle, and the ladders inside `proxy` and `listener`.
+//! What may import what: top-level modules by their layers, files without a circle, and the ladders inside `proxy` and `listener`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::read;
 use super::source::{Graph, Source, sources};
 use super::tables::{quoted, rows, section};
 
-/// Rooms of one floor may not use one another, but for these.
+/// Top-level modules of one layer may not use one another, but for these.
 const SIBLINGS: &[(&str, &str)] = &[
     ("main", "cli"),
     ("sentry", "auth"),
@@ -19,10 +19,10 @@ const SIBLINGS: &[(&str, &str)] = &[
 /// Circles that are still there, by their files. One that has gone is taken out, and none is added.
 const CIRCLES: &[&[&str]] = &[];
 
-/// Rooms whose files are a ladder, which the `//!` of the room shows.
+/// Top-level modules whose files are a ladder, which their `//!` shows.
 const LADDERS: [&str; 2] = ["proxy", "listener"];
 
-/// The rooms that a file names.
+/// The top-level modules that a file names.
 fn uses(source: &Source) -> BTreeSet<String> {
     let code = source.code();
     let mut rooms = BTreeSet::new();
@@ -68,36 +68,36 @@ fn names_are_read_from_use_declarations() {
     assert_eq!(uses(&source).into_iter().collect::<Vec<_>>(), ["c", "d", "f"]);
 }
 
-/// Each room's floor, as ARCHITECTURE.md has it.
-fn floors() -> BTreeMap<String, f32> {
+/// The layer of each top-level module, as ARCHITECTURE.md has it.
+fn layers() -> BTreeMap<String, f32> {
     let document = read("ARCHITECTURE.md");
-    let mut floors = BTreeMap::new();
-    for row in rows(section(&document, "Rooms and floors")) {
-        let Ok(floor) = row[0].parse::<f32>() else { continue };
+    let mut layers = BTreeMap::new();
+    for row in rows(section(&document, "Layers")) {
+        let Ok(layer) = row[0].parse::<f32>() else { continue };
         for room in quoted(&row[1]) {
-            assert!(floors.insert(room.clone(), floor).is_none(), "{room} is on two floors");
+            assert!(layers.insert(room.clone(), layer).is_none(), "{room} is in two layers");
         }
     }
-    floors
+    layers
 }
 
 #[test]
 fn imports_run_downward() {
-    let floors = floors();
+    let layers = layers();
     let mut upward = Vec::new();
     let mut siblings = BTreeSet::new();
     for source in sources().iter().filter(|source| !source.is_test() && source.name != "lib.rs") {
         let room = source.room();
-        let floor = floors.get(room).unwrap_or_else(|| panic!("{room} is on no floor of ARCHITECTURE.md"));
+        let layer = layers.get(room).unwrap_or_else(|| panic!("{room} is in no layer of ARCHITECTURE.md"));
         for used in uses(source) {
-            let lower = floors.get(&used).unwrap_or_else(|| panic!("{}: {used} is on no floor", source.name));
-            if used == room || lower < floor {
+            let lower = layers.get(&used).unwrap_or_else(|| panic!("{}: {used} is in no layer", source.name));
+            if used == room || lower < layer {
                 continue;
             }
             let sibling = SIBLINGS.iter().find(|(from, to)| *from == room && *to == used);
             match sibling {
                 Some(arrow) => drop(siblings.insert(*arrow)),
-                None => upward.push(format!("{} (floor {floor}) uses {used} (floor {lower})", source.name)),
+                None => upward.push(format!("{} (layer {layer}) uses {used} (layer {lower})", source.name)),
             }
         }
     }
@@ -112,7 +112,7 @@ fn imports_run_downward() {
     }
     let rooms: BTreeSet<String> =
         sources().iter().map(|source| source.room().to_owned()).filter(|room| room != "lib").collect();
-    assert_eq!(rooms, floors.into_keys().collect(), "ARCHITECTURE.md has the rooms that there are");
+    assert_eq!(rooms, layers.into_keys().collect(), "ARCHITECTURE.md has the modules that there are");
 }
 
 #[test]
