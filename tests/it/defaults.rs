@@ -5,7 +5,7 @@ use std::path::Path;
 use sentry_edge::config;
 use serde_yaml::Value;
 
-use crate::tidy::{quoted, read, rows, sources};
+use crate::tidy::{quoted, read, rows, section, sources};
 
 /// Sections of the configuration.
 const SECTIONS: [&str; 8] = ["server", "log", "tls", "sentry", "sessions", "users", "services", "pools"];
@@ -38,6 +38,24 @@ fn documented() -> Vec<(String, String)> {
             defaults.push((key.trim_end_matches("[]").to_owned(), value.to_owned()));
         }
     }
+    defaults
+}
+
+/// (key, default) of the times on the page of limits, which repeats them.
+fn repeated() -> Vec<(String, String)> {
+    let page = read("docs/reference/limits-and-defaults.md");
+    let mut defaults = Vec::new();
+    for row in rows(section(&page, "Time")).iter().filter(|row| row.len() == 3) {
+        let (names, values) = (quoted(&row[1]), quoted(&row[2]));
+        let (Some(parent), Some(value)) = (names.first().and_then(|name| name.rsplit_once('.')), values.first()) else {
+            continue;
+        };
+        for name in &names {
+            let key = if name.contains('.') { name.clone() } else { format!("{}.{name}", parent.0) };
+            defaults.push((key, value.clone()));
+        }
+    }
+    assert!(defaults.len() > 10, "the times were found: {defaults:?}");
     defaults
 }
 
@@ -80,7 +98,7 @@ fn checked(document: &Value) -> (String, String) {
 fn every_default_that_the_reference_names_is_in_effect() {
     let sample: Value = serde_yaml::from_str(&read("config/edge.yaml")).unwrap();
     let documented = documented();
-    for (key, value) in &documented {
+    for (key, value) in documented.iter().chain(&repeated()) {
         let value: Value = serde_yaml::from_str(value).unwrap();
         let is_apart = |(setting, _): &&(&str, &str)| setting != key;
         for (setting, to) in SETTINGS.iter().filter(is_apart) {

@@ -6,12 +6,13 @@ mod book;
 mod documents;
 mod layers;
 mod sizes;
+mod snippets;
 mod source;
 mod tables;
 mod words;
 
 pub use source::sources;
-pub use tables::{quoted, rows};
+pub use tables::{quoted, rows, section};
 
 fn at(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
