@@ -140,10 +140,8 @@ impl Route {
 mod tests {
     use std::time::Duration;
 
-    use http::HeaderName;
-
     use super::*;
-    use crate::config::{Credentials, Encoding, ForwardToken};
+    use crate::config::Encoding;
 
     fn service(rules: &[(&str, Access)]) -> Service {
         service_with(rules, |_| {})
@@ -151,34 +149,9 @@ mod tests {
 
     fn service_with(rules: &[(&str, Access)], change: impl FnOnce(&mut [config::Route])) -> Service {
         let metrics = Metrics::new("test").unwrap();
-        let mut written = config::Service {
-            name: "iqueue".into(),
-            hosts: vec![crate::host::HostPattern::parse("iqueue.example.com").unwrap()],
-            idle_timeout: Duration::from_secs(60),
-            forward_token: ForwardToken::None,
-            requests_per_second: None,
-            identity_assertion: false,
-            on_outage: config::OutagePolicy::Deny,
-            websocket_origins: Vec::new(),
-            identity_headers: config::IdentityHeaders {
-                user: HeaderName::from_static("x-forwarded-user"),
-                email: HeaderName::from_static("x-forwarded-email"),
-                roles: HeaderName::from_static("x-forwarded-groups"),
-            },
-            routes: rules
-                .iter()
-                .map(|(path, access)| config::Route {
-                    path: (*path).into(),
-                    access: access.clone(),
-                    credentials: Credentials { cookie: true, bearer: false },
-                    extends_session: true,
-                    read_timeout: None,
-                    compression: Vec::new(),
-                    preflight: Preflight::Check,
-                    pool: "p".into(),
-                })
-                .collect(),
-        };
+        let route = |(path, access): &(&str, Access)| config::Route { access: access.clone(), ..config::Route::at(path, "p") };
+        let routes = rules.iter().map(route).collect();
+        let mut written = config::Service::of_routes("iqueue", "iqueue.example.com", routes);
         change(&mut written.routes);
         let routes = Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &metrics);
         let found = routes.find(&Host::parse("iqueue.example.com").unwrap()).unwrap().clone();

@@ -157,6 +157,45 @@ pub struct PoolTimeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::defaults;
+
+    /// For tests of other modules too: the defaults of everything that a test does not name.
+    impl Service {
+        pub fn of_routes(name: &str, host: &str, routes: Vec<Route>) -> Self {
+            let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).unwrap();
+            Self {
+                name: name.into(),
+                hosts: vec![HostPattern::parse(host).unwrap()],
+                idle_timeout: defaults::IDLE_TIMEOUT,
+                forward_token: defaults::FORWARD_TOKEN,
+                requests_per_second: defaults::REQUESTS_PER_SECOND,
+                identity_assertion: defaults::IDENTITY_ASSERTION,
+                identity_headers: IdentityHeaders {
+                    user: header(defaults::USER_HEADER),
+                    email: header(defaults::EMAIL_HEADER),
+                    roles: header(defaults::ROLES_HEADER),
+                },
+                on_outage: defaults::ON_OUTAGE,
+                websocket_origins: Vec::new(),
+                routes,
+            }
+        }
+    }
+
+    impl Route {
+        pub fn at(path: &str, pool: &str) -> Self {
+            Self {
+                path: path.into(),
+                access: Access::Required,
+                credentials: Credentials { cookie: true, bearer: false },
+                extends_session: defaults::EXTENDS_SESSION,
+                read_timeout: None,
+                compression: Vec::new(),
+                preflight: defaults::PREFLIGHT,
+                pool: pool.into(),
+            }
+        }
+    }
 
     #[test]
     fn a_server_is_an_address_or_a_name_with_a_port() {
