@@ -3,8 +3,8 @@
 
 mod identity_headers;
 mod origins;
-mod paths;
 mod pool_tls;
+mod routes;
 mod sense;
 mod sentry;
 mod server;

@@ -1,28 +1,19 @@
-//! The `services` and `pools` parts: hosts that do not overlap, routes that lead somewhere, servers with addresses.
+//! The `services` and `pools` parts: hosts that do not overlap, servers with addresses.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Check, defaults, in_punycode, seconds, time};
-use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
+use crate::config::file;
 use crate::config::units::Time;
-use crate::config::{
-    Access, Credentials, Location, MAX_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts, Route, Sentry, Service,
-};
+use crate::config::{Location, MAX_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts, Sentry, Service};
 use crate::host::{Host, HostPattern};
 
 /// How often names of servers may be resolved.
 const MIN_RESOLVE_INTERVAL: Duration = seconds(1);
 /// The weight of a server of a pool.
 const WEIGHTS: std::ops::RangeInclusive<u16> = 1..=256;
-
-fn of_word(word: AccessWord) -> Access {
-    match word {
-        AccessWord::Public => Access::Public,
-        AccessWord::Required => Access::Required,
-    }
-}
 
 /// Which service a host belongs to.
 type Taken = HashMap<HostPattern, Arc<str>>;
@@ -108,84 +99,6 @@ impl Check<'_> {
             hosts.push(pattern);
         }
         hosts
-    }
-
-    fn routes(&mut self, place: &str, service: &file::Service, pools: &[Pool]) -> Vec<Route> {
-        let pool = self.pool_name(&format!("{place}.pool"), service.pool.as_deref(), pools);
-        let root = Route {
-            path: "/".into(),
-            access: self
-                .access(&format!("{place}.access"), service.access.as_ref())
-                .unwrap_or_else(|| of_word(defaults::ACCESS)),
-            credentials: self.credentials(&format!("{place}.credentials"), service.credentials.as_deref()),
-            extends_session: service.extends_session.unwrap_or(defaults::EXTENDS_SESSION),
-            read_timeout: service.read_timeout.map(|time| time.0),
-            compression: service.compression.clone().unwrap_or_default(),
-            preflight: service.preflight.unwrap_or(defaults::PREFLIGHT),
-            pool,
-        };
-        let mut routes: Vec<Route> = Vec::new();
-        for (at, written) in service.routes.iter().enumerate() {
-            let key = format!("{place}.routes[{at}]");
-            let Some(path) = self.route_path(&format!("{key}.path"), written.path.as_deref()) else { continue };
-            if routes.iter().any(|route| route.path == path) {
-                self.fault(format!("{key}.path"), format!("`{path}` has two routes"), "remove one");
-            }
-            let credentials = match &written.credentials {
-                Some(list) => self.credentials(&format!("{key}.credentials"), Some(list)),
-                None => root.credentials,
-            };
-            let pool = match &written.pool {
-                Some(pool) => self.pool_name(&format!("{key}.pool"), Some(pool), pools),
-                None => root.pool.clone(),
-            };
-            let access = self.access(&format!("{key}.access"), written.access.as_ref());
-            let route = Route {
-                path,
-                access: access.unwrap_or_else(|| root.access.clone()),
-                credentials,
-                extends_session: written.extends_session.unwrap_or(root.extends_session),
-                read_timeout: written.read_timeout.map(|time| time.0).or(root.read_timeout),
-                compression: written.compression.as_ref().unwrap_or(&root.compression).clone(),
-                preflight: written.preflight.unwrap_or(root.preflight),
-                pool,
-            };
-            self.one_path(&key, &route, &routes);
-            routes.push(route);
-        }
-        if !routes.iter().any(|route| route.path == "/") {
-            routes.push(root);
-        }
-        routes
-    }
-
-    fn pool_name(&mut self, key: &str, written: Option<&str>, pools: &[Pool]) -> String {
-        let name = written.unwrap_or_default();
-        // They come from a map, and so in order.
-        if pools.binary_search_by(|pool| pool.name.as_str().cmp(name)).is_err() {
-            let what = if name.is_empty() { "missing".into() } else { format!("there is no pool `{name}`") };
-            self.fault(key, what, "name one of `pools`");
-        }
-        name.into()
-    }
-
-    fn access(&mut self, key: &str, written: Option<&WrittenAccess>) -> Option<Access> {
-        match written? {
-            WrittenAccess::Word(word) => Some(of_word(*word)),
-            WrittenAccess::Roles(roles) if roles.roles.is_empty() => {
-                self.fault(key, "empty role list", "name at least one role, or write `required`");
-                Some(Access::Required)
-            }
-            WrittenAccess::Roles(roles) => Some(Access::Roles(roles.roles.clone())),
-        }
-    }
-
-    fn credentials(&mut self, key: &str, written: Option<&[Credential]>) -> Credentials {
-        let list = written.unwrap_or(defaults::CREDENTIALS);
-        if list.is_empty() {
-            self.fault(key, "empty list: every request would be refused", "write [cookie], [bearer] or both");
-        }
-        Credentials { cookie: list.contains(&Credential::Cookie), bearer: list.contains(&Credential::Bearer) }
     }
 
     pub(super) fn pools(&mut self, written: BTreeMap<String, file::Pool>) -> Vec<Pool> {

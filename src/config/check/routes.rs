@@ -1,0 +1,123 @@
+//! The `routes` of a service: they lead somewhere, each path can be matched, and none is another one's to servers that
+//! ignore case.
+
+use super::{Check, defaults};
+use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
+use crate::config::{Access, Credentials, Pool, Route};
+use crate::path;
+
+fn of_word(word: AccessWord) -> Access {
+    match word {
+        AccessWord::Public => Access::Public,
+        AccessWord::Required => Access::Required,
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn routes(&mut self, place: &str, service: &file::Service, pools: &[Pool]) -> Vec<Route> {
+        let pool = self.pool_name(&format!("{place}.pool"), service.pool.as_deref(), pools);
+        let root = Route {
+            path: "/".into(),
+            access: self
+                .access(&format!("{place}.access"), service.access.as_ref())
+                .unwrap_or_else(|| of_word(defaults::ACCESS)),
+            credentials: self.credentials(&format!("{place}.credentials"), service.credentials.as_deref()),
+            extends_session: service.extends_session.unwrap_or(defaults::EXTENDS_SESSION),
+            read_timeout: service.read_timeout.map(|time| time.0),
+            compression: service.compression.clone().unwrap_or_default(),
+            preflight: service.preflight.unwrap_or(defaults::PREFLIGHT),
+            pool,
+        };
+        let mut routes: Vec<Route> = Vec::new();
+        for (at, written) in service.routes.iter().enumerate() {
+            let key = format!("{place}.routes[{at}]");
+            let Some(path) = self.route_path(&format!("{key}.path"), written.path.as_deref()) else { continue };
+            if routes.iter().any(|route| route.path == path) {
+                self.fault(format!("{key}.path"), format!("`{path}` has two routes"), "remove one");
+            }
+            let credentials = match &written.credentials {
+                Some(list) => self.credentials(&format!("{key}.credentials"), Some(list)),
+                None => root.credentials,
+            };
+            let pool = match &written.pool {
+                Some(pool) => self.pool_name(&format!("{key}.pool"), Some(pool), pools),
+                None => root.pool.clone(),
+            };
+            let access = self.access(&format!("{key}.access"), written.access.as_ref());
+            let route = Route {
+                path,
+                access: access.unwrap_or_else(|| root.access.clone()),
+                credentials,
+                extends_session: written.extends_session.unwrap_or(root.extends_session),
+                read_timeout: written.read_timeout.map(|time| time.0).or(root.read_timeout),
+                compression: written.compression.as_ref().unwrap_or(&root.compression).clone(),
+                preflight: written.preflight.unwrap_or(root.preflight),
+                pool,
+            };
+            self.one_path(&key, &route, &routes);
+            routes.push(route);
+        }
+        if !routes.iter().any(|route| route.path == "/") {
+            routes.push(root);
+        }
+        routes
+    }
+
+    fn pool_name(&mut self, key: &str, written: Option<&str>, pools: &[Pool]) -> String {
+        let name = written.unwrap_or_default();
+        // They come from a map, and so in order.
+        if pools.binary_search_by(|pool| pool.name.as_str().cmp(name)).is_err() {
+            let what = if name.is_empty() { "missing".into() } else { format!("there is no pool `{name}`") };
+            self.fault(key, what, "name one of `pools`");
+        }
+        name.into()
+    }
+
+    fn access(&mut self, key: &str, written: Option<&WrittenAccess>) -> Option<Access> {
+        match written? {
+            WrittenAccess::Word(word) => Some(of_word(*word)),
+            WrittenAccess::Roles(roles) if roles.roles.is_empty() => {
+                self.fault(key, "empty role list", "name at least one role, or write `required`");
+                Some(Access::Required)
+            }
+            WrittenAccess::Roles(roles) => Some(Access::Roles(roles.roles.clone())),
+        }
+    }
+
+    fn credentials(&mut self, key: &str, written: Option<&[Credential]>) -> Credentials {
+        let list = written.unwrap_or(defaults::CREDENTIALS);
+        if list.is_empty() {
+            self.fault(key, "empty list: every request would be refused", "write [cookie], [bearer] or both");
+        }
+        Credentials { cookie: list.contains(&Credential::Cookie), bearer: list.contains(&Credential::Bearer) }
+    }
+
+    /// A rule is compared with all readings of a request's path, so it must have one reading itself: see `path`.
+    fn route_path(&mut self, key: &str, written: Option<&str>) -> Option<String> {
+        let text = written.unwrap_or_default();
+        let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
+        let trimmed = text.strip_suffix('/').unwrap_or(text);
+        let canonical = text == "/" || (trimmed.starts_with('/') && trimmed[1..].split('/').all(plain));
+        if !canonical || text.contains(['%', '?', '#', '\\', ';']) || !path::is_rule(text) {
+            self.fault(key, format!("`{text}` is no path to match"), "write a decoded path such as /admin/");
+            return None;
+        }
+        Some(if trimmed.is_empty() { "/".into() } else { trimmed.into() })
+    }
+
+    /// Of two rules that differ in case alone and decide differently, neither could ever hold for a request.
+    fn one_path(&mut self, key: &str, route: &Route, others: &[Route]) {
+        let is_other = |other: &&Route| other.path != route.path && !other.decides_like(route);
+        let folded = path::folded(&route.path);
+        if let Some(other) = others.iter().filter(is_other).find(|other| path::folded(&other.path) == folded) {
+            self.fault(
+                format!("{key}.path"),
+                format!(
+                    "`{}` is `{}` to servers that ignore case, and the two decide differently",
+                    route.path, other.path
+                ),
+                "remove one, or have both decide the same",
+            );
+        }
+    }
+}
