@@ -33,7 +33,8 @@ pub use permissions::warn_of_permissions;
 pub use secret::{Secret, SecretSource};
 pub use server::{Admin, Limits, Listener, Server, Timeouts};
 pub use services::{
-    Access, ClientKey, Credentials, IdentityHeaders, Location, Pool, PoolServer, PoolTimeouts, PoolTls, Route, Service,
+    Access, ClientKey, Credentials, IdentityHeaders, Location, Maintenance, Pool, PoolServer, PoolTimeouts, PoolTls,
+    Route, Service,
 };
 pub use tls::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 pub use units::Rate;

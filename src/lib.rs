@@ -39,10 +39,11 @@
 //! - [`sessions`]: records, tickets and counters behind one small trait.
 //! - [`users`]: the directory, passwords, and the pool of threads that checks them.
 //! - [`reply`], [`pages`]: the edge's own responses. [`access_log`], [`audit_log`], [`log_writer`]: logs. [`rate_limit`]: requests per client. [`compression`]: of applications' responses.
+//!   [`maintenance`]: services in maintenance. [`error_pages`]: a service's own pages for errors.
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - `listener`: client connections. `admin`: the admin listener and its API. [`server`]: where everything is made and put together; reload, drain.
-//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`, `framing`: primitives.
+//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`, `framing`, [`blocking`]: primitives.
 //!
 //! # Invariants
 //!
@@ -63,6 +64,7 @@ mod acme;
 mod admin;
 pub mod audit_log;
 pub mod auth;
+pub mod blocking;
 pub mod buffers;
 pub mod cli;
 pub mod client_prefix;
@@ -71,10 +73,12 @@ pub mod compression;
 pub mod config;
 mod deadline;
 pub mod drain;
+pub mod error_pages;
 mod framing;
 pub mod host;
 pub mod listener;
 pub mod log_writer;
+pub mod maintenance;
 pub mod metrics;
 pub mod pages;
 pub mod path;

@@ -11,7 +11,7 @@
 //! | 9 | `fast_path`, `full_path`, `long_lived` |
 //! | 8 | `downstream::http1`, `downstream::http2`, `recheck`, `respond` |
 //! | 7 | `downstream::writer`, `policy`, `record`, `request_body`, `upstream::response` |
-//! | 6 | `acme_challenge`, `headers::upstream_response`, `limits`, `misdirected`, `sso`, `upstream::attempt`, `upstream::parse` |
+//! | 6 | `acme_challenge`, `headers::upstream_response`, `limits`, `maintenance`, `misdirected`, `sso`, `upstream::attempt`, `upstream::parse` |
 //! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `upstream::connection_auth` |
 //! | 4 | `cancel`, `downstream::client_conn`, `request` |
 //! | 3 | `client_connection`, `context`, `headers::response_rules` |
@@ -38,6 +38,7 @@ pub mod headers;
 mod idle_state;
 mod limits;
 mod long_lived;
+mod maintenance;
 mod misdirected;
 mod policy;
 mod preflight;

@@ -45,11 +45,14 @@ pub struct Reply {
     fields: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
     close: bool,
+    /// Whether this is a page for an error, which a service may have one of its own for.
+    is_error_page: bool,
 }
 
 impl Reply {
     fn new(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Self {
-        let mut reply = Self { status, fields: Vec::with_capacity(8), body: body.into(), close: false };
+        let mut reply =
+            Self { status, fields: Vec::with_capacity(8), body: body.into(), close: false, is_error_page: false };
         reply.fields.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
         reply.fields.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
         // No other site may load it as an image or a script, whatever it is.
@@ -133,10 +136,15 @@ impl Reply {
 
     /// An error, as a page for clients that read pages and as JSON for the others. `text` is for the public.
     pub fn problem(context: &ErrorContext<'_>, status: StatusCode, title: &str, text: &str) -> Self {
+        Self::problem_of(context, status, &code(status), title, text)
+    }
+
+    /// The same with a code that is more specific than the status.
+    pub fn problem_of(context: &ErrorContext<'_>, status: StatusCode, code: &str, title: &str, text: &str) -> Self {
         let unsaved = !context.repeats && may_have_been_lost(status);
         let text = if unsaved { format!("{text} What you sent may not have been saved.") } else { text.to_owned() };
         if !context.html {
-            return Self::error(status, &code(status), &text, context.request_id);
+            return Self::error(status, code, &text, context.request_id);
         }
         let page = pages::Problem {
             branding: context.branding,
@@ -151,7 +159,7 @@ impl Reply {
                 sign_out: context.sign_out,
             },
         };
-        Self::page(status, page.render(), "")
+        Self { is_error_page: true, ..Self::page(status, page.render(), "") }
     }
 
     /// For a fault that passes by itself: a page tries again after so many seconds, without a script. What was sent by
@@ -212,6 +220,29 @@ impl Reply {
 
     pub fn retry_after(self, seconds: u64) -> Self {
         self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Whether a page of the service's own may stand in the place of this one.
+    pub const fn is_error_page(&self) -> bool {
+        self.is_error_page
+    }
+
+    /// Keeps the edge's own page, as those of the sign-on say what a person can do about it.
+    pub fn without_error_page(self) -> Self {
+        Self { is_error_page: false, ..self }
+    }
+
+    /// Puts a page that an administrator has written in the place of the edge's. Status and other fields stay. It is
+    /// self-contained: the policy lets it load nothing and run nothing.
+    pub fn with_page(mut self, html: String) -> Self {
+        const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; \
+                              form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+        for (name, value) in &mut self.fields {
+            if *name == header::CONTENT_SECURITY_POLICY {
+                *value = HeaderValue::from_static(POLICY);
+            }
+        }
+        Self { body: html.into(), is_error_page: false, ..self }
     }
 
     /// Closes the connection: after a request whose end is in doubt.

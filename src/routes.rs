@@ -5,6 +5,7 @@
 
 use crate::config::{self, Access, Preflight};
 use crate::host::{Host, HostTable};
+use crate::maintenance::{MaintenanceSwitches, Switch};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::path::{self, CanonicalPath};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub struct Service {
     /// The `aud` of tokens that open this service.
     pub audience: String,
     pub metrics: ServiceMetrics,
+    pub maintenance: Arc<Switch>,
     /// The routes of `config`, the longest path first; the last one matches everything.
     routes: Vec<Route>,
     /// Whether all routes decide the same, so that any of them will do for an ambiguous path.
@@ -37,11 +39,12 @@ pub struct Route {
 
 impl Routes {
     /// Services of a checked configuration, `audience` gives the `aud` of a service's tokens, `pool` the
-    /// index of a pool by its name.
+    /// index of a pool by its name, `switches` those of their maintenance.
     pub fn build(
         services: &[config::Service],
         audience: impl Fn(&config::Service) -> String,
         pool: impl Fn(&str) -> Option<usize>,
+        switches: &MaintenanceSwitches,
         metrics: &Metrics,
     ) -> Self {
         let mut table = HostTable::default();
@@ -55,6 +58,7 @@ impl Routes {
                 config: written.clone(),
                 audience: audience(written),
                 metrics: metrics.service(&written.name),
+                maintenance: switches.of(&written.name),
                 is_uniform: routes.iter().all(|route| route.like == 0),
                 routes,
             });
@@ -149,11 +153,13 @@ mod tests {
 
     fn service_with(rules: &[(&str, Access)], change: impl FnOnce(&mut [config::Route])) -> Service {
         let metrics = Metrics::new("test").unwrap();
-        let route = |(path, access): &(&str, Access)| config::Route { access: access.clone(), ..config::Route::at(path, "p") };
+        let route =
+            |(path, access): &(&str, Access)| config::Route { access: access.clone(), ..config::Route::at(path, "p") };
         let routes = rules.iter().map(route).collect();
         let mut written = config::Service::of_routes("iqueue", "iqueue.example.com", routes);
         change(&mut written.routes);
-        let routes = Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &metrics);
+        let switches = MaintenanceSwitches::new(metrics.traffic.maintenance.clone());
+        let routes = Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &switches, &metrics);
         let found = routes.find(&Host::parse("iqueue.example.com").unwrap()).unwrap().clone();
         drop(routes);
         Arc::into_inner(found).unwrap()

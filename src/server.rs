@@ -7,6 +7,7 @@ mod cert_watcher;
 mod check;
 mod hint_file;
 mod layout_history;
+mod maintenance_watcher;
 mod memory;
 mod options;
 mod reload;
@@ -33,6 +34,7 @@ use crate::access_log::AccessLog;
 use crate::admin::api::{AdminToken, Api};
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
+use crate::blocking::BlockingThreads;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
@@ -40,6 +42,7 @@ use crate::drain::Drain;
 use crate::listener::connection_slots::{ConnectionSlots, IdleGrace};
 use crate::listener::{BoundListeners, ClientLimits, ListenerContext, ListenerKind, TlsListener, bind_all};
 use crate::log_writer::{self, GATHER, Logs};
+use crate::maintenance::MaintenanceSwitches;
 use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cancellable, FastPath, Gateway};
 use crate::snapshot::{LoadedFiles, Ports, SharedState, Snapshot};
@@ -131,6 +134,8 @@ impl Edge {
             rates: Arc::default(),
             users: Arc::new(stores::watch_users(&config, Arc::clone(&directory), &clock, &metrics)?),
             logins: Arc::new(stores::login_pool(&config, directory)?),
+            maintenance: Arc::new(MaintenanceSwitches::new(metrics.traffic.maintenance.clone())),
+            blocking: BlockingThreads::new().map(Arc::new).map_err(StartError::Runtime)?,
             clock,
             metrics,
             audit,
@@ -220,6 +225,8 @@ impl Edge {
         };
         runtime.spawn(watcher.watch());
         runtime.spawn(self.shared.names.clone().run());
+        let (switches, threads) = (Arc::clone(&self.shared.maintenance), Arc::clone(&self.shared.blocking));
+        runtime.spawn(maintenance_watcher::watch(Arc::clone(&self.config), switches, threads));
         runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.shared.clock.clone()));
         Ok(())
     }
@@ -277,6 +284,10 @@ impl Edge {
 
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    pub fn maintenance(&self) -> &Arc<MaintenanceSwitches> {
+        &self.shared.maintenance
     }
 
     /// Returns how long a drain may take, by the current configuration.

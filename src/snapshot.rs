@@ -19,8 +19,11 @@ use crate::auth::recent_sessions::RecentSessions;
 use crate::auth::streams::Streams;
 use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
+use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts};
+use crate::error_pages::ErrorPages;
+use crate::maintenance::{FirstLook, MaintenanceSwitches};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::rate_limit::RateLimiter;
@@ -60,6 +63,8 @@ pub struct Snapshot {
     pub https_port: Option<u16>,
     /// The folder that certificate authorities' challenges are in.
     pub acme_challenge: Option<Arc<Path>>,
+    /// By the name of the service; services without pages are left out.
+    pub error_pages: HashMap<Arc<str>, ErrorPages>,
     /// The edge's own cookies, which no application sees or sets.
     pub cookie_names: Vec<String>,
     pub ticket_parameter: String,
@@ -107,6 +112,9 @@ pub struct SharedState {
     pub audit: Arc<AuditLog>,
     pub private: Arc<PrivateServers>,
     pub names: Resolver,
+    pub maintenance: Arc<MaintenanceSwitches>,
+    /// For static files, and for files that switch maintenance on.
+    pub blocking: Arc<BlockingThreads>,
 }
 
 /// The files that a configuration names, read and found good.
@@ -123,6 +131,9 @@ pub struct Files {
     connections: Arc<Policies>,
     /// In the order of the configuration's pools.
     secure: Vec<Option<UpstreamTls>>,
+    /// By the name of the service; services without pages are left out.
+    error_pages: HashMap<Arc<str>, ErrorPages>,
+    maintenance: FirstLook,
     /// Held until the pools hold those that they need.
     _names: Vec<Arc<ResolvedName>>,
 }
@@ -145,6 +156,7 @@ impl LoadedFiles {
         let keys = Keys::load(&config.sentry, faults);
         let branding = branding(config, faults);
         let now = clock.now();
+        let error_pages = error_pages(config, faults);
         let secure = config.pools.iter().map(|pool| UpstreamTls::load(pool.tls.as_ref()?, now, faults)).collect();
         config::warn_of_permissions(config, faults);
         upstream::check_system(faults);
@@ -165,7 +177,14 @@ impl LoadedFiles {
         }
         let connections = Arc::clone(&policies);
         let tls = tls::Material { certificates, policies, root: root? };
-        Some(Self { tls, files: Files { keys: keys?, branding, connections, secure, _names: names } })
+        let followed = config.services.iter().map(|service| {
+            let maintenance = service.maintenance.as_ref();
+            (Arc::clone(&service.name), maintenance.and_then(|maintenance| maintenance.file.clone()))
+        });
+        let maintenance = FirstLook::at(followed);
+        let keys = keys?;
+        let files = Files { keys, branding, connections, secure, error_pages, maintenance, _names: names };
+        Some(Self { tls, files })
     }
 }
 
@@ -203,6 +222,11 @@ pub fn check_cover(config: &Config, certificates: &Certificates, faults: &mut Fa
             faults.add(key, format!("no certificate covers {pattern}"), "add one under tls.certificates");
         }
     }
+}
+
+fn error_pages(config: &Config, faults: &mut Faults) -> HashMap<Arc<str>, ErrorPages> {
+    let with_pages = config.services.iter().filter(|service| !service.error_pages.is_empty());
+    with_pages.map(|service| (Arc::clone(&service.name), ErrorPages::load(service, faults))).collect()
 }
 
 fn branding(config: &Config, faults: &mut Faults) -> Branding {
@@ -269,10 +293,12 @@ impl Snapshot {
             .collect();
         let places: HashMap<&str, usize> =
             config.pools.iter().enumerate().map(|(at, pool)| (pool.name.as_str(), at)).collect();
+        shared.maintenance.configure(files.maintenance);
         let routes = Routes::build(
             &config.services,
             |service| Sentry::service_audience(settings, &service.name),
             |name| places.get(name).copied(),
+            &shared.maintenance,
             metrics,
         );
         let parts = SentryParts {
@@ -302,6 +328,7 @@ impl Snapshot {
             ports: ports.known.clone(),
             https_port: ports.https,
             acme_challenge: config.server.acme_challenge.as_deref().map(Arc::from),
+            error_pages: files.error_pages,
             cookie_names: Sentry::cookie_names(settings),
             ticket_parameter: settings.ticket.parameter.clone(),
             reserved_headers: reserved_headers(config),

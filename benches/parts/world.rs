@@ -10,9 +10,11 @@ use pingora_http::RequestHeader;
 use sentry_edge::audit_log::AuditLog;
 use sentry_edge::auth::streams::Streams;
 use sentry_edge::auth::token::Claims;
+use sentry_edge::blocking::BlockingThreads;
 use sentry_edge::clock::{Clock, UnixTime};
 use sentry_edge::config::{self, Config, Faults, UserStore};
 use sentry_edge::log_writer::LogWriter;
+use sentry_edge::maintenance::MaintenanceSwitches;
 use sentry_edge::metrics::Metrics;
 use sentry_edge::proxy::headers;
 use sentry_edge::sessions::memory::MemoryStore;
@@ -112,6 +114,8 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         seen: Arc::default(),
         private: Arc::default(),
         names: Resolver::unobserved(),
+        maintenance: Arc::new(MaintenanceSwitches::new(metrics.traffic.maintenance.clone())),
+        blocking: Arc::new(BlockingThreads::new().unwrap()),
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(directory, limits).unwrap()),

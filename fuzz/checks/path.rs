@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use sentry_edge::config::{self, Access};
 use sentry_edge::host::Host;
+use sentry_edge::maintenance::MaintenanceSwitches;
 use sentry_edge::metrics::Metrics;
 use sentry_edge::path::CanonicalPath;
 use sentry_edge::routes::Routes;
@@ -37,7 +38,9 @@ fn routes() -> &'static Routes {
         // Its other parts are faulty, which is nothing to paths.
         let (config, faults) = config::parse("fuzz.yaml".as_ref(), &yaml).expect("it can be read");
         assert!(!faults.to_string().contains("routes"), "{faults}");
-        Routes::build(&config.services, |_| String::new(), |_| Some(0), &Metrics::new("fuzz").expect("they are named"))
+        let metrics = Metrics::new("fuzz").expect("they are named");
+        let switches = MaintenanceSwitches::new(metrics.traffic.maintenance.clone());
+        Routes::build(&config.services, |_| String::new(), |_| Some(0), &switches, &metrics)
     })
 }
 

@@ -8,6 +8,7 @@
 //! are made of them. Each says what the key does, its unit and bounds, and, where it helps, an example. A default is
 //! in `defaults` and not here. `*Restart*` at the end marks what a reload does not take up.
 
+mod maintenance;
 mod pools;
 mod sentry;
 mod server;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+pub use maintenance::*;
 pub use pools::*;
 pub use sentry::*;
 pub use server::*;

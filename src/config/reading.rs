@@ -208,11 +208,20 @@ fn descend<'a>(document: &'a mut Value, segments: &[&Segment]) -> Option<&'a mut
 }
 
 fn child<'a>(value: &'a mut Value, segment: &Segment) -> Option<&'a mut Value> {
-    match segment {
-        Segment::Seq { index } => value.get_mut(*index),
-        Segment::Map { key } => value.get_mut(key.as_str()),
+    match (segment, value) {
+        (Segment::Seq { index }, value) => value.get_mut(*index),
+        (Segment::Map { key }, Value::Mapping(mapping)) => {
+            let key = as_written(mapping, key)?;
+            mapping.get_mut(&key)
+        }
         _ => None,
     }
+}
+
+/// The key of a mapping by its text: it may be a number in the document, as the statuses of `error_pages` are.
+fn as_written(mapping: &serde_yaml::Mapping, key: &str) -> Option<Value> {
+    let number = key.parse::<i64>().ok().map(Value::from);
+    std::iter::once(Value::from(key)).chain(number).find(|key| mapping.contains_key(key))
 }
 
 /// Takes the value at `path` out of the document; false when there is nothing to take.
@@ -221,7 +230,9 @@ fn remove(document: &mut Value, path: &Path) -> bool {
     let Some((last, parents)) = segments.split_last() else { return false };
     let Some(value) = descend(document, parents) else { return false };
     match (last, value) {
-        (Segment::Map { key }, Value::Mapping(mapping)) => mapping.remove(key.as_str()).is_some(),
+        (Segment::Map { key }, Value::Mapping(mapping)) => {
+            as_written(mapping, key).is_some_and(|key| mapping.remove(&key).is_some())
+        }
         (Segment::Seq { index }, Value::Sequence(list)) if *index < list.len() => {
             list.remove(*index);
             true

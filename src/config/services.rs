@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
+use ipnet::IpNet;
 
 use super::{Balance, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
 use crate::host::{HostPattern, Origin};
@@ -23,6 +24,9 @@ pub struct Service {
     pub on_outage: OutagePolicy,
     /// Origins, beside the host's own, whose pages may open a WebSocket.
     pub websocket_origins: Vec<Origin>,
+    /// Files with pages for the edge's own errors.
+    pub error_pages: Vec<(StatusCode, PathBuf)>,
+    pub maintenance: Option<Maintenance>,
     /// In the order of the file; where none is for `/`, the last one is, with the settings of the service itself.
     pub routes: Vec<Route>,
 }
@@ -32,6 +36,16 @@ impl Service {
     pub fn pools(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|route| route.pool.as_str())
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maintenance {
+    /// The service is in maintenance while it exists.
+    pub file: Option<PathBuf>,
+    /// Networks whose clients get through.
+    pub addresses: Vec<IpNet>,
+    /// What lets a user through; `None` where nothing does.
+    pub access: Option<Access>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +191,8 @@ mod tests {
                 },
                 on_outage: defaults::ON_OUTAGE,
                 websocket_origins: Vec::new(),
+                error_pages: Vec::new(),
+                maintenance: None,
                 routes,
             }
         }

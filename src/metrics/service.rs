@@ -14,6 +14,8 @@ pub struct ServiceMetrics {
     pub duration: Histogram,
     pub allowed: IntCounter,
     pub public: IntCounter,
+    /// Requests that were refused because the service is in maintenance.
+    pub maintenance: IntCounter,
     pub auth_allowed_duration: Histogram,
     /// Decisions other than the two above, which are rarer: their labels are looked up when they are made.
     auth_decisions: IntCounterVec,
@@ -23,13 +25,16 @@ pub struct ServiceMetrics {
 impl ServiceMetrics {
     pub(super) fn resolve(service: &str, traffic: &TrafficMetrics, sign_on: &SignOnMetrics) -> Self {
         let class = |class: &str| traffic.requests.with_label_values(&[service, class]);
-        let decision = |outcome: &str| sign_on.auth_decisions.with_label_values(&[service, outcome, "none"]);
+        let of_reason =
+            |outcome: &str, reason: &str| sign_on.auth_decisions.with_label_values(&[service, outcome, reason]);
+        let decision = |outcome: &str| of_reason(outcome, "none");
         Self {
             service: service.into(),
             requests: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
             duration: traffic.request_duration.with_label_values(&[service]),
             allowed: decision("allowed"),
             public: decision("public"),
+            maintenance: of_reason("unavailable", "maintenance"),
             auth_allowed_duration: sign_on.auth_duration.with_label_values(&[service, "allowed"]),
             auth_decisions: sign_on.auth_decisions.clone(),
             auth_duration: sign_on.auth_duration.clone(),

@@ -37,6 +37,8 @@ pub struct TrafficMetrics {
     /// Streams that were closed because they are no longer allowed; label `reason`.
     pub streams_closed: IntCounterVec,
     pub names: ResolverMetrics,
+    /// 1 while a service is in maintenance; label `service`.
+    pub maintenance: IntGaugeVec,
 }
 
 /// The metrics of the names of upstream servers.
@@ -130,6 +132,7 @@ impl TrafficMetrics {
                 .gauge("buffer_bytes", "Memory counted for requests in flight and what waits of their bodies")?,
             streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
             names: ResolverMetrics::register(make)?,
+            maintenance: make.int_gauges("maintenance", "1 while the service is in maintenance", &["service"])?,
             streams_closed: make.counters(
                 "streams_closed_total",
                 "Streams cut because their session, token or user may not go on",

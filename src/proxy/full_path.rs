@@ -90,7 +90,7 @@ impl ProxyHttp for Gateway {
                 self.start_body_deadline(session, ctx)?;
                 return Ok(false);
             }
-            Decision::SignOn(authority) => self.sign_on(session, ctx, &authority).await?,
+            Decision::SignOn(authority) => Box::new(self.sign_on(session, ctx, &authority).await?.without_error_page()),
             Decision::Challenge => self.challenge(&request, ctx).await,
             Decision::Reply(reply) => reply,
         };

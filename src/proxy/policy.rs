@@ -12,6 +12,7 @@ use super::decision_log::{is_logged, log_decision};
 use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::headers;
+use super::maintenance;
 use super::misdirected::misdirected;
 use super::request::RequestView;
 use crate::access_log::truncate;
@@ -114,6 +115,11 @@ impl Gateway {
         let route = service.at(at);
         let demanded = route.demands(&target.path);
         log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.config.name);
+        if service.maintenance.is_on()
+            && !Box::pin(maintenance::gets_through(&head, &service, requirement(&service, route, demanded), ctx)).await
+        {
+            return maintenance::refusal(request, ctx);
+        }
         ctx.is_preflight &= route.lets_preflights_in();
         // 4. to 11. Authentication and authorization.
         let judged = match demanded {

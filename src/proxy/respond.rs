@@ -46,7 +46,18 @@ pub async fn write_to<W: ResponseWriter>(
 /// What both paths do to a reply before it is written, and how long the client has to take it.
 fn prepare(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> (Reply, Duration) {
     let snapshot = &ctx.snapshot;
+    let reply = with_error_page(reply, ctx);
     (with_hsts(reply, request.is_tls, snapshot), reply_timeout(request.head.version, snapshot))
+}
+
+/// Puts the service's own page in the place of the edge's, where it has one for the status.
+fn with_error_page(reply: Reply, ctx: &RequestContext) -> Reply {
+    let Some(service) = ctx.service.as_ref().filter(|_| reply.is_error_page()) else { return reply };
+    let pages = ctx.snapshot.error_pages.get(&service.config.name);
+    match pages.and_then(|pages| pages.page(reply.status(), &ctx.request_id)) {
+        Some(html) => reply.with_page(html),
+        None => reply,
+    }
 }
 
 /// How long a client has to take a reply of ours. Over HTTP/2 it is short enough for most windows, so a client that

@@ -213,6 +213,15 @@ const ROWS: &[Row] = &[
     row(127, ["      protocol: https", "      protocol: https\n      public_port: «0»"], ["server.listeners[0].public_port", "no client can connect to port 0", "write 1 to 65535"]),
     row(128, ["      protocol: https", "      protocol: https\n      public_port: «65536»"], ["server.listeners[0].public_port", "expected u16", "write a value of that kind"]),
     row(116, ["id: second", "id: «\"a\\tb\"»"], ["sentry.keys[1].id", "it is part of every token", "write 128 bytes at most"]),
+    // Pages for errors, and maintenance.
+    row(610, ["idle_timeout: 30m", "error_pages: {«502»: none.html}"], ["services.iqueue.error_pages.502", "cannot read", "name a file with HTML"]),
+    row(611, ["idle_timeout: 30m", "error_pages: {«200»: users.db}"], ["services.iqueue.error_pages.200", "not the status of an error", "write one of 400 to 599"]),
+    row(612, ["idle_timeout: 30m", "error_pages: {«\"5xx\"»: users.db}"], ["services.iqueue.error_pages.5xx", "not the status of an error", "write one of 400 to 599"]),
+    row(613, ["idle_timeout: 30m", "error_pages: {502: «[users.db]»}"], ["services.iqueue.error_pages.502", "a string", "write a value of that kind"]),
+    row(614, ["idle_timeout: 30m", "maintenance: {«path»: /run/x}"], ["services.iqueue.maintenance.path", "unknown key", "remove it"]),
+    row(615, ["idle_timeout: 30m", "maintenance: {file: «\"\"»}"], ["services.iqueue.maintenance.file", "empty", "name a file"]),
+    row(616, ["idle_timeout: 30m", "maintenance: {file: away, except: {addresses: [«10.0.0.0/33»]}}"], ["services.iqueue.maintenance.except.addresses[0]", "no network", "write a CIDR"]),
+    row(617, ["idle_timeout: 30m", "maintenance: «/run/x»"], ["services.iqueue.maintenance", "struct Maintenance", "write a value of that kind"]),
 ];
 
 /// A folder with all files that a configuration may name, and `text` in it as edge.yaml.

@@ -76,6 +76,9 @@ mod access;
 mod devices;
 // The pages that people see when something is wrong.
 mod problem_pages;
+// Services in maintenance, and pages of their own for errors.
+mod error_pages;
+mod maintenance;
 // What refusals say: to scripts as JSON, and to the audit log with the user's name.
 mod refusals;
 // Upstream connections that an application has authenticated, and whose they are.

@@ -29,7 +29,7 @@ impl Check<'_> {
             threads,
             listeners,
             admin: self.admin(admin),
-            trusted_proxies: self.networks(&server.trusted_proxies),
+            trusted_proxies: self.networks("server.trusted_proxies", &server.trusted_proxies),
             acme_challenge: server
                 .acme_challenge
                 .and_then(|challenge| self.acme_challenge(&challenge, &server.listeners)),
@@ -124,14 +124,14 @@ impl Check<'_> {
         Some(path)
     }
 
-    fn networks(&mut self, written: &[String]) -> Vec<ipnet::IpNet> {
+    pub(super) fn networks(&mut self, key: &str, written: &[String]) -> Vec<ipnet::IpNet> {
         let mut networks = Vec::new();
         for (at, text) in written.iter().enumerate() {
             let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
             match text.parse().or(address) {
                 Ok(network) => networks.push(network),
                 Err(_) => self.fault(
-                    format!("server.trusted_proxies[{at}]"),
+                    format!("{key}[{at}]"),
                     format!("`{text}` is no network"),
                     "write a CIDR, such as 10.0.0.0/8",
                 ),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::maintenance::{error_pages, maintenance};
 use super::{Check, defaults, in_punycode, seconds, time};
 use crate::config::file;
 use crate::config::units::Time;
@@ -47,6 +48,8 @@ impl Check<'_> {
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
                 on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),
                 websocket_origins: self.origins(&format!("{place}.websocket_origins"), &service.websocket_origins),
+                error_pages: error_pages(self, &place, &service.error_pages),
+                maintenance: service.maintenance.as_ref().map(|written| maintenance(self, &place, written)),
                 routes,
             });
         }

@@ -1,8 +1,10 @@
 //! The `services` part of the document: applications and their routes.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
-use super::{HostTls, OnOutage};
+use super::{ErrorStatus, HostTls, Maintenance, OnOutage};
 use crate::config::units::Time;
 
 /// An application: its hosts, who may open what, and where its requests go. What no route says, the service says.
@@ -49,6 +51,12 @@ pub struct Service {
     pub websocket_origins: Vec<WrittenOrigin>,
     /// What its hosts require of connections.
     pub tls: HostTls,
+    /// Pages of your own for errors that the edge itself replies with, by their status: `{502: pages/away.html}`. Each is a
+    /// file of HTML that loads nothing else, of at most 256 KiB, read at start and at a reload; `{{reference}}` in it is the
+    /// id of the request. Statuses are 400 to 599. Programs, which do not accept HTML, get JSON as before.
+    pub error_pages: BTreeMap<ErrorStatus, String>,
+    /// The maintenance mode: while it is on, requests get `503`. Example: `{file: /run/iqueue.maintenance}`.
+    pub maintenance: Option<Maintenance>,
     /// Rules for parts of the application. The longest path wins, by whole segments. Example: `[{path: /status, access:
     /// public}, {path: /admin/, access: {roles: [admin]}}]`.
     pub routes: Vec<Route>,
