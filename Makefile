@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test model differential planted compare bench load-test pgo tls-scan fuzz lint docs
+.PHONY: help deps build demo test model differential planted compare bench load-test pgo tls-scan fuzz lint sbom release docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -76,13 +76,23 @@ fuzz: ## every fuzz target for SECONDS= (60); TARGETS="path host" for those
 	@fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 # The fuzz targets are only looked at, so nothing is linked, and any file will do for libFuzzer, which takes a C++ compiler.
-lint: ## format, clippy (of the fuzz targets too) and the documentation's links
+lint: ## format, clippy (of the fuzz targets too), dependencies by deny.toml and the documentation's links
 	@.ci/deps build
+	@.ci/deps lint
+	@.ci/deny
 	@cargo fmt --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@CUSTOM_LIBFUZZER_PATH=$(CURDIR)/fuzz/Cargo.toml cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+sbom: ## the bill of materials in CycloneDX, target/released/sentry-edge.cdx.json
+	@.ci/deps lint
+	@.ci/sbom target/released/sentry-edge.cdx.json
+
+release: build sbom ## what is released, with its bill of materials and checksums: target/released
+	@cp target/release/sentry-edge target/released/
+	@.ci/sbom --sums target/released
 
 docs: ## the book, target/book/index.html, and the documentation of the source, target/doc/sentry_edge/index.html; checks their links
 	@.ci/deps build
