@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod key;
 mod output;
+mod reference;
 mod run;
 mod session;
 mod token;
@@ -16,7 +17,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Warnings;
 use crate::users::DirectoryError;
@@ -45,6 +46,13 @@ enum Command {
     Key(key::KeyCommand),
     /// Look into tokens.
     Token(token::TokenCommand),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Print a completion script for a shell.
+    Completion(reference::Completion),
+    /// Write a manual page for each command.
+    #[command(hide = true)]
+    Man(reference::Man),
 }
 
 /// Where the configuration is; every command that needs it takes it the same way.
@@ -111,6 +119,11 @@ impl From<DirectoryError> for Failure {
     }
 }
 
+/// Returns the definition of every command, for what is made of it: completion, manual pages, the reference.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     match Cli::try_parse_from(arguments).map_err(Failure::Arguments)?.command {
@@ -121,5 +134,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::Session(session) => session.run(),
         Command::Key(key) => key.run(),
         Command::Token(token) => token.run(),
+        Command::Schema => reference::print_schema(),
+        Command::Completion(completion) => completion.run(),
+        Command::Man(man) => man.run(),
     }
 }

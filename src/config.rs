@@ -6,11 +6,13 @@
 
 mod check;
 pub mod defaults;
+pub mod effective;
 pub mod fault;
 pub mod file;
 mod lines;
 mod permissions;
 mod reading;
+pub mod schema;
 pub mod secret;
 mod server;
 mod services;

@@ -3,6 +3,7 @@
 //! Modules get the struct that concerns them ([`StoreMetrics`], [`ServiceMetrics`] …). Requests are counted when they
 //! end, in one place, through handles that were resolved when the snapshot was built.
 
+mod help;
 mod logs;
 mod maker;
 mod operation;
@@ -13,6 +14,7 @@ mod traffic;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use logs::LogMetrics;
+pub use maker::Description;
 use maker::Maker;
 pub use operation::{OperationMetrics, REJECTIONS};
 pub use service::ServiceMetrics;
@@ -24,6 +26,7 @@ pub struct Metrics {
     registry: Registry,
     /// The metrics `process_*`, which have no prefix, as is usual.
     process: Registry,
+    descriptions: Vec<Description>,
     /// Connections, requests, upstream servers.
     pub traffic: TrafficMetrics,
     /// Tokens, sessions, tickets, logins.
@@ -41,17 +44,20 @@ impl Metrics {
     /// Does the same with the metrics of logs that are open already.
     pub fn with_logs(version: &str, logs: &LogMetrics) -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("sentry_edge".into()), None)?;
-        logs.register(&registry)?;
         let process = Registry::new();
         process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let make = Maker(&registry);
-        Ok(Self {
-            traffic: TrafficMetrics::register(&make)?,
-            sign_on: SignOnMetrics::register(&make)?,
-            operation: OperationMetrics::register(&make, version)?,
-            process,
-            registry,
-        })
+        let make = Maker::new(&registry);
+        let traffic = TrafficMetrics::register(&make)?;
+        let sign_on = SignOnMetrics::register(&make)?;
+        let operation = OperationMetrics::register(&make, version)?;
+        logs.register(&make)?;
+        let descriptions = make.into_descriptions();
+        Ok(Self { traffic, sign_on, operation, process, registry, descriptions })
+    }
+
+    /// Returns the metrics of the edge as they are registered, for the reference.
+    pub fn descriptions(&self) -> &[Description] {
+        &self.descriptions
     }
 
     /// Returns the handles of one service, or of `none` where no service was found.

@@ -16,6 +16,7 @@ pub struct KeyCommand {
 enum Action {
     /// Print a new key: text for HS256, a PEM private key for the others.
     Generate {
+        /// What the key is for: the `algorithm` of `sentry.keys`.
         #[arg(long, value_enum)]
         algorithm: Algorithm,
     },

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{ConfigFile, Failure, output, warn};
 use crate::clock::Clock;
-use crate::config::Level;
+use crate::config::{Level, effective};
 use crate::log_writer::{self, LogWriter, Logs};
 use crate::metrics::LogMetrics;
 use control::{ControlCommand, ControlEvent, ControlThread};
@@ -36,15 +36,21 @@ pub struct Run {
     /// Validate the configuration and exit.
     #[arg(short = 't', long = "test")]
     test: bool,
+    /// Validate the configuration, print what is in effect, defaults included and secrets left out, and exit.
+    #[arg(short = 'T', long = "test-and-print")]
+    print: bool,
 }
 
 impl Run {
     pub fn run(self) -> Result<(), Failure> {
         let path = self.file.path()?;
-        if self.test {
-            let (_, warnings) = crate::server::check(path, &Clock::default()).map_err(Failure::because)?;
+        if self.test || self.print {
+            let (config, warnings) = crate::server::check(path, &Clock::default()).map_err(Failure::because)?;
             warn(&warnings);
-            return output::print(format_args!("{}: configuration OK", path.display()));
+            return match self.print {
+                true => output::print(effective::printed(path, &config).map_err(Failure::because)?.trim_end()),
+                false => output::print(format_args!("{}: configuration OK", path.display())),
+            };
         }
         serve(path, |_| {})
     }

@@ -22,6 +22,7 @@ enum Command {
     List(list::List),
     /// End every session of a user, on every edge that shares the user directory, within moments.
     End {
+        /// The user's name.
         #[arg(long, value_name = "NAME")]
         user: String,
     },

@@ -36,9 +36,11 @@ pub struct User {
 enum Command {
     /// Add a user; the password comes from a prompt or from standard input.
     Add {
+        /// The name that the user signs in with.
         name: String,
         #[command(flatten)]
         grants: GrantArguments,
+        /// The user's e-mail address, which applications receive.
         #[arg(long)]
         email: Option<String>,
         #[command(flatten)]
@@ -46,35 +48,50 @@ enum Command {
     },
     /// List all users.
     List {
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
     /// Show one user.
     Show {
+        /// The name that the user signs in with.
         name: String,
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
     /// Set a new password. It also unlocks the account.
     SetPassword {
+        /// The name that the user signs in with.
         name: String,
         #[command(flatten)]
         password: PasswordSource,
     },
     /// Disable a user, who can no longer sign in.
-    Disable { name: String },
+    Disable {
+        /// The name that the user signs in with.
+        name: String,
+    },
     /// Enable a disabled user. It also unlocks the account.
-    Enable { name: String },
+    Enable {
+        /// The name that the user signs in with.
+        name: String,
+    },
     /// Unlock an account after failed logins, on every edge.
-    Unlock { name: String },
+    Unlock {
+        /// The name that the user signs in with.
+        name: String,
+    },
     /// Register a user for services, or grant roles.
     Grant {
+        /// The name that the user signs in with.
         name: String,
         #[command(flatten)]
         grants: GrantArguments,
     },
     /// Revoke services or roles of a user.
     Revoke {
+        /// The name that the user signs in with.
         name: String,
         #[command(flatten)]
         grants: GrantArguments,
@@ -91,6 +108,7 @@ struct GrantArguments {
     /// A service, by its name in the configuration.
     #[arg(long = "service", value_name = "SERVICE", num_args = 1..)]
     services: Vec<String>,
+    /// A role: a name that routes require and applications receive.
     #[arg(long = "role", value_name = "ROLE", num_args = 1..)]
     roles: Vec<String>,
 }

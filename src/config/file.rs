@@ -19,7 +19,8 @@ mod users;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use maintenance::*;
 pub use pools::*;
@@ -31,7 +32,7 @@ pub use tls::*;
 pub use users::*;
 
 /// The configuration of sentry-edge: one YAML file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct File {
     /// The process itself: listeners, limits and timeouts towards clients.
@@ -48,13 +49,15 @@ pub struct File {
     pub users: Users,
     /// The applications, by name. A name is made of a-z, 0-9, `-` and `_`, has 63 characters at most and is not `none`;
     /// users are registered for services by it.
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z0-9_-]{1,63}$", "not": {"const": "none"}}))]
     pub services: BTreeMap<String, Service>,
     /// The servers of the applications, by name. A name is made of a-z, 0-9, `-` and `_`.
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z0-9_-]{1,63}$", "not": {"const": "none"}}))]
     pub pools: BTreeMap<String, Pool>,
 }
 
 /// The logs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Log {
     /// The level of the process log, which is written to standard error. *Restart*
@@ -65,7 +68,7 @@ pub struct Log {
     pub audit: LogTarget,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Failures.
@@ -74,12 +77,12 @@ pub enum Level {
     Warn,
     /// The same, and what the process does: starts, reloads, drains.
     Info,
-    /// The same, and a line for each decision of each request.
+    /// The same, and a line for each [decision of each request](reference/logs.md).
     Debug,
 }
 
 /// One of the logs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LogTarget {
     /// How it is written. *Restart*
@@ -89,7 +92,7 @@ pub struct LogTarget {
     pub path: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One JSON object a line.
@@ -100,8 +103,9 @@ pub enum LogFormat {
 
 /// A secret: where it is read from. Exactly one of the three keys is set.
 // None of them is printed: an operator who takes one key for another writes the secret itself under `env` or `file`.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("oneOf" = [{"required": ["env"]}, {"required": ["file"]}, {"required": ["value"]}]))]
 pub struct Secret {
     /// The name of an environment variable that has the secret.
     pub env: Option<String>,

@@ -1,6 +1,9 @@
 //! Metrics of the logs. Made before all others, since the process log is there before a configuration is.
 
-use prometheus::{Error, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Error, IntCounter, IntCounterVec, Opts};
+
+use super::help;
+use super::maker::Maker;
 
 /// Both have the label `log`.
 #[derive(Clone)]
@@ -12,17 +15,17 @@ pub struct LogMetrics {
 impl LogMetrics {
     /// With a series for each of `logs` from the start.
     pub fn new(logs: &[&str]) -> Result<Self, Error> {
-        let make = Maker(logs);
+        let make = Early(logs);
         Ok(Self {
-            dropped: make
-                .counters("log_lines_dropped_total", "Log lines lost: they could not be written, or not in time")?,
-            errors: make.counters("log_write_errors_total", "Times that a log could not be written or opened")?,
+            dropped: make.counters("log_lines_dropped_total", help::LOG_LINES_DROPPED_TOTAL)?,
+            errors: make.counters("log_write_errors_total", help::LOG_WRITE_ERRORS_TOTAL)?,
         })
     }
 
-    pub(super) fn register(&self, registry: &Registry) -> Result<(), Error> {
-        registry.register(Box::new(self.dropped.clone()))?;
-        registry.register(Box::new(self.errors.clone()))
+    pub(super) fn register(&self, make: &Maker<'_>) -> Result<(), Error> {
+        make.registered("counter", self.dropped.clone())?;
+        make.registered("counter", self.errors.clone())?;
+        Ok(())
     }
 
     pub fn dropped(&self, log: &str) -> IntCounter {
@@ -35,9 +38,9 @@ impl LogMetrics {
 }
 
 /// Makes what is registered later.
-struct Maker<'a>(&'a [&'a str]);
+struct Early<'a>(&'a [&'a str]);
 
-impl Maker<'_> {
+impl Early<'_> {
     fn counters(&self, name: &str, help: &str) -> Result<IntCounterVec, Error> {
         let counters = IntCounterVec::new(Opts::new(name, help), &["log"])?;
         for log in self.0 {

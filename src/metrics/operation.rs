@@ -2,6 +2,7 @@
 
 use prometheus::{Error, IntCounterVec, IntGauge};
 
+use super::help;
 use super::maker::Maker;
 
 /// The values of the label `reason` of `requests_rejected_total`: the labels of those variants of
@@ -29,31 +30,31 @@ pub struct OperationMetrics {
 
 impl OperationMetrics {
     pub(super) fn register(make: &Maker<'_>, version: &str) -> Result<Self, Error> {
-        make.gauges("build_info", "1, with the version", &["version"])?.with_label_values(&[version]).set(1.0);
+        make.gauges("build_info", help::BUILD_INFO, &["version"])?.with_label_values(&[version]).set(1.0);
         let metrics = Self {
-            config_reloads: make.counters("config_reloads_total", "Reloads of the configuration", &["result"])?,
+            config_reloads: make.counters("config_reloads_total", help::CONFIG_RELOADS_TOTAL, &["result"])?,
             certificate_reloads: make.counters(
                 "certificate_reloads_total",
-                "Times that certificate files had changed",
+                help::CERTIFICATE_RELOADS_TOTAL,
                 &["result"],
             )?,
             config_last_reload_successful: make
-                .gauge("config_last_reload_successful", "1 unless the last reload was refused")?,
+                .gauge("config_last_reload_successful", help::CONFIG_LAST_RELOAD_SUCCESSFUL)?,
             config_last_reload_timestamp: make
-                .gauge("config_last_reload_timestamp_seconds", "When a configuration was last taken up, Unix time")?,
+                .gauge("config_last_reload_timestamp_seconds", help::CONFIG_LAST_RELOAD_TIMESTAMP_SECONDS)?,
             audit_events_suppressed: make.counters(
                 "audit_events_suppressed_total",
-                "Events of clients that are not signed in that came faster than they are written",
+                help::AUDIT_EVENTS_SUPPRESSED_TOTAL,
                 &["event"],
             )?,
-            admin_api_requests: make.counters("admin_api_requests_total", "Calls of the admin API", &["result"])?,
-            limits_reached: make.counters("limits_reached_total", "Requests that met a limit", &["limit"])?,
-            requests_rejected: make.counters(
-                "requests_rejected_total",
-                "Requests refused because they are malformed",
-                &["reason"],
+            admin_api_requests: make.counters(
+                "admin_api_requests_total",
+                help::ADMIN_API_REQUESTS_TOTAL,
+                &["result"],
             )?,
-            start_time: make.gauge("start_time_seconds", "When the process began, Unix time")?,
+            limits_reached: make.counters("limits_reached_total", help::LIMITS_REACHED_TOTAL, &["limit"])?,
+            requests_rejected: make.counters("requests_rejected_total", help::REQUESTS_REJECTED_TOTAL, &["reason"])?,
+            start_time: make.gauge("start_time_seconds", help::START_TIME_SECONDS)?,
         };
         metrics.config_last_reload_successful.set(1);
         for reason in REJECTIONS {

@@ -2,6 +2,7 @@
 
 use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::help;
 use super::maker::Maker;
 
 /// Seconds. Authentication takes microseconds; a store round trip tens to hundreds of them.
@@ -79,17 +80,17 @@ pub struct StoreMetrics {
 impl SignOnMetrics {
     pub(super) fn register(make: &Maker<'_>) -> Result<Self, Error> {
         let phases =
-            make.histograms("auth_phase_duration_seconds", "Time of one part of authentication", BUCKETS, &["phase"])?;
+            make.histograms("auth_phase_duration_seconds", help::AUTH_PHASE_DURATION_SECONDS, BUCKETS, &["phase"])?;
         Ok(Self {
             auth_duration: make.histograms(
                 "auth_duration_seconds",
-                "Time to decide whether a request may pass, the session store included",
+                help::AUTH_DURATION_SECONDS,
                 BUCKETS,
                 &["service", "outcome"],
             )?,
             auth_decisions: make.counters(
                 "auth_decisions_total",
-                "Decisions by outcome and reason",
+                help::AUTH_DECISIONS_TOTAL,
                 &["service", "outcome", "reason"],
             )?,
             token_duration: phases.with_label_values(&["token"]),
@@ -98,22 +99,22 @@ impl SignOnMetrics {
             store: StoreMetrics::register(make)?,
             tickets: TicketMetrics::register(make)?,
             directory: DirectoryMetrics::register(make)?,
-            logins: make.counters("logins_total", "Login attempts", &["result"])?,
-            login_queue: make.gauge("login_queue", "Logins that wait for a worker")?,
+            logins: make.counters("logins_total", help::LOGINS_TOTAL, &["result"])?,
+            login_queue: make.gauge("login_queue", help::LOGIN_QUEUE)?,
         })
     }
 }
 
 impl TokenCacheMetrics {
     fn register(make: &Maker<'_>) -> Result<Self, Error> {
-        let total = make.counters("token_cache_total", "Look-ups of verified tokens", &["result"])?;
+        let total = make.counters("token_cache_total", help::TOKEN_CACHE_TOTAL, &["result"])?;
         Ok(Self { hit: total.with_label_values(&["hit"]), miss: total.with_label_values(&["miss"]) })
     }
 }
 
 impl TicketMetrics {
     fn register(make: &Maker<'_>) -> Result<Self, Error> {
-        let total = make.counters("tickets_total", "Tickets by what became of them", &["event"])?;
+        let total = make.counters("tickets_total", help::TICKETS_TOTAL, &["event"])?;
         let event = |event: &str| total.with_label_values(&[event]);
         Ok(Self {
             issued: event("issued"),
@@ -130,13 +131,13 @@ impl DirectoryMetrics {
         let metrics = Self {
             operations: make.counters(
                 "user_directory_operations_total",
-                "Operations on the user directory",
+                help::USER_DIRECTORY_OPERATIONS_TOTAL,
                 &["operation", "result"],
             )?,
-            up: make.gauge("user_directory_up", "1 while the user directory answers")?,
+            up: make.gauge("user_directory_up", help::USER_DIRECTORY_UP)?,
             last_read: make.gauge(
                 "user_directory_last_read_timestamp_seconds",
-                "When changes were last read from the user directory, Unix time",
+                help::USER_DIRECTORY_LAST_READ_TIMESTAMP_SECONDS,
             )?,
         };
         for operation in ["find", "changed_since"] {
@@ -157,37 +158,30 @@ impl StoreMetrics {
         Ok(Self {
             operations: make.counters(
                 "session_store_operations_total",
-                "Operations on the session store",
+                help::SESSION_STORE_OPERATIONS_TOTAL,
                 &["server", "operation", "result"],
             )?,
             duration: make.histograms(
                 "session_store_duration_seconds",
-                "Time of an operation on the session store",
+                help::SESSION_STORE_DURATION_SECONDS,
                 BUCKETS,
                 &["operation"],
             )?,
-            up: make.int_gauges("session_store_up", "1 while the server answers", &["server"])?,
+            up: make.int_gauges("session_store_up", help::SESSION_STORE_UP, &["server"])?,
             breaker_open: make.counters(
                 "session_store_breaker_open_total",
-                "Times that the circuit breaker of a server opened after failures in a row",
+                help::SESSION_STORE_BREAKER_OPEN_TOTAL,
                 &["server"],
             )?,
-            batch_size: make.histogram("session_store_batch_size", "Look-ups that shared a round trip", BATCHES)?,
-            tombstones_owed: make.gauge(
-                "session_store_tombstones_owed",
-                "Ended sessions that a server which is away has still to hear of",
-            )?,
+            batch_size: make.histogram("session_store_batch_size", help::SESSION_STORE_BATCH_SIZE, BATCHES)?,
+            tombstones_owed: make.gauge("session_store_tombstones_owed", help::SESSION_STORE_TOMBSTONES_OWED)?,
             half_heard: make.counters(
                 "session_store_unheard_ends_total",
-                "Ended sessions that other servers have heard of and this one has not, when they ended",
+                help::SESSION_STORE_UNHEARD_ENDS_TOTAL,
                 &["server"],
             )?,
             minority: make
-                .counters(
-                    "session_store_minority_total",
-                    "Look-ups of sessions that half of their servers or more did not answer",
-                    &[],
-                )?
+                .counters("session_store_minority_total", help::SESSION_STORE_MINORITY_TOTAL, &[])?
                 .with_label_values::<&str>(&[]),
         })
     }

@@ -2,6 +2,7 @@
 
 use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::help;
 use super::maker::Maker;
 
 /// In seconds, from a cached page to a slow report.
@@ -76,68 +77,59 @@ pub struct UpstreamMetrics {
 impl TrafficMetrics {
     pub(super) fn register(make: &Maker<'_>) -> Result<Self, Error> {
         Ok(Self {
-            requests: make.counters("requests_total", "Requests answered", &["service", "status"])?,
+            requests: make.counters("requests_total", help::REQUESTS_TOTAL, &["service", "status"])?,
             request_duration: make.histograms(
                 "request_duration_seconds",
-                "From the request's head to the end of the response",
+                help::REQUEST_DURATION_SECONDS,
                 BUCKETS,
                 &["service"],
             )?,
             upstream_requests: make.counters(
                 "upstream_requests_total",
-                "Attempts on an upstream server",
+                help::UPSTREAM_REQUESTS_TOTAL,
                 &["pool", "server", "result"],
             )?,
             upstream_duration: make.histograms(
                 "upstream_duration_seconds",
-                "From choosing a server to the end of its response",
+                help::UPSTREAM_DURATION_SECONDS,
                 BUCKETS,
                 &["pool", "server"],
             )?,
-            upstream_in_flight: make.int_gauges(
-                "upstream_in_flight",
-                "Attempts on an upstream server that are under way",
-                &["pool", "server"],
-            )?,
-            connections: make.int_gauges("connections", "Open client connections", &["listener"])?,
-            connections_total: make.counters("connections_total", "Client connections accepted", &["listener"])?,
+            upstream_in_flight: make.int_gauges("upstream_in_flight", help::UPSTREAM_IN_FLIGHT, &["pool", "server"])?,
+            connections: make.int_gauges("connections", help::CONNECTIONS, &["listener"])?,
+            connections_total: make.counters("connections_total", help::CONNECTIONS_TOTAL, &["listener"])?,
             connections_refused: make.counters(
                 "connections_refused_total",
-                "Client connections closed unserved",
+                help::CONNECTIONS_REFUSED_TOTAL,
                 &["listener", "reason"],
             )?,
             idle_connections_closed: make.counters(
                 "idle_connections_closed_total",
-                "Idle client connections closed to make room for new ones",
+                help::IDLE_CONNECTIONS_CLOSED_TOTAL,
                 &["listener"],
             )?,
             tls_handshakes: make.counters(
                 "tls_handshakes_total",
-                "TLS handshakes with clients",
+                help::TLS_HANDSHAKES_TOTAL,
                 &["version", "resumed", "result"],
             )?,
             tls_handshake_failures: make.counters(
                 "tls_handshake_failures_total",
-                "TLS handshakes with clients that came to nothing",
+                help::TLS_HANDSHAKE_FAILURES_TOTAL,
                 &["reason"],
             )?,
             certificate_expiry: make.gauges(
                 "certificate_expiry_timestamp_seconds",
-                "When a certificate ends, Unix time",
+                help::CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS,
                 &["name"],
             )?,
             headers_dropped: HeadersDropped::register(make)?,
             unknown_clients: UnknownClients::register(make)?,
-            buffer_bytes: make
-                .gauge("buffer_bytes", "Memory counted for requests in flight and what waits of their bodies")?,
-            streams: make.gauge("streams", "Open requests that last and whose sessions are watched")?,
+            buffer_bytes: make.gauge("buffer_bytes", help::BUFFER_BYTES)?,
+            streams: make.gauge("streams", help::STREAMS)?,
             names: ResolverMetrics::register(make)?,
-            maintenance: make.int_gauges("maintenance", "1 while the service is in maintenance", &["service"])?,
-            streams_closed: make.counters(
-                "streams_closed_total",
-                "Streams cut because their session, token or user may not go on",
-                &["reason"],
-            )?,
+            maintenance: make.int_gauges("maintenance", help::MAINTENANCE, &["service"])?,
+            streams_closed: make.counters("streams_closed_total", help::STREAMS_CLOSED_TOTAL, &["reason"])?,
         })
     }
 
@@ -153,8 +145,7 @@ impl TrafficMetrics {
 
 impl UnknownClients {
     fn register(make: &Maker<'_>) -> Result<Self, Error> {
-        let help = "Requests of trusted proxies whose client could not be made out";
-        let unknown = make.counters("unknown_clients_total", help, &["reason"])?;
+        let unknown = make.counters("unknown_clients_total", help::UNKNOWN_CLIENTS_TOTAL, &["reason"])?;
         let reason = |reason: &str| unknown.with_label_values(&[reason]);
         Ok(Self { unreadable: reason("unreadable"), other_field: reason("other_field") })
     }
@@ -162,8 +153,7 @@ impl UnknownClients {
 
 impl HeadersDropped {
     fn register(make: &Maker<'_>) -> Result<Self, Error> {
-        let help = "Request header fields dropped before forwarding";
-        let dropped = make.counters("headers_dropped_total", help, &["reason"])?;
+        let dropped = make.counters("headers_dropped_total", help::HEADERS_DROPPED_TOTAL, &["reason"])?;
         let reason = |reason: &str| dropped.with_label_values(&[reason]);
         Ok(Self { spoofed: reason("spoofed"), odd_name: reason("odd_name"), reserved: reason("reserved") })
     }
@@ -180,13 +170,9 @@ impl HeadersDropped {
 
 impl ResolverMetrics {
     fn register(make: &Maker<'_>) -> Result<Self, Error> {
-        let help = "Answers to questions for the addresses of names of upstream servers";
-        let resolutions = make.counters("upstream_name_resolutions_total", help, &["result"])?;
-        let addresses = make.int_gauges(
-            "upstream_name_addresses",
-            "Addresses known of a name of upstream servers; 0 is one that is left out",
-            &["name"],
-        )?;
+        let resolutions =
+            make.counters("upstream_name_resolutions_total", help::UPSTREAM_NAME_RESOLUTIONS_TOTAL, &["result"])?;
+        let addresses = make.int_gauges("upstream_name_addresses", help::UPSTREAM_NAME_ADDRESSES, &["name"])?;
         let result = |result: &str| resolutions.with_label_values(&[result]);
         Ok(Self { resolved: result("ok"), failed: result("failed"), addresses })
     }

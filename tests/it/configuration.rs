@@ -224,6 +224,11 @@ const ROWS: &[Row] = &[
     row(617, ["idle_timeout: 30m", "maintenance: «/run/x»"], ["services.iqueue.maintenance", "struct Maintenance", "write a value of that kind"]),
 ];
 
+/// Every bad configuration with its row's number and what is said of it.
+pub fn bad() -> impl Iterator<Item = (usize, String, &'static str)> {
+    ROWS.iter().map(|row| (row.number, without_marks(&GOOD.replace(row.good, row.bad)), row.what))
+}
+
 /// A folder with all files that a configuration may name, and `text` in it as edge.yaml.
 pub fn folder(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

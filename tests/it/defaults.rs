@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use sentry_edge::config;
+use sentry_edge::config::schema::Fallback;
 use serde_yaml::Value;
 
+use crate::reference::keys;
 use crate::tidy::{quoted, read, rows, section, sources};
-
-/// Sections of the configuration.
-const SECTIONS: [&str; 8] = ["server", "log", "tls", "sentry", "sessions", "users", "services", "pools"];
 
 /// What is set beside a key, so that the key is in effect: some count for one kind of session store, or with a CA.
 const SETTINGS: [(&str, &str); 4] = [
@@ -18,31 +17,19 @@ const SETTINGS: [(&str, &str); 4] = [
     ("sentry.tls.client_ca", "/clients.pem"),
 ];
 
-/// (key, default) of each row of the tables with a default that is a value: one piece of code and nothing else.
-fn documented() -> Vec<(String, String)> {
-    let mut defaults = Vec::new();
-    for row in rows(&read("docs/reference/configuration.md")).iter().filter(|row| row.len() == 3) {
-        let names = quoted(&row[0]);
-        let Some(parent) = names.first().and_then(|first| first.rsplit_once('.')).map(|(parent, _)| parent) else {
-            continue;
-        };
-        let value = row[1].strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
-        let Some(value) = value.filter(|value| !value.contains('`') && !value.contains("HOST")) else { continue };
-        // A default that is the name of another key follows that key.
-        let is_key = SECTIONS.iter().any(|section| value.starts_with(&format!("{section}.")));
-        if is_key || !SECTIONS.contains(&parent.split('.').next().unwrap()) {
-            continue;
-        }
-        for name in &names {
-            let key = if name.contains('.') { name.clone() } else { format!("{parent}.{name}") };
-            defaults.push((key.trim_end_matches("[]").to_owned(), value.to_owned()));
-        }
-    }
-    defaults
+/// (key, default) of each key with a default that is a value, as the schema and the reference have it.
+fn documented() -> Vec<(String, Value)> {
+    let value = |(key, holds)| match holds {
+        Fallback::Value(value) => Some((key, serde_yaml::to_value(value).unwrap())),
+        // What goes with another key is tried beside it.
+        Fallback::When("client_ca", None, value) => Some((key, serde_yaml::to_value(value).unwrap())),
+        _ => None,
+    };
+    keys().into_iter().filter_map(value).collect()
 }
 
 /// (key, default) of the times on the page of limits, which repeats them.
-fn repeated() -> Vec<(String, String)> {
+fn repeated() -> Vec<(String, Value)> {
     let page = read("docs/reference/limits-and-defaults.md");
     let mut defaults = Vec::new();
     for row in rows(section(&page, "Time")).iter().filter(|row| row.len() == 3) {
@@ -52,7 +39,7 @@ fn repeated() -> Vec<(String, String)> {
         };
         for name in &names {
             let key = if name.contains('.') { name.clone() } else { format!("{}.{name}", parent.0) };
-            defaults.push((key, value.clone()));
+            defaults.push((key, serde_yaml::from_str(value).unwrap()));
         }
     }
     assert!(defaults.len() > 10, "the times were found: {defaults:?}");
@@ -99,14 +86,13 @@ fn every_default_that_the_reference_names_is_in_effect() {
     let sample: Value = serde_yaml::from_str(&read("config/edge.yaml")).unwrap();
     let documented = documented();
     for (key, value) in documented.iter().chain(&repeated()) {
-        let value: Value = serde_yaml::from_str(value).unwrap();
         let is_apart = |(setting, _): &&(&str, &str)| setting != key;
         for (setting, to) in SETTINGS.iter().filter(is_apart) {
             let mut base = sample.clone();
             change(&mut base, setting, Some(&Value::from(*to)));
             let (mut without, mut with) = (base.clone(), base);
             change(&mut without, key, None);
-            change(&mut with, key, Some(&value));
+            change(&mut with, key, Some(value));
             let (with, without) = (checked(&with), checked(&without));
             // `client_certificate` is a fault where nobody issues certificates.
             if key.ends_with("client_certificate") && !key.starts_with(setting.trim_end_matches("client_ca")) {

@@ -161,3 +161,6 @@ mod fresh_machine;
 mod defaults;
 // The house rules: floors, lengths, documents in step with the code.
 mod tidy;
+// The pages, the schema and the scripts that are made of the source.
+mod reference;
+mod schema;

@@ -11,10 +11,11 @@ mod source;
 mod tables;
 mod words;
 
+pub use book::pages;
 pub use source::sources;
 pub use tables::{quoted, rows, section};
 
-fn at(path: &str) -> PathBuf {
+pub fn at(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 

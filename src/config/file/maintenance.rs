@@ -2,22 +2,24 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 /// The maintenance mode of a service: while it is on, everybody gets `503`, but for the exceptions.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Maintenance {
     /// The service is in maintenance while a file of this name exists, whatever is in it: `/run/iqueue.maintenance`. It is
     /// looked for once a second. Without it, administrators alone switch maintenance on and off, by the command line or the
     /// API.
     pub file: Option<String>,
+    /// Who gets through all the same.
     pub except: MaintenanceExcept,
 }
 
 /// Who gets through while a service is in maintenance.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MaintenanceExcept {
     /// Networks whose clients get through, as CIDRs: `[10.0.0.0/8]`. The address is the one that trusted proxies name.

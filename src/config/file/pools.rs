@@ -1,18 +1,18 @@
 //! The `pools` part of the document: the servers of applications.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::config::units::Time;
 
 /// The servers of an application. Connections to them are kept and used for all clients, but not where the application
 /// authenticates connections instead of requests (NTLM, and Negotiate with most servers).
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Pool {
     /// `HOST:PORT`, or `{address: HOST:PORT, weight: N}`. Of a name all addresses are used, in turn, within the weight
     /// of its server; metrics and logs have the name. A name without an address is a warning, not a fault: its server
-    /// is left out until it has one. Required. Example: `["127.0.0.1:9001", {address: "app.internal:9001", weight:
-    /// 2}]`.
+    /// is left out until it has one. Example: `["127.0.0.1:9001", {address: "app.internal:9001", weight: 2}]`.
     pub servers: Vec<PoolServer>,
     /// How the server of a request is chosen.
     pub balance: Option<Balance>,
@@ -31,7 +31,7 @@ pub struct Pool {
 }
 
 /// The resolution of names of servers.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Resolve {
     /// How often names of the pool's servers are resolved, `1s` or more; one that has no address yet every second. The
@@ -40,7 +40,7 @@ pub struct Resolve {
 }
 
 /// A server of a pool: its address, or its address with a weight.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`HOST:PORT` or `{address: HOST:PORT, weight: N}`")]
 pub enum PoolServer {
     Address(String),
@@ -48,7 +48,7 @@ pub enum PoolServer {
 }
 
 /// A server with a weight.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedServer {
     /// As without a weight: `HOST:PORT`.
@@ -58,7 +58,7 @@ pub struct WeightedServer {
 }
 
 /// How the server of a request is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// Servers take turns, by weight.
@@ -66,7 +66,7 @@ pub enum Balance {
 }
 
 /// How the servers of a pool are spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolProtocol {
     /// HTTP/1.1, over TLS where the pool has `tls`.
@@ -78,7 +78,7 @@ pub enum PoolProtocol {
 }
 
 /// TLS to the servers of a pool.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PoolTls {
     /// The host or address that the servers' certificates have to name. Example: `reports.internal`.
@@ -94,7 +94,7 @@ pub struct PoolTls {
 }
 
 /// How long the servers of a pool may take.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PoolTimeouts {
     /// For a connection, the TLS handshake included.

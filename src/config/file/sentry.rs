@@ -1,16 +1,17 @@
 //! The `sentry` part of the document: host, tokens, keys, cookies, tickets, login.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{HostTls, Secret};
 use crate::config::reading::Sealed;
 use crate::config::units::{Rate, Size, Time};
 
 /// The sign-on service: its host, tokens, keys, cookies and login form.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sentry {
-    /// The sign-on host, where users sign in. It belongs to no service. Required. Example: `sentry.example.com`.
+    /// The sign-on host, where users sign in. It belongs to no service. Example: `sentry.example.com`.
     pub host: Option<String>,
     /// What the sign-on host requires of connections.
     pub tls: HostTls,
@@ -34,7 +35,7 @@ pub struct Sentry {
 }
 
 /// The tokens that say who has signed in: signed JWTs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Token {
     /// The claim `iss`, 1 to 512 bytes.
@@ -51,7 +52,7 @@ pub struct Token {
     pub cache: Option<Size>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Audience {
     /// A token for each service, good there alone. The sign-on host's own has its host as `aud`; a host of a single
@@ -62,12 +63,13 @@ pub enum Audience {
 }
 
 /// A key of tokens, with exactly one of `secret`, `private_key` and `public_key`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("oneOf" = [{"required": ["secret"]}, {"required": ["private_key"]}, {"required": ["public_key"]}]))]
 pub struct Key {
-    /// The token's `kid`, 128 bytes at most. Every key has its own. Required.
+    /// The token's `kid`, 128 bytes at most. Every key has its own.
     pub id: Option<String>,
-    /// The algorithm, one for each key: no algorithm is ever taken from a token. Required.
+    /// The algorithm, one for each key: no algorithm is ever taken from a token.
     pub algorithm: Option<Algorithm>,
     /// For HS256: 32 bytes or more. A key in PEM, DER, JWK or SSH form is refused: anyone who has a public key could
     /// sign with it. Example: `{file: keys/main.key}`.
@@ -82,7 +84,7 @@ pub struct Key {
     pub allow_weak: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Algorithm {
     /// HMAC with SHA-256: the key that verifies also signs.
     HS256,
@@ -96,7 +98,7 @@ pub enum Algorithm {
 
 /// The cookies of the sign-on. `__Host-SSOLogin`, `__Host-SSODevice`, `__Host-SSORound` and `__Host-SSOReturn` are
 /// taken: the sign-on uses them itself.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cookie {
     /// The token cookie. It begins with `__Host-`, so that browsers let no other host set it, and has 64 characters at
@@ -109,7 +111,7 @@ pub struct Cookie {
     pub same_site: Option<SameSite>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SameSite {
     /// Links from other sites arrive with the cookie.
@@ -119,7 +121,7 @@ pub enum SameSite {
 }
 
 /// Tickets, which hand a sign-on over from the sign-on host to a service.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Ticket {
     /// How long a ticket is good, up to `60s`.
@@ -128,7 +130,7 @@ pub struct Ticket {
     pub parameter: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FingerprintProperty {
     /// The browser's family and the platform, without versions.
@@ -138,11 +140,12 @@ pub enum FingerprintProperty {
 }
 
 /// The login form, and how failed logins are limited.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Login {
-    /// Wrong passwords that devices may send which have not signed in to the account before, all of them together; each
-    /// device that has may send as many of its own. More attempts are a `429` with the time that is left.
+    /// [Wrong passwords](concepts/failed-logins.md) that devices may send which have not signed in to the account
+    /// before, all of them together; each device that has may send as many of its own. More attempts are a `429` with
+    /// the time that is left.
     pub failures_per_account: Option<Rate>,
     /// Wrong passwords from an IPv4 address or an IPv6 /64, by devices that have not signed in to the account. Each one
     /// beyond makes the next login of such a device wait 100 ms longer, 2 s at most; none is refused.

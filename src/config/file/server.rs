@@ -1,13 +1,14 @@
 //! The `server` part of the document: listeners, limits and timeouts.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Secret;
 use crate::config::reading::Sealed;
 use crate::config::units::{Size, Time};
 
 /// The process itself: listeners, limits and timeouts towards clients.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Server {
     /// The number of request workers: `auto` for one per core, or 1 to 1024. *Restart*
@@ -18,11 +19,11 @@ pub struct Server {
     /// The admin listener: `/livez`, `/readyz`, `/metrics` and, with a token, the admin API.
     pub admin: Option<Sealed<Admin>>,
     /// Addresses and CIDRs that are believed about `X-Forwarded-For` and `X-Request-ID`, or in the PROXY protocol. List
-    /// proxies only, never clients: what a trusted address writes into `X-Forwarded-For` is believed. Example:
-    /// `["10.0.0.0/8", "192.0.2.7"]`.
+    /// proxies only, never clients: what a trusted address writes into `X-Forwarded-For` is believed: see [behind other
+    /// proxies](concepts/behind-proxies.md). Example: `["10.0.0.0/8", "192.0.2.7"]`.
     pub trusted_proxies: Vec<String>,
     /// Answers the challenges of a certificate authority (ACME, HTTP-01) on `http` listeners. Without it, their path is
-    /// redirected to https as any other.
+    /// redirected to https as any other. See [certificates by ACME](concepts/acme.md).
     pub acme_challenge: Option<AcmeChallenge>,
     /// How long requests in flight may take to finish after SIGTERM. Example: `45s`.
     pub drain: Option<Time>,
@@ -33,7 +34,7 @@ pub struct Server {
 }
 
 /// Answers ACME challenges from a folder.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AcmeChallenge {
     /// The folder that an ACME client (certbot, lego, acme.sh: `--webroot`) writes its challenges to. On `http`
@@ -43,14 +44,14 @@ pub struct AcmeChallenge {
 }
 
 /// `auto`, or a number of threads.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`auto` or a number of threads")]
 pub enum Threads {
     Auto(Auto),
     Count(u16),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Auto {
     /// One for each core.
@@ -58,7 +59,7 @@ pub enum Auto {
 }
 
 /// An address that clients connect to.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Listener {
     /// `IP:PORT`, such as `0.0.0.0:443` or `[::]:443`. *Restart*
@@ -82,7 +83,7 @@ pub struct Listener {
     pub public_port: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 over TLS.
@@ -95,18 +96,18 @@ pub enum Protocol {
 /// firewall. It has limits of its own: 64 connections, 16 of one address, where for one more a connection that has been
 /// served is closed, or else the one that has waited for the longest; 5 s for a head and between two requests, and 60 s
 /// for a whole request.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Admin {
     /// `IP:PORT` of the admin listener. *Restart*
     pub address: Option<String>,
-    /// A secret of 32 bytes or more that opens the admin API, which lists and ends sessions. Without it there is no
-    /// API. Example: `{file: keys/admin.token}`, made by `openssl rand -hex 32`. *Restart*
+    /// A secret of 32 bytes or more that opens the [admin API](reference/admin-api.md), which lists and ends sessions.
+    /// Without it there is no API. Example: `{file: keys/admin.token}`, made by `openssl rand -hex 32`. *Restart*
     pub token: Option<Secret>,
 }
 
 /// What clients may use at most.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
     /// Open client connections, all listeners together. For one more, an idle one is closed: one that has sent no
@@ -129,13 +130,15 @@ pub struct Limits {
     pub body_bytes: Option<Size>,
     /// Bytes per second that a request's body has to bring on average: one that takes longer than
     /// `server.timeouts.read` (or the route's `read_timeout`, where that is longer) and brings less is a `408`. It does
-    /// not apply to conversations over HTTP/2, such as gRPC, nor to WebSockets.
+    /// not apply to [conversations](concepts/long-lived-requests.md) over HTTP/2, such as gRPC, nor to WebSockets.
     pub min_body_rate: Option<Size>,
-    /// WebSockets, event streams and long bodies of signed-in users, all at once; more are refused with a `503`. One
-    /// session has 200 of these at most and one user 2,000; of a smaller number a quarter and a half.
+    /// [WebSockets, event streams and long bodies](concepts/long-lived-requests.md) of signed-in users, all at once;
+    /// more are refused with a `503`. One session has 200 of these at most and one user 2,000; of a smaller number a
+    /// quarter and a half.
     pub streams: Option<usize>,
     /// Memory that all clients together may make the edge hold for requests in flight and for parts of bodies that
-    /// wait. 4 MiB or more. *Restart*
+    /// wait: see [clients that do not read](reference/limits-and-defaults.md#clients-that-do-not-read). 4 MiB or more.
+    /// *Restart*
     pub buffer_bytes: Option<Size>,
     /// The same of one IPv4 address or one IPv6 /64; trusted proxies are bounded by `buffer_bytes` alone. 4 MiB or
     /// more. *Restart*
@@ -147,7 +150,7 @@ pub struct Limits {
 }
 
 /// How long clients may take.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Timeouts {
     /// For the whole TLS handshake. *Restart*

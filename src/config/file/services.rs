@@ -2,30 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{ErrorStatus, HostTls, Maintenance, OnOutage};
 use crate::config::units::Time;
 
 /// An application: its hosts, who may open what, and where its requests go. What no route says, the service says.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Service {
-    /// Its host names; `*.DOMAIN` is every host one label below. A wildcard trusts the whole zone below it: name hosts
-    /// one by one where that is possible. Names beyond ASCII are written in punycode. Required. Example:
-    /// `[iqueue.example.com]`.
+    /// Its host names; `*.DOMAIN` is every host one label below. A wildcard trusts [the whole zone below
+    /// it](security/overview.md): name hosts one by one where that is possible. Names beyond ASCII are written in
+    /// punycode. Example: `[iqueue.example.com]`.
     pub hosts: Vec<String>,
     /// A session idles out when it has not been used for this long; the shortest one among the services of its user
     /// counts. At most `sentry.token.lifetime`.
     pub idle_timeout: Option<Time>,
-    /// The pool that its requests go to. Required. Example: `iqueue`.
+    /// The pool that its requests go to. Example: `iqueue`.
     pub pool: Option<String>,
     /// Whether the application receives the token itself. A holder of the token can act as the user.
     pub forward_token: Option<ForwardToken>,
     /// Requests per second of one client to this service, beside `server.limits.requests_per_second`, which is for all
     /// services. More are a `429`. 1 to 1000000.
     pub requests_per_second: Option<u32>,
-    /// Adds `X-Sentry-Assertion`: a JWT with the user's claims, signed for this service alone, good for 60 seconds.
+    /// Adds `X-Sentry-Assertion`: a JWT with the user's claims, signed for this service alone, good for 60 seconds: see
+    /// [what applications receive](concepts/identity-headers.md).
     pub identity_assertion: Option<bool>,
     /// The header fields in which the application receives the user.
     pub identity_headers: IdentityHeaders,
@@ -37,13 +39,13 @@ pub struct Service {
     pub extends_session: Option<bool>,
     /// The time between two reads from the application. Example: `5m`.
     pub read_timeout: Option<Time>,
-    /// The encodings in which text is compressed for clients that accept one, the best first; `[]` is none. Leave it
-    /// off for pages that have a secret in them beside something that the URL or a form says (BREACH). Example: `[zstd,
-    /// br, gzip]`.
+    /// The encodings in which text is [compressed](concepts/compression.md) for clients that accept one, the best
+    /// first; `[]` is none. Leave it off for pages that have a secret in them beside something that the URL or a form
+    /// says (BREACH). Example: `[zstd, br, gzip]`.
     pub compression: Option<Vec<Encoding>>,
     /// What happens while the session store gives no answer.
     pub on_outage: Option<OnOutage>,
-    /// What becomes of a CORS preflight.
+    /// What becomes of a [CORS preflight](concepts/cross-origin.md).
     pub preflight: Option<Preflight>,
     /// Origins of pages that may open a WebSocket, beside the host's own: `https://portal.example.com`,
     /// `capacitor://localhost`, `file://`, `"null"`. They are compared exactly; a path or a wildcard is a fault.
@@ -62,7 +64,7 @@ pub struct Service {
     pub routes: Vec<Route>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardToken {
     /// It does not.
@@ -75,7 +77,7 @@ pub enum ForwardToken {
 
 /// The header fields in which an application receives the user. What a client sends under these names is removed, on
 /// public routes too.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct IdentityHeaders {
     /// The user's name.
@@ -87,11 +89,12 @@ pub struct IdentityHeaders {
 }
 
 /// A rule for a path and for everything below it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Route {
     /// A path, decoded. It matches by whole segments: `/admin` is for `/admin`, `/admin/` and `/admin/users`, and not
-    /// for `/administrator` or `/admin.json`. Required. Example: `/admin/`.
+    /// for `/administrator` or `/admin.json`: see [which paths a route is
+    /// for](concepts/routes.md#which-paths-a-route-is-for). Example: `/admin/`.
     pub path: Option<String>,
     /// Who may open it.
     pub access: Option<Access>,
@@ -110,14 +113,14 @@ pub struct Route {
 }
 
 /// `public`, `required`, or the roles of which a user needs one.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`public`, `required` or `{roles: [NAME, …]}`")]
 pub enum Access {
     Word(AccessWord),
     Roles(Roles),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessWord {
     /// Every client, without a sign-on and without identity headers. Paths in canonical form alone: another spelling of
@@ -128,14 +131,14 @@ pub enum AccessWord {
 }
 
 /// Users who have one of these roles.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Roles {
     /// The roles, any one of which is enough. Example: `[admin, auditor]`.
     pub roles: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
     /// The token cookie.
@@ -145,7 +148,7 @@ pub enum Credential {
 }
 
 /// What becomes of a CORS preflight (Fetch, "CORS-preflight fetch").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preflight {
     /// It is a request like any other, and has no credentials.
@@ -156,12 +159,13 @@ pub enum Preflight {
 
 /// An origin, as browsers send it.
 // `None` where `null` is written without quotes, which YAML takes for nothing at all.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(with = "String")]
 pub struct WrittenOrigin(pub Option<String>);
 
 /// A content coding (RFC 9110 §8.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
     /// gzip (RFC 1952).

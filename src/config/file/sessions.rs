@@ -1,12 +1,13 @@
 //! The `sessions` part of the document, and the policies for an outage of the store.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::WeightedServer;
 use crate::config::units::Time;
 
 /// Where sessions are kept, and what happens while that store is unavailable.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sessions {
     /// The kind of store. *Restart*
@@ -23,12 +24,12 @@ pub struct Sessions {
     /// How exact the last access in a session record is. The idle timeout is exact whatever this is: the store's expiry
     /// moves with every request that extends the session.
     pub last_access_interval: Option<Time>,
-    /// How often the session of a long-lived request is checked; three times in an idle timeout that is shorter than
-    /// three of these.
+    /// How often the session of a [long-lived request](concepts/long-lived-requests.md) is checked; three times in an
+    /// idle timeout that is shorter than three of these.
     pub session_recheck_interval: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionStore {
     /// This process alone; every user is signed out when it restarts.
@@ -36,12 +37,12 @@ pub enum SessionStore {
     /// One or several memcached servers, which edges share.
     Memcached,
     /// No sessions are kept: the token alone decides, as long as it is valid. There is no idle timeout and no
-    /// fingerprint, and a logout ends no session.
+    /// fingerprint, and a logout ends no session: see [sessions and outages](concepts/sessions-and-outages.md).
     None,
 }
 
 /// The session store in the process's memory.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Memory {
     /// Sessions held, and as many tickets; 1 or more. Counters of failed logins have tables of their own, of 100,000
@@ -50,7 +51,7 @@ pub struct Memory {
 }
 
 /// The session store in memcached, 1.6.10 or later, used without a password.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Memcached {
     /// 1 to 64 servers: `HOST:PORT`, `[IPV6]:PORT`, `unix:///PATH` or `{address: …, weight: N}`. A consistent hash over
@@ -76,7 +77,7 @@ pub struct Memcached {
 }
 
 /// A memcached server: its address, or its address with a weight.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`HOST:PORT`, `unix:///PATH` or `{address: HOST:PORT, weight: N}`")]
 pub enum MemcachedServer {
     Address(String),
@@ -84,7 +85,7 @@ pub enum MemcachedServer {
 }
 
 /// A policy by its name, or with its parameter.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "`deny`, `token_only`, `{policy: recent, within: 60s}`, `{policy: deny}` or `{policy: token_only}`"
@@ -95,7 +96,7 @@ pub enum OnOutage {
 }
 
 /// A policy with its parameter.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutagePolicy {
     /// Which requests are admitted.
@@ -104,7 +105,7 @@ pub struct OutagePolicy {
     pub within: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutageWord {
     /// Every request that needs a session gets a `503`; no user is logged out.

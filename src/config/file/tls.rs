@@ -1,5 +1,6 @@
 //! The `tls` part of the document, and what hosts require beyond it.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Secret;
@@ -7,7 +8,7 @@ use crate::config::reading::Sealed;
 use crate::config::units::Time;
 
 /// Certificates and TLS versions of the public listeners.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Tls {
     /// The lowest version of TLS that is accepted: `"1.2"` or `"1.3"`, Mozilla's "intermediate" or "modern"
@@ -26,19 +27,19 @@ pub struct Tls {
 }
 
 /// What the hosts of a service, or the sign-on host, require of connections.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HostTls {
     /// The lowest version of TLS for these hosts, `"1.2"` or `"1.3"`.
     pub min_version: Option<String>,
-    /// A PEM file with the CAs whose certificates clients are requested to present. It is read at the start and with
-    /// each reload. Example: `clients-ca.pem`.
+    /// A PEM file with the CAs whose certificates clients are requested to present: see [mutual
+    /// TLS](concepts/mutual-tls.md). It is read at the start and with each reload. Example: `clients-ca.pem`.
     pub client_ca: Option<String>,
     /// Whether a client without a certificate is served; for hosts with a `client_ca`.
     pub client_certificate: Option<ClientCertificate>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientCertificate {
     /// A client without a certificate of one of the CAs gets no handshake.
@@ -48,14 +49,14 @@ pub enum ClientCertificate {
 }
 
 /// `off`, or for how long browsers use https alone.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`off`, `{max_age: 365d}` or `{max_age: 365d, include_subdomains: true}`")]
 pub enum Hsts {
     Off(Off),
     On(HstsSettings),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Off {
     /// The field is not sent.
@@ -63,7 +64,7 @@ pub enum Off {
 }
 
 /// The parameters of `Strict-Transport-Security` (RFC 6797).
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HstsSettings {
     /// How long browsers remember it, in whole seconds on the wire.
@@ -74,7 +75,7 @@ pub struct HstsSettings {
 }
 
 /// Resumption of TLS sessions.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Tickets {
     /// A secret of 32 bytes or more, the same on all edges: sessions are then resumed on any of them and after a
@@ -88,7 +89,7 @@ pub struct Tickets {
 }
 
 /// A certificate with its private key.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Certificate {
     /// A PEM file: the certificate, then its chain.

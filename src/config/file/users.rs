@@ -1,11 +1,12 @@
 //! The `users` part of the document: the user directory.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::config::units::Time;
 
 /// The user directory.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Users {
     /// The kind of directory. *Restart*
@@ -21,14 +22,14 @@ pub struct Users {
 }
 
 /// What a password has to be when it is set. Passwords that were set before, and imported hashes, go on working.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PasswordRules {
     /// The least number of characters, 8 to 64. *Restart*
     pub least: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UserStore {
     /// An SQLite file on this machine.
@@ -36,7 +37,7 @@ pub enum UserStore {
 }
 
 /// The user directory in an SQLite file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sqlite {
     /// The file. `user add` or `user import` makes it, readable by its owner alone; the edge does not start without it.

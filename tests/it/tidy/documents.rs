@@ -9,35 +9,10 @@ use sentry_edge::config::{self, Algorithm};
 
 use super::book::documents;
 use super::source::sources;
-use super::tables::{quoted, rows};
+use super::tables::quoted;
 use super::{at, read};
 use crate::harness::certificates::ca;
-
-/// Every key that the document's shapes have, as its page writes it: `server.listeners[].address`.
-fn configuration_keys() -> BTreeSet<String> {
-    let shapes: String = sources()
-        .iter()
-        .filter(|source| source.name.starts_with("config/file"))
-        .map(|source| source.code() + "\n")
-        .collect();
-    let mut structs: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    let mut current = None;
-    for line in shapes.lines() {
-        if let Some(name) = line.strip_prefix("pub struct ").and_then(|rest| rest.strip_suffix(" {")) {
-            structs.insert(name.to_owned(), Vec::new());
-            current = Some(name);
-        } else if line == "}" {
-            current = None;
-        } else if let (Some(name), Some((key, kind))) =
-            (current, line.strip_prefix("    pub ").and_then(|field| field.trim_end_matches(',').split_once(": ")))
-        {
-            structs.get_mut(name).unwrap().push((key.to_owned(), kind.to_owned()));
-        }
-    }
-    let mut keys = BTreeSet::new();
-    gather_keys(&structs, "File", "", &mut keys);
-    keys
-}
+use crate::reference::keys;
 
 /// A shape with a secret among its keys stands sealed wherever it stands, so that nothing of what was written there is
 /// quoted: see `config/reading.rs`.
@@ -80,51 +55,6 @@ fn every_shape_with_a_secret_in_it_is_sealed() {
     }
 }
 
-fn gather_keys(
-    structs: &BTreeMap<String, Vec<(String, String)>>,
-    shape: &str,
-    place: &str,
-    keys: &mut BTreeSet<String>,
-) {
-    for (key, kind) in &structs[shape] {
-        let (mut kind, mut full) = (kind.as_str(), format!("{place}{key}"));
-        for (wrapper, added) in [("Option<", ""), ("Vec<", "[]"), ("BTreeMap<String, ", ".NAME"), ("Sealed<", "")] {
-            if let Some(inner) = kind.strip_prefix(wrapper) {
-                kind = inner.trim_end_matches('>');
-                full.push_str(added);
-            }
-        }
-        // A secret is one value to an operator, however it is written.
-        if structs.contains_key(kind) && kind != "Secret" {
-            gather_keys(structs, kind, &format!("{full}."), keys);
-        } else {
-            keys.insert(full.trim_end_matches("[]").to_owned());
-        }
-    }
-}
-
-#[test]
-fn the_reference_has_every_configuration_key_and_no_other() {
-    let keys = configuration_keys();
-    assert!(keys.contains("server.listeners[].address") && keys.contains("services.NAME.routes[].pool"), "{keys:#?}");
-    let mut documented = BTreeSet::new();
-    for row in rows(&read("docs/reference/configuration.md")) {
-        let names = quoted(&row[0]);
-        let Some((parent, _)) = names.first().and_then(|first| first.rsplit_once('.')) else { continue };
-        if !["server", "log", "tls", "sentry", "sessions", "users", "services", "pools"]
-            .contains(&parent.split('.').next().unwrap())
-        {
-            continue;
-        }
-        for name in &names {
-            let full = if name.contains('.') { name.clone() } else { format!("{parent}.{name}") };
-            documented.insert(full.trim_end_matches("[]").to_owned());
-        }
-    }
-    assert_eq!(documented.difference(&keys).collect::<Vec<_>>(), [""; 0], "documented, and not there");
-    assert_eq!(keys.difference(&documented).collect::<Vec<_>>(), [""; 0], "there, and not documented");
-}
-
 #[test]
 fn the_sample_has_every_configuration_key() {
     let sample = read("config/edge.yaml");
@@ -133,8 +63,9 @@ fn the_sample_has_every_configuration_key() {
     // What cannot stand beside something else is told in a comment.
     let comments: String =
         sample.lines().filter_map(|line| line.split_once('#')).map(|(_, text)| format!("{text}\n")).collect();
-    let missing: Vec<String> = configuration_keys()
+    let missing: Vec<String> = keys()
         .into_iter()
+        .map(|(key, _)| key)
         .filter(|key| !written.contains(key) && !comments.contains(&format!("{}:", key.rsplit('.').next().unwrap())))
         .collect();
     assert_eq!(missing, [""; 0], "keys that config/edge.yaml does not show");
@@ -156,25 +87,6 @@ fn gather_written(value: &serde_yaml::Value, place: &str, keys: &mut BTreeSet<St
         }
         _ => {}
     }
-}
-
-#[test]
-fn the_reference_has_every_metric_and_no_other() {
-    let mut made = BTreeSet::new();
-    for source in sources().iter().filter(|source| source.room() == "metrics") {
-        let code = source.code();
-        for method in [".counters(", ".gauges(", ".gauge(", ".int_gauges(", ".histogram(", ".histograms("] {
-            for (place, _) in code.match_indices(method) {
-                let argument = code[place + method.len()..].trim_start();
-                made.extend(argument.strip_prefix('"').map(|text| text.split('"').next().unwrap().to_owned()));
-            }
-        }
-    }
-    assert!(made.len() > 20 && made.contains("requests_total"), "{made:?}");
-    let rows = rows(&read("docs/reference/metrics.md"));
-    let documented: BTreeSet<String> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
-    assert_eq!(documented.difference(&made).collect::<Vec<_>>(), [""; 0], "documented, and not there");
-    assert_eq!(made.difference(&documented).collect::<Vec<_>>(), [""; 0], "there, and not documented");
 }
 
 /// The sample in a folder where every file that it names is there.

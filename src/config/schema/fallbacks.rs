@@ -1,0 +1,267 @@
+//! What holds where a key is not written, for each key of each YAML shape. The values are those of `defaults`.
+//!
+//! The schema, the configuration reference and the effective configuration are made of this table; tests compare each of
+//! its values with what is in effect.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::super::defaults::{self, HSTS};
+use super::super::{OutagePolicy, Rate, TlsVersion};
+
+/// What holds where a key is not written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fallback {
+    /// This value.
+    Value(Value),
+    /// This value, where the other key is written beside it (with this value).
+    When(&'static str, Option<&'static str>, Value),
+    /// The value of this key, in which `NAME` is the name of the same service.
+    Follows(&'static str),
+    /// What no value says, in the words of the reference.
+    Text(&'static str),
+    /// The key has to be written.
+    Required,
+}
+
+use Fallback::{Follows, Required, Text, When};
+
+/// Returns what holds without a key. `None` is a section, whose keys have rows of their own.
+pub fn fallback(shape: &str, key: &str) -> Option<Fallback> {
+    [server, limits, log_and_tls, sentry, sessions_and_users, services, pools]
+        .iter()
+        .find_map(|section| section(shape, key))
+}
+
+/// Without a value there is none: no limit, no file, no header.
+const NONE: Fallback = Text("none");
+
+fn value(value: impl Serialize) -> Fallback {
+    Fallback::Value(json!(value))
+}
+
+fn time(duration: Duration) -> Fallback {
+    value(of_time(duration))
+}
+
+/// In the largest unit that divides it and leaves a number above 1: `60s`, `30m`, `12h`, `365d`.
+fn of_time(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    let fits = |unit: u128| milliseconds.is_multiple_of(unit) && (milliseconds / unit > 1 || unit == 1000);
+    match units.into_iter().find(|(_, unit)| fits(*unit)) {
+        Some((name, unit)) => format!("{}{name}", milliseconds / unit),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
+fn size(bytes: usize) -> Fallback {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    let unit = units.into_iter().find(|(_, unit)| bytes.is_multiple_of(*unit));
+    value(unit.map(|(name, unit)| format!("{}{name}", bytes / unit)))
+}
+
+fn rate(rate: Rate) -> Fallback {
+    value(format!("{} per {}", rate.count, of_time(rate.per)))
+}
+
+fn server(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("File", "server" | "tls" | "sentry") => Required,
+        ("File", "services" | "pools") => Fallback::Value(json!({})),
+        ("Server", "threads") => value("auto"),
+        ("Server", "listeners") => Required,
+        ("Server", "trusted_proxies") => value([""; 0]),
+        ("Server", "acme_challenge") => NONE,
+        ("Server", "drain") => time(defaults::DRAIN),
+        ("AcmeChallenge", "root") => Required,
+        ("Listener", "address") => Required,
+        ("Listener", "protocol") => value(defaults::LISTENER_PROTOCOL),
+        ("Listener", "http2") => value(defaults::LISTENER_HTTP2),
+        ("Listener", "redirect_to_https") => value(defaults::LISTENER_REDIRECT_TO_HTTPS),
+        ("Listener", "proxy_protocol") => value(defaults::LISTENER_PROXY_PROTOCOL),
+        ("Listener", "public_port") => Text("that of `address`"),
+        ("Admin", "address") => value(defaults::ADMIN_ADDRESS),
+        ("Admin", "token") => NONE,
+        ("Timeouts", "tls_handshake") => time(defaults::TLS_HANDSHAKE_TIMEOUT),
+        ("Timeouts", "keepalive") => time(defaults::KEEPALIVE_TIMEOUT),
+        ("Timeouts", "read") => time(defaults::READ_TIMEOUT),
+        ("Timeouts", "write") => time(defaults::WRITE_TIMEOUT),
+        _ => return None,
+    })
+}
+
+fn limits(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("Limits", "connections") => value(defaults::CONNECTIONS),
+        ("Limits", "connections_per_address") => value(defaults::CONNECTIONS_PER_ADDRESS),
+        ("Limits", "header_bytes") => size(defaults::HEADER_BYTES),
+        ("Limits", "header_count") => value(defaults::HEADER_COUNT),
+        ("Limits", "header_timeout") => time(defaults::HEADER_TIMEOUT),
+        ("Limits", "body_bytes") => size(defaults::BODY_BYTES),
+        ("Limits", "min_body_rate") => size(defaults::MIN_BODY_RATE),
+        ("Limits", "streams") => value(defaults::STREAMS),
+        ("Limits", "buffer_bytes") => size(defaults::BUFFER_BYTES),
+        ("Limits", "buffer_bytes_per_address") => size(defaults::BUFFER_BYTES_PER_ADDRESS),
+        ("Limits" | "Service", "requests_per_second") => defaults::REQUESTS_PER_SECOND.map_or(NONE, value),
+        _ => return None,
+    })
+}
+
+fn log_and_tls(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("Log", "level") => value(defaults::LOG_LEVEL),
+        ("LogTarget", "format") => value(defaults::LOG_FORMAT),
+        ("LogTarget", "path") => value(defaults::LOG_PATH),
+        ("Tls", "min_version") => value(match defaults::TLS_MIN_VERSION {
+            TlsVersion::V1_2 => "1.2",
+            TlsVersion::V1_3 => "1.3",
+        }),
+        ("Tls", "certificates") => Required,
+        ("Tls", "refresh") => time(defaults::TLS_REFRESH),
+        ("Tls", "hsts") => {
+            value(json!({"max_age": of_time(HSTS.max_age), "include_subdomains": HSTS.include_subdomains}))
+        }
+        ("Certificate", _) | ("HstsSettings", "max_age") => Required,
+        ("HstsSettings", "include_subdomains") => value(HSTS.include_subdomains),
+        ("Tickets", "secret") => Text("made when the process starts"),
+        ("Tickets", "rotation") => time(defaults::TICKET_KEY_ROTATION),
+        ("HostTls", "min_version") => Follows("tls.min_version"),
+        ("HostTls", "client_ca") => NONE,
+        ("HostTls", "client_certificate") => {
+            let wanted = if defaults::CLIENT_CERTIFICATE_REQUIRED { "required" } else { "optional" };
+            When("client_ca", None, json!(wanted))
+        }
+        _ => return None,
+    })
+}
+
+fn sentry(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("Sentry", "host" | "keys") => Required,
+        ("Sentry", "fingerprint") => value(defaults::FINGERPRINT),
+        ("Token", "issuer") => Text("`https://` and `sentry.host`"),
+        ("Token", "lifetime") => time(defaults::TOKEN_LIFETIME),
+        ("Token", "leeway") => time(defaults::TOKEN_LEEWAY),
+        ("Token", "audience") => value(defaults::TOKEN_AUDIENCE),
+        ("Token", "sign_with") => Text("the first key"),
+        ("Token", "cache") => size(defaults::TOKEN_CACHE),
+        ("Key", "id" | "algorithm") => Required,
+        ("Key", "secret" | "private_key" | "public_key") => Text("one of the three is required"),
+        ("Key", "allow_weak") => value(false),
+        ("Secret", _) => Text("one of the three is required"),
+        ("Cookie", "name") => value(defaults::TOKEN_COOKIE),
+        ("Cookie", "state_name") => value(defaults::STATE_COOKIE),
+        ("Cookie", "same_site") => value(defaults::SAME_SITE),
+        ("Ticket", "lifetime") => time(defaults::TICKET_LIFETIME),
+        ("Ticket", "parameter") => value(defaults::TICKET_PARAMETER),
+        ("Login", "failures_per_account") => rate(defaults::FAILURES_PER_ACCOUNT),
+        ("Login", "failures_per_address") => rate(defaults::FAILURES_PER_ADDRESS),
+        ("Login", "title") => value(defaults::LOGIN_TITLE),
+        ("Login", "text" | "logo") => NONE,
+        ("Login", "workers") => value(defaults::LOGIN_WORKERS),
+        ("Login", "queue") => value(defaults::LOGIN_QUEUE),
+        ("Login", "deadline") => time(defaults::LOGIN_DEADLINE),
+        _ => return None,
+    })
+}
+
+fn sessions_and_users(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("Sessions", "store") => value(defaults::SESSION_STORE),
+        ("Sessions", "on_outage") => value(match defaults::ON_OUTAGE {
+            OutagePolicy::Recent { within } => json!({"policy": "recent", "within": of_time(within)}),
+            OutagePolicy::Deny => json!("deny"),
+            OutagePolicy::TokenOnly => json!("token_only"),
+        }),
+        ("OutagePolicy", "policy") => Required,
+        ("OutagePolicy", "within") => When("policy", Some("recent"), json!(of_time(defaults::ON_OUTAGE_WITHIN))),
+        ("Sessions", "last_access_interval") => time(defaults::LAST_ACCESS_INTERVAL),
+        ("Sessions", "session_recheck_interval") => time(defaults::SESSION_RECHECK_INTERVAL),
+        ("Memory", "capacity") => value(defaults::MEMORY_CAPACITY),
+        ("Memcached", "servers") => Text("required with `store: memcached`"),
+        ("Memcached", "former") => value([""; 0]),
+        ("Memcached", "copies") => value(defaults::COPIES),
+        ("Memcached", "timeout") => time(defaults::MEMCACHED_TIMEOUT),
+        ("Memcached", "sign_on_timeout") => time(defaults::MEMCACHED_SIGN_ON_TIMEOUT),
+        ("Users", "store") => value(defaults::USER_STORE),
+        ("Users", "refresh") => time(defaults::USERS_REFRESH),
+        ("PasswordRules", "least") => value(defaults::MIN_PASSWORD_LENGTH),
+        ("Sqlite", "path") => value(defaults::USERS_PATH),
+        _ => return None,
+    })
+}
+
+fn services(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("Service", "hosts" | "pool") => Required,
+        ("Service", "idle_timeout") => time(defaults::IDLE_TIMEOUT),
+        ("Service", "forward_token") => value(defaults::FORWARD_TOKEN),
+        ("Service", "identity_assertion") => value(defaults::IDENTITY_ASSERTION),
+        ("Service", "access") => value(defaults::ACCESS),
+        ("Service", "credentials") => value(defaults::CREDENTIALS),
+        ("Service", "extends_session") => value(defaults::EXTENDS_SESSION),
+        ("Service", "read_timeout") => Text("`timeouts.read` of its pool"),
+        ("Service", "compression" | "websocket_origins" | "routes") => value([""; 0]),
+        ("Service", "error_pages" | "maintenance") | ("Maintenance", "file") => NONE,
+        ("MaintenanceExcept", "addresses" | "roles") => value([""; 0]),
+        ("Service", "on_outage") => Follows("sessions.on_outage"),
+        ("Service", "preflight") => value(defaults::PREFLIGHT),
+        ("IdentityHeaders", "user") => value(defaults::USER_HEADER),
+        ("IdentityHeaders", "email") => value(defaults::EMAIL_HEADER),
+        ("IdentityHeaders", "roles") => value(defaults::ROLES_HEADER),
+        ("Route", "path") | ("Roles", "roles") => Required,
+        ("Route", "access") => Follows("services.NAME.access"),
+        ("Route", "credentials") => Follows("services.NAME.credentials"),
+        ("Route", "extends_session") => Follows("services.NAME.extends_session"),
+        ("Route", "read_timeout") => Follows("services.NAME.read_timeout"),
+        ("Route", "compression") => Follows("services.NAME.compression"),
+        ("Route", "preflight") => Follows("services.NAME.preflight"),
+        ("Route", "pool") => Follows("services.NAME.pool"),
+        _ => return None,
+    })
+}
+
+fn pools(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("Pool", "servers") => Required,
+        ("Pool", "balance") => value(defaults::BALANCE),
+        ("Pool", "protocol") => value(defaults::POOL_PROTOCOL),
+        ("Pool", "tls") => NONE,
+        ("Pool", "retries") => value(defaults::RETRIES),
+        ("Resolve", "every") => time(defaults::RESOLVE_EVERY),
+        ("WeightedServer", "address") => Required,
+        ("WeightedServer", "weight") => value(defaults::WEIGHT),
+        ("PoolTls", "server_name") => Text("the host of each server's address"),
+        ("PoolTls", "ca") => Text("the system's CAs"),
+        ("PoolTls", "client_certificate" | "client_key") => NONE,
+        ("PoolTimeouts", "connect") => time(defaults::CONNECT_TIMEOUT),
+        ("PoolTimeouts", "read") => time(defaults::POOL_READ_TIMEOUT),
+        ("PoolTimeouts", "write") => time(defaults::POOL_WRITE_TIMEOUT),
+        ("PoolTimeouts", "idle") => time(defaults::POOL_IDLE_TIMEOUT),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_in_the_largest_unit_that_reads_well() {
+        for (milliseconds, text) in [
+            (50, "50ms"),
+            (1000, "1s"),
+            (1500, "1500ms"),
+            (60_000, "60s"),
+            (75_000, "75s"),
+            (1_800_000, "30m"),
+            (43_200_000, "12h"),
+            (31_536_000_000, "365d"),
+        ] {
+            assert_eq!(of_time(Duration::from_millis(milliseconds)), text);
+        }
+    }
+}
