@@ -164,3 +164,6 @@ mod tidy;
 // The pages, the schema and the scripts that are made of the source.
 mod reference;
 mod schema;
+// Configurations by need, and the pages of the guide, as they are followed.
+mod examples;
+mod guide;
