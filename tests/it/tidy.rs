@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 mod book;
+mod commands;
 mod documents;
 mod layers;
 mod sizes;
-mod snippets;
 mod source;
 mod tables;
 mod words;

@@ -158,6 +158,13 @@ fn every_series_that_a_document_names_is_in_the_table_of_metrics() {
     assert!(named > 10, "the names were found: {named}");
 }
 
+/// The page's is served by a test.
+#[test]
+fn the_readme_shows_the_configuration_of_the_first_service() {
+    let first = |text: &str| text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
+    assert_eq!(first(&read("README.md")), first(&read("docs/guide/first-service.md")));
+}
+
 #[test]
 fn documents_are_of_a_length_that_is_read() {
     let documents = documents();
