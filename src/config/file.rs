@@ -20,8 +20,9 @@ mod users;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::units::word_or_off;
 pub use maintenance::*;
 pub use pools::*;
 pub use sentry::*;
@@ -92,7 +93,7 @@ pub struct LogTarget {
     pub path: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One JSON object a line.
@@ -101,7 +102,17 @@ pub enum LogFormat {
     Off,
 }
 
-/// A secret: where it is read from. Exactly one of the three keys is set.
+impl<'de> Deserialize<'de> for LogFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        word_or_off(deserializer, "`json` or `off`", |word| match word {
+            "json" => Some(Self::Json),
+            "off" => Some(Self::Off),
+            _ => None,
+        })
+    }
+}
+
+/// `{file: PATH}`, `{env: NAME}` or `{value: TEXT}`: where a secret is read from.
 // None of them is printed: an operator who takes one key for another writes the secret itself under `env` or `file`.
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]

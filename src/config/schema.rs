@@ -82,7 +82,8 @@ fn allow_null(property: &mut Map<String, Value>, shapes: &BTreeSet<String>) {
     }
 }
 
-/// Lines of a paragraph are joined, alternatives exclude each other, and names of Rust's number types go.
+/// Lines of a paragraph are joined, alternatives exclude each other, names of Rust's number types go, and where a word may
+/// be `off`, `false` is the same.
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -97,6 +98,11 @@ fn tidy(value: &mut Value) {
                 && let Some(alternatives) = map.remove("anyOf")
             {
                 map.insert("oneOf".into(), alternatives);
+            }
+            if let Some(Value::Array(alternatives)) = map.get_mut("oneOf")
+                && alternatives.iter().any(|alternative| alternative.get("const").is_some_and(|word| word == "off"))
+            {
+                alternatives.push(json!({"const": false, "description": "`off`, as YAML 1.1 tools write it."}));
             }
             map.iter_mut().filter(|(key, _)| *key != "$defs").for_each(|(_, value)| tidy(value));
         }

@@ -79,6 +79,38 @@ from_text!(Time, parse_time, "a duration such as 250ms, 30s, 15m or 12h");
 from_text!(Size, parse_size, "a size such as 32KiB or 50MiB");
 from_text!(Rate, parse_rate, "a rate such as `5 per 15m`");
 
+/// Reads a word that may be `off`, for which YAML 1.1 tools write `false`. `expected` says which words there are.
+pub fn word_or_off<'de, D, T>(
+    deserializer: D,
+    expected: &'static str,
+    of_word: fn(&str) -> Option<T>,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    struct Word<T> {
+        expected: &'static str,
+        of_word: fn(&str) -> Option<T>,
+    }
+    impl<T> Visitor<'_> for Word<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.expected)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            (self.of_word)(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+
+        fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<T, E> {
+            let word = if is_on { None } else { (self.of_word)("off") };
+            word.ok_or_else(|| E::invalid_value(de::Unexpected::Bool(is_on), &self))
+        }
+    }
+    deserializer.deserialize_any(Word { expected, of_word })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -327,6 +327,26 @@ fn says(line: &str, file: &Path, number: Option<usize>, row: &Row) -> bool {
         && write.contains(row.write)
 }
 
+/// YAML 1.1 tools write `off` as `false`.
+#[test]
+fn false_is_off_wherever_off_is_a_word_and_true_is_none() {
+    for (good, with) in [
+        ("log: {level: warn}", "log: {level: warn, access: {format: WORD}, audit: {format: WORD}}"),
+        ("min_version: \"1.2\"", "min_version: \"1.2\"\n  hsts: WORD"),
+    ] {
+        let parsed = |word: &str| {
+            let text = without_marks(&GOOD.replace(good, &with.replace("WORD", word)));
+            config::parse(Path::new("/edge.yaml"), &text).unwrap()
+        };
+        let ((off, faults), (same, _)) = (parsed("off"), parsed("false"));
+        assert_eq!(faults.to_string(), "");
+        assert!(off == same, "{with}");
+        assert!(off != config::parse(Path::new("/edge.yaml"), &without_marks(GOOD)).unwrap().0, "{with}");
+        let (_, faults) = parsed("true");
+        assert!(faults.to_string().contains("expected `"), "{faults}");
+    }
+}
+
 #[test]
 fn a_good_file_says_so() {
     let (_folder, file) = folder(&without_marks(GOOD));

@@ -1,11 +1,11 @@
 //! The `tls` part of the document, and what hosts require beyond it.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::Secret;
 use crate::config::reading::Sealed;
-use crate::config::units::Time;
+use crate::config::units::{Time, word_or_off};
 
 /// Certificates and TLS versions of the public listeners.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -56,11 +56,17 @@ pub enum Hsts {
     On(HstsSettings),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Off {
     /// The field is not sent.
     Off,
+}
+
+impl<'de> Deserialize<'de> for Off {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        word_or_off(deserializer, "`off`", |word| (word == "off").then_some(Self::Off))
+    }
 }
 
 /// The parameters of `Strict-Transport-Security` (RFC 6797).
