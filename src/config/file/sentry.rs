@@ -21,7 +21,8 @@ pub struct Sentry {
     /// a key and sign with it, and remove the old one once its last token has expired. At least one is required.
     /// Example: `[{id: main, algorithm: ES256, private_key: {file: keys/main.pem}}]`.
     pub keys: Vec<Sealed<Key>>,
-    /// The cookies of the sign-on.
+    /// The cookies of the sign-on. `__Host-SSOLogin`, `__Host-SSODevice`, `__Host-SSORound` and `__Host-SSOReturn` are
+    /// taken: the sign-on uses them itself.
     pub cookie: Cookie,
     /// Tickets, which hand a sign-on over from the sign-on host to a service.
     pub ticket: Ticket,
@@ -96,8 +97,7 @@ pub enum Algorithm {
     RS256,
 }
 
-/// The cookies of the sign-on. `__Host-SSOLogin`, `__Host-SSODevice`, `__Host-SSORound` and `__Host-SSOReturn` are
-/// taken: the sign-on uses them itself.
+/// The cookies of the sign-on.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cookie {

@@ -16,7 +16,11 @@ pub struct Server {
     /// The addresses that clients connect to; at least one of them speaks `https`. Example: `[{address: "0.0.0.0:443"},
     /// {address: "0.0.0.0:80", protocol: http}]`. *Restart*
     pub listeners: Vec<Listener>,
-    /// The admin listener: `/livez`, `/readyz`, `/metrics` and, with a token, the admin API.
+    /// The admin listener: `/livez`, `/readyz`, `/metrics` and, with a token, the [admin API](reference/admin-api.md).
+    /// It speaks plain HTTP, and only its API asks for a password: keep it on loopback or behind a firewall. It has
+    /// limits of its own: 64 connections, 16 of one address, where for one more a connection that has been served is
+    /// closed, or else the one that has waited for the longest; 5 s for a head and between two requests, and 60 s for a
+    /// whole request.
     pub admin: Option<Sealed<Admin>>,
     /// Addresses and CIDRs that are believed about `X-Forwarded-For` and `X-Request-ID`, or in the PROXY protocol. List
     /// proxies only, never clients: what a trusted address writes into `X-Forwarded-For` is believed: see [behind other
@@ -92,10 +96,7 @@ pub enum Protocol {
     Http,
 }
 
-/// The admin listener. It speaks plain HTTP, and only its API asks for a password: keep it on loopback or behind a
-/// firewall. It has limits of its own: 64 connections, 16 of one address, where for one more a connection that has been
-/// served is closed, or else the one that has waited for the longest; 5 s for a head and between two requests, and 60 s
-/// for a whole request.
+/// The admin listener.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Admin {

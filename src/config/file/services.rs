@@ -29,7 +29,8 @@ pub struct Service {
     /// Adds `X-Sentry-Assertion`: a JWT with the user's claims, signed for this service alone, good for 60 seconds: see
     /// [what applications receive](concepts/identity-headers.md).
     pub identity_assertion: Option<bool>,
-    /// The header fields in which the application receives the user.
+    /// The header fields in which the application receives the user. What a client sends under these names is removed,
+    /// on public routes too.
     pub identity_headers: IdentityHeaders,
     /// Who may open it.
     pub access: Option<Access>,
@@ -53,14 +54,14 @@ pub struct Service {
     pub websocket_origins: Vec<WrittenOrigin>,
     /// What its hosts require of connections.
     pub tls: HostTls,
-    /// Pages of your own for errors that the edge itself replies with, by their status: `{502: pages/away.html}`. Each is a
-    /// file of HTML that loads nothing else, of at most 256 KiB, read at start and at a reload; `{{reference}}` in it is the
-    /// id of the request. Statuses are 400 to 599. Programs, which do not accept HTML, get JSON as before.
+    /// Pages of your own for errors that the edge itself replies with, by their status: `{502: pages/away.html}`. Each
+    /// is a file of HTML that loads nothing else, of at most 256 KiB, read at start and at a reload; `{{reference}}` in
+    /// it is the id of the request. Statuses are 400 to 599. Programs, which do not accept HTML, get JSON as before.
     pub error_pages: BTreeMap<ErrorStatus, String>,
     /// The maintenance mode: while it is on, requests get `503`. Example: `{file: /run/iqueue.maintenance}`.
     pub maintenance: Option<Maintenance>,
-    /// Rules for parts of the application. The longest path wins, by whole segments. Example: `[{path: /status, access:
-    /// public}, {path: /admin/, access: {roles: [admin]}}]`.
+    /// Rules for parts of the application. The longest path wins, by whole segments, and what no route says, the
+    /// service says. Example: `[{path: /status, access: public}, {path: /admin/, access: {roles: [admin]}}]`.
     pub routes: Vec<Route>,
 }
 

@@ -14,7 +14,7 @@ pub struct Sessions {
     pub store: Option<SessionStore>,
     /// For `store: memory`.
     pub memory: Memory,
-    /// For `store: memcached`.
+    /// For `store: memcached`: memcached 1.6.10 or later, which has to be used without a password.
     pub memcached: Memcached,
     /// What happens while the store gives no answer, several times in a row: one late answer is requested again, and is
     /// no outage. A session that ended at this edge, or that it has found ended, passes under no policy; one that was

@@ -17,7 +17,7 @@ pub struct Users {
     pub refresh: Option<Time>,
     /// For `store: sqlite`.
     pub sqlite: Sqlite,
-    /// What a password has to be when it is set.
+    /// What a password has to be when it is set. Passwords that were set before, and imported hashes, go on working.
     pub password: PasswordRules,
 }
 
