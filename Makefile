@@ -94,8 +94,10 @@ sbom: ## the bill of materials in CycloneDX, target/released/sentry-edge.cdx.jso
 	@.ci/deps lint
 	@.ci/sbom target/released/sentry-edge.cdx.json
 
-release: build sbom ## what is released, with its bill of materials and checksums: target/released
-	@cp target/release/sentry-edge target/released/
+release: build sbom ## what is released: binary, manual pages, completion, bill of materials and checksums, in target/released
+	@cp target/release/sentry-edge systemd/sentry-edge.service config/edge.yaml config/edge.schema.json target/released/
+	@target/release/sentry-edge man target/released
+	@for shell in bash zsh fish; do target/release/sentry-edge completion $$shell > target/released/sentry-edge.$$shell; done
 	@.ci/sbom --sums target/released
 
 docs: ## the book, target/book/index.html, and the documentation of the source, target/doc/sentry_edge/index.html; checks their links

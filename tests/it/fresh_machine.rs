@@ -9,11 +9,11 @@ use std::process::Command;
 
 use crate::harness::{edge, origin, process};
 
-/// In Debian's and Ubuntu's `Essential` packages (dash, coreutils), so on every machine.
-const ESSENTIAL: &[&str] = &["env", "mkfifo", "sh"];
+/// In Debian's and Ubuntu's `Essential` packages (bash, dash, coreutils), so on every machine.
+const ESSENTIAL: &[&str] = &["bash", "env", "mkfifo", "sh"];
 
 /// Variables that the tests read: each is a switch that is off where it is not set.
-const SWITCHES: &[&str] = &["COMPARE", "BODY_SERVER", "FAST_PATH"];
+const SWITCHES: &[&str] = &["COMPARE", "BODY_SERVER", "FAST_PATH", "WRITE_REFERENCE"];
 
 /// What is started only where a switch asks for it.
 const BY_HAND: &[(&str, &str)] = &[("go", "BODY_SERVER")];
