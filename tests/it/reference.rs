@@ -13,6 +13,14 @@ use serde_json::Value;
 
 use crate::tidy::at;
 
+/// Every page, for a run of the house rules alone.
+pub fn is_what_the_source_says() {
+    the_committed_schema_is_the_printed_one();
+    configuration::the_pages_of_the_configuration_are_what_the_source_says();
+    command_line::the_commands_are_those_of_the_program();
+    metrics::the_table_of_metrics_is_what_is_registered();
+}
+
 /// Set by `make reference`.
 fn is_to_be_written() -> bool {
     std::env::var_os("WRITE_REFERENCE").is_some()

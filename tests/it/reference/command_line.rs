@@ -8,7 +8,7 @@ use clap::{Arg, Command};
 use super::hold_part;
 
 #[test]
-fn the_commands_are_those_of_the_program() {
+pub fn the_commands_are_those_of_the_program() {
     let mut root = sentry_edge::cli::command();
     root.build();
     let mut text = String::new();

@@ -86,7 +86,7 @@ struct Pages<'a> {
 }
 
 #[test]
-fn the_pages_of_the_configuration_are_what_the_source_says() {
+pub fn the_pages_of_the_configuration_are_what_the_source_says() {
     let root = schema();
     let mut pages = Pages { root: &root, orders: Orders::read(), pages: Vec::new() };
     let mut contents = "| key | |\n|---|---|\n".to_owned();

@@ -7,7 +7,7 @@ use sentry_edge::metrics::Metrics;
 use super::hold_part;
 
 #[test]
-fn the_table_of_metrics_is_what_is_registered() {
+pub fn the_table_of_metrics_is_what_is_registered() {
     let metrics = Metrics::new("0").unwrap();
     let mut text = "| name | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
     for metric in metrics.descriptions() {

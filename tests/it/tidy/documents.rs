@@ -56,6 +56,11 @@ fn every_shape_with_a_secret_in_it_is_sealed() {
 }
 
 #[test]
+fn the_reference_is_what_the_source_says() {
+    crate::reference::is_what_the_source_says();
+}
+
+#[test]
 fn the_sample_has_every_configuration_key() {
     let sample = read("config/edge.yaml");
     let mut written = BTreeSet::new();
