@@ -20,8 +20,8 @@ use crate::harness::{
 use crate::tidy::{at, read};
 
 /// A folder with an example and every file that it names.
-struct Prepared {
-    folder: tempfile::TempDir,
+pub struct Prepared {
+    pub folder: tempfile::TempDir,
     file: PathBuf,
     clients: Ca,
 }
@@ -36,7 +36,7 @@ struct Site {
 }
 
 /// Writes an example with these edits into a folder. A certificate covers its hosts, and keys and secrets are made.
-fn prepare(text: &str, edits: &[(String, String)]) -> Prepared {
+pub fn prepare(text: &str, edits: &[(String, String)]) -> Prepared {
     let folder = tempfile::tempdir().unwrap();
     let edited = edits.iter().fold(text.to_owned(), |text, (from, to)| {
         assert!(text.contains(from.as_str()), "{from} is in the example");

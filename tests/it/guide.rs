@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use sentry_edge::config;
 use serde_yaml::{Mapping, Value};
 
+use crate::examples::prepare;
 use crate::harness::edge::PASSWORD;
 use crate::harness::{Running, client, eventually, free_address, memcached, origin, write_private};
 use crate::tidy::{pages, read};
@@ -262,17 +263,14 @@ fn users_are_managed_by_the_commands_of_the_page() {
     assert!(listed.contains("ada") && listed.contains("ben"), "{listed}");
 }
 
-/// A page with commands has a test above that runs them, or its commands are short and are run here.
+/// A page with commands has a test above that runs them, or they are run here, beside a configuration.
 #[test]
 fn every_other_command_of_the_guide_is_run_or_has_a_reason_why_not() {
     let own = ["docs/guide/first-service.md", "docs/guide/users.md"];
     let mut run = 0;
     for page in pages().keys().filter(|page| page.starts_with("docs/guide/") && !own.contains(&page.as_str())) {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["tls", "keys"] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        let mut desk = Desk { folder: folder.path().to_owned(), edits: Vec::new() };
+        let prepared = prepare(&read("config/examples/one-machine.yaml"), &[]);
+        let mut desk = Desk { folder: prepared.folder.path().to_owned(), edits: Vec::new() };
         for command in commands(page).iter().filter(|command| is_run(command)) {
             desk.run(command);
             run += 1;
