@@ -26,7 +26,7 @@ demo: ## the whole sign-on flow on this machine; ARGS="--listen 127.0.0.1:9443" 
 # so that what they expect holds for the full path too.
 HTTP_MODULES := access balancer behind_nginx compression cookies cross_origin devices error_pages express flow gate grpc headers hosts \
 	http2 hygiene inputs keepalive maintenance names private_connections problem_pages public_port queries refusals reloads responses \
-	return_urls shares streams tickets tokens upstream
+	return_urls routes shares streams tickets tokens upstream
 
 test: ## all tests, those about HTTP on both request paths; ARGS="flow" for those with that name, on one
 	@.ci/deps test

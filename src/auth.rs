@@ -26,7 +26,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::clock::UnixTime;
 use crate::config::{Credentials, OutagePolicy};
@@ -83,6 +83,15 @@ pub struct AuthDecision {
 }
 
 impl AuthDecision {
+    /// The decision on a route that admits no client. Nothing of the request is looked at.
+    pub fn denied() -> Self {
+        Self { verdict: Verdict::Refused(Reason::Denied), refused: None, took: Duration::ZERO }
+    }
+
+    pub fn is_allowed(&self) -> bool {
+        matches!(self.verdict, Verdict::Allowed(_))
+    }
+
     /// Returns the name of the user who was refused, if it is known.
     pub fn refused_user(&self) -> Option<&str> {
         self.refused.as_ref().map(|verified| verified.claims().name.as_str())
@@ -344,6 +353,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (field, None) = (fields.next()?, fields.next()) else { return None };
     let (scheme, token) = field.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
+}
+
+/// Returns whether a request has a bearer token, in any of its `Authorization` fields.
+pub fn has_bearer(headers: &HeaderMap) -> bool {
+    let scheme =
+        |field: &HeaderValue| field.as_bytes().get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"bearer "));
+    headers.get_all(header::AUTHORIZATION).iter().any(scheme)
 }
 
 /// Returns whether a request is authenticated as a program's: it has a bearer token and the route accepts one, or the

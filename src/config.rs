@@ -4,6 +4,7 @@
 //! Modules that load the files named here (certificates, keys) add their faults to the same list, so that an operator
 //! sees all of them together. This module opens no socket and imports no other module but primitives.
 
+mod actions;
 mod check;
 pub mod defaults;
 pub mod effective;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::host::Host;
+pub use actions::{Action, FixedReply, Forward, Prefixes, Redirect, UnknownHosts};
 pub use fault::{Faults, Warnings};
 pub use file::{
     Algorithm, Audience, Balance, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol, Preflight,
@@ -77,6 +79,7 @@ pub struct Config {
     /// The policy of services that do not set one.
     pub on_outage: OutagePolicy,
     pub users: Users,
+    pub unknown_hosts: UnknownHosts,
     pub services: Vec<Service>,
     pub pools: Vec<Pool>,
 }

@@ -71,6 +71,36 @@ impl CanonicalPath {
     pub fn is_under(&self, rule: &str) -> bool {
         is_under(self.text.as_bytes(), rule.as_bytes())
     }
+
+    /// Returns what follows `prefix` in the path as it was sent: nothing, or bytes that begin with one slash. `prefix` is
+    /// spelled as [`encoded`] spells it, and a path that spells it in another way is an error. So is a rest that some
+    /// server, or a browser that is sent there, reads with two slashes at its beginning, because what follows two slashes
+    /// is a host (RFC 3986 §4.2), and one with dot segments, which lead out of it.
+    pub fn after(&self, prefix: &str) -> Result<&str, BadPath> {
+        let rest = self.raw.as_deref().unwrap_or(&self.text).strip_prefix(prefix).ok_or(BadPath)?;
+        if !rest.is_empty() && !rest.starts_with('/') {
+            return Err(BadPath);
+        }
+        if !self.is_plain() && !rest.is_empty() && readings::of(rest)?.iter().any(|reading| reading.starts_with(b"//"))
+        {
+            return Err(BadPath);
+        }
+        Ok(rest)
+    }
+}
+
+/// Returns a decoded path as a request target spells it (RFC 3986 §2.1 and §6.2.2): everything escaped, with capital
+/// letters, that cannot stand as it is.
+pub fn encoded(decoded: &str) -> String {
+    let mut text = String::with_capacity(decoded.len());
+    for byte in decoded.bytes() {
+        if byte.is_ascii_alphanumeric() || is_sign(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 /// Whether `rule` (no trailing slash, or `/`) is this path or one of its parents.
@@ -366,6 +396,60 @@ mod tests {
             assert!(bytes <= 512 * 1024, "{piece}: {bytes}");
         }
         assert_eq!(readings(&format!("/%{}41", "25".repeat(100))), Err(BadPath));
+    }
+
+    #[test]
+    fn what_follows_a_prefix_begins_with_one_slash_in_every_reading() {
+        for (raw, prefix, rest) in [
+            ("/old", "/old", Some("")),
+            ("/old/", "/old", Some("/")),
+            ("/old/a/b", "/old", Some("/a/b")),
+            ("/old/a//b", "/old", Some("/a//b")),
+            ("/old/a%2Fb;v=1", "/old", Some("/a%2Fb;v=1")),
+            ("/caf%C3%A9/x", "/caf%C3%A9", Some("/x")),
+            ("/a", "", Some("/a")),
+            ("/older", "/old", None),
+            ("/Old/a", "/old", None),
+            ("/%6fld/a", "/old", None),
+            ("/caf%c3%a9/x", "/caf%C3%A9", None),
+            ("//old/a", "/old", None),
+            ("/old//host", "/old", None),
+            ("/old///host", "/old", None),
+            ("/old/\\host", "/old", None),
+            ("/old/%5chost", "/old", None),
+            ("/old/%2fhost", "/old", None),
+            ("/old/%2Fhost", "/old", None),
+            ("/old/%252fhost", "/old", None),
+            ("/old/%09/host", "/old", None),
+            ("/old/%E2%80%8B/host", "/old", None),
+            ("/old/%EF%BC%8Fhost", "/old", None),
+            ("/old/;/host", "/old", None),
+            ("/old/%20/host", "/old", None),
+            ("/old/./host", "/old", None),
+            ("/old/../host", "/old", None),
+            ("/old/a/../../host", "/old", None),
+            ("/old/%2e%2e/host", "/old", None),
+            ("/old/..;/host", "/old", None),
+            ("//host", "", None),
+            ("/\\host", "", None),
+        ] {
+            let path = CanonicalPath::of(raw);
+            assert_eq!(path.as_ref().ok().and_then(|path| path.after(prefix).ok()), rest, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_decoded_path_is_spelled_in_one_way() {
+        for (decoded, spelled) in [
+            ("/a/b", "/a/b"),
+            ("/a b", "/a%20b"),
+            ("/café", "/caf%C3%A9"),
+            ("/a{b}", "/a%7Bb%7D"),
+            ("/@me:x", "/@me:x"),
+        ] {
+            assert_eq!(encoded(decoded), spelled);
+            assert_eq!(CanonicalPath::of(spelled).unwrap().as_str(), decoded);
+        }
     }
 
     #[test]

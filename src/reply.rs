@@ -11,6 +11,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use serde_json::{Value, json};
 
+use crate::config::FixedReply;
 use crate::pages::{self, Branding};
 
 static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -90,6 +91,23 @@ impl Reply {
             // The edge's own URLs are ASCII. Should one not be, there is no redirect.
             Err(_) => Self::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "internal"})),
         }
+    }
+
+    /// A redirect of a route. The location is one that the configuration has, with what may be kept of the request.
+    pub fn configured_redirect(status: StatusCode, location: &str) -> Self {
+        Self::to(status, location)
+    }
+
+    /// A fixed reply of a route, as the configuration has it. It may be for signed-in users alone, so no cache keeps it.
+    pub fn fixed(status: StatusCode, content_type: Option<&HeaderValue>, body: Bytes) -> Self {
+        let body = if FixedReply::is_bodiless(status) { Bytes::new() } else { body };
+        let mut reply = Self { status, fields: Vec::with_capacity(4), body, close: false, is_error_page: false };
+        reply.fields.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        if let Some(content_type) = content_type {
+            reply.fields.push((header::CONTENT_TYPE, content_type.clone()));
+            reply.fields.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+        }
+        reply
     }
 
     /// A page under a Content-Security-Policy that allows our inline style and nothing else. `form_targets` are
@@ -278,7 +296,10 @@ impl Reply {
             head.append_header(name.clone(), value.clone())?;
         }
         head.insert_header("x-request-id", request_id)?;
-        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        // Neither has a body, and only the first may not say so (RFC 9110 §8.6); a 304 would speak of another response.
+        if ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&self.status) {
+            head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        }
         Ok(head)
     }
 

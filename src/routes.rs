@@ -1,7 +1,8 @@
 //! Finds the [`Service`] of a host and the [`Route`] of a path. A table, built once for a snapshot.
 //!
-//! Rules are matched by whole segments, the longest first, and a route is found only where all readings of a path (see
-//! `path`) agree on what is decided. The raw path is what is forwarded, byte for byte. Called by `proxy`.
+//! Exact paths come first, then rules for everything below a path, which are matched by whole segments, the longest first.
+//! A route is found only where all readings of a path (see `path`) agree on what is decided. The raw path is what is
+//! forwarded, byte for byte. Called by `proxy`.
 
 use crate::config::{self, Access, Preflight};
 use crate::host::{Host, HostTable};
@@ -20,7 +21,7 @@ pub struct Service {
     pub audience: String,
     pub metrics: ServiceMetrics,
     pub maintenance: Arc<Switch>,
-    /// The routes of `config`, the longest path first; the last one matches everything.
+    /// The routes of `config`: exact ones first, then the longest path; the last one matches everything.
     routes: Vec<Route>,
     /// Whether all routes decide the same, so that any of them will do for an ambiguous path.
     is_uniform: bool,
@@ -33,8 +34,8 @@ pub struct Route {
     folded: String,
     /// The index of the first route of the service that differs from this one in its path alone.
     like: usize,
-    /// The index of `config.pool` in the snapshot's pools.
-    pub pool: usize,
+    /// The index of its pool in the snapshot's pools; `None` where it forwards nothing.
+    pub pool: Option<usize>,
 }
 
 impl Routes {
@@ -53,7 +54,7 @@ impl Routes {
                 .filter_map(|at| build(&written.routes[at], like(&written.routes, at), &pool))
                 .collect();
             // A longer path comes before every path that it is under, whatever its case.
-            routes.sort_by_key(|route| std::cmp::Reverse(route.folded.len()));
+            routes.sort_by_key(|route| (!route.config.is_exact, std::cmp::Reverse(route.folded.len())));
             let service = Arc::new(Service {
                 config: written.clone(),
                 audience: audience(written),
@@ -81,7 +82,11 @@ fn like(routes: &[config::Route], at: usize) -> usize {
 
 /// `None` when the pool does not exist, which the configuration check has reported.
 fn build(written: &config::Route, like: usize, pool: impl Fn(&str) -> Option<usize>) -> Option<Route> {
-    Some(Route { config: written.clone(), folded: path::folded(&written.path), like, pool: pool(&written.pool)? })
+    let pool = match written.action.pool() {
+        Some(name) => Some(pool(name)?),
+        None => None,
+    };
+    Some(Route { config: written.clone(), folded: path::folded(&written.path), like, pool })
 }
 
 impl Service {
@@ -89,7 +94,7 @@ impl Service {
     /// decide differently, or cannot be enumerated: then the request is ambiguous and is refused.
     pub fn route(&self, path: &CanonicalPath) -> Option<usize> {
         if self.is_uniform {
-            return self.routes.iter().position(|route| path.is_under(&route.config.path));
+            return self.routes.iter().position(|route| route.covers(path.as_str().as_bytes()));
         }
         if path.is_plain() {
             return self.agreed(path.as_str().as_bytes());
@@ -101,18 +106,35 @@ impl Service {
 
     /// Returns the route of one reading, if it is the same for servers that ignore case.
     fn agreed(&self, reading: &[u8]) -> Option<usize> {
-        let longest = |is_under: &dyn Fn(&Route) -> bool| self.routes.iter().position(is_under);
-        let exact = longest(&|route| path::is_under(reading, route.config.path.as_bytes()))?;
+        let first = |covers: &dyn Fn(&Route) -> bool| self.routes.iter().position(covers);
+        let found = first(&|route| route.covers(reading))?;
         let mut others = [None, None];
         if reading.is_ascii() {
             // Equivalent to a comparison of the folded rule with the folded path, and cheaper.
-            others[0] = longest(&|route| path::is_under_in_any_case(reading, route.folded.as_bytes()));
+            others[0] = first(&|route| route.covers_in_any_case(&route.folded, reading));
         } else {
             let folded = path::folded(&String::from_utf8_lossy(reading));
-            others[0] = longest(&|route| path::is_under_in_any_case(reading, route.config.path.as_bytes()));
-            others[1] = longest(&|route| path::is_under(folded.as_bytes(), route.folded.as_bytes()));
+            others[0] = first(&|route| route.covers_in_any_case(&route.config.path, reading));
+            others[1] = first(&|route| route.covers_in_any_case(&route.folded, folded.as_bytes()));
+            if !self.is_guarded_like_twin(found, folded.as_bytes()) {
+                return None;
+            }
         }
-        others.iter().flatten().all(|other| self.decide_alike(*other, exact)).then_some(exact)
+        let is_agreed = others.iter().flatten().all(|other| self.decide_alike(*other, found));
+        (is_agreed && self.is_guarded_like_twin(found, reading)).then_some(found)
+    }
+
+    /// Whether no exact rule would be evaded by a slash more, or less, at the end of a path: many servers take the two for
+    /// one. `found` must be as strict as that rule, unless it was written for the other spelling itself.
+    fn is_guarded_like_twin(&self, found: usize, reading: &[u8]) -> bool {
+        let found = &self.routes[found].config;
+        let is_twin = |rule: &Route| {
+            let (rule, path) = (rule.folded.as_bytes(), reading);
+            rule.ends_with(b"/") != path.ends_with(b"/") && trimmed(rule).eq_ignore_ascii_case(trimmed(path))
+        };
+        let is_meant = |rule: &Route| trimmed(found.path.as_bytes()) == trimmed(rule.config.path.as_bytes());
+        let exact = self.routes.iter().take_while(|route| route.config.is_exact);
+        exact.filter(|rule| is_twin(rule)).all(|rule| is_meant(rule) || found.is_as_strict_as(&rule.config))
     }
 
     fn decide_alike(&self, one: usize, other: usize) -> bool {
@@ -124,19 +146,40 @@ impl Service {
     }
 }
 
+/// Without the slash at its end.
+fn trimmed(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b"/").unwrap_or(path)
+}
+
 impl Route {
-    /// Returns what this route demands of a request for `path`. Public access is granted to canonical paths alone:
+    /// Whether the route is for this reading of a path.
+    fn covers(&self, reading: &[u8]) -> bool {
+        let rule = self.config.path.as_bytes();
+        if self.config.is_exact { reading == rule } else { path::is_under(reading, rule) }
+    }
+
+    /// The same where case has no meaning in letters of ASCII. `rule` is the route's path in one of its spellings.
+    fn covers_in_any_case(&self, rule: &str, reading: &[u8]) -> bool {
+        let rule = rule.as_bytes();
+        if self.config.is_exact {
+            reading.eq_ignore_ascii_case(rule)
+        } else {
+            path::is_under_in_any_case(reading, rule)
+        }
+    }
+
+    /// Returns what this route demands of a request for `path`. Access without a user is granted to canonical paths alone:
     /// the application might read another path than the rule was written for.
     pub fn demands(&self, path: &CanonicalPath) -> &Access {
         match &self.config.access {
-            Access::Public if !path.is_canonical() => &Access::Required,
+            access if access.admits_anonymous() && !path.is_canonical() => &Access::Required,
             access => access,
         }
     }
 
     /// Whether a CORS preflight is admitted without a sign-on.
     pub fn lets_preflights_in(&self) -> bool {
-        self.config.preflight == Preflight::Forward && self.config.access != Access::Public
+        self.config.preflight == Preflight::Forward && !matches!(self.config.access, Access::Public | Access::Deny)
     }
 }
 
@@ -293,6 +336,129 @@ mod tests {
         }
     }
 
+    /// `exact` is for the path itself, `below` for everything.
+    fn service_with_exact(exact: &str, access: Access, below: Access) -> Service {
+        service_with(&[("/", below), (exact, access)], |routes| {
+            routes[1].is_exact = true;
+            routes[1].action = config::Action::Respond(config::FixedReply {
+                status: http::StatusCode::OK,
+                body: "ok".into(),
+                content_type: None,
+            });
+        })
+    }
+
+    fn found(service: &Service, raw: &str) -> Option<String> {
+        let at = CanonicalPath::of(raw).ok().and_then(|path| service.route(&path))?;
+        Some(service.at(at).config.path.clone())
+    }
+
+    #[test]
+    fn an_exact_rule_is_for_its_path_alone_and_comes_first() {
+        for (exact, others) in [
+            ("/", &["/a", "/index.html"][..]),
+            ("/app", &["/", "/app/", "/app/x", "/application", "/x/app"]),
+            ("/app/", &["/", "/app", "/app/x", "/x/app/"]),
+            ("/a/b", &["/a", "/a/", "/a/b/", "/a/b/c"]),
+            ("/café", &["/", "/caf%C3%A9/", "/caf%C3%A9/x"]),
+        ] {
+            let service = service_with_exact(exact, Access::Required, Access::Required);
+            assert_eq!(found(&service, &path::encoded(exact)).as_deref(), Some(exact));
+            for other in others {
+                assert_eq!(found(&service, other).as_deref(), Some("/"), "{exact}: {other}");
+            }
+        }
+        let service =
+            service_with(&[("/", Access::Required), ("/app", Access::Public), ("/app", Access::Required)], |routes| {
+                routes[2].is_exact = true;
+            });
+        let route = |raw: &str| service.at(service.route(&CanonicalPath::of(raw).unwrap()).unwrap()).config.is_exact;
+        assert!(route("/app") && !route("/app/") && !route("/app/x") && !route("/"));
+    }
+
+    /// What servers may take for `/app`.
+    #[test]
+    fn no_spelling_of_an_exact_path_has_another_route() {
+        for service in [
+            service_with_exact("/app", Access::Required, Access::Required),
+            service_with_exact("/app", Access::Required, Access::Public),
+            service_with_exact("/app", Access::Public, Access::Required),
+        ] {
+            for raw in [
+                "/APP",
+                "/App",
+                "/%61pp",
+                "/%2561pp",
+                "//app",
+                "/app;x",
+                "/app;",
+                "/app.",
+                "/app%20",
+                "/app%00",
+                "/app%2500",
+                "/app%0A",
+                "/./app",
+                "/x/../app",
+                "/app/.",
+                "/app%3fx",
+                "/app%23",
+                "/app::$DATA",
+                "/ap%C2%ADp",
+                "/%EF%BD%81pp",
+                "//host/app",
+                "/app%E2%80%8B",
+            ] {
+                assert_eq!(found(&service, raw), None, "{raw}");
+            }
+        }
+        let service = service_with_exact("/", Access::Required, Access::Required);
+        for raw in ["//", "/.", "/./", "/;x", "/%2f", "/%20", "//host", "/%3fx", "/x/.."] {
+            assert_eq!(found(&service, raw), None, "{raw}");
+        }
+    }
+
+    /// Many servers take `/app/` for `/app`.
+    #[test]
+    fn a_slash_at_the_end_evades_no_exact_rule() {
+        let admin = || Access::Roles(vec!["admin".into()]);
+        let user = || Access::Roles(vec!["user".into()]);
+        for (exact, below, evades) in [
+            (Access::Required, Access::Public, true),
+            (admin(), Access::Public, true),
+            (admin(), Access::Required, true),
+            (admin(), user(), true),
+            (Access::Deny, Access::Public, true),
+            (Access::Deny, Access::Optional, true),
+            (Access::Deny, Access::Required, true),
+            (Access::Deny, admin(), true),
+            (Access::Optional, Access::Public, true),
+            (Access::Required, Access::Optional, true),
+            (Access::Optional, Access::Required, false),
+            (Access::Public, Access::Deny, false),
+            (admin(), admin(), false),
+            (Access::Public, Access::Required, false),
+            (Access::Required, admin(), false),
+            (Access::Required, Access::Required, false),
+        ] {
+            for (path, twins) in [
+                ("/app", &["/app/", "/APP/", "/App/", "/app%2f", "/app%5C", "/app//", "/app/;x"][..]),
+                ("/app/", &["/app", "/APP", "/aPP", "/app;x", "/app%20"]),
+            ] {
+                let service = service_with_exact(path, exact.clone(), below.clone());
+                for twin in twins {
+                    let expected = if evades { None } else { Some("/") };
+                    assert_eq!(found(&service, twin).as_deref(), expected, "{path} {exact:?} {below:?}: {twin}");
+                }
+                assert_eq!(found(&service, "/app/x").as_deref(), Some("/"));
+            }
+        }
+        // A rule that was written for the other spelling says what is meant.
+        let service = service_with(&[("/", Access::Required), ("/app", Access::Public), ("/app", admin())], |routes| {
+            routes[2].is_exact = true;
+        });
+        assert_eq!((demand(&service, "/app"), demand(&service, "/app/")), (admin(), Access::Public));
+    }
+
     #[test]
     fn rules_that_differ_in_anything_differ() {
         let changes: [fn(&mut config::Route); 7] = [
@@ -302,7 +468,7 @@ mod tests {
             |route| route.read_timeout = Some(Duration::from_secs(1)),
             |route| route.compression = vec![Encoding::Gzip],
             |route| route.preflight = Preflight::Forward,
-            |route| route.pool = "q".into(),
+            |route| route.action = config::Action::Forward(config::Forward::to("q")),
         ];
         for (at, change) in changes.into_iter().enumerate() {
             let service =
@@ -323,11 +489,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_not_canonical_never_matches_a_public_rule() {
-        let service = service(&[("/", Access::Required), ("/public", Access::Public)]);
-        assert_eq!(demand(&service, "/public/x"), Access::Public);
-        for raw in ["/public//x", "/public/x;y", "/public/x%2fy", "/public/%78"] {
-            assert_eq!(demand(&service, raw), Access::Required, "{raw}");
+    fn a_path_that_is_not_canonical_never_matches_a_rule_that_wants_no_user() {
+        for access in [Access::Public, Access::Optional] {
+            let service = service(&[("/", Access::Required), ("/public", access.clone())]);
+            assert_eq!(demand(&service, "/public/x"), access);
+            for raw in ["/public//x", "/public/x;y", "/public/x%2fy", "/public/%78"] {
+                assert_eq!(demand(&service, raw), Access::Required, "{raw}");
+            }
         }
     }
 }

@@ -377,4 +377,10 @@ impl Sentry {
         let context = ErrorContext { user, sign_out: Some(self.sign_out(head)), ..self.error_context(head) };
         Reply::problem(&context, StatusCode::FORBIDDEN, "No access", text)
     }
+
+    /// The reply on a route that admits no client.
+    pub fn denied(&self, head: &Head<'_>) -> Reply {
+        let text = "This address is not available. Check the address, then try again.";
+        self.problem(head, StatusCode::FORBIDDEN, "Not available", text)
+    }
 }

@@ -21,7 +21,7 @@ use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
-use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts};
+use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts, UnknownHosts};
 use crate::error_pages::ErrorPages;
 use crate::maintenance::{FirstLook, MaintenanceSwitches};
 use crate::metrics::{Metrics, ServiceMetrics};
@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub branding: Branding,
     /// What hosts require of the connections of their requests.
     pub connections: Arc<Policies>,
+    /// What requests receive whose host no service has.
+    pub unknown_hosts: UnknownHosts,
     /// The metrics of requests that no service was found for.
     pub unrouted: ServiceMetrics,
     pub trusted_proxies: Vec<IpNet>,
@@ -267,24 +269,7 @@ impl Snapshot {
     pub fn build(config: &Config, files: Files, shared: &SharedState, ports: &Ports) -> Self {
         let settings = &config.sentry;
         let metrics = &shared.metrics;
-        let (issuer, cache) = (settings.token.issuer.clone(), metrics.sign_on.token_cache.clone());
-        let tokens = Tokens::new(Arc::new(files.keys), issuer, settings.token.leeway, settings.token.cache, cache);
-        let tokens = Arc::new(tokens.with_lifetime(settings.token.lifetime));
-        let guard = Arc::new(Guard::new(
-            tokens,
-            settings.cookie.name.clone(),
-            Fingerprinter::new(settings.fingerprint.clone()),
-            auth::Sessions {
-                store: Arc::clone(&shared.store),
-                checked: shared.sessions_are_checked,
-                seen: Arc::clone(&shared.seen),
-                users: Arc::clone(&shared.users),
-                recorder: Recorder::new(Arc::clone(&shared.store), config.last_access_interval),
-                streams: Arc::clone(&shared.streams),
-                stream_interval: config.session_recheck_interval,
-            },
-            Arc::clone(metrics),
-        ));
+        let guard = Arc::new(guard(config, files.keys, shared));
         let pools: Vec<Arc<Pool>> = config
             .pools
             .iter()
@@ -318,6 +303,7 @@ impl Snapshot {
             pools,
             branding: files.branding,
             connections: files.connections,
+            unknown_hosts: config.unknown_hosts.clone(),
             unrouted: metrics.service("none"),
             trusted_proxies: config.server.trusted_proxies.clone(),
             on_outage: config.on_outage,
@@ -334,6 +320,28 @@ impl Snapshot {
             reserved_headers: reserved_headers(config),
         }
     }
+}
+
+fn guard(config: &Config, keys: Keys, shared: &SharedState) -> Guard {
+    let (settings, metrics) = (&config.sentry, &shared.metrics);
+    let (issuer, cache) = (settings.token.issuer.clone(), metrics.sign_on.token_cache.clone());
+    let tokens = Tokens::new(Arc::new(keys), issuer, settings.token.leeway, settings.token.cache, cache);
+    let sessions = auth::Sessions {
+        store: Arc::clone(&shared.store),
+        checked: shared.sessions_are_checked,
+        seen: Arc::clone(&shared.seen),
+        users: Arc::clone(&shared.users),
+        recorder: Recorder::new(Arc::clone(&shared.store), config.last_access_interval),
+        streams: Arc::clone(&shared.streams),
+        stream_interval: config.session_recheck_interval,
+    };
+    Guard::new(
+        Arc::new(tokens.with_lifetime(settings.token.lifetime)),
+        settings.cookie.name.clone(),
+        Fingerprinter::new(settings.fingerprint.clone()),
+        sessions,
+        Arc::clone(metrics),
+    )
 }
 
 /// Identity headers of every service: a name that one service trusts is not left to clients of another.

@@ -145,6 +145,9 @@ pub(super) fn missing_entitlement(
     service: Option<&str>,
     access: &Access,
 ) -> Option<Reason> {
+    if *access == Access::Deny {
+        return Some(Reason::Denied);
+    }
     if service.is_some_and(|service| !services.iter().any(|s| s == service)) {
         return Some(Reason::NotRegistered);
     }
@@ -170,6 +173,8 @@ pub enum Reason {
     OtherBrowser,
     NotRegistered,
     MissingRole,
+    /// The route admits no client.
+    Denied,
 }
 
 /// The kinds of reply to a refusal.
@@ -193,7 +198,7 @@ impl Outcome {
 impl Reason {
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::NotRegistered | Self::MissingRole => Outcome::Forbidden,
+            Self::NotRegistered | Self::MissingRole | Self::Denied => Outcome::Forbidden,
             Self::StoreUnavailable(_) => Outcome::Unavailable,
             _ => Outcome::LoginRequired,
         }
@@ -210,13 +215,14 @@ impl Reason {
             Self::OtherBrowser => "fingerprint",
             Self::NotRegistered => "not_registered",
             Self::MissingRole => "missing_role",
+            Self::Denied => "denied",
         }
     }
 
     /// Returns whether the refusal is about a token that this edge signed, and so about one of our users.
     pub fn names_a_user(&self) -> bool {
         match self {
-            Self::NoToken | Self::SeveralCookies | Self::StoreUnavailable(_) => false,
+            Self::NoToken | Self::SeveralCookies | Self::StoreUnavailable(_) | Self::Denied => false,
             Self::Token(error) => {
                 matches!(
                     error,

@@ -1,6 +1,7 @@
 //! From the document's shapes to checked types: one conversion that reports every fault and never stops at
 //! the first. A faulty part is replaced by a default, so that what depends on it can still be looked at.
 
+mod actions;
 mod identity_headers;
 mod maintenance;
 mod origins;
@@ -35,6 +36,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let last_access_interval = time(file.sessions.last_access_interval, defaults::LAST_ACCESS_INTERVAL);
     let session_recheck_interval = time(file.sessions.session_recheck_interval, defaults::SESSION_RECHECK_INTERVAL);
     let services = check.services(file.services, &sentry, &pools, on_outage);
+    let unknown_hosts = actions::unknown_hosts(&mut check, &file.unknown_hosts);
     let config = Config {
         server: check.server(file.server),
         log: check.log(file.log),
@@ -45,6 +47,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         session_recheck_interval,
         on_outage,
         sentry,
+        unknown_hosts,
         services,
         pools,
     };

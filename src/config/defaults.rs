@@ -155,8 +155,15 @@ pub const USERS_REFRESH: Duration = Duration::from_millis(500);
 /// `users.password.least`, in characters
 pub const MIN_PASSWORD_LENGTH: usize = 12;
 
+// unknown_hosts
+
+/// `unknown_hosts.status`
+pub const UNKNOWN_HOSTS_STATUS: u16 = 421;
+
 // services
 
+/// `services.NAME.access_log`
+pub const SERVICE_ACCESS_LOG: bool = true;
 /// `services.NAME.idle_timeout`
 pub const IDLE_TIMEOUT: Duration = MINUTE.saturating_mul(30);
 /// `services.NAME.forward_token`
@@ -177,6 +184,20 @@ pub const CREDENTIALS: &[Credential] = &[Credential::Cookie];
 pub const EXTENDS_SESSION: bool = true;
 /// `services.NAME.preflight`
 pub const PREFLIGHT: Preflight = Preflight::Check;
+/// `services.NAME.location_repair`
+pub const LOCATION_REPAIR: bool = true;
+/// `services.NAME.routes[].strip_prefix`
+pub const STRIP_PREFIX: bool = false;
+/// `services.NAME.routes[].redirect.status`
+pub const REDIRECT_STATUS: u16 = 302;
+/// `services.NAME.routes[].redirect.keep_path`
+pub const REDIRECT_KEEP_PATH: bool = false;
+/// `services.NAME.routes[].redirect.keep_query`
+pub const REDIRECT_KEEP_QUERY: bool = true;
+/// `services.NAME.routes[].respond.status`
+pub const RESPOND_STATUS: u16 = 200;
+/// `services.NAME.routes[].respond.content_type`, where there is a body
+pub const RESPOND_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 /// `services.NAME.tls.client_certificate`, where there is a `client_ca`
 pub const CLIENT_CERTIFICATE_REQUIRED: bool = true;
 

@@ -48,6 +48,8 @@ pub struct File {
     pub sessions: Sessions,
     /// The user directory. *Restart*
     pub users: Users,
+    /// What requests receive whose host no service has: a status, or a redirect.
+    pub unknown_hosts: UnknownHosts,
     /// The applications, by name. A name is made of a-z, 0-9, `-` and `_`, has 63 characters at most and is not `none`;
     /// users are registered for services by it.
     #[schemars(extend("propertyNames" = {"pattern": "^[a-z0-9_-]{1,63}$", "not": {"const": "none"}}))]
@@ -55,6 +57,16 @@ pub struct File {
     /// The servers of the applications, by name. A name is made of a-z, 0-9, `-` and `_`.
     #[schemars(extend("propertyNames" = {"pattern": "^[a-z0-9_-]{1,63}$", "not": {"const": "none"}}))]
     pub pools: BTreeMap<String, Pool>,
+}
+
+/// What requests receive whose host no service has. Example: `{redirect: "https://www.example.com/"}`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct UnknownHosts {
+    /// 400 to 599.
+    pub status: Option<u16>,
+    /// In place of `status`: an absolute https URL, to which they are redirected (302). Nothing of the request is kept.
+    pub redirect: Option<String>,
 }
 
 /// The logs.

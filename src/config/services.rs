@@ -8,13 +8,15 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
-use super::{Balance, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
+use super::{Action, Balance, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
 use crate::host::{HostPattern, Origin};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub name: Arc<str>,
     pub hosts: Vec<HostPattern>,
+    /// Whether its requests are in the access log.
+    pub access_log: bool,
     pub idle_timeout: Duration,
     pub forward_token: ForwardToken,
     /// The limit of each client.
@@ -27,14 +29,15 @@ pub struct Service {
     /// Files with pages for the edge's own errors.
     pub error_pages: Vec<(StatusCode, PathBuf)>,
     pub maintenance: Option<Maintenance>,
-    /// In the order of the file; where none is for `/`, the last one is, with the settings of the service itself.
+    /// In the order of the file; where none is for everything below `/`, the last one is, with the settings of the service
+    /// itself.
     pub routes: Vec<Route>,
 }
 
 impl Service {
     /// Returns the names of the pools of its routes, some of them more than once.
     pub fn pools(&self) -> impl Iterator<Item = &str> {
-        self.routes.iter().map(|route| route.pool.as_str())
+        self.routes.iter().filter_map(|route| route.action.pool())
     }
 }
 
@@ -57,8 +60,10 @@ pub struct IdentityHeaders {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The path begins with `/` and does not end with one, unless it is `/` itself.
+    /// The path begins with `/`. One that is not exact does not end with one, unless it is `/` itself.
     pub path: String,
+    /// Whether the route is for this path alone, and for nothing below it.
+    pub is_exact: bool,
     pub access: Access,
     pub credentials: Credentials,
     pub extends_session: bool,
@@ -66,13 +71,18 @@ pub struct Route {
     /// Content codings in order of preference; empty where responses are not compressed.
     pub compression: Vec<Encoding>,
     pub preflight: Preflight,
-    pub pool: String,
+    pub action: Action,
 }
 
 impl Route {
     /// Whether two routes differ in nothing but their paths.
     pub fn decides_like(&self, other: &Self) -> bool {
-        Self { path: other.path.clone(), ..self.clone() } == *other
+        Self { path: other.path.clone(), is_exact: other.is_exact, ..self.clone() } == *other
+    }
+
+    /// Whether every client that this route admits is one that `other` admits too.
+    pub fn is_as_strict_as(&self, other: &Self) -> bool {
+        self.access == other.access || self.access.strictness() > other.access.strictness()
     }
 }
 
@@ -80,9 +90,32 @@ impl Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     Public,
+    /// A user is named where there is one, and every client is admitted.
+    Optional,
     Required,
     /// Any one of these roles.
     Roles(Vec<String>),
+    /// No client is admitted.
+    Deny,
+}
+
+impl Access {
+    /// Whether a request without a user is admitted.
+    pub fn admits_anonymous(&self) -> bool {
+        matches!(self, Self::Public | Self::Optional)
+    }
+
+    /// Of two rules with different numbers, the one with the greater number admits no client that the other refuses. Two
+    /// lists of roles have the same number, and may admit different users.
+    fn strictness(&self) -> u8 {
+        match self {
+            Self::Public => 0,
+            Self::Optional => 1,
+            Self::Required => 2,
+            Self::Roles(_) => 3,
+            Self::Deny => 4,
+        }
+    }
 }
 
 /// Where a route takes tokens from.
@@ -171,7 +204,7 @@ pub struct PoolTimeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::defaults;
+    use crate::config::{Forward, defaults};
 
     /// For tests of other modules too: the defaults of everything that a test does not name.
     impl Service {
@@ -180,6 +213,7 @@ mod tests {
             Self {
                 name: name.into(),
                 hosts: vec![HostPattern::parse(host).unwrap()],
+                access_log: defaults::SERVICE_ACCESS_LOG,
                 idle_timeout: defaults::IDLE_TIMEOUT,
                 forward_token: defaults::FORWARD_TOKEN,
                 requests_per_second: defaults::REQUESTS_PER_SECOND,
@@ -202,13 +236,14 @@ mod tests {
         pub fn at(path: &str, pool: &str) -> Self {
             Self {
                 path: path.into(),
+                is_exact: false,
                 access: Access::Required,
                 credentials: Credentials { cookie: true, bearer: false },
                 extends_session: defaults::EXTENDS_SESSION,
                 read_timeout: None,
                 compression: Vec::new(),
                 preflight: defaults::PREFLIGHT,
-                pool: pool.into(),
+                action: Action::Forward(Forward::to(pool)),
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct RequestContext {
     pub service: Option<Arc<Service>>,
     /// `request_filter`: which of its routes.
     pub route: usize,
+    /// `request_filter`: path and query for the application, where they are not the client's.
+    pub upstream_target: Option<Box<str>>,
     /// `request_filter`: a CORS preflight; from the decision on, one that is let in as such, without identity.
     pub is_preflight: bool,
     /// `request_filter`: the client's certificate, where the host requires one.
@@ -122,6 +124,7 @@ impl RequestContext {
             request_id: RequestId::default(),
             service: None,
             route: 0,
+            upstream_target: None,
             is_preflight: false,
             client_certificate: None,
             identity: None,
@@ -168,11 +171,12 @@ impl Drop for RequestContext {
     }
 }
 
-/// Where the request goes, once its route is known.
+/// Where the request goes, once its route is known. An error for a route that forwards nothing.
 pub fn destination(ctx: &RequestContext) -> Result<(&Pool, Option<Duration>)> {
     let service = ctx.service.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let route = service.at(ctx.route);
-    Ok((&ctx.snapshot.pools[route.pool], route.config.read_timeout))
+    let pool = route.pool.ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    Ok((&ctx.snapshot.pools[pool], route.config.read_timeout))
 }
 
 /// Whether an upstream timeout is the client's fault: the application had not received the whole request body.

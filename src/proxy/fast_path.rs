@@ -31,6 +31,7 @@ use super::downstream::writer::ResponseWriter;
 use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::headers::edit::HeaderPatch;
+use super::headers::location::Scope;
 use super::policy::{RouteMatch, match_route};
 use super::record::RequestLine;
 use super::request::RequestView;
@@ -177,7 +178,8 @@ impl FastPath {
         let route_match = match_route(&target, snapshot);
         let (Some(service), Some(route)) = (&route_match.service, route_match.route) else { return Err("no_route") };
         let route = service.at(route);
-        let pool = &snapshot.pools[route.pool];
+        // A reply of the edge's own needs nothing of what follows.
+        let Some(pool) = route.pool.map(|pool| &snapshot.pools[pool]) else { return Ok((target, route_match)) };
         if !route.config.compression.is_empty() {
             return Err("compression");
         }
@@ -227,7 +229,8 @@ impl FastPath {
         };
         log_decision!(ctx, "connected reused={reused}");
         let snapshot = Arc::clone(&ctx.snapshot);
-        let mut upstream = UpstreamResponse::new(connection, request.head, &snapshot.cookie_names, timeouts);
+        let mut upstream =
+            UpstreamResponse::new(connection, request.head, &snapshot.cookie_names, location_scope(ctx), timeouts);
         if let Err(mut error) = self.fetch(&mut upstream, request, writer, ctx).await {
             error.retry.decide_reuse(reused);
             return Err(error);
@@ -261,7 +264,7 @@ impl FastPath {
         writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let mut head = HeaderPatch::of(request.head, headers::MOST_SET);
+        let mut head = HeaderPatch::of(request.head, headers::MOST_SET).with_target(ctx.upstream_target.as_deref());
         self.gateway.set_forwarding_headers(request, &mut head, ctx)?;
         upstream.send_request(&head.wire()).await.map_err(Error::into_up)?;
         loop {
@@ -306,6 +309,12 @@ impl FastPath {
             }
         }
     }
+}
+
+/// Which locations of the application may have to be repaired.
+fn location_scope(ctx: &RequestContext) -> Scope {
+    let forward = ctx.service.as_ref().and_then(|service| service.at(ctx.route).config.action.forward());
+    forward.map_or(Scope::Off, Scope::of)
 }
 
 /// Gives a stream to the full path.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
-use pingora::{Error, Result};
+use http::{Uri, Version, header};
+use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -131,7 +131,12 @@ impl ProxyHttp for Gateway {
         headers::rewrite(upstream, |fields| {
             fields.reserve(headers::MOST_SET);
             self.set_forwarding_headers(&RequestView::of(session), fields, ctx)
-        })
+        })?;
+        if let Some(target) = &ctx.upstream_target {
+            // The authority of an HTTP/2 request is in its Host field by now.
+            upstream.set_uri(Uri::try_from(&**target).or_err(ErrorType::InvalidHTTPHeader, "no target")?);
+        }
+        Ok(())
     }
 
     async fn request_body_filter(

@@ -4,6 +4,7 @@
 //! own fields removed: Pingora has removed them, or the fast path has declined such a request.
 
 pub mod edit;
+pub mod location;
 pub mod request_rules;
 pub mod response_kind;
 pub mod response_rules;
@@ -43,12 +44,14 @@ static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+/// The part of the client's path that the application does not receive.
+pub static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static SESSION: HeaderName = HeaderName::from_static("x-forwarded-session");
 pub static ASSERTION: HeaderName = HeaderName::from_static("x-sentry-assertion");
 
 /// Fields that an application may find beyond those that the client sent: all of the above, who the user is, and Host.
-pub const MOST_SET: usize = 14;
+pub const MOST_SET: usize = 15;
 
 /// Lets `change` at the fields of a request. Afterwards their names are in lower case, as those of HTTP/2 are anyway
 /// and as case has no meaning (RFC 9110 §5.1), and the target is in origin form: an absolute one is for proxies, an

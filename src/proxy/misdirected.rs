@@ -10,6 +10,7 @@ use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::request::RequestView;
 use crate::acme::challenge_token;
+use crate::config::UnknownHosts;
 use crate::host::{Authority, Host};
 use crate::reply::Reply;
 
@@ -71,11 +72,18 @@ impl Gateway {
     }
 }
 
-/// `421`: the host is not configured. The reply does not name hosts that are.
+/// The host is not configured: what the configuration has for such requests, `421` unless it says otherwise. The reply does
+/// not name hosts that are.
 pub fn misdirected(request: &RequestView<'_>, ctx: &RequestContext) -> Decision {
     log_decision!(ctx, "misdirected reason=unknown_host");
     let text = "No application has this address here. Check the address, then try again.";
-    Reply::problem(&error_context(request, ctx).bare(), StatusCode::MISDIRECTED_REQUEST, "Unknown address", text).into()
+    match &ctx.snapshot.unknown_hosts {
+        UnknownHosts::Redirect(to) => Reply::configured_redirect(StatusCode::FOUND, to),
+        UnknownHosts::Status(status) => {
+            Reply::problem(&error_context(request, ctx).bare(), *status, "Unknown address", text)
+        }
+    }
+    .into()
 }
 
 /// Plain HTTP is always redirected to the same URL over TLS.

@@ -2,23 +2,27 @@
 //!
 //! This is policy; the numbers are those of docs/design/request-paths.md. Nothing is written here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header;
 
 use super::context::RequestContext;
 use super::decision::Decision;
-use super::decision_log::{is_logged, log_decision};
+use super::decision_log::log_decision;
 use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::headers;
 use super::maintenance;
 use super::misdirected::misdirected;
 use super::request::RequestView;
+use super::route_reply::treatment;
+use super::verdict_record;
 use crate::access_log::truncate;
 use crate::audit_log::{self, Event};
 use crate::auth::{self, Assurance, AuthDecision, Outcome, Reason, Requirement, Verdict};
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
+use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::host::{Authority, Origin};
 use crate::reply::Reply;
@@ -27,9 +31,6 @@ use crate::routes::{Route, Service};
 use crate::sentry::{FailedTicket, RedeemOutcome, Sentry};
 use crate::snapshot::Snapshot;
 use crate::validate::{self, Malformed, RequestTarget, UncheckedRequest, upgrade};
-
-/// The `reason` in the log of a preflight that was admitted without identity.
-const PREFLIGHT: &str = "preflight";
 
 /// The path prefix on service hosts that belongs to the edge.
 const RESERVED: &str = "/.sentry";
@@ -84,7 +85,6 @@ impl Gateway {
             return refusal;
         }
         // 2. A host that is not ours, or that is not served over this connection.
-        let Authority { host, port } = &target.authority;
         ctx.service = route_match.service;
         if let Some(refusal) = self.check_authority(request, ctx, &target.authority, route_match.is_sentry) {
             return refusal;
@@ -95,24 +95,18 @@ impl Gateway {
             return Decision::SignOn(target.authority.clone());
         }
         let Some(service) = ctx.service.clone() else { return misdirected(request, ctx) };
-        let head = Head {
-            method: &request.head.method,
-            headers: request.headers(),
-            host,
-            port: port.filter(|port| *port != 443),
-            path: request.head.uri.path(),
-            query: request.head.uri.query(),
-            client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
-            request_id: &ctx.request_id,
-            now: self.clock.now(),
-        };
+        let client = ctx.client.unwrap_or(UNKNOWN_CLIENT_IP);
+        let head = head_of(request, &target.authority, client, &ctx.request_id, self.clock.now());
         let ticket = snapshot.sentry.redeem(&head, &service.config.name).await;
-        log_decision!(ctx, "ticket result={}", ticket_result(&ticket));
+        log_decision!(ctx, "ticket result={}", verdict_record::ticket_result(&ticket));
         if let RedeemOutcome::Reply(reply) = ticket {
             return Decision::Reply(reply);
         }
         let Some(at) = route_match.route else { return self.malformed(request, ctx, Malformed::Path) };
         let route = service.at(at);
+        let Ok(treatment) = treatment(&route.config.action, &target.path, &request.head.uri) else {
+            return self.malformed(request, ctx, Malformed::Path);
+        };
         let demanded = route.demands(&target.path);
         log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.config.name);
         if service.maintenance.is_on()
@@ -123,19 +117,19 @@ impl Gateway {
         ctx.is_preflight &= route.lets_preflights_in();
         // 4. to 11. Authentication and authorization.
         let judged = match demanded {
+            Access::Deny => Some(AuthDecision::denied()),
             Access::Public => None,
             _ if ctx.is_preflight => None,
             _ => Some(snapshot.guard.check(head.headers, &requirement(&service, route, demanded), head.now).await),
         };
+        // Where an identity is optional, a request without a good one is that of a client without a user.
+        let judged = judged.filter(|judged| *demanded != Access::Optional || judged.is_allowed());
         let by_bearer = auth::is_by_bearer(head.headers, route.config.credentials);
         let by_preflight = ctx.is_preflight;
         let verdict_context = VerdictContext { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
         let decision = self.respond_to_verdict(&head, verdict_context, judged.as_ref(), &ticket);
-        if is_logged!() {
-            log_verdict(ctx, judged.as_ref());
-        }
-        record_verdict(ctx, judged, at);
-        decision
+        verdict_record::record(ctx, judged, at);
+        treatment.apply(decision, ctx)
     }
 
     /// Changes and counts nothing.
@@ -269,6 +263,7 @@ impl Gateway {
                 sentry.redirect_without_ticket(head, &failed.url)
             }
             (Outcome::Unavailable, _) => sentry.store_unavailable(head),
+            (Outcome::Forbidden, _) if *reason == Reason::Denied => sentry.denied(head),
             (Outcome::Forbidden, _) => sentry.forbidden(head, user),
             (Outcome::LoginRequired, _) if by_bearer => sentry.challenge(head, reason),
             (Outcome::LoginRequired, RedeemOutcome::Failed(failed)) => {
@@ -290,6 +285,26 @@ struct VerdictContext<'a> {
     by_preflight: bool,
 }
 
+fn head_of<'a>(
+    request: &RequestView<'a>,
+    authority: &'a Authority,
+    client: IpAddr,
+    request_id: &'a str,
+    now: UnixTime,
+) -> Head<'a> {
+    Head {
+        method: &request.head.method,
+        headers: request.headers(),
+        host: &authority.host,
+        port: authority.port.filter(|port| *port != 443),
+        path: request.head.uri.path(),
+        query: request.head.uri.query(),
+        client,
+        request_id,
+        now,
+    }
+}
+
 /// Whether the page that opens a WebSocket is this host's own or one that the service names.
 fn may_open(request: &RequestView<'_>, authority: &Authority, snapshot: &Snapshot) -> bool {
     let Authority { host, port } = authority;
@@ -301,72 +316,6 @@ fn may_open(request: &RequestView<'_>, authority: &Authority, snapshot: &Snapsho
         snapshot.routes.find(host).is_some_and(|service| service.config.websocket_origins.contains(origin))
     };
     upgrade::page_may_open(request.headers(), |origin| is_own(origin) || is_named(origin))
-}
-
-/// What became of the ticket in a request's URL.
-fn ticket_result(ticket: &RedeemOutcome) -> &'static str {
-    match ticket {
-        RedeemOutcome::NoTicket => "none",
-        RedeemOutcome::Reply(_) => "answered",
-        RedeemOutcome::NotRedeemable { .. } => "not_redeemed",
-        RedeemOutcome::Failed(_) => "refused",
-    }
-}
-
-/// One line each for the token, the session and the verdict. `None` is a route that wants no identity.
-#[cold]
-fn log_verdict(ctx: &RequestContext, judged: Option<&AuthDecision>) {
-    let Some(AuthDecision { verdict, refused, .. }) = judged else {
-        log_decision!(ctx, "verdict outcome=public preflight={}", ctx.is_preflight);
-        return;
-    };
-    let reason = match verdict {
-        Verdict::Allowed(identity) => {
-            let user = &identity.verified().claims().name;
-            log_decision!(ctx, "token verified source={:?} user={user:?}", identity.source());
-            log_decision!(ctx, "session accepted assurance={:?}", identity.assurance());
-            log_decision!(ctx, "verdict outcome=allowed");
-            return;
-        }
-        Verdict::Refused(reason) => reason,
-    };
-    let user = refused.as_ref().map(|verified| &*verified.claims().name);
-    match reason {
-        Reason::NoToken | Reason::SeveralCookies | Reason::Token(_) => {
-            log_decision!(ctx, "token refused reason={} user={user:?}", reason.label());
-        }
-        Reason::NoSession | Reason::StoreUnavailable(_) | Reason::Revoked | Reason::OtherBrowser => {
-            log_decision!(ctx, "token verified user={user:?}");
-            log_decision!(ctx, "session refused reason={}", reason.label());
-        }
-        Reason::NotRegistered | Reason::MissingRole => {
-            log_decision!(ctx, "token verified user={user:?}");
-            log_decision!(ctx, "session accepted");
-        }
-    }
-    log_decision!(ctx, "verdict outcome={} reason={}", reason.outcome().label(), reason.label());
-}
-
-/// Stores the verdict for the log and for the phases that follow.
-fn record_verdict(ctx: &mut RequestContext, judged: Option<AuthDecision>, route: usize) {
-    ctx.route = route;
-    let Some(AuthDecision { verdict, took, .. }) = judged else {
-        ctx.outcome = Some("public");
-        ctx.reason = ctx.is_preflight.then_some(PREFLIGHT);
-        return;
-    };
-    ctx.auth_seconds = Some(took.as_secs_f64());
-    match verdict {
-        Verdict::Allowed(identity) => {
-            ctx.outcome = Some("allowed");
-            ctx.reason = Some(identity.assurance().label()).filter(|label| *label != "none");
-            ctx.identity = Some(identity);
-        }
-        Verdict::Refused(reason) => {
-            ctx.outcome = Some(reason.outcome().label());
-            ctx.reason = Some(reason.label());
-        }
-    }
 }
 
 pub fn requirement<'a>(service: &'a Service, route: &'a Route, access: &'a Access) -> Requirement<'a> {

@@ -48,7 +48,7 @@ impl Admitted {
             identity: ctx.identity.clone(),
             is_preflight: ctx.is_preflight,
             service: Arc::clone(&service.config.name),
-            pool: ctx.snapshot.pools[service.at(ctx.route).pool].config.name.clone(),
+            pool: service.at(ctx.route).config.action.pool()?.to_owned(),
         })
     }
 
@@ -92,7 +92,7 @@ impl Admission for Admitted {
             return Err(EndReason::Rerouted);
         };
         let route = service.at(at);
-        if service.config.name != self.service || snapshot.pools[route.pool].config.name != self.pool {
+        if service.config.name != self.service || route.config.action.pool() != Some(&self.pool) {
             return Err(EndReason::Rerouted);
         }
         let demanded = route.demands(&self.target.path);
@@ -100,7 +100,7 @@ impl Admission for Admitted {
             Some(identity) => snapshot.guard.would_refuse(identity, &requirement(&service, route, demanded), now),
             // It was let in without one.
             None if self.is_preflight && route.lets_preflights_in() => None,
-            None => (*demanded != Access::Public).then_some(Reason::NoToken),
+            None => (!demanded.admits_anonymous()).then_some(Reason::NoToken),
         };
         match refused {
             Some(reason) => Err(EndReason::Refused(reason)),

@@ -75,7 +75,7 @@ impl Gateway {
         let service = ctx.service.as_ref().map_or(&ctx.snapshot.unrouted, |service| &service.metrics);
         service.count(status);
         service.duration.observe(seconds);
-        if self.access.is_on() {
+        if self.access.is_on() && ctx.service.as_ref().is_none_or(|service| service.config.access_log) {
             self.write_access_line(ctx, &line(), status, bytes, seconds);
         }
     }

@@ -61,9 +61,12 @@ fn change(document: &mut Value, key: &str, to: Option<&Value>) {
             None => drop(mapping.remove(name)),
         },
         Some(rest) if is_list => {
-            let list = mapping.get_mut(name).and_then(Value::as_sequence_mut).expect(key);
-            list.iter_mut().for_each(|element| change(element, rest, to));
+            // A service may have no routes.
+            let list = mapping.get_mut(name).and_then(Value::as_sequence_mut).into_iter().flatten();
+            list.for_each(|element| change(element, rest, to));
         }
+        // A route has one of these at most, so none is added.
+        Some(_) if ["redirect", "respond"].contains(&name) && !mapping.contains_key(name) => {}
         Some(rest) => {
             let value = mapping.entry(name.into()).or_insert_with(|| Value::Mapping(Default::default()));
             if !value.is_mapping() {

@@ -62,6 +62,8 @@ mod compression;
 mod hygiene;
 // Rules of routes, for every spelling of a path.
 mod paths;
+// Where a request goes: exact paths, redirects, fixed replies, prefixes, and who is admitted to each of them.
+mod routes;
 // What may stand in a query, in requests and in the addresses that a sign-on leads back to.
 mod queries;
 // What the fuzzer has found worth keeping, and what must hold of it.

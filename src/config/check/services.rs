@@ -35,11 +35,12 @@ impl Check<'_> {
             let name: Arc<str> = name.into();
             let hosts = self.hosts(&place, &service.hosts, sentry, &taken);
             taken.extend(hosts.iter().map(|host| (host.clone(), Arc::clone(&name))));
-            let routes = self.routes(&place, &service, pools);
+            let routes = self.routes(&place, &service, &hosts, pools);
             let idle_timeout = self.idle_timeout(&place, service.idle_timeout, sentry.token.lifetime);
             services.push(Service {
                 name,
                 hosts,
+                access_log: service.access_log.unwrap_or(defaults::SERVICE_ACCESS_LOG),
                 idle_timeout,
                 forward_token: service.forward_token.unwrap_or(defaults::FORWARD_TOKEN),
                 requests_per_second: self

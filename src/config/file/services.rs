@@ -19,7 +19,7 @@ pub struct Service {
     /// A session idles out when it has not been used for this long; the shortest one among the services of its user
     /// counts. At most `sentry.token.lifetime`.
     pub idle_timeout: Option<Time>,
-    /// The pool that its requests go to. Example: `iqueue`.
+    /// The pool that its requests go to. A service whose routes all redirect or reply needs none. Example: `iqueue`.
     pub pool: Option<String>,
     /// Whether the application receives the token itself. A holder of the token can act as the user.
     pub forward_token: Option<ForwardToken>,
@@ -34,6 +34,8 @@ pub struct Service {
     pub identity_headers: IdentityHeaders,
     /// Who may open it.
     pub access: Option<Access>,
+    /// Whether its requests are in the access log. They are in the metrics, and refusals in the audit log, in any case.
+    pub access_log: Option<bool>,
     /// Where the token is taken from, one or both. Example: `[cookie, bearer]`.
     pub credentials: Option<Vec<Credential>>,
     /// Whether a request keeps the session from idling out; `false` is for polls and status pages.
@@ -48,6 +50,10 @@ pub struct Service {
     pub on_outage: Option<OnOutage>,
     /// What becomes of a [CORS preflight](concepts/cross-origin.md).
     pub preflight: Option<Preflight>,
+    /// Whether the `Location` of the application's redirects is repaired where no browser could follow it: `http://` of
+    /// this host, or of the server's own address and port, becomes `https://` and the host as the client wrote it; with
+    /// `strip_prefix` the prefix is put back. Other hosts are left as they are.
+    pub location_repair: Option<bool>,
     /// Origins of pages that may open a WebSocket, beside the host's own: `https://portal.example.com`,
     /// `capacitor://localhost`, `file://`, `"null"`. They are compared exactly; a path or a wildcard is a fault.
     /// `"null"` is every sandboxed frame and every local file: name it where the client can be nothing else.
@@ -60,8 +66,9 @@ pub struct Service {
     pub error_pages: BTreeMap<ErrorStatus, String>,
     /// The maintenance mode: while it is on, requests get `503`. Example: `{file: /run/iqueue.maintenance}`.
     pub maintenance: Option<Maintenance>,
-    /// Rules for parts of the application. The longest path wins, by whole segments, and what no route says, the
-    /// service says. Example: `[{path: /status, access: public}, {path: /admin/, access: {roles: [admin]}}]`.
+    /// Rules for parts of the application. Exact paths come first, then the longest path, by whole segments, and what no
+    /// route says, the service says. Example: `[{path: /status, access: public}, {path: /admin/, access: {roles:
+    /// [admin]}}]`.
     pub routes: Vec<Route>,
 }
 
@@ -89,7 +96,8 @@ pub struct IdentityHeaders {
     pub roles: Option<String>,
 }
 
-/// A rule for a path and for everything below it.
+/// A rule for a path and for everything below it, or for a path alone. What it does is one of `pool`, `redirect` and
+/// `respond`; where it says none of them, its requests go to the service's pool.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Route {
@@ -97,6 +105,9 @@ pub struct Route {
     /// for `/administrator` or `/admin.json`: see [which paths a route is
     /// for](concepts/routes.md#which-paths-a-route-is-for). Example: `/admin/`.
     pub path: Option<String>,
+    /// A path, decoded. The route is for this path alone: `/app` is not for `/app/` or `/app/x`. It comes before every
+    /// `path`. Example: `/`.
+    pub exact: Option<String>,
     /// Who may open it.
     pub access: Option<Access>,
     /// Where the token is taken from.
@@ -111,11 +122,52 @@ pub struct Route {
     pub preflight: Option<Preflight>,
     /// The pool that its requests go to.
     pub pool: Option<String>,
+    /// Whether the route's path is cut off before the request goes to the application, which finds it in
+    /// `X-Forwarded-Prefix`: with `path: /orthanc/`, `/orthanc/studies` becomes `/studies`, and `/orthanc` becomes `/`. A
+    /// path that spells the prefix in another way, or that goes on with `//`, dots or an escaped slash, is a `400`.
+    pub strip_prefix: Option<bool>,
+    /// A path, decoded, that is put before what is left of the request's path. Example: `/v2`.
+    pub add_prefix: Option<String>,
+    /// Whether the `Location` of the application's redirects is repaired.
+    pub location_repair: Option<bool>,
+    /// Sends clients to another address. Who may open the route is checked before. Example: `{to: /app/}`.
+    pub redirect: Option<Redirect>,
+    /// Answers with a fixed reply. Who may open the route is checked before. Example: `{status: 200, body: ok,
+    /// content_type: text/plain}`.
+    pub respond: Option<FixedReply>,
 }
 
-/// `public`, `required`, or the roles of which a user needs one.
+/// A redirect.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Redirect {
+    /// Where it leads: a path of the same host, or an absolute https URL, percent-encoded as browsers send it. Example: `https://new.example.com/x/`.
+    pub to: Option<String>,
+    /// 301, 302, 303, 307 or 308. Browsers keep a 301 and a 308, and repeat a POST as it was for 307 and 308 alone.
+    pub status: Option<u16>,
+    /// Whether what follows the route's path is added to the target: from `/old/` to `https://new.example.com/x/`,
+    /// `/old/a/b` leads to `https://new.example.com/x/a/b`. A path that spells `/old` in another way, or that goes on with
+    /// `//`, dots or an escaped slash, is a `400`.
+    pub keep_path: Option<bool>,
+    /// Whether the query of the request is added to the target.
+    pub keep_query: Option<bool>,
+}
+
+/// A fixed reply. A HEAD gets its head alone.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct FixedReply {
+    /// 200 to 599.
+    pub status: Option<u16>,
+    /// The body, 64 KiB at most. It is not sent with 204, 205 and 304.
+    pub body: Option<String>,
+    /// The value of `Content-Type`. Without a body there is none, unless it is set. Example: `application/json`.
+    pub content_type: Option<String>,
+}
+
+/// `public`, `optional`, `required`, `deny`, or the roles of which a user needs one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "`public`, `required` or `{roles: [NAME, …]}`")]
+#[serde(untagged, expecting = "`public`, `optional`, `required`, `deny` or `{roles: [NAME, …]}`")]
 pub enum Access {
     Word(AccessWord),
     Roles(Roles),
@@ -127,8 +179,13 @@ pub enum AccessWord {
     /// Every client, without a sign-on and without identity headers. Paths in canonical form alone: another spelling of
     /// one needs a sign-on.
     Public,
+    /// Every client. A user who is signed in and registered for the service is named to the application, and no other
+    /// client is sent to sign on. Paths in canonical form alone, as for `public`.
+    Optional,
     /// Users who are signed in and registered for the service.
     Required,
+    /// No client: a `403`.
+    Deny,
 }
 
 /// Users who have one of these roles.

@@ -196,7 +196,10 @@ fn sessions_and_users(shape: &str, key: &str) -> Option<Fallback> {
 
 fn services(shape: &str, key: &str) -> Option<Fallback> {
     Some(match (shape, key) {
-        ("Service", "hosts" | "pool") => Required,
+        ("Service", "hosts") => Required,
+        ("Service", "pool") => Text("required where requests go to it"),
+        ("Service", "access_log") => value(defaults::SERVICE_ACCESS_LOG),
+        ("Service", "location_repair") => value(defaults::LOCATION_REPAIR),
         ("Service", "idle_timeout") => time(defaults::IDLE_TIMEOUT),
         ("Service", "forward_token") => value(defaults::FORWARD_TOKEN),
         ("Service", "identity_assertion") => value(defaults::IDENTITY_ASSERTION),
@@ -212,14 +215,32 @@ fn services(shape: &str, key: &str) -> Option<Fallback> {
         ("IdentityHeaders", "user") => value(defaults::USER_HEADER),
         ("IdentityHeaders", "email") => value(defaults::EMAIL_HEADER),
         ("IdentityHeaders", "roles") => value(defaults::ROLES_HEADER),
-        ("Route", "path") | ("Roles", "roles") => Required,
+        ("Roles", "roles") => Required,
         ("Route", "access") => Follows("services.NAME.access"),
         ("Route", "credentials") => Follows("services.NAME.credentials"),
         ("Route", "extends_session") => Follows("services.NAME.extends_session"),
         ("Route", "read_timeout") => Follows("services.NAME.read_timeout"),
         ("Route", "compression") => Follows("services.NAME.compression"),
         ("Route", "preflight") => Follows("services.NAME.preflight"),
-        ("Route", "pool") => Follows("services.NAME.pool"),
+        _ => return routes(shape, key),
+    })
+}
+
+fn routes(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("UnknownHosts", "status") => Text("`421`, without `redirect`"),
+        ("Route", "path" | "exact") => Text("one of `path` and `exact` is required"),
+        ("Route", "pool") => Text("that of `services.NAME.pool`, without `redirect` and `respond`"),
+        ("Route", "strip_prefix") => value(defaults::STRIP_PREFIX),
+        ("Route", "location_repair") => Follows("services.NAME.location_repair"),
+        ("UnknownHosts" | "Route", "redirect") | ("Route", "add_prefix" | "respond") => NONE,
+        ("Redirect", "to") => Required,
+        ("Redirect", "status") => value(defaults::REDIRECT_STATUS),
+        ("Redirect", "keep_path") => value(defaults::REDIRECT_KEEP_PATH),
+        ("Redirect", "keep_query") => value(defaults::REDIRECT_KEEP_QUERY),
+        ("FixedReply", "status") => value(defaults::RESPOND_STATUS),
+        ("FixedReply", "body") => NONE,
+        ("FixedReply", "content_type") => Text("`text/plain; charset=utf-8`, with `body`"),
         _ => return None,
     })
 }

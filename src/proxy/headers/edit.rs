@@ -31,6 +31,8 @@ impl HeaderEdit for HeaderMap {
 /// A head that is written from the client's, which is not copied.
 pub struct HeaderPatch<'a> {
     request: &'a request::Parts,
+    /// Path and query, where they are not those of the request.
+    target: Option<&'a str>,
     /// One for each name, and no value for what is left out.
     changes: Vec<(HeaderName, Option<HeaderValue>)>,
     changed: NameFilter,
@@ -63,7 +65,12 @@ impl NameFilter {
 impl<'a> HeaderPatch<'a> {
     /// `most`: changes that there may be without a second thought.
     pub fn of(request: &'a request::Parts, most: usize) -> Self {
-        Self { request, changes: Vec::with_capacity(most), changed: NameFilter::default() }
+        Self { request, target: None, changes: Vec::with_capacity(most), changed: NameFilter::default() }
+    }
+
+    /// Replaces the target of the request, if there is another.
+    pub fn with_target(self, target: Option<&'a str>) -> Self {
+        Self { target, ..self }
     }
 
     fn change(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
@@ -85,7 +92,8 @@ impl<'a> HeaderPatch<'a> {
         let mut wire = Vec::with_capacity(HEAD);
         wire.extend_from_slice(self.request.method.as_str().as_bytes());
         wire.push(b' ');
-        wire.extend_from_slice(self.request.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        let sent = || self.request.uri.path_and_query().map_or("/", |target| target.as_str());
+        wire.extend_from_slice(self.target.unwrap_or_else(sent).as_bytes());
         wire.extend_from_slice(b" HTTP/1.1\r\n");
         let is_changed = |name: &HeaderName| {
             self.changed.may_have(NameFilter::bit(name)) && self.changes.iter().any(|(changed, _)| changed == name)
@@ -183,6 +191,13 @@ mod tests {
         head.header_to_h1_wire(&mut wire);
         wire.extend_from_slice(b"\r\n");
         assert_eq!(HeaderPatch::of(&head.into(), 0).wire(), wire);
+    }
+
+    #[test]
+    fn another_target_takes_the_place_of_the_requests() {
+        let request = request();
+        let wire = String::from_utf8(HeaderPatch::of(&request, 0).with_target(Some("/v2/a?b")).wire()).unwrap();
+        assert!(wire.starts_with("GET /v2/a?b HTTP/1.1\r\n"), "{wire}");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub enum Field {
     Cookie,
     Date,
     Length,
+    Location,
     /// It belongs to the connection, or is said by the edge.
     NotPassed,
     /// It is not passed on either.
@@ -49,6 +50,7 @@ impl Field {
             4 => one("date", Self::Date),
             7 if name.eq_ignore_ascii_case("trailer") => Self::NotPassed,
             7 => one("upgrade", Self::NotPassed),
+            8 => one("location", Self::Location),
             10 if name.eq_ignore_ascii_case("keep-alive") => Self::NotPassed,
             10 if name.eq_ignore_ascii_case("connection") => Self::Connection,
             10 => one("set-cookie", Self::Cookie),

@@ -7,8 +7,8 @@ use http::{HeaderValue, Version, header};
 use pingora::{Error, ErrorType, Result};
 
 use super::edit::HeaderEdit;
-use crate::auth::Source;
-use crate::config::ForwardToken;
+use crate::auth::{Source, has_bearer};
+use crate::config::{Access, ForwardToken};
 use crate::proxy::context::{RequestContext, destination};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers;
@@ -47,8 +47,11 @@ impl Gateway {
         if let Some(certificate) = &ctx.client_certificate {
             fields.set(&headers::CLIENT_CERTIFICATE, certificate.header().clone());
         }
+        if let Some(prefix) = stripped_prefix(ctx) {
+            fields.set(&headers::FORWARDED_PREFIX, prefix.clone());
+        }
         self.assert_identity(fields, ctx)?;
-        if ctx.is_preflight && takes_bearer(ctx) {
+        if ctx.identity.is_none() && takes_bearer(ctx) && (ctx.is_preflight || has_bearer(request.headers())) {
             // On this route it may be a token of the edge, which was not verified, so the application does not get it.
             fields.remove(&header::AUTHORIZATION);
         }
@@ -84,9 +87,17 @@ fn leads_to_http2(ctx: &RequestContext) -> bool {
     destination(ctx).is_ok_and(|(pool, _)| pool.speaks_http2())
 }
 
-/// Whether the request's route takes bearer tokens.
+/// What is cut off the paths of the request's route.
+fn stripped_prefix(ctx: &RequestContext) -> Option<&HeaderValue> {
+    let forward = ctx.service.as_ref()?.at(ctx.route).config.action.forward()?;
+    forward.prefixes.as_ref().map(|prefixes| &prefixes.strip).filter(|prefix| !prefix.is_empty())
+}
+
+/// Whether a bearer token on the request's route may be one of the edge's. On a public route none is.
 fn takes_bearer(ctx: &RequestContext) -> bool {
-    ctx.service.as_ref().is_some_and(|service| service.at(ctx.route).config.credentials.bearer)
+    let Some(service) = &ctx.service else { return false };
+    let route = &service.at(ctx.route).config;
+    route.credentials.bearer && route.access != Access::Public
 }
 
 /// A client's address. That of the peer is written once for its connection.

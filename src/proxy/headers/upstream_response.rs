@@ -1,13 +1,15 @@
 //! The head of an application's response on its way to the client, on both request paths.
 
-use http::{Version, header};
+use http::{HeaderMap, Version, header};
 use nix::sys::socket::{Shutdown, shutdown};
 use pingora::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
+use super::location;
 use super::response_rules::{RequestFacts, UpstreamSync, sanitize};
 use crate::framing::is_bodiless;
+use crate::host::Authority;
 use crate::proxy::context::{RequestContext, destination};
 use crate::proxy::decision_log::log_decision;
 use crate::proxy::gateway::Gateway;
@@ -49,6 +51,7 @@ impl Gateway {
         let mut sanitized = Ok(UpstreamSync::InSync);
         headers::rewrite_response(response, |fields| {
             sanitized = sanitize(status, version, fields, facts);
+            repair_location(request, fields, ctx);
             fields.insert(headers::REQUEST_ID.clone(), ctx.request_id.value().clone());
         })?;
         if sanitized.map_err(refused)? == UpstreamSync::OutOfSync {
@@ -62,6 +65,30 @@ impl Gateway {
         Self::store_content_length(response, ctx);
         self.watch_response_head(request, response, ctx)
     }
+}
+
+/// Repairs the `Location` of a redirect, where the route has it so.
+fn repair_location(request: &RequestView<'_>, fields: &mut HeaderMap, ctx: &RequestContext) {
+    if !fields.contains_key(header::LOCATION) {
+        return;
+    }
+    let forward = ctx.service.as_ref().and_then(|service| service.at(ctx.route).config.action.forward());
+    let Some(forward) = forward.filter(|forward| forward.location_repair) else { return };
+    let written = match request.head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    let Some((written, Ok(authority))) = written.map(|written| (written, Authority::parse(written))) else { return };
+    let server = ctx.tried.last().zip(destination(ctx).ok());
+    let facts = location::Facts {
+        host: &authority.host,
+        authority: written,
+        path: request.head.uri.path(),
+        server: server
+            .map(|(attempt, (pool, _))| (pool.server(attempt.endpoint.server).name.as_str(), attempt.endpoint.address)),
+        prefixes: forward.prefixes.as_ref(),
+    };
+    location::repair(fields, &facts);
 }
 
 /// The whole response has been read, so that Pingora is about to keep the application's connection for other requests.

@@ -10,6 +10,7 @@ use pingora_http::ResponseHeader;
 use super::connection_auth;
 use crate::framing::{ends_with_head, is_bodiless};
 use crate::proxy::headers;
+use crate::proxy::headers::location::Scope;
 use crate::proxy::headers::response_kind::is_event_stream;
 use crate::proxy::headers::response_rules::{self, Field};
 
@@ -73,9 +74,14 @@ pub struct FixedLengthResponse<H> {
 }
 
 /// Parses the response that `bytes` begin with. `None` for every other kind of response, and for one that the client must
-/// not have
-/// as it is: a stream is watched, and `our_cookies` are not the application's to set.
-pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) -> Option<FixedLengthResponse<H>> {
+/// not have as it is: a stream is watched, `our_cookies` are not the application's to set, and a `Location` in `scope` may
+/// have to be repaired.
+pub fn parse<H: Head>(
+    bytes: &Bytes,
+    method: &Method,
+    our_cookies: &[String],
+    scope: Scope,
+) -> Option<FixedLengthResponse<H>> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -112,12 +118,13 @@ pub fn parse<H: Head>(bytes: &Bytes, method: &Method, our_cookies: &[String]) ->
                 continue;
             }
             Field::Cookie if headers::sets(field.value, our_cookies) => return None,
+            Field::Location if scope.may_change(field.value) => return None,
             Field::Type if is_event_stream(field.value) => return None,
             // Its connection is not to be kept.
             Field::Challenge | Field::ProxyChallenge if connection_auth::names_scheme(field.value) => return None,
             Field::Date => is_dated = true,
             Field::NotPassed | Field::ProxyChallenge => continue,
-            Field::Challenge | Field::Cookie | Field::Type | Field::Other => {}
+            Field::Challenge | Field::Cookie | Field::Location | Field::Type | Field::Other => {}
         }
         head.add(field.name, field.value, bytes)?;
     }
@@ -132,7 +139,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str, method: &Method) -> Option<FixedLengthResponse<Vec<u8>>> {
-        parse(&Bytes::copy_from_slice(text.as_bytes()), method, &["__Host-JWTCookie".into()])
+        parse(&Bytes::copy_from_slice(text.as_bytes()), method, &["__Host-JWTCookie".into()], Scope::Hosts)
     }
 
     #[test]
@@ -278,6 +285,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/Event-Stream; charset=utf-8\r\n\r\n",
             "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\nWWW-Authenticate: Basic realm=\"a\", ntlm\r\n\r\n",
             "HTTP/1.1 407 Proxy\r\nContent-Length: 5\r\nproxy-authenticate: Negotiate\r\n\r\n",
+            "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLOCATION: http://a.test/\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nset-cookie: __host-jwtcookie=x\r\n\r\n",
             "ICY 200 OK\r\nContent-Length: 5\r\n\r\n",
         ] {

@@ -15,6 +15,7 @@ use super::connection::UpstreamConnection;
 use super::parse::{self, FixedLengthResponse, Head};
 use super::rewind::Rewind;
 use crate::config::PoolTimeouts;
+use crate::proxy::headers::location::Scope;
 
 /// What of a response has arrived.
 pub enum ResponseEvent<H> {
@@ -29,6 +30,8 @@ pub struct UpstreamResponse<'a> {
     request: &'a Parts,
     /// The names of cookies that an application must not set.
     our_cookies: &'a [String],
+    /// Which locations may have to be repaired.
+    scope: Scope,
     timeouts: PoolTimeouts,
     state: State,
 }
@@ -52,9 +55,10 @@ impl<'a> UpstreamResponse<'a> {
         connection: UpstreamConnection,
         request: &'a Parts,
         our_cookies: &'a [String],
+        scope: Scope,
         timeouts: PoolTimeouts,
     ) -> Self {
-        Self { request, our_cookies, timeouts, state: State::AwaitingHead(connection) }
+        Self { request, our_cookies, scope, timeouts, state: State::AwaitingHead(connection) }
     }
 
     /// Sends the request. A reused connection may have been closed by the server; as the request has no body, it may then
@@ -97,7 +101,7 @@ impl<'a> UpstreamResponse<'a> {
                 "the connection closed before a response",
             )));
         }
-        let Some(response) = parse::parse(&bytes, &self.request.method, self.our_cookies) else {
+        let Some(response) = parse::parse(&bytes, &self.request.method, self.our_cookies, self.scope) else {
             return self.read_by_pingora(connection, bytes).await;
         };
         let FixedLengthResponse { body, length, .. } = response;
