@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod example;
 mod prefixes;
 
 use http_body_util::{BodyExt, Full};

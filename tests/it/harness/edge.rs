@@ -258,17 +258,7 @@ impl Builder {
         }
         let file = folder.path().join("edge.yaml");
         write_private(&file, self.yaml());
-        let store = UserStore::Sqlite { path: folder.path().join("users.db") };
-        let registry = users::open_or_create(&store, Clock::default()).unwrap().registry;
-        for (name, services, roles) in &self.users {
-            let new = NewUser {
-                name: UserName::parse(name).unwrap(),
-                email: Email::parse(&format!("{name}@example.com")).ok(),
-                grants: Grants::parse(services.clone(), roles.clone()).unwrap(),
-                disabled: false,
-            };
-            registry.add(&new, stored_hash()).unwrap();
-        }
+        add_users(folder.path(), &self.users);
         (folder, file)
     }
 
@@ -281,6 +271,61 @@ impl Builder {
         let folder = Arc::new(folder);
         let (domain, balanced, options) = (self.domain, self.balanced, self.options);
         Edge { inner, clock, folder, domain, users, balanced, options }
+    }
+}
+
+/// An edge from a file of `config/examples`, with `bob` as its user and with everything that it names below
+/// `/etc/sentry-edge` and `/var/lib/sentry-edge` in a folder of its own. `certificates` are the names that each of its
+/// certificates covers, `edit` puts the tests' servers in the place of those that it names.
+pub fn example(name: &str, certificates: &[&[&str]], services: &[&str], edit: impl FnOnce(String) -> String) -> Edge {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name);
+    let mut yaml = edit(std::fs::read_to_string(path).unwrap());
+    for (there, here) in [
+        ("0.0.0.0:443", "127.0.0.1:0"),
+        ("0.0.0.0:80", "127.0.0.1:0"),
+        ("127.0.0.1:9090", "127.0.0.1:0"),
+        ("/etc/sentry-edge/", &*format!("{}/", folder.path().display())),
+        ("/var/lib/sentry-edge/", &*format!("{}/", folder.path().display())),
+    ] {
+        yaml = yaml.replace(there, here);
+    }
+    yaml.push_str("log: {level: warn, access: {path: access.log}, audit: {path: audit.log}}\n");
+    let document: serde_yaml::Value = serde_yaml::from_str(&yaml).unwrap();
+    let text = |value: &serde_yaml::Value| PathBuf::from(value.as_str().unwrap());
+    let write = |path: PathBuf, content: &str| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_private(path, content);
+    };
+    for (written, names) in document["tls"]["certificates"].as_sequence().unwrap().iter().zip(certificates) {
+        let certificate = ca().issue(names);
+        write(text(&written["certificate"]), &certificate.pem);
+        write(text(&written["key"]), &certificate.key);
+    }
+    for key in document["sentry"]["keys"].as_sequence().unwrap() {
+        write(text(&key["secret"]["file"]), HMAC_KEY);
+    }
+    let file = folder.path().join("edge.yaml");
+    write_private(&file, &yaml);
+    add_users(folder.path(), &[("bob".into(), services.iter().map(|name| (*name).to_owned()).collect(), Vec::new())]);
+    let (clock, options) = (Clock::default(), Options { fast_path: fast_path(), ..Options::default() });
+    let inner = start(&file, clock.clone(), &options).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+    let domain = certificates[0][0].trim_start_matches("*.").to_owned();
+    Edge { inner, clock, folder: Arc::new(folder), domain, users: vec!["bob".into()], balanced: false, options }
+}
+
+/// Makes the user directory of a folder: names, services and roles.
+fn add_users(folder: &Path, users: &[(String, Vec<String>, Vec<String>)]) {
+    let store = UserStore::Sqlite { path: folder.join("users.db") };
+    let registry = users::open_or_create(&store, Clock::default()).unwrap().registry;
+    for (name, services, roles) in users {
+        let new = NewUser {
+            name: UserName::parse(name).unwrap(),
+            email: Email::parse(&format!("{name}@example.com")).ok(),
+            grants: Grants::parse(services.clone(), roles.clone()).unwrap(),
+            disabled: false,
+        };
+        registry.add(&new, stored_hash()).unwrap();
     }
 }
 
