@@ -169,3 +169,4 @@ mod schema;
 // Configurations by need, and the pages of the guide, as they are followed.
 mod examples;
 mod guide;
+mod incidents;
