@@ -8,6 +8,7 @@ mod actions;
 mod check;
 pub mod defaults;
 pub mod effective;
+mod failures;
 pub mod fault;
 pub mod file;
 mod lines;
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::host::Host;
 pub use actions::{Action, FixedReply, Forward, Prefixes, Redirect, UnknownHosts};
+pub use failures::{Eject, Retry};
 pub use fault::{Faults, Warnings};
 pub use file::{
     Algorithm, Audience, Balance, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol, Preflight,
@@ -43,7 +45,7 @@ pub use services::{
 pub use tls::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 pub use units::Rate;
 
-/// The most that `pools.*.retries` may be: more attempts only add load to a failing pool.
+/// The most that `pools.*.retry.attempts` may be: more attempts only add load to a failing pool.
 pub const MAX_RETRIES: usize = 10;
 
 /// Servers that one cluster may have; each costs every edge five connections.

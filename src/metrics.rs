@@ -10,6 +10,7 @@ mod operation;
 mod service;
 mod sign_on;
 mod traffic;
+mod upstream;
 
 use prometheus::{Encoder, Registry, TextEncoder};
 
@@ -19,7 +20,8 @@ use maker::Maker;
 pub use operation::{OperationMetrics, REJECTIONS};
 pub use service::ServiceMetrics;
 pub use sign_on::{DirectoryMetrics, SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
-pub use traffic::{ResolverMetrics, TrafficMetrics, UpstreamMetrics};
+pub use traffic::{ResolverMetrics, TrafficMetrics};
+pub use upstream::{RetryMetrics, UpstreamMetrics};
 
 /// The metrics of one process.
 pub struct Metrics {
@@ -63,6 +65,11 @@ impl Metrics {
     /// Returns the handles of one service, or of `none` where no service was found.
     pub fn service(&self, service: &str) -> ServiceMetrics {
         ServiceMetrics::resolve(service, &self.traffic, &self.sign_on)
+    }
+
+    /// Removes the series of a service that is in no configuration any more.
+    pub fn forget_service(&self, service: &str) {
+        ServiceMetrics::forget(service, &self.traffic, &self.sign_on);
     }
 
     /// Counts a request that reached a limit.

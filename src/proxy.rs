@@ -10,13 +10,13 @@
 //! | 10 | `dispatch` |
 //! | 9 | `fast_path`, `full_path`, `long_lived` |
 //! | 8 | `downstream::http1`, `downstream::http2`, `recheck`, `respond` |
-//! | 7 | `downstream::writer`, `policy`, `record`, `request_body`, `upstream::response` |
-//! | 6 | `acme_challenge`, `headers::upstream_response`, `limits`, `maintenance`, `misdirected`, `sso`, `upstream::attempt`, `upstream::parse` |
+//! | 7 | `downstream::writer`, `headers::upstream_response`, `policy`, `record`, `request_body`, `upstream::response` |
+//! | 6 | `acme_challenge`, `limits`, `maintenance`, `misdirected`, `sso`, `upstream::attempt`, `upstream::parse` |
 //! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `upstream::connection_auth` |
 //! | 4 | `cancel`, `downstream::client_conn`, `request`, `route_reply`, `verdict_record` |
 //! | 3 | `client_connection`, `context`, `headers::response_rules` |
 //! | 2 | `downstream::h2_stream::session`, `gateway`, `headers`, `upstream::idle_pool` |
-//! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::location`, `headers::request_rules`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::rewind` |
+//! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::location`, `headers::request_rules`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::retry`, `upstream::rewind` |
 
 mod acme_challenge;
 mod buffering;

@@ -49,7 +49,7 @@ use crate::snapshot::{LoadedFiles, Ports, SharedState, Snapshot};
 use crate::tls::{self, Certificates};
 use crate::upstream::resolver::Resolver;
 use crate::users::directory_worker::DirectoryWorker;
-use crate::{admin, listener};
+use crate::{admin, listener, upstream};
 use hint_file::HintFile;
 use layout_history::LayoutHistory;
 
@@ -140,6 +140,7 @@ impl Edge {
             metrics,
             audit,
             private: Arc::default(),
+            servers: Arc::default(),
             names,
         };
         log::debug!("start: user directory opened, login workers started");
@@ -227,6 +228,7 @@ impl Edge {
         runtime.spawn(self.shared.names.clone().run());
         let (switches, threads) = (Arc::clone(&self.shared.maintenance), Arc::clone(&self.shared.blocking));
         runtime.spawn(maintenance_watcher::watch(Arc::clone(&self.config), switches, threads));
+        runtime.spawn(upstream::probe::run(Arc::clone(&self.shared.servers)));
         runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.shared.clock.clone()));
         Ok(())
     }

@@ -32,6 +32,7 @@ use crate::sentry::{Sentry, SentryParts};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
 use crate::tls::{self, Certificates, Policies, TicketRoot};
+use crate::upstream::pool_state::PoolStates;
 use crate::upstream::resolver::{ResolvedName, Resolver};
 use crate::upstream::{self, Pool, PrivateServers, UpstreamTls};
 use crate::users::changes::DirectoryChanges;
@@ -113,6 +114,8 @@ pub struct SharedState {
     pub logins: Arc<LoginPool>,
     pub audit: Arc<AuditLog>,
     pub private: Arc<PrivateServers>,
+    /// How the servers of pools are doing, and what administrators have set for them.
+    pub servers: Arc<PoolStates>,
     pub names: Resolver,
     pub maintenance: Arc<MaintenanceSwitches>,
     /// For static files, and for files that switch maintenance on.
@@ -199,7 +202,7 @@ fn resolve(config: &Config, names: &Resolver, faults: &mut Faults) -> Vec<Arc<Re
         .flat_map(|pool| pool.servers.iter().enumerate().map(move |(at, server)| (pool, at, server)));
     let named = servers.filter_map(|(pool, at, server)| match &server.location {
         Location::Name { host, .. } => Some((pool, at, host.as_str())),
-        Location::Address(_) => None,
+        Location::Address(_) | Location::Unix(_) => None,
     });
     let named: Vec<_> = named.collect();
     let wanted: Vec<_> = named.iter().map(|(pool, _, host)| (*host, pool.resolve_every)).collect();
@@ -270,11 +273,13 @@ impl Snapshot {
         let settings = &config.sentry;
         let metrics = &shared.metrics;
         let guard = Arc::new(guard(config, files.keys, shared));
+        let (private, names, states) = (&shared.private, &shared.names, &shared.servers);
+        let upstreams = upstream::Shared { private, names, states, metrics };
         let pools: Vec<Arc<Pool>> = config
             .pools
             .iter()
             .zip(&files.secure)
-            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), &shared.private, &shared.names, metrics)))
+            .map(|(pool, secure)| Arc::new(Pool::build(pool, secure.as_ref(), &upstreams)))
             .collect();
         let places: HashMap<&str, usize> =
             config.pools.iter().enumerate().map(|(at, pool)| (pool.name.as_str(), at)).collect();

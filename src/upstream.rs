@@ -1,37 +1,48 @@
 //! Pools of upstream servers: which one gets the next request, and with what timeouts.
 //!
-//! Decides; Pingora connects. A policy chooses servers (`balancer`), and those that a request has already failed on are
-//! passed over (`balance`). A server with a name has all of its addresses (`resolver`). Called by `proxy`.
+//! Decides; Pingora connects. A policy chooses servers (`balancer`), and those that may not take a request or have already
+//! failed it are passed over (`balance`). A server with a name has all of its addresses (`resolver`). How servers are doing
+//! is kept over reloads (`server_state`, `pool_state`), and those that fail are left out for a while (`ejection`). Called
+//! by `proxy`.
 
 mod balance;
 mod balancer;
 mod connection_auth;
 pub mod dial;
+pub mod ejection;
+pub mod pool_state;
+pub mod probe;
 pub mod resolver;
+mod retry_budget;
 mod server_address;
+pub mod server_state;
 mod tls;
 mod upgrade;
 
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
 
 use crate::config::{self, Location, PoolProtocol, PoolTimeouts};
-use crate::metrics::{Metrics, UpstreamMetrics};
-pub use balance::{Attempt, Endpoint};
+use crate::metrics::{Metrics, RetryMetrics, UpstreamMetrics};
+pub use balance::{Attempt, Demand, Endpoint, MayRetry, Outcome};
 use balancer::Balancer;
 use connection_auth::Privacy;
 pub use connection_auth::{Owner, PrivateServers};
+use ejection::Failure;
+use pool_state::{PoolState, PoolStates, Tried};
 use resolver::Resolver;
-use server_address::ServerAddress;
+use server_address::{ServerAddress, Turns};
+use server_state::{ServerState, Target};
 pub use tls::{UpstreamTls, check_system};
 
-/// A bit of the group key that separates connections for upgrades from the others. A connection that was not upgraded is
-/// closed at once.
+/// A bit of the group key that separates connections for one request (upgrades among them) from the others. One that was
+/// not upgraded is closed at once.
 const UPGRADES: u64 = 1;
 
 /// Concurrent requests over one HTTP/2 connection to a server; more requests open another one. Most servers allow this many.
@@ -42,18 +53,42 @@ const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The seeds are fixed, so that connections are found again after a reload.
 const KEYS: ahash::RandomState = ahash::RandomState::with_seeds(4, 3, 2, 1);
 
+/// How the connection of a request is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionUse {
+    /// Other requests have used it, or will.
+    Kept,
+    /// By this request alone.
+    Once,
+    /// By this request alone, which may upgrade it.
+    Upgrade,
+}
+
+/// What pools share, and what outlives them.
+pub struct Shared<'a> {
+    pub private: &'a PrivateServers,
+    pub names: &'a Resolver,
+    pub states: &'a PoolStates,
+    pub metrics: &'a Metrics,
+}
+
 /// A named set of servers for one application.
 pub struct Pool {
     pub config: config::Pool,
     servers: Vec<Server>,
+    /// Of the servers that are not for backup.
     balancer: Balancer,
-    /// The turn of an address of a server that was tried before, at another one.
-    next_further_address: AtomicUsize,
+    /// Of the others, if there are any.
+    backups: Option<Balancer>,
+    state: Arc<PoolState>,
 }
 
 pub struct Server {
     pub name: String,
+    pub state: Arc<ServerState>,
     address: ServerAddress,
+    /// Requests that it may have at a time.
+    limit: usize,
     /// The template of its connections; a server with a name has no address in it.
     peer: HttpPeer,
     /// Connections to servers of one key and at one address are alike, and as good for one request as for another.
@@ -66,21 +101,24 @@ pub struct Server {
 
 impl Pool {
     /// `secure` is set for a pool whose servers are spoken to over TLS.
-    pub fn build(
-        written: &config::Pool,
-        secure: Option<&UpstreamTls>,
-        private: &PrivateServers,
-        names: &Resolver,
-        metrics: &Metrics,
-    ) -> Self {
-        let build = |server| build_server(written, server, secure, private, names, metrics);
+    pub fn build(written: &config::Pool, secure: Option<&UpstreamTls>, shared: &Shared<'_>) -> Self {
+        let state = shared.states.pool(&written.name, shared.metrics);
+        let build = |server| build_server(written, server, secure, shared, &state);
         let servers: Vec<Server> = written.servers.iter().map(build).collect();
-        let weights: Vec<usize> = written.servers.iter().map(|server| usize::from(server.weight)).collect();
+        // The weights of some of the servers; that of another one is 0, so that it is never chosen.
+        let weights = |of_backups: bool| -> Vec<usize> {
+            let weight = |server: &config::PoolServer| {
+                if server.is_backup == of_backups { usize::from(server.weight) } else { 0 }
+            };
+            written.servers.iter().map(weight).collect()
+        };
+        let has_backups = written.servers.iter().any(|server| server.is_backup);
         Self {
             config: written.clone(),
             servers,
-            balancer: Balancer::new(written.balance, &weights),
-            next_further_address: AtomicUsize::new(0),
+            balancer: Balancer::new(written.balance, &weights(false)),
+            backups: has_backups.then(|| Balancer::new(written.balance, &weights(true))),
+            state,
         }
     }
 
@@ -100,9 +138,46 @@ impl Pool {
     pub fn key(&self, endpoint: Endpoint) -> u64 {
         let server = &self.servers[endpoint.server];
         match server.address {
-            ServerAddress::Address(_) => server.key,
+            ServerAddress::Fixed(_) => server.key,
             ServerAddress::Name { .. } => KEYS.hash_one((server.key, endpoint.address)),
         }
+    }
+
+    /// Notes that an attempt has failed by its server's fault. `in_body`: its response had begun.
+    pub fn note_failure(&self, attempt: &Attempt, failure: Failure, in_body: bool, now: Instant) {
+        if let Some(address) = attempt.address() {
+            let tried = Tried { is_trial: attempt.is_trial(), now };
+            self.state.failed(address, failure, in_body, &self.config, tried);
+        }
+    }
+
+    /// Notes that a response has come.
+    pub fn note_head(&self, attempt: &Attempt, status: u16) {
+        let Some(address) = attempt.address() else { return };
+        match &self.config.eject {
+            Some(policy) if policy.statuses.contains(&status) => {
+                self.note_failure(attempt, Failure::Status, false, Instant::now());
+            }
+            _ => self.state.succeeded(address),
+        }
+    }
+
+    /// Notes that a response has come to its end.
+    pub fn note_end(&self, attempt: &Attempt) {
+        if let Some(address) = attempt.address() {
+            self.state.completed(address);
+        }
+    }
+
+    /// Takes the permission for one retry from the pool's budget.
+    pub fn take_retry(&self, now: Instant) -> bool {
+        let of = |server: &Server| server.metrics.attempts() + server.state.in_flight() as u64;
+        self.state.take_retry(self.servers.iter().map(of).sum(), self.config.retry.budget_percent, now)
+    }
+
+    /// Returns the metrics of requests that are sent again.
+    pub fn retries(&self) -> &RetryMetrics {
+        &self.state.retries
     }
 
     /// Returns the timeout of one write to a server.
@@ -124,25 +199,29 @@ impl Pool {
         self.servers.iter().any(|server| server.privacy.is_private())
     }
 
-    /// Returns what Pingora needs to reach a server; `read_timeout` overrides the pool's. An `upgrade` gets a connection that
-    /// was never used before; with an `owner` it is one that only this owner has used.
+    /// Returns what Pingora needs to reach a server; `read_timeout` overrides the pool's. With an `owner` the connection is
+    /// one that only this owner has used.
     pub fn peer(
         &self,
         endpoint: Endpoint,
         read_timeout: Option<Duration>,
-        upgrade: bool,
+        connection: ConnectionUse,
         owner: Option<Owner>,
     ) -> HttpPeer {
         let mut peer = self.servers[endpoint.server].peer.clone();
-        peer._address = SocketAddr::Inet(endpoint.address);
+        if let Some(address) = endpoint.address {
+            peer._address = SocketAddr::Inet(address);
+        }
         if let Some(owner) = owner {
             peer.group_key ^= owner.key() & !UPGRADES;
         }
         peer.options.read_timeout = Some(read_timeout.unwrap_or(self.config.timeouts.read));
-        if upgrade {
+        if connection == ConnectionUse::Upgrade {
             // HTTP/2 servers that take WebSockets do so over HTTP/1.1.
             peer.options.set_http_version(1, 1);
             peer.options.custom_l4 = Some(Arc::new(upgrade::Connector));
+        }
+        if connection != ConnectionUse::Kept {
             peer.group_key |= UPGRADES;
             peer.options.idle_timeout = Some(Duration::from_millis(1));
         }
@@ -186,31 +265,50 @@ pub fn is_tls_failure(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert)
 }
 
+/// The address of a template whose server has a name.
+const UNSPECIFIED: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+fn template(address: SocketAddr) -> HttpPeer {
+    // An empty SNI keeps all plaintext connections to a server in one group of Pingora's pool.
+    let mut peer = HttpPeer::new(UNSPECIFIED, false, String::new());
+    peer._address = address;
+    peer
+}
+
 fn build_server(
     pool: &config::Pool,
     written: &config::PoolServer,
     secure: Option<&UpstreamTls>,
-    private: &PrivateServers,
-    names: &Resolver,
-    metrics: &Metrics,
+    shared: &Shared<'_>,
+    pool_state: &PoolState,
 ) -> Server {
-    let (address, place) = match &written.location {
-        Location::Address(address) => (*address, ServerAddress::Address(*address)),
+    let state = pool_state.server(&written.name, shared.metrics);
+    state.set_backup(written.is_backup);
+    let (mut peer, address, host) = match &written.location {
+        Location::Address(address) => {
+            (template((*address).into()), ServerAddress::Fixed(state.fixed(Target::Address(*address))), None)
+        }
+        Location::Unix(path) => {
+            // `config` has seen to it that the path is one.
+            let address = UnixAddress::from_pathname(path).map_or_else(|_| UNSPECIFIED.into(), SocketAddr::from);
+            (template(address), ServerAddress::Fixed(state.fixed(Target::Path(path.clone()))), None)
+        }
         Location::Name { host, port } => {
-            let name = names.follow(host, pool.resolve_every);
-            (([0, 0, 0, 0], *port).into(), ServerAddress::Name { name, port: *port, next: AtomicUsize::new(0) })
+            let name = shared.names.follow(host, pool.resolve_every);
+            let (turns, state) = (Turns::default(), Arc::clone(&state));
+            state.resolved(&name.addresses(), *port);
+            (template(UNSPECIFIED.into()), ServerAddress::Name { name, port: *port, state, turns }, Some(host))
         }
     };
-    // An empty SNI keeps all plaintext connections to a server in one group of Pingora's pool.
-    let mut peer = HttpPeer::new(address, false, String::new());
     if let Some(secure) = secure {
         peer.scheme = Scheme::HTTPS;
         peer = secure.secure(peer, written.name.rsplit_once(':').map_or("", |(host, _)| host));
     }
-    if let ServerAddress::Name { name, .. } = &place {
+    if let Some(host) = host {
         // A server is known by its name for authenticating connections (`private`), so those to a name are apart from those
         // to the same address that is named elsewhere.
-        peer.group_key ^= KEYS.hash_one(name.host()) & !UPGRADES;
+        peer.group_key ^= KEYS.hash_one(host) & !UPGRADES;
     }
     peer.options.connection_timeout = Some(pool.timeouts.connect);
     peer.options.total_connection_timeout = Some(pool.timeouts.connect);
@@ -230,18 +328,21 @@ fn build_server(
     let key = peer.reuse_hash();
     Server {
         name: written.name.clone(),
-        address: place,
+        metrics: state.metrics.clone(),
+        state,
+        address,
+        limit: written.connections.into_iter().chain(pool.in_flight).min().unwrap_or(usize::MAX),
         key,
         peer,
-        metrics: metrics.traffic.upstream(&pool.name, &written.name),
         tls_failing: AtomicBool::default(),
-        privacy: private.of(key),
+        privacy: shared.private.of(key),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Retry;
 
     fn written(servers: Vec<config::PoolServer>) -> config::Pool {
         let second = Duration::from_secs(1);
@@ -252,13 +353,20 @@ mod tests {
             protocol: PoolProtocol::Http1,
             tls: None,
             timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },
-            retries: 2,
+            retry: Retry::new(2, config::defaults::RETRY_ON, 20),
+            eject: None,
+            in_flight: None,
             resolve_every: 10 * second,
         }
     }
 
     fn build(written: &config::Pool, names: &Resolver) -> Pool {
-        Pool::build(written, None, &PrivateServers::default(), names, &Metrics::new("test").unwrap())
+        build_beside(written, names, &PoolStates::default())
+    }
+
+    fn build_beside(written: &config::Pool, names: &Resolver, states: &PoolStates) -> Pool {
+        let (private, metrics) = (PrivateServers::default(), Metrics::new("test").unwrap());
+        Pool::build(written, None, &Shared { private: &private, names, states, metrics: &metrics })
     }
 
     fn names(lookup: impl Fn(&str) -> Vec<&'static str> + Send + Sync + 'static) -> Resolver {
@@ -271,6 +379,8 @@ mod tests {
             name: format!("s{n}"),
             location: Location::Address(([127, 0, 0, 1], 9000 + n as u16).into()),
             weight: *weight,
+            is_backup: false,
+            connections: None,
         };
         build(&written(weights.iter().enumerate().map(server).collect()), &names(|_| Vec::new()))
     }
@@ -283,8 +393,15 @@ mod tests {
             name: format!("{host}:80"),
             location: Location::Name { host: (*host).into(), port: 80 },
             weight: 1,
+            is_backup: false,
+            connections: None,
         };
         build(&written(hosts.iter().map(server).collect()), &names)
+    }
+
+    /// What a GET wants.
+    fn get(key: Option<u64>) -> Demand {
+        Demand { key, is_safe: true, now: Instant::now() }
     }
 
     /// Where requests end up, and how many of their attempts failed before, while these servers do not answer.
@@ -298,20 +415,24 @@ mod tests {
         for _ in 0..requests {
             let mut tried: Vec<Attempt> = Vec::new();
             loop {
-                let mut attempt = pool.select(&tried, None).unwrap();
+                let mut attempt = pool.select(&tried, get(None)).unwrap();
                 if !is_down(attempt.endpoint) {
                     served.push(attempt.endpoint);
                     break;
                 }
-                attempt.failed(timed_out);
+                attempt.failed(outcome(timed_out));
                 tried.push(attempt);
                 failures += 1;
-                if !pool.may_retry(&tried) {
+                if pool.may_retry(&tried) == MayRetry::No {
                     break;
                 }
             }
         }
         (served, failures)
+    }
+
+    fn outcome(timed_out: bool) -> Outcome {
+        if timed_out { Outcome::ConnectTimedOut } else { Outcome::NotConnected }
     }
 
     fn server_of(attempt: Option<Attempt>) -> usize {
@@ -321,7 +442,7 @@ mod tests {
     #[test]
     fn servers_take_turns_by_weight_and_not_in_bursts() {
         let pool = pool(&[1, 1]);
-        let picked: Vec<_> = (0..4).map(|_| server_of(pool.select(&[], None))).collect();
+        let picked: Vec<_> = (0..4).map(|_| server_of(pool.select(&[], get(None)))).collect();
         assert_eq!(picked, [0, 1, 0, 1]);
     }
 
@@ -349,12 +470,12 @@ mod tests {
     }
 
     #[test]
-    fn retries_count_servers_and_when_all_were_tried_one_is_tried_again() {
+    fn retries_count_servers_and_go_to_those_that_were_not_tried() {
         let four = pool(&[1, 1, 1, 1]);
         assert_eq!(serve(&four, 10, false, |_| true), (Vec::new(), 30), "one and two more");
         let one = pool(&[1]);
-        assert_eq!(serve(&one, 1, false, |_| true).1, 3);
-        assert!(pool(&[]).select(&[], None).is_none());
+        assert_eq!(serve(&one, 1, false, |_| true).1, 1, "there is no other");
+        assert!(pool(&[]).select(&[], get(None)).is_none());
     }
 
     #[test]
@@ -375,17 +496,17 @@ mod tests {
         };
         let pool = named(&["two"], lookup);
         let (served, failures) = serve(&pool, 10, false, |_| false);
-        assert_eq!(served.iter().filter(|endpoint| endpoint.address == "[::1]:80".parse().unwrap()).count(), 5);
+        assert_eq!(served.iter().filter(|endpoint| endpoint.address == Some("[::1]:80".parse().unwrap())).count(), 5);
         assert_eq!(failures, 0);
         for (retries, timed_out) in [(0, false), (0, true), (2, false), (2, true)] {
             let mut pool = named(&["two"], lookup);
-            pool.config.retries = retries;
-            let (served, failures) = serve(&pool, 10, timed_out, |endpoint| endpoint.address.is_ipv6());
+            pool.config.retry.attempts = retries;
+            let (served, failures) = serve(&pool, 10, timed_out, |endpoint| endpoint.address.unwrap().is_ipv6());
             assert_eq!((served.len(), failures), (10, 5), "{retries} retries");
         }
         let pool = named(&["eight"], lookup);
         let last: std::net::SocketAddr = "10.0.1.8:80".parse().unwrap();
-        let (served, _) = serve(&pool, 10, false, |endpoint| endpoint.address != last);
+        let (served, _) = serve(&pool, 10, false, |endpoint| endpoint.address != Some(last));
         assert_eq!(served.len(), 10, "refusals cost no time");
         let (_, failures) = serve(&pool, 1, true, |_| true);
         assert_eq!(failures, 3, "and silence is waited for as often as retries say");
@@ -396,12 +517,12 @@ mod tests {
         let pool =
             named(&["a", "b"], |host| if host == "a" { vec!["10.0.0.1:0", "10.0.0.2:0"] } else { vec!["10.0.0.3:0"] });
         for (timed_out, next) in [(true, 1), (false, 0)] {
-            let mut first = pool.select(&[], None).unwrap();
+            let mut first = pool.select(&[], get(None)).unwrap();
             while first.endpoint.server != 0 {
-                first = pool.select(&[], None).unwrap();
+                first = pool.select(&[], get(None)).unwrap();
             }
-            first.failed(timed_out);
-            assert_eq!(server_of(pool.select(&[first], None)), next, "timed out: {timed_out}");
+            first.failed(outcome(timed_out));
+            assert_eq!(server_of(pool.select(&[first], get(None))), next, "timed out: {timed_out}");
         }
     }
 
@@ -410,54 +531,69 @@ mod tests {
         let pool = named(&["good", "none"], |host| if host == "good" { vec!["10.0.0.1:0"] } else { Vec::new() });
         let (served, failures) = serve(&pool, 10, false, |_| false);
         assert_eq!((served.len(), failures), (10, 0));
-        assert!(named(&["none"], |_| Vec::new()).select(&[], None).is_none());
+        assert!(named(&["none"], |_| Vec::new()).select(&[], get(None)).is_none());
     }
 
     #[test]
     fn connections_to_addresses_and_names_are_apart() {
         let pool = named(&["a", "b"], |_| vec!["10.0.0.1:0", "10.0.0.2:0"]);
         let mut keys: Vec<u64> = pool.endpoints().into_iter().map(|endpoint| pool.key(endpoint)).collect();
-        keys.extend(pool.endpoints().into_iter().map(|endpoint| pool.peer(endpoint, None, false, None).reuse_hash()));
+        keys.extend(
+            pool.endpoints()
+                .into_iter()
+                .map(|endpoint| pool.peer(endpoint, None, ConnectionUse::Kept, None).reuse_hash()),
+        );
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), 8);
         let endpoint = pool.endpoints()[1];
-        assert_eq!(pool.peer(endpoint, None, false, None).address(), &SocketAddr::Inet("10.0.0.2:80".parse().unwrap()));
+        assert_eq!(
+            pool.peer(endpoint, None, ConnectionUse::Kept, None).address(),
+            &SocketAddr::Inet("10.0.0.2:80".parse().unwrap())
+        );
     }
 
     #[test]
     fn connections_of_one_owner_are_apart_from_all_others_and_lead_to_one_server() {
         let pool = pool(&[1, 1, 1]);
         let (ana, ben) = (Owner::unique(), Owner::unique());
-        let attempt = pool.select(&[], Some(ana.key())).unwrap();
+        let attempt = pool.select(&[], get(Some(ana.key()))).unwrap();
         let endpoint = attempt.endpoint;
-        assert!((0..9).all(|_| pool.select(&[], Some(ana.key())).unwrap().endpoint == endpoint));
-        assert_ne!(pool.select(&[attempt], Some(ana.key())).unwrap().endpoint, endpoint, "unless that one has failed");
-        let key = |owner| pool.peer(endpoint, None, false, owner).reuse_hash();
+        assert!((0..9).all(|_| pool.select(&[], get(Some(ana.key()))).unwrap().endpoint == endpoint));
+        assert_ne!(
+            pool.select(&[attempt], get(Some(ana.key()))).unwrap().endpoint,
+            endpoint,
+            "unless that one has failed"
+        );
+        let key = |owner| pool.peer(endpoint, None, ConnectionUse::Kept, owner).reuse_hash();
         assert_eq!(key(Some(ana)), key(Some(ana)));
         assert_eq!(key(None), pool.key(endpoint));
         assert!(key(Some(ana)) != key(None) && key(Some(ana)) != key(Some(ben)));
-        assert_ne!(pool.peer(endpoint, None, true, Some(ana)).reuse_hash(), key(Some(ana)), "nor for upgrades");
+        assert_ne!(
+            pool.peer(endpoint, None, ConnectionUse::Upgrade, Some(ana)).reuse_hash(),
+            key(Some(ana)),
+            "nor for upgrades"
+        );
     }
 
     #[test]
     fn an_attempt_counts_as_in_flight_until_it_has_failed_ended_or_been_dropped() {
         let pool = pool(&[1, 1]);
         let counts = || [0, 1].map(|server| pool.server(server).metrics.in_flight.get());
-        let mut first = pool.select(&[], None).unwrap();
+        let mut first = pool.select(&[], get(None)).unwrap();
         assert_eq!(counts(), [1, 0]);
-        first.failed(false);
+        first.failed(Outcome::NotConnected);
         assert_eq!(counts(), [0, 0], "it has failed");
         let mut tried = vec![first];
-        tried.push(pool.select(&tried, None).unwrap());
+        tried.push(pool.select(&tried, get(None)).unwrap());
         assert_eq!(counts(), [0, 1], "the next one counts at its own server");
-        let other = pool.select(&[], None).unwrap();
+        let other = pool.select(&[], get(None)).unwrap();
         assert_eq!(counts(), [0, 2]);
         drop(other);
         assert_eq!(counts(), [0, 1]);
         tried.last_mut().unwrap().end();
         assert_eq!(counts(), [0, 0], "it has ended");
-        tried.push(pool.select(&tried, None).unwrap());
+        tried.push(pool.select(&tried, get(None)).unwrap());
         assert_eq!(counts().iter().sum::<i64>(), 1);
         drop(tried);
         assert_eq!(counts(), [0, 0], "the request was cut");
@@ -466,7 +602,7 @@ mod tests {
     #[test]
     fn every_timeout_is_set() {
         let pool = pool(&[1]);
-        let peer = pool.peer(pool.endpoints()[0], Some(Duration::from_secs(9)), false, None);
+        let peer = pool.peer(pool.endpoints()[0], Some(Duration::from_secs(9)), ConnectionUse::Kept, None);
         let options = &peer.options;
         assert_eq!(options.read_timeout, Some(Duration::from_secs(9)));
         for timeout in

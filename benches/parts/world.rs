@@ -113,6 +113,7 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         rates: Arc::default(),
         seen: Arc::default(),
         private: Arc::default(),
+        servers: Arc::default(),
         names: Resolver::unobserved(),
         maintenance: Arc::new(MaintenanceSwitches::new(metrics.traffic.maintenance.clone())),
         blocking: Arc::new(BlockingThreads::new().unwrap()),

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::OutagePolicy;
+use super::file::failures::RetryOn;
 use super::file::{
     AccessWord, Audience, Balance, Credential, FingerprintProperty, ForwardToken, Level, LogFormat, PoolProtocol,
     Preflight, Protocol, SameSite, SessionStore, UserStore,
@@ -207,8 +208,24 @@ pub const CLIENT_CERTIFICATE_REQUIRED: bool = true;
 pub const BALANCE: Balance = Balance::RoundRobin;
 /// `pools.NAME.protocol`
 pub const POOL_PROTOCOL: PoolProtocol = PoolProtocol::Http1;
-/// `pools.NAME.retries`
-pub const RETRIES: usize = 2;
+/// `pools.NAME.servers[].backup`
+pub const BACKUP: bool = false;
+/// `pools.NAME.eject.failures`
+pub const EJECT_FAILURES: u32 = 3;
+/// `pools.NAME.eject.for`
+pub const EJECT_FOR: Duration = SECOND.saturating_mul(10);
+/// `pools.NAME.eject.at_most`
+pub const EJECT_AT_MOST: Duration = SECOND.saturating_mul(30);
+/// `pools.NAME.eject.max_ejection_percent`
+pub const MAX_EJECTION_PERCENT: u8 = 50;
+/// `pools.NAME.eject.statuses`
+pub const EJECT_STATUSES: &[u16] = &[];
+/// `pools.NAME.retry.attempts`
+pub const RETRY_ATTEMPTS: usize = 2;
+/// `pools.NAME.retry.on`
+pub const RETRY_ON: &[RetryOn] = &[RetryOn::Connect, RetryOn::Closed];
+/// `pools.NAME.retry.budget_percent`
+pub const RETRY_BUDGET_PERCENT: u8 = 20;
 /// `pools.NAME.resolve.every`
 pub const RESOLVE_EVERY: Duration = SECOND.saturating_mul(10);
 /// `pools.NAME.timeouts.connect`

@@ -8,6 +8,7 @@
 //! are made of them. Each says what the key does, its unit and bounds, and, where it helps, an example. A default is
 //! in `defaults` and not here. `*Restart*` at the end marks what a reload does not take up.
 
+pub mod failures;
 mod maintenance;
 mod pools;
 mod sentry;

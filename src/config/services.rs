@@ -1,6 +1,7 @@
 //! The checked types of applications and of the servers behind them.
 
 use std::net::SocketAddr;
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
+use super::failures::{Eject, Retry};
 use super::{Action, Balance, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
 use crate::host::{HostPattern, Origin};
 
@@ -133,7 +135,11 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     pub tls: Option<PoolTls>,
     pub timeouts: PoolTimeouts,
-    pub retries: usize,
+    pub retry: Retry,
+    /// `None` where no server is ejected.
+    pub eject: Option<Eject>,
+    /// The most requests that one server may have at a time.
+    pub in_flight: Option<usize>,
     /// How often the names of its servers are resolved.
     pub resolve_every: Duration,
 }
@@ -163,11 +169,17 @@ pub struct PoolServer {
     pub name: String,
     pub location: Location,
     pub weight: u16,
+    /// Whether it gets requests only when no other server may take them.
+    pub is_backup: bool,
+    /// The most requests that it may have at a time.
+    pub connections: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     Address(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
     /// `upstream` resolves the name, again and again.
     Name {
         host: String,
@@ -176,8 +188,13 @@ pub enum Location {
 }
 
 impl Location {
-    /// From `HOST:PORT`. Resolves nothing.
+    /// From `HOST:PORT` or `unix:///PATH`. Resolves nothing.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("unix://") {
+            // The kernel takes a path of this length (unix(7)), and whatever bytes but NUL are in it.
+            let is_path = path.starts_with('/') && path.len() > 1 && UnixAddress::from_pathname(path).is_ok();
+            return is_path.then(|| Self::Unix(path.into()));
+        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return (address.port() != 0).then_some(Self::Address(address));
         }
@@ -270,6 +287,14 @@ mod tests {
             ("::1:80", None),
             ("http://app:80", None),
             ("app:80/x", None),
+            ("unix:///run/app.sock", Some(Location::Unix("/run/app.sock".into()))),
+            ("unix:///run/a b:80", Some(Location::Unix("/run/a b:80".into()))),
+            ("unix:///", None),
+            ("unix://run/app.sock", None),
+            ("unix:/run/app.sock", None),
+            ("unix:///run/\0", None),
+            (&format!("unix:///{}", "x".repeat(107)), None),
+            ("/run/app.sock", None),
         ] {
             assert_eq!(Location::parse(text), location, "{text}");
         }

@@ -2,8 +2,9 @@
 //! reference.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -16,6 +17,21 @@ pub struct Description {
     pub kind: &'static str,
     pub labels: Vec<String>,
     pub help: String,
+}
+
+/// In seconds, from a cached page to a slow report.
+pub const BUCKETS: &[f64] =
+    &[1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Removes every series that has these labels, whatever its other labels are.
+pub fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, labels: &[(&str, &str)]) {
+    for metric in family.collect().iter().flat_map(|family| family.get_metric()) {
+        let of: HashMap<&str, &str> = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+        if labels.iter().all(|(name, value)| of.get(name) == Some(value)) {
+            // An error means that it has gone meanwhile.
+            family.remove(&of).ok();
+        }
+    }
 }
 
 pub struct Maker<'a> {

@@ -2,6 +2,7 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
+use super::maker::forget;
 use super::sign_on::SignOnMetrics;
 use super::traffic::TrafficMetrics;
 
@@ -39,6 +40,15 @@ impl ServiceMetrics {
             auth_decisions: sign_on.auth_decisions.clone(),
             auth_duration: sign_on.auth_duration.clone(),
         }
+    }
+
+    /// Removes the series of a service that is in no configuration any more.
+    pub(super) fn forget(service: &str, traffic: &TrafficMetrics, sign_on: &SignOnMetrics) {
+        let labels = [("service", service)];
+        forget(&traffic.requests, &labels);
+        forget(&traffic.request_duration, &labels);
+        forget(&sign_on.auth_decisions, &labels);
+        forget(&sign_on.auth_duration, &labels);
     }
 
     /// Counts a response by the class of its status.

@@ -1,20 +1,15 @@
 //! Metrics of traffic: connections, requests, upstream servers.
 
-use prometheus::{Error, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Error, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::help;
-use super::maker::Maker;
-
-/// In seconds, from a cached page to a slow report.
-const BUCKETS: &[f64] =
-    &[1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+use super::maker::{BUCKETS, Maker};
+use super::upstream::{RetryMetrics, UpstreamFamilies, UpstreamMetrics};
 
 pub struct TrafficMetrics {
     pub(super) requests: IntCounterVec,
     pub(super) request_duration: HistogramVec,
-    upstream_requests: IntCounterVec,
-    upstream_duration: HistogramVec,
-    upstream_in_flight: IntGaugeVec,
+    upstreams: UpstreamFamilies,
     /// label `listener`
     pub connections: IntGaugeVec,
     /// label `listener`
@@ -64,16 +59,6 @@ pub struct UnknownClients {
     pub other_field: IntCounter,
 }
 
-/// One upstream server's handles.
-#[derive(Clone)]
-pub struct UpstreamMetrics {
-    pub answered: IntCounter,
-    pub failed: IntCounter,
-    pub duration: Histogram,
-    /// Attempts that are under way; a guard in `upstream::Attempt` counts them.
-    pub in_flight: IntGauge,
-}
-
 impl TrafficMetrics {
     pub(super) fn register(make: &Maker<'_>) -> Result<Self, Error> {
         Ok(Self {
@@ -84,18 +69,7 @@ impl TrafficMetrics {
                 BUCKETS,
                 &["service"],
             )?,
-            upstream_requests: make.counters(
-                "upstream_requests_total",
-                help::UPSTREAM_REQUESTS_TOTAL,
-                &["pool", "server", "result"],
-            )?,
-            upstream_duration: make.histograms(
-                "upstream_duration_seconds",
-                help::UPSTREAM_DURATION_SECONDS,
-                BUCKETS,
-                &["pool", "server"],
-            )?,
-            upstream_in_flight: make.int_gauges("upstream_in_flight", help::UPSTREAM_IN_FLIGHT, &["pool", "server"])?,
+            upstreams: UpstreamFamilies::register(make)?,
             connections: make.int_gauges("connections", help::CONNECTIONS, &["listener"])?,
             connections_total: make.counters("connections_total", help::CONNECTIONS_TOTAL, &["listener"])?,
             connections_refused: make.counters(
@@ -134,12 +108,21 @@ impl TrafficMetrics {
     }
 
     pub fn upstream(&self, pool: &str, server: &str) -> UpstreamMetrics {
-        UpstreamMetrics {
-            answered: self.upstream_requests.with_label_values(&[pool, server, "answered"]),
-            failed: self.upstream_requests.with_label_values(&[pool, server, "failed"]),
-            duration: self.upstream_duration.with_label_values(&[pool, server]),
-            in_flight: self.upstream_in_flight.with_label_values(&[pool, server]),
-        }
+        self.upstreams.server(pool, server)
+    }
+
+    pub fn retries(&self, pool: &str) -> RetryMetrics {
+        self.upstreams.retries(pool)
+    }
+
+    /// Removes the series of an upstream server that is in no configuration any more.
+    pub fn forget_server(&self, pool: &str, server: &str) {
+        self.upstreams.forget_server(pool, server);
+    }
+
+    /// Removes the series of a pool that is in no configuration any more.
+    pub fn forget_pool(&self, pool: &str) {
+        self.upstreams.forget_pool(pool);
     }
 }
 

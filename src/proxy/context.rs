@@ -52,6 +52,14 @@ pub struct RequestContext {
     /// `upstream_peer`: servers of the pool that this request went to, the present one last.
     pub tried: Vec<Attempt>,
     pub upstream_begun: Option<Instant>,
+    /// `fail_to_connect`: whether the last attempt came to no connection.
+    pub is_unconnected: bool,
+    /// `request_body_filter`: whether the head of the request has been written to the server.
+    pub is_request_written: bool,
+    /// `response_filter`: how many interim responses have come.
+    pub interim_responses: usize,
+    /// `response_filter`: whether the final head of a response has come.
+    pub is_responded: bool,
     /// `upstream_peer`: whose the upstream connection is; `None` where it may be shared.
     pub upstream_owner: Option<Owner>,
     /// `request_body_filter`: bytes of the request's body.
@@ -133,6 +141,10 @@ impl RequestContext {
             auth_seconds: None,
             tried: Vec::new(),
             upstream_begun: None,
+            is_unconnected: false,
+            is_request_written: false,
+            interim_responses: 0,
+            is_responded: false,
             upstream_owner: None,
             body_bytes: 0,
             body_due: None,

@@ -39,13 +39,13 @@ const UPSTREAM_FAILED: ErrorReply = ErrorReply {
     title: "Application unavailable",
     text: "The application is temporarily unavailable. Please try again in a moment.",
 };
-const UPSTREAM_TLS: ErrorReply = ErrorReply { label: "upstream_tls", ..UPSTREAM_FAILED };
 const NO_SERVER: ErrorReply = ErrorReply {
     status: StatusCode::SERVICE_UNAVAILABLE,
     label: "no_server",
     title: "Application unavailable",
     text: "The application is temporarily unavailable. Please try again in a moment.",
 };
+const UPSTREAM_TLS: ErrorReply = ErrorReply { label: "upstream_tls", ..NO_SERVER };
 const BODY_TOO_LARGE: ErrorReply = ErrorReply {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     label: "body_too_large",
@@ -91,11 +91,11 @@ impl ErrorReply {
     }
 }
 
-/// Returns the reply to an error; `None` when the client has gone.
-fn error_reply(error: &Error) -> Option<ErrorReply> {
+/// Returns the reply to an error; `None` when the client has gone. `is_unconnected`: no server could be connected to.
+fn error_reply(error: &Error, is_unconnected: bool) -> Option<ErrorReply> {
     use ErrorType::{
-        ConnectTimedout, ConnectionClosed, Custom, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
-        TLSHandshakeTimedout, WriteError, WriteTimedout,
+        ConnectionClosed, Custom, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
+        WriteTimedout,
     };
     let error_reply = match (error.etype(), error.esource()) {
         (HTTPStatus(413), _) => BODY_TOO_LARGE,
@@ -106,8 +106,9 @@ fn error_reply(error: &Error) -> Option<ErrorReply> {
         (ReadTimedout, ErrorSource::Downstream) => CLIENT_TIMEOUT,
         (WriteError | WriteTimedout | ReadError | ConnectionClosed | H2Error, ErrorSource::Downstream) => return None,
         (_, ErrorSource::Downstream) => MALFORMED,
-        (ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout, _) => UPSTREAM_TIMEOUT,
-        (_, ErrorSource::Upstream) if is_tls_failure(error) => UPSTREAM_TLS,
+        (_, ErrorSource::Upstream) if is_unconnected && is_tls_failure(error) => UPSTREAM_TLS,
+        (_, ErrorSource::Upstream) if is_unconnected => NO_SERVER,
+        (ReadTimedout | WriteTimedout, _) => UPSTREAM_TIMEOUT,
         (_, ErrorSource::Upstream) => UPSTREAM_FAILED,
         _ => INTERNAL,
     };
@@ -120,7 +121,7 @@ pub fn failed(ctx: &mut RequestContext, error: &Error, is_malformed: bool) -> Op
     let error_reply = match (is_malformed, is_fault_of_body(error, ctx)) {
         (true, _) => Some(MALFORMED),
         (false, true) => Some(CLIENT_TIMEOUT),
-        (false, false) => error_reply(error),
+        (false, false) => error_reply(error, ctx.is_unconnected),
     };
     let (label, status) = error_reply.map_or(("client_gone", 499), |reply| (reply.label, reply.status.as_u16()));
     let (cause, side) = (error.etype().as_str(), error.esource().as_str());
@@ -151,10 +152,26 @@ mod tests {
 
     #[test]
     fn blame_decides_what_the_client_learns() {
-        let label = |error: Box<Error>| error_reply(&error).map(|error_reply| error_reply.label);
-        assert_eq!(label(Error::new_up(ErrorType::ConnectRefused)), Some("upstream_failed"));
-        assert_eq!(label(Error::new_up(ErrorType::TLSHandshakeFailure)), Some("upstream_tls"));
-        assert_eq!(label(Error::new_up(ErrorType::ConnectTimedout)), Some("upstream_timeout"));
+        let unconnected =
+            |kind| error_reply(&Error::new_up(kind), true).map(|reply| (reply.label, reply.status.as_u16()));
+        for kind in [
+            ErrorType::ConnectRefused,
+            ErrorType::ConnectTimedout,
+            ErrorType::TLSHandshakeTimedout,
+            ErrorType::ConnectNoRoute,
+            ErrorType::ConnectError,
+            ErrorType::InternalError,
+        ] {
+            assert_eq!(unconnected(kind), Some(("no_server", 503)));
+        }
+        assert_eq!(unconnected(ErrorType::TLSHandshakeFailure), Some(("upstream_tls", 503)));
+        assert_eq!(unconnected(ErrorType::InvalidCert), Some(("upstream_tls", 503)));
+        let label = |error: Box<Error>| error_reply(&error, false).map(|error_reply| error_reply.label);
+        for kind in [ErrorType::ConnectionClosed, ErrorType::ReadError, ErrorType::WriteError, ErrorType::H1Error] {
+            assert_eq!(label(Error::new_up(kind)), Some("upstream_failed"));
+        }
+        assert_eq!(label(Error::new_up(ErrorType::InvalidHTTPHeader)), Some("upstream_failed"));
+        assert_eq!(label(Error::new_up(ErrorType::WriteTimedout)), Some("upstream_timeout"));
         assert_eq!(label(Error::new_up(ErrorType::ReadTimedout)), Some("upstream_timeout"));
         assert_eq!(label(Error::new_down(ErrorType::ReadTimedout)), Some("client_timeout"));
         assert_eq!(label(Error::new_down(ErrorType::WriteError)), None);

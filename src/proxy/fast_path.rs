@@ -39,11 +39,11 @@ use super::request::peer_address;
 use super::upstream::connection::UpstreamConnection;
 use super::upstream::idle_pool::IdlePool;
 use super::upstream::response::{ResponseEvent, UpstreamResponse};
+use super::upstream::retry::Progress;
 use super::upstream::{attempt, connection_auth};
 use super::{error_response, headers, respond};
-use crate::config::MAX_RETRIES;
 use crate::snapshot::Snapshot;
-use crate::upstream::Endpoint;
+use crate::upstream::{ConnectionUse, Endpoint};
 use crate::validate::RequestTarget;
 
 /// Whether requests may take the fast path at all. `Off` sends all of them through Pingora's proxy, for tests.
@@ -198,17 +198,13 @@ impl FastPath {
         writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let mut result = self.attempt(request, writer, ctx).await;
-        // `attempt` bounds the retries by the pool's own number. The other errors that ask for a retry are those of reused
-        // connections that the server had closed. Nothing is retried once the client has a response head.
-        for _ in 0..MAX_RETRIES {
-            let retries = result.as_ref().is_err_and(|error| error.retry()) && !writer.headers_sent();
-            if !retries {
-                break;
+        loop {
+            match self.attempt(request, writer, ctx).await {
+                // `retry` bounds how often.
+                Err(error) if error.retry() => {}
+                result => return result,
             }
-            result = self.attempt(request, writer, ctx).await;
         }
-        result
     }
 
     /// Tries one server of the pool.
@@ -218,10 +214,11 @@ impl FastPath {
         writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let (endpoint, now) = attempt::next(ctx, None)?;
+        let (endpoint, now) = attempt::next(&request.head.method, ctx, None)?;
         let (pool, read_timeout) = destination(ctx)?;
         let (key, timeouts) = (pool.key(endpoint), pool.timeouts(read_timeout));
-        let taken = self.idle.acquire(key, now).filter(|_| !pool.is_private());
+        let may_reuse = !attempt::wants_new_connection(ctx);
+        let taken = may_reuse.then(|| self.idle.acquire(key, now)).flatten().filter(|_| !pool.is_private());
         let (connection, reused) = match taken {
             Some(connection) => (connection, true),
             // Boxed, because connecting is rare and its future is large.
@@ -232,7 +229,14 @@ impl FastPath {
         let mut upstream =
             UpstreamResponse::new(connection, request.head, &snapshot.cookie_names, location_scope(ctx), timeouts);
         if let Err(mut error) = self.fetch(&mut upstream, request, writer, ctx).await {
-            error.retry.decide_reuse(reused);
+            let progress = Progress {
+                is_reused: reused,
+                is_unanswered: upstream.is_unanswered(),
+                is_unwritten: upstream.is_unwritten(),
+                is_body_kept: true,
+                is_trial: false,
+            };
+            attempt::failed(&request.head.method, ctx, &mut error, progress);
             return Err(error);
         }
         if ctx.upstream_out_of_sync || destination(ctx)?.0.is_private() {
@@ -248,7 +252,7 @@ impl FastPath {
 
     async fn connect(&self, ctx: &mut RequestContext, endpoint: Endpoint) -> Result<UpstreamConnection> {
         let (pool, read_timeout) = destination(ctx)?;
-        let peer = pool.peer(endpoint, read_timeout, false, None);
+        let peer = pool.peer(endpoint, read_timeout, ConnectionUse::Kept, None);
         self.connector.new_stream(&peer).await.map(UpstreamConnection::new).map_err(|mut error| {
             error.as_up();
             attempt::not_connected(ctx, &mut error);
@@ -272,6 +276,7 @@ impl FastPath {
                 ResponseEvent::Task(task) => task,
                 ResponseEvent::FixedLength(response) => {
                     ctx.status = response.status.as_u16();
+                    attempt::responded(ctx, ctx.status);
                     log_decision!(ctx, "response received status={}", ctx.status);
                     let end = response.length == 0;
                     writer.write_passthrough_head(response, ctx.request_id.value()).await?;

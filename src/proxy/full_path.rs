@@ -25,7 +25,8 @@ use super::gateway::Gateway;
 use super::headers::{request_rules, upstream_response};
 use super::record::RequestLine;
 use super::request::RequestView;
-use super::upstream::{attempt, connection_auth};
+use super::upstream::retry::Progress;
+use super::upstream::{attempt, connection_auth, retry};
 use super::{buffering, error_response, headers, preflight, respond};
 use crate::framing::is_bodiless;
 
@@ -146,6 +147,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        ctx.is_request_written = true;
         self.filter_request_body(session, body, end, ctx)
     }
 
@@ -191,6 +193,26 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         attempt::not_connected(ctx, &mut error);
+        error
+    }
+
+    /// Whether another attempt follows; Pingora's own rule is another one.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut RequestContext,
+        is_reused: bool,
+    ) -> Box<Error> {
+        let progress = Progress {
+            is_reused,
+            is_unanswered: retry::is_unanswered(&error),
+            is_unwritten: !ctx.is_request_written && *error.etype() == ErrorType::WriteError,
+            is_body_kept: !session.as_downstream().retry_buffer_truncated(),
+            is_trial: false,
+        };
+        attempt::failed(&session.req_header().method, ctx, &mut error, progress);
         error
     }
 

@@ -6,4 +6,5 @@ pub mod connection_auth;
 pub mod idle_pool;
 pub mod parse;
 pub mod response;
+pub mod retry;
 pub mod rewind;

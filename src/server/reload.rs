@@ -90,13 +90,19 @@ impl Edge {
         let snapshot = Snapshot::build(&config, files, &self.shared, &self.ports);
         let config = Arc::new(config);
         // First: who read files by the configuration before has to see that it is no longer the day's.
-        self.config.store(Arc::clone(&config));
+        let before = self.config.swap(Arc::clone(&config));
         tls.certificates.publish(&self.shared.metrics);
         if let Err(error) = self.tls.renew(tls) {
             // It depends on nothing that a file says, so this cannot be either.
             log::error!("cannot apply the TLS settings, the previous ones stay: {error}");
         }
         self.snapshot.store(Arc::new(snapshot));
+        // After the snapshot, so that requests of the new one begin with the servers that it has.
+        self.shared.servers.retain(&config.pools, &self.shared.metrics.traffic);
+        for service in before.services.iter().filter(|service| !config.services.iter().any(|s| s.name == service.name))
+        {
+            self.shared.metrics.forget_service(&service.name);
+        }
         match self.store.set_nodes(&config, &self.shared.metrics) {
             Ok(()) => drop(LayoutHistory::of(&config, &self.file).record_current(&config, self.shared.clock.now())),
             // Its addresses were looked at above, so this cannot be.

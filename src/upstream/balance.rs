@@ -1,15 +1,19 @@
 //! The attempts of a request: which server it goes to, at which of its addresses, and whether another one may be tried.
 //!
-//! The pool's [`Balancer`](super::balancer::Balancer) chooses servers. A connection that is refused costs no time and says
-//! nothing of the other addresses of the same server, so these come next; one that is not answered may mean the whole
-//! machine, so another server comes first.
+//! The pool's [`Balancer`](super::balancer::Balancer) chooses servers; those that may not take the request (ejected, set so
+//! by an administrator, busy) are passed over, and backup servers come after all others. A connection that is refused costs
+//! no time and says nothing of the other addresses of the same server, so these come next; one that is not answered may
+//! mean the whole machine, so another server comes first.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
-
-use prometheus::IntGauge;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::Pool;
+use super::balancer::Balancer;
+use super::ejection::{Admission, Standing};
+use super::server_address::First;
+use super::server_state::{AddressState, InFlight};
 use crate::config::MAX_RETRIES;
 
 /// An address of one server of a pool.
@@ -17,130 +21,249 @@ use crate::config::MAX_RETRIES;
 pub struct Endpoint {
     /// The index of the server in its pool.
     pub server: usize,
-    pub address: SocketAddr,
+    /// `None` for a Unix socket, which is the only address of its server.
+    pub address: Option<SocketAddr>,
+}
+
+/// What a request requires of the server that it gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// Requests with the same key go to the same server, as long as that can be reached.
+    pub key: Option<u64>,
+    /// Whether it is a GET or HEAD, which may be sent again.
+    pub is_safe: bool,
+    pub now: Instant,
 }
 
 /// One attempt of a request. It counts as in flight at its server until it has failed or is dropped with the request.
-#[derive(Debug)]
 pub struct Attempt {
     pub endpoint: Endpoint,
     /// Whether its server was tried before, at another address.
     is_further_address: bool,
-    /// Whether the connection was not answered in time.
-    timed_out: bool,
+    outcome: Outcome,
     in_flight: Option<InFlight>,
 }
 
-/// Counts one attempt at a server for as long as it exists, so that an attempt that is cut is counted down like one that
-/// ends. The count is the metric `upstream_in_flight` itself, which belongs to the process: it stays right over a reload,
-/// where attempts at the same server are under way in both snapshots.
-#[derive(Debug)]
-struct InFlight(IntGauge);
-
-impl InFlight {
-    fn begin(count: &IntGauge) -> Self {
-        count.inc();
-        Self(count.clone())
-    }
+/// What an attempt has come to, as far as the next one depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    UnderWay,
+    /// The connection could not be made.
+    NotConnected,
+    /// The connection was not answered in time.
+    ConnectTimedOut,
+    /// A kept connection was closed before anything came on it, which says nothing of the server.
+    KeptClosed,
+    /// The connection was there, and no response came.
+    NoResponse,
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
+/// Whether there may be one more attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayRetry {
+    No,
+    /// At another address of the same server, which counts neither as a retry nor in the budget.
+    FurtherAddress,
+    Yes,
+}
+
+impl Demand {
+    fn first(self) -> First {
+        self.key.map_or(First::InTurn, First::OfKey)
     }
 }
 
 impl Attempt {
-    /// The connection could not be made.
-    pub fn failed(&mut self, timed_out: bool) {
-        self.timed_out = timed_out;
+    /// The attempt has failed.
+    pub fn failed(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
         self.end();
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    pub fn is_further_address(&self) -> bool {
+        self.is_further_address
     }
 
     /// The attempt is over, and is kept for the choice of the next one.
     pub fn end(&mut self) {
         self.in_flight = None;
     }
+
+    /// The state of its address, until it is over.
+    pub fn address(&self) -> Option<&Arc<AddressState>> {
+        self.in_flight.as_ref().map(|in_flight| &in_flight.address)
+    }
+
+    /// Whether it shows whether an ejected address is well again.
+    pub fn is_trial(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(InFlight::is_trial)
+    }
 }
 
 impl Pool {
-    /// Returns the next attempt of a request that has made those in `tried`, at what was tried already when nothing else is
-    /// left. `None` when no server has an address. Requests with the same `key` go to the same server, as long as that
-    /// can be reached.
-    pub fn select(&self, tried: &[Attempt], key: Option<u64>) -> Option<Attempt> {
+    /// Returns the next attempt of a request that has made those in `tried`. `None` when no server may take it.
+    pub fn select(&self, tried: &[Attempt], demand: Demand) -> Option<Attempt> {
         let Some(last) = tried.last() else {
-            return self.first_endpoint(key).map(|endpoint| self.begin(endpoint, false));
+            let turn = self.balancer.first(demand.key);
+            let in_turn = |address: &AddressState| address.health.may_take(demand.now, demand.is_safe);
+            return turn
+                .and_then(|server| self.take(server, demand.first(), in_turn))
+                .or_else(|| self.first_elsewhere(demand, in_turn));
         };
-        let further = |server| self.further_address(server, tried).map(|endpoint| (endpoint, true));
-        let another = || {
-            let endpoint = self.another_server(tried, key).filter(|_| self.may_try_another(tried));
-            endpoint.map(|endpoint| (endpoint, false))
-        };
-        let next = if last.timed_out {
-            another().or_else(|| tried.iter().find_map(|attempt| further(attempt.endpoint.server)))
-        } else {
-            further(last.endpoint.server).or_else(another)
-        };
-        // The request has had its turn, so a repeated attempt does not take another one.
-        let (endpoint, is_further_address) =
-            next.or_else(|| self.another_server(&[], key).map(|endpoint| (endpoint, false)))?;
-        Some(self.begin(endpoint, is_further_address))
+        let another = || self.may_try_another(tried).then(|| self.another_server(tried, demand)).flatten();
+        let further = |server| self.further_address(server, tried);
+        match last.outcome {
+            Outcome::NotConnected => further(last.endpoint.server).or_else(another),
+            Outcome::ConnectTimedOut => {
+                another().or_else(|| tried.iter().find_map(|attempt| further(attempt.endpoint.server)))
+            }
+            // The request has had its turn, so a repeated attempt does not take another one.
+            Outcome::KeptClosed | Outcome::UnderWay => another().or_else(|| self.again(last.endpoint)),
+            Outcome::NoResponse => another(),
+        }
     }
 
-    /// Whether there may be one more attempt after a connection could not be made. `retries` counts servers. Addresses of
+    /// Whether there may be one more attempt after the last one has failed. `retry.attempts` counts servers. Addresses of
     /// one server do not count, as long as they refuse at once.
-    pub fn may_retry(&self, tried: &[Attempt]) -> bool {
-        let timed_out = tried.iter().filter(|attempt| attempt.timed_out).count();
-        tried.len() <= MAX_RETRIES
-            && timed_out <= self.config.retries.max(1)
-            && (self.may_try_another(tried)
-                || tried.iter().any(|attempt| self.has_further_address(attempt.endpoint.server, tried)))
+    pub fn may_retry(&self, tried: &[Attempt]) -> MayRetry {
+        let Some(last) = tried.last().filter(|_| tried.len() <= MAX_RETRIES) else { return MayRetry::No };
+        let another = self.may_try_another(tried) && self.has_another_server(tried);
+        let further = |server| self.has_further_address(server, tried);
+        match last.outcome {
+            Outcome::NotConnected if further(last.endpoint.server) => MayRetry::FurtherAddress,
+            Outcome::ConnectTimedOut => {
+                let timed_out = tried.iter().filter(|attempt| attempt.outcome == Outcome::ConnectTimedOut).count();
+                let is_bearable = timed_out <= self.config.retry.attempts.max(1);
+                match (is_bearable, another) {
+                    (true, true) => MayRetry::Yes,
+                    (true, false) if tried.iter().any(|attempt| further(attempt.endpoint.server)) => {
+                        MayRetry::FurtherAddress
+                    }
+                    _ => MayRetry::No,
+                }
+            }
+            Outcome::KeptClosed if self.may_try_another(tried) => MayRetry::Yes,
+            Outcome::NotConnected | Outcome::NoResponse if another => MayRetry::Yes,
+            _ => MayRetry::No,
+        }
     }
 
-    fn begin(&self, endpoint: Endpoint, is_further_address: bool) -> Attempt {
-        let in_flight = InFlight::begin(&self.servers[endpoint.server].metrics.in_flight);
-        Attempt { endpoint, is_further_address, timed_out: false, in_flight: Some(in_flight) }
+    /// Begins an attempt at a server, at the first of its addresses that `admit` lets it go to.
+    fn take(&self, index: usize, first: First, admit: impl Fn(&AddressState) -> Admission) -> Option<Attempt> {
+        let server = &self.servers[index];
+        if !server.state.is_active() {
+            return None;
+        }
+        server.address.find(first, |address| {
+            let is_trial = match admit(address) {
+                Admission::Closed => return None,
+                Admission::Open => false,
+                Admission::Trial => true,
+            };
+            let in_flight = InFlight::begin(address, server.limit, is_trial)?;
+            let endpoint = Endpoint { server: index, address: address.target.address() };
+            let outcome = Outcome::UnderWay;
+            Some(Attempt { endpoint, is_further_address: false, outcome, in_flight: Some(in_flight) })
+        })
+    }
+
+    /// The server whose turn it is may not take the request.
+    #[cold]
+    fn first_elsewhere(&self, demand: Demand, in_turn: impl Fn(&AddressState) -> Admission) -> Option<Attempt> {
+        let in_turn = self.elsewhere(&[], demand, in_turn);
+        // Where a server is only busy, the request waits nowhere. Where all are ejected, one of them gets it, so that the
+        // first one that is well again is noticed at once.
+        in_turn
+            .or_else(|| self.is_all_out_of_turn().then(|| self.elsewhere(&[], demand, |_| Admission::Open)).flatten())
+    }
+
+    fn is_all_out_of_turn(&self) -> bool {
+        let mut active = self.servers.iter().filter(|server| server.state.is_active());
+        active.all(|server| !server.address.any(|address| address.health.standing().takes_turns()))
+    }
+
+    /// Begins an attempt at a server that was not tried; at a backup server where no other one may take it.
+    fn elsewhere(
+        &self,
+        tried: &[Attempt],
+        demand: Demand,
+        admit: impl Fn(&AddressState) -> Admission,
+    ) -> Option<Attempt> {
+        self.balancers().find_map(|balancer| {
+            // A server that was chosen may have become busy by the time when the attempt begins.
+            let mut passed_over = Vec::new();
+            loop {
+                let is_candidate = |index: usize| {
+                    !passed_over.contains(&index) && self.is_untried(index, tried) && self.admits(index, &admit)
+                };
+                let index = balancer.among(is_candidate, demand.key)?;
+                match self.take(index, demand.first(), &admit) {
+                    Some(attempt) => return Some(attempt),
+                    None => passed_over.push(index),
+                }
+            }
+        })
+    }
+
+    fn balancers(&self) -> impl Iterator<Item = &Balancer> {
+        [Some(&self.balancer), self.backups.as_ref()].into_iter().flatten()
+    }
+
+    fn is_untried(&self, index: usize, tried: &[Attempt]) -> bool {
+        tried.iter().all(|attempt| attempt.endpoint.server != index)
+    }
+
+    fn admits(&self, index: usize, admit: impl Fn(&AddressState) -> Admission) -> bool {
+        let server = &self.servers[index];
+        server.state.is_active()
+            && server.state.in_flight() < server.limit
+            && server.address.any(|address| admit(address) != Admission::Closed)
     }
 
     fn may_try_another(&self, tried: &[Attempt]) -> bool {
-        tried.iter().filter(|attempt| !attempt.is_further_address).count() <= self.config.retries
+        tried.iter().filter(|attempt| !attempt.is_further_address).count() <= self.config.retry.attempts
     }
 
-    fn first_endpoint(&self, key: Option<u64>) -> Option<Endpoint> {
-        self.endpoint(self.balancer.first(key)?, key).or_else(|| self.another_server(&[], key))
+    /// A request is not sent again to a server that fails too.
+    fn another_server(&self, tried: &[Attempt], demand: Demand) -> Option<Attempt> {
+        self.elsewhere(tried, demand, if_good)
     }
 
-    /// Returns a server that has an address and was not tried.
-    fn another_server(&self, tried: &[Attempt], key: Option<u64>) -> Option<Endpoint> {
-        let is_candidate = |server: usize| {
-            self.servers[server].address.has_address() && tried.iter().all(|attempt| attempt.endpoint.server != server)
-        };
-        self.endpoint(self.balancer.among(is_candidate, key)?, key)
+    fn has_another_server(&self, tried: &[Attempt]) -> bool {
+        (0..self.servers.len()).any(|index| self.is_untried(index, tried) && self.admits(index, if_good))
     }
 
-    /// Returns an address of a server that was not tried; addresses take turns.
-    fn further_address(&self, server: usize, tried: &[Attempt]) -> Option<Endpoint> {
-        let addresses = self.untried_addresses(server, tried);
-        if addresses.is_empty() {
-            return None;
-        }
-        let turn = self.next_further_address.fetch_add(1, Ordering::Relaxed);
-        Some(Endpoint { server, address: addresses[turn % addresses.len()] })
+    /// Begins an attempt at an address of a server that was not tried; addresses take turns.
+    fn further_address(&self, server: usize, tried: &[Attempt]) -> Option<Attempt> {
+        let mut attempt = self.take(server, First::Further, if_untried(server, tried))?;
+        attempt.is_further_address = true;
+        Some(attempt)
     }
 
     fn has_further_address(&self, server: usize, tried: &[Attempt]) -> bool {
-        !self.untried_addresses(server, tried).is_empty()
+        self.admits(server, if_untried(server, tried))
     }
 
-    fn untried_addresses(&self, server: usize, tried: &[Attempt]) -> Vec<SocketAddr> {
-        let is_new = |address: &SocketAddr| {
-            let endpoint = Endpoint { server, address: *address };
-            tried.iter().all(|attempt| attempt.endpoint != endpoint)
-        };
-        self.servers[server].address.addresses().into_iter().filter(is_new).collect()
+    /// Begins another attempt at the same address.
+    fn again(&self, endpoint: Endpoint) -> Option<Attempt> {
+        self.take(endpoint.server, First::Further, |address| {
+            if address.target.address() == endpoint.address { Admission::Open } else { Admission::Closed }
+        })
     }
+}
 
-    fn endpoint(&self, server: usize, key: Option<u64>) -> Option<Endpoint> {
-        self.servers[server].address.address(key).map(|address| Endpoint { server, address })
+fn if_good(address: &AddressState) -> Admission {
+    if address.health.standing() == Standing::Good { Admission::Open } else { Admission::Closed }
+}
+
+fn if_untried(server: usize, tried: &[Attempt]) -> impl Fn(&AddressState) -> Admission {
+    move |address| {
+        let endpoint = Endpoint { server, address: address.target.address() };
+        let is_untried = tried.iter().all(|attempt| attempt.endpoint != endpoint);
+        if is_untried { if_good(address) } else { Admission::Closed }
     }
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use pingora_core::connectors::TransportConnector;
 
+use super::pool_state::PoolStates;
 use super::resolver::Resolver;
-use super::{Pool, PrivateServers, UpstreamTls};
+use super::{ConnectionUse, Pool, PrivateServers, Shared, UpstreamTls};
 use crate::clock::Clock;
 use crate::config::{self, Faults, Location};
 use crate::metrics::Metrics;
@@ -21,14 +22,16 @@ pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), Stri
     let names = Resolver::unobserved();
     let _held = match &server.location {
         Location::Name { host, .. } => names.prepare(&[(host, pool.resolve_every)]),
-        Location::Address(_) => Vec::new(),
+        Location::Address(_) | Location::Unix(_) => Vec::new(),
     };
-    let pool = Pool::build(&alone, secure.as_ref(), &PrivateServers::default(), &names, &metrics);
+    let (private, states) = (PrivateServers::default(), PoolStates::default());
+    let shared = Shared { private: &private, names: &names, states: &states, metrics: &metrics };
+    let pool = Pool::build(&alone, secure.as_ref(), &shared);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let mut outcome = Err("the name has no address".to_owned());
     for endpoint in pool.endpoints() {
-        let peer = pool.peer(endpoint, None, false, None);
+        let peer = pool.peer(endpoint, None, ConnectionUse::Kept, None);
         let made = runtime.block_on(TransportConnector::new(None).new_stream(&peer));
         outcome = made.map(drop).map_err(|error| error.to_string().trim().to_owned());
         if outcome.is_ok() {

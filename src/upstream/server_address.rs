@@ -1,56 +1,68 @@
-//! The address of a server: a fixed one, or those that its name resolves to at the moment.
+//! The addresses of a server: a fixed one, or those that its name resolves to at the moment.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::resolver::ResolvedName;
+use super::server_state::{AddressState, ServerState};
 
 pub enum ServerAddress {
-    Address(SocketAddr),
-    Name {
-        name: Arc<ResolvedName>,
-        port: u16,
-        /// Its addresses take turns.
-        next: AtomicUsize,
-    },
+    Fixed(Arc<AddressState>),
+    Name { name: Arc<ResolvedName>, port: u16, state: Arc<ServerState>, turns: Turns },
+}
+
+/// The addresses of a name take turns.
+#[derive(Default)]
+pub struct Turns {
+    next: AtomicUsize,
+    /// Of further attempts of a request, which do not move the turn.
+    next_further: AtomicUsize,
+}
+
+/// Which address of a name comes first.
+#[derive(Clone, Copy, Debug)]
+pub enum First {
+    InTurn,
+    /// The next one for a further attempt of a request.
+    Further,
+    /// The same each time for the same key.
+    OfKey(u64),
 }
 
 impl ServerAddress {
-    pub fn has_address(&self) -> bool {
+    /// Calls `visit` with the server's addresses until that returns something.
+    pub fn find<T>(&self, first: First, mut visit: impl FnMut(&Arc<AddressState>) -> Option<T>) -> Option<T> {
         match self {
-            Self::Address(_) => true,
-            Self::Name { name, .. } => name.has_address(),
-        }
-    }
-
-    /// Returns the address whose turn it is; the same each time for the same key.
-    pub fn address(&self, key: Option<u64>) -> Option<SocketAddr> {
-        match self {
-            Self::Address(address) => Some(*address),
-            Self::Name { name, port, next } => {
-                let addresses = name.addresses();
+            Self::Fixed(address) => visit(address),
+            Self::Name { name, port, state, turns } => {
+                let addresses = state.resolved(&name.addresses(), *port);
                 if addresses.is_empty() {
                     return None;
                 }
-                let turn = key.map_or_else(|| next.fetch_add(1, Ordering::Relaxed), |key| key as usize);
-                Some(with_port(addresses[turn % addresses.len()], *port))
+                let turn = match first {
+                    First::InTurn => turns.next.fetch_add(1, Ordering::Relaxed),
+                    First::Further => turns.next_further.fetch_add(1, Ordering::Relaxed),
+                    First::OfKey(key) => key as usize,
+                };
+                let (before, from) = addresses.split_at(turn % addresses.len());
+                from.iter().chain(before).find_map(visit)
             }
         }
     }
 
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        match self {
-            Self::Address(address) => vec![*address],
-            Self::Name { name, port, .. } => {
-                name.addresses().iter().map(|address| with_port(*address, *port)).collect()
-            }
-        }
+    /// Whether there is such an address. Takes no turn.
+    pub fn any(&self, is_such: impl Fn(&AddressState) -> bool) -> bool {
+        self.find(First::OfKey(0), |address| is_such(address).then_some(())).is_some()
     }
-}
 
-/// Keeps the zone of a link-local address (RFC 4007).
-fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
+    /// Returns all addresses; that of a Unix socket is `None`.
+    pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
+        let mut addresses = Vec::new();
+        self.find(First::OfKey(0), |address| {
+            addresses.push(address.target.address());
+            None::<()>
+        });
+        addresses
+    }
 }

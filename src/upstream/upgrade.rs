@@ -7,9 +7,9 @@
 //! which the end of the body alone is ready. Over TLS the handshake reads and writes first, so each of the first writes
 //! begins this anew.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use pingora::{Error, ErrorType, Result};
@@ -18,7 +18,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// In the first turn the end of the body is sent, in the second it is received; the others are to spare.
 const TURNS: u8 = 4;
@@ -30,9 +30,14 @@ const WRITES: u8 = 6;
 #[derive(Debug)]
 pub struct Connector;
 
+/// TCP, or a Unix socket.
+trait Socket: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin> Socket for S {}
+
 #[derive(Debug)]
 struct Patient {
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     turns: u8,
     /// How many more writes make reads wait again.
     writes: u8,
@@ -41,9 +46,7 @@ struct Patient {
 #[async_trait]
 impl L4Connect for Connector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let address =
-            address.as_inet().ok_or_else(|| Error::explain(ErrorType::ConnectError, "no address of the Internet"))?;
-        let socket = TcpStream::connect(address).await.map_err(|error| {
+        let socket = connect(address).await.map_err(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                 _ => ErrorType::ConnectError,
@@ -54,13 +57,24 @@ impl L4Connect for Connector {
     }
 }
 
-impl VirtualSocket for Patient {
-    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        match option {
-            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
-            // Pools have no key for keep-alive, nor for what else may come.
-            _ => Ok(()),
+async fn connect(address: &SocketAddr) -> io::Result<Box<dyn Socket>> {
+    match address {
+        SocketAddr::Inet(address) => {
+            let socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
+            Ok(Box::new(socket))
         }
+        SocketAddr::Unix(address) => {
+            let path = address.as_pathname().ok_or_else(|| io::Error::other("a socket without a path"))?;
+            Ok(Box::new(UnixStream::connect(path).await?))
+        }
+    }
+}
+
+impl VirtualSocket for Patient {
+    /// `connect` has set what there is. Pools have no key for keep-alive, nor for what else may come.
+    fn set_socket_option(&self, _option: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
     }
 }
 

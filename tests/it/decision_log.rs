@@ -88,19 +88,19 @@ const CASES: [Case; 5] = [
         ],
     },
     Case {
-        what: "502",
+        what: "503",
         signed_in: false,
         host: "down",
         path: "/page",
-        status: 502,
+        status: 503,
         lines: &[
             "received method=GET",
             "PATH",
             "verdict outcome=public",
             "server chosen pool=SERVICE",
             "connection failed error=ConnectRefused",
-            "failed error=upstream_failed status=502",
-            "completed status=502",
+            "failed error=no_server status=503",
+            "completed status=503",
         ],
     },
 ];

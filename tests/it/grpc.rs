@@ -133,6 +133,12 @@ fn messages_pass_both_ways_while_the_call_lasts_and_trailers_at_its_end() {
 }
 
 #[test]
+fn and_at_a_unix_socket() {
+    let socket = crate::harness::unix_socket::unix_socket_before(application());
+    messages_pass(scene_of(&format!("{{servers: [\"{}\"], protocol: h2c}}", socket.server)));
+}
+
+#[test]
 fn and_over_tls_where_calls_share_a_connection() {
     let server = Front::offering(application(), &ca().issue(&["app.internal"]), &["h2"]);
     let address = server.address;

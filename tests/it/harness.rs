@@ -3,6 +3,7 @@
 //! Each part is a builder that reads aloud. Ports are the kernel's choice, files live in a folder of their own, and
 //! everything stops when it is dropped.
 
+pub mod application;
 pub mod browser;
 pub mod bystander;
 pub mod certificates;
@@ -28,6 +29,7 @@ pub mod scripted;
 pub mod spellings;
 pub mod streaming;
 pub mod tabs;
+pub mod unix_socket;
 pub mod visitor;
 
 use std::net::SocketAddr;

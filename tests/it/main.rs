@@ -88,6 +88,10 @@ mod private_connections;
 // Servers behind the edge: turns, failures, limits, bodies.
 mod names;
 mod upstream;
+// Servers that fail: what is noticed of them, and what clients get meanwhile.
+mod sick_servers;
+// Backup servers, limits of single servers, Unix sockets, requests that are sent again.
+mod protection;
 // The short way to them, and the long one.
 mod express;
 mod express_http2;

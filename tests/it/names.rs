@@ -107,7 +107,9 @@ fn a_silent_server_is_waited_for_by_its_share_of_the_requests() {
             .chain(origins.iter().map(|origin| origin.address))
             .map(|address| address.to_string())
             .collect();
-        let edge = serving(edge(), "iqueue", &servers, QUICK).start();
+        // Without ejection, so that it keeps its share.
+        let keys = format!("{QUICK}, eject: false, retry: {{budget_percent: 100}}");
+        let edge = serving(edge(), "iqueue", &servers, &keys).start();
         let requests = 12 * (living + 1);
         // Of each kind, because the two request paths, and what has a body, choose alike.
         for method in ["GET", "POST"] {

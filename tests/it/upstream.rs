@@ -89,13 +89,13 @@ fn a_dead_server_is_passed_over_whatever_the_method() {
 }
 
 #[test]
-fn when_all_servers_are_dead_the_answer_is_502_after_as_many_attempts_as_are_allowed() {
+fn when_all_servers_are_dead_the_answer_is_503_after_as_many_attempts_as_are_allowed() {
     let servers = [nobody(), nobody(), nobody(), nobody()];
-    let edge = edge_with_pool(&servers.map(server), ", retries: 2");
+    let edge = edge_with_pool(&servers.map(server), ", retries: 2, eject: false");
     let mut client = edge.client();
     for method in ["GET", "POST"] {
         let response = client.ask(method, &edge.url("iqueue", "/")).send();
-        assert_eq!(response.status, 502, "{method}: {}", response.body);
+        assert_eq!(response.status, 503, "{method}: {}", response.body);
         for address in servers {
             assert!(!response.body.contains(&address.port().to_string()), "no address of the house: {}", response.body);
         }
@@ -168,11 +168,11 @@ fn deaf() -> (Socket, Vec<Socket>) {
 }
 
 #[test]
-fn a_server_that_cannot_be_connected_to_in_time_is_a_504_or_passed_over() {
+fn a_server_that_cannot_be_connected_to_in_time_is_a_503_or_passed_over() {
     let (listener, _waiting) = deaf();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
     let edge = edge_with_pool(&[server(address)], ", timeouts: {connect: 200ms}, retries: 0");
-    assert_eq!(edge.client().get(&edge.url("iqueue", "/")).status, 504);
+    assert_eq!(edge.client().get(&edge.url("iqueue", "/")).status, 503);
     let alive = origin("alive");
     let edge = edge_with_pool(&[server(address), server(alive.address)], ", timeouts: {connect: 200ms}");
     assert_eq!(edge.client().ask("POST", &edge.url("iqueue", "/")).body("x").send().status, 200);
@@ -184,7 +184,7 @@ fn a_failure_is_told_as_a_page_to_browsers_and_as_json_to_others() {
     let dead = edge_with_pool(&[server(nobody())], "");
     let slow_origin = Origin::slow(Duration::from_secs(60));
     let slow = edge_with_pool(&[server(slow_origin.address)], ", timeouts: {read: 100ms}");
-    for (edge, status) in [(&dead, 502), (&slow, 504)] {
+    for (edge, status) in [(&dead, 503), (&slow, 504)] {
         let page = edge.client().open(&edge.url("iqueue", "/"));
         assert_eq!(page.status, status);
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));

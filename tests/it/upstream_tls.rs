@@ -78,14 +78,14 @@ fn a_server_that_does_not_prove_its_name_gets_nothing_and_the_client_learns_no_m
     ] {
         let (app, _server, edge) = scene(&certificate);
         let response = edge.client().get(&edge.url("iqueue", "/"));
-        assert_eq!(response.status, 502, "{what}");
+        assert_eq!(response.status, 503, "{what}");
         let text = response.body.to_lowercase();
         for hint in ["tls", "certificate", "internal", "127.0.0.1"] {
             assert!(!text.contains(hint), "{what}: the answer speaks of {hint}: {text}");
         }
         assert_eq!(app.count(), 0, "{what}");
         let line = &edge.access_log(1)[0];
-        assert_eq!((line["status"].as_u64(), line["error"].as_str()), (Some(502), Some("upstream_tls")), "{what}");
+        assert_eq!((line["status"].as_u64(), line["error"].as_str()), (Some(503), Some("upstream_tls")), "{what}");
     }
 }
 
@@ -99,7 +99,7 @@ fn operators_learn_once_why_a_server_is_not_believed_and_once_that_it_is_again()
     let server = front(app.address, &Ca::new().issue(&[NAME]));
     let daemon = builder(&[&server], &format!("{TRUSTED}, timeouts: {{idle: 1ms}}")).run();
     let get = || daemon.client().get(&daemon.url("iqueue", "/")).status;
-    assert_eq!([get(), get(), get()], [502; 3]);
+    assert_eq!([get(), get(), get()], [503; 3]);
     let lost = format!("upstream: TLS handshake failed, requests to the server are refused server={}", server.address);
     eventually("it is told", || told(&daemon, &lost) == 1);
     assert_eq!(told(&daemon, "invalid peer certificate"), 1, "{}", daemon.process.stderr());
@@ -107,7 +107,7 @@ fn operators_learn_once_why_a_server_is_not_believed_and_once_that_it_is_again()
     assert_eq!(get(), 200);
     eventually("that is told too", || told(&daemon, "TLS handshake succeeds again") == 1);
     server.show(&ca().issue(&["other.internal"]));
-    eventually("kept connections have ended", || get() == 502);
+    eventually("kept connections have ended", || get() == 503);
     eventually("and so is the next loss", || told(&daemon, &lost) == 2);
     assert_eq!(told(&daemon, &lost), 2);
 }
@@ -126,25 +126,25 @@ fn a_request_goes_to_a_server_that_is_believed() {
 }
 
 #[test]
-fn a_server_that_does_not_shake_hands_in_time_is_a_504() {
+fn a_server_that_does_not_shake_hands_in_time_is_a_503() {
     // It accepts, through the kernel, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let pool = format!("{{servers: [\"{}\"], {TRUSTED}, timeouts: {{connect: 200ms}}}}", silent.local_addr().unwrap());
     for protocol in ["http1", "h2"] {
         let pool = pool.replace("tls:", &format!("protocol: {protocol}, tls:"));
         let edge = edge().service_with("iqueue", &origin("nobody"), "access: public").pool("iqueue", &pool).start();
-        assert_eq!(get(&edge), 504, "{protocol}");
+        assert_eq!(get(&edge), 503, "{protocol}");
         let websocket = raw(edge.address(), "iqueue.test").send(websocket_head()).status();
-        assert_eq!(websocket, 504, "{protocol}");
+        assert_eq!(websocket, 503, "{protocol}");
     }
 }
 
 #[test]
-fn a_server_without_tls_is_a_502() {
+fn a_server_without_tls_is_a_503() {
     let app = origin("app");
     let pool = format!("{{servers: [\"{}\"], {TRUSTED}}}", app.address);
     let edge = edge().service_with("iqueue", &app, "access: public").pool("iqueue", &pool).start();
-    assert_eq!(get(&edge), 502);
+    assert_eq!(get(&edge), 503);
     assert_eq!(app.count(), 0);
 }
 
@@ -157,7 +157,7 @@ fn a_server_that_asks_who_the_edge_is_gets_an_answer() {
     let with = |tls: &str| builder(&[&server], tls).file("client.pem", &pem).file("client.key", &key).start();
     assert_eq!(get(&with(&shows)), 200);
     assert!(server.shaken()[0].knew_who);
-    assert_eq!(get(&with(TRUSTED)), 502);
+    assert_eq!(get(&with(TRUSTED)), 503);
     assert_eq!(app.count(), 1);
 }
 
@@ -188,7 +188,7 @@ fn an_h2_pool_wants_servers_that_speak_it() {
     let app = origin("app");
     let server = Front::offering(app.address, &issued(), &["http/1.1"]);
     let edge = builder(&[&server], &format!("protocol: h2, {TRUSTED}")).start();
-    assert_eq!(get(&edge), 502);
+    assert_eq!(get(&edge), 503);
     assert_eq!(app.count(), 0);
 }
 
@@ -198,7 +198,7 @@ fn a_reload_with_another_ca_does_not_use_connections_from_before_it() {
     assert_eq!(get(&edge), 200);
     std::fs::write(edge.folder.path().join("other.pem"), Ca::new().pem).unwrap();
     edge.reload_with(|yaml| yaml.replace("{ca: ca.pem", "{ca: other.pem"));
-    assert_eq!(get(&edge), 502);
+    assert_eq!(get(&edge), 503);
     edge.reload_with(|yaml| yaml.replace("{ca: other.pem", "{ca: ca.pem"));
     assert_eq!(get(&edge), 200);
     assert_eq!((app.count(), server.shaken().len()), (2, 1), "that of the first is good again");
@@ -210,7 +210,7 @@ fn without_a_ca_those_of_the_system_count() {
     let server = front(app.address, &issued());
     let builder = builder(&[&server], &TRUSTED.replace("ca: ca.pem, ", ""));
     let status = |daemon: &Daemon| daemon.client().get(&daemon.url("iqueue", "/")).status;
-    assert_eq!(status(&builder.clone().run()), 502, "the tests' CA is none of the system's");
+    assert_eq!(status(&builder.clone().run()), 503, "the tests' CA is none of the system's");
     let trusted = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(trusted.path(), &ca().pem).unwrap();
     let variable = ("SSL_CERT_FILE", trusted.path().to_str().unwrap());

@@ -1,9 +1,18 @@
 //! `pools.NAME.tls`: the identity that servers of a pool have to prove. The files are read by `upstream`.
 
 use super::{Check, file};
-use crate::config::{ClientKey, PoolTls};
+use crate::config::{ClientKey, Location, PoolServer, PoolTls};
 
 impl Check<'_> {
+    /// A Unix socket has no host that a certificate could name.
+    pub(super) fn names_to_verify(&mut self, pool: &str, tls: Option<&PoolTls>, servers: &[PoolServer]) {
+        let has_no_host = |server: &PoolServer| matches!(server.location, Location::Unix(_));
+        if tls.is_some_and(|tls| tls.server_name.is_none()) && servers.iter().any(has_no_host) {
+            let key = format!("{pool}.tls.server_name");
+            self.fault(key, "missing, and a Unix socket has no host name", "name what the certificate is for");
+        }
+    }
+
     /// `h2` is TLS with or without the key, `h2c` is never.
     pub(super) fn pool_tls(
         &mut self,

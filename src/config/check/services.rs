@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::maintenance::{error_pages, maintenance};
-use super::{Check, defaults, in_punycode, seconds, time};
+use super::{Check, defaults, failures, in_punycode, seconds, time};
 use crate::config::file;
 use crate::config::units::Time;
-use crate::config::{Location, MAX_RETRIES, OutagePolicy, Pool, PoolServer, PoolTimeouts, Sentry, Service};
+use crate::config::{Location, OutagePolicy, Pool, PoolServer, PoolTimeouts, Sentry, Service};
 use crate::host::{Host, HostPattern};
 
 /// How often names of servers may be resolved.
@@ -110,17 +110,12 @@ impl Check<'_> {
         for (name, pool) in written {
             let place = format!("pools.{name}");
             self.name(&place, &name);
-            let retries = pool.retries.unwrap_or(defaults::RETRIES);
-            if retries > MAX_RETRIES {
-                self.fault(
-                    format!("{place}.retries"),
-                    "more attempts only add load to a failing pool",
-                    "write 0 to 10",
-                );
-            }
+            let servers = self.pool_servers(&place, &pool.servers);
+            let tls = self.pool_tls(&place, pool.protocol, pool.tls.as_ref());
+            self.names_to_verify(&place, tls.as_ref(), &servers);
             pools.push(Pool {
-                servers: self.pool_servers(&place, &pool.servers),
-                tls: self.pool_tls(&place, pool.protocol, pool.tls.as_ref()),
+                servers,
+                tls,
                 balance: pool.balance.unwrap_or(defaults::BALANCE),
                 protocol: pool.protocol.unwrap_or(defaults::POOL_PROTOCOL),
                 timeouts: PoolTimeouts {
@@ -129,7 +124,9 @@ impl Check<'_> {
                     write: time(pool.timeouts.write, defaults::POOL_WRITE_TIMEOUT),
                     idle: time(pool.timeouts.idle, defaults::POOL_IDLE_TIMEOUT),
                 },
-                retries: retries.min(MAX_RETRIES),
+                retry: failures::retry(self.faults, &place, &pool.retry, pool.retries),
+                eject: failures::eject(self.faults, &place, pool.eject.as_ref()),
+                in_flight: failures::at_a_time(self.faults, format!("{place}.in_flight"), pool.in_flight),
                 resolve_every: self.resolve_every(&place, pool.resolve.every),
                 name,
             });
@@ -155,20 +152,29 @@ impl Check<'_> {
         let mut servers = Vec::new();
         for (at, server) in written.iter().enumerate() {
             let key = format!("{place}.servers[{at}]");
-            let (name, weight) = match server {
-                file::PoolServer::Address(address) => (address.clone(), defaults::WEIGHT),
-                file::PoolServer::Weighted(server) => {
-                    (server.address.clone(), server.weight.unwrap_or(defaults::WEIGHT))
+            let server = match server {
+                file::PoolServer::Address(address) => {
+                    &file::PoolServerKeys { address: address.clone(), weight: None, backup: None, connections: None }
                 }
+                file::PoolServer::Keys(server) => server,
             };
+            let (name, weight) = (server.address.clone(), server.weight.unwrap_or(defaults::WEIGHT));
+            let connections = failures::at_a_time(self.faults, format!("{key}.connections"), server.connections);
             if !WEIGHTS.contains(&weight) {
                 self.fault(format!("{key}.weight"), format!("a weight of {weight}"), "write 1 to 256");
             }
             match Location::parse(&name) {
-                Some(location) => {
-                    servers.push(PoolServer { name, location, weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()) });
+                Some(location) => servers.push(PoolServer {
+                    name,
+                    location,
+                    weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()),
+                    is_backup: server.backup.unwrap_or(defaults::BACKUP),
+                    connections,
+                }),
+                None => {
+                    let write = "write IP:PORT or NAME:PORT, or unix:///PATH with a path of 107 bytes at most";
+                    self.fault(&key, format!("`{name}` is no address of a server"), write);
                 }
-                None => self.fault(&key, format!("`{name}` is no address of a server"), "write IP:PORT or NAME:PORT"),
             }
         }
         servers

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::failures::{Retry, WrittenEject};
 use crate::config::units::Time;
 
 /// The servers of an application. Connections to them are kept and used for all clients, but not where the application
@@ -10,9 +11,9 @@ use crate::config::units::Time;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Pool {
-    /// `HOST:PORT`, or `{address: HOST:PORT, weight: N}`. Of a name all addresses are used, in turn, within the weight
-    /// of its server; metrics and logs have the name. A name without an address is a warning, not a fault: its server
-    /// is left out until it has one. Example: `["127.0.0.1:9001", {address: "app.internal:9001", weight: 2}]`.
+    /// `HOST:PORT`, `unix:///PATH`, or `{address: HOST:PORT, weight: N}`. Of a name all addresses are used, in turn,
+    /// within the weight of its server; metrics and logs have the name. A name without an address is a warning, not a
+    /// fault: its server is left out until it has one. Example: `["127.0.0.1:9001", {address: "app.internal:9001", weight: 2}]`.
     pub servers: Vec<PoolServer>,
     /// How the server of a request is chosen.
     pub balance: Option<Balance>,
@@ -23,9 +24,15 @@ pub struct Pool {
     pub tls: Option<PoolTls>,
     /// How long the servers may take.
     pub timeouts: PoolTimeouts,
-    /// Further servers to try when a connection cannot be made, 0 to 10. Further addresses of one server do not count
-    /// as long as they refuse at once.
+    /// The same as `retry.attempts`. Example: `2`.
     pub retries: Option<usize>,
+    /// When a request is sent again, to another server.
+    pub retry: Retry,
+    /// When a server that fails is left out for a while; `false` where none ever is. Example: `{failures: 5, for: 10s}`.
+    pub eject: Option<WrittenEject>,
+    /// The most requests that one server may have at a time, 1 or more. One that is too many goes to the next server, and
+    /// is a `503` with `Retry-After` where all have as many. Example: `100`.
+    pub in_flight: Option<usize>,
     /// The resolution of names of servers.
     pub resolve: Resolve,
 }
@@ -39,15 +46,31 @@ pub struct Resolve {
     pub every: Option<Time>,
 }
 
-/// A server of a pool: its address, or its address with a weight.
+/// A server of a pool: its address, or its address with more about it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`HOST:PORT` or `{address: HOST:PORT, weight: N}`")]
 pub enum PoolServer {
     Address(String),
-    Weighted(WeightedServer),
+    Keys(PoolServerKeys),
 }
 
-/// A server with a weight.
+/// A server of a pool with more than its address.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolServerKeys {
+    /// `HOST:PORT` or `unix:///PATH`.
+    pub address: String,
+    /// Its share of the requests beside the other servers, 1 to 256.
+    pub weight: Option<u16>,
+    /// Whether it gets requests only while no other server may take them: they are ejected, set so by an administrator, or
+    /// have as many as they may have.
+    pub backup: Option<bool>,
+    /// The most requests that it may have at a time, 1 or more: over HTTP/1.1 each has a connection of its own while it is
+    /// under way. Where the pool has `in_flight` too, the lower of the two holds. Example: `200`.
+    pub connections: Option<usize>,
+}
+
+/// A server of another list with a weight.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedServer {

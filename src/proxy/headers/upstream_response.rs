@@ -15,7 +15,10 @@ use crate::proxy::decision_log::log_decision;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers;
 use crate::proxy::request::RequestView;
-use crate::proxy::upstream::connection_auth;
+use crate::proxy::upstream::{attempt, connection_auth};
+
+/// Interim responses (RFC 9110 §15.2) to one request; what sends more never comes to a response.
+const MAX_INTERIM_RESPONSES: usize = 64;
 
 impl Gateway {
     /// What a head becomes, but for its compression. Interim heads come here too. An ordinary head goes the fast path past
@@ -31,6 +34,14 @@ impl Gateway {
         {
             // Whatever followed would pass for a conversation. Pingora lets it through.
             return Err(refused("an upgrade that was not requested"));
+        }
+        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            ctx.interim_responses += 1;
+            if ctx.interim_responses > MAX_INTERIM_RESPONSES {
+                return Err(refused("too many interim responses"));
+            }
+        } else {
+            attempt::responded(ctx, response.status.as_u16());
         }
         if connection_auth::challenges(&response.headers)
             && let (Some(attempt), Ok((pool, _))) = (ctx.tried.last(), destination(ctx))
@@ -84,8 +95,10 @@ fn repair_location(request: &RequestView<'_>, fields: &mut HeaderMap, ctx: &Requ
         host: &authority.host,
         authority: written,
         path: request.head.uri.path(),
-        server: server
-            .map(|(attempt, (pool, _))| (pool.server(attempt.endpoint.server).name.as_str(), attempt.endpoint.address)),
+        // A Unix socket has no address that a location could name.
+        server: server.and_then(|(attempt, (pool, _))| {
+            Some((pool.server(attempt.endpoint.server).name.as_str(), attempt.endpoint.address?))
+        }),
         prefixes: forward.prefixes.as_ref(),
     };
     location::repair(fields, &facts);

@@ -2,20 +2,25 @@
 
 use std::time::Instant;
 
+use http::Method;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::upstreams::peer::HttpPeer;
 
-use super::connection_auth;
+use super::retry::Progress;
+use super::{connection_auth, retry};
 use crate::proxy::context::{RequestContext, destination, is_fault_of_body};
 use crate::proxy::decision_log::{is_logged, log_decision};
 use crate::proxy::request::RequestView;
-use crate::upstream::{Attempt, Endpoint, Owner, Pool};
+use crate::request::is_repeatable;
+use crate::upstream::{Attempt, ConnectionUse, Demand, Endpoint, MayRetry, Outcome, Owner, Pool};
 
 /// Selects the next server of the request's pool, and returns it with the time of the selection. `owner` is the owner of
 /// the upstream connection, if it must not be shared.
-pub fn next(ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
+pub fn next(method: &Method, ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
     let (pool, _) = destination(ctx)?;
-    let Some(attempt) = pool.select(&ctx.tried, owner.map(Owner::key)) else {
+    let now = Instant::now();
+    let demand = Demand { key: owner.map(Owner::key), is_safe: is_repeatable(method), now };
+    let Some(attempt) = pool.select(&ctx.tried, demand) else {
         log_decision!(ctx, "no server left pool={} tried={}", pool.config.name, ctx.tried.len());
         return Err(Error::new(ErrorType::HTTPStatus(503)));
     };
@@ -24,11 +29,12 @@ pub fn next(ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint,
         let number = ctx.tried.len() + 1;
         log_decision!(ctx, "server chosen pool={} server={server} attempt={number}", pool.config.name);
     }
-    let (endpoint, now) = (attempt.endpoint, Instant::now());
+    let endpoint = attempt.endpoint;
     // The attempt before this one is over, whatever it ended with.
     ctx.tried.last_mut().into_iter().for_each(Attempt::end);
     ctx.tried.push(attempt);
     ctx.upstream_begun = Some(now);
+    (ctx.is_unconnected, ctx.is_request_written) = (false, false);
     Ok((endpoint, now))
 }
 
@@ -36,25 +42,95 @@ pub fn next(ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint,
 pub fn peer(request: &RequestView<'_>, is_upgrade: bool, ctx: &mut RequestContext) -> Result<HttpPeer> {
     let owner = connection_auth::owner(request, destination(ctx)?.0, ctx);
     ctx.upstream_owner = owner;
-    let (endpoint, _) = next(ctx, owner)?;
+    let (endpoint, _) = next(&request.head.method, ctx, owner)?;
     let (pool, read_timeout) = destination(ctx)?;
-    Ok(pool.peer(endpoint, read_timeout, is_upgrade, owner))
+    let connection = match is_upgrade {
+        true => ConnectionUse::Upgrade,
+        false if wants_new_connection(ctx) => ConnectionUse::Once,
+        false => ConnectionUse::Kept,
+    };
+    Ok(pool.peer(endpoint, read_timeout, connection, owner))
+}
+
+/// Whether the request has met a kept connection that was closed: the others that are kept may be as well.
+pub fn wants_new_connection(ctx: &RequestContext) -> bool {
+    ctx.tried.len() > 1 && ctx.tried.iter().any(|attempt| attempt.outcome() == Outcome::KeptClosed)
 }
 
 /// Records a failed connect. The server has not seen the request, so the next one may be tried.
 pub fn not_connected(ctx: &mut RequestContext, error: &mut Error) {
-    if let Some(attempt) = ctx.tried.last_mut() {
-        attempt.failed(matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout));
-    }
-    if let Ok((pool, _)) = destination(ctx) {
-        observe(ctx, pool, false, Instant::now());
-        if let Some(attempt) = ctx.tried.last() {
-            pool.server(attempt.endpoint.server).failed(error);
+    let now = Instant::now();
+    let outcome = retry::not_connected(error);
+    let mut is_repeatable = false;
+    if let (Ok((pool, _)), Some(attempt)) = (destination(ctx), ctx.tried.last()) {
+        observe(ctx, pool, false, now);
+        pool.server(attempt.endpoint.server).failed(error);
+        if let Some(failure) = retry::connect_failure(error) {
+            pool.note_failure(attempt, failure, false, now);
         }
-        error.set_retry(pool.may_retry(&ctx.tried));
-        log_decision!(ctx, "connection failed error={} retry={}", error.etype().as_str(), error.retry());
+        is_repeatable = pool.config.retry.on_connect;
     }
-    ctx.upstream_begun = None;
+    let may_retry = conclude(ctx, outcome, is_repeatable, now);
+    error.set_retry(may_retry);
+    log_decision!(ctx, "connection failed error={} retry={may_retry}", error.etype().as_str());
+    (ctx.upstream_begun, ctx.is_unconnected) = (None, true);
+}
+
+/// Records an attempt that has failed after its connection was there, and decides whether there is another one.
+pub fn failed(method: &Method, ctx: &mut RequestContext, error: &mut Error, progress: Progress) {
+    let now = Instant::now();
+    let has_head = ctx.status != 0;
+    let mut outcome = None;
+    if let (Ok((pool, _)), Some(attempt)) = (destination(ctx), ctx.tried.last()) {
+        let progress = Progress { is_trial: attempt.is_trial(), ..progress };
+        let is_of_client = is_fault_of_body(error, ctx);
+        if !has_head && !is_of_client {
+            outcome = retry::repeatable(error, method, progress, pool.config.retry);
+        }
+        let failure = retry::failure(error).filter(|_| !is_of_client && !retry::is_kept_closed(error, progress));
+        if let Some(failure) = failure {
+            pool.note_failure(attempt, failure, ctx.is_responded, now);
+            if ctx.tried.len() > 1 && !attempt.is_further_address() {
+                pool.retries().failed.inc();
+            }
+        }
+    }
+    let may_retry = outcome.is_some_and(|outcome| conclude(ctx, outcome, true, now));
+    if may_retry {
+        log_decision!(ctx, "attempt failed error={} retry=true", error.etype().as_str());
+    }
+    error.set_retry(may_retry);
+}
+
+/// Ends an attempt after which the request may be sent again, and returns whether it is.
+fn conclude(ctx: &mut RequestContext, outcome: Outcome, is_wanted: bool, now: Instant) -> bool {
+    let is_trial = ctx.tried.last().is_some_and(Attempt::is_trial);
+    if let Some(attempt) = ctx.tried.last_mut() {
+        attempt.failed(outcome);
+    }
+    let Ok((pool, _)) = destination(ctx) else { return false };
+    let may_retry = match pool.may_retry(&ctx.tried) {
+        MayRetry::No => false,
+        MayRetry::FurtherAddress => true,
+        // A trial is made for the sake of the others, so its request is owed another attempt.
+        MayRetry::Yes => is_wanted && (is_trial || pool.take_retry(now)),
+    };
+    if may_retry && outcome == Outcome::NoResponse {
+        observe(ctx, pool, false, now);
+        ctx.upstream_begun = None;
+    }
+    may_retry
+}
+
+/// The head of a response has come, interim ones apart.
+pub fn responded(ctx: &mut RequestContext, status: u16) {
+    ctx.is_responded = true;
+    let (Some(attempt), Ok((pool, _))) = (ctx.tried.last(), destination(ctx)) else { return };
+    pool.server(attempt.endpoint.server).metrics.responded(status);
+    pool.note_head(attempt, status);
+    if ctx.tried.len() > 1 && !attempt.is_further_address() {
+        pool.retries().answered.inc();
+    }
 }
 
 /// Ends the request's last attempt. From here on the request cannot be cancelled.
@@ -65,6 +141,9 @@ pub fn ended(ctx: &mut RequestContext, error: Option<&Error>, now: Instant) {
         let of_client = |error: &Error| *error.esource() != ErrorSource::Upstream || is_fault_of_body(error, ctx);
         if !error.is_some_and(of_client) {
             observe(ctx, pool, error.is_none(), now);
+        }
+        if let Some(attempt) = ctx.tried.last().filter(|_| ctx.is_responded && error.is_none_or(of_client)) {
+            pool.note_end(attempt);
         }
     }
 }

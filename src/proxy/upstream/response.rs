@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::request::Parts;
-use pingora::{Error, ErrorType, Result, RetryType};
+use pingora::{Error, ErrorType, Result};
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::RequestHeader;
@@ -34,6 +34,10 @@ pub struct UpstreamResponse<'a> {
     scope: Scope,
     timeouts: PoolTimeouts,
     state: State,
+    /// Whether the whole head of the request may have been written.
+    is_written: bool,
+    /// Whether bytes of a response have come.
+    is_answered: bool,
 }
 
 enum State {
@@ -58,14 +62,26 @@ impl<'a> UpstreamResponse<'a> {
         scope: Scope,
         timeouts: PoolTimeouts,
     ) -> Self {
-        Self { request, our_cookies, scope, timeouts, state: State::AwaitingHead(connection) }
+        let state = State::AwaitingHead(connection);
+        Self { request, our_cookies, scope, timeouts, state, is_written: false, is_answered: false }
     }
 
-    /// Sends the request. A reused connection may have been closed by the server; as the request has no body, it may then
-    /// be sent again on another one.
+    /// Whether the server cannot have the whole request.
+    pub const fn is_unwritten(&self) -> bool {
+        !self.is_written
+    }
+
+    /// Whether nothing has come in response.
+    pub const fn is_unanswered(&self) -> bool {
+        !self.is_answered
+    }
+
+    /// Sends the request.
     pub async fn send_request(&mut self, head: &[u8]) -> Result<()> {
         let State::AwaitingHead(connection) = &mut self.state else { return connection_lost() };
-        connection.send(head, self.timeouts.write).await.map_err(retry_if_reused)
+        connection.send(head, self.timeouts.write).await?;
+        self.is_written = true;
+        Ok(())
     }
 
     /// Returns the next event of the response.
@@ -94,13 +110,11 @@ impl<'a> UpstreamResponse<'a> {
         let State::AwaitingHead(mut connection) = std::mem::replace(&mut self.state, State::Lost) else {
             return connection_lost();
         };
-        let bytes = connection.read_first(self.timeouts.read).await.map_err(retry_if_reused)?;
+        let bytes = connection.read_first(self.timeouts.read).await?;
         if bytes.is_empty() {
-            return Err(retry_if_reused(Error::explain(
-                ErrorType::ConnectionClosed,
-                "the connection closed before a response",
-            )));
+            return Err(Error::explain(ErrorType::ConnectionClosed, "the connection closed before a response"));
         }
+        self.is_answered = true;
         let Some(response) = parse::parse(&bytes, &self.request.method, self.our_cookies, self.scope) else {
             return self.read_by_pingora(connection, bytes).await;
         };
@@ -142,15 +156,6 @@ impl<'a> UpstreamResponse<'a> {
             State::FixedLength { .. } | State::AwaitingHead(_) | State::Lost => None,
         }
     }
-}
-
-/// Marks an error as one to retry on a new connection where the connection was a reused one: the server may have closed it
-/// before it saw the request. After a timeout the server may have seen it.
-fn retry_if_reused(mut error: Box<Error>) -> Box<Error> {
-    if ![ErrorType::ReadTimedout, ErrorType::WriteTimedout].contains(error.etype()) {
-        error.retry = RetryType::ReusedOnly;
-    }
-    error
 }
 
 fn connection_lost<T>() -> Result<T> {

@@ -1,0 +1,128 @@
+//! Metrics of the servers of pools, and of requests that are sent to another one.
+
+use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::help;
+use super::maker::{BUCKETS, Maker, forget};
+
+/// Why servers are ejected: the label `reason`.
+const REASONS: [&str; 6] = ["connect", "tls", "timeout", "closed", "malformed", "status"];
+
+pub struct UpstreamFamilies {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGaugeVec,
+    up: IntGaugeVec,
+    responses: IntCounterVec,
+    ejections: IntCounterVec,
+    retries: IntCounterVec,
+}
+
+/// One upstream server's handles.
+#[derive(Clone)]
+pub struct UpstreamMetrics {
+    pub answered: IntCounter,
+    pub failed: IntCounter,
+    pub duration: Histogram,
+    /// Attempts that are under way; a guard in `upstream::Attempt` counts them.
+    pub in_flight: IntGauge,
+    /// 1, or 0 where none of its addresses is well.
+    pub up: IntGauge,
+    /// By status class, 1xx to 5xx.
+    responses: [IntCounter; 5],
+    /// In the order of `REASONS`.
+    ejections: [IntCounter; 6],
+}
+
+/// What became of the requests of one pool that were to be sent again.
+#[derive(Clone)]
+pub struct RetryMetrics {
+    /// A response came.
+    pub answered: IntCounter,
+    /// It has failed again.
+    pub failed: IntCounter,
+    /// It was not sent again, as too many others were.
+    pub over_budget: IntCounter,
+}
+
+impl UpstreamFamilies {
+    pub(super) fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let server = &["pool", "server"];
+        Ok(Self {
+            requests: make.counters(
+                "upstream_requests_total",
+                help::UPSTREAM_REQUESTS_TOTAL,
+                &["pool", "server", "result"],
+            )?,
+            duration: make.histograms("upstream_duration_seconds", help::UPSTREAM_DURATION_SECONDS, BUCKETS, server)?,
+            in_flight: make.int_gauges("upstream_in_flight", help::UPSTREAM_IN_FLIGHT, server)?,
+            up: make.int_gauges("upstream_up", help::UPSTREAM_UP, server)?,
+            responses: make.counters(
+                "upstream_responses_total",
+                help::UPSTREAM_RESPONSES_TOTAL,
+                &["pool", "server", "class"],
+            )?,
+            ejections: make.counters(
+                "upstream_ejections_total",
+                help::UPSTREAM_EJECTIONS_TOTAL,
+                &["pool", "server", "reason"],
+            )?,
+            retries: make.counters("upstream_retries_total", help::UPSTREAM_RETRIES_TOTAL, &["pool", "result"])?,
+        })
+    }
+
+    pub(super) fn server(&self, pool: &str, server: &str) -> UpstreamMetrics {
+        let request = |result| self.requests.with_label_values(&[pool, server, result]);
+        let response = |class| self.responses.with_label_values(&[pool, server, class]);
+        UpstreamMetrics {
+            answered: request("answered"),
+            failed: request("failed"),
+            duration: self.duration.with_label_values(&[pool, server]),
+            in_flight: self.in_flight.with_label_values(&[pool, server]),
+            up: self.up.with_label_values(&[pool, server]),
+            responses: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(response),
+            ejections: REASONS.map(|reason| self.ejections.with_label_values(&[pool, server, reason])),
+        }
+    }
+
+    pub(super) fn retries(&self, pool: &str) -> RetryMetrics {
+        let result = |result| self.retries.with_label_values(&[pool, result]);
+        RetryMetrics { answered: result("answered"), failed: result("failed"), over_budget: result("over_budget") }
+    }
+
+    /// Removes the series of a server that is in no configuration any more.
+    pub(super) fn forget_server(&self, pool: &str, server: &str) {
+        let labels = [("pool", pool), ("server", server)];
+        for family in [&self.requests, &self.responses, &self.ejections] {
+            forget(family, &labels);
+        }
+        forget(&self.duration, &labels);
+        forget(&self.in_flight, &labels);
+        forget(&self.up, &labels);
+    }
+
+    /// Removes the series of a pool; those of its servers go with them.
+    pub(super) fn forget_pool(&self, pool: &str) {
+        forget(&self.retries, &[("pool", pool)]);
+    }
+}
+
+impl UpstreamMetrics {
+    /// Counts a response by the class of its status.
+    pub fn responded(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.responses[class].inc();
+    }
+
+    /// Counts an ejection.
+    pub fn ejected(&self, reason: &str) {
+        for (counter, _) in self.ejections.iter().zip(REASONS).filter(|(_, known)| *known == reason) {
+            counter.inc();
+        }
+    }
+
+    /// How many attempts have ended.
+    pub fn attempts(&self) -> u64 {
+        self.answered.get() + self.failed.get()
+    }
+}
