@@ -93,9 +93,14 @@ impl Reply {
         }
     }
 
-    /// A redirect of a route. The location is one that the configuration has, with what may be kept of the request.
+    /// A redirect of a route. The location is one that the configuration has, with what may be kept of the request. Other
+    /// than on the way of a sign-on, the page that a request comes from is no secret, and pages of other sites may load an
+    /// image by way of an old address.
     pub fn configured_redirect(status: StatusCode, location: &str) -> Self {
-        Self::to(status, location)
+        let reply = Self::to(status, location);
+        let kept = [header::LOCATION, header::CACHE_CONTROL];
+        let fields = reply.fields.into_iter().filter(|(name, _)| kept.contains(name)).collect();
+        Self { fields, ..reply }
     }
 
     /// A fixed reply of a route, as the configuration has it. It may be for signed-in users alone, so no cache keeps it.

@@ -143,7 +143,8 @@ pub struct Route {
 pub struct Redirect {
     /// Where it leads: a path of the same host, or an absolute https URL, percent-encoded as browsers send it. Example: `https://new.example.com/x/`.
     pub to: Option<String>,
-    /// 301, 302, 303, 307 or 308. Browsers keep a 301 and a 308, and repeat a POST as it was for 307 and 308 alone.
+    /// 301, 302, 303, 307 or 308. A browser repeats a POST as it was for 307 and 308 alone. None of them is kept by a
+    /// cache, so a change takes effect at once.
     pub status: Option<u16>,
     /// Whether what follows the route's path is added to the target: from `/old/` to `https://new.example.com/x/`,
     /// `/old/a/b` leads to `https://new.example.com/x/a/b`. A path that spells `/old` in another way, or that goes on with
