@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// Keys of other proxies, and what they are called here.
-const ELSEWHERE: [(&str, &str); 17] = [
+const ELSEWHERE: [(&str, &str); 21] = [
     ("client_max_body_size", "server.limits.body_bytes"),
     ("proxy_pass", "services.NAME.pool"),
     ("proxy_read_timeout", "pools.NAME.timeouts.read"),
@@ -18,6 +18,10 @@ const ELSEWHERE: [(&str, &str); 17] = [
     ("listen", "server.listeners"),
     ("location", "services.NAME.routes"),
     ("locations", "services.NAME.routes"),
+    ("rewrite", "services.NAME.routes[].redirect"),
+    ("return", "services.NAME.routes[].redirect"),
+    ("proxy_redirect", "services.NAME.location_repair"),
+    ("default_server", "unknown_hosts"),
     ("ssl_certificate", "tls.certificates"),
     ("ssl_protocols", "tls.min_version"),
     ("set_real_ip_from", "server.trusted_proxies"),
