@@ -1,8 +1,12 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics` and, with a token, the API. Plain HTTP, for operators alone, by
-//! default on loopback.
+//! default on loopback. The control socket serves the same to root and to the edge's own user, without a token.
 
+pub mod actor;
 pub mod api;
+pub mod control_socket;
+pub mod reload;
 pub mod session_list;
+pub mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +27,7 @@ use crate::sessions::{SessionStore, StoreError};
 use crate::snapshot::Snapshot;
 use crate::users::changes::DirectoryChanges;
 use crate::users::login::LoginPool;
+use actor::Connection;
 use api::Api;
 
 /// Connections of scrapers and probes at once; more are a mistake, or an attack.
@@ -47,7 +52,7 @@ pub struct Admin {
     pub users: Arc<DirectoryChanges>,
     pub drain: Arc<Drain>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// `None` without a token.
+    /// `None` where there is neither a token nor a control socket.
     pub api: Option<Api>,
 }
 
@@ -62,12 +67,20 @@ impl ServeHttp for Admin {
                 return text(malformed.status(), "that is no request that is served here\n");
             }
         }
+        let client = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+        self.respond(session, Connection::Listener(client)).await
+    }
+}
+
+impl Admin {
+    /// Answers a request whose head was read.
+    pub async fn respond(&self, session: &mut ServerSession, connection: Connection) -> Response<Vec<u8>> {
         if api::has_body(&session.req_header().headers) {
             // Otherwise the body would be read to its end so that the next request can follow.
             session.set_keepalive(None);
         }
         if api::is_under(session.req_header().uri.path()) {
-            return self.api(session).await;
+            return self.api(session, connection).await;
         }
         let request = session.req_header();
         if request.method != Method::GET && request.method != Method::HEAD {
@@ -86,20 +99,31 @@ impl ServeHttp for Admin {
         }
         response
     }
-}
 
-impl Admin {
-    async fn api(&self, session: &ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        let client = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+    async fn api(&self, session: &mut ServerSession, connection: Connection) -> Response<Vec<u8>> {
         let mut response = match &self.api {
-            Some(api) => api.respond(request, client).await,
+            Some(api) => api.respond(session, connection).await,
             None => api::off(),
         };
-        if request.method == Method::HEAD {
+        if session.req_header().method == Method::HEAD {
             response.body_mut().clear();
         }
         response
+    }
+
+    /// Refuses a process that opened the control socket and is of another user.
+    pub fn refuse_user(&self, uid: u32) -> Response<Vec<u8>> {
+        self.api.as_ref().map_or_else(api::off, |api| api.refuse_user(uid))
+    }
+
+    /// Counts a connection that is served.
+    pub fn count_connection(&self, listener: &str) {
+        self.metrics.traffic.connections_total.with_label_values(&[listener]).inc();
+    }
+
+    /// Counts a connection that is not served.
+    pub fn count_refused(&self, listener: &str, reason: &str) {
+        self.metrics.traffic.connections_refused.with_label_values(&[listener, reason]).inc();
     }
 
     /// Ready when requests can be decided: the edge is not draining, and the session store answers or the outage policy

@@ -6,7 +6,7 @@
 
 mod rate;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::IntCounterVec;
@@ -39,9 +39,11 @@ pub enum Event {
     AccessRefused,
     LoopBroken,
     StreamClosed,
-    /// Over the admin API, as the two that follow.
+    /// Over the admin API, as those that follow.
     SessionsListed,
     SessionsEnded,
+    ConfigurationReloaded,
+    MaintenanceSet,
     ApiRefused,
     /// Written instead of further events of clients that are not signed in, for the rest of a minute.
     EventsSuppressed,
@@ -61,11 +63,43 @@ pub struct Entry<'a> {
     pub reason: Option<&'a str>,
 }
 
+/// One line of a call of the admin API. Absent parts are left out.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct AdminEntry<'a> {
+    pub event: Event,
+    /// `token:NAME` or `uid:NUMBER`; none where the caller has not shown who it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<&'a str>,
+    /// None for callers on the control socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+    pub request_id: &'a str,
+    #[serde(flatten)]
+    pub subject: &'a Subject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+}
+
+/// What a call of the admin API was about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// All users.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What it was set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+}
+
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<E> {
     time: String,
     #[serde(flatten)]
-    entry: Entry<'a>,
+    entry: E,
 }
 
 impl Event {
@@ -87,9 +121,25 @@ impl AuditLog {
     }
 
     pub fn write(&self, now: UnixTime, entry: Entry<'_>) {
+        self.write_line(now, entry);
+    }
+
+    /// Writes the line of a call of the admin API.
+    pub fn write_admin(&self, now: UnixTime, entry: AdminEntry<'_>) {
+        self.write_line(now, entry);
+    }
+
+    fn write_line(&self, now: UnixTime, entry: impl Serialize) {
         if self.writer.is_on() {
             self.writer.write(&Line { time: now.rfc3339(), entry });
         }
+    }
+
+    /// A call of the admin API that every client can make, written as below.
+    pub fn write_anonymous_admin(&self, now: UnixTime, entry: AdminEntry<'_>) {
+        let (event, request_id, reason) = (entry.event, entry.request_id, entry.reason);
+        let client = entry.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        self.write_anonymous(now, Entry { event, client, request_id, user: None, host: None, reason });
     }
 
     /// An event that every client can cause, as often as there are requests: it is written at a bounded rate for each

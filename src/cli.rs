@@ -4,11 +4,14 @@
 
 mod audit;
 mod check;
+mod control_client;
 mod demo;
 mod key;
 mod output;
 mod reference;
+mod reload;
 mod run;
+mod service;
 mod session;
 mod token;
 mod user;
@@ -34,6 +37,8 @@ struct Cli {
 enum Command {
     /// Serve.
     Run(run::Run),
+    /// Have the running edge read its configuration again, and print its faults.
+    Reload(reload::Reload),
     /// Validate everything: file, certificates, keys, names.
     Check(check::Check),
     /// Show the whole sign-on flow on this machine, with two small applications.
@@ -42,6 +47,8 @@ enum Command {
     User(user::User),
     /// Look after the sessions of users who are signed in.
     Session(session::Session),
+    /// Switch the maintenance of services of the running edge.
+    Service(service::Service),
     /// Make keys.
     Key(key::KeyCommand),
     /// Look into tokens.
@@ -128,10 +135,12 @@ pub fn command() -> clap::Command {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     match Cli::try_parse_from(arguments).map_err(Failure::Arguments)?.command {
         Command::Run(run) => run.run(),
+        Command::Reload(reload) => reload.run(),
         Command::Check(check) => check.run(),
         Command::Demo(demo) => demo.run(),
         Command::User(user) => user.run(),
         Command::Session(session) => session.run(),
+        Command::Service(service) => service.run(),
         Command::Key(key) => key.run(),
         Command::Token(token) => token.run(),
         Command::Schema => reference::print_schema(),

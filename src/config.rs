@@ -14,6 +14,7 @@ pub mod file;
 mod lines;
 mod permissions;
 mod reading;
+pub mod runtime_dir;
 pub mod schema;
 pub mod secret;
 mod server;
@@ -32,12 +33,12 @@ pub use actions::{Action, FixedReply, Forward, Prefixes, Redirect, UnknownHosts}
 pub use failures::{Eject, Retry};
 pub use fault::{Faults, Warnings};
 pub use file::{
-    Algorithm, Audience, Balance, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol, Preflight,
-    Protocol, SameSite,
+    AdminRole, Algorithm, Audience, Balance, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol,
+    Preflight, Protocol, SameSite,
 };
 pub use permissions::warn_of_permissions;
 pub use secret::{Secret, SecretSource};
-pub use server::{Admin, Limits, Listener, Server, Timeouts};
+pub use server::{Admin, AdminToken, Limits, Listener, Server, Timeouts};
 pub use services::{
     Access, ClientKey, Credentials, IdentityHeaders, Location, Maintenance, Pool, PoolServer, PoolTimeouts, PoolTls,
     Route, Service,
@@ -273,9 +274,11 @@ pub(crate) fn is_utf16(bytes: &[u8]) -> bool {
 
 /// Does what [`read`] does with a text. `path` names the text in messages, and relative paths begin at its folder.
 pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
+    let hash = runtime_dir::short_hash(text.as_bytes());
     // Editors on Windows write a byte order mark, which is no part of the document (YAML 1.2.2 §5.2).
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut faults = Faults::new(path, text);
+    faults.hash = hash;
     let document = match serde_yaml::from_str::<serde_yaml::Value>(text) {
         Ok(document) => document,
         Err(error) => {

@@ -5,10 +5,12 @@
 
 mod cert_watcher;
 mod check;
+mod control_socket;
 mod hint_file;
 mod layout_history;
 mod maintenance_watcher;
 mod memory;
+mod open;
 mod options;
 mod reload;
 mod shutdown;
@@ -31,17 +33,16 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
-use crate::admin::api::{AdminToken, Api};
-use crate::audit_log::AuditLog;
-use crate::auth::streams::Streams;
-use crate::blocking::BlockingThreads;
+use crate::admin::api::{AdminTokens, Api, ApiParts};
+use crate::admin::reload::ReloadRequests;
+use crate::admin::status::StatusBoard;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
-use crate::config::{self, Config, Faults, Sessions};
+use crate::config::{self, Config, Faults};
 use crate::drain::Drain;
 use crate::listener::connection_slots::{ConnectionSlots, IdleGrace};
 use crate::listener::{BoundListeners, ClientLimits, ListenerContext, ListenerKind, TlsListener, bind_all};
-use crate::log_writer::{self, GATHER, Logs};
+use crate::log_writer::{self, Logs};
 use crate::maintenance::MaintenanceSwitches;
 use crate::metrics::{LogMetrics, Metrics};
 use crate::proxy::{Cancellable, FastPath, Gateway};
@@ -50,8 +51,8 @@ use crate::tls::{self, Certificates};
 use crate::upstream::resolver::Resolver;
 use crate::users::directory_worker::DirectoryWorker;
 use crate::{admin, listener, upstream};
+use control_socket::ControlSocket;
 use hint_file::HintFile;
-use layout_history::LayoutHistory;
 
 pub use check::check;
 pub use options::{FastPathMode, Lookup, Options};
@@ -84,6 +85,8 @@ pub struct Edge {
     http: Vec<SocketAddr>,
     ports: Ports,
     admin: SocketAddr,
+    status: Arc<StatusBoard>,
+    control_socket: Option<PathBuf>,
     /// `None` once it has been shut down.
     runtime: Option<Runtime>,
 }
@@ -112,7 +115,7 @@ impl Edge {
         let metrics = metrics.map(Arc::new).map_err(StartError::Metrics)?;
         let names = Resolver::new(options.lookup.clone(), Some(metrics.traffic.names.clone()));
         let loaded = LoadedFiles::read(&config, &clock, &Certificates::default(), &names, &mut faults);
-        let token = AdminToken::read(&config.server.admin, &mut faults);
+        let tokens = AdminTokens::read(&config.server.admin, &mut faults);
         let (true, Some(LoadedFiles { tls, files })) = (faults.is_empty(), loaded) else {
             return Err(StartError::Config(faults));
         };
@@ -122,33 +125,20 @@ impl Edge {
         let runtime = workers::runtime(&config, metrics.traffic.buffer_bytes.clone()).map_err(StartError::Runtime)?;
         log::debug!("start: runtime started threads={}", workers::threads(&config));
         let bound = bind_all(&config, &runtime)?;
+        let control = options.control_socket.then(|| control_socket::open(&config, file)).transpose();
+        let control = control.map_err(StartError::ControlSocket)?.flatten();
         log::debug!("start: sockets bound https={} http={}", bound.https.len(), bound.http.len());
-        let (access, audit) = open_logs(&config, &logs, &metrics)?;
-        let (store, hint_file) = open_store(&config, file, &clock, &metrics, &runtime)?;
-        let directory = stores::open_sign_on(&config, &clock, &metrics)?;
-        let shared = SharedState {
-            store: Arc::clone(&store.sessions),
-            sessions_are_checked: !matches!(config.sessions, Sessions::None),
-            seen: Arc::default(),
-            streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
-            rates: Arc::default(),
-            users: Arc::new(stores::watch_users(&config, Arc::clone(&directory), &clock, &metrics)?),
-            logins: Arc::new(stores::login_pool(&config, directory)?),
-            maintenance: Arc::new(MaintenanceSwitches::new(metrics.traffic.maintenance.clone())),
-            blocking: BlockingThreads::new().map(Arc::new).map_err(StartError::Runtime)?,
-            clock,
-            metrics,
-            audit,
-            private: Arc::default(),
-            servers: Arc::default(),
-            names,
-        };
+        let (access, audit) = open::logs(&config, &logs, &metrics)?;
+        let (store, hint_file) = open::store(&config, file, &clock, &metrics, &runtime)?;
+        let shared = open::shared_state(&config, &store, clock, metrics, audit, names)?;
         log::debug!("start: user directory opened, login workers started");
         let ports = bound.ports();
         tls.certificates.publish(&shared.metrics);
         let tls = tls::TlsState::new(tls, config.tls.tickets.rotation, &shared.clock).map_err(StartError::Tls)?;
         let snapshot = Snapshot::build(&config, files, &shared, &ports);
         log::debug!("start: certificates loaded, snapshot built");
+        shared.metrics.operation.config_loaded(&faults.hash, None);
+        let status = StatusBoard::new(file, &faults.hash, shared.clock.now(), open::listener_statuses(&bound));
         let mut edge = Self {
             file: file.to_owned(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -162,6 +152,8 @@ impl Edge {
             http: bound.http.iter().map(|bound| bound.address).collect(),
             ports,
             admin: bound.admin.address,
+            status: Arc::new(status),
+            control_socket: control.as_ref().map(|socket| socket.path().to_owned()),
             runtime: Some(runtime),
             shared,
             store,
@@ -169,12 +161,19 @@ impl Edge {
             started_with: config.clone(),
             config: Arc::new(ArcSwap::from_pointee(config)),
         };
-        let api = token.map(|token| edge.api(token)).transpose()?;
-        edge.serve(bound, api, options).map(|()| edge)
+        let is_open = tokens.is_some() || control.is_some();
+        let api = is_open.then(|| edge.api(tokens, options.reloads.clone())).transpose()?;
+        edge.serve(bound, control, api, options).map(|()| edge)
     }
 
     /// Begins to accept on every socket.
-    fn serve(&mut self, bound: BoundListeners, api: Option<Api>, options: Options) -> Result<(), StartError> {
+    fn serve(
+        &mut self,
+        bound: BoundListeners,
+        control: Option<ControlSocket>,
+        api: Option<Api>,
+        options: Options,
+    ) -> Result<(), StartError> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let config = self.config.load();
         let limits = config.server.limits;
@@ -216,6 +215,10 @@ impl Edge {
         service.slots = Arc::new(ConnectionSlots::new(admin::MAX_CONNECTIONS, IdleGrace::NONE));
         service.kind = ListenerKind::Admin(Arc::default());
         service.closing = self.admin_closing.subscribe();
+        if let Some(socket) = control {
+            // It closes with the clients' listeners, when the next edge may start, whose socket is at the same place.
+            runtime.spawn(socket.serve(Arc::clone(&admin), self.closing.subscribe()));
+        }
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
         let watcher = cert_watcher::CertWatcher {
             file: self.file.clone(),
@@ -233,12 +236,18 @@ impl Edge {
         Ok(())
     }
 
-    fn api(&self, token: AdminToken) -> Result<Api, StartError> {
+    fn api(&self, tokens: Option<AdminTokens>, reloads: Option<ReloadRequests>) -> Result<Api, StartError> {
         // This connection to the directory is the API's own, so that no login waits for a listing.
         let config = self.config.load();
         let registry = stores::open_registry(&config, &self.shared.clock)?;
-        let users = DirectoryWorker::start(registry).map_err(StartError::Runtime)?;
-        Ok(Api::new(token, &config, &self.shared, users))
+        let parts = ApiParts {
+            tokens,
+            reloads,
+            status: Arc::clone(&self.status),
+            snapshot: Arc::clone(&self.snapshot),
+            directory: DirectoryWorker::start(registry).map_err(StartError::Runtime)?,
+        };
+        Ok(Api::new(parts, &config, &self.shared))
     }
 
     fn proxy(&self, options: Options) -> Cancellable<HttpProxy<Gateway>> {
@@ -284,6 +293,20 @@ impl Edge {
         self.admin
     }
 
+    /// Returns the path of the control socket, if there is one.
+    pub fn control_socket(&self) -> Option<&Path> {
+        self.control_socket.as_deref()
+    }
+
+    pub fn status(&self) -> &StatusBoard {
+        &self.status
+    }
+
+    /// Returns the names of the pools in use, each with the number of its servers.
+    pub fn pools(&self) -> Vec<(String, usize)> {
+        self.config.load().pools.iter().map(|pool| (pool.name.clone(), pool.servers.len())).collect()
+    }
+
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
@@ -301,31 +324,6 @@ impl Edge {
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.runtime.as_ref().map(|runtime| runtime.block_on(future))
     }
-}
-
-fn open_logs(config: &Config, logs: &Logs, metrics: &Metrics) -> Result<(Arc<AccessLog>, Arc<AuditLog>), StartError> {
-    let open = |target, name, gather| logs.open(target, name, gather).map_err(StartError::Log);
-    let access = AccessLog::new(open(&config.log.access, log_writer::ACCESS, GATHER)?);
-    let audit = open(&config.log.audit, log_writer::AUDIT, Duration::ZERO)?;
-    let audit = AuditLog::new(audit, metrics.operation.audit_events_suppressed.clone());
-    log::debug!("start: logs opened");
-    Ok((Arc::new(access), Arc::new(audit)))
-}
-
-/// Opens the session store, with the layouts before this one, and takes over the hints of processes that have ended.
-fn open_store(
-    config: &Config,
-    file: &Path,
-    clock: &Clock,
-    metrics: &Metrics,
-    runtime: &Runtime,
-) -> Result<(stores::Store, Arc<HintFile>), StartError> {
-    let store = stores::session_store(&config.sessions, clock, metrics)?;
-    let former = LayoutHistory::of(config, file).record_current(config, clock.now());
-    store.remember(config, &former, metrics).map_err(|error| StartError::Store(error.to_string()))?;
-    let hint_file = HintFile::begin(HintFile::of(config, file), store.cluster.as_ref(), clock, runtime);
-    log::debug!("start: session store ready previous_layouts={}", former.len());
-    Ok((store, hint_file))
 }
 
 impl Drop for Edge {

@@ -1,132 +1,142 @@
-//! The admin API on the admin listener: `GET` and `DELETE /api/sessions`, for clients that send the configured token.
+//! The admin API: sessions, pools, reload and status, for clients with a token on the admin listener, and for root and the
+//! edge's own user on the control socket.
 //!
-//! Each call is one line of the audit log and one count. A body is never read. Cookies mean nothing here, so no web
-//! page can act for an operator; a request with an Origin is refused all the same.
+//! Each call is one count, and one line of the audit log unless it only looks at the edge itself. Cookies mean nothing
+//! here, so no web page can act for an operator; a request with an Origin is refused all the same.
 
+mod body;
 mod call;
 mod response;
+mod sessions;
 mod token;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
+use pingora_core::protocols::http::ServerSession;
+use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::session_list::{SessionView, session_views, unreachable_as_json};
-use crate::audit_log::{AuditLog, Entry, Event};
-use crate::clock::{Clock, UnixTime};
+use super::actor::{Actor, Connection};
+use super::reload::{ReloadOutcome, ReloadRequests};
+use super::status::StatusBoard;
+use crate::audit_log::{AdminEntry, AuditLog, Event};
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::maintenance::MaintenanceSwitches;
 use crate::metrics::Metrics;
-use crate::sessions::{Listing, SessionStore, StoreError};
-use crate::snapshot::SharedState;
+use crate::sessions::SessionStore;
+use crate::snapshot::{SharedState, Snapshot};
+use crate::users::changes::DirectoryChanges;
 use crate::users::directory_worker::DirectoryWorker;
-use crate::users::{DirectoryError, UserName, UserRegistry, UserState};
 use call::Call;
 use response::ApiResponse;
+use sessions::SessionCalls;
 use token::TokenCheck;
 
-pub use token::AdminToken;
+pub use token::AdminTokens;
 
 /// Wrong tokens are answered after a delay, and a limited number may wait for that; others are refused at once. That
-/// allows 32 guesses a second, whatever the number of clients that guess. The right token never waits.
+/// allows 32 guesses a second, whatever the number of clients that guess. A right token never waits.
 const MAX_WRONG_TOKENS: usize = 8;
 const WRONG_TOKEN_DELAY: Duration = Duration::from_millis(250);
 
-/// Calls at once; more are refused, so that probes and scrapers always find the listener free.
+/// Calls at once about sessions, and as many reloads; more are refused, so that probes and scrapers always find the
+/// listener free.
 const MAX_CALLS: usize = 4;
-/// The time limit to list the store, including the wait for another listing.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Sessions of a user that are looked up before they are ended.
-const END_BATCH: usize = 1000;
-/// How many of them are ended concurrently: requests use the same queue.
-const CONCURRENT_ENDS: usize = 8;
-/// Clocks of stores tick in seconds, and those of other edges may be behind.
-const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+/// By which a command says what configuration it means, see `config::runtime_dir`.
+pub const CONFIGURATION_FIELD: &str = "x-sentry-edge-configuration";
 
 pub struct Api {
-    token: AdminToken,
+    /// `None` where no token opens the API on the listener.
+    tokens: Option<AdminTokens>,
+    sessions: SessionCalls,
+    status: Arc<StatusBoard>,
+    /// `None` in a process that reloads by other means, such as a test.
+    reloads: Option<ReloadRequests>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     store: Arc<dyn SessionStore>,
-    /// False with `sessions.store: none`.
-    sessions_are_kept: bool,
-    users: DirectoryWorker,
-    /// How soon every edge reads what the directory says.
-    refresh: Duration,
-    /// How long after a session's end a token of it may still be accepted.
-    margin: Duration,
+    users: Arc<DirectoryChanges>,
+    maintenance: Arc<MaintenanceSwitches>,
     clock: Clock,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     guesses: Semaphore,
-    calls: Semaphore,
-    /// One look through the store at a time: each holds up to [`call::MOST_SESSIONS`] in memory.
-    listing: Mutex<()>,
+    session_calls: Semaphore,
+    reload_calls: Semaphore,
+}
+
+/// What an [`Api`] is made of, beside what the process shares.
+pub struct ApiParts {
+    pub tokens: Option<AdminTokens>,
+    pub reloads: Option<ReloadRequests>,
+    pub status: Arc<StatusBoard>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// A connection to the directory of the API's own.
+    pub directory: DirectoryWorker,
 }
 
 impl Api {
-    pub fn new(token: AdminToken, config: &Config, shared: &SharedState, users: DirectoryWorker) -> Self {
+    pub fn new(parts: ApiParts, config: &Config, shared: &SharedState) -> Self {
         Self {
-            token,
+            tokens: parts.tokens,
+            sessions: SessionCalls::new(config, shared, parts.directory),
+            status: parts.status,
+            reloads: parts.reloads,
+            snapshot: parts.snapshot,
             store: Arc::clone(&shared.store),
-            sessions_are_kept: shared.sessions_are_checked,
-            users,
-            refresh: config.users.refresh,
-            margin: config.sentry.token.leeway + CLOCK_MARGIN,
+            users: Arc::clone(&shared.users),
+            maintenance: Arc::clone(&shared.maintenance),
             clock: shared.clock.clone(),
             audit: Arc::clone(&shared.audit),
             metrics: Arc::clone(&shared.metrics),
             guesses: Semaphore::new(MAX_WRONG_TOKENS),
-            calls: Semaphore::new(MAX_CALLS),
-            listing: Mutex::new(()),
+            session_calls: Semaphore::new(MAX_CALLS),
+            reload_calls: Semaphore::new(MAX_CALLS),
         }
     }
 
-    pub async fn respond(&self, request: &Parts, client: Option<IpAddr>) -> Response<Vec<u8>> {
-        let response = match self.admit(request).await {
-            Ok(call) => match self.calls.try_acquire() {
-                Ok(_place) => self.run(call).await,
-                Err(_) => ApiResponse::too_many_calls(),
-            },
-            Err(refusal) => refusal,
+    pub async fn respond(&self, session: &mut ServerSession, connection: Connection) -> Response<Vec<u8>> {
+        let head = session.req_header().as_owned_parts();
+        let (actor, response) = match self.admit(&head, connection).await {
+            Ok(actor) => {
+                let response = self.respond_to(session, &head, &actor).await;
+                (Some(actor), response)
+            }
+            Err(refusal) => (None, refusal),
         };
-        self.metrics.operation.admin_api_requests.with_label_values(&[response.result]).inc();
-        let request_id = uuid::Uuid::new_v4().to_string();
-        let entry = Entry {
-            event: response.event,
-            client: client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
-            request_id: &request_id,
-            user: response.user.as_ref().map(UserName::as_str),
-            host: None,
-            reason: (response.result != response::OK).then_some(response.result),
-        };
-        match response.event {
-            // Every client that reaches the listener can cause this event.
-            Event::ApiRefused => self.audit.write_anonymous(self.clock.now(), entry),
-            _ => self.audit.write(self.clock.now(), entry),
-        }
-        response.into_response(Some(&request_id))
+        self.record(response, actor.as_deref(), connection.client())
     }
 
-    /// Checks the token first, and then reads the call.
-    async fn admit(&self, request: &Parts) -> Result<Call, ApiResponse> {
-        if request.headers.contains_key(header::ORIGIN) {
+    /// Refuses a process of another user, whose request is not read.
+    pub fn refuse_user(&self, uid: u32) -> Response<Vec<u8>> {
+        self.record(ApiResponse::wrong_user(), Some(&Actor::process(uid)), None)
+    }
+
+    /// Finds out who calls, before anything of the call is looked at.
+    async fn admit(&self, head: &Parts, connection: Connection) -> Result<Arc<Actor>, ApiResponse> {
+        if let Connection::ControlSocket { uid } = connection {
+            let id = head.headers.get(CONFIGURATION_FIELD);
+            if id.is_some_and(|id| !self.status.is_of(id.as_bytes())) {
+                return Err(ApiResponse::wrong_configuration(&self.status.file().display().to_string()));
+            }
+            return Ok(Arc::new(Actor::process(uid)));
+        }
+        let Some(tokens) = &self.tokens else { return Err(ApiResponse::off()) };
+        if head.headers.contains_key(header::ORIGIN) {
             return Err(ApiResponse::from_web_page());
         }
-        match self.token.check(&request.headers) {
-            TokenCheck::Valid => {}
-            TokenCheck::Missing => return Err(ApiResponse::no_token()),
-            TokenCheck::Invalid => return Err(self.wrong_token().await),
+        match tokens.check(&head.headers) {
+            TokenCheck::Valid(actor) => Ok(actor),
+            TokenCheck::Missing => Err(ApiResponse::no_token()),
+            TokenCheck::Invalid => Err(self.wrong_token().await),
         }
-        if has_body(&request.headers) {
-            return Err(ApiResponse::bad_request("a body is not read here; use the query"));
-        }
-        Call::read(&request.method, request.uri.path(), request.uri.query()).map_err(ApiResponse::bad_call)
     }
 
     async fn wrong_token(&self) -> ApiResponse {
@@ -135,102 +145,101 @@ impl Api {
         ApiResponse::wrong_token()
     }
 
-    async fn run(&self, call: Call) -> ApiResponse {
-        match call {
-            Call::List { .. } if !self.sessions_are_kept => ApiResponse::no_sessions_kept(),
-            Call::List { user, limit } => self.list(user, limit).await,
-            Call::End { user } => self.end(user).await,
+    async fn respond_to(&self, session: &mut ServerSession, head: &Parts, actor: &Actor) -> ApiResponse {
+        let call = match Call::read(&head.method, head.uri.path(), head.uri.query()) {
+            Ok(call) => call,
+            Err(why) => return ApiResponse::bad_call(why),
+        };
+        if !call.is_open_to(actor.role) {
+            return ApiResponse::wrong_role();
         }
+        if !call.takes_body() && has_body(&head.headers) {
+            return ApiResponse::bad_request("this call has no body; use the query");
+        }
+        let body = match body::read(session, &head.headers).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
+        };
+        self.run(call, &body).await
     }
 
-    async fn list(&self, user: Option<UserName>, limit: usize) -> ApiResponse {
-        let id = match &user {
-            None => None,
-            Some(name) => {
-                let name_sought = name.clone();
-                match self.users.run(move |registry| registry.show(&name_sought)).await {
-                    Ok(found) => Some(found.id),
-                    Err(error) => return ApiResponse::directory(user, &error),
+    async fn run(&self, call: Call, body: &[u8]) -> ApiResponse {
+        match call {
+            Call::ListSessions { .. } | Call::EndSessions { .. } | Call::EndAllSessions => {
+                let Ok(_place) = self.session_calls.try_acquire() else { return ApiResponse::too_many_calls() };
+                match call {
+                    Call::ListSessions { user, limit } => self.sessions.list(user, limit).await,
+                    Call::EndSessions { user } => self.sessions.end(user).await,
+                    _ => self.sessions.end_all().await,
                 }
             }
-        };
-        let listing = self.list_store(id.as_ref().map(|id| id.as_str()), limit).await;
-        let (truncated, unreadable, unreachable) = (listing.truncated, listing.unreadable, listing.unreachable);
-        // Thousands of sessions take some milliseconds to write down.
-        let written = move |registry: &dyn UserRegistry| {
-            let sessions: Vec<_> =
-                session_views(listing.sessions, registry)?.iter().map(SessionView::as_json).collect();
-            let whole = unreachable.is_empty();
-            let unreachable = unreachable_as_json(&unreachable);
-            let body = json!({
-                "sessions": sessions, "truncated": truncated, "unreachable": unreachable, "unreadable": unreadable,
-            });
-            Ok((body, whole))
-        };
-        match self.users.run(written).await {
-            Ok((body, whole)) => ApiResponse::listed(user, body, whole),
-            Err(error) => ApiResponse::directory(user, &error),
+            Call::SetMaintenance { service } => self.set_maintenance(&service, body),
+            Call::Reload => match body::is_empty(body) {
+                true => self.reload().await,
+                false => ApiResponse::bad_request("a reload has no settings: send no body, or {}"),
+            },
+            Call::Status => self.status().await,
         }
     }
 
-    /// Lists the store: one listing at a time, with a time limit.
-    async fn list_store(&self, user: Option<&str>, limit: usize) -> Listing {
-        let look = async {
-            let _one_at_a_time = self.listing.lock().await;
-            self.store.list(user, limit).await
+    fn set_maintenance(&self, service: &str, body: &[u8]) -> ApiResponse {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Switch {
+            on: bool,
+        }
+        let Some(Switch { on }) = body::parse(body) else {
+            return ApiResponse::bad_request("the body is {\"on\": true} or {\"on\": false}");
         };
-        tokio::time::timeout(LIST_TIMEOUT, look).await.unwrap_or_else(|_| Listing {
-            unreachable: vec![("session store".into(), StoreError::TimedOut)],
-            ..Listing::default()
-        })
+        match self.maintenance.set(service, on) {
+            Some(state) => ApiResponse::maintenance_set(service, on, state),
+            None => ApiResponse::unknown_service(service),
+        }
     }
 
-    /// The directory is updated first: that holds on every edge, whatever becomes of the store.
-    async fn end(&self, name: UserName) -> ApiResponse {
-        let name_sought = name.clone();
-        let user = self.users.run(move |registry| {
-            registry.end_sessions(&name_sought)?;
-            let id = registry.show(&name_sought)?.id;
-            let state = registry.known(&[id.as_str()])?.pop();
-            state.map(|(_, state)| state).ok_or(DirectoryError::NoSuchUser(name_sought))
+    async fn reload(&self) -> ApiResponse {
+        let Ok(_place) = self.reload_calls.try_acquire() else { return ApiResponse::too_many_calls() };
+        let outcome = match &self.reloads {
+            Some(reloads) => reloads.reload().await,
+            None => ReloadOutcome::Failed("this process takes no requests for a reload".into()),
+        };
+        ApiResponse::reload(&outcome)
+    }
+
+    async fn status(&self) -> ApiResponse {
+        let mut body = self.status.as_json(self.clock.now());
+        let snapshot = self.snapshot.load_full();
+        let pools = snapshot.pools.iter().map(|pool| {
+            let servers: Vec<&str> = pool.config.servers.iter().map(|server| server.name.as_str()).collect();
+            json!({ "name": pool.config.name, "servers": servers })
         });
-        let user = match user.await {
-            Ok(state) => state,
-            Err(error) => return ApiResponse::directory(Some(name), &error),
-        };
-        let within = humantime::format_duration(self.refresh).to_string();
-        if !self.sessions_are_kept {
-            return ApiResponse::ended(name, None, &within, &[]);
-        }
-        let (ended, failures) = self.end_in_store(&user).await;
-        ApiResponse::ended(name, (ended > 0 || failures.is_empty()).then_some(ended), &within, &failures)
+        body["pools"] = pools.collect();
+        let store = self.store.ping().await;
+        body["session_store"] = json!(store.map_or_else(|error| error.to_string(), |()| "ok".into()));
+        body["user_directory"] = json!(self.users.fault().map_or_else(|| "ok".into(), |why| why.to_string()));
+        ApiResponse::status(body)
     }
 
-    /// Ends in the store the sessions that the directory has just ended, and none that has begun since. Returns how
-    /// many, and the servers that could not be reached.
-    async fn end_in_store(&self, user: &UserState) -> (usize, Vec<(String, StoreError)>) {
-        let (mut ended, mut failures) = (0, Vec::new());
-        loop {
-            let Listing { sessions, unreachable, truncated, .. } =
-                self.list_store(Some(user.id.as_str()), END_BATCH).await;
-            failures.extend(unreachable);
-            let over = sessions.into_iter().filter(|session| session.record.created <= user.ended_before);
-            let orders = over.map(|session| async move {
-                let until: UnixTime = session.record.expires.plus(self.margin);
-                self.store.end(&session.key, until).await
-            });
-            let outcomes: Vec<_> = stream::iter(orders).buffer_unordered(CONCURRENT_ENDS).collect().await;
-            let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-            ended += done;
-            if let Some(error) = outcomes.into_iter().find_map(Result::err) {
-                failures.push(("session store".into(), error));
-            }
-            if !truncated || done == 0 {
-                failures.sort_by(|(a, _), (b, _)| a.cmp(b));
-                failures.dedup_by(|(a, _), (b, _)| a == b);
-                return (ended, failures);
+    /// Counts a response, and writes its line of the audit log.
+    fn record(&self, response: ApiResponse, actor: Option<&Actor>, client: Option<IpAddr>) -> Response<Vec<u8>> {
+        self.metrics.operation.admin_api_requests.with_label_values(&[response.result]).inc();
+        let request_id = uuid::Uuid::new_v4().to_string();
+        if let Some(event) = response.event {
+            let entry = AdminEntry {
+                event,
+                actor: actor.map(|actor| &*actor.name),
+                client,
+                request_id: &request_id,
+                subject: &response.subject,
+                reason: (response.result != response::OK).then_some(response.result),
+            };
+            match (event, actor) {
+                // Every client that reaches the listener can cause this event.
+                (Event::ApiRefused, None) => self.audit.write_anonymous_admin(self.clock.now(), entry),
+                _ => self.audit.write_admin(self.clock.now(), entry),
             }
         }
+        response.into_response(&request_id)
     }
 }
 
@@ -245,7 +254,7 @@ pub fn is_under(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/")
 }
 
-/// The response where no token is configured.
+/// The response where there is no API at all.
 pub fn off() -> Response<Vec<u8>> {
-    ApiResponse::off().into_response(None)
+    ApiResponse::off().into_response(&uuid::Uuid::new_v4().to_string())
 }

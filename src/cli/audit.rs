@@ -36,7 +36,11 @@ pub enum Change<'a> {
 struct Line<'a> {
     time: &'a str,
     event: &'static str,
-    user: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    /// All users.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    all: bool,
     change: &'static str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     services: &'a [String],
@@ -52,6 +56,16 @@ struct Line<'a> {
 
 /// Writes that these users were changed. The change itself is done: a log that cannot be written is said.
 pub fn write(config: &Config, change: Change<'_>, users: &[UserName]) {
+    let users: Vec<Option<&str>> = users.iter().map(|user| Some(user.as_str())).collect();
+    write_lines(config, change, &users);
+}
+
+/// Writes that all users were changed, in one line.
+pub fn write_for_all(config: &Config, change: Change<'_>) {
+    write_lines(config, change, &[None]);
+}
+
+fn write_lines(config: &Config, change: Change<'_>, users: &[Option<&str>]) {
     let LogTarget::File(path) = &config.log.audit else { return };
     if !log_writer::is_file(path) {
         return;
@@ -61,14 +75,15 @@ pub fn write(config: &Config, change: Change<'_>, users: &[UserName]) {
     let sudo_user = std::env::var("SUDO_USER").ok();
     let actor_uid = std::fs::metadata("/proc/self").ok().map(|process| process.uid());
     let mut text = Vec::new();
-    for user in users {
+    for &user in users {
         let (services, roles) =
             change.grants().map_or((&[][..], &[][..]), |grants| (grants.services(), grants.roles()));
         let (event, sudo_user) = ("user_changed", sudo_user.as_deref());
         let line = Line {
             time: &time,
             event,
-            user: user.as_str(),
+            user,
+            all: user.is_none(),
             change: change.name(),
             services,
             roles,

@@ -6,6 +6,7 @@
 
 mod control;
 mod notify;
+mod reloads;
 mod signals;
 
 use std::net::SocketAddr;
@@ -18,12 +19,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::{ConfigFile, Failure, output, warn};
+use crate::admin::reload::{ReloadOutcome, ReloadRequest, ReloadRequests};
 use crate::clock::Clock;
 use crate::config::{Level, effective};
 use crate::log_writer::{self, LogWriter, Logs};
 use crate::metrics::LogMetrics;
 use control::{ControlCommand, ControlEvent, ControlThread};
 use notify::{Notifier, State};
+use reloads::Reloads;
 use signals::{SignalAction, Signals};
 
 /// The time beyond `server.drain` for requests that are cut off then.
@@ -64,10 +67,18 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
     let logs = Logs::new(LogMetrics::new(&log_writer::NAMES).map_err(Failure::because)?);
     // This level applies until the configuration has been read, which may take long and so is not done here.
     let log = log_writer::process::install(&logs, Level::Info, Clock::default()).map_err(Failure::because)?;
-    let (control, events) = ControlThread::start(path.to_owned(), logs.clone())?;
-    let process =
-        Process { control, logs, signals, notifier: Notifier::start(), reloads: 0, drain: None, shutdown: None };
-    let result = runtime.block_on(process.run(events, &log, started));
+    let (reload_requests, requests) = ReloadRequests::channel();
+    let (control, events) = ControlThread::start(path.to_owned(), logs.clone(), reload_requests)?;
+    let process = Process {
+        control,
+        logs,
+        signals,
+        notifier: Notifier::start(),
+        reloads: Reloads::default(),
+        drain: None,
+        shutdown: None,
+    };
+    let result = runtime.block_on(process.run(events, requests, &log, started));
     // A resolver may still be at work for the edge, and is not waited for.
     runtime.shutdown_background();
     result
@@ -79,8 +90,8 @@ struct Process {
     logs: Logs,
     signals: Signals,
     notifier: Notifier,
-    /// Under way, or waiting.
-    reloads: u32,
+    /// In progress, or waiting.
+    reloads: Reloads,
     /// How long a drain may take. `None` until the edge serves.
     drain: Option<Duration>,
     shutdown: Option<Shutdown>,
@@ -96,6 +107,7 @@ impl Process {
     async fn run(
         mut self,
         mut events: mpsc::Receiver<ControlEvent>,
+        mut requests: mpsc::Receiver<ReloadRequest>,
         log: &Arc<LogWriter>,
         started: impl FnOnce(&[SocketAddr]),
     ) -> Result<(), Failure> {
@@ -111,7 +123,7 @@ impl Process {
                             started(&https);
                         }
                     }
-                    Some(ControlEvent::Reloaded { drain }) => self.reloaded(drain),
+                    Some(ControlEvent::Reloaded { drain, outcome }) => self.reloaded(drain, &outcome),
                     Some(ControlEvent::Stopped) => break Ok(()),
                     Some(ControlEvent::Failed(text)) => {
                         log.write_text(&format!("{}\n", text.trim_end()));
@@ -122,6 +134,7 @@ impl Process {
                         break Err(Failure::Logged);
                     }
                 },
+                Some(ReloadRequest(waiter)) = requests.recv() => self.reload_requested(waiter),
                 (name, action) = self.signals.next() => if self.handle_signal(&name, action) {
                     break Ok(());
                 },
@@ -156,7 +169,7 @@ impl Process {
             }
             (SignalAction::Reload, None) => {
                 self.logs.reopen();
-                self.reload();
+                self.reload(None);
             }
             (SignalAction::Reopen, _) => {
                 log::info!("{name}: logs are opened again");
@@ -177,6 +190,7 @@ impl Process {
             return true;
         };
         log::info!("draining");
+        self.reloads.stop();
         self.notifier.send(State::Stopping);
         let (force, forced) = oneshot::channel();
         // There is always room: see `control::MAX_COMMANDS`.
@@ -185,20 +199,37 @@ impl Process {
         false
     }
 
-    /// One that is under way may have read the file already, so one more may wait; more would read the same.
-    fn reload(&mut self) {
-        if self.reloads < 2 && self.control.0.try_send(ControlCommand::Reload).is_ok() {
-            self.reloads += 1;
-            if self.drain.is_some() {
-                self.notifier.send(State::Reloading);
+    /// A call of the API wants a reload.
+    fn reload_requested(&mut self, waiter: oneshot::Sender<ReloadOutcome>) {
+        match self.shutdown {
+            // An error means that the caller has gone.
+            Some(_) => drop(waiter.send(ReloadOutcome::Stopping)),
+            None => {
+                log::info!("a reload was requested over the API");
+                self.reload(Some(waiter));
             }
         }
     }
 
-    fn reloaded(&mut self, drain: Duration) {
+    fn reload(&mut self, waiter: Option<oneshot::Sender<ReloadOutcome>>) {
+        if self.reloads.request(waiter) {
+            self.begin_reload();
+        }
+    }
+
+    fn begin_reload(&mut self) {
+        // There is always room: see `control::MAX_COMMANDS`.
+        self.control.0.try_send(ControlCommand::Reload).ok();
+        if self.drain.is_some() {
+            self.notifier.send(State::Reloading);
+        }
+    }
+
+    fn reloaded(&mut self, drain: Duration, outcome: &ReloadOutcome) {
         self.drain = Some(drain);
-        self.reloads -= 1;
-        if self.reloads == 0 && self.shutdown.is_none() {
+        if self.reloads.end(outcome) {
+            self.begin_reload();
+        } else if self.shutdown.is_none() {
             self.notifier.send(State::Ready);
         }
     }

@@ -2,6 +2,7 @@
 //! the first. A faulty part is replaced by a default, so that what depends on it can still be looked at.
 
 mod actions;
+mod admin;
 mod failures;
 mod identity_headers;
 mod maintenance;

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::lines::Lines;
 
 /// All faults and warnings of one file, each printed as one line: `FILE:LINE: key.path: what is wrong; what to write`.
@@ -11,6 +13,8 @@ use super::lines::Lines;
 #[derive(Debug)]
 pub struct Faults {
     file: PathBuf,
+    /// 16 hexadecimal digits of the SHA-256 of the text; empty where it could not be read.
+    pub hash: String,
     lines: Lines,
     list: Vec<Fault>,
     warnings: Vec<Fault>,
@@ -33,10 +37,26 @@ struct Fault {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(Vec<String>);
 
+/// One fault or warning by its parts, for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FaultReport {
+    #[serde(skip)]
+    pub is_warning: bool,
+    pub file: String,
+    pub line: Option<usize>,
+    /// Empty where the fault is the file's.
+    pub key: String,
+    pub what: String,
+    pub write: String,
+    /// All of it in one line, as it is printed.
+    pub text: String,
+}
+
 impl Faults {
     pub fn new(file: &Path, text: &str) -> Self {
         Self {
             file: file.to_owned(),
+            hash: String::new(),
             lines: Lines::of(text),
             list: Vec::new(),
             warnings: Vec::new(),
@@ -138,6 +158,29 @@ impl Faults {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
 
+    /// Faults and warnings by their parts, in the order in which they are printed.
+    pub fn reports(&self) -> Vec<FaultReport> {
+        let report = |(fault, severity): (&Fault, &str)| FaultReport {
+            is_warning: !severity.is_empty(),
+            file: self.file.display().to_string(),
+            line: fault.line,
+            key: fault.key.clone(),
+            what: fault.what.clone(),
+            write: fault.write.clone(),
+            text: self.print(fault, severity),
+        };
+        self.sorted().into_iter().map(report).collect()
+    }
+
+    /// Faults and warnings in the order of the file, each with what stands before a warning.
+    fn sorted(&self) -> Vec<(&Fault, &'static str)> {
+        let faults = self.list.iter().map(|fault| (fault, ""));
+        let warnings = self.warnings.iter().map(|warning| (warning, "warning: "));
+        let mut sorted: Vec<(&Fault, &str)> = faults.chain(warnings).collect();
+        sorted.sort_by_key(|(fault, _)| fault.line);
+        sorted
+    }
+
     /// One line, without its end.
     fn print(&self, fault: &Fault, severity: &str) -> String {
         let line = fault.line.map(|line| format!(":{line}")).unwrap_or_default();
@@ -149,11 +192,7 @@ impl Faults {
 /// Faults and warnings together, in the order of the file.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults = self.list.iter().map(|fault| (fault, ""));
-        let warnings = self.warnings.iter().map(|warning| (warning, "warning: "));
-        let mut sorted: Vec<(&Fault, &str)> = faults.chain(warnings).collect();
-        sorted.sort_by_key(|(fault, _)| fault.line);
-        sorted.into_iter().try_for_each(|(fault, severity)| writeln!(f, "{}", self.print(fault, severity)))
+        self.sorted().into_iter().try_for_each(|(fault, severity)| writeln!(f, "{}", self.print(fault, severity)))
     }
 }
 

@@ -84,7 +84,7 @@ fn secrets(config: &Config) -> impl Iterator<Item = (String, &SecretSource)> {
         (format!("{}.{name}", key.place), source)
     });
     let tickets = config.tls.tickets.secret.iter().map(|source| ("tls.tickets.secret".to_owned(), source));
-    let admin = config.server.admin.token.iter().map(|source| ("server.admin.token".to_owned(), source));
+    let admin = config.server.admin.tokens.iter().map(|token| (token.place.clone(), &token.secret));
     keys.chain(tickets).chain(admin)
 }
 

@@ -53,6 +53,11 @@ pub fn deserialize<T: DeserializeOwned + Default>(document: Value, faults: &mut 
 }
 
 impl<T> Sealed<T> {
+    /// The part itself, if nothing was wrong with it.
+    pub fn sound(self) -> Option<T> {
+        self.mistakes.is_empty().then_some(self.value)
+    }
+
     /// The part itself; `place` is where it stands. Reports what was wrong with it.
     pub fn open(self, place: &str, faults: &mut Faults) -> T {
         for mistake in self.mistakes {

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Protocol, SecretSource, defaults};
+use super::{AdminRole, Protocol, SecretSource, defaults};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -14,6 +15,8 @@ pub struct Server {
     pub threads: Option<usize>,
     pub listeners: Vec<Listener>,
     pub admin: Admin,
+    /// The folder of the control socket, where it is written; see `runtime_dir`.
+    pub runtime_dir: Option<PathBuf>,
     pub trusted_proxies: Vec<IpNet>,
     /// The folder of ACME challenges.
     pub acme_challenge: Option<PathBuf>,
@@ -27,8 +30,18 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     pub address: SocketAddr,
-    /// The token that opens the admin API; without one the API is off.
-    pub token: Option<SecretSource>,
+    /// The tokens that open the admin API on the listener; without one it is on the control socket alone.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// A token of the admin API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminToken {
+    /// The path of its key in the file, for faults that are found when the secret is read.
+    pub place: String,
+    pub name: Arc<str>,
+    pub role: AdminRole,
+    pub secret: SecretSource,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -52,10 +52,11 @@ pub const UPSTREAM_NAME_RESOLUTIONS_TOTAL: &str =
     "Answers to questions for the addresses of names of servers. `result` is `ok` or `failed`.";
 pub const UPSTREAM_NAME_ADDRESSES: &str = "Addresses known of a server's name; a server whose name has 0 is left out.";
 pub const CONNECTIONS: &str = "Open client connections. `listener` is `https`, `http` or `admin`.";
-pub const CONNECTIONS_TOTAL: &str = "Client connections accepted.";
+pub const CONNECTIONS_TOTAL: &str = "Client connections accepted. `listener` is also `control`, the control socket.";
 pub const CONNECTIONS_REFUSED_TOTAL: &str = "Client connections closed unserved. `reason` is `limit` or `address`, where there are too many, or too many of \
     one address; `accept`, where accepting failed; on a listener for the PROXY protocol `untrusted_proxy`, where \
-    the peer is not trusted to speak it, or `proxy_header`, where it did not in time or not well.";
+    the peer is not trusted to speak it, or `proxy_header`, where it did not in time or not well; on the control socket `user`, where the process at the \
+    other end is of another user.";
 pub const IDLE_CONNECTIONS_CLOSED_TOTAL: &str =
     "Client connections closed while they were idle, to make room for new ones.";
 pub const TLS_HANDSHAKES_TOTAL: &str = "TLS handshakes with clients. `version` is `1.2`, `1.3`, or `none` of a handshake that failed; `resumed` is \
@@ -87,8 +88,10 @@ pub const LIMITS_REACHED_TOTAL: &str = "Requests that reached a limit. `limit` i
     they may; or `compressors`, responses that were sent as they are because too many others were being \
     compressed.";
 pub const ADMIN_API_REQUESTS_TOTAL: &str = "Calls of the admin API. `result` is `ok`; `incomplete`, where servers of the store could not be reached; \
-    `no_token`, `wrong_token`, `too_many_guesses`, `too_many_calls`, `origin`; `bad_request`, `method`, \
-    `no_such_path`, `unknown_user`, `no_sessions_kept` or `directory_away`.";
+    `no_token`, `wrong_token`, `too_many_guesses`, `too_many_calls`, `origin`, `api_off`, `wrong_role`, \
+    `wrong_user`, `wrong_configuration`; `bad_request`, `body_too_large`, `body_too_slow`, `method`, `no_such_path`, \
+    `unknown_user`, `unknown_service`, `no_sessions_kept`, `directory_away`; `configuration_refused`, `reload_failed` or \
+    `stopping`.";
 pub const AUDIT_EVENTS_SUPPRESSED_TOTAL: &str = "Events of clients that are not signed in, beyond 60 a minute of one address and 600 in all, which are not \
     written. `event` is `ticket_refused`, `loop_broken`, `login_refused` or `api_refused`.";
 pub const LOG_LINES_DROPPED_TOTAL: &str = "Log lines that were lost: a write failed, or nothing took them and no more could wait. `log` is `access-log`, \
@@ -98,5 +101,7 @@ pub const CERTIFICATE_RELOADS_TOTAL: &str = "Times that certificate files had ch
 pub const CONFIG_RELOADS_TOTAL: &str = "Reloads of the configuration. `result` is `ok` or `refused`.";
 pub const CONFIG_LAST_RELOAD_SUCCESSFUL: &str = "1 unless the last reload was refused.";
 pub const CONFIG_LAST_RELOAD_TIMESTAMP_SECONDS: &str = "When a configuration was last taken up, Unix time.";
+pub const CONFIG_INFO: &str =
+    "1, with the first 16 hexadecimal digits of the SHA-256 of the configuration in effect, as `sha256sum` prints it.";
 pub const BUILD_INFO: &str = "1, with the version.";
 pub const START_TIME_SECONDS: &str = "When the process began, Unix time.";

@@ -1,6 +1,6 @@
 //! Metrics of the process itself: reloads, limits, version.
 
-use prometheus::{Error, IntCounterVec, IntGauge};
+use prometheus::{Error, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::help;
 use super::maker::Maker;
@@ -26,6 +26,8 @@ pub struct OperationMetrics {
     /// Requests that were refused because they are malformed; label `reason`.
     pub(super) requests_rejected: IntCounterVec,
     start_time: IntGauge,
+    /// One series, of the configuration in effect; label `hash`.
+    config_info: IntGaugeVec,
 }
 
 impl OperationMetrics {
@@ -55,12 +57,22 @@ impl OperationMetrics {
             limits_reached: make.counters("limits_reached_total", help::LIMITS_REACHED_TOTAL, &["limit"])?,
             requests_rejected: make.counters("requests_rejected_total", help::REQUESTS_REJECTED_TOTAL, &["reason"])?,
             start_time: make.gauge("start_time_seconds", help::START_TIME_SECONDS)?,
+            config_info: make.int_gauges("config_info", help::CONFIG_INFO, &["hash"])?,
         };
         metrics.config_last_reload_successful.set(1);
         for reason in REJECTIONS {
             metrics.requests_rejected.with_label_values(&[reason]);
         }
         Ok(metrics)
+    }
+
+    /// A configuration has come into effect, in the place of another one.
+    pub fn config_loaded(&self, hash: &str, former: Option<&str>) {
+        self.config_info.with_label_values(&[hash]).set(1);
+        if let Some(former) = former.filter(|former| *former != hash) {
+            // An error means that it was never set.
+            self.config_info.remove_label_values(&[former]).ok();
+        }
     }
 
     /// The process has begun, with its first configuration.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::admin::api::AdminToken;
+use crate::admin::api::AdminTokens;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Warnings};
 use crate::snapshot::LoadedFiles;
@@ -14,7 +14,7 @@ pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {
     let (config, mut faults) = config::read(file)?;
     let names = Resolver::unobserved();
     let loaded = LoadedFiles::read(&config, clock, &Certificates::default(), &names, &mut faults);
-    AdminToken::read(&config.server.admin, &mut faults);
+    AdminTokens::read(&config.server.admin, &mut faults);
     if let Some(loaded) = &loaded {
         // A running edge has a task that warns of them, day by day.
         loaded.tls.certificates.warn_of_ends(clock.now(), &mut faults);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::layout_history::LayoutHistory;
 use super::{Edge, check};
-use crate::admin::api::AdminToken;
+use crate::admin::api::AdminTokens;
+use crate::admin::reload::ReloadOutcome;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{LoadedFiles, Snapshot};
@@ -34,7 +35,7 @@ impl Reload {
         let (config, mut faults) = config::read(&self.file)?;
         let loaded = LoadedFiles::read(&config, &self.clock, &self.certificates, &self.names, &mut faults);
         // Taken up by a new process alone, but one with a fault would keep that from starting.
-        AdminToken::read(&config.server.admin, &mut faults);
+        AdminTokens::read(&config.server.admin, &mut faults);
         match (faults.is_empty(), loaded) {
             (true, Some(loaded)) => Ok((config, loaded, faults)),
             _ => Err(faults),
@@ -64,14 +65,32 @@ impl Edge {
 
     /// The second half.
     pub fn end_reload(&mut self, ReloadedFiles(read): ReloadedFiles) -> Result<Vec<&'static str>, Faults> {
-        let result = read.map(|read| self.apply(read));
-        self.count_reload(result.is_ok());
-        result
+        match read {
+            Ok(read) => {
+                let (hash, warnings) = (read.2.hash.clone(), read.2.reports());
+                let restart_required = self.apply(read);
+                let in_effect = ReloadOutcome::InEffect { hash, restart_required: restart_required.clone(), warnings };
+                self.note_reload(in_effect);
+                Ok(restart_required)
+            }
+            Err(faults) => {
+                self.note_reload(ReloadOutcome::Refused(faults.reports()));
+                Err(faults)
+            }
+        }
     }
 
     /// The reload has failed: its files could not be read in time.
-    pub fn fail_reload(&self) {
-        self.count_reload(false);
+    pub fn fail_reload(&self, why: &str) {
+        self.note_reload(ReloadOutcome::Failed(why.to_owned()));
+    }
+
+    fn note_reload(&self, outcome: ReloadOutcome) {
+        if let ReloadOutcome::InEffect { hash, .. } = &outcome {
+            self.shared.metrics.operation.config_loaded(hash, Some(&self.status.hash()));
+        }
+        self.count_reload(matches!(outcome, ReloadOutcome::InEffect { .. }));
+        self.status.reloaded(self.shared.clock.now(), outcome);
     }
 
     fn count_reload(&self, succeeded: bool) {
@@ -138,6 +157,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     [
         changed("server.listeners", &old.server.listeners, &new.server.listeners),
         changed("server.admin", &old.server.admin, &new.server.admin),
+        changed("server.runtime_dir", &old.server.runtime_dir, &new.server.runtime_dir),
         changed("server.threads", &old.server.threads, &new.server.threads),
         changed("server.limits.connections", &limits.connections, &new_limits.connections),
         changed("server.limits.buffer_bytes", &limits.buffer_bytes, &new_limits.buffer_bytes),

@@ -1,5 +1,6 @@
 //! Why an edge did not start: always the operator's to mend, so always with what to do.
 
+use super::control_socket::ControlSocketError;
 use crate::config::Faults;
 use crate::listener::BindError;
 
@@ -7,6 +8,7 @@ use crate::listener::BindError;
 pub enum StartError {
     Config(Faults),
     Bind(BindError),
+    ControlSocket(ControlSocketError),
     Log(std::io::Error),
     Users(String),
     Store(String),
@@ -22,6 +24,7 @@ impl std::fmt::Display for StartError {
             Self::Bind(BindError { address, cause }) => {
                 write!(f, "cannot listen on {address}: {cause}; free the port, or allow this user to bind it")
             }
+            Self::ControlSocket(cause) => write!(f, "cannot open the control socket: {cause}"),
             Self::Log(cause) => write!(f, "cannot open a log: {cause}"),
             Self::Users(cause) => write!(f, "cannot open the user directory {cause}"),
             Self::Store(cause) => write!(f, "cannot use the session store: {cause}"),

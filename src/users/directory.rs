@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::{Grants, HashKind, NewUser, StoredHash, User, UserId, UserName, UserState};
+use crate::clock::UnixTime;
 
 /// What sign-on needs: users with their password hashes, and what has changed.
 ///
@@ -55,7 +56,7 @@ pub trait UserDirectory: Send + Sync {
 /// What administrators do to users, from the command line and over the admin API.
 ///
 /// A change of a user ([`set_password_hash`](Self::set_password_hash), [`set_disabled`](Self::set_disabled),
-/// [`unlock`](Self::unlock), [`end_sessions`](Self::end_sessions), [`grant`](Self::grant), [`revoke`](Self::revoke)) gets
+/// [`unlock`](Self::unlock), [`end_sessions`](Self::end_sessions), [`end_all_sessions`](Self::end_all_sessions), [`grant`](Self::grant), [`revoke`](Self::revoke)) gets
 /// the next change number, by which every edge learns of it ([`UserDirectory::changed_since`]). A user who is only added
 /// is no change: no session refers to that user yet. Each method that takes a name fails with
 /// [`DirectoryError::NoSuchUser`] if there is no such user.
@@ -88,6 +89,10 @@ pub trait UserRegistry: Send + Sync {
 
     /// Ends every session that the user has begun until now.
     fn end_sessions(&self, name: &UserName) -> Result<(), DirectoryError>;
+
+    /// Ends every session that any user has begun until now, and returns that moment, by the directory's clock. Each user
+    /// is changed by it.
+    fn end_all_sessions(&self) -> Result<UnixTime, DirectoryError>;
 
     /// Adds services and roles, and returns the user as changed. Those that the user has already are no error.
     fn grant(&self, name: &UserName, grants: &Grants) -> Result<User, DirectoryError>;

@@ -42,6 +42,7 @@ macro_rules! conformance {
             added_users_are_no_changes_and_each_change_is_read_once
             a_session_that_began_before_its_end_is_older_than_the_state_says
             many_changes_are_read_one_page_at_a_time
+            the_sessions_of_all_users_end_with_one_change_of_each
             states_and_names_of_known_users_are_returned_and_others_left_out
         }
     };
@@ -321,6 +322,9 @@ impl UserRegistry for Raced<'_> {
     fn end_sessions(&self, name: &UserName) -> Result<(), DirectoryError> {
         self.0.registry.end_sessions(name)
     }
+    fn end_all_sessions(&self) -> Result<UnixTime, DirectoryError> {
+        self.0.registry.end_all_sessions()
+    }
     fn grant(&self, name: &UserName, grants: &Grants) -> Result<User, DirectoryError> {
         self.0.registry.grant(name, grants)
     }
@@ -392,6 +396,22 @@ pub fn many_changes_are_read_one_page_at_a_time(subject: &impl Subject) {
     let first = directory.sign_on.changed_since(0).unwrap();
     assert!(first.more && first.users.len() < 1500, "{}", first.users.len());
     assert_eq!(changes(&*directory.sign_on, 0).len(), 1500);
+}
+
+pub fn the_sessions_of_all_users_end_with_one_change_of_each(subject: &impl Subject) {
+    let (edge, command_line) = (subject.open(), subject.open());
+    assert!(command_line.registry.end_all_sessions().is_ok(), "there may be no user yet");
+    import(&*command_line.registry, &many(1200)).unwrap();
+    let bob = command_line.registry.add(&bob(), &hash(OLD)).unwrap();
+    command_line.registry.set_disabled(&bob.name, true).unwrap();
+    let before = last(&*edge.sign_on);
+    let until = command_line.registry.end_all_sessions().unwrap();
+    let changed = changes(&*edge.sign_on, before);
+    assert_eq!(changed.len(), 1201);
+    assert!(changed.iter().all(|state| state.ended_before == until && state.ended_by == state.change));
+    let disabled: Vec<_> = changed.iter().filter(|state| state.disabled).map(|state| state.id.clone()).collect();
+    assert_eq!(disabled, [bob.id], "and nothing else has changed");
+    assert_eq!(changes(&*edge.sign_on, last(&*edge.sign_on)), [], "each is read once");
 }
 
 pub fn states_and_names_of_known_users_are_returned_and_others_left_out(subject: &impl Subject) {

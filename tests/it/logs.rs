@@ -113,6 +113,7 @@ fn start(builder: Builder, place: Place, fault: Fault) -> Unheard {
     };
     let child = Command::new(env!("CARGO_BIN_EXE_sentry-edge"))
         .args(["run", "-c", config.to_str().unwrap()])
+        .env("RUNTIME_DIRECTORY", folder.path())
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr)
@@ -316,6 +317,7 @@ fn a_start_that_fails_ends_though_nobody_reads_why() {
     let (stderr, _pipe) = stdio(Fault::Blocked);
     let child = Command::new(env!("CARGO_BIN_EXE_sentry-edge"))
         .args(["run", "-c", config.to_str().unwrap()])
+        .env("RUNTIME_DIRECTORY", folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(stderr)

@@ -125,6 +125,8 @@ mod secrets;
 mod keys;
 // The binary in operation: start, reload, drain, stop, logs, limits.
 mod operation;
+// The control socket and the admin API: who may call, what they call, and what comes of it.
+mod control;
 // Logs that nobody reads, that are closed, or whose disk is full.
 mod logs;
 // Lines at `log.level: debug`.

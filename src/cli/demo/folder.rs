@@ -13,6 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 
 use crate::auth::keys;
 use crate::clock::Clock;
+use crate::config::runtime_dir::{CONTROL_SOCKET, MAX_SOCKET_PATH};
 use crate::config::{self, UserStore};
 use crate::sessions::key::random_base64url;
 use crate::users::password::{self, Verified};
@@ -102,15 +103,19 @@ impl Folder {
 
     /// Writes the effective configuration and returns its path.
     pub fn write_configuration(&self, settings: &Settings<'_>) -> Result<PathBuf, String> {
+        // Where the path is too long for a socket the edge has its runtime directory elsewhere.
+        let socket = self.at("run").join(CONTROL_SOCKET);
+        let fits = socket.as_os_str().len() <= MAX_SOCKET_PATH;
+        let runtime_dir = if fits { "  runtime_dir: run\n" } else { "" };
         let mut text = format!(
             "# Written by `sentry-edge demo` at every start.\n\
-             server:\n  listeners:\n    - {{address: \"{}\", protocol: https}}\n  admin: {{address: \"{}\"}}\n  drain: 5s\n\
+             server:\n  listeners:\n    - {{address: \"{}\", protocol: https}}\n  admin: {{address: \"{}\"}}\n  drain: 5s\n{}\
              log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
              tls:\n  certificates:\n    - {{certificate: edge.pem, key: edge.key}}\n\
              sentry:\n  host: sentry.localhost\n  \
              keys:\n    - {{id: demo, algorithm: HS256, secret: {{file: jwt.key}}}}\n  \
              login: {{title: \"Sign in to the demonstration\"}}\n",
-            settings.listen, settings.admin,
+            settings.listen, settings.admin, runtime_dir,
         );
         match settings.memcached {
             Some(server) => {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Failure;
+use crate::admin::reload::{ReloadOutcome, ReloadRequests};
 use crate::clock::Clock;
 use crate::log_writer::{Logs, process};
 use crate::server::{Edge, Options, ReloadedFiles};
@@ -24,7 +25,7 @@ const STACK_BYTES: usize = 8 << 20;
 /// The time limit for a reload to read its files. A reload that takes longer fails, and the next one may begin.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Orders that may wait: a reload, one more, a drain, and what reloads have read.
+/// Orders that may wait: a reload, a drain, and what reloads have read.
 const MAX_COMMANDS: usize = 16;
 
 /// Commands to the control thread.
@@ -40,7 +41,7 @@ pub enum ControlCommand {
 pub enum ControlEvent {
     Started { https: Vec<SocketAddr>, drain: Duration },
     Failed(String),
-    Reloaded { drain: Duration },
+    Reloaded { drain: Duration, outcome: ReloadOutcome },
     Stopped,
 }
 
@@ -48,14 +49,19 @@ pub enum ControlEvent {
 pub struct ControlThread(pub SyncSender<ControlCommand>);
 
 impl ControlThread {
-    pub fn start(path: PathBuf, logs: Logs) -> Result<(Self, mpsc::Receiver<ControlEvent>), Failure> {
+    /// `reloads` is where the edge's API requests reloads.
+    pub fn start(
+        path: PathBuf,
+        logs: Logs,
+        reloads: ReloadRequests,
+    ) -> Result<(Self, mpsc::Receiver<ControlEvent>), Failure> {
         let (orders, received) = sync_channel(MAX_COMMANDS);
         let (events, outcomes) = mpsc::channel(8);
         let own = orders.clone();
         std::thread::Builder::new()
             .name("control".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || work(&path, logs, own, &received, events))
+            .spawn(move || work(&path, logs, reloads, own, &received, events))
             .map_err(Failure::because)?;
         Ok((Self(orders), outcomes))
     }
@@ -64,22 +70,20 @@ impl ControlThread {
 fn work(
     path: &Path,
     logs: Logs,
+    reloads: ReloadRequests,
     own: SyncSender<ControlCommand>,
     orders: &Receiver<ControlCommand>,
     events: mpsc::Sender<ControlEvent>,
 ) {
-    let edge = match start(path, logs) {
+    let edge = match start(path, logs, reloads) {
         Ok(edge) => edge,
         Err(text) => {
             events.blocking_send(ControlEvent::Failed(text)).ok();
             return;
         }
     };
-    for address in edge.https_addresses() {
-        log::info!("listening on https://{address}");
-    }
-    log::info!("admin on http://{}", edge.admin_address());
-    let mut control = Control { edge, reads: FileReads::new(READ_TIMEOUT), reload_again: false, own, events };
+    log_start(&edge);
+    let mut control = Control { edge, reads: FileReads::new(READ_TIMEOUT), own, events };
     control.send(ControlEvent::Started {
         https: control.edge.https_addresses().to_vec(),
         drain: control.edge.drain_time(),
@@ -99,17 +103,35 @@ fn work(
 }
 
 /// The configuration is read here and not on the thread that handles signals, because reading may hang as well.
-fn start(path: &Path, logs: Logs) -> Result<Edge, String> {
+fn start(path: &Path, logs: Logs, reloads: ReloadRequests) -> Result<Edge, String> {
     let read = crate::config::read(path).map_err(|faults| faults.to_string())?;
     process::set_level(read.0.log.level);
-    Edge::start_beside(path, read, Clock::default(), Options::default(), logs).map_err(|error| error.to_string())
+    let options = Options { control_socket: true, reloads: Some(reloads), ..Options::default() };
+    Edge::start_beside(path, read, Clock::default(), options, logs).map_err(|error| error.to_string())
+}
+
+/// Logs what has started, so that a log says what the lines after this are about.
+fn log_start(edge: &Edge) {
+    let status = edge.status();
+    let (version, file) = (env!("CARGO_PKG_VERSION"), status.file().display());
+    log::info!("started version={version} config={file} hash={}", status.hash());
+    let pools: Vec<String> = edge.pools().iter().map(|(name, servers)| format!("{name} ({servers})")).collect();
+    log::info!("pools and their servers: {}", pools.join(", "));
+    for address in edge.https_addresses() {
+        log::info!("listening on https://{address}");
+    }
+    for address in edge.http_addresses() {
+        log::info!("listening on http://{address}");
+    }
+    if let Some(path) = edge.control_socket() {
+        log::info!("control socket at {}", path.display());
+    }
+    log::info!("admin on http://{}", edge.admin_address());
 }
 
 struct Control {
     edge: Edge,
     reads: FileReads,
-    /// Whether another reload waits for the one in progress, which may have read the file already.
-    reload_again: bool,
     /// The sender that the reading threads use.
     own: SyncSender<ControlCommand>,
     events: mpsc::Sender<ControlEvent>,
@@ -123,18 +145,15 @@ impl Control {
         }
     }
 
+    /// One at a time: the next order comes when this one has been answered.
     fn reload(&mut self) {
-        if self.reads.deadline().is_some() {
-            self.reload_again = true;
-            return;
-        }
         let (reload, own) = (self.edge.begin_reload(), self.own.clone());
         let begun = self.reads.begin(move |number| {
             // An error means that the process is ending.
             own.send(ControlCommand::Read(number, Box::new(reload.read()))).ok();
         });
         if let Err(error) = begun {
-            self.fail(&error);
+            self.fail(&error.to_string());
         }
     }
 
@@ -145,7 +164,7 @@ impl Control {
         }
         match self.edge.end_reload(read) {
             Ok(needs_restart) => {
-                log::info!("configuration reloaded");
+                log::info!("configuration reloaded hash={}", self.edge.status().hash());
                 if !needs_restart.is_empty() {
                     log::warn!("restart_required: {}", needs_restart.join(", "));
                 }
@@ -157,20 +176,20 @@ impl Control {
 
     fn give_up(&mut self) {
         self.reads.give_up();
-        self.fail(&format_args!("its files were not read within {} s", READ_TIMEOUT.as_secs()));
+        self.fail(&format!("its files were not read within {} s", READ_TIMEOUT.as_secs()));
     }
 
-    fn fail(&mut self, why: &dyn std::fmt::Display) {
-        self.edge.fail_reload();
+    fn fail(&mut self, why: &str) {
+        self.edge.fail_reload(why);
         log::error!("configuration refused, the old one stays: {why}");
         self.reloaded();
     }
 
     fn reloaded(&mut self) {
-        self.send(ControlEvent::Reloaded { drain: self.edge.drain_time() });
-        if std::mem::take(&mut self.reload_again) {
-            self.reload();
-        }
+        let last = self.edge.status().last_reload();
+        let outcome =
+            last.map_or_else(|| ReloadOutcome::Failed("it was not noted".into()), |last| last.outcome.clone());
+        self.send(ControlEvent::Reloaded { drain: self.edge.drain_time(), outcome });
     }
 
     fn drain(self, force: oneshot::Receiver<()>) {

@@ -1,11 +1,13 @@
-//! `session list`: the sessions in the store that the edges share.
+//! `session list`: the sessions in the store that the edges share, or in the memory of the running edge.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::admin::session_list::{SessionView, session_views};
+use crate::cli::control_client::{CallError, ControlClient};
 use crate::cli::user::open_registry;
 use crate::cli::{ConfigFile, Failure, output};
 use crate::clock::{Clock, UnixTime};
@@ -15,11 +17,17 @@ use crate::server::session_store;
 use crate::sessions::{Listing, StoreError};
 use crate::users::UserName;
 
+/// Sessions in one response of an edge.
+const EDGE_LIMIT: u32 = 10_000;
+
 #[derive(Args)]
 pub struct List {
     /// Only the sessions of this user.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
     user: Option<String>,
+    /// The sessions of all users, which is the default.
+    #[arg(long)]
+    all: bool,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -32,34 +40,57 @@ impl List {
     pub fn run(self, file: &ConfigFile) -> Result<(), Failure> {
         let name = self.user.as_deref().map(UserName::parse).transpose().map_err(Failure::because)?;
         let (registry, config) = open_registry(file, false)?;
-        must_be_shared(&config)?;
+        match &config.sessions {
+            sessions if sessions.is_shared() => {}
+            Sessions::Memory { .. } => return self.list_of_edge(name.as_ref(), file, &config),
+            _ => return Err(Failure::Failed("sessions.store is `none`: no sessions are kept anywhere".into())),
+        }
         let user = name.as_ref().map(|name| registry.show(name)).transpose()?;
         let listing = read_store(&config, user.as_ref().map(|user| user.id.as_str()), self.limit as usize)?;
         let sessions = session_views(listing.sessions, &*registry)?;
-        output::printed(print(&sessions, self.json, Clock::default().now()))?;
-        if listing.truncated {
-            output::note(format_args!("there are more than {}; --limit lists more", self.limit));
-        }
-        if listing.unreadable > 0 {
-            let count = listing.unreadable;
-            output::note(format_args!(
-                "{count} under keys of sessions could not be read and are not listed: no record of this version"
-            ));
-        }
+        let sessions: Vec<Value> = sessions.iter().map(SessionView::as_json).collect();
+        self.print(&sessions, listing.truncated, listing.unreadable as u64)?;
         reached_all(&listing.unreachable)
     }
-}
 
-/// Fails unless the store is shared: the sessions in an edge's memory cannot be read by another process.
-fn must_be_shared(config: &Config) -> Result<(), Failure> {
-    let admin = config.server.admin.address;
-    match &config.sessions {
-        sessions if sessions.is_shared() => Ok(()),
-        Sessions::Memory { .. } => Err(Failure::Failed(format!(
-            "sessions.store is `memory`: only the edge has its sessions. Use its admin API, with server.admin.token:\n\
-             curl -H \"Authorization: Bearer $TOKEN\" http://{admin}/api/sessions"
-        ))),
-        _ => Err(Failure::Failed("sessions.store is `none`: no sessions are kept anywhere".into())),
+    /// Lists what the running edge has in its memory, where no other process can read it.
+    fn list_of_edge(&self, user: Option<&UserName>, file: &ConfigFile, config: &Config) -> Result<(), Failure> {
+        let limit = self.limit.min(EDGE_LIMIT);
+        let mut query = url::form_urlencoded::Serializer::new(format!("limit={limit}"));
+        if let Some(user) = user {
+            query.append_pair("user", user.as_str());
+        }
+        let reply = match ControlClient::of(file)?.call("GET", &format!("/api/sessions?{}", query.finish()), None) {
+            Ok(reply) => reply,
+            Err(CallError::NoEdge(text)) => {
+                let admin = config.server.admin.address;
+                return Err(Failure::Failed(format!(
+                    "sessions.store is `memory`: only the edge has its sessions. Its admin API has them as well, with \
+                     one of server.admin.tokens: http://{admin}/api/sessions\n{text}"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match reply.body["sessions"].as_array() {
+            Some(sessions) => {
+                let unreadable = reply.body["unreadable"].as_u64().unwrap_or_default();
+                self.print(sessions, reply.body["truncated"] == true, unreadable)
+            }
+            None => Err(Failure::because(reply.message())),
+        }
+    }
+
+    fn print(&self, sessions: &[Value], truncated: bool, unreadable: u64) -> Result<(), Failure> {
+        output::printed(print(sessions, self.json, Clock::default().now()))?;
+        if truncated {
+            output::note(format_args!("there are more than {}; --limit lists more", sessions.len()));
+        }
+        if unreadable > 0 {
+            output::note(format_args!(
+                "{unreadable} under keys of sessions could not be read and are not listed: no record of this version"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -70,30 +101,35 @@ fn read_store(config: &Config, user: Option<&str>, limit: usize) -> Result<Listi
     Ok(runtime.block_on(store.sessions.list(user, limit)))
 }
 
-fn print(sessions: &[SessionView], json: bool, now: UnixTime) -> std::io::Result<()> {
+fn print(sessions: &[Value], json: bool, now: UnixTime) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for session in sessions {
         match json {
-            true => writeln!(out, "{}", session.as_json())?,
+            true => writeln!(out, "{session}")?,
             false => write!(out, "{}", readable(session, now))?,
         }
     }
     out.flush()
 }
 
-fn readable(view: &SessionView, now: UnixTime) -> String {
-    let session = &view.session;
-    let name = view.name.as_ref().map_or("(a user that is not in the directory)", UserName::as_str);
-    let ended = view.revocation.map(|ended| format!("  ({})", ended.as_str())).unwrap_or_default();
-    let left = Duration::from_secs(session.idle_expires_at.since(now).as_secs());
+/// Returns a session, as [`SessionView::as_json`] has it, for people.
+fn readable(session: &Value, now: UnixTime) -> String {
+    let text = |key: &str| session[key].as_str().unwrap_or_default();
+    let name = session["user"].as_str().unwrap_or("(a user that is not in the directory)");
+    let ended = session["ended"].as_str().map(|ended| format!("  ({ended})")).unwrap_or_default();
+    let idles_out = text("idle_expires_at");
+    let left = humantime::parse_rfc3339(idles_out).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let left = left.unwrap_or_default().saturating_sub(Duration::from_millis(now.millis()));
+    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+    let servers: Vec<&str> = session["servers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let lines = [
-        ("user id", session.record.user.clone()),
-        ("created", session.record.created.rfc3339()),
-        ("last access", session.record.last_accessed.rfc3339()),
-        ("idles out", format!("{} (in {})", session.idle_expires_at.rfc3339(), humantime::format_duration(left))),
-        ("ends", session.record.expires.rfc3339()),
-        ("on", session.servers.join(", ")),
-        ("key", session.key.as_str().to_owned()),
+        ("user id", text("user_id").to_owned()),
+        ("created", text("created").to_owned()),
+        ("last access", text("last_accessed").to_owned()),
+        ("idles out", format!("{idles_out} (in {left})")),
+        ("ends", text("expires").to_owned()),
+        ("on", servers.join(", ")),
+        ("key", text("key").to_owned()),
     ];
     let lines: String = lines.iter().map(|(what, value)| format!("  {what:<12} {}\n", printable(value))).collect();
     format!("{}{ended}\n{lines}", printable(name))
@@ -138,7 +174,8 @@ mod tests {
         let servers = vec!["10.0.0.1:11211".to_owned(), "10.0.0.2:11211".to_owned()];
         let session = Listed { key: key.clone(), record, idle_expires_at, servers };
         let ada = UserName::parse("ada").ok();
-        let text = readable(&SessionView { session, name: ada, revocation: Some(Revocation::Disabled) }, created);
+        let view = SessionView { session, name: ada, revocation: Some(Revocation::Disabled) };
+        let text = readable(&view.as_json(), created);
         let wanted = format!(
             "ada  (disabled)\n  user id      7\\u{{1b}}[2J\n  created      2023-11-14T22:13:20.123Z\n  \
              last access  2023-11-14T22:14:20.123Z\n  idles out    2023-11-14T22:44:20.123Z (in 31m)\n  \

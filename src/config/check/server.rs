@@ -1,11 +1,10 @@
 //! `server`: listeners, the proxies before them, limits and timeouts.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Check, defaults, file, time};
 use crate::config::units::Size;
-use crate::config::{Admin, Limits, Listener, Protocol, Server, Timeouts};
+use crate::config::{Limits, Listener, Protocol, Server, Timeouts};
 
 /// What some tens of requests hold.
 const MIN_BUFFER_BYTES: usize = 4 << 20;
@@ -28,7 +27,8 @@ impl Check<'_> {
         Server {
             threads,
             listeners,
-            admin: self.admin(admin),
+            admin: super::admin::admin(self, admin),
+            runtime_dir: super::admin::runtime_dir(self, server.runtime_dir.as_deref()),
             trusted_proxies: self.networks("server.trusted_proxies", &server.trusted_proxies),
             acme_challenge: server
                 .acme_challenge
@@ -41,18 +41,6 @@ impl Check<'_> {
                 read: time(server.timeouts.read, defaults::READ_TIMEOUT),
                 write: time(server.timeouts.write, defaults::WRITE_TIMEOUT),
             },
-        }
-    }
-
-    fn admin(&mut self, written: file::Admin) -> Admin {
-        let address = written.address.as_deref().unwrap_or(defaults::ADMIN_ADDRESS).parse();
-        if address.is_err() {
-            // Not quoted: the token may have been written here.
-            self.fault("server.admin.address", "this is no address", "write IP:PORT, such as 127.0.0.1:9090");
-        }
-        Admin {
-            address: address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
-            token: written.token.and_then(|token| self.secret("server.admin.token", &token)),
         }
     }
 

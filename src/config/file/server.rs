@@ -1,5 +1,7 @@
 //! The `server` part of the document: listeners, limits and timeouts.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,14 @@ pub struct Server {
     /// The addresses that clients connect to; at least one of them speaks `https`. Example: `[{address: "0.0.0.0:443"},
     /// {address: "0.0.0.0:80", protocol: http}]`. *Restart*
     pub listeners: Vec<Listener>,
+    /// The edge's own folder for what lives as long as its process: the control socket, over which the commands `reload`,
+    /// `service` and `session` reach it. It is made at start with mode 0700. One that is there already must belong to the
+    /// edge's user or to root, and no other user may be able to write to it. By default it is the directory that systemd
+    /// has made (`$RUNTIME_DIRECTORY`), else `/run/sentry-edge/` and 16 hexadecimal digits of the SHA-256 of the
+    /// configuration's real path. Where the default cannot be used, the edge warns and serves without a control socket;
+    /// a folder that is named here and cannot be used, or that another edge uses, stops the start. Example:
+    /// `/run/sentry-edge-test`. *Restart*
+    pub runtime_dir: Option<String>,
     /// The admin listener: `/livez`, `/readyz`, `/metrics` and, with a token, the [admin API](reference/admin-api.md).
     /// It speaks plain HTTP, and only its API asks for a password: keep it on loopback or behind a firewall. It has
     /// limits of its own: 64 connections, 16 of one address, where for one more a connection that has been served is
@@ -102,9 +112,33 @@ pub enum Protocol {
 pub struct Admin {
     /// `IP:PORT` of the admin listener. *Restart*
     pub address: Option<String>,
-    /// A secret of 32 bytes or more that opens the [admin API](reference/admin-api.md), which lists and ends sessions.
-    /// Without it there is no API. Example: `{file: keys/admin.token}`, made by `openssl rand -hex 32`. *Restart*
+    /// A secret of 32 bytes or more that opens the [admin API](reference/admin-api.md) on this listener: a token of the
+    /// name `admin` and the role `admin`. Without any token the API is on the control socket alone. Example: `{file:
+    /// keys/admin.token}`, made by `openssl rand -hex 32`. *Restart*
     pub token: Option<Secret>,
+    /// Tokens of the admin API by their names, which stand in the audit log (`"actor": "token:ops"`). Example: `{ops:
+    /// {secret: {file: keys/ops.token}, role: admin}, desk: {secret: {file: keys/desk.token}, role: help_desk}}`.
+    pub tokens: BTreeMap<String, Sealed<AdminToken>>,
+}
+
+/// A token of the admin API, under a name of up to 31 letters, digits, `-`, `_` and `.`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AdminToken {
+    /// What a caller sends as `Authorization: Bearer SECRET`: 32 bytes or more of letters and digits, which no other
+    /// token has. Example: `{file: keys/ops.token}`, made by `openssl rand -hex 32`. *Restart*
+    pub secret: Option<Secret>,
+    /// What it opens. *Restart*
+    pub role: Option<AdminRole>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminRole {
+    /// Everything.
+    Admin,
+    /// Lists sessions, and ends those of a user.
+    HelpDesk,
 }
 
 /// What clients may use at most.

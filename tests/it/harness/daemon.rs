@@ -31,7 +31,8 @@ impl Running {
         Self::watch(process::start(arguments))
     }
 
-    fn watch(mut child: Child) -> Self {
+    /// A process that was started with its outputs as pipes.
+    pub fn watch(mut child: Child) -> Self {
         let stdout = gather(child.stdout.take().unwrap());
         let stderr = gather(child.stderr.take().unwrap());
         Self { child, stdout, stderr }

@@ -1,6 +1,25 @@
 //! The binary as its users start it.
 
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_sentry-edge");
+
+/// The variable by which systemd names a runtime directory, and the folder of the configuration among the arguments: the
+/// edges of tests have their control sockets beside their files.
+fn runtime_dir(arguments: &[&str]) -> Option<(&'static str, String)> {
+    let at = arguments.iter().position(|argument| *argument == "-c")?;
+    let folder = Path::new(arguments.get(at + 1)?).parent()?;
+    Some(("RUNTIME_DIRECTORY", folder.to_str()?.to_owned()))
+}
+
+/// The binary, or a program that starts it, with what all of its commands have in common.
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.envs(runtime_dir(arguments));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
 
 /// `sentry-edge ARGUMENTS`, to its end.
 pub fn sentry_edge(arguments: &[&str]) -> Output {
@@ -9,13 +28,7 @@ pub fn sentry_edge(arguments: &[&str]) -> Output {
 
 pub fn sentry_edge_with_input(arguments: &[&str], input: &str) -> Output {
     use std::io::Write;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sentry-edge"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(BINARY, arguments).args(arguments).stdin(Stdio::piped()).spawn().unwrap();
     // A command that does not read its input may have gone already.
     child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
     child.wait_with_output().unwrap()
@@ -23,37 +36,20 @@ pub fn sentry_edge_with_input(arguments: &[&str], input: &str) -> Output {
 
 /// `sentry-edge ARGUMENTS`, still running.
 pub fn start(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_sentry-edge"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    command(BINARY, arguments).args(arguments).spawn().unwrap()
 }
 
 /// The same, with a variable in its environment.
 pub fn start_with_variable((name, value): (&str, &str), arguments: &[&str]) -> Child {
-    Command::new("env")
-        .arg(format!("{name}={value}"))
-        .arg(env!("CARGO_BIN_EXE_sentry-edge"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    command("env", arguments).arg(format!("{name}={value}")).arg(BINARY).args(arguments).spawn().unwrap()
 }
 
 /// The same, with so many descriptors at most.
 pub fn start_with_descriptors(most: usize, arguments: &[&str]) -> Child {
-    Command::new("sh")
+    command("sh", arguments)
         .args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &most.to_string()])
-        .arg(env!("CARGO_BIN_EXE_sentry-edge"))
+        .arg(BINARY)
         .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
         .unwrap()
 }

@@ -1,0 +1,103 @@
+//! Where an edge has its runtime directory (`server.runtime_dir`), and where commands look for that of a running edge.
+//!
+//! Both go by the configuration file, so that a command needs `-c FILE` and nothing else.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+
+/// The socket's name in the runtime directory.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
+/// The longest path of a socket, in bytes: `sun_path` of unix(7) has 108 with the zero at its end.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// The runtime directory of the shipped systemd unit; those of edges without one are folders in it.
+const SHARED: &str = "/run/sentry-edge";
+
+/// The variable in which systemd names the directories that it has made (`RuntimeDirectory=`).
+const VARIABLE: &str = "RUNTIME_DIRECTORY";
+
+/// Returns 16 hexadecimal digits of the SHA-256 of `bytes`: enough to tell configurations apart, and not to find one that
+/// has the same.
+pub fn short_hash(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns by what a configuration file is known: the hash of its real path.
+pub fn configuration_id(file: &Path) -> String {
+    let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    short_hash(real.as_os_str().as_bytes())
+}
+
+/// Returns the runtime directory of an edge that is started with this file; `written` is the key's value.
+pub fn runtime_dir(written: Option<&Path>, file: &Path) -> PathBuf {
+    choose(written, from_environment(), file)
+}
+
+/// Returns the folders in which the socket of a running edge may be, the likeliest first. The configuration may have been
+/// edited since the edge was started, and systemd sets its variable for the service alone, so it may be in any of them;
+/// the edge that answers there says whether the configuration is its own.
+pub fn places(written: Option<&Path>, file: &Path) -> Vec<PathBuf> {
+    all_places(written, from_environment(), file)
+}
+
+fn choose(written: Option<&Path>, environment: Option<PathBuf>, file: &Path) -> PathBuf {
+    written.map(Path::to_owned).or(environment).unwrap_or_else(|| own_folder(file))
+}
+
+fn all_places(written: Option<&Path>, environment: Option<PathBuf>, file: &Path) -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = Vec::new();
+    let shared = [own_folder(file), PathBuf::from(SHARED)];
+    for place in written.map(Path::to_owned).into_iter().chain(environment).chain(shared) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+fn own_folder(file: &Path) -> PathBuf {
+    Path::new(SHARED).join(configuration_id(file))
+}
+
+/// systemd separates several directories by colons; the first one is ours.
+#[expect(clippy::disallowed_methods, reason = "systemd names the directory in a variable, and in no other way")]
+fn from_environment() -> Option<PathBuf> {
+    let value = std::env::var_os(VARIABLE)?;
+    let first = value.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+    let path = PathBuf::from(std::ffi::OsStr::from_bytes(first));
+    path.is_absolute().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_comes_before_the_environment_and_both_before_the_folder_of_the_file() {
+        let (file, written) = (Path::new("/no/such/edge.yaml"), Path::new("/srv/edge"));
+        let environment = || Some(PathBuf::from("/run/unit"));
+        let own = PathBuf::from("/run/sentry-edge").join(short_hash(b"/no/such/edge.yaml"));
+        assert_eq!(choose(Some(written), environment(), file), written);
+        assert_eq!(choose(None, environment(), file), Path::new("/run/unit"));
+        assert_eq!(choose(None, None, file), own);
+        let all = [written, Path::new("/run/unit"), &own, Path::new("/run/sentry-edge")].map(Path::to_owned);
+        assert_eq!(all_places(Some(written), environment(), file), all);
+        assert_eq!(all_places(None, Some("/run/sentry-edge".into()), file), [PathBuf::from(SHARED), own]);
+    }
+
+    #[test]
+    fn a_configuration_is_known_by_its_real_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("edge.yaml"), folder.path().join("link.yaml"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(configuration_id(&file), configuration_id(&link));
+        assert_ne!(configuration_id(&file), configuration_id(&folder.path().join("other.yaml")));
+        // As `printf %s /etc/sentry-edge/edge.yaml | sha256sum | cut -c1-16` has it.
+        assert_eq!(short_hash(b"/etc/sentry-edge/edge.yaml").len(), 16);
+        assert_eq!(short_hash(b"abc"), "ba7816bf8f01cfea");
+    }
+}

@@ -1,0 +1,292 @@
+//! The runtime directory and the control socket in it: made at start, the edge's own for as long as it accepts
+//! connections, and gone with it.
+//!
+//! A lock on a file beside the socket tells an edge that lives from one that has ended: the system frees it with the
+//! process. Only who has the lock removes a socket, and never one that answers.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::sync::watch;
+
+use crate::admin::{Admin, control_socket};
+use crate::config::Config;
+use crate::config::runtime_dir::{CONTROL_SOCKET, runtime_dir};
+
+const LOCK: &str = "control.lock";
+
+/// Others may write to a folder with one of these.
+const OTHERS_MAY_WRITE: u32 = 0o022;
+
+/// How long an edge that starts waits for one that is about to end, which closes its listeners first.
+const TAKE_OVER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// A control socket that listens.
+pub struct ControlSocket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// The socket's place in the file system. Dropping it removes the file.
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, so that only this socket is removed.
+    identity: (u64, u64),
+    /// Locked until it is closed.
+    _lock: File,
+}
+
+/// Why there is no control socket.
+#[derive(Debug)]
+pub enum ControlSocketError {
+    /// Another edge has this runtime directory.
+    Taken(PathBuf),
+    /// The folder cannot be used; says why.
+    Unusable(PathBuf, String),
+}
+
+impl ControlSocket {
+    /// Makes the folder where there is none, and listens in it.
+    pub fn bind(folder: &Path) -> Result<Self, ControlSocketError> {
+        let failed = |error: io::Error| ControlSocketError::Unusable(folder.to_owned(), error.to_string());
+        make(folder).map_err(|what| ControlSocketError::Unusable(folder.to_owned(), what))?;
+        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(LOCK)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ControlSocketError::Taken(folder.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let path = folder.join(CONTROL_SOCKET);
+        remove_dead(&path, folder)?;
+        let bound = || -> io::Result<(UnixListener, (u64, u64))> {
+            let listener = UnixListener::bind(&path)?;
+            listener.set_nonblocking(true)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            let found = fs::symlink_metadata(&path)?;
+            Ok((listener, (found.dev(), found.ino())))
+        };
+        let (listener, identity) = bound().map_err(failed)?;
+        Ok(Self { listener, file: SocketFile { path, identity, _lock: lock } })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Serves it until the edge stops accepting connections.
+    pub async fn serve(self, admin: Arc<Admin>, closing: watch::Receiver<bool>) {
+        let Self { listener, file } = self;
+        control_socket::serve(listener, admin, own_uid(), closing).await;
+        drop(file);
+    }
+}
+
+/// Binds the socket of a configuration. `None` where the default folder cannot be used: an edge serves its users all the
+/// same. A folder that the configuration names has to be usable.
+pub fn open(config: &Config, file: &Path) -> Result<Option<ControlSocket>, ControlSocketError> {
+    let written = config.server.runtime_dir.as_deref();
+    match bind_in_time(&runtime_dir(written, file)) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if written.is_some() => Err(error),
+        Err(error) => {
+            log::warn!("control socket: none, so that no command reaches this edge: {error}");
+            Ok(None)
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "runs at the start, before anything is served")]
+fn bind_in_time(folder: &Path) -> Result<ControlSocket, ControlSocketError> {
+    let deadline = Instant::now() + TAKE_OVER;
+    loop {
+        match ControlSocket::bind(folder) {
+            Err(ControlSocketError::Taken(_)) if Instant::now() < deadline => std::thread::sleep(RETRY_AFTER),
+            bound => return bound,
+        }
+    }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|it| (it.dev(), it.ino()) == self.identity);
+        if is_ours {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// Makes the folder, which its owner alone may enter. One that is there already is left as it is: it has to belong to
+/// this user or to root, and others must not be able to put a socket of theirs into it.
+fn make(folder: &Path) -> Result<(), String> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.map_err(|error| error.to_string()),
+    }
+    let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
+    let own = own_uid();
+    if !found.is_dir() {
+        return Err("it is no folder".into());
+    }
+    if ![own, 0].contains(&found.uid()) {
+        return Err(format!("it belongs to user id {}, and not to {own} or root", found.uid()));
+    }
+    if found.mode() & OTHERS_MAY_WRITE != 0 {
+        return Err(format!("others may write to it: it has mode {:04o}", found.mode() & 0o7777));
+    }
+    Ok(())
+}
+
+/// Removes the socket of an edge that has ended. Anything else at its place is left alone.
+fn remove_dead(path: &Path, folder: &Path) -> Result<(), ControlSocketError> {
+    let unusable = |what: String| ControlSocketError::Unusable(folder.to_owned(), what);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unusable(error.to_string())),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(unusable(format!("{CONTROL_SOCKET} in it is no socket; remove it")));
+        }
+        Ok(_) => {}
+    }
+    match connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| unusable(error.to_string()))
+        }
+        // A queue that is full belongs to a process that lives.
+        Ok(()) => Err(ControlSocketError::Taken(folder.to_owned())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ControlSocketError::Taken(folder.to_owned())),
+        Err(error) => Err(unusable(format!("{CONTROL_SOCKET}: {error}"))),
+    }
+}
+
+/// Connects without waiting.
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
+impl std::fmt::Display for ControlSocketError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Taken(folder) => write!(
+                f,
+                "another edge runs with the runtime directory {}; give each a folder of its own (server.runtime_dir)",
+                folder.display()
+            ),
+            Self::Unusable(folder, what) => write!(
+                f,
+                "the runtime directory {} cannot be used: {what}; name another one (server.runtime_dir)",
+                folder.display()
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a/run");
+        (parent, folder)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_folder_and_the_socket_are_the_owners_alone_and_the_socket_goes_with_the_edge() {
+        let (_parent, folder) = folder();
+        let socket = ControlSocket::bind(&folder).unwrap();
+        assert_eq!((mode(&folder), mode(socket.path())), (0o700, 0o600));
+        assert!(matches!(ControlSocket::bind(&folder), Err(ControlSocketError::Taken(_))));
+        assert!(connect(socket.path()).is_ok(), "the second one has left it alone");
+        drop(socket);
+        assert!(!folder.join(CONTROL_SOCKET).exists());
+        assert!(ControlSocket::bind(&folder).is_ok());
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_one_that_answers_is_not_whether_or_not_it_has_a_lock() {
+        let (_parent, folder) = folder();
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let path = folder.join(CONTROL_SOCKET);
+        let alive = UnixListener::bind(&path).unwrap();
+        assert!(matches!(ControlSocket::bind(&folder), Err(ControlSocketError::Taken(_))));
+        // Its queue is full, and it takes nothing.
+        let waiting: Vec<_> =
+            std::iter::repeat_with(|| nonblocking(&path)).take_while(Result::is_ok).take(10_000).collect();
+        assert!(matches!(ControlSocket::bind(&folder), Err(ControlSocketError::Taken(_))));
+        drop((alive, waiting));
+        assert!(path.exists(), "a process that is killed leaves it");
+        assert!(ControlSocket::bind(&folder).is_ok());
+    }
+
+    fn nonblocking(path: &Path) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    }
+
+    #[test]
+    fn nothing_else_at_its_place_is_removed_or_followed() {
+        let (parent, folder) = folder();
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let (path, other) = (folder.join(CONTROL_SOCKET), parent.path().join("other"));
+        fs::write(&other, "kept").unwrap();
+        for place in ["file", "link", "link to nothing", "folder"] {
+            match place {
+                "file" => fs::write(&path, "kept").unwrap(),
+                "link" => std::os::unix::fs::symlink(&other, &path).unwrap(),
+                "link to nothing" => std::os::unix::fs::symlink(parent.path().join("nothing"), &path).unwrap(),
+                _ => fs::create_dir(&path).unwrap(),
+            }
+            let bound = ControlSocket::bind(&folder);
+            assert!(matches!(bound, Err(ControlSocketError::Unusable(..))), "{place}");
+            assert!(path.symlink_metadata().is_ok(), "{place} is still there");
+            fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
+        assert!(!parent.path().join("nothing").exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used_and_not_changed() {
+        let (parent, folder) = folder();
+        fs::create_dir_all(&folder).unwrap();
+        for bad in [0o777, 0o1777, 0o770, 0o702] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(bad)).unwrap();
+            assert!(matches!(ControlSocket::bind(&folder), Err(ControlSocketError::Unusable(..))), "{bad:o}");
+            assert_eq!(mode(&folder), bad);
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(ControlSocket::bind(&folder).is_ok(), "the socket itself is the owner's");
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        assert!(matches!(ControlSocket::bind(&link), Err(ControlSocketError::Unusable(..))));
+        let file = parent.path().join("file");
+        fs::write(&file, "").unwrap();
+        for bad in [file.clone(), file.join("below")] {
+            assert!(matches!(ControlSocket::bind(&bad), Err(ControlSocketError::Unusable(..))));
+        }
+    }
+}
