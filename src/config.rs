@@ -29,7 +29,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::host::Host;
-pub use actions::{Action, FixedReply, Forward, Prefixes, Redirect, UnknownHosts};
+pub use actions::{Action, Files, FixedReply, Forward, Prefixes, Redirect, UnknownHosts};
 pub use failures::{Eject, Retry};
 pub use fault::{Faults, Warnings};
 pub use file::{

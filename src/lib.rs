@@ -39,7 +39,7 @@
 //! - [`sessions`]: records, tickets and counters behind one small trait.
 //! - [`users`]: the directory, passwords, and the pool of threads that checks them.
 //! - [`reply`], [`pages`]: the edge's own responses. [`access_log`], [`audit_log`], [`log_writer`]: logs. [`rate_limit`]: requests per client. [`compression`]: of applications' responses.
-//!   [`maintenance`]: services in maintenance. [`error_pages`]: a service's own pages for errors.
+//!   [`maintenance`]: services in maintenance. [`error_pages`]: a service's own pages for errors. [`files`]: static files.
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - `listener`: client connections. `admin`: the admin listener and its API. [`server`]: where everything is made and put together; reload, drain.
@@ -74,6 +74,7 @@ pub mod config;
 mod deadline;
 pub mod drain;
 pub mod error_pages;
+pub mod files;
 mod framing;
 pub mod host;
 pub mod listener;

@@ -5,10 +5,12 @@
 //! [readings](CanonicalPath::readings) fall under it, and a rule that demands nothing is not for such a path at all: see
 //! `is_canonical`.
 
+mod file_path;
 mod readings;
 
 use std::borrow::Cow;
 
+pub use file_path::FilePath;
 use unicode_normalization::UnicodeNormalization;
 
 /// A path as rules see it.

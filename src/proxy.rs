@@ -7,11 +7,12 @@
 //! The files are a ladder, and each imports only files below it (`tests/it/tidy.rs` holds it):
 //! | step | files |
 //! |---|---|
-//! | 10 | `dispatch` |
-//! | 9 | `fast_path`, `full_path`, `long_lived` |
+//! | 11 | `dispatch` |
+//! | 10 | `fast_path`, `full_path` |
+//! | 9 | `file_response`, `long_lived` |
 //! | 8 | `downstream::http1`, `downstream::http2`, `recheck`, `respond` |
 //! | 7 | `downstream::writer`, `headers::upstream_response`, `policy`, `record`, `request_body`, `upstream::response` |
-//! | 6 | `acme_challenge`, `limits`, `maintenance`, `misdirected`, `sso`, `upstream::attempt`, `upstream::parse` |
+//! | 6 | `acme_challenge`, `limits`, `maintenance`, `misdirected`, `sso`, `static_files`, `upstream::attempt`, `upstream::parse` |
 //! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `upstream::connection_auth` |
 //! | 4 | `cancel`, `downstream::client_conn`, `request`, `route_reply`, `verdict_record` |
 //! | 3 | `client_connection`, `context`, `headers::response_rules` |
@@ -32,6 +33,7 @@ mod dispatch;
 pub mod downstream;
 mod error_response;
 pub mod fast_path;
+mod file_response;
 mod full_path;
 mod gateway;
 pub mod headers;
@@ -49,6 +51,7 @@ mod request_body;
 mod respond;
 mod route_reply;
 mod sso;
+mod static_files;
 pub mod upstream;
 mod verdict_record;
 

@@ -354,7 +354,7 @@ fn code(status: StatusCode) -> String {
 /// (RFC 9112 §9.6). So the rest is read away, within the drain
 /// timeout that `proxy` sets. Not where the client waits for `100 Continue` before it sends its body: it
 /// may come now or not, and what is read next would be a guess.
-fn linger(session: &mut Session) {
+pub fn linger(session: &mut Session) {
     if session.req_header().headers.contains_key(header::EXPECT) {
         return;
     }

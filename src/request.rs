@@ -41,6 +41,29 @@ pub enum FetchSite {
     Absent,
 }
 
+/// Whether a browser shows the response as a page of its own, in a window or a frame: not for what a page is made of, and not
+/// for a script's request. Of two fields it cannot be said which is the browser's.
+pub fn loads_a_page(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(UNREADABLE));
+    let is_doubled = |name: &str| headers.get_all(name).iter().nth(1).is_some();
+    if ["sec-fetch-mode", "sec-fetch-dest"].into_iter().any(is_doubled) {
+        return false;
+    }
+    match (text("sec-fetch-mode"), text("sec-fetch-dest")) {
+        // A service worker that passes a navigation on keeps its mode and drops its destination.
+        (
+            Some("navigate"),
+            Some("document" | "iframe" | "frame" | "fencedframe" | "embed" | "object" | "empty") | None,
+        )
+        | (None, Some("document" | "iframe" | "frame")) => true,
+        (Some(_), _) | (None, Some(_)) => false,
+        (None, None) => {
+            let accepts_html = text("accept").is_some_and(|accept| accept.contains("text/html"));
+            accepts_html && !headers.contains_key("x-requested-with")
+        }
+    }
+}
+
 /// Whether a request of this method may be sent again as it is, without a person who says so (RFC 9110 §9.2.1).
 pub fn is_repeatable(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD

@@ -4,7 +4,9 @@
 //! A route is found only where all readings of a path (see `path`) agree on what is decided. The raw path is what is
 //! forwarded, byte for byte. Called by `proxy`.
 
-use crate::config::{self, Access, Preflight};
+use crate::blocking::BlockingThreads;
+use crate::config::{self, Access, Action, Preflight};
+use crate::files::StaticFiles;
 use crate::host::{Host, HostTable};
 use crate::maintenance::{MaintenanceSwitches, Switch};
 use crate::metrics::{Metrics, ServiceMetrics};
@@ -36,22 +38,26 @@ pub struct Route {
     like: usize,
     /// The index of its pool in the snapshot's pools; `None` where it forwards nothing.
     pub pool: Option<usize>,
+    /// The static files that it serves, if it does.
+    pub files: Option<StaticFiles>,
 }
 
 impl Routes {
     /// Services of a checked configuration, `audience` gives the `aud` of a service's tokens, `pool` the
-    /// index of a pool by its name, `switches` those of their maintenance.
+    /// index of a pool by its name, `switches` those of their maintenance, `threads` those that read
+    /// files.
     pub fn build(
         services: &[config::Service],
         audience: impl Fn(&config::Service) -> String,
         pool: impl Fn(&str) -> Option<usize>,
         switches: &MaintenanceSwitches,
+        threads: &Arc<BlockingThreads>,
         metrics: &Metrics,
     ) -> Self {
         let mut table = HostTable::default();
         for written in services {
             let mut routes: Vec<Route> = (0..written.routes.len())
-                .filter_map(|at| build(&written.routes[at], like(&written.routes, at), &pool))
+                .filter_map(|at| build(&written.routes[at], like(&written.routes, at), &pool, threads))
                 .collect();
             // A longer path comes before every path that it is under, whatever its case.
             routes.sort_by_key(|route| (!route.config.is_exact, std::cmp::Reverse(route.folded.len())));
@@ -81,12 +87,21 @@ fn like(routes: &[config::Route], at: usize) -> usize {
 }
 
 /// `None` when the pool does not exist, which the configuration check has reported.
-fn build(written: &config::Route, like: usize, pool: impl Fn(&str) -> Option<usize>) -> Option<Route> {
+fn build(
+    written: &config::Route,
+    like: usize,
+    pool: impl Fn(&str) -> Option<usize>,
+    threads: &Arc<BlockingThreads>,
+) -> Option<Route> {
     let pool = match written.action.pool() {
         Some(name) => Some(pool(name)?),
         None => None,
     };
-    Some(Route { config: written.clone(), folded: path::folded(&written.path), like, pool })
+    let files = match &written.action {
+        Action::Files(files) => Some(StaticFiles::new(files, written.access.admits_anonymous(), threads)),
+        Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) => None,
+    };
+    Some(Route { config: written.clone(), folded: path::folded(&written.path), like, pool, files })
 }
 
 impl Service {
@@ -202,7 +217,8 @@ mod tests {
         let mut written = config::Service::of_routes("iqueue", "iqueue.example.com", routes);
         change(&mut written.routes);
         let switches = MaintenanceSwitches::new(metrics.traffic.maintenance.clone());
-        let routes = Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &switches, &metrics);
+        let threads = Arc::new(BlockingThreads::new().unwrap());
+        let routes = Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &switches, &threads, &metrics);
         let found = routes.find(&Host::parse("iqueue.example.com").unwrap()).unwrap().clone();
         drop(routes);
         Arc::into_inner(found).unwrap()

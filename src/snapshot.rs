@@ -23,6 +23,7 @@ use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts, UnknownHosts};
 use crate::error_pages::ErrorPages;
+use crate::files;
 use crate::maintenance::{FirstLook, MaintenanceSwitches};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
@@ -162,6 +163,7 @@ impl LoadedFiles {
         let branding = branding(config, faults);
         let now = clock.now();
         let error_pages = error_pages(config, faults);
+        files::check_roots(config, faults);
         let secure = config.pools.iter().map(|pool| UpstreamTls::load(pool.tls.as_ref()?, now, faults)).collect();
         config::warn_of_permissions(config, faults);
         upstream::check_system(faults);
@@ -289,6 +291,7 @@ impl Snapshot {
             |service| Sentry::service_audience(settings, &service.name),
             |name| places.get(name).copied(),
             &shared.maintenance,
+            &shared.blocking,
             metrics,
         );
         let parts = SentryParts {

@@ -5,8 +5,9 @@
 //! that the edge makes. Letters before the first slash are steps of one more server, in an order of its own: see [`step`].
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use sentry_edge::blocking::BlockingThreads;
 use sentry_edge::config::{self, Access};
 use sentry_edge::host::Host;
 use sentry_edge::maintenance::MaintenanceSwitches;
@@ -39,8 +40,9 @@ fn routes() -> &'static Routes {
         let (config, faults) = config::parse("fuzz.yaml".as_ref(), &yaml).expect("it can be read");
         assert!(!faults.to_string().contains("routes"), "{faults}");
         let metrics = Metrics::new("fuzz").expect("they are named");
+        let threads = BlockingThreads::new().map(Arc::new).expect("there are resources");
         let switches = MaintenanceSwitches::new(metrics.traffic.maintenance.clone());
-        Routes::build(&config.services, |_| String::new(), |_| Some(0), &switches, &metrics)
+        Routes::build(&config.services, |_| String::new(), |_| Some(0), &switches, &threads, &metrics)
     })
 }
 

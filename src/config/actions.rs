@@ -1,9 +1,12 @@
-//! What becomes of the requests that a route admits: they are forwarded, redirected or answered.
+//! What becomes of the requests that a route admits: they are forwarded, redirected, answered or served files.
+
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::defaults;
+use crate::path::FilePath;
 
 /// What a route does with a request that it admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +15,7 @@ pub enum Action {
     Forward(Forward),
     Redirect(Redirect),
     Respond(FixedReply),
+    Files(Files),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +67,19 @@ pub struct FixedReply {
     pub content_type: Option<HeaderValue>,
 }
 
+/// Static files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The folder that they are in.
+    pub root: PathBuf,
+    /// The name of the file that a folder stands for.
+    pub index: String,
+    /// The file for navigations to what does not exist.
+    pub fallback: Option<FilePath>,
+    /// The value of `Cache-Control`, where it is not the default.
+    pub cache_control: Option<HeaderValue>,
+}
+
 /// What requests receive whose host no service has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownHosts {
@@ -88,7 +105,7 @@ impl Action {
     pub fn forward(&self) -> Option<&Forward> {
         match self {
             Self::Forward(forward) => Some(forward),
-            Self::Redirect(_) | Self::Respond(_) => None,
+            Self::Redirect(_) | Self::Respond(_) | Self::Files(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod actions;
 mod admin;
 mod failures;
+mod files;
 mod identity_headers;
 mod maintenance;
 mod origins;

@@ -85,8 +85,8 @@ pub const LIMITS_REACHED_TOTAL: &str = "Requests that reached a limit. `limit` i
     SETTINGS, resets, empty DATA); `form`, `failures_per_account`, `failures_per_device`, `failures_per_address` \
     (logins that were slowed), `login_queue`, `redirects`, `streams`, `streams_per_user`, `requests_per_second`; \
     `buffers`, requests that were refused or ended because their client, or all of them, held as much memory as \
-    they may; or `compressors`, responses that were sent as they are because too many others were being \
-    compressed.";
+    they may; `compressors`, responses that were sent as they are because too many others were being compressed; or \
+    `file_reads`, requests for static files whose file system gave no answer in time, or that too many others waited for.";
 pub const ADMIN_API_REQUESTS_TOTAL: &str = "Calls of the admin API. `result` is `ok`; `incomplete`, where servers of the store could not be reached; \
     `no_token`, `wrong_token`, `too_many_guesses`, `too_many_calls`, `origin`, `api_off`, `wrong_role`, \
     `wrong_user`, `wrong_configuration`; `bad_request`, `body_too_large`, `body_too_slow`, `method`, `no_such_path`, \

@@ -11,6 +11,8 @@ pub enum Decision {
     /// An ACME challenge, which a certificate authority fetches over plain HTTP.
     Challenge,
     Reply(Box<Reply>),
+    /// One of the route's static files.
+    File,
 }
 
 impl From<Reply> for Decision {

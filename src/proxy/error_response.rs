@@ -7,6 +7,7 @@ use super::cancel::OVER_LIMIT;
 use super::context::{RequestContext, is_fault_of_body};
 use super::decision_log::log_decision;
 use super::request::RequestView;
+use crate::files;
 use crate::reply::{ErrorContext, Reply};
 use crate::request::is_repeatable;
 use crate::sentry::SERVICE_LOGOUT;
@@ -101,6 +102,7 @@ fn error_reply(error: &Error, is_unconnected: bool) -> Option<ErrorReply> {
         (HTTPStatus(413), _) => BODY_TOO_LARGE,
         (HTTPStatus(503), _) => NO_SERVER,
         (Custom(TOO_MANY_STREAMS), _) => OVERLOADED,
+        (Custom(label), _) if files::ReadError::LABELS.contains(label) => ErrorReply { label, ..INTERNAL },
         (Custom(OVER_LIMIT), _) => ErrorReply { label: OVER_LIMIT, ..OVERLOADED },
         (HTTPStatus(400..=499) | InvalidHTTPHeader, ErrorSource::Downstream) => MALFORMED,
         (ReadTimedout, ErrorSource::Downstream) => CLIENT_TIMEOUT,

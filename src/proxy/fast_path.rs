@@ -29,6 +29,7 @@ use super::downstream::http2::{self, Http2};
 use super::downstream::parse;
 use super::downstream::writer::ResponseWriter;
 use super::error_response::error_context;
+use super::file_response::FastWriter;
 use super::gateway::Gateway;
 use super::headers::edit::HeaderPatch;
 use super::headers::location::Scope;
@@ -41,7 +42,7 @@ use super::upstream::idle_pool::IdlePool;
 use super::upstream::response::{ResponseEvent, UpstreamResponse};
 use super::upstream::retry::Progress;
 use super::upstream::{attempt, connection_auth};
-use super::{error_response, headers, respond};
+use super::{error_response, file_response, headers, respond, static_files};
 use crate::snapshot::Snapshot;
 use crate::upstream::{ConnectionUse, Endpoint};
 use crate::validate::RequestTarget;
@@ -148,6 +149,8 @@ impl FastPath {
         let result = match self.gateway.authorize(request, target, route_match, ctx).await {
             Decision::Forward => self.forward(request, writer, ctx).await,
             Decision::Reply(reply) => respond::write_to(*reply, request, writer, ctx).await,
+            // Boxed, so that other requests do not make room for it.
+            Decision::File => Box::pin(self.respond_with_file(request, writer, ctx)).await,
             // `eligible_route` has declined these, so this is unreachable in practice.
             Decision::SignOn(_) | Decision::Challenge => Err(Error::new(ErrorType::InternalError)),
         };
@@ -162,6 +165,18 @@ impl FastPath {
         let error = result.as_ref().err().map(AsRef::as_ref);
         self.gateway.finish(ctx, error, || RequestLine::of(request.head), status, bytes_sent);
         result
+    }
+
+    async fn respond_with_file<A: ResponseWriter>(
+        &self,
+        request: &RequestView<'_>,
+        writer: &mut A,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        match static_files::find(&self.gateway, request, ctx).await {
+            Ok(file) => file_response::write(&self.gateway, file, FastWriter { request, writer }, ctx).await,
+            Err(reply) => respond::write_to(*reply, request, writer, ctx).await,
+        }
     }
 
     /// Where the request goes, if it is one for the fast path, else why it is not. Counts and changes nothing.

@@ -21,13 +21,14 @@ use super::context::{RequestContext, destination};
 use super::decision::Decision;
 use super::decision_log::{Declined, is_logged, log_decision};
 use super::error_response::error_context;
+use super::file_response::FullWriter;
 use super::gateway::Gateway;
 use super::headers::{request_rules, upstream_response};
 use super::record::RequestLine;
 use super::request::RequestView;
 use super::upstream::retry::Progress;
 use super::upstream::{attempt, connection_auth, retry};
-use super::{buffering, error_response, headers, preflight, respond};
+use super::{buffering, error_response, file_response, headers, preflight, respond, static_files};
 use crate::framing::is_bodiless;
 
 /// The time for reading away the rest of an unwanted body, so that the response before it is not lost in a TCP reset.
@@ -94,6 +95,10 @@ impl ProxyHttp for Gateway {
             Decision::SignOn(authority) => Box::new(self.sign_on(session, ctx, &authority).await?.without_error_page()),
             Decision::Challenge => self.challenge(&request, ctx).await,
             Decision::Reply(reply) => reply,
+            Decision::File => match static_files::find(self, &request, ctx).await {
+                Ok(file) => return file_response::write(self, file, FullWriter(session), ctx).await.map(|()| true),
+                Err(reply) => reply,
+            },
         };
         respond::write(*reply, session, ctx).await.map(|()| true)
     }

@@ -31,7 +31,8 @@ pub struct Admitted {
     is_preflight: bool,
     /// Names: where it leads.
     service: Arc<str>,
-    pool: String,
+    /// `None` where it leads to static files.
+    pool: Option<String>,
 }
 
 impl Admitted {
@@ -48,7 +49,7 @@ impl Admitted {
             identity: ctx.identity.clone(),
             is_preflight: ctx.is_preflight,
             service: Arc::clone(&service.config.name),
-            pool: service.at(ctx.route).config.action.pool()?.to_owned(),
+            pool: service.at(ctx.route).config.action.pool().map(str::to_owned),
         })
     }
 
@@ -92,7 +93,7 @@ impl Admission for Admitted {
             return Err(EndReason::Rerouted);
         };
         let route = service.at(at);
-        if service.config.name != self.service || route.config.action.pool() != Some(&self.pool) {
+        if service.config.name != self.service || route.config.action.pool() != self.pool.as_deref() {
             return Err(EndReason::Rerouted);
         }
         let demanded = route.demands(&self.target.path);

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use http::Version;
 use http::header::STRICT_TRANSPORT_SECURITY;
+use http::{HeaderName, HeaderValue, Version};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use pingora_timeout::timeout;
 
 use super::context::RequestContext;
 use super::downstream::writer::ResponseWriter;
-use super::request::RequestView;
+use super::request::{RequestView, authority};
+use crate::host::{Authority, Host};
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 
@@ -46,18 +47,33 @@ pub async fn write_to<W: ResponseWriter>(
 /// What both paths do to a reply before it is written, and how long the client has to take it.
 fn prepare(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> (Reply, Duration) {
     let snapshot = &ctx.snapshot;
-    let reply = with_error_page(reply, ctx);
-    (with_hsts(reply, request.is_tls, snapshot), reply_timeout(request.head.version, snapshot))
+    let reply = with_error_page(reply, request, ctx);
+    let reply = match hsts(request.is_tls, snapshot) {
+        Some((name, value)) => reply.with(name, value),
+        None => reply,
+    };
+    (reply, reply_timeout(request.head.version, snapshot))
 }
 
 /// Puts the service's own page in the place of the edge's, where it has one for the status.
-fn with_error_page(reply: Reply, ctx: &RequestContext) -> Reply {
-    let Some(service) = ctx.service.as_ref().filter(|_| reply.is_error_page()) else { return reply };
-    let pages = ctx.snapshot.error_pages.get(&service.config.name);
+fn with_error_page(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> Reply {
+    let snapshot = &ctx.snapshot;
+    if !reply.is_error_page() || snapshot.error_pages.is_empty() {
+        return reply;
+    }
+    // A request that is refused before its service is looked for, as one too many or with a malformed path, has one too.
+    let service = ctx.service.as_ref().or_else(|| snapshot.routes.find(&host(request)?));
+    let pages = service.and_then(|service| snapshot.error_pages.get(&service.config.name));
     match pages.and_then(|pages| pages.page(reply.status(), &ctx.request_id)) {
         Some(html) => reply.with_page(html),
         None => reply,
     }
+}
+
+/// The host that a request names, if it can be read.
+fn host(request: &RequestView<'_>) -> Option<Host> {
+    let (authority, _) = authority(request.head).ok()?;
+    Some(Authority::parse(authority.to_str().ok()?).ok()?.host)
 }
 
 /// How long a client has to take a reply of ours. Over HTTP/2 it is short enough for most windows, so a client that
@@ -69,11 +85,8 @@ fn reply_timeout(version: Version, snapshot: &Snapshot) -> Duration {
     }
 }
 
-/// Adds `Strict-Transport-Security`, over TLS alone: over plain HTTP an attacker could set it, and browsers ignore it (RFC
+/// `Strict-Transport-Security`, over TLS alone: over plain HTTP an attacker could set it, and browsers ignore it (RFC
 /// 6797 §7.2).
-fn with_hsts(reply: Reply, is_tls: bool, snapshot: &Snapshot) -> Reply {
-    match &snapshot.hsts {
-        Some(hsts) if is_tls => reply.with(STRICT_TRANSPORT_SECURITY, hsts.clone()),
-        _ => reply,
-    }
+pub fn hsts(is_tls: bool, snapshot: &Snapshot) -> Option<(HeaderName, HeaderValue)> {
+    snapshot.hsts.as_ref().filter(|_| is_tls).map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts.clone()))
 }

@@ -14,6 +14,8 @@ pub enum Treatment {
     /// With this path and query, where they are not the client's.
     Forward(Option<Box<str>>),
     Reply(Box<Reply>),
+    /// One of the route's static files.
+    Files,
 }
 
 impl Treatment {
@@ -21,6 +23,7 @@ impl Treatment {
     pub fn apply(self, decision: Decision, ctx: &mut RequestContext) -> Decision {
         match (decision, self) {
             (Decision::Forward, Self::Reply(reply)) => Decision::Reply(reply),
+            (Decision::Forward, Self::Files) => Decision::File,
             (Decision::Forward, Self::Forward(target)) => {
                 ctx.upstream_target = target;
                 Decision::Forward
@@ -41,6 +44,7 @@ pub fn treatment(action: &Action, path: &CanonicalPath, uri: &Uri) -> Result<Tre
         Action::Redirect(redirect) => {
             Reply::configured_redirect(redirect.status, &location(redirect, path, uri.query())?)
         }
+        Action::Files(_) => return Ok(Treatment::Files),
         Action::Respond(reply) => Reply::fixed(reply.status, reply.content_type.as_ref(), reply.body.clone()),
     };
     Ok(Treatment::Reply(Box::new(reply)))

@@ -340,3 +340,40 @@ fn plant_on_the_parent_domain(browser: &Browser, token: &str) -> usize {
     let wide = |cookie: &serde_json::Value| cookie["domain"] == ".app.localhost";
     browser.cookies().into_iter().filter(wide).count()
 }
+
+/// An application of one page, whose addresses are its own business.
+#[test]
+fn a_single_page_application_of_static_files_signs_on_with_its_deep_links() {
+    let api = Origin::answering(|seen| {
+        let user = seen.one("x-forwarded-user").unwrap_or_default();
+        hyper::Response::new(Full::new(format!("{user} at {}", seen.target).into()))
+    });
+    let html = "<!doctype html><html lang=\"en\"><title>orders</title><link rel=\"icon\" href=\"data:,\"><h1>loading</h1>\
+                <p></p><script src=\"/app.js\"></script>";
+    let script = "const show = (tag, text) => { document.querySelector(tag).textContent = text; };\
+                  show('h1', 'page ' + location.pathname);\
+                  fetch('/api/me').then(reply => reply.text()).then(text => show('p', text));";
+    let routes = "routes: [{path: /, files: {root: site, fallback: /index.html}}, {path: /api/, pool: iqueue}]";
+    let edge = edge()
+        .domain("app.localhost")
+        .service_with("iqueue", &api, routes)
+        .file("site/index.html", html)
+        .file("site/app.js", script)
+        .start();
+    let browser = browser();
+    let deep = edge.url("iqueue", "/orders/17?tab=2");
+    browser.open(&deep);
+    assert!(browser.address().starts_with(&edge.url("sentry", "/login?")), "{}", browser.address());
+    sign_in(&browser, "ada");
+    browser.lands_on(&deep);
+    browser.shows_in("h1", "page /orders/17");
+    browser.shows_in("p", "ada at /api/me");
+    let statuses = browser
+        .wait_for("Promise.all(['/orders/18', '/none.js', '/'].map(path => fetch(path).then(reply => reply.status)))");
+    assert_eq!(statuses, json!([404, 404, 200]), "a script's request for a page is no navigation");
+    browser.reload();
+    browser.shows_in("h1", "page /orders/17");
+    browser.open(&edge.url("iqueue", "/"));
+    browser.shows_in("h1", "page /");
+    breaks_no_policy(&browser);
+}

@@ -256,6 +256,17 @@ const ROWS: &[Row] = &[
     row(127, ["      protocol: https", "      protocol: https\n      public_port: «0»"], ["server.listeners[0].public_port", "no client can connect to port 0", "write 1 to 65535"]),
     row(128, ["      protocol: https", "      protocol: https\n      public_port: «65536»"], ["server.listeners[0].public_port", "expected u16", "write a value of that kind"]),
     row(116, ["id: second", "id: «\"a\\tb\"»"], ["sentry.keys[1].id", "it is part of every token", "write 128 bytes at most"]),
+    // Static files.
+    row(600, ["{path: /status, access: public}", "{path: /status, «files»: {}}"], ["services.iqueue.routes[0].files", "no `root`", "name the folder"]),
+    row(601, ["{path: /status, access: public}", "{path: /status, files: {root: «none»}}"], ["services.iqueue.routes[0].files.root", "cannot read the folder", "name the folder"]),
+    row(602, ["{path: /status, access: public}", "{path: /status, files: {root: «edge.pem»}}"], ["services.iqueue.routes[0].files.root", "edge.pem is no folder", "name the folder"]),
+    row(603, ["{path: /status, access: public}", "{path: /status, files: {root: «/»}}"], ["services.iqueue.routes[0].files.root", "the whole file system", "name the folder"]),
+    row(604, ["{path: /status, access: public}", "{path: /status, files: {root: «.»}}"], ["services.iqueue.routes[0].files.root", "the configuration is below it", "nothing in it but the files"]),
+    row(605, ["{path: /status, access: public}", "{path: /status, files: {root: /usr/share, index: «a/b.html»}}"], ["services.iqueue.routes[0].files.index", "`a/b.html` is no name of a file", "write one such as index.html"]),
+    row(606, ["{path: /status, access: public}", "{path: /status, files: {root: /usr/share, fallback: «index.html»}}"], ["services.iqueue.routes[0].files.fallback", "no path of a file below `root`", "/index.html"]),
+    row(607, ["{path: /status, access: public}", "{path: /status, files: {root: /usr/share, fallback: «/../x»}}"], ["services.iqueue.routes[0].files.fallback", "no path of a file below `root`", "/index.html"]),
+    row(608, ["{path: /status, access: public}", "{path: /status, files: {root: /usr/share, cache_control: «\"a\\nb\"»}}"], ["services.iqueue.routes[0].files.cache_control", "no value of a field", "write one such as"]),
+    row(609, ["{path: /status, access: public}", "«{path: /status, pool: first, files: {root: /usr/share}}»"], ["services.iqueue.routes[0]", "`pool` and `files` in one route", "remove all but one"]),
     // Pages for errors, and maintenance.
     row(610, ["idle_timeout: 30m", "error_pages: {«502»: none.html}"], ["services.iqueue.error_pages.502", "cannot read", "name a file with HTML"]),
     row(611, ["idle_timeout: 30m", "error_pages: {«200»: users.db}"], ["services.iqueue.error_pages.200", "not the status of an error", "write one of 400 to 599"]),

@@ -66,7 +66,7 @@ fn change(document: &mut Value, key: &str, to: Option<&Value>) {
             list.for_each(|element| change(element, rest, to));
         }
         // A route has one of these at most, so none is added.
-        Some(_) if ["redirect", "respond"].contains(&name) && !mapping.contains_key(name) => {}
+        Some(_) if ["files", "redirect", "respond"].contains(&name) && !mapping.contains_key(name) => {}
         Some(rest) => {
             let value = mapping.entry(name.into()).or_insert_with(|| Value::Mapping(Default::default()));
             if !value.is_mapping() {

@@ -14,7 +14,7 @@ fn closed() -> std::net::SocketAddr {
 }
 
 fn scene(app: &Origin, slow: &Origin) -> Edge {
-    let pages = "error_pages: {403: page.html, \"404\": page.html, 413: page.html, 502: page.html, 503: page.html, \"504\": page.html}";
+    let pages = "error_pages: {403: page.html, \"404\": page.html, 413: page.html, 400: page.html, 405: page.html, 502: page.html, 503: page.html, \"504\": page.html}";
     let routes = "routes: [{path: /admin, access: {roles: [boss]}}, {path: /open, access: public}]";
     edge()
         .service_with("iqueue", app, &format!("{pages}, {routes}"))
@@ -51,6 +51,10 @@ fn people_get_the_page_and_programs_get_json() {
         ("GET", "down", "/page?a=1", "", &[502, 503], true),
         ("POST", "down", "/page", "x", &[502, 503], true),
         ("GET", "plain", "/admin/x", "", &[403], false),
+        // Refused before the service is looked for.
+        ("GET", "iqueue", "/%zz", "", &[400], true),
+        ("PROPFIND", "iqueue", "/open", "", &[405], true),
+        ("GET", "plain", "/%zz", "", &[400], false),
         // What the sign-on shows says what a person can do about it.
         ("GET", "iqueue", "/.sentry/none", "", &[404], false),
         ("GET", "sentry", "/none", "", &[404], false),

@@ -81,6 +81,8 @@ mod problem_pages;
 // Services in maintenance, and pages of their own for errors.
 mod error_pages;
 mod maintenance;
+mod micro_services;
+mod static_files;
 // What refusals say: to scripts as JSON, and to the audit log with the user's name.
 mod refusals;
 // Upstream connections that an application has authenticated, and whose they are.

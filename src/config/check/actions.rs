@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use url::{Position, Url};
 
+use super::files::files;
 use super::{Check, defaults};
 use crate::config::{Action, FixedReply, Forward, Pool, Prefixes, Redirect, Route, UnknownHosts, file};
 use crate::host::{Host, HostPattern};
@@ -32,6 +33,7 @@ pub fn action(
         ("pool", written.pool.is_some()),
         ("redirect", written.redirect.is_some()),
         ("respond", written.respond.is_some()),
+        ("files", written.files.is_some()),
     ];
     let named: Vec<&str> = named.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
     if named.len() > 1 {
@@ -41,10 +43,11 @@ pub fn action(
     if named.iter().any(|name| *name != "pool") {
         no_forwarding(check, key, written);
     }
-    match (&written.redirect, &written.respond) {
-        (Some(redirect), _) => Action::Redirect(to(check, &format!("{key}.redirect"), redirect, matched)),
-        (None, Some(reply)) => Action::Respond(fixed(check, &format!("{key}.respond"), reply)),
-        (None, None) => Action::Forward(Forward {
+    match (&written.redirect, &written.respond, &written.files) {
+        (Some(redirect), _, _) => Action::Redirect(to(check, &format!("{key}.redirect"), redirect, matched)),
+        (None, Some(reply), _) => Action::Respond(fixed(check, &format!("{key}.respond"), reply)),
+        (None, None, Some(written)) => Action::Files(files(check, &format!("{key}.files"), written)),
+        (None, None, None) => Action::Forward(Forward {
             pool: match &written.pool {
                 Some(pool) => check.pool_name(&format!("{key}.pool"), Some(pool), pools),
                 // The fault of a service without a pool is reported once, at the service.

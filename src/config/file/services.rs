@@ -96,8 +96,8 @@ pub struct IdentityHeaders {
     pub roles: Option<String>,
 }
 
-/// A rule for a path and for everything below it, or for a path alone. What it does is one of `pool`, `redirect` and
-/// `respond`; where it says none of them, its requests go to the service's pool.
+/// A rule for a path and for everything below it, or for a path alone. What it does is one of `pool`, `redirect`,
+/// `respond` and `files`; where it says none of them, its requests go to the service's pool.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Route {
@@ -135,6 +135,8 @@ pub struct Route {
     /// Answers with a fixed reply. Who may open the route is checked before. Example: `{status: 200, body: ok,
     /// content_type: text/plain}`.
     pub respond: Option<FixedReply>,
+    /// Serves static files. Who may open the route is checked before. Example: `{root: /srv/www}`.
+    pub files: Option<Files>,
 }
 
 /// A redirect.
@@ -164,6 +166,26 @@ pub struct FixedReply {
     pub body: Option<String>,
     /// The value of `Content-Type`. Without a body there is none, unless it is set. Example: `application/json`.
     pub content_type: Option<String>,
+}
+
+/// [Static files](concepts/static-files.md): a folder that is served in the place of an application. GET and HEAD alone; no listings; nothing outside
+/// of the folder, and no file or folder whose name begins with a dot.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Files {
+    /// The folder. What follows the route's path in the path of a request names the file below it: with `path: /app/` and
+    /// `root: /srv/www`, `/app/js/x.js` is `/srv/www/js/x.js`. Relative paths begin at the configuration file. It has to be
+    /// there, and may be replaced while the edge runs. Example: `/srv/www`.
+    pub root: Option<String>,
+    /// The file that a path with a slash at its end stands for, and that an `exact` route serves.
+    pub index: Option<String>,
+    /// A path below `root`: the file that browsers get which open a page that does not exist, as single-page applications
+    /// need it for their addresses. Scripts, style sheets and pictures that do not exist are a `404`. Example:
+    /// `/index.html`.
+    pub fallback: Option<String>,
+    /// The value of `Cache-Control`. Without it a file has `no-cache`, and `private, no-cache` where a sign-on is needed.
+    /// Example: `public, max-age=3600`.
+    pub cache_control: Option<String>,
 }
 
 /// `public`, `optional`, `required`, `deny`, or the roles of which a user needs one.

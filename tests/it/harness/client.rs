@@ -20,7 +20,10 @@ use super::certificates::ca;
 use super::runtime;
 
 /// Header fields that a response through the edge may have; anything else is a leak.
-const ALLOWED: [&str; 29] = [
+const ALLOWED: [&str; 32] = [
+    "accept-ranges",
+    "content-encoding",
+    "content-range",
     "refresh",
     "access-control-allow-origin",
     "allow",

@@ -254,7 +254,9 @@ impl Builder {
         }
         write_private(folder.path().join("ca.pem"), &ca().pem);
         for (name, content) in &self.files {
-            write_private(folder.path().join(name), content);
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write_private(path, content);
         }
         let file = folder.path().join("edge.yaml");
         write_private(&file, self.yaml());
@@ -274,10 +276,22 @@ impl Builder {
     }
 }
 
-/// An edge from a file of `config/examples`, with `bob` as its user and with everything that it names below
-/// `/etc/sentry-edge` and `/var/lib/sentry-edge` in a folder of its own. `certificates` are the names that each of its
-/// certificates covers, `edit` puts the tests' servers in the place of those that it names.
+/// An edge from a file of `config/examples`, with `bob` as its user. See [`example_with`].
 pub fn example(name: &str, certificates: &[&[&str]], services: &[&str], edit: impl FnOnce(String) -> String) -> Edge {
+    example_with(name, certificates, &[("bob", services, &[])], &[], edit)
+}
+
+/// The same with these users (names, services and roles), with files in its folder, and with everything that it names below
+/// `/etc/sentry-edge` and `/var/lib/sentry-edge` in that folder. `certificates` are the
+/// names that each of its certificates covers, `edit` puts the
+/// tests' servers in the place of those that it names.
+pub fn example_with(
+    name: &str,
+    certificates: &[&[&str]],
+    users: &[(&str, &[&str], &[&str])],
+    files: &[(&str, &str)],
+    edit: impl FnOnce(String) -> String,
+) -> Edge {
     let folder = tempfile::tempdir().unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name);
     let mut yaml = edit(std::fs::read_to_string(path).unwrap());
@@ -307,11 +321,25 @@ pub fn example(name: &str, certificates: &[&[&str]], services: &[&str], edit: im
     }
     let file = folder.path().join("edge.yaml");
     write_private(&file, &yaml);
-    add_users(folder.path(), &[("bob".into(), services.iter().map(|name| (*name).to_owned()).collect(), Vec::new())]);
+    for (name, content) in files {
+        write(folder.path().join(name), content);
+    }
+    let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
+    let users: Vec<_> =
+        users.iter().map(|(name, services, roles)| ((*name).to_owned(), owned(services), owned(roles))).collect();
+    add_users(folder.path(), &users);
     let (clock, options) = (Clock::default(), Options { fast_path: fast_path(), ..Options::default() });
     let inner = start(&file, clock.clone(), &options).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
     let domain = certificates[0][0].trim_start_matches("*.").to_owned();
-    Edge { inner, clock, folder: Arc::new(folder), domain, users: vec!["bob".into()], balanced: false, options }
+    Edge {
+        inner,
+        clock,
+        folder: Arc::new(folder),
+        domain,
+        users: users.into_iter().map(|(name, ..)| name).collect(),
+        balanced: false,
+        options,
+    }
 }
 
 /// Makes the user directory of a folder: names, services and roles.

@@ -1,0 +1,94 @@
+//! A route's static files: the response to a request for one, or the reply in its place.
+
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::context::RequestContext;
+use super::decision_log::log_decision;
+use super::error_response::error_context;
+use super::gateway::Gateway;
+use super::request::RequestView;
+use crate::files::{FileReply, FileRequest, FileResponse, ReadError};
+use crate::path::FilePath;
+use crate::reply::Reply;
+use crate::request;
+
+/// The limit in the metrics that requests reach whose file system does not answer.
+const FILE_READS: &str = "file_reads";
+
+/// After so many seconds a file system may answer again.
+const RETRY_SECONDS: u64 = 10;
+
+/// Looks for the file of a request that its route has admitted. An error is the reply that it gets instead.
+pub async fn find(
+    gateway: &Gateway,
+    request: &RequestView<'_>,
+    ctx: &mut RequestContext,
+) -> Result<FileResponse, Box<Reply>> {
+    let (method, uri, headers) = (&request.head.method, &request.head.uri, request.headers());
+    if ![Method::GET, Method::HEAD].contains(method) {
+        let reply = problem(request, ctx, StatusCode::METHOD_NOT_ALLOWED);
+        return Err(Box::new(reply.with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))));
+    }
+    let reply = {
+        let route = ctx.service.as_ref().map(|service| service.at(ctx.route));
+        let Some((route, files)) = route.and_then(|route| Some((route, route.files.as_ref()?))) else {
+            return Err(Box::new(problem(request, ctx, StatusCode::NOT_FOUND)));
+        };
+        let path = match route.config.is_exact {
+            // All that is below the root is the root's index.
+            true => Some(FilePath::root()),
+            false => FilePath::of_request(uri.path(), &route.config.path),
+        };
+        let takes_fallback = request::loads_a_page(headers);
+        files.reply(FileRequest::new(method, headers, path, takes_fallback, gateway.clock.now())).await
+    };
+    let reply = match reply {
+        FileReply::Response(response) => return Ok(response),
+        FileReply::AddSlash => add_slash(uri),
+        FileReply::Missing => problem(request, ctx, StatusCode::NOT_FOUND),
+        FileReply::Unreadable => {
+            ctx.error = Some("file_unreadable");
+            problem(request, ctx, StatusCode::NOT_FOUND)
+        }
+        FileReply::PreconditionFailed => problem(request, ctx, StatusCode::PRECONDITION_FAILED),
+        FileReply::RangeNotSatisfiable(length) => {
+            let reply = problem(request, ctx, StatusCode::RANGE_NOT_SATISFIABLE);
+            match HeaderValue::try_from(format!("bytes */{length}")) {
+                Ok(value) => reply.with(header::CONTENT_RANGE, value),
+                Err(_) => reply,
+            }
+        }
+        FileReply::Failed(error) => {
+            note_read_error(gateway, &error, ctx);
+            problem(request, ctx, StatusCode::SERVICE_UNAVAILABLE).retry_after(RETRY_SECONDS)
+        }
+    };
+    Err(Box::new(reply))
+}
+
+/// Notes for the log and the metrics why a file could not be read.
+pub fn note_read_error(gateway: &Gateway, error: &ReadError, ctx: &mut RequestContext) {
+    ctx.error = Some(error.label());
+    if let ReadError::NoResult(_) = error {
+        gateway.metrics.limit_reached(FILE_READS);
+    }
+    log_decision!(ctx, "file not read error={error:?}");
+}
+
+/// The address of a folder with its slash, as the client wrote it, so that the links of its index lead into it. The path
+/// begins with one slash: no file has an empty name.
+fn add_slash(uri: &http::Uri) -> Reply {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Reply::configured_redirect(StatusCode::MOVED_PERMANENTLY, &format!("{}/{query}", uri.path()))
+}
+
+fn problem(request: &RequestView<'_>, ctx: &RequestContext, status: StatusCode) -> Reply {
+    let (title, text) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => ("Method not allowed", "This address can only be read."),
+        StatusCode::NOT_FOUND => ("Page not found", "There is no page at this address."),
+        StatusCode::PRECONDITION_FAILED => ("File changed", "This file is not the version that was requested."),
+        StatusCode::RANGE_NOT_SATISFIABLE => ("No such part", "This file is shorter than what was requested of it."),
+        _ => ("Temporarily unavailable", "This file cannot be read right now. Please try again in a moment."),
+    };
+    Reply::problem(&error_context(request, ctx), status, title, text)
+}
