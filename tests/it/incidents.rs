@@ -73,8 +73,8 @@ fn reload(daemon: &Daemon) {
 }
 
 #[test]
-fn everyone_is_signed_out_by_the_commands_of_the_page() {
-    let (page, heading) = ("docs/operations/incidents.md", "Sign everyone out now");
+fn every_token_is_invalidated_by_the_commands_of_the_page() {
+    let (page, heading) = ("docs/operations/incidents.md", "Invalidate every token");
     let iqueue = origin("iqueue");
     let daemon = daemon(&iqueue);
     let url = daemon.url("iqueue", "/");
