@@ -132,10 +132,9 @@ impl Edge {
         let (store, hint_file) = open::store(&config, file, &clock, &metrics, &runtime)?;
         let shared = open::shared_state(&config, &store, clock, metrics, audit, names)?;
         log::debug!("start: user directory opened, login workers started");
-        let ports = bound.ports();
         tls.certificates.publish(&shared.metrics);
         let tls = tls::TlsState::new(tls, config.tls.tickets.rotation, &shared.clock).map_err(StartError::Tls)?;
-        let snapshot = Snapshot::build(&config, files, &shared, &ports);
+        let snapshot = Snapshot::build(&config, files, &shared, &bound.ports());
         log::debug!("start: certificates loaded, snapshot built");
         shared.metrics.operation.config_loaded(&faults.hash, None);
         let status = StatusBoard::new(file, &faults.hash, shared.clock.now(), open::listener_statuses(&bound));
@@ -150,7 +149,7 @@ impl Edge {
             admin_closing: watch::channel(false).0,
             https: bound.https.iter().map(|(bound, _)| bound.address).collect(),
             http: bound.http.iter().map(|bound| bound.address).collect(),
-            ports,
+            ports: bound.ports(),
             admin: bound.admin.address,
             status: Arc::new(status),
             control_socket: control.as_ref().map(|socket| socket.path().to_owned()),

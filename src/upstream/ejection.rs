@@ -274,8 +274,8 @@ fn millis(moment: Instant) -> u64 {
 fn ejection_time(limits: Limits, times: u32, random: u32) -> Duration {
     let doubled = limits.first.saturating_mul(1 << times.saturating_sub(1).min(16)).min(limits.at_most);
     let most = (doubled + doubled / 10).min(limits.at_most);
-    let least = (most - most / 11).max(limits.first).min(most);
-    least + (most - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    let least = most.saturating_sub(most / 11).max(limits.first).min(most);
+    least + most.saturating_sub(least).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

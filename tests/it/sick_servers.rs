@@ -201,6 +201,30 @@ fn an_ejection_is_kept_over_a_reload_and_the_series_of_what_was_removed_go() {
 }
 
 #[test]
+fn an_ejection_and_a_return_are_one_line_each_for_operators() {
+    let (mut application, alive) = (Application::start(), origin("alive"));
+    let address = application.address;
+    let daemon = builder(&[address, alive.address], ", eject: {for: 300ms, at_most: 600ms}").run();
+    let mut client = daemon.client();
+    let mut get = || client.get(&daemon.url("iqueue", "/")).status;
+    let lines = |what: &str| {
+        let what = format!("upstream: server {what} pool=iqueue server={address} address={address} reason=");
+        let text = daemon.process.stderr();
+        text.lines().filter(|line| line.contains(&what)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    application.kill();
+    for _ in 0..30 {
+        assert_eq!(get(), 200);
+    }
+    eventually_or(|| lines("ejected").len() == 1, || daemon.process.stderr());
+    assert!(lines("ejected")[0].contains("reason=connect"), "{:?}", lines("ejected"));
+    assert_eq!(lines("is back").len(), 0);
+    application.restart();
+    eventually_or(|| get() == 200 && lines("is back").len() == 1, || daemon.process.stderr());
+    assert_eq!(lines("ejected").len(), 1);
+}
+
+#[test]
 fn without_ejection_a_dead_server_has_its_turns() {
     let (dead, alive) = (free_address(), origin("alive"));
     let edge = builder(&[dead, alive.address], ", eject: false, retry: {budget_percent: 100}").start();

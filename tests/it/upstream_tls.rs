@@ -157,7 +157,8 @@ fn a_server_that_asks_who_the_edge_is_gets_an_answer() {
     let with = |tls: &str| builder(&[&server], tls).file("client.pem", &pem).file("client.key", &key).start();
     assert_eq!(get(&with(&shows)), 200);
     assert!(server.shaken()[0].knew_who);
-    assert_eq!(get(&with(TRUSTED)), 503);
+    // With TLS 1.3 the server says so once the handshake is over for the edge, and the request written.
+    assert_eq!(get(&with(TRUSTED)), 502);
     assert_eq!(app.count(), 1);
 }
 
