@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use http::{HeaderValue, header};
 use sentry_edge::auth::cookie;
@@ -22,6 +23,7 @@ use sentry_edge::proxy::headers::edit::HeaderPatch;
 use sentry_edge::proxy::headers::{self, Forwarding};
 use sentry_edge::routes::Service;
 use sentry_edge::sessions::SessionId;
+use sentry_edge::upstream::Demand;
 use sentry_edge::validate::{self, UncheckedRequest, head};
 
 use world::{COOKIE, HOST, World};
@@ -33,7 +35,7 @@ pub type Run = Box<dyn FnMut()>;
 pub type Prepare = fn() -> Run;
 
 /// Every part by its name, in the order in which a request meets them.
-pub const PARTS: [(&str, Prepare); 14] = [
+pub const PARTS: [(&str, Prepare); 21] = [
     ("head, judged by its bytes", check),
     ("hygiene", hygiene),
     ("route among 10 hosts", || route(10)),
@@ -44,6 +46,13 @@ pub const PARTS: [(&str, Prepare); 14] = [
     ("token, remembered", token_cached),
     ("fingerprint", fingerprint),
     ("guard, store in memory", guard),
+    ("server among 2, round robin", || server(2, "round_robin")),
+    ("server among 20, round robin", || server(20, "round_robin")),
+    ("server among 200, round robin", || server(200, "round_robin")),
+    ("server among 2, least request", || server(2, "least_request")),
+    ("server among 20, least request", || server(20, "least_request")),
+    ("server among 200, least request", || server(200, "least_request")),
+    ("server among 200, by its cookie", named),
     ("head, written as it came", write),
     ("head, stripped and written", strip),
     ("head, stripped, set and written", set),
@@ -126,6 +135,29 @@ fn guard() -> Run {
     Box::new(move || {
         black_box(world.check(&service));
     })
+}
+
+/// From a pool to an attempt, and to its end.
+fn server(servers: usize, balance: &str) -> Run {
+    let (world, begun) = (World::with_servers(servers, balance), Instant::now());
+    Box::new(move || {
+        black_box(world.snapshot.pools[0].select(black_box(&[]), demand(begun)));
+    })
+}
+
+/// The same for a client whose cookie names a server.
+fn named() -> Run {
+    let (world, begun) = (World::with_servers(200, "{sticky: {cookie: server}}"), Instant::now());
+    let pool = &world.snapshot.pools[0];
+    let value = pool.cookie_value(pool.endpoints()[100]).unwrap();
+    Box::new(move || {
+        let pool = &world.snapshot.pools[0];
+        black_box(pool.select_named(pool.named_by(black_box(&value)), &[], demand(begun)));
+    })
+}
+
+const fn demand(now: Instant) -> Demand {
+    Demand { key: None, is_safe: true, now }
 }
 
 fn write() -> Run {
@@ -212,7 +244,7 @@ impl World {
             request_id: &self.request_id,
         };
         headers::strip(&mut upstream, &self.snapshot);
-        headers::join_cookies(&mut upstream, &self.snapshot.cookie_names, None);
+        headers::join_cookies(&mut upstream, &self.snapshot.own_cookies, None);
         headers::set(&mut upstream, &forwarding, &self.request.headers, Some((identity, service))).unwrap();
         upstream.wire()
     }

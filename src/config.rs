@@ -5,6 +5,7 @@
 //! sees all of them together. This module opens no socket and imports no other module but primitives.
 
 mod actions;
+mod balancing;
 mod check;
 pub mod defaults;
 pub mod effective;
@@ -30,11 +31,12 @@ use zeroize::Zeroizing;
 
 use crate::host::Host;
 pub use actions::{Action, Files, FixedReply, Forward, Prefixes, Redirect, UnknownHosts};
+pub use balancing::{Balance, Health, HealthCheck};
 pub use failures::{Eject, Retry};
 pub use fault::{Faults, Warnings};
 pub use file::{
-    AdminRole, Algorithm, Audience, Balance, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol,
-    Preflight, Protocol, SameSite,
+    AdminRole, Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol, Preflight,
+    Protocol, SameSite,
 };
 pub use permissions::warn_of_permissions;
 pub use secret::{Secret, SecretSource};

@@ -21,7 +21,7 @@ pub use operation::{OperationMetrics, REJECTIONS};
 pub use service::ServiceMetrics;
 pub use sign_on::{DirectoryMetrics, SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
 pub use traffic::{ResolverMetrics, TrafficMetrics};
-pub use upstream::{RetryMetrics, UpstreamMetrics};
+pub use upstream::{CheckMetrics, CheckResult, RetryMetrics, UpstreamMetrics};
 
 /// The metrics of one process.
 pub struct Metrics {

@@ -17,7 +17,7 @@
 //! | 4 | `cancel`, `downstream::client_conn`, `request`, `route_reply`, `verdict_record` |
 //! | 3 | `client_connection`, `context`, `headers::response_rules` |
 //! | 2 | `downstream::h2_stream::session`, `gateway`, `headers`, `upstream::idle_pool` |
-//! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::location`, `headers::request_rules`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::retry`, `upstream::rewind` |
+//! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::location`, `headers::request_rules`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::retry`, `upstream::rewind`, `upstream::server_cookie` |
 
 mod acme_challenge;
 mod buffering;

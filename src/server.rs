@@ -219,6 +219,12 @@ impl Edge {
             runtime.spawn(socket.serve(Arc::clone(&admin), self.closing.subscribe()));
         }
         runtime.spawn(listener::serve(bound.admin, service, None, admin));
+        self.spawn_watchers(runtime);
+        Ok(())
+    }
+
+    /// Starts what runs beside the listeners for as long as the process does.
+    fn spawn_watchers(&self, runtime: &Runtime) {
         let watcher = cert_watcher::CertWatcher {
             file: self.file.clone(),
             config: Arc::clone(&self.config),
@@ -230,9 +236,11 @@ impl Edge {
         runtime.spawn(self.shared.names.clone().run());
         let (switches, threads) = (Arc::clone(&self.shared.maintenance), Arc::clone(&self.shared.blocking));
         runtime.spawn(maintenance_watcher::watch(Arc::clone(&self.config), switches, threads));
+        let snapshot = Arc::clone(&self.snapshot);
+        let pools = move || snapshot.load().pools.clone();
+        runtime.spawn(upstream::health_checks::run(pools, Arc::clone(&self.shared.metrics)));
         runtime.spawn(upstream::probe::run(Arc::clone(&self.shared.servers)));
         runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.shared.clock.clone()));
-        Ok(())
     }
 
     fn api(&self, tokens: Option<AdminTokens>, reloads: Option<ReloadRequests>) -> Result<Api, StartError> {

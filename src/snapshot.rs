@@ -12,6 +12,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 
 use crate::audit_log::AuditLog;
+use crate::auth::cookie::OwnCookies;
 use crate::auth::fingerprint::Fingerprinter;
 use crate::auth::keys::Keys;
 use crate::auth::last_access::Recorder;
@@ -69,8 +70,7 @@ pub struct Snapshot {
     pub acme_challenge: Option<Arc<Path>>,
     /// By the name of the service; services without pages are left out.
     pub error_pages: HashMap<Arc<str>, ErrorPages>,
-    /// The edge's own cookies, which no application sees or sets.
-    pub cookie_names: Vec<String>,
+    pub own_cookies: OwnCookies,
     pub ticket_parameter: String,
     /// Header names, folded, that only the edge may send to an application.
     pub reserved_headers: Vec<String>,
@@ -276,7 +276,8 @@ impl Snapshot {
         let metrics = &shared.metrics;
         let guard = Arc::new(guard(config, files.keys, shared));
         let (private, names, states) = (&shared.private, &shared.names, &shared.servers);
-        let upstreams = upstream::Shared { private, names, states, metrics };
+        let cookie_keys = guard.tokens().keys().derive_all("server cookie");
+        let upstreams = upstream::Shared { private, names, states, cookie_keys: &cookie_keys, metrics };
         let pools: Vec<Arc<Pool>> = config
             .pools
             .iter()
@@ -323,7 +324,7 @@ impl Snapshot {
             https_port: ports.https,
             acme_challenge: config.server.acme_challenge.as_deref().map(Arc::from),
             error_pages: files.error_pages,
-            cookie_names: Sentry::cookie_names(settings),
+            own_cookies: own_cookies(config),
             ticket_parameter: settings.ticket.parameter.clone(),
             reserved_headers: reserved_headers(config),
         }
@@ -350,6 +351,16 @@ fn guard(config: &Config, keys: Keys, shared: &SharedState) -> Guard {
         sessions,
         Arc::clone(metrics),
     )
+}
+
+/// The cookies of the sign-on, and those that name servers. They are the edge's on every host, so that an application gets
+/// none whatever pool its requests go to.
+fn own_cookies(config: &Config) -> OwnCookies {
+    let mut names = Sentry::cookie_names(&config.sentry);
+    names.extend(config.pools.iter().filter_map(|pool| pool.balance.cookie().map(str::to_owned)));
+    names.sort();
+    names.dedup();
+    OwnCookies::new(names)
 }
 
 /// Identity headers of every service: a name that one service trusts is not left to clients of another.

@@ -1,21 +1,26 @@
 //! Pools of upstream servers: which one gets the next request, and with what timeouts.
 //!
 //! Decides; Pingora connects. A policy chooses servers (`balancer`), and those that may not take a request or have already
-//! failed it are passed over (`balance`). A server with a name has all of its addresses (`resolver`). How servers are doing
-//! is kept over reloads (`server_state`, `pool_state`), and those that fail are left out for a while (`ejection`). Called
-//! by `proxy`.
+//! failed it are passed over (`balance`); a client's cookie may name one (`sticky`). A server with a name has all of its
+//! addresses (`resolver`). How servers are doing is kept over reloads (`server_state`, `pool_state`): those that fail
+//! requests are left out for a while (`ejection`), those that fail checks until they pass them (`health_checks`), and one
+//! that comes back gets its share little by little (`slow_start`). Called by `proxy`.
 
 mod balance;
 mod balancer;
 mod connection_auth;
 pub mod dial;
 pub mod ejection;
+mod health_check;
+pub mod health_checks;
 pub mod pool_state;
 pub mod probe;
 pub mod resolver;
 mod retry_budget;
 mod server_address;
 pub mod server_state;
+mod slow_start;
+mod sticky;
 mod tls;
 mod upgrade;
 
@@ -27,6 +32,7 @@ use std::time::{Duration, Instant};
 use pingora::{Error, ErrorType};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
+use ring::hmac;
 
 use crate::config::{self, Location, PoolProtocol, PoolTimeouts};
 use crate::metrics::{Metrics, RetryMetrics, UpstreamMetrics};
@@ -37,8 +43,9 @@ pub use connection_auth::{Owner, PrivateServers};
 use ejection::Failure;
 use pool_state::{PoolState, PoolStates, Tried};
 use resolver::Resolver;
-use server_address::{ServerAddress, Turns};
-use server_state::{ServerState, Target};
+use server_address::{First, ServerAddress, Turns};
+use server_state::{AddressState, ServerState, Target};
+use sticky::Sticky;
 pub use tls::{UpstreamTls, check_system};
 
 /// A bit of the group key that separates connections for one request (upgrades among them) from the others. One that was
@@ -69,6 +76,8 @@ pub struct Shared<'a> {
     pub private: &'a PrivateServers,
     pub names: &'a Resolver,
     pub states: &'a PoolStates,
+    /// The keys that sign the cookies of sticky pools, the one of new cookies first.
+    pub cookie_keys: &'a [hmac::Key],
     pub metrics: &'a Metrics,
 }
 
@@ -80,6 +89,8 @@ pub struct Pool {
     balancer: Balancer,
     /// Of the others, if there are any.
     backups: Option<Balancer>,
+    /// Where clients stay with a server.
+    sticky: Option<Sticky<Endpoint>>,
     state: Arc<PoolState>,
 }
 
@@ -113,13 +124,17 @@ impl Pool {
             written.servers.iter().map(weight).collect()
         };
         let has_backups = written.servers.iter().any(|server| server.is_backup);
-        Self {
+        let mut pool = Self {
             config: written.clone(),
             servers,
-            balancer: Balancer::new(written.balance, &weights(false)),
-            backups: has_backups.then(|| Balancer::new(written.balance, &weights(true))),
+            balancer: Balancer::new(&written.balance, &weights(false)),
+            backups: has_backups.then(|| Balancer::new(&written.balance, &weights(true))),
+            sticky: None,
             state,
-        }
+        };
+        let sticky = |_| Sticky::new(written.name.clone(), shared.cookie_keys.to_vec(), pool.identities());
+        pool.sticky = written.balance.cookie().map(sticky);
+        pool
     }
 
     pub fn server(&self, index: usize) -> &Server {
@@ -128,10 +143,43 @@ impl Pool {
 
     /// Returns every address of every server.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        let of = |(server, place): (usize, &ServerAddress)| {
-            place.addresses().into_iter().map(move |address| Endpoint { server, address }).collect::<Vec<_>>()
+        self.addresses().into_iter().map(|(endpoint, _)| endpoint).collect()
+    }
+
+    /// The same, with the state of each.
+    pub fn addresses(&self) -> Vec<(Endpoint, Arc<AddressState>)> {
+        let mut all = Vec::new();
+        for (server, written) in self.servers.iter().enumerate() {
+            written.address.find(First::OfKey(0), |address| {
+                all.push((Endpoint { server, address: address.target.address() }, Arc::clone(address)));
+                None::<()>
+            });
+        }
+        all
+    }
+
+    /// The same, with what a cookie is made of for each.
+    fn identities(&self) -> Vec<(Endpoint, String)> {
+        self.addresses().into_iter().map(|(endpoint, address)| (endpoint, address.target.to_string())).collect()
+    }
+
+    /// Returns the name of the cookie by which clients stay with a server, where they do.
+    pub fn cookie(&self) -> Option<&str> {
+        self.config.balance.cookie()
+    }
+
+    /// Returns the endpoint that the value of a client's cookie names.
+    pub fn named_by(&self, value: &str) -> Option<Endpoint> {
+        self.sticky.as_ref()?.endpoint(value, || self.identities())
+    }
+
+    /// Returns the value of the cookie that names an endpoint.
+    pub fn cookie_value(&self, endpoint: Endpoint) -> Option<String> {
+        let identity = match endpoint.address {
+            Some(address) => address.to_string(),
+            None => self.servers[endpoint.server].name.clone(),
         };
-        self.servers.iter().map(|server| &server.address).enumerate().flat_map(of).collect()
+        self.sticky.as_ref()?.value(&identity)
     }
 
     /// Returns the key of an endpoint: connections to endpoints of one key are interchangeable.
@@ -341,6 +389,7 @@ fn build_server(
 
 #[cfg(test)]
 mod tests {
+    use super::server_state::Administrative;
     use super::*;
     use crate::config::Retry;
 
@@ -349,7 +398,9 @@ mod tests {
         config::Pool {
             name: "p".into(),
             servers,
-            balance: config::defaults::BALANCE,
+            balance: config::Balance::RoundRobin,
+            health: None,
+            slow_start: Duration::ZERO,
             protocol: PoolProtocol::Http1,
             tls: None,
             timeouts: PoolTimeouts { connect: second, read: second, write: second, idle: second },
@@ -366,7 +417,7 @@ mod tests {
 
     fn build_beside(written: &config::Pool, names: &Resolver, states: &PoolStates) -> Pool {
         let (private, metrics) = (PrivateServers::default(), Metrics::new("test").unwrap());
-        Pool::build(written, None, &Shared { private: &private, names, states, metrics: &metrics })
+        Pool::build(written, None, &Shared { private: &private, names, states, cookie_keys: &[], metrics: &metrics })
     }
 
     fn names(lookup: impl Fn(&str) -> Vec<&'static str> + Send + Sync + 'static) -> Resolver {
@@ -610,5 +661,125 @@ mod tests {
         {
             assert_eq!(timeout, Some(Duration::from_secs(1)));
         }
+    }
+
+    /// A pool of servers with this policy, and the key that signs its cookies.
+    fn pool_by(balance: config::Balance, slow_start: Duration, count: usize) -> Pool {
+        let servers = pool(&vec![1; count]).config.servers;
+        let written = config::Pool { balance, slow_start, ..written(servers) };
+        let (private, metrics) = (PrivateServers::default(), Metrics::new("test").unwrap());
+        let (states, names) = (PoolStates::default(), names(|_| Vec::new()));
+        let cookie_keys = &[hmac::Key::new(hmac::HMAC_SHA256, b"key")];
+        Pool::build(
+            &written,
+            None,
+            &Shared { private: &private, names: &names, states: &states, cookie_keys, metrics: &metrics },
+        )
+    }
+
+    fn sticky_pool(count: usize) -> Pool {
+        pool_by(config::Balance::Sticky { cookie: "server".into() }, Duration::ZERO, count)
+    }
+
+    fn address_of(pool: &Pool, server: usize) -> Arc<AddressState> {
+        Arc::clone(&pool.addresses()[server].1)
+    }
+
+    #[test]
+    fn a_client_keeps_its_server_while_that_drains_and_leaves_one_that_is_disabled_or_down() {
+        let pool = sticky_pool(3);
+        let named = pool.named_by(&pool.cookie_value(pool.endpoints()[1]).unwrap());
+        let stays = || (0..9).all(|_| server_of(pool.select_named(named, &[], get(None))) == 1);
+        let goes = || (0..9).all(|_| server_of(pool.select_named(named, &[], get(None))) != 1);
+        let state = &pool.server(1).state;
+        assert!(stays());
+        state.set_administrative(Administrative::Draining);
+        assert!(
+            stays() && (0..9).all(|_| server_of(pool.select_named(None, &[], get(None))) != 1),
+            "and no new clients"
+        );
+        state.set_administrative(Administrative::Disabled);
+        assert!(goes());
+        state.set_administrative(Administrative::Active);
+        assert!(stays());
+        address_of(&pool, 1).set_down(true);
+        assert!(goes());
+        address_of(&pool, 1).set_down(false);
+        assert!(stays());
+    }
+
+    #[test]
+    fn a_client_stays_after_a_kept_connection_was_closed_and_leaves_a_server_that_cannot_be_connected_to() {
+        let pool = sticky_pool(3);
+        let named = pool.named_by(&pool.cookie_value(pool.endpoints()[1]).unwrap());
+        for (outcome, next) in
+            [(Outcome::KeptClosed, true), (Outcome::NotConnected, false), (Outcome::ConnectTimedOut, false)]
+        {
+            let mut first = pool.select_named(named, &[], get(None)).unwrap();
+            first.failed(outcome);
+            let mut second = pool.select_named(named, std::slice::from_ref(&first), get(None)).unwrap();
+            assert_eq!(second.endpoint.server == 1, next, "{outcome:?}");
+            second.failed(outcome);
+            let third = pool.select_named(named, &[first, second], get(None));
+            assert!(third.is_none_or(|third| third.endpoint.server != 1), "{outcome:?}: not a third time");
+        }
+    }
+
+    #[test]
+    fn servers_that_are_down_get_requests_only_where_all_are() {
+        for balance in [config::Balance::RoundRobin, config::Balance::LeastRequest] {
+            let pool = pool_by(balance, Duration::ZERO, 3);
+            let chosen = || -> std::collections::BTreeSet<usize> {
+                (0..60).map(|_| server_of(pool.select(&[], get(None)))).collect()
+            };
+            address_of(&pool, 0).set_down(true);
+            assert_eq!(chosen().into_iter().collect::<Vec<_>>(), [1, 2]);
+            address_of(&pool, 1).set_down(true);
+            assert_eq!(chosen().into_iter().collect::<Vec<_>>(), [2]);
+            address_of(&pool, 2).set_down(true);
+            assert_eq!(chosen().into_iter().collect::<Vec<_>>(), [0, 1, 2], "all are down, so all are used");
+            assert!(pool.addresses().iter().all(|(_, address)| !address.takes_turns()));
+            assert_eq!(pool.server(0).metrics.up.get(), 0);
+            address_of(&pool, 0).set_down(false);
+            assert_eq!(chosen().into_iter().collect::<Vec<_>>(), [0]);
+            assert_eq!(pool.server(0).metrics.up.get(), 1);
+        }
+    }
+
+    #[test]
+    fn a_server_that_comes_back_gets_its_share_little_by_little() {
+        fastrand::seed(30);
+        for balance in [config::Balance::RoundRobin, config::Balance::LeastRequest] {
+            let pool = pool_by(balance, Duration::from_secs(100), 2);
+            let begun = Instant::now();
+            let share = |seconds: u64| {
+                let demand = Demand { now: begun + Duration::from_secs(seconds), ..get(None) };
+                (0..3000).filter(|_| server_of(pool.select(&[], demand)) == 0).count()
+            };
+            assert!((1350..1650).contains(&share(1)), "not after a start");
+            address_of(&pool, 0).slow_start.begin(begun);
+            // Of two servers of which one has a tenth, a half, all of its weight.
+            for (seconds, fair) in [(10, 3000 / 11), (50, 1000), (101, 1500)] {
+                let count = share(seconds);
+                assert!(count.abs_diff(fair) < 150, "after {seconds} s: {count}, and not some {fair}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_dns_has_added_starts_slowly_and_those_of_the_start_do_not() {
+        let pool = pool(&[1]);
+        let resolved =
+            |addresses: &[&str]| Arc::new(addresses.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        let state = Arc::new(ServerState::new("p", "app:80", pool.server(0).metrics.clone()));
+        let shares = |addresses: &[&str]| -> Vec<bool> {
+            let states = state.resolved(&resolved(addresses), 80);
+            let share =
+                |address: &Arc<AddressState>| address.slow_start.share(Instant::now(), Duration::from_secs(3600));
+            states.iter().map(|address| share(address) == balancer::WHOLE).collect()
+        };
+        assert_eq!(shares(&["10.0.0.1:0", "10.0.0.2:0"]), [true, true]);
+        assert_eq!(shares(&["10.0.0.1:0", "10.0.0.2:0", "10.0.0.3:0"]), [true, true, false]);
+        assert_eq!(shares(&["10.0.0.2:0", "10.0.0.4:0"]), [true, false]);
     }
 }

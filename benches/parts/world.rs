@@ -38,6 +38,9 @@ const KEYS: &str = concat!(
 
 const POOLS: &str = "pools: {iqueue: {servers: [\"127.0.0.1:9001\"]}}\n";
 
+/// Weights of servers, in turn.
+const WEIGHTS: [u16; 3] = [1, 2, 3];
+
 const HOURS_12: Duration = Duration::from_secs(12 * 3600);
 
 pub struct World {
@@ -57,7 +60,11 @@ pub struct World {
 /// An operator's configuration with so many hosts. Its certificates are missing, which is a fault that a snapshot can
 /// be built without regard to.
 pub fn config(hosts: usize) -> (Config, Faults) {
-    let mut yaml = [KEYS, POOLS, "services:\n"].concat();
+    config_with(hosts, POOLS)
+}
+
+fn config_with(hosts: usize, pools: &str) -> (Config, Faults) {
+    let mut yaml = [KEYS, pools, "services:\n"].concat();
     for service in 0..hosts.div_ceil(HOSTS_OF_A_SERVICE) {
         let first = service * HOSTS_OF_A_SERVICE;
         let names: Vec<String> =
@@ -70,7 +77,21 @@ pub fn config(hosts: usize) -> (Config, Faults) {
 
 impl World {
     pub fn new(hosts: usize) -> Self {
-        let (config, mut faults) = config(hosts);
+        Self::of(config(hosts))
+    }
+
+    /// One pool, which chooses among so many servers in this way.
+    pub fn with_servers(servers: usize, balance: &str) -> Self {
+        let server = |at: usize| {
+            let (host, weight) = (at % 250 + 1, WEIGHTS[at % WEIGHTS.len()]);
+            format!("{{address: \"10.0.0.{host}:9001\", weight: {weight}}}")
+        };
+        let servers: Vec<String> = (0..servers).map(server).collect();
+        let servers = servers.join(", ");
+        Self::of(config_with(1, &format!("pools: {{iqueue: {{servers: [{servers}], balance: {balance}}}}}\n")))
+    }
+
+    fn of((config, mut faults): (Config, Faults)) -> Self {
         let clock = Clock::default();
         let loaded =
             LoadedFiles::read(&config, &clock, &Certificates::default(), &Resolver::unobserved(), &mut faults).unwrap();

@@ -15,6 +15,38 @@ pub enum Lookup<'a> {
     Several,
 }
 
+/// The names of the edge's own cookies, which no application sees or sets.
+pub struct OwnCookies {
+    names: Vec<String>,
+    /// A bit for each ASCII character that a name begins with, so that most cookies of a request are compared with none.
+    initials: u128,
+}
+
+impl OwnCookies {
+    pub fn new(names: Vec<String>) -> Self {
+        let initials = names.iter().filter_map(|name| name.bytes().next()).map(bit).fold(0, |all, bit| all | bit);
+        Self { names, initials }
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Returns the name that a part of a Cookie field has, if it is one of these.
+    pub fn name_of(&self, part: &[u8]) -> Option<&str> {
+        let first = *part.first()?;
+        if self.initials & bit(first) == 0 {
+            return None;
+        }
+        self.names.iter().map(String::as_str).find(|name| value_in(part, name).is_some())
+    }
+}
+
+/// 0 for a byte that is not ASCII, with which no name begins.
+const fn bit(byte: u8) -> u128 {
+    if byte.is_ascii() { 1 << byte } else { 0 }
+}
+
 /// Searches all Cookie fields: HTTP/2 clients may send one for each cookie (RFC 9113 §8.2.3).
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Lookup<'a> {
     let mut found = None;

@@ -3,8 +3,10 @@
 
 mod actions;
 mod admin;
+mod balancing;
 mod failures;
 mod files;
+mod health;
 mod identity_headers;
 mod maintenance;
 mod origins;
@@ -54,6 +56,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         services,
         pools,
     };
+    balancing::sticky_cookies(check.faults, &config);
     check.warn(&config);
     config
 }

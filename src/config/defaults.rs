@@ -3,12 +3,13 @@
 //! `check` takes a value from here where the file has none. `docs/reference/configuration.md` and `config/edge.yaml` are compared with what is
 //! in effect by tests. A default that follows from another key (`sentry.token.issuer`) is made in `check`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::OutagePolicy;
 use super::file::failures::RetryOn;
 use super::file::{
-    AccessWord, Audience, Balance, Credential, FingerprintProperty, ForwardToken, Level, LogFormat, PoolProtocol,
+    AccessWord, Audience, BalancePolicy, Credential, FingerprintProperty, ForwardToken, Level, LogFormat, PoolProtocol,
     Preflight, Protocol, SameSite, SessionStore, UserStore,
 };
 use super::tls::{Hsts, TlsVersion};
@@ -206,7 +207,21 @@ pub const CLIENT_CERTIFICATE_REQUIRED: bool = true;
 // pools
 
 /// `pools.NAME.balance`
-pub const BALANCE: Balance = Balance::RoundRobin;
+pub const BALANCE: BalancePolicy = BalancePolicy::RoundRobin;
+/// `pools.NAME.health.http.path`
+pub const HEALTH_PATH: &str = "/";
+/// `pools.NAME.health.http.status`
+pub const HEALTH_STATUS: RangeInclusive<u16> = 200..=399;
+/// `pools.NAME.health.interval`
+pub const HEALTH_INTERVAL: Duration = SECOND.saturating_mul(5);
+/// `pools.NAME.health.timeout`
+pub const HEALTH_TIMEOUT: Duration = SECOND;
+/// `pools.NAME.health.fall`
+pub const HEALTH_FALL: u32 = 3;
+/// `pools.NAME.health.rise`
+pub const HEALTH_RISE: u32 = 2;
+/// `pools.NAME.slow_start`
+pub const SLOW_START: Duration = Duration::ZERO;
 /// `pools.NAME.protocol`
 pub const POOL_PROTOCOL: PoolProtocol = PoolProtocol::Http1;
 /// `pools.NAME.servers[].backup`

@@ -8,7 +8,9 @@
 //! are made of them. Each says what the key does, its unit and bounds, and, where it helps, an example. A default is
 //! in `defaults` and not here. `*Restart*` at the end marks what a reload does not take up.
 
+mod balancing;
 pub mod failures;
+mod health;
 mod maintenance;
 mod pools;
 mod sentry;
@@ -24,6 +26,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::units::word_or_off;
+pub use balancing::*;
+pub use health::*;
 pub use maintenance::*;
 pub use pools::*;
 pub use sentry::*;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
+use super::balancing::{Balance, Health};
 use super::failures::{Eject, Retry};
-use super::{Action, Balance, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
+use super::{Action, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
 use crate::host::{HostPattern, Origin};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +133,10 @@ pub struct Pool {
     pub name: String,
     pub servers: Vec<PoolServer>,
     pub balance: Balance,
+    /// `None` where the servers are not checked.
+    pub health: Option<Health>,
+    /// Zero where there is no slow start.
+    pub slow_start: Duration,
     pub protocol: PoolProtocol,
     pub tls: Option<PoolTls>,
     pub timeouts: PoolTimeouts,

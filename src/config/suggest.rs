@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// Keys of other proxies, and what they are called here.
-const ELSEWHERE: [(&str, &str); 21] = [
+const ELSEWHERE: [(&str, &str); 26] = [
     ("client_max_body_size", "server.limits.body_bytes"),
     ("proxy_pass", "services.NAME.pool"),
     ("proxy_read_timeout", "pools.NAME.timeouts.read"),
@@ -26,6 +26,11 @@ const ELSEWHERE: [(&str, &str); 21] = [
     ("ssl_protocols", "tls.min_version"),
     ("set_real_ip_from", "server.trusted_proxies"),
     ("limit_req", "services.NAME.requests_per_second"),
+    ("health_check", "pools.NAME.health"),
+    ("grpc", "pools.NAME.health.tcp"),
+    ("ip_hash", "pools.NAME.balance.sticky"),
+    ("canary", "pools.NAME.servers[].weight"),
+    ("split", "pools.NAME.servers[].weight"),
 ];
 
 /// Keys that were renamed before the first release, and what they are called now.

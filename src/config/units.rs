@@ -2,6 +2,7 @@
 //! rates (`5 per 15m`). Parsed by serde while the document is read.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,6 +11,14 @@ use serde::de::{self, Deserializer, Visitor};
 /// A length of time, over zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub Duration);
+
+/// A length of time, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeOrZero(pub Duration);
+
+/// Statuses of responses: one, or all from one to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statuses(pub RangeInclusive<u16>);
 
 /// A number of bytes, over zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +35,17 @@ fn parse_time(text: &str) -> Option<Time> {
     let digits = text.starts_with(|c: char| c.is_ascii_digit());
     let time = humantime::parse_duration(text).ok().filter(|d| digits && !d.is_zero());
     time.map(Time)
+}
+
+fn parse_time_or_zero(text: &str) -> Option<TimeOrZero> {
+    let digits = text.starts_with(|c: char| c.is_ascii_digit());
+    humantime::parse_duration(text).ok().filter(|_| digits).map(TimeOrZero)
+}
+
+fn parse_statuses(text: &str) -> Option<Statuses> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| text.parse().ok().filter(|_| text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit()));
+    Some(Statuses(status(first.trim())?..=status(last.trim())?))
 }
 
 fn parse_size(text: &str) -> Option<Size> {
@@ -76,6 +96,8 @@ macro_rules! from_text {
 }
 
 from_text!(Time, parse_time, "a duration such as 250ms, 30s, 15m or 12h");
+from_text!(TimeOrZero, parse_time_or_zero, "a duration such as 250ms, 30s or 0s");
+from_text!(Statuses, parse_statuses, "a status such as 200, or a range such as 200-399");
 from_text!(Size, parse_size, "a size such as 32KiB or 50MiB");
 from_text!(Rate, parse_rate, "a rate such as `5 per 15m`");
 
@@ -121,6 +143,25 @@ mod tests {
         assert_eq!(parse_time("12h"), Some(Time(Duration::from_secs(12 * 3600))));
         for bad in ["", "30", "0s", "-1s", "1 fortnight", "∞"] {
             assert_eq!(parse_time(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_may_be_none_where_that_is_said() {
+        assert_eq!(parse_time_or_zero("0s"), Some(TimeOrZero(Duration::ZERO)));
+        assert_eq!(parse_time_or_zero("30s"), Some(TimeOrZero(Duration::from_secs(30))));
+        for bad in ["", "30", "-1s", "none"] {
+            assert_eq!(parse_time_or_zero(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_are_one_or_a_range() {
+        assert_eq!(parse_statuses("200"), Some(Statuses(200..=200)));
+        assert_eq!(parse_statuses("200-399"), Some(Statuses(200..=399)));
+        assert_eq!(parse_statuses("200 - 204"), Some(Statuses(200..=204)));
+        for bad in ["", "20", "2xx", "200-", "-200", "200-300-400", "+20", "0200", "200,204"] {
+            assert_eq!(parse_statuses(bad), None, "{bad:?}");
         }
     }
 

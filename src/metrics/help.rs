@@ -40,12 +40,14 @@ pub const UPSTREAM_REQUESTS_TOTAL: &str = "Attempts on a server of a pool. `resu
 pub const UPSTREAM_DURATION_SECONDS: &str = "Time from choosing a server to the end of its response.";
 pub const UPSTREAM_IN_FLIGHT: &str = "Attempts on a server that are under way: requests without a whole response, open WebSockets and streams among \
     them.";
-pub const UPSTREAM_UP: &str = "1, or 0 where none of the server's addresses is well: each has failed as often as `eject.failures` says, whether it \
-    is ejected or not.";
+pub const UPSTREAM_UP: &str = "1, or 0 where none of the server's addresses is well: each fails its checks, or has failed as often \
+    as `eject.failures` says, whether it is ejected or not.";
 pub const UPSTREAM_RESPONSES_TOTAL: &str =
     "Responses of a server by the `class` of their status, `1xx` to `5xx`; `1xx` is an upgrade.";
 pub const UPSTREAM_EJECTIONS_TOTAL: &str = "Times that an address of a server was ejected. `reason` is `connect`, `tls`, `timeout`, `closed`, `malformed` or \
     `status`.";
+pub const UPSTREAM_HEALTH_CHECKS_TOTAL: &str =
+    "Active checks, of servers whose pool has `health`: `result` is `passed`, `failed` or `timeout`.";
 pub const UPSTREAM_RETRIES_TOTAL: &str = "Requests that were sent again: `result` is `answered` or `failed`; or were not, as too many others were: \
     `over_budget`.";
 pub const UPSTREAM_NAME_RESOLUTIONS_TOTAL: &str =

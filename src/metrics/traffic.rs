@@ -4,7 +4,7 @@ use prometheus::{Error, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGa
 
 use super::help;
 use super::maker::{BUCKETS, Maker};
-use super::upstream::{RetryMetrics, UpstreamFamilies, UpstreamMetrics};
+use super::upstream::{CheckMetrics, RetryMetrics, UpstreamFamilies, UpstreamMetrics};
 
 pub struct TrafficMetrics {
     pub(super) requests: IntCounterVec,
@@ -105,6 +105,16 @@ impl TrafficMetrics {
             maintenance: make.int_gauges("maintenance", help::MAINTENANCE, &["service"])?,
             streams_closed: make.counters("streams_closed_total", help::STREAMS_CLOSED_TOTAL, &["reason"])?,
         })
+    }
+
+    /// Returns the metrics of the active checks of a server.
+    pub fn checks(&self, pool: &str, server: &str) -> CheckMetrics {
+        self.upstreams.checks(pool, server)
+    }
+
+    /// Removes the series of the checks of a server that is not checked any more.
+    pub fn forget_checks(&self, pool: &str, server: &str) {
+        self.upstreams.forget_checks(pool, server);
     }
 
     pub fn upstream(&self, pool: &str, server: &str) -> UpstreamMetrics {

@@ -16,6 +16,15 @@ pub struct UpstreamFamilies {
     responses: IntCounterVec,
     ejections: IntCounterVec,
     retries: IntCounterVec,
+    checks: IntCounterVec,
+}
+
+/// The active checks of one server, by their result.
+#[derive(Clone)]
+pub struct CheckMetrics {
+    passed: IntCounter,
+    failed: IntCounter,
+    timed_out: IntCounter,
 }
 
 /// One upstream server's handles.
@@ -32,6 +41,25 @@ pub struct UpstreamMetrics {
     responses: [IntCounter; 5],
     /// In the order of `REASONS`.
     ejections: [IntCounter; 6],
+}
+
+impl CheckMetrics {
+    /// Counts a check.
+    pub fn count(&self, result: CheckResult) {
+        match result {
+            CheckResult::Passed => self.passed.inc(),
+            CheckResult::Failed => self.failed.inc(),
+            CheckResult::TimedOut => self.timed_out.inc(),
+        }
+    }
+}
+
+/// What an active check has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckResult {
+    Passed,
+    Failed,
+    TimedOut,
 }
 
 /// What became of the requests of one pool that were to be sent again.
@@ -68,6 +96,11 @@ impl UpstreamFamilies {
                 &["pool", "server", "reason"],
             )?,
             retries: make.counters("upstream_retries_total", help::UPSTREAM_RETRIES_TOTAL, &["pool", "result"])?,
+            checks: make.counters(
+                "upstream_health_checks_total",
+                help::UPSTREAM_HEALTH_CHECKS_TOTAL,
+                &["pool", "server", "result"],
+            )?,
         })
     }
 
@@ -85,6 +118,16 @@ impl UpstreamFamilies {
         }
     }
 
+    pub(super) fn checks(&self, pool: &str, server: &str) -> CheckMetrics {
+        let result = |result| self.checks.with_label_values(&[pool, server, result]);
+        CheckMetrics { passed: result("passed"), failed: result("failed"), timed_out: result("timeout") }
+    }
+
+    /// Removes the series of the checks of a server that is not checked any more.
+    pub(super) fn forget_checks(&self, pool: &str, server: &str) {
+        forget(&self.checks, &[("pool", pool), ("server", server)]);
+    }
+
     pub(super) fn retries(&self, pool: &str) -> RetryMetrics {
         let result = |result| self.retries.with_label_values(&[pool, result]);
         RetryMetrics { answered: result("answered"), failed: result("failed"), over_budget: result("over_budget") }
@@ -93,7 +136,7 @@ impl UpstreamFamilies {
     /// Removes the series of a server that is in no configuration any more.
     pub(super) fn forget_server(&self, pool: &str, server: &str) {
         let labels = [("pool", pool), ("server", server)];
-        for family in [&self.requests, &self.responses, &self.ejections] {
+        for family in [&self.requests, &self.responses, &self.ejections, &self.checks] {
             forget(family, &labels);
         }
         forget(&self.duration, &labels);

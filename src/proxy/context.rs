@@ -62,6 +62,8 @@ pub struct RequestContext {
     pub is_responded: bool,
     /// `upstream_peer`: whose the upstream connection is; `None` where it may be shared.
     pub upstream_owner: Option<Owner>,
+    /// `upstream_peer`: the `Set-Cookie` that names the present server, where the client has no good one.
+    pub server_cookie: Option<HeaderValue>,
     /// `request_body_filter`: bytes of the request's body.
     pub body_bytes: usize,
     /// `request_filter`, `request_body_filter`: when more of the body has to be there, while there is more to come.
@@ -146,6 +148,7 @@ impl RequestContext {
             interim_responses: 0,
             is_responded: false,
             upstream_owner: None,
+            server_cookie: None,
             body_bytes: 0,
             body_due: None,
             status: 0,

@@ -229,7 +229,7 @@ impl FastPath {
         writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let (endpoint, now) = attempt::next(&request.head.method, ctx, None)?;
+        let (endpoint, now) = attempt::next(request, ctx, None)?;
         let (pool, read_timeout) = destination(ctx)?;
         let (key, timeouts) = (pool.key(endpoint), pool.timeouts(read_timeout));
         let may_reuse = !attempt::wants_new_connection(ctx);
@@ -241,8 +241,11 @@ impl FastPath {
         };
         log_decision!(ctx, "connected reused={reused}");
         let snapshot = Arc::clone(&ctx.snapshot);
-        let mut upstream =
-            UpstreamResponse::new(connection, request.head, &snapshot.cookie_names, location_scope(ctx), timeouts);
+        let cookies = snapshot.own_cookies.names();
+        let mut upstream = UpstreamResponse::new(connection, request.head, cookies, location_scope(ctx), timeouts);
+        if ctx.server_cookie.is_some() {
+            upstream.edit_head();
+        }
         if let Err(mut error) = self.fetch(&mut upstream, request, writer, ctx).await {
             let progress = Progress {
                 is_reused: reused,

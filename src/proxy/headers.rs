@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
 use pingora::{ErrorType, OrErr};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::auth::cookie::{parts, value_in};
+use crate::auth::cookie::{OwnCookies, parts};
 use crate::auth::{Identity, Source};
 use crate::config::ForwardToken;
 use crate::routes::Service;
@@ -186,11 +186,8 @@ fn set_identity(fields: &mut impl HeaderEdit, identity: &Identity, service: &Ser
 /// Leaves one Cookie field without our cookies: HTTP/2 clients may have sent one for each (RFC 9113 §8.2.3), of
 /// which an application would see the first. `keep` is the one of ours that the service's configuration forwards. What is left stays
 /// as it was sent: `=NAME=x`, a cookie without a name, must not become `NAME=x` under way.
-pub fn join_cookies(fields: &mut impl HeaderEdit, ours: &[String], keep: Option<&str>) {
-    // All of ours begin with `__Host-`, and most of the others do not.
-    let may_be_ours = |part: &[u8]| part.first() == Some(&b'_');
-    let is = |part: &[u8], our: &str| keep != Some(our) && value_in(part, our).is_some();
-    let is_ours = |part: &[u8]| may_be_ours(part) && ours.iter().any(|our| is(part, our));
+pub fn join_cookies(fields: &mut impl HeaderEdit, ours: &OwnCookies, keep: Option<&str>) {
+    let is_ours = |part: &[u8]| ours.name_of(part).is_some_and(|name| keep != Some(name));
     let cookies = fields.received().get_all(header::COOKIE);
     let (mut joined, mut sent, mut changes): (Vec<u8>, _, _) = (Vec::new(), 0, false);
     for field in &cookies {
@@ -237,8 +234,12 @@ pub fn sets(value: &[u8], ours: &[String]) -> bool {
     let begins = first.iter().position(|b| *b != b'=' && !b.is_ascii_whitespace()).unwrap_or(first.len());
     let first = &first[begins..];
     let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-    // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3).
-    ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name))
+    // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3). Names without one differ by case.
+    let is = |our: &String| match our.starts_with("__") {
+        true => our.as_bytes().eq_ignore_ascii_case(name),
+        false => our.as_bytes() == name,
+    };
+    ours.iter().any(is)
 }
 
 /// The elements of all `X-Forwarded-For` fields, which are one list (RFC 9110 §5.3), trimmed. They are bytes: a field
@@ -257,7 +258,7 @@ mod tests {
         for cookie in cookies {
             fields.append(header::COOKIE, HeaderValue::from_static(cookie));
         }
-        join_cookies(&mut fields, &["__Host-JWTCookie".into()], keep);
+        join_cookies(&mut fields, &OwnCookies::new(vec!["__Host-JWTCookie".into(), "server".into()]), keep);
         assert!(fields.get_all("cookie").iter().count() <= 1);
         fields.get("cookie").map(|value| value.to_str().unwrap().to_owned())
     }
@@ -303,6 +304,12 @@ mod tests {
         );
         assert_eq!(joined(&["__Host-JWTCookie=x"], None), None);
         assert_eq!(joined(&[], None), None);
+    }
+
+    #[test]
+    fn a_name_without_a_prefix_is_ours_to_the_letter() {
+        assert_eq!(joined(&["a=1; server=x; servers=y; Server=z"], None).as_deref(), Some("a=1; servers=y; Server=z"));
+        assert_eq!(joined(&["xserver=x; server; server =y"], None).as_deref(), Some("xserver=x; server"));
     }
 
     #[test]

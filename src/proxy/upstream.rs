@@ -1,4 +1,5 @@
-//! Between the gateway and an application: attempts at the servers of a pool, and connections of the fast path.
+//! Between the gateway and an application: attempts at the servers of a pool, the cookie that names one, and connections of
+//! the fast path.
 
 pub mod attempt;
 pub mod connection;
@@ -8,3 +9,4 @@ pub mod parse;
 pub mod response;
 pub mod retry;
 pub mod rewind;
+pub mod server_cookie;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Pool;
-use super::balancer::Balancer;
-use super::ejection::{Admission, Standing};
+use super::balancer::{Balancer, Candidates, WHOLE};
+use super::ejection::Admission;
 use super::server_address::First;
-use super::server_state::{AddressState, InFlight};
+use super::server_state::{AddressState, Administrative, InFlight};
 use crate::config::MAX_RETRIES;
 
 /// An address of one server of a pool.
@@ -104,12 +104,58 @@ impl Attempt {
     }
 }
 
+/// The servers of a pool that may take a request which has made the attempts in `tried`.
+struct Admitted<'a, A> {
+    pool: &'a Pool,
+    tried: &'a [Attempt],
+    /// Servers that were chosen and had become busy.
+    passed_over: &'a [usize],
+    admit: A,
+    now: Instant,
+}
+
+impl<A: Fn(&AddressState) -> Admission> Candidates for Admitted<'_, A> {
+    fn share(&self, index: usize) -> u8 {
+        let pool = self.pool;
+        let is_candidate =
+            !self.passed_over.contains(&index) && pool.is_untried(index, self.tried) && pool.admits(index, &self.admit);
+        if is_candidate { pool.share(index, &self.admit, self.now) } else { 0 }
+    }
+
+    fn in_flight(&self, index: usize) -> u64 {
+        self.pool.servers[index].state.in_flight() as u64
+    }
+}
+
 impl Pool {
+    /// Returns the next attempt of a request whose client's cookie names an endpoint: there, if it may take the request.
+    pub fn select_named(&self, named: Option<Endpoint>, tried: &[Attempt], demand: Demand) -> Option<Attempt> {
+        named.and_then(|named| self.keep(named, tried, demand)).or_else(|| self.select(tried, demand))
+    }
+
+    /// Begins an attempt at the server of a client. A server that is draining keeps its clients. One that had closed a kept
+    /// connection is tried once more, on a new one.
+    fn keep(&self, named: Endpoint, tried: &[Attempt], demand: Demand) -> Option<Attempt> {
+        const ATTEMPTS: usize = 2;
+        let mut there = tried.iter().filter(|attempt| attempt.endpoint == named);
+        let may_be_tried = there.clone().count() < ATTEMPTS
+            && there.all(|attempt| matches!(attempt.outcome, Outcome::KeptClosed | Outcome::UnderWay));
+        let server = self.servers.get(named.server).filter(|_| may_be_tried)?;
+        if server.state.administrative() == Administrative::Disabled {
+            return None;
+        }
+        self.begin(named.server, First::Further, |address| match address.target.address() == named.address {
+            true => address.may_take(demand.now, demand.is_safe),
+            false => Admission::Closed,
+        })
+    }
+
     /// Returns the next attempt of a request that has made those in `tried`. `None` when no server may take it.
     pub fn select(&self, tried: &[Attempt], demand: Demand) -> Option<Attempt> {
         let Some(last) = tried.last() else {
-            let turn = self.balancer.first(demand.key);
-            let in_turn = |address: &AddressState| address.health.may_take(demand.now, demand.is_safe);
+            let in_turn = |address: &AddressState| address.may_take(demand.now, demand.is_safe);
+            let servers = Admitted { pool: self, tried, passed_over: &[], admit: in_turn, now: demand.now };
+            let turn = self.balancer.first(&servers, demand.key);
             return turn
                 .and_then(|server| self.take(server, demand.first(), in_turn))
                 .or_else(|| self.first_elsewhere(demand, in_turn));
@@ -154,10 +200,24 @@ impl Pool {
 
     /// Begins an attempt at a server, at the first of its addresses that `admit` lets it go to.
     fn take(&self, index: usize, first: First, admit: impl Fn(&AddressState) -> Admission) -> Option<Attempt> {
-        let server = &self.servers[index];
-        if !server.state.is_active() {
+        if !self.servers[index].state.is_active() {
             return None;
         }
+        if self.config.slow_start.is_zero() {
+            return self.begin(index, first, admit);
+        }
+        // Of the addresses of a name one may be in its slow start.
+        let now = Instant::now();
+        let by_share = |address: &AddressState| {
+            let share = address.slow_start.share(now, self.config.slow_start);
+            if share == WHOLE || fastrand::u8(..) < share { admit(address) } else { Admission::Closed }
+        };
+        self.begin(index, first, by_share).or_else(|| self.begin(index, First::Further, &admit))
+    }
+
+    /// The same, whatever an administrator has set for the server.
+    fn begin(&self, index: usize, first: First, admit: impl Fn(&AddressState) -> Admission) -> Option<Attempt> {
+        let server = &self.servers[index];
         server.address.find(first, |address| {
             let is_trial = match admit(address) {
                 Admission::Closed => return None,
@@ -183,7 +243,7 @@ impl Pool {
 
     fn is_all_out_of_turn(&self) -> bool {
         let mut active = self.servers.iter().filter(|server| server.state.is_active());
-        active.all(|server| !server.address.any(|address| address.health.standing().takes_turns()))
+        active.all(|server| !server.address.any(AddressState::takes_turns))
     }
 
     /// Begins an attempt at a server that was not tried; at a backup server where no other one may take it.
@@ -197,10 +257,8 @@ impl Pool {
             // A server that was chosen may have become busy by the time when the attempt begins.
             let mut passed_over = Vec::new();
             loop {
-                let is_candidate = |index: usize| {
-                    !passed_over.contains(&index) && self.is_untried(index, tried) && self.admits(index, &admit)
-                };
-                let index = balancer.among(is_candidate, demand.key)?;
+                let servers = Admitted { pool: self, tried, passed_over: &passed_over, admit: &admit, now: demand.now };
+                let index = balancer.another(&servers, demand.key)?;
                 match self.take(index, demand.first(), &admit) {
                     Some(attempt) => return Some(attempt),
                     None => passed_over.push(index),
@@ -222,6 +280,21 @@ impl Pool {
         server.state.is_active()
             && server.state.in_flight() < server.limit
             && server.address.any(|address| admit(address) != Admission::Closed)
+    }
+
+    /// Returns how much of its weight a server has: that of the address that has the most.
+    fn share(&self, index: usize, admit: impl Fn(&AddressState) -> Admission, now: Instant) -> u8 {
+        if self.config.slow_start.is_zero() {
+            return WHOLE;
+        }
+        let mut share = 1;
+        self.servers[index].address.find(First::OfKey(0), |address| {
+            if admit(address) != Admission::Closed {
+                share = share.max(address.slow_start.share(now, self.config.slow_start));
+            }
+            (share == WHOLE).then_some(())
+        });
+        share
     }
 
     fn may_try_another(&self, tried: &[Attempt]) -> bool {
@@ -257,7 +330,7 @@ impl Pool {
 }
 
 fn if_good(address: &AddressState) -> Admission {
-    if address.health.standing() == Standing::Good { Admission::Open } else { Admission::Closed }
+    if address.is_good() { Admission::Open } else { Admission::Closed }
 }
 
 fn if_untried(server: usize, tried: &[Attempt]) -> impl Fn(&AddressState) -> Admission {

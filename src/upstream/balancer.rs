@@ -1,118 +1,130 @@
 //! The policies by which a pool chooses the server of an attempt (`pools.NAME.balance`).
 //!
-//! A policy knows servers by their index in the pool and sees neither addresses nor connections. `Pool::select` is the
-//! only caller; it decides when another attempt is made, and at which address of the server.
+//! A policy knows servers by their index in the pool and sees neither addresses nor connections: what it has to know of
+//! them at the moment of a choice are [`Candidates`]. `Pool::select` is the only caller; it decides when another attempt
+//! is made, and at which address of the server.
+//!
+//! A choice costs the same in a pool of 2 servers and in one of 200, takes no lock and allocates nothing: a policy draws
+//! servers until one may be chosen, and looks at all of them only where most may not.
+
+mod turns;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Balance;
+use turns::WeightedTurns;
 
-/// The policy of one pool, with its state.
-pub enum Balancer {
-    RoundRobin(RoundRobin),
+/// Draws before all servers are looked at.
+const DRAWS: usize = 32;
+/// Draws for the second of two servers that are compared.
+const DRAWS_OF_SECOND: usize = 8;
+/// The whole weight of a server, as a share.
+pub const WHOLE: u8 = u8::MAX;
+
+/// What a policy has to know of the servers of a pool at the moment of a choice.
+pub trait Candidates {
+    /// Returns how much of its weight a server has: [`WHOLE`], less in a slow start, and 0 where it may not be chosen.
+    fn share(&self, server: usize) -> u8;
+
+    /// Returns the attempts that are under way at a server.
+    fn in_flight(&self, server: usize) -> u64;
 }
 
-impl Balancer {
-    /// `weights` has one for each server of the pool.
-    pub fn new(policy: Balance, weights: &[usize]) -> Self {
-        match policy {
-            Balance::RoundRobin => Self::RoundRobin(RoundRobin::new(weights)),
-        }
-    }
+/// The policy of one pool, with its state.
+pub struct Balancer {
+    turns: WeightedTurns,
+    policy: Policy,
+}
 
-    /// Returns the server of a request's first attempt; `None` when the pool has no server. Requests with the same `key`
-    /// get the same server.
-    pub fn first(&self, key: Option<u64>) -> Option<usize> {
-        match self {
-            Self::RoundRobin(policy) => policy.first(key),
-        }
-    }
-
-    /// Returns a server for which `is_candidate` holds; `None` when there is none.
-    pub fn among(&self, is_candidate: impl Fn(usize) -> bool, key: Option<u64>) -> Option<usize> {
-        match self {
-            Self::RoundRobin(policy) => policy.among(is_candidate, key),
-        }
-    }
+enum Policy {
+    RoundRobin(RoundRobin),
+    LeastRequest,
 }
 
 /// Weighted round robin. A request takes one turn. Its further attempts do not move that turn but have turns of their own:
 /// otherwise a server that is down would draw every turn of a pool of two upon itself.
-pub struct RoundRobin {
-    /// Indices of servers, each as often as its weight says, spread evenly.
-    turns: Vec<usize>,
+#[derive(Default)]
+struct RoundRobin {
     next: AtomicUsize,
-    /// The next turn of a further attempt.
+    /// The next turn of a further attempt, or of a request whose server may not be chosen.
     next_further: AtomicUsize,
 }
 
-impl RoundRobin {
-    fn new(weights: &[usize]) -> Self {
-        Self { turns: spread(weights), next: AtomicUsize::new(0), next_further: AtomicUsize::new(0) }
+impl Balancer {
+    /// `weights` has one for each server of the pool.
+    pub fn new(policy: &Balance, weights: &[usize]) -> Self {
+        let policy = match policy {
+            // Requests without a good cookie take turns.
+            Balance::RoundRobin | Balance::Sticky { .. } => Policy::RoundRobin(RoundRobin::default()),
+            Balance::LeastRequest => Policy::LeastRequest,
+        };
+        Self { turns: WeightedTurns::new(weights), policy }
     }
 
-    fn first(&self, key: Option<u64>) -> Option<usize> {
-        if self.turns.is_empty() {
-            return None;
+    /// Returns the server of a request's first attempt; `None` when none may be chosen. Requests with the same `key` get
+    /// the same server, for as long as it may be chosen.
+    pub fn first(&self, servers: &impl Candidates, key: Option<u64>) -> Option<usize> {
+        if let (Policy::RoundRobin(policy), None) = (&self.policy, key) {
+            let server = self.turns.at(policy.next.fetch_add(1, Ordering::Relaxed))?;
+            if admits(servers, server) {
+                return Some(server);
+            }
         }
-        let turn = key.map_or_else(|| self.next.fetch_add(1, Ordering::Relaxed), |key| key as usize);
-        Some(self.turns[turn % self.turns.len()])
+        self.another(servers, key)
     }
 
-    fn among(&self, is_candidate: impl Fn(usize) -> bool, key: Option<u64>) -> Option<usize> {
-        let candidates = || self.turns.iter().copied().filter(|server| is_candidate(*server));
-        let count = candidates().count();
-        if count == 0 {
-            return None;
-        }
-        let turn = key.map_or_else(|| self.next_further.fetch_add(1, Ordering::Relaxed), |key| key as usize);
-        candidates().nth(turn % count)
+    /// Returns the server of a further attempt.
+    pub fn another(&self, servers: &impl Candidates, key: Option<u64>) -> Option<usize> {
+        let drawn = match (&self.policy, key) {
+            (_, Some(key)) => self.turns.draw(DRAWS, |draw| mix(key, draw), |server| servers.share(server) > 0),
+            (Policy::RoundRobin(policy), None) => {
+                let turn = |_| policy.next_further.fetch_add(1, Ordering::Relaxed);
+                self.turns.draw(DRAWS, turn, |server| admits(servers, server))
+            }
+            (Policy::LeastRequest, None) => self.least_request(servers),
+        };
+        // Nothing was drawn where most servers may not be chosen, or have just come back.
+        drawn.or_else(|| {
+            let turn = key.map_or_else(|| fastrand::usize(..), |key| mix(key, DRAWS));
+            self.turns.among(turn, |server| servers.share(server) > 0)
+        })
+    }
+
+    /// The power of two choices: of two servers that are drawn by weight, the one with fewer attempts in flight for its
+    /// weight. For equal weights this is Envoy's rule. For others Envoy compares weight / (in flight + 1); of two servers
+    /// without any that is always the heavier one, so that a light one would get nothing from a pool with little to do.
+    /// Here the first one drawn is taken, and requests are spread by weight.
+    fn least_request(&self, servers: &impl Candidates) -> Option<usize> {
+        let any = |_| fastrand::usize(..);
+        let first = self.turns.draw(DRAWS, any, |server| admits(servers, server))?;
+        // A server in a slow start has few attempts in flight and would win every comparison, so it is drawn first or not
+        // at all: its share of the requests is that of its weight.
+        let is_second = |server: usize| server != first && servers.share(server) == WHOLE;
+        let second = self.turns.draw(DRAWS_OF_SECOND, any, is_second);
+        let Some(second) = second.or_else(|| self.turns.next_to(first, is_second)) else { return Some(first) };
+        let (of_first, of_second) = (servers.in_flight(first), servers.in_flight(second));
+        let is_busier = of_first * self.turns.weight(second) > of_second * self.turns.weight(first);
+        Some(if is_busier { second } else { first })
     }
 }
 
-/// Returns the order of smooth weighted round robin, worked out in advance: weights 3 and 1 give 0 0 1 0, never 0 0 0 1.
-fn spread(weights: &[usize]) -> Vec<usize> {
-    let total: usize = weights.iter().sum();
-    let mut credit = vec![0_isize; weights.len()];
-    let mut turns = Vec::with_capacity(total);
-    for _ in 0..total {
-        for (credit, weight) in credit.iter_mut().zip(weights) {
-            *credit += *weight as isize;
-        }
-        let Some(richest) = (0..credit.len()).rev().max_by_key(|server| credit[*server]) else { break };
-        credit[richest] -= total as isize;
-        turns.push(richest);
+/// Whether a server may be chosen that was drawn by its whole weight, of which it may have less.
+fn admits(servers: &impl Candidates, server: usize) -> bool {
+    match servers.share(server) {
+        0 => false,
+        WHOLE => true,
+        share => fastrand::u8(..) < share,
     }
-    turns
+}
+
+/// Returns the turn of a draw for a key: the same each time, and another one for each draw.
+fn mix(key: u64, draw: usize) -> usize {
+    // The finalizer of SplitMix64. The keys of some callers are alike in their upper or lower bits.
+    let mut mixed = key.wrapping_add((draw as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) as usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn turns_are_spread_by_weight_and_not_in_bursts() {
-        assert_eq!(spread(&[3, 1]), [0, 0, 1, 0]);
-        assert_eq!(spread(&[1, 1, 1]), [0, 1, 2]);
-        assert_eq!(spread(&[]), [0; 0]);
-    }
-
-    /// What every policy keeps to, whatever it prefers.
-    #[test]
-    fn every_policy_chooses_a_candidate_where_there_is_one_and_the_same_for_one_key() {
-        for policy in [Balance::RoundRobin] {
-            let balancer = Balancer::new(policy, &[1, 2, 3]);
-            assert_eq!(Balancer::new(policy, &[]).first(None), None, "{policy:?}");
-            for key in 0..20 {
-                assert_eq!(balancer.first(Some(key)), balancer.first(Some(key)), "{policy:?}");
-                assert!(balancer.first(None).is_some_and(|server| server < 3), "{policy:?}");
-                for only in 0..3 {
-                    for key in [None, Some(key)] {
-                        assert_eq!(balancer.among(|server| server == only, key), Some(only), "{policy:?}");
-                    }
-                }
-                assert_eq!(balancer.among(|_| false, None), None, "{policy:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ pub fn dial(pool: &config::Pool, server: &config::PoolServer) -> Result<(), Stri
         Location::Address(_) | Location::Unix(_) => Vec::new(),
     };
     let (private, states) = (PrivateServers::default(), PoolStates::default());
-    let shared = Shared { private: &private, names: &names, states: &states, metrics: &metrics };
+    let shared = Shared { private: &private, names: &names, states: &states, cookie_keys: &[], metrics: &metrics };
     let pool = Pool::build(&alone, secure.as_ref(), &shared);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;

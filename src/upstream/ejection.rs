@@ -265,7 +265,7 @@ impl Health {
     }
 }
 
-fn millis(moment: Instant) -> u64 {
+pub(super) fn millis(moment: Instant) -> u64 {
     u64::try_from(moment.saturating_duration_since(*EPOCH).as_millis()).unwrap_or(u64::MAX)
 }
 

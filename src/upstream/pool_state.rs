@@ -144,18 +144,29 @@ impl PoolState {
     /// Notes that a response has come from an address.
     pub fn succeeded(&self, address: &AddressState) {
         if address.health.is_troubled() {
-            self.recovered(address);
+            self.recovered(address, "response");
+        }
+    }
+
+    /// Notes that an address has passed an active check. That ends its ejection: a check is as good as a trial.
+    pub(super) fn check_passed(&self, address: &AddressState) {
+        if !address.health.standing().takes_turns() {
+            self.recovered(address, "check");
         }
     }
 
     #[cold]
-    fn recovered(&self, address: &AddressState) {
-        if address.health.succeed(Instant::now()) {
+    fn recovered(&self, address: &AddressState, reason: &str) {
+        let (now, was_out) = (Instant::now(), !address.health.standing().takes_turns());
+        if address.health.succeed(now) {
+            if was_out {
+                address.slow_start.begin(now);
+            }
             let _deciding = lock(&self.deciding);
             let Some(server) = address.server() else { return };
             server.publish_up();
             let (name, of, at) = (&self.name, server.name(), &address.target);
-            log::warn!("upstream: server is back pool={name} server={of} address={at} reason=response");
+            log::warn!("upstream: server is back pool={name} server={of} address={at} reason={reason}");
         }
     }
 
@@ -183,9 +194,9 @@ impl PoolState {
         for server in servers.iter().filter(|server| server.is_active()) {
             for other in server.addresses().iter() {
                 let (standing, is_other) = (other.health.standing(), !std::ptr::eq(&**other, address));
-                if is_other && standing.takes_turns() {
+                if is_other && other.takes_turns() {
                     in_turn += 1;
-                    has_good_backup |= server.is_backup() && standing == Standing::Good;
+                    has_good_backup |= server.is_backup() && other.is_good();
                 }
                 if server.is_backup() == is_backup {
                     total += 1;

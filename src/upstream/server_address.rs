@@ -1,6 +1,5 @@
 //! The addresses of a server: a fixed one, or those that its name resolves to at the moment.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,15 +53,5 @@ impl ServerAddress {
     /// Whether there is such an address. Takes no turn.
     pub fn any(&self, is_such: impl Fn(&AddressState) -> bool) -> bool {
         self.find(First::OfKey(0), |address| is_such(address).then_some(())).is_some()
-    }
-
-    /// Returns all addresses; that of a Unix socket is `None`.
-    pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
-        let mut addresses = Vec::new();
-        self.find(First::OfKey(0), |address| {
-            addresses.push(address.target.address());
-            None::<()>
-        });
-        addresses
     }
 }

@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 
-use super::ejection::{Health, Standing};
+use super::ejection::{Admission, Health, Standing};
+use super::slow_start::SlowStart;
 use crate::metrics::UpstreamMetrics;
 
 /// What an administrator has set for a server.
@@ -70,7 +72,11 @@ pub struct Addresses {
 /// One address of a server.
 pub struct AddressState {
     pub target: Target,
+    /// What its requests show.
     pub health: Health,
+    /// Whether it fails its active checks.
+    is_down: AtomicBool,
+    pub slow_start: SlowStart,
     load: Arc<Load>,
     server: Weak<ServerState>,
 }
@@ -200,13 +206,21 @@ impl ServerState {
     fn follow(self: &Arc<Self>, resolved: &Arc<Vec<SocketAddr>>, port: u16) {
         let _following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.addresses.load();
+        // The first addresses of a name are those of the start.
+        let is_known = !known.states.is_empty();
         let of = |address: &SocketAddr| {
             // Keeps the zone of a link-local address (RFC 4007).
             let mut address = *address;
             address.set_port(port);
             let target = Target::Address(address);
             let kept = known.states.iter().find(|state| state.target == target);
-            kept.cloned().unwrap_or_else(|| self.address(target))
+            kept.cloned().unwrap_or_else(|| {
+                let state = self.address(target);
+                if is_known {
+                    state.slow_start.begin(Instant::now());
+                }
+                state
+            })
         };
         let states: Vec<_> = resolved.iter().map(of).collect();
         self.addresses.store(Arc::new(Addresses { resolved: Some(Arc::clone(resolved)), states }));
@@ -217,6 +231,8 @@ impl ServerState {
         Arc::new(AddressState {
             target,
             health: Health::default(),
+            is_down: AtomicBool::new(false),
+            slow_start: SlowStart::default(),
             load: Arc::clone(&self.load),
             server: Arc::downgrade(self),
         })
@@ -230,7 +246,7 @@ impl ServerState {
     /// Sets the metric `upstream_up`: whether one of its addresses is well.
     pub(super) fn publish_up(&self) {
         let addresses = self.addresses.load();
-        let is_up = addresses.iter().any(|address| address.health.standing() == Standing::Good);
+        let is_up = addresses.iter().any(|address| address.is_good());
         self.metrics.up.set(i64::from(is_up));
     }
 }
@@ -244,6 +260,34 @@ impl std::ops::Deref for Addresses {
 }
 
 impl AddressState {
+    /// Whether a request may go there now. Takes no lock.
+    pub fn may_take(&self, now: Instant, is_safe: bool) -> Admission {
+        if self.is_down() { Admission::Closed } else { self.health.may_take(now, is_safe) }
+    }
+
+    /// Whether requests go there as if nothing was wrong.
+    pub fn takes_turns(&self) -> bool {
+        !self.is_down() && self.health.standing().takes_turns()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        !self.is_down() && self.health.standing() == Standing::Good
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Notes what active checks have found.
+    pub(super) fn set_down(&self, is_down: bool) {
+        if self.is_down.swap(is_down, Ordering::Relaxed) != is_down
+            && let Some(server) = self.server()
+        {
+            server.publish_up();
+        }
+    }
+
     /// `None` when no configuration has its server any more.
     pub(super) fn server(&self) -> Option<Arc<ServerState>> {
         self.server.upgrade()

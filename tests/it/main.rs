@@ -44,6 +44,7 @@ mod lockout;
 
 // What an application hears of a request: identity and origin, by the edge alone.
 mod headers;
+mod health_checks;
 // gRPC as it is on the wire: HTTP/2 to the application, messages both ways, trailers.
 mod grpc;
 // Whom a request is for: host, port, certificate, TLS.
@@ -147,6 +148,7 @@ mod crowds;
 mod shares;
 // Behind a balancer that speaks the PROXY protocol.
 mod balancer;
+mod balancing;
 // Behind a proxy that says for whom it asks.
 mod behind_nginx;
 // The same where it does not.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::maintenance::{error_pages, maintenance};
-use super::{Check, defaults, failures, in_punycode, seconds, time};
+use super::{Check, balancing, defaults, failures, health, in_punycode, seconds, time};
 use crate::config::file;
 use crate::config::units::Time;
 use crate::config::{Location, OutagePolicy, Pool, PoolServer, PoolTimeouts, Sentry, Service};
@@ -116,7 +116,9 @@ impl Check<'_> {
             pools.push(Pool {
                 servers,
                 tls,
-                balance: pool.balance.unwrap_or(defaults::BALANCE),
+                balance: balancing::balance(self.faults, &place, pool.balance.as_ref()),
+                health: health::health(self.faults, &place, pool.health.as_ref()),
+                slow_start: pool.slow_start.map_or(defaults::SLOW_START, |time| time.0),
                 protocol: pool.protocol.unwrap_or(defaults::POOL_PROTOCOL),
                 timeouts: PoolTimeouts {
                     connect: time(pool.timeouts.connect, defaults::CONNECT_TIMEOUT),

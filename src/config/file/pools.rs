@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::failures::{Retry, WrittenEject};
-use crate::config::units::Time;
+use super::{Balance, Health};
+use crate::config::units::{Time, TimeOrZero};
 
 /// The servers of an application. Connections to them are kept and used for all clients, but not where the application
 /// authenticates connections instead of requests (NTLM, and Negotiate with most servers).
@@ -15,7 +16,9 @@ pub struct Pool {
     /// within the weight of its server; metrics and logs have the name. A name without an address is a warning, not a
     /// fault: its server is left out until it has one. Example: `["127.0.0.1:9001", {address: "app.internal:9001", weight: 2}]`.
     pub servers: Vec<PoolServer>,
-    /// How the server of a request is chosen.
+    /// How the server of a request is chosen: `round_robin`, `least_request` or `{sticky: {cookie: NAME}}`. There is no
+    /// hash of a header, a cookie or an address: `sticky` keeps a client at one server. Example: `{sticky: {cookie:
+    /// iqueue_server}}`.
     pub balance: Option<Balance>,
     /// How the servers are spoken to. WebSockets go to pools of every protocol over HTTP/1.1.
     pub protocol: Option<PoolProtocol>,
@@ -33,6 +36,11 @@ pub struct Pool {
     /// The most requests that one server may have at a time, 1 or more. One that is too many goes to the next server, and
     /// is a `503` with `Retry-After` where all have as many. Example: `100`.
     pub in_flight: Option<usize>,
+    /// Checks of the servers, beside what their requests show; without this there are none.
+    pub health: Option<Health>,
+    /// How long a server that was down or ejected, or an address that DNS has added, gets fewer requests than its weight
+    /// says: from none to its share, evenly. Not after a start or a reload. Example: `30s`.
+    pub slow_start: Option<TimeOrZero>,
     /// The resolution of names of servers.
     pub resolve: Resolve,
 }
@@ -78,14 +86,6 @@ pub struct WeightedServer {
     pub address: String,
     /// Its share of the requests (of the sessions, for memcached) beside the other servers, 1 to 256.
     pub weight: Option<u16>,
-}
-
-/// How the server of a request is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// Servers take turns, by weight.
-    RoundRobin,
 }
 
 /// How the servers of a pool are spoken to.

@@ -3,6 +3,7 @@
 //! The schema, the configuration reference and the effective configuration are made of this table; tests compare each of
 //! its values with what is in effect.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -55,6 +56,10 @@ fn of_time(duration: Duration) -> String {
         Some((name, unit)) => format!("{}{name}", milliseconds / unit),
         None => format!("{milliseconds}ms"),
     }
+}
+
+fn of_statuses(statuses: &RangeInclusive<u16>) -> String {
+    format!("{}-{}", statuses.start(), statuses.end())
 }
 
 fn size(bytes: usize) -> Fallback {
@@ -256,6 +261,17 @@ fn pools(shape: &str, key: &str) -> Option<Fallback> {
     Some(match (shape, key) {
         ("Pool", "servers") => Required,
         ("Pool", "balance") => value(defaults::BALANCE),
+        ("StickyPolicy", "sticky") | ("StickyCookie", "cookie") => Required,
+        ("Pool", "health") | ("Health", "http") => NONE,
+        ("Pool", "slow_start") => time(defaults::SLOW_START),
+        ("Health", "tcp") => When("http", None, json!(false)),
+        ("Health", "interval") => When("http", None, json!(of_time(defaults::HEALTH_INTERVAL))),
+        ("Health", "timeout") => When("http", None, json!(of_time(defaults::HEALTH_TIMEOUT))),
+        ("Health", "fall") => When("http", None, json!(defaults::HEALTH_FALL)),
+        ("Health", "rise") => When("http", None, json!(defaults::HEALTH_RISE)),
+        ("HttpCheck", "path") => When("http", None, json!(defaults::HEALTH_PATH)),
+        ("HttpCheck", "status") => When("http", None, json!(of_statuses(&defaults::HEALTH_STATUS))),
+        ("HttpCheck", "host") => Text("`tls.server_name`, else the address as it is written"),
         ("Pool", "protocol") => value(defaults::POOL_PROTOCOL),
         ("Pool", "tls") => NONE,
         ("Pool", "in_flight") | ("PoolServerKeys", "connections") => NONE,

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::super::file::ErrorStatus;
 use super::super::reading::Sealed;
-use super::super::units::{Rate, Size, Time};
+use super::super::units::{Rate, Size, Statuses, Time, TimeOrZero};
 
 /// A number with its unit, as `units` reads it.
 macro_rules! duration {
@@ -26,6 +26,38 @@ impl JsonSchema for Time {
             "description": "A number with its unit, over zero: `250ms`, `30s`, `15m`, `12h`, `30days`.",
             "pattern": concat!("^", duration!(), r"(\s*", duration!(), r")*\s*$"),
             "examples": ["250ms", "30s", "15m", "12h"],
+        })
+    }
+}
+
+impl JsonSchema for TimeOrZero {
+    fn schema_name() -> Cow<'static, str> {
+        "TimeOrZero".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A number with its unit, or none: `0s`, `250ms`, `30s`.",
+            "pattern": concat!("^", duration!(), r"(\s*", duration!(), r")*\s*$"),
+            "examples": ["0s", "30s"],
+        })
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A status, or all from one to another: `200`, `200-399`.",
+            "oneOf": [
+                {"type": "string", "pattern": r"^\s*[0-9]{3}\s*(-\s*[0-9]{3}\s*)?$"},
+                {"type": "integer", "minimum": 100, "maximum": 999},
+            ],
+            "examples": ["200-399"],
         })
     }
 }

@@ -31,7 +31,7 @@ impl Gateway {
             // Only a cookie that was verified: on a public route it was not checked.
             .filter(|_| ctx.identity.as_ref().is_some_and(|identity| identity.source() == Source::Cookie))
             .map(|_| snapshot.guard.cookie_name());
-        headers::join_cookies(fields, &snapshot.cookie_names, keep);
+        headers::join_cookies(fields, &snapshot.own_cookies, keep);
         let (authority, is_as_sent) = authority(request.head)?;
         let port = authority.to_str().ok().and_then(|text| text.split_once(':')?.1.parse().ok());
         let forwarding = headers::Forwarding {

@@ -15,7 +15,7 @@ use crate::proxy::decision_log::log_decision;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::headers;
 use crate::proxy::request::RequestView;
-use crate::proxy::upstream::{attempt, connection_auth};
+use crate::proxy::upstream::{attempt, connection_auth, server_cookie};
 
 /// Interim responses (RFC 9110 §15.2) to one request; what sends more never comes to a response.
 const MAX_INTERIM_RESPONSES: usize = 64;
@@ -50,7 +50,7 @@ impl Gateway {
             pool.server(attempt.endpoint.server).authenticates_connections();
             ctx.upstream_out_of_sync |= ctx.upstream_owner.is_none();
         }
-        headers::drop_reserved_set_cookies(response, &ctx.snapshot.cookie_names)?;
+        headers::drop_reserved_set_cookies(response, ctx.snapshot.own_cookies.names())?;
         let client = request.head.version;
         let facts = RequestFacts {
             method: &request.head.method,
@@ -59,11 +59,15 @@ impl Gateway {
             takes_trailers: client == Version::HTTP_2 && destination(ctx)?.0.speaks_http2(),
         };
         let (status, version) = (response.status, response.version);
+        let is_final = !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS;
         let mut sanitized = Ok(UpstreamSync::InSync);
         headers::rewrite_response(response, |fields| {
             sanitized = sanitize(status, version, fields, facts);
             repair_location(request, fields, ctx);
             fields.insert(headers::REQUEST_ID.clone(), ctx.request_id.value().clone());
+            if let Some(cookie) = ctx.server_cookie.as_ref().filter(|_| is_final) {
+                server_cookie::add(fields, cookie);
+            }
         })?;
         if sanitized.map_err(refused)? == UpstreamSync::OutOfSync {
             ctx.upstream_out_of_sync = true;

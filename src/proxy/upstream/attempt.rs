@@ -7,7 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::upstreams::peer::HttpPeer;
 
 use super::retry::Progress;
-use super::{connection_auth, retry};
+use super::{connection_auth, retry, server_cookie};
 use crate::proxy::context::{RequestContext, destination, is_fault_of_body};
 use crate::proxy::decision_log::{is_logged, log_decision};
 use crate::proxy::request::RequestView;
@@ -16,11 +16,12 @@ use crate::upstream::{Attempt, ConnectionUse, Demand, Endpoint, MayRetry, Outcom
 
 /// Selects the next server of the request's pool, and returns it with the time of the selection. `owner` is the owner of
 /// the upstream connection, if it must not be shared.
-pub fn next(method: &Method, ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
+pub fn next(request: &RequestView<'_>, ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
     let (pool, _) = destination(ctx)?;
     let now = Instant::now();
-    let demand = Demand { key: owner.map(Owner::key), is_safe: is_repeatable(method), now };
-    let Some(attempt) = pool.select(&ctx.tried, demand) else {
+    let demand = Demand { key: owner.map(Owner::key), is_safe: is_repeatable(&request.head.method), now };
+    let named = server_cookie::endpoint(request.headers(), pool);
+    let Some(attempt) = pool.select_named(named, &ctx.tried, demand) else {
         log_decision!(ctx, "no server left pool={} tried={}", pool.config.name, ctx.tried.len());
         return Err(Error::new(ErrorType::HTTPStatus(503)));
     };
@@ -30,10 +31,12 @@ pub fn next(method: &Method, ctx: &mut RequestContext, owner: Option<Owner>) -> 
         log_decision!(ctx, "server chosen pool={} server={server} attempt={number}", pool.config.name);
     }
     let endpoint = attempt.endpoint;
+    let cookie = server_cookie::set(pool, named, endpoint);
     // The attempt before this one is over, whatever it ended with.
     ctx.tried.last_mut().into_iter().for_each(Attempt::end);
     ctx.tried.push(attempt);
     ctx.upstream_begun = Some(now);
+    ctx.server_cookie = cookie;
     (ctx.is_unconnected, ctx.is_request_written) = (false, false);
     Ok((endpoint, now))
 }
@@ -42,7 +45,7 @@ pub fn next(method: &Method, ctx: &mut RequestContext, owner: Option<Owner>) -> 
 pub fn peer(request: &RequestView<'_>, is_upgrade: bool, ctx: &mut RequestContext) -> Result<HttpPeer> {
     let owner = connection_auth::owner(request, destination(ctx)?.0, ctx);
     ctx.upstream_owner = owner;
-    let (endpoint, _) = next(&request.head.method, ctx, owner)?;
+    let (endpoint, _) = next(request, ctx, owner)?;
     let (pool, read_timeout) = destination(ctx)?;
     let connection = match is_upgrade {
         true => ConnectionUse::Upgrade,

@@ -33,6 +33,8 @@ pub struct UpstreamResponse<'a> {
     /// Which locations may have to be repaired.
     scope: Scope,
     timeouts: PoolTimeouts,
+    /// Whether the head is edited before the client gets it, so that it must not pass through as it is.
+    is_edited: bool,
     state: State,
     /// Whether the whole head of the request may have been written.
     is_written: bool,
@@ -63,7 +65,12 @@ impl<'a> UpstreamResponse<'a> {
         timeouts: PoolTimeouts,
     ) -> Self {
         let state = State::AwaitingHead(connection);
-        Self { request, our_cookies, scope, timeouts, state, is_written: false, is_answered: false }
+        Self { request, our_cookies, scope, timeouts, is_edited: false, state, is_written: false, is_answered: false }
+    }
+
+    /// Has the head read by Pingora, in a form that can be edited.
+    pub const fn edit_head(&mut self) {
+        self.is_edited = true;
     }
 
     /// Whether the server cannot have the whole request.
@@ -115,7 +122,9 @@ impl<'a> UpstreamResponse<'a> {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the connection closed before a response"));
         }
         self.is_answered = true;
-        let Some(response) = parse::parse(&bytes, &self.request.method, self.our_cookies, self.scope) else {
+        let passes_through = || parse::parse(&bytes, &self.request.method, self.our_cookies, self.scope);
+        let parsed = if self.is_edited { None } else { passes_through() };
+        let Some(response) = parsed else {
             return self.read_by_pingora(connection, bytes).await;
         };
         let FixedLengthResponse { body, length, .. } = response;

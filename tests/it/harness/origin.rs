@@ -62,6 +62,14 @@ impl Origin {
         Self::at("127.0.0.1:0".parse().unwrap(), Duration::ZERO, Semaphore::MAX_PERMITS, Arc::new(answer))
     }
 
+    /// An origin with answers of its own at this address.
+    pub fn on(
+        address: SocketAddr,
+        answer: impl Fn(&Seen) -> hyper::Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::at(address, Duration::ZERO, Semaphore::MAX_PERMITS, Arc::new(answer))
+    }
+
     /// An origin at another address of this machine, with the same port as another one.
     pub fn beside(other: &Self, host: std::net::Ipv4Addr, name: &str) -> Self {
         let text = format!("hello from {name}");
