@@ -4,7 +4,7 @@
 //! path** is Pingora's proxy, with its phases as filters. A path may differ from the other in how bytes move, never in
 //! what is allowed, changed or recorded: each rule has one home that both call.
 //!
-//! The files are a ladder, and each imports only files below it (`tests/it/tidy.rs` holds it):
+//! The files are a ladder, and each imports only files below it (`tests/it/tidy/layers.rs` holds it):
 //! | step | files |
 //! |---|---|
 //! | 11 | `dispatch` |

@@ -196,8 +196,9 @@ pub const REDIRECT_STATUS: u16 = 302;
 pub const REDIRECT_KEEP_PATH: bool = false;
 /// `services.NAME.routes[].redirect.keep_query`
 pub const REDIRECT_KEEP_QUERY: bool = true;
-/// `services.NAME.routes[].respond.status`
+/// `services.NAME.routes[].files.index`
 pub const FILES_INDEX: &str = "index.html";
+/// `services.NAME.routes[].respond.status`
 pub const RESPOND_STATUS: u16 = 200;
 /// `services.NAME.routes[].respond.content_type`, where there is a body
 pub const RESPOND_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
