@@ -26,7 +26,7 @@ demo: ## the whole sign-on flow on this machine; ARGS="--listen 127.0.0.1:9443" 
 # so that what they expect holds for the full path too.
 HTTP_MODULES := access balancer balancing behind_nginx compression cookies cross_origin devices error_pages express flow gate grpc headers health_checks hosts \
 	http2 hygiene inputs keepalive maintenance micro_services names private_connections problem_pages protection public_port queries refusals reloads responses \
-	return_urls routes shares sick_servers static_files streams tickets tokens upstream
+	return_urls route_fields route_rules routes shares sick_servers static_files streams tickets tokens upstream
 
 test: ## all tests, those about HTTP on both request paths; ARGS="flow" for those with that name, on one
 	@.ci/deps test

@@ -12,9 +12,11 @@ pub mod effective;
 mod failures;
 pub mod fault;
 pub mod file;
+pub mod header_names;
 mod lines;
 mod permissions;
 mod reading;
+pub mod rules;
 pub mod runtime_dir;
 pub mod schema;
 pub mod secret;
@@ -39,6 +41,7 @@ pub use file::{
     Protocol, SameSite,
 };
 pub use permissions::warn_of_permissions;
+pub use rules::{Addresses, FieldSource, METHODS, RequestHeaders, ResponseHeaders, RouteRules};
 pub use secret::{Secret, SecretSource};
 pub use server::{Admin, AdminToken, Limits, Listener, Server, Timeouts};
 pub use services::{
@@ -184,6 +187,14 @@ pub enum Sessions {
     },
     /// No sessions are kept: the token alone decides.
     None,
+}
+
+impl Sentry {
+    /// Returns the names of all cookies that the edge sets: no application sees them, and none may set them.
+    pub fn cookie_names(&self) -> Vec<String> {
+        let fixed = FIXED_COOKIES.map(Into::into);
+        [self.cookie.name.clone(), self.cookie.state_name.clone()].into_iter().chain(fixed).collect()
+    }
 }
 
 impl Sessions {

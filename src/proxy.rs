@@ -12,9 +12,9 @@
 //! | 9 | `file_response`, `long_lived` |
 //! | 8 | `downstream::http1`, `downstream::http2`, `recheck`, `respond` |
 //! | 7 | `downstream::writer`, `headers::upstream_response`, `policy`, `record`, `request_body`, `upstream::response` |
-//! | 6 | `acme_challenge`, `limits`, `maintenance`, `misdirected`, `sso`, `static_files`, `upstream::attempt`, `upstream::parse` |
-//! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `upstream::connection_auth` |
-//! | 4 | `cancel`, `downstream::client_conn`, `request`, `route_reply`, `verdict_record` |
+//! | 6 | `acme_challenge`, `limits`, `maintenance`, `misdirected`, `route_rules`, `sso`, `static_files`, `upstream::attempt`, `upstream::parse` |
+//! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `health`, `upstream::connection_auth` |
+//! | 4 | `cancel`, `downstream::client_conn`, `headers::route_fields`, `request`, `route_reply`, `verdict_record` |
 //! | 3 | `client_connection`, `context`, `headers::response_rules` |
 //! | 2 | `downstream::h2_stream::session`, `gateway`, `headers`, `upstream::idle_pool` |
 //! | 1 | `compressors`, `decision`, `decision_log`, `downstream`, `downstream::h2_stream`, `headers::edit`, `headers::location`, `headers::request_rules`, `headers::response_kind`, `idle_state`, `preflight`, `upstream`, `upstream::connection`, `upstream::retry`, `upstream::rewind`, `upstream::server_cookie` |
@@ -37,6 +37,7 @@ mod file_response;
 mod full_path;
 mod gateway;
 pub mod headers;
+mod health;
 mod idle_state;
 mod limits;
 mod long_lived;
@@ -50,6 +51,7 @@ mod request;
 mod request_body;
 mod respond;
 mod route_reply;
+mod route_rules;
 mod sso;
 mod static_files;
 pub mod upstream;

@@ -65,6 +65,11 @@ impl Reply {
         reply
     }
 
+    /// A status and nothing else.
+    pub fn bare(status: StatusCode) -> Self {
+        Self::new(status, None, Bytes::new())
+    }
+
     /// `302`: go there by GET. The location is one that we built.
     pub fn redirect(location: &str) -> Self {
         Self::to(StatusCode::FOUND, location)
@@ -230,6 +235,14 @@ impl Reply {
     /// Adds a field.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.fields.push((name, value));
+        self
+    }
+
+    /// Leaves fields out, and sets others in the place of those of the same name.
+    pub fn changed(mut self, removed: &[HeaderName], set: &[(HeaderName, HeaderValue)]) -> Self {
+        let is_set = |name: &HeaderName| set.iter().any(|(other, _)| other == name);
+        self.fields.retain(|(name, _)| !removed.contains(name) && !is_set(name));
+        self.fields.extend_from_slice(set);
         self
     }
 

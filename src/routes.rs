@@ -4,6 +4,8 @@
 //! A route is found only where all readings of a path (see `path`) agree on what is decided. The raw path is what is
 //! forwarded, byte for byte. Called by `proxy`.
 
+pub mod rules;
+
 use crate::blocking::BlockingThreads;
 use crate::config::{self, Access, Action, Preflight};
 use crate::files::StaticFiles;
@@ -11,6 +13,7 @@ use crate::host::{Host, HostTable};
 use crate::maintenance::{MaintenanceSwitches, Switch};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::path::{self, CanonicalPath};
+use rules::{FieldSecrets, RequestFields, ResponseFields};
 use std::sync::Arc;
 
 /// Every service by its hosts.
@@ -40,25 +43,28 @@ pub struct Route {
     pub pool: Option<usize>,
     /// The static files that it serves, if it does.
     pub files: Option<StaticFiles>,
+    /// What it changes of requests and of responses; `None` for most.
+    pub request_fields: Option<Box<RequestFields>>,
+    pub response_fields: Option<Arc<ResponseFields>>,
 }
 
 impl Routes {
     /// Services of a checked configuration, `audience` gives the `aud` of a service's tokens, `pool` the
-    /// index of a pool by its name, `switches` those of their maintenance, `threads` those that read
-    /// files.
+    /// index of a pool by its name, `switches` those of their maintenance, `threads` those that read files, `secrets` what
+    /// fields have as values.
     pub fn build(
         services: &[config::Service],
         audience: impl Fn(&config::Service) -> String,
         pool: impl Fn(&str) -> Option<usize>,
         switches: &MaintenanceSwitches,
         threads: &Arc<BlockingThreads>,
+        secrets: &FieldSecrets,
         metrics: &Metrics,
     ) -> Self {
         let mut table = HostTable::default();
         for written in services {
-            let mut routes: Vec<Route> = (0..written.routes.len())
-                .filter_map(|at| build(&written.routes[at], like(&written.routes, at), &pool, threads))
-                .collect();
+            let mut routes: Vec<Route> =
+                (0..written.routes.len()).filter_map(|at| build(written, at, &pool, threads, secrets)).collect();
             // A longer path comes before every path that it is under, whatever its case.
             routes.sort_by_key(|route| (!route.config.is_exact, std::cmp::Reverse(route.folded.len())));
             let service = Arc::new(Service {
@@ -88,11 +94,13 @@ fn like(routes: &[config::Route], at: usize) -> usize {
 
 /// `None` when the pool does not exist, which the configuration check has reported.
 fn build(
-    written: &config::Route,
-    like: usize,
+    service: &config::Service,
+    at: usize,
     pool: impl Fn(&str) -> Option<usize>,
     threads: &Arc<BlockingThreads>,
+    secrets: &FieldSecrets,
 ) -> Option<Route> {
+    let written = &service.routes[at];
     let pool = match written.action.pool() {
         Some(name) => Some(pool(name)?),
         None => None,
@@ -101,7 +109,15 @@ fn build(
         Action::Files(files) => Some(StaticFiles::new(files, written.access.admits_anonymous(), threads)),
         Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) => None,
     };
-    Some(Route { config: written.clone(), folded: path::folded(&written.path), like, pool, files })
+    Some(Route {
+        config: written.clone(),
+        folded: path::folded(&written.path),
+        like: like(&service.routes, at),
+        pool,
+        files,
+        request_fields: RequestFields::build(&written.rules.request_headers, secrets),
+        response_fields: ResponseFields::build(&written.rules.response_headers, service),
+    })
 }
 
 impl Service {
@@ -202,6 +218,9 @@ impl Route {
 mod tests {
     use std::time::Duration;
 
+    use http::header::{AUTHORIZATION, SERVER};
+    use http::{HeaderValue, Method};
+
     use super::*;
     use crate::config::Encoding;
 
@@ -218,7 +237,9 @@ mod tests {
         change(&mut written.routes);
         let switches = MaintenanceSwitches::new(metrics.traffic.maintenance.clone());
         let threads = Arc::new(BlockingThreads::new().unwrap());
-        let routes = Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &switches, &threads, &metrics);
+        let secrets = FieldSecrets::default();
+        let routes =
+            Routes::build(&[written], |s| s.name.to_string(), |_| Some(0), &switches, &threads, &secrets, &metrics);
         let found = routes.find(&Host::parse("iqueue.example.com").unwrap()).unwrap().clone();
         drop(routes);
         Arc::into_inner(found).unwrap()
@@ -477,14 +498,24 @@ mod tests {
 
     #[test]
     fn rules_that_differ_in_anything_differ() {
-        let changes: [fn(&mut config::Route); 7] = [
-            |route| route.access = Access::Public,
-            |route| route.credentials.bearer = true,
-            |route| route.extends_session = false,
-            |route| route.read_timeout = Some(Duration::from_secs(1)),
-            |route| route.compression = vec![Encoding::Gzip],
-            |route| route.preflight = Preflight::Forward,
-            |route| route.action = config::Action::Forward(config::Forward::to("q")),
+        let networks = || vec!["10.0.0.0/8".parse().unwrap()];
+        let text = |value| config::FieldSource::Text(HeaderValue::from_static(value));
+        let changes: [&dyn Fn(&mut config::Route); 15] = [
+            &|route| route.access = Access::Public,
+            &|route| route.credentials.bearer = true,
+            &|route| route.extends_session = false,
+            &|route| route.read_timeout = Some(Duration::from_secs(1)),
+            &|route| route.compression = vec![Encoding::Gzip],
+            &|route| route.preflight = Preflight::Forward,
+            &|route| route.rules.request_headers.set = vec![(AUTHORIZATION, text("a"))],
+            &|route| route.rules.request_headers.remove = vec![AUTHORIZATION],
+            &|route| route.rules.response_headers.set = vec![(SERVER, HeaderValue::from_static("a"))],
+            &|route| route.rules.response_headers.remove = vec![SERVER],
+            &|route| route.rules.methods = Some(vec![Method::GET]),
+            &|route| route.rules.addresses.allow = networks(),
+            &|route| route.rules.addresses.deny = networks(),
+            &|route| route.rules.body_bytes = Some(1),
+            &|route| route.action = config::Action::Forward(config::Forward::to("q")),
         ];
         for (at, change) in changes.into_iter().enumerate() {
             let service =

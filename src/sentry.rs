@@ -200,8 +200,7 @@ impl Sentry {
 
     /// Returns the names of all cookies that the edge sets: no application sees them, and none may set them.
     pub fn cookie_names(settings: &config::Sentry) -> Vec<String> {
-        let fixed = config::FIXED_COOKIES.map(Into::into);
-        [settings.cookie.name.clone(), settings.cookie.state_name.clone()].into_iter().chain(fixed).collect()
+        settings.cookie_names()
     }
 
     pub fn is_sentry_host(&self, host: &Host) -> bool {

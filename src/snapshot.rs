@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::audit_log::AuditLog;
@@ -22,6 +22,7 @@ use crate::auth::token::Tokens;
 use crate::auth::{self, Guard};
 use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
+use crate::config::header_names;
 use crate::config::{self, Config, Faults, Limits, Location, OutagePolicy, Sessions, Timeouts, UnknownHosts};
 use crate::error_pages::ErrorPages;
 use crate::files;
@@ -30,6 +31,7 @@ use crate::metrics::{Metrics, ServiceMetrics};
 use crate::pages::Branding;
 use crate::rate_limit::RateLimiter;
 use crate::routes::Routes;
+use crate::routes::rules::FieldSecrets;
 use crate::sentry::{Sentry, SentryParts};
 use crate::sessions::SessionStore;
 use crate::sessions::memcached;
@@ -66,6 +68,8 @@ pub struct Snapshot {
     pub ports: Vec<u16>,
     /// The port that plain HTTP is redirected to; `None` is 443.
     pub https_port: Option<u16>,
+    /// The path at which load balancers ask whether the edge takes requests.
+    pub health: Option<Box<str>>,
     /// The folder that certificate authorities' challenges are in.
     pub acme_challenge: Option<Arc<Path>>,
     /// By the name of the service; services without pages are left out.
@@ -140,6 +144,8 @@ pub struct Files {
     /// By the name of the service; services without pages are left out.
     error_pages: HashMap<Arc<str>, ErrorPages>,
     maintenance: FirstLook,
+    /// What routes put into header fields.
+    fields: FieldSecrets,
     /// Held until the pools hold those that they need.
     _names: Vec<Arc<ResolvedName>>,
 }
@@ -165,6 +171,7 @@ impl LoadedFiles {
         let error_pages = error_pages(config, faults);
         files::check_roots(config, faults);
         let secure = config.pools.iter().map(|pool| UpstreamTls::load(pool.tls.as_ref()?, now, faults)).collect();
+        let fields = FieldSecrets::read(config, faults);
         config::warn_of_permissions(config, faults);
         upstream::check_system(faults);
         if let Sessions::Memcached { servers, former, .. } = &config.sessions {
@@ -190,7 +197,7 @@ impl LoadedFiles {
         });
         let maintenance = FirstLook::at(followed);
         let keys = keys?;
-        let files = Files { keys, branding, connections, secure, error_pages, maintenance, _names: names };
+        let files = Files { keys, branding, connections, secure, error_pages, maintenance, fields, _names: names };
         Some(Self { tls, files })
     }
 }
@@ -293,6 +300,7 @@ impl Snapshot {
             |name| places.get(name).copied(),
             &shared.maintenance,
             &shared.blocking,
+            &files.fields,
             metrics,
         );
         let parts = SentryParts {
@@ -322,6 +330,7 @@ impl Snapshot {
             hsts: config.tls.hsts.and_then(|hsts| HeaderValue::try_from(hsts.to_string()).ok()),
             ports: ports.known.clone(),
             https_port: ports.https,
+            health: config.server.health.as_deref().map(Box::from),
             acme_challenge: config.server.acme_challenge.as_deref().map(Arc::from),
             error_pages: files.error_pages,
             own_cookies: own_cookies(config),
@@ -365,18 +374,9 @@ fn own_cookies(config: &Config) -> OwnCookies {
 
 /// Identity headers of every service: a name that one service trusts is not left to clients of another.
 fn reserved_headers(config: &Config) -> Vec<String> {
-    let mut names: Vec<String> = config
-        .services
-        .iter()
-        .flat_map(|service| {
-            let headers = &service.identity_headers;
-            [&headers.user, &headers.email, &headers.roles].map(crate::validate::normalize_name)
-        })
-        .chain(["x-request-id".into(), "x-sentry-assertion".into()])
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+    let headers = config.services.iter().map(|service| &service.identity_headers);
+    let names = headers.flat_map(|headers| [&headers.user, &headers.email, &headers.roles]);
+    header_names::identity_fields(names.map(HeaderName::as_str))
 }
 
 #[cfg(test)]

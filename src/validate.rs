@@ -12,7 +12,8 @@ pub mod upgrade;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
-use crate::config::Limits;
+use crate::config::rules::NEVER_SERVED;
+use crate::config::{Limits, METHODS};
 use crate::host::Authority;
 use crate::path::CanonicalPath;
 
@@ -89,12 +90,13 @@ pub struct UncheckedRequest<'a> {
     pub raw: Option<&'a [u8]>,
 }
 
-/// All checks, cheapest first.
+/// All checks that need no route, cheapest first.
 pub fn inspect(request: UncheckedRequest<'_>, limits: &Limits) -> Result<RequestTarget, Malformed> {
-    check_method(request.method)?;
+    if NEVER_SERVED.contains(&request.method.as_str()) {
+        return Err(Malformed::Method);
+    }
     check_size(&request, limits)?;
     check_framing(&request)?;
-    check_body(request.headers, limits)?;
     // An HTTP/2 client's `?a` has no path, and would become a target that servers read in two ways.
     let has_path = |uri: &Uri| uri.path_and_query().is_none_or(|target| target.as_str().starts_with('/'));
     let is_odd = |uri: &Uri| {
@@ -110,11 +112,10 @@ pub fn inspect(request: UncheckedRequest<'_>, limits: &Limits) -> Result<Request
     Ok(RequestTarget { authority, path, is_websocket })
 }
 
-/// TRACE echoes cookies, CONNECT tunnels; what we do not know we do not forward (RFC 9110 §9.1).
-fn check_method(method: &Method) -> Result<(), Malformed> {
-    const KNOWN: [Method; 7] =
-        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
-    if KNOWN.contains(method) { Ok(()) } else { Err(Malformed::Method) }
+/// What is not known is not forwarded (RFC 9110 §9.1), but where `has_methods` says that the route has a list of methods,
+/// which decides then.
+pub fn check_method(method: &Method, has_methods: impl FnOnce() -> bool) -> Result<(), Malformed> {
+    if METHODS.contains(method) || has_methods() { Ok(()) } else { Err(Malformed::Method) }
 }
 
 fn check_size(request: &UncheckedRequest<'_>, limits: &Limits) -> Result<(), Malformed> {
@@ -162,10 +163,11 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), Malformed> {
     }
 }
 
-/// A body with a Content-Length is refused before it is read; others are counted as they arrive.
-fn check_body(headers: &HeaderMap, limits: &Limits) -> Result<(), Malformed> {
+/// Whether a body may have so many bytes at most. One with a Content-Length is refused before it is read; others are
+/// counted as they arrive.
+pub fn check_body(headers: &HeaderMap, most: usize) -> Result<(), Malformed> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limits.body_bytes as u64) { Err(Malformed::BodyTooLarge) } else { Ok(()) }
+    if length.is_some_and(|length| length > most as u64) { Err(Malformed::BodyTooLarge) } else { Ok(()) }
 }
 
 /// Whether the request line is other than three parts separated by single spaces (RFC 9112 §3), or has what Pingora would
@@ -209,11 +211,6 @@ fn authority(request: &UncheckedRequest<'_>) -> Result<Authority, Malformed> {
     Authority::parse(text).map_err(|_| Malformed::Host)
 }
 
-/// Header names as an application might fold them: case gone, `_` and `.` read as `-`.
-pub fn normalize_name(name: &HeaderName) -> String {
-    name.as_str().chars().map(|c| if c == '_' || c == '.' { '-' } else { c }).collect()
-}
-
 /// Whether a name has a byte that nginx drops by default.
 pub fn is_ambiguous_name(name: &HeaderName) -> bool {
     !byte_set::NAME_BYTES.contains_all(name.as_str().as_bytes())
@@ -222,9 +219,10 @@ pub fn is_ambiguous_name(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::header_names;
     use http::HeaderValue;
 
-    const LIMITS: Limits = Limits { header_bytes: 1000, header_count: 10, body_bytes: 100, ..Limits::DEFAULT };
+    const LIMITS: Limits = Limits { header_bytes: 1000, header_count: 10, ..Limits::DEFAULT };
 
     #[test]
     fn every_reason_has_a_series_in_one_metric() {
@@ -284,8 +282,8 @@ mod tests {
             ("GET a HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Target),
             ("GET /a/../.. HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Path),
             ("TRACE / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),
-            ("FOO / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),
-            ("POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 101\r\n\r\n", Malformed::BodyTooLarge),
+            ("TRACK / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),
+            ("CONNECT / HTTP/1.1\r\nHost: a.com\r\n\r\n", Malformed::Method),
             ("POST / HTTP/1.1\r\nHost: a.com\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Malformed::Framing),
             (
                 "POST / HTTP/1.1\r\nHost: a.com\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
@@ -384,9 +382,32 @@ mod tests {
     }
 
     #[test]
+    fn a_body_may_be_as_long_as_its_limit() {
+        for (length, refused) in [("99", false), ("100", false), ("101", true), ("18446744073709551615", true)] {
+            let headers = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static(length))]);
+            assert_eq!(
+                check_body(&headers, 100),
+                if refused { Err(Malformed::BodyTooLarge) } else { Ok(()) },
+                "{length}"
+            );
+        }
+        assert_eq!(check_body(&HeaderMap::new(), 1), Ok(()));
+    }
+
+    #[test]
+    fn a_method_that_is_not_known_is_left_to_a_route_that_has_a_list() {
+        for (method, has_methods, served) in
+            [("GET", false, true), ("FOO", false, false), ("FOO", true, true), ("get", false, false)]
+        {
+            let method: Method = method.parse().unwrap();
+            assert_eq!(check_method(&method, || has_methods).is_ok(), served, "{method}");
+        }
+    }
+
+    #[test]
     fn a_name_is_folded_as_an_application_might() {
         let name = HeaderName::from_static("x_forwarded.user");
         assert!(is_ambiguous_name(&name));
-        assert_eq!(normalize_name(&name), "x-forwarded-user");
+        assert_eq!(header_names::normalize(name.as_str()), "x-forwarded-user");
     }
 }

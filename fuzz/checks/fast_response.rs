@@ -9,7 +9,7 @@ use pingora_http::ResponseHeader;
 use sentry_edge::auth::cookie::{self, Lookup};
 use sentry_edge::proxy::headers::location::Scope;
 use sentry_edge::proxy::headers::response_rules::{RequestFacts, UpstreamSync, sanitize};
-use sentry_edge::proxy::upstream::parse::{self, FixedLengthResponse};
+use sentry_edge::proxy::upstream::parse::{self, FixedLengthResponse, HeadRules};
 
 use super::reader::{self, Head, Values};
 
@@ -34,8 +34,9 @@ pub fn check(data: &[u8]) {
     let method = if *first == b'H' { Method::HEAD } else { Method::GET };
     let bytes = Bytes::copy_from_slice(data);
     let ours = OURS.map(str::to_owned);
-    let for_http1 = parse::parse::<Vec<u8>>(&bytes, &method, &ours, Scope::Off);
-    let for_http2 = parse::parse::<Box<ResponseHeader>>(&bytes, &method, &ours, Scope::Off);
+    let rules = HeadRules { our_cookies: &ours, fields: None, scope: Scope::Off };
+    let for_http1 = parse::parse::<Vec<u8>>(&bytes, &method, rules);
+    let for_http2 = parse::parse::<Box<ResponseHeader>>(&bytes, &method, rules);
     assert_eq!(for_http1.is_some(), for_http2.is_some(), "{}", data.escape_ascii());
     let (Some(for_http1), Some(for_http2)) = (for_http1, for_http2) else {
         assert!(!is_ordinary(data, &method), "an ordinary response is left: {}", data.escape_ascii());

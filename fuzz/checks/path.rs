@@ -14,6 +14,7 @@ use sentry_edge::maintenance::MaintenanceSwitches;
 use sentry_edge::metrics::Metrics;
 use sentry_edge::path::CanonicalPath;
 use sentry_edge::routes::Routes;
+use sentry_edge::routes::rules::FieldSecrets;
 
 /// Services by their paths for anybody and for administrators, where the longest wins.
 const SERVICES: [(&str, &[(&str, bool)]); 3] = [
@@ -42,7 +43,8 @@ fn routes() -> &'static Routes {
         let metrics = Metrics::new("fuzz").expect("they are named");
         let threads = BlockingThreads::new().map(Arc::new).expect("there are resources");
         let switches = MaintenanceSwitches::new(metrics.traffic.maintenance.clone());
-        Routes::build(&config.services, |_| String::new(), |_| Some(0), &switches, &threads, &metrics)
+        let secrets = FieldSecrets::default();
+        Routes::build(&config.services, |_| String::new(), |_| Some(0), &switches, &threads, &secrets, &metrics)
     })
 }
 

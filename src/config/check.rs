@@ -12,6 +12,7 @@ mod maintenance;
 mod origins;
 mod pool_tls;
 mod routes;
+mod rules;
 mod sense;
 mod sentry;
 mod server;

@@ -34,6 +34,8 @@ pub const LISTENER_REDIRECT_TO_HTTPS: bool = true;
 pub const LISTENER_PROXY_PROTOCOL: bool = false;
 /// `server.admin.address`
 pub const ADMIN_ADDRESS: &str = "127.0.0.1:9090";
+/// `server.health.path`, where there is a `server.health`
+pub const SERVER_HEALTH_PATH: &str = "/.sentry/health";
 /// `server.drain`
 pub const DRAIN: Duration = SECOND.saturating_mul(20);
 /// `server.limits.connections`
@@ -83,7 +85,7 @@ pub const TLS_MIN_VERSION: TlsVersion = TlsVersion::V1_2;
 /// `tls.refresh`
 pub const TLS_REFRESH: Duration = SECOND.saturating_mul(5);
 /// `tls.hsts`
-pub const HSTS: Hsts = Hsts { max_age: DAY.saturating_mul(365), include_subdomains: false };
+pub const HSTS: Hsts = Hsts { max_age: DAY.saturating_mul(365), include_subdomains: false, preload: false };
 /// `tls.tickets.rotation`
 pub const TICKET_KEY_ROTATION: Duration = HOUR.saturating_mul(12);
 
@@ -202,6 +204,8 @@ pub const FILES_INDEX: &str = "index.html";
 pub const RESPOND_STATUS: u16 = 200;
 /// `services.NAME.routes[].respond.content_type`, where there is a body
 pub const RESPOND_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
+/// `services.NAME.hsts`: the application's own, if any
+pub const SERVICE_HSTS: Option<Hsts> = None;
 /// `services.NAME.tls.client_certificate`, where there is a `client_ca`
 pub const CLIENT_CERTIFICATE_REQUIRED: bool = true;
 

@@ -6,7 +6,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Config, Faults, KeyMaterial, SecretSource};
+use super::{Config, Faults, KeyMaterial, SecretSource, Service};
 
 const ALL_MAY_READ: u32 = 0o004;
 const ALL_MAY_WRITE: u32 = 0o002;
@@ -85,7 +85,10 @@ fn secrets(config: &Config) -> impl Iterator<Item = (String, &SecretSource)> {
     });
     let tickets = config.tls.tickets.secret.iter().map(|source| ("tls.tickets.secret".to_owned(), source));
     let admin = config.server.admin.tokens.iter().map(|token| (token.place.clone(), &token.secret));
-    keys.chain(tickets).chain(admin)
+    let mut fields: Vec<_> = config.services.iter().flat_map(Service::field_secrets).collect();
+    fields.sort_by_key(|(place, _)| *place);
+    fields.dedup_by_key(|(place, _)| *place);
+    keys.chain(tickets).chain(admin).chain(fields.into_iter().map(|(place, source)| (place.to_owned(), source)))
 }
 
 /// Every other file with the place of its key.

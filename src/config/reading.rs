@@ -13,14 +13,14 @@ use super::suggest;
 /// A part of the document that holds secrets, and everything that was wrong with it. Whatever was written there, no
 /// text of it is in a message: not a value, and not a key that is not known, as `{correct horse}` is a key without a
 /// value to YAML. Every shape with a [`Secret`](super::file::Secret) among its keys is sealed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sealed<T> {
     value: T,
     mistakes: Vec<Mistake>,
 }
 
 /// Something that was wrong with the reading, at a path below the document or below what is sealed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Mistake {
     /// A value of the wrong kind, which is left out.
     Unread { key: String, what: String },
@@ -31,6 +31,7 @@ enum Mistake {
 }
 
 /// Its text is shown only where it cannot be a secret.
+#[derive(Clone)]
 struct UnknownKey(String);
 
 /// Reads the document, and reports what was wrong with it.

@@ -20,6 +20,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// The folder of ACME challenges.
     pub acme_challenge: Option<PathBuf>,
+    /// The path at which load balancers ask whether the edge takes requests.
+    pub health: Option<String>,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain: Duration,
     pub limits: Limits,

@@ -11,7 +11,9 @@ use ipnet::IpNet;
 
 use super::balancing::{Balance, Health};
 use super::failures::{Eject, Retry};
-use super::{Action, Encoding, ForwardToken, OutagePolicy, PoolProtocol, Preflight};
+use super::{
+    Action, Encoding, FieldSource, ForwardToken, Hsts, OutagePolicy, PoolProtocol, Preflight, RouteRules, SecretSource,
+};
 use crate::host::{HostPattern, Origin};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Service {
     /// Files with pages for the edge's own errors.
     pub error_pages: Vec<(StatusCode, PathBuf)>,
     pub maintenance: Option<Maintenance>,
+    /// On the application's responses.
+    pub hsts: Option<Hsts>,
     /// In the order of the file; where none is for everything below `/`, the last one is, with the settings of the service
     /// itself.
     pub routes: Vec<Route>,
@@ -41,6 +45,16 @@ impl Service {
     /// Returns the names of the pools of its routes, some of them more than once.
     pub fn pools(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().filter_map(|route| route.action.pool())
+    }
+
+    /// Returns the secrets that its routes put into header fields, with the places of their keys. One that a service sets
+    /// for all its routes is there for each of them.
+    pub fn field_secrets(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
+        let fields = self.routes.iter().flat_map(|route| &route.rules.request_headers.set);
+        fields.filter_map(|(_, source)| match source {
+            FieldSource::Secret { place, source } => Some((place.as_str(), source)),
+            FieldSource::Text(_) => None,
+        })
     }
 }
 
@@ -74,6 +88,7 @@ pub struct Route {
     /// Content codings in order of preference; empty where responses are not compressed.
     pub compression: Vec<Encoding>,
     pub preflight: Preflight,
+    pub rules: RouteRules,
     pub action: Action,
 }
 
@@ -247,6 +262,7 @@ mod tests {
                 },
                 on_outage: defaults::ON_OUTAGE,
                 websocket_origins: Vec::new(),
+                hsts: defaults::SERVICE_HSTS,
                 error_pages: Vec::new(),
                 maintenance: None,
                 routes,
@@ -265,6 +281,7 @@ mod tests {
                 read_timeout: None,
                 compression: Vec::new(),
                 preflight: defaults::PREFLIGHT,
+                rules: RouteRules::default(),
                 action: Action::Forward(Forward::to(pool)),
             }
         }

@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// Keys of other proxies, and what they are called here.
-const ELSEWHERE: [(&str, &str); 26] = [
-    ("client_max_body_size", "server.limits.body_bytes"),
+const ELSEWHERE: [(&str, &str); 30] = [
+    ("client_max_body_size", "body_bytes"),
+    ("proxy_set_header", "request_headers"),
+    ("add_header", "response_headers"),
+    ("proxy_hide_header", "response_headers"),
+    ("limit_except", "methods"),
     ("proxy_pass", "services.NAME.pool"),
     ("proxy_read_timeout", "pools.NAME.timeouts.read"),
     ("proxy_send_timeout", "pools.NAME.timeouts.write"),
@@ -79,7 +83,7 @@ mod tests {
             ("services.iqueue.idle-timeout", Some("did you mean `idle_timeout`?")),
             ("pools.a.server", Some("did you mean `servers`?")),
             ("tls.certificate", Some("did you mean `certificates`?")),
-            ("server.client_max_body_size", Some("that is `server.limits.body_bytes` here")),
+            ("server.client_max_body_size", Some("that is `body_bytes` here")),
             ("upstreams", Some("that is `pools` here")),
             ("tls.certificates[0].x", None),
             ("services.iqueue.entirely_different", None),

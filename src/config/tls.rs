@@ -24,12 +24,14 @@ pub struct Tls {
 pub struct Hsts {
     pub max_age: Duration,
     pub include_subdomains: bool,
+    pub preload: bool,
 }
 
 impl fmt::Display for Hsts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "max-age={}", self.max_age.as_secs())?;
-        f.write_str(if self.include_subdomains { "; includeSubDomains" } else { "" })
+        f.write_str(if self.include_subdomains { "; includeSubDomains" } else { "" })?;
+        f.write_str(if self.preload { "; preload" } else { "" })
     }
 }
 

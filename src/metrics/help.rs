@@ -10,7 +10,8 @@ pub const AUTH_PHASE_DURATION_SECONDS: &str = "Time of a part of authentication:
 pub const AUTH_DECISIONS_TOTAL: &str = "Decisions. `outcome` is `allowed`, `public`, `login_required`, `forbidden` or `unavailable`. Of a refusal \
     `reason` is `no_token`, `several_cookies`, `malformed`, `unknown_key`, `bad_signature`, `wrong_issuer`, \
     `wrong_audience`, `expired`, `not_yet_valid`, `no_session`, `store_away`, `fingerprint`, `revoked`, \
-    `not_registered`, `missing_role` or `denied` (`access: deny`), or `maintenance` of a service in maintenance; of a pass `none`, or \
+    `not_registered`, `missing_role`, `denied` (`access: deny`) or `address` (a client that the route does not admit), or `maintenance` of \
+    a service in maintenance; of a pass `none`, or \
     `outage_recent` or `outage_token_only` where a policy granted it; of what is public `none`, or `preflight` for a CORS preflight that its route leaves to the \
     application.";
 pub const TOKEN_CACHE_TOTAL: &str = "Look-ups of verified tokens. `result` is `hit` or `miss`.";

@@ -67,6 +67,11 @@ impl ServiceMetrics {
         self.auth_decisions.with_label_values(&[&*self.service, "public", "preflight"]).inc();
     }
 
+    /// Counts a refusal by a rule of the route, for which nothing was authenticated.
+    pub fn refused_by_rule(&self, reason: &str) {
+        self.auth_decisions.with_label_values(&[&*self.service, "forbidden", reason]).inc();
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, outcome: &str, reason: &str, seconds: f64) {
         self.auth_decisions.with_label_values(&[&*self.service, outcome, reason]).inc();

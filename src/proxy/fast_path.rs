@@ -33,16 +33,18 @@ use super::file_response::FastWriter;
 use super::gateway::Gateway;
 use super::headers::edit::HeaderPatch;
 use super::headers::location::Scope;
+use super::headers::route_fields;
 use super::policy::{RouteMatch, match_route};
 use super::record::RequestLine;
 use super::request::RequestView;
 use super::request::peer_address;
 use super::upstream::connection::UpstreamConnection;
 use super::upstream::idle_pool::IdlePool;
+use super::upstream::parse::HeadRules;
 use super::upstream::response::{ResponseEvent, UpstreamResponse};
 use super::upstream::retry::Progress;
 use super::upstream::{attempt, connection_auth};
-use super::{error_response, file_response, headers, respond, static_files};
+use super::{error_response, file_response, headers, health, respond, static_files};
 use crate::snapshot::Snapshot;
 use crate::upstream::{ConnectionUse, Endpoint};
 use crate::validate::RequestTarget;
@@ -189,6 +191,9 @@ impl FastPath {
         if self.mode == FastPathMode::Off {
             return Err("off");
         }
+        if health::is_health_check(request, snapshot) {
+            return Err("health");
+        }
         let target = self.gateway.inspect(request, raw, snapshot).map_err(|_| "malformed")?;
         let route_match = match_route(&target, snapshot);
         let (Some(service), Some(route)) = (&route_match.service, route_match.route) else { return Err("no_route") };
@@ -241,8 +246,10 @@ impl FastPath {
         };
         log_decision!(ctx, "connected reused={reused}");
         let snapshot = Arc::clone(&ctx.snapshot);
-        let cookies = snapshot.own_cookies.names();
-        let mut upstream = UpstreamResponse::new(connection, request.head, cookies, location_scope(ctx), timeouts);
+        let fields = route_fields::of_response(ctx).cloned();
+        let our_cookies = snapshot.own_cookies.names();
+        let rules = HeadRules { our_cookies, fields: fields.as_deref(), scope: location_scope(ctx) };
+        let mut upstream = UpstreamResponse::new(connection, request.head, rules, timeouts);
         if ctx.server_cookie.is_some() {
             upstream.edit_head();
         }
@@ -286,7 +293,8 @@ impl FastPath {
         writer: &mut A,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let mut head = HeaderPatch::of(request.head, headers::MOST_SET).with_target(ctx.upstream_target.as_deref());
+        let most = headers::MOST_SET + route_fields::most_set(ctx);
+        let mut head = HeaderPatch::of(request.head, most).with_target(ctx.upstream_target.as_deref());
         self.gateway.set_forwarding_headers(request, &mut head, ctx)?;
         upstream.send_request(&head.wire()).await.map_err(Error::into_up)?;
         loop {

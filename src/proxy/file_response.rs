@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::downstream::writer::ResponseWriter;
 use super::gateway::Gateway;
-use super::headers;
+use super::headers::{self, route_fields};
 use super::request::RequestView;
 use super::respond::hsts;
 use super::static_files::note_read_error;
@@ -79,6 +79,7 @@ fn head(file: &FileResponse, is_tls: bool, ctx: &RequestContext) -> Result<Box<R
     if let Some((name, value)) = hsts(is_tls, &ctx.snapshot) {
         head.insert_header(name, value)?;
     }
+    route_fields::change_response(&mut head, ctx)?;
     Ok(Box::new(head))
 }
 

@@ -23,7 +23,7 @@ use super::decision_log::{Declined, is_logged, log_decision};
 use super::error_response::error_context;
 use super::file_response::FullWriter;
 use super::gateway::Gateway;
-use super::headers::{request_rules, upstream_response};
+use super::headers::{request_rules, route_fields, upstream_response};
 use super::record::RequestLine;
 use super::request::RequestView;
 use super::upstream::retry::Progress;
@@ -135,7 +135,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         buffering::throttle(session).await;
         headers::rewrite(upstream, |fields| {
-            fields.reserve(headers::MOST_SET);
+            fields.reserve(headers::MOST_SET + route_fields::most_set(ctx));
             self.set_forwarding_headers(&RequestView::of(session), fields, ctx)
         })?;
         if let Some(target) = &ctx.upstream_target {

@@ -8,6 +8,7 @@ pub mod location;
 pub mod request_rules;
 pub mod response_kind;
 pub mod response_rules;
+pub mod route_fields;
 pub mod upstream_request;
 pub mod upstream_response;
 
@@ -21,9 +22,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::auth::cookie::{OwnCookies, parts};
 use crate::auth::{Identity, Source};
 use crate::config::ForwardToken;
+use crate::config::header_names::{is_forwarding_field, normalize, sets_cookie};
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
-use crate::validate::{is_ambiguous_name, normalize_name};
+use crate::validate::is_ambiguous_name;
 use edit::HeaderEdit;
 
 /// The facts that the forwarding fields carry.
@@ -78,20 +80,9 @@ pub fn rewrite_response(head: &mut ResponseHeader, change: impl FnOnce(&mut Head
     if reason.is_some() { head.set_reason_phrase(reason.as_deref()) } else { Ok(()) }
 }
 
-/// Fields that state the origin of a request: its client, host, scheme or user. Only we, and proxies that are trusted, may say that. And
-/// `Proxy`, which has no legitimate sender: CGI makes `HTTP_PROXY` of it, by which libraries choose the server that they
-/// connect to ("httpoxy", CVE-2016-5385).
-fn is_forwarding_field(name: &str) -> bool {
-    // A client's certificate, by RFC 9440.
-    let Some(rest) = name.strip_prefix("x-") else {
-        return ["forwarded", "client-cert", "client-cert-chain", "proxy"].contains(&name);
-    };
-    rest == "real-ip" || ["forwarded-", "original-", "rewrite-"].iter().any(|ours| rest.starts_with(ours))
-}
-
 /// Whether a client sent a name that some application would read as one that only we may set.
 pub fn has_spoofed_name(headers: &HeaderMap, snapshot: &Snapshot) -> bool {
-    headers.keys().filter(|name| is_ambiguous_name(name)).any(|name| is_ours(&normalize_name(name), snapshot))
+    headers.keys().filter(|name| is_ambiguous_name(name)).any(|name| is_ours(&normalize(name.as_str()), snapshot))
 }
 
 fn is_ours(folded: &str, snapshot: &Snapshot) -> bool {
@@ -216,30 +207,15 @@ pub fn join_cookies(fields: &mut impl HeaderEdit, ours: &OwnCookies, keep: Optio
 /// Removes the edge's own cookies that an application tries to set: only the edge signs users on.
 pub fn drop_reserved_set_cookies(response: &mut ResponseHeader, ours: &[String]) -> pingora::Result<()> {
     let set = response.headers.get_all(header::SET_COOKIE);
-    if !set.iter().any(|value| sets(value.as_bytes(), ours)) {
+    if !set.iter().any(|value| sets_cookie(value.as_bytes(), ours)) {
         return Ok(());
     }
-    let kept: Vec<HeaderValue> = set.iter().filter(|value| !sets(value.as_bytes(), ours)).cloned().collect();
+    let kept: Vec<HeaderValue> = set.iter().filter(|value| !sets_cookie(value.as_bytes(), ours)).cloned().collect();
     response.remove_header(&header::SET_COOKIE);
     for value in kept {
         response.append_header(header::SET_COOKIE, value)?;
     }
     Ok(())
-}
-
-/// Whether the value of a `Set-Cookie` is for one of these.
-pub fn sets(value: &[u8], ours: &[String]) -> bool {
-    let first = value.split(|b| *b == b';').next().unwrap_or_default();
-    // Older browsers keep `=NAME=x` as a cookie without a name, and send it back as `NAME=x`.
-    let begins = first.iter().position(|b| *b != b'=' && !b.is_ascii_whitespace()).unwrap_or(first.len());
-    let first = &first[begins..];
-    let name = first.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-    // Browsers take a prefix in any case for ours (RFC 6265bis §4.1.3). Names without one differ by case.
-    let is = |our: &String| match our.starts_with("__") {
-        true => our.as_bytes().eq_ignore_ascii_case(name),
-        false => our.as_bytes() == name,
-    };
-    ours.iter().any(is)
 }
 
 /// The elements of all `X-Forwarded-For` fields, which are one list (RFC 9110 §5.3), trimmed. They are bytes: a field

@@ -12,12 +12,12 @@ use super::decision::Decision;
 use super::decision_log::log_decision;
 use super::error_response::error_context;
 use super::gateway::Gateway;
-use super::headers;
-use super::maintenance;
 use super::misdirected::misdirected;
 use super::request::RequestView;
 use super::route_reply::treatment;
+use super::route_rules::{body_limit, refused_address, with_method};
 use super::verdict_record;
+use super::{headers, health, maintenance};
 use crate::access_log::truncate;
 use crate::audit_log::{self, Event};
 use crate::auth::{self, Assurance, AuthDecision, Outcome, Reason, Requirement, Verdict};
@@ -53,6 +53,12 @@ pub fn match_route(target: &RequestTarget, snapshot: &Snapshot) -> RouteMatch {
     RouteMatch { service, route, is_sentry, is_sign_on }
 }
 
+impl RouteMatch {
+    fn body_limit(&self, snapshot: &Snapshot) -> usize {
+        body_limit(self.service.as_ref().zip(self.route).map(|(service, at)| service.at(at)), snapshot)
+    }
+}
+
 impl Gateway {
     /// `raw` is the head as it came over HTTP/1.
     pub(super) async fn decide(
@@ -61,10 +67,18 @@ impl Gateway {
         raw: Option<&[u8]>,
         ctx: &mut RequestContext,
     ) -> Decision {
-        // 1. A request that could be read in two ways.
+        if health::is_health_check(request, &ctx.snapshot) {
+            return health::answer(request, &self.drain);
+        }
+        // 1. A request that could be read in two ways, or whose body is too large.
         match self.inspect(request, raw, &ctx.snapshot) {
             Ok(target) => {
                 let route_match = match_route(&target, &ctx.snapshot);
+                if let Err(malformed) = validate::check_body(request.headers(), route_match.body_limit(&ctx.snapshot)) {
+                    // Whose users send so much has to be seen in the log.
+                    ctx.service = route_match.service;
+                    return self.malformed(request, ctx, malformed);
+                }
                 self.authorize(request, &target, route_match, ctx).await
             }
             Err(malformed) => self.malformed(request, ctx, malformed),
@@ -95,6 +109,9 @@ impl Gateway {
             return Decision::SignOn(target.authority.clone());
         }
         let Some(service) = ctx.service.clone() else { return misdirected(request, ctx) };
+        if let Some(refusal) = refused_address(request, ctx, &service, route_match.route) {
+            return refusal;
+        }
         let client = ctx.client.unwrap_or(UNKNOWN_CLIENT_IP);
         let head = head_of(request, &target.authority, client, &ctx.request_id, self.clock.now());
         let ticket = snapshot.sentry.redeem(&head, &service.config.name).await;
@@ -104,7 +121,7 @@ impl Gateway {
         }
         let Some(at) = route_match.route else { return self.malformed(request, ctx, Malformed::Path) };
         let route = service.at(at);
-        let Ok(treatment) = treatment(&route.config.action, &target.path, &request.head.uri) else {
+        let Ok(treatment) = treatment(route, &target.path, &request.head.uri) else {
             return self.malformed(request, ctx, Malformed::Path);
         };
         let demanded = route.demands(&target.path);
@@ -129,7 +146,8 @@ impl Gateway {
         let verdict_context = VerdictContext { sentry: &snapshot.sentry, service: &service, by_bearer, by_preflight };
         let decision = self.respond_to_verdict(&head, verdict_context, judged.as_ref(), &ticket);
         verdict_record::record(ctx, judged, at);
-        treatment.apply(decision, ctx)
+        // On a public route nothing was authenticated, so a method is refused before the sign-on.
+        treatment.apply(with_method(decision, request, ctx, route), ctx)
     }
 
     /// Changes and counts nothing.
@@ -159,6 +177,7 @@ impl Gateway {
         if headers::has_spoofed_name(&head.headers, snapshot) {
             return Err(Malformed::HeaderName);
         }
+        validate::check_method(&head.method, || has_methods(&target, snapshot))?;
         if target.is_websocket && !may_open(request, &target.authority, snapshot) {
             return Err(Malformed::Upgrade);
         }
@@ -303,6 +322,12 @@ fn head_of<'a>(
         request_id,
         now,
     }
+}
+
+/// Whether the route of a request has a list of methods.
+fn has_methods(target: &RequestTarget, snapshot: &Snapshot) -> bool {
+    let RouteMatch { service, route, .. } = match_route(target, snapshot);
+    service.zip(route).is_some_and(|(service, at)| service.at(at).config.rules.methods.is_some())
 }
 
 /// Whether the page that opens a WebSocket is this host's own or one that the service names.

@@ -1,17 +1,21 @@
 //! What a stream was let in by, and whether it would be let in again: its request held against the configuration of the
 //! day, by the same functions as a new one.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::Method;
 
 use super::client_connection::ClientConnection;
 use super::context::RequestContext;
 use super::policy::{match_route, requirement};
 use super::request::RequestView;
 use super::request::authority;
+use super::route_rules::{ADDRESS, METHOD};
 use crate::auth::streams::{Admission, EndReason, Terms};
 use crate::auth::{Identity, Reason};
+use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::clock::UnixTime;
 use crate::config::Access;
 use crate::host::Authority;
@@ -25,6 +29,8 @@ use crate::validate::RequestTarget;
 pub struct Admitted {
     snapshot: Arc<ArcSwap<Snapshot>>,
     target: RequestTarget,
+    method: Method,
+    client: IpAddr,
     connection: Option<Arc<ClientConnection>>,
     /// `None` on a public route, and of a preflight.
     identity: Option<Identity>,
@@ -45,6 +51,8 @@ impl Admitted {
         Some(Self {
             snapshot: Arc::clone(snapshot),
             target,
+            method: request.head.method.clone(),
+            client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
             connection: request.connection.cloned(),
             identity: ctx.identity.clone(),
             is_preflight: ctx.is_preflight,
@@ -95,6 +103,13 @@ impl Admission for Admitted {
         let route = service.at(at);
         if service.config.name != self.service || route.config.action.pool() != self.pool.as_deref() {
             return Err(EndReason::Rerouted);
+        }
+        if !route.config.rules.addresses.admit(self.client) {
+            return Err(EndReason::RouteRule(ADDRESS));
+        }
+        // The application decides on the methods of a preflight.
+        if !self.is_preflight && !route.config.rules.serves(&self.method) {
+            return Err(EndReason::RouteRule(METHOD));
         }
         let demanded = route.demands(&self.target.path);
         let refused = match &self.identity {

@@ -9,6 +9,7 @@ use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::limits;
 use super::request::RequestView;
+use super::route_rules::body_limit;
 
 impl Gateway {
     /// One piece, or its end, or both.
@@ -26,7 +27,8 @@ impl Gateway {
             return Ok(());
         }
         ctx.body_bytes += body.as_ref().map_or(0, Bytes::len);
-        if ctx.body_bytes > ctx.snapshot.limits.body_bytes {
+        let route = ctx.service.as_ref().map(|service| service.at(ctx.route));
+        if ctx.body_bytes > body_limit(route, &ctx.snapshot) {
             self.metrics.limit_reached("body_too_large");
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }

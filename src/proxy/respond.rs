@@ -49,8 +49,9 @@ fn prepare(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> (Re
     let snapshot = &ctx.snapshot;
     let reply = with_error_page(reply, request, ctx);
     let reply = match hsts(request.is_tls, snapshot) {
-        Some((name, value)) => reply.with(name, value),
-        None => reply,
+        // A fixed reply may have that of its service.
+        Some((name, value)) if reply.field(&name).is_none() => reply.with(name, value),
+        _ => reply,
     };
     (reply, reply_timeout(request.head.version, snapshot))
 }

@@ -8,6 +8,7 @@ use super::decision::Decision;
 use crate::config::{Action, Prefixes, Redirect};
 use crate::path::{BadPath, CanonicalPath};
 use crate::reply::Reply;
+use crate::routes::Route;
 
 /// What becomes of a request once its route has admitted it.
 pub enum Treatment {
@@ -35,8 +36,8 @@ impl Treatment {
 
 /// Decides what becomes of a request for this path, if it is admitted. An error is a path that cannot be divided where its
 /// route divides it: a part of it would become another address than the one that the rules were held against.
-pub fn treatment(action: &Action, path: &CanonicalPath, uri: &Uri) -> Result<Treatment, BadPath> {
-    let reply = match action {
+pub fn treatment(route: &Route, path: &CanonicalPath, uri: &Uri) -> Result<Treatment, BadPath> {
+    let reply = match &route.config.action {
         Action::Forward(forward) => {
             let target = forward.prefixes.as_ref().map(|prefixes| upstream_target(prefixes, path, uri.query()));
             return target.transpose().map(Treatment::Forward);
@@ -45,7 +46,10 @@ pub fn treatment(action: &Action, path: &CanonicalPath, uri: &Uri) -> Result<Tre
             Reply::configured_redirect(redirect.status, &location(redirect, path, uri.query())?)
         }
         Action::Files(_) => return Ok(Treatment::Files),
-        Action::Respond(reply) => Reply::fixed(reply.status, reply.content_type.as_ref(), reply.body.clone()),
+        Action::Respond(reply) => {
+            let reply = Reply::fixed(reply.status, reply.content_type.as_ref(), reply.body.clone());
+            route.response_fields.iter().fold(reply, |reply, fields| reply.changed(&fields.removed, &fields.set))
+        }
     };
     Ok(Treatment::Reply(Box::new(reply)))
 }

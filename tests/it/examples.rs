@@ -10,6 +10,7 @@ use sentry_edge::auth::keys;
 use sentry_edge::clock::Clock;
 use sentry_edge::config::{self, Algorithm};
 
+use crate::example_pacs::ORTHANC;
 use crate::harness::certificates::{Ca, ca};
 use crate::harness::edge::PASSWORD;
 use crate::harness::process::{sentry_edge_with_input, text};
@@ -27,10 +28,10 @@ pub struct Prepared {
 }
 
 /// An example that is served.
-struct Site {
+pub struct Site {
     _process: Running,
     prepared: Prepared,
-    https: SocketAddr,
+    pub https: SocketAddr,
     http: SocketAddr,
     admin: SocketAddr,
 }
@@ -68,6 +69,10 @@ pub fn prepare(text: &str, edits: &[(String, String)]) -> Prepared {
         };
         secret(source, key.algorithm);
     }
+    for (_, source) in config.services.iter().flat_map(config::Service::field_secrets) {
+        let config::SecretSource::File(path) = source else { panic!("an example's secrets are files") };
+        write_private(path, format!("{ORTHANC}\n"));
+    }
     for asked in config.tls.hosts.iter().filter_map(|host| host.clients.as_ref()) {
         write_private(&asked.ca, &clients.pem);
     }
@@ -75,7 +80,7 @@ pub fn prepare(text: &str, edits: &[(String, String)]) -> Prepared {
 }
 
 /// Serves an example; `edits` are its addresses elsewhere.
-fn serve(name: &str, edits: &[(&str, String)]) -> Site {
+pub fn serve(name: &str, edits: &[(&str, String)]) -> Site {
     let example = read(&format!("config/examples/{name}.yaml"));
     let (https, http, admin) = (free_address(), free_address(), free_address());
     let ports =
@@ -106,7 +111,12 @@ fn serve(name: &str, edits: &[(&str, String)]) -> Site {
 }
 
 impl Site {
-    fn url(&self, host: &str, path: &str) -> String {
+    /// The configuration.
+    pub fn file(&self) -> &str {
+        self.prepared.file.to_str().unwrap()
+    }
+
+    pub fn url(&self, host: &str, path: &str) -> String {
         format!("https://{host}.example.com:{}{path}", self.https.port())
     }
 
@@ -123,7 +133,7 @@ impl Site {
     }
 }
 
-fn to(origin: &Origin) -> String {
+pub fn to(origin: &Origin) -> String {
     origin.address.to_string()
 }
 
@@ -152,6 +162,7 @@ fn every_example_is_a_good_configuration_and_says_what_it_is_for() {
         "websockets",
         "cors-between-services",
         "client-certificates",
+        "pacs-viewer",
     ] {
         assert!(names.iter().any(|there| there == name), "{name}: {names:?}");
         let prepared = prepare(&read(&format!("config/examples/{name}.yaml")), &[]);

@@ -16,6 +16,8 @@ mod harness;
 mod browser;
 mod cluster;
 // Walks through the sign-on in Chromium: two people, restored tabs, frames, workers, history.
+mod route_fields;
+mod route_rules;
 mod walks;
 // The traces of the sign-on's model: tabs, people, late replies, edges that disagree.
 mod traces;
@@ -177,6 +179,7 @@ mod tidy;
 mod reference;
 mod schema;
 // Configurations by need, and the pages of the guide, as they are followed.
+mod example_pacs;
 mod examples;
 mod guide;
 mod incidents;

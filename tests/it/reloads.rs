@@ -155,6 +155,8 @@ fn a_public_stream_ends_when_its_route_is_public_no_more_or_is_gone() {
         ("the service is gone", "  iqueue: {hosts: [iqueue.test]", "  other: {hosts: [other.test]", "rerouted"),
         ("another application", "pool: iqueue, idle_timeout", "pool: dextor, idle_timeout", "rerouted"),
         ("certificates", "idle_timeout: 5m", "idle_timeout: 5m, tls: {client_ca: clients.pem}", "tls_policy"),
+        ("addresses", "idle_timeout: 5m", "idle_timeout: 5m, addresses: {deny: [127.0.0.1]}", "address"),
+        ("methods", "path: /public", "path: /public, methods: [PUT]", "method"),
     ] {
         let mut scene = scene();
         let websocket = scene.websocket("iqueue", "/public/ws");

@@ -43,6 +43,8 @@ pub enum EndReason {
     Refused(Reason),
     /// The configuration no longer has the service or route, or routes it to another application.
     Rerouted,
+    /// The route no longer admits the client's address, or serves the method; holds the label for logs.
+    RouteRule(&'static str),
     /// The host requires more of TLS connections than was negotiated on this one.
     Connection,
     /// The client's certificate has expired.
@@ -64,6 +66,7 @@ impl EndReason {
         match self {
             Self::Refused(reason) => reason.label(),
             Self::Rerouted => "rerouted",
+            Self::RouteRule(label) => label,
             Self::Connection => "tls_policy",
             Self::CertificateEnded => "certificate_ended",
         }
@@ -74,7 +77,7 @@ impl EndReason {
         match self {
             Self::Refused(Reason::NoSession) => "session_ended",
             Self::Refused(Reason::Token(TokenError::Expired)) | Self::CertificateEnded => "expired",
-            Self::Refused(_) | Self::Rerouted | Self::Connection => "revoked",
+            Self::Refused(_) | Self::Rerouted | Self::RouteRule(_) | Self::Connection => "revoked",
         }
     }
 }

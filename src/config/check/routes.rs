@@ -1,9 +1,10 @@
 //! The `routes` of a service: they lead somewhere, each path can be matched, and none is another one's to servers that
 //! ignore case.
 
+use super::rules::TakenFields;
 use super::{Check, actions, defaults};
 use crate::config::file::{self, Access as WrittenAccess, AccessWord, Credential};
-use crate::config::{Access, Action, Credentials, Forward, Pool, Route};
+use crate::config::{Access, Action, Credentials, Forward, Pool, Route, RouteRules};
 use crate::host::HostPattern;
 use crate::path;
 
@@ -23,13 +24,14 @@ impl Check<'_> {
         service: &file::Service,
         hosts: &[HostPattern],
         pools: &[Pool],
+        fields: TakenFields<'_>,
     ) -> Vec<Route> {
         let pool = service.pool.as_deref().map(|pool| self.pool_name(&format!("{place}.pool"), Some(pool), pools));
         let forward = Forward {
             location_repair: service.location_repair.unwrap_or(defaults::LOCATION_REPAIR),
             ..Forward::to(pool.as_deref().unwrap_or_default())
         };
-        let root = self.root(place, service, &forward);
+        let root = self.root(place, service, &forward, fields);
         let (mut routes, mut keys): (Vec<Route>, Vec<String>) = (Vec::new(), Vec::new());
         for (at, written) in service.routes.iter().enumerate() {
             let key = format!("{place}.routes[{at}]");
@@ -50,6 +52,7 @@ impl Check<'_> {
                 read_timeout: written.read_timeout.map(|time| time.0).or(root.read_timeout),
                 compression: written.compression.as_ref().unwrap_or(&root.compression).clone(),
                 preflight: written.preflight.unwrap_or(root.preflight),
+                rules: self.rules(&key, written.into(), &root.rules, fields),
                 action: actions::action(self, &key, written, (&path, is_exact), &forward, pools),
                 path,
                 is_exact,
@@ -70,7 +73,7 @@ impl Check<'_> {
     }
 
     /// The route for everything that no other is for, with the settings of the service itself.
-    fn root(&mut self, place: &str, service: &file::Service, forward: &Forward) -> Route {
+    fn root(&mut self, place: &str, service: &file::Service, forward: &Forward, fields: TakenFields<'_>) -> Route {
         let access = self.access(&format!("{place}.access"), service.access.as_ref());
         Route {
             path: "/".into(),
@@ -81,6 +84,7 @@ impl Check<'_> {
             read_timeout: service.read_timeout.map(|time| time.0),
             compression: service.compression.clone().unwrap_or_default(),
             preflight: service.preflight.unwrap_or(defaults::PREFLIGHT),
+            rules: self.rules(place, service.into(), &RouteRules::default(), fields),
             action: Action::Forward(forward.clone()),
         }
     }

@@ -5,9 +5,26 @@ use std::path::PathBuf;
 use super::{Check, defaults, file, time};
 use crate::config::units::Size;
 use crate::config::{Limits, Listener, Protocol, Server, Timeouts};
+use crate::path;
 
 /// What some tens of requests hold.
 const MIN_BUFFER_BYTES: usize = 4 << 20;
+
+/// Paths of the sign-on, on its own host and on those of services.
+const SIGN_ON_PATHS: [&str; 12] = [
+    "/login",
+    "/logout",
+    "/nocookie",
+    "/copycookie",
+    "/currentuser",
+    "/.well-known",
+    "/.sentry/login",
+    "/.sentry/logout",
+    "/.sentry/currentuser",
+    "/.sentry/jwks.json",
+    "/.sentry/return",
+    "/.sentry/authorize",
+];
 
 /// A request a microsecond.
 const MAX_REQUESTS_PER_SECOND: u32 = 1_000_000;
@@ -33,6 +50,7 @@ impl Check<'_> {
             acme_challenge: server
                 .acme_challenge
                 .and_then(|challenge| self.acme_challenge(&challenge, &server.listeners)),
+            health: server.health.map(|health| self.health(health.path.as_deref())),
             drain: time(server.drain, defaults::DRAIN),
             limits: self.limits(&server.limits),
             timeouts: Timeouts {
@@ -89,6 +107,21 @@ impl Check<'_> {
         listeners
     }
 
+    fn health(&mut self, written: Option<&str>) -> String {
+        let (key, path) = ("server.health.path", written.unwrap_or(defaults::SERVER_HEALTH_PATH));
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        let is_segment = |text: &str| !text.is_empty() && text.bytes().all(plain) && text != "." && text != "..";
+        if !path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment)) {
+            let write = "write a path of letters, digits, - . _ and ~, such as /.sentry/health";
+            self.fault(key, format!("`{}` is no path for this", path.escape_debug()), write);
+        }
+        let is_ours = SIGN_ON_PATHS.iter().any(|ours| path::is_under_in_any_case(path.as_bytes(), ours.as_bytes()));
+        if is_ours {
+            self.fault(key, format!("`{path}` is a path of the sign-on"), "write another one, such as /.sentry/health");
+        }
+        path.to_owned()
+    }
+
     fn acme_challenge(&mut self, written: &file::AcmeChallenge, listeners: &[file::Listener]) -> Option<PathBuf> {
         let key = "server.acme_challenge.root";
         let write = "name the folder that the ACME client writes to, such as /var/lib/acme";
@@ -110,22 +143,6 @@ impl Check<'_> {
             );
         }
         Some(path)
-    }
-
-    pub(super) fn networks(&mut self, key: &str, written: &[String]) -> Vec<ipnet::IpNet> {
-        let mut networks = Vec::new();
-        for (at, text) in written.iter().enumerate() {
-            let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-            match text.parse().or(address) {
-                Ok(network) => networks.push(network),
-                Err(_) => self.fault(
-                    format!("{key}[{at}]"),
-                    format!("`{text}` is no network"),
-                    "write a CIDR, such as 10.0.0.0/8",
-                ),
-            }
-        }
-        networks
     }
 
     /// So many requests of one client in a second.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::maintenance::{error_pages, maintenance};
+use super::rules::TakenFields;
 use super::{Check, balancing, defaults, failures, health, in_punycode, seconds, time};
 use crate::config::file;
+use crate::config::header_names;
 use crate::config::units::Time;
 use crate::config::{Location, OutagePolicy, Pool, PoolServer, PoolTimeouts, Sentry, Service};
 use crate::host::{Host, HostPattern};
@@ -15,6 +17,19 @@ use crate::host::{Host, HostPattern};
 const MIN_RESOLVE_INTERVAL: Duration = seconds(1);
 /// The weight of a server of a pool.
 const WEIGHTS: std::ops::RangeInclusive<u16> = 1..=256;
+
+/// Returns the normalized names of the identity fields of all services. A name that is none has a fault of its own.
+fn identity_fields(services: &BTreeMap<String, file::Service>) -> Vec<String> {
+    let names = services.values().flat_map(|service| {
+        let headers = &service.identity_headers;
+        [
+            (&headers.user, defaults::USER_HEADER),
+            (&headers.email, defaults::EMAIL_HEADER),
+            (&headers.roles, defaults::ROLES_HEADER),
+        ]
+    });
+    header_names::identity_fields(names.map(|(written, default)| written.as_deref().unwrap_or(default)))
+}
 
 /// Which service a host belongs to.
 type Taken = HashMap<HostPattern, Arc<str>>;
@@ -29,13 +44,18 @@ impl Check<'_> {
     ) -> Vec<Service> {
         let mut services: Vec<Service> = Vec::new();
         let mut taken = Taken::new();
+        let identity = identity_fields(&written);
+        let cookies = sentry.cookie_names();
         for (name, service) in written {
             let place = format!("services.{name}");
             self.name(&place, &name);
             let name: Arc<str> = name.into();
             let hosts = self.hosts(&place, &service.hosts, sentry, &taken);
             taken.extend(hosts.iter().map(|host| (host.clone(), Arc::clone(&name))));
-            let routes = self.routes(&place, &service, &hosts, pools);
+            let hsts = self.hsts(&format!("{place}.hsts"), service.hsts, defaults::SERVICE_HSTS);
+            let authorization = service.forward_token == Some(file::ForwardToken::Bearer);
+            let fields = TakenFields { identity: &identity, cookies: &cookies, hsts: hsts.is_some(), authorization };
+            let routes = self.routes(&place, &service, &hosts, pools, fields);
             let idle_timeout = self.idle_timeout(&place, service.idle_timeout, sentry.token.lifetime);
             services.push(Service {
                 name,
@@ -48,6 +68,7 @@ impl Check<'_> {
                 identity_assertion: service.identity_assertion.unwrap_or(defaults::IDENTITY_ASSERTION),
                 identity_headers: self.identity_headers(&place, &service.identity_headers),
                 on_outage: self.on_outage(&format!("{place}.on_outage"), service.on_outage, on_outage),
+                hsts,
                 websocket_origins: self.origins(&format!("{place}.websocket_origins"), &service.websocket_origins),
                 error_pages: error_pages(self, &place, &service.error_pages),
                 maintenance: service.maintenance.as_ref().map(|written| maintenance(self, &place, written)),

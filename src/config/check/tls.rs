@@ -9,6 +9,9 @@ use crate::config::reading::Sealed;
 use crate::config::{Certificate, ClientCertificates, HostTls, Hsts, Tickets, Tls, TlsVersion};
 use crate::host::HostPattern;
 
+/// What hstspreload.org asks for: a year.
+const PRELOAD_MAX_AGE: Duration = seconds(365 * 24 * 3600);
+
 const MIN_ROTATION: Duration = seconds(60);
 /// A ticket is good for two periods at most, and for seven days by RFC 8446 §4.6.1.
 const MAX_ROTATION: Duration = seconds(3 * 24 * 3600);
@@ -44,14 +47,26 @@ impl Check<'_> {
             }
         }
         let tickets = self.tickets(tls.tickets);
-        let hsts = match tls.hsts {
-            None => Some(defaults::HSTS),
-            Some(file::Hsts::Off(_)) => None,
-            Some(file::Hsts::On(file::HstsSettings { max_age, include_subdomains })) => {
-                Some(Hsts { max_age: max_age.0, include_subdomains })
-            }
-        };
+        let hsts = self.hsts("tls.hsts", tls.hsts, Some(defaults::HSTS));
         Tls { min_version, hosts, certificates, tickets, refresh: time(tls.refresh, defaults::TLS_REFRESH), hsts }
+    }
+
+    pub(super) fn hsts(&mut self, key: &str, written: Option<file::Hsts>, default: Option<Hsts>) -> Option<Hsts> {
+        let settings = match written {
+            None => return default,
+            Some(file::Hsts::Off(_)) => return None,
+            Some(file::Hsts::On(settings)) => settings,
+        };
+        let file::HstsSettings { max_age, include_subdomains, preload } = settings;
+        if preload && (!include_subdomains || max_age.0 < PRELOAD_MAX_AGE) {
+            let what = "browsers' lists take no host with this";
+            self.faults.warn(
+                format!("{key}.preload"),
+                what,
+                "add `include_subdomains: true` and a `max_age` of 365d or more",
+            );
+        }
+        Some(Hsts { max_age: max_age.0, include_subdomains, preload })
     }
 
     fn min_version(&mut self, place: &str, written: Option<&str>, default: TlsVersion) -> TlsVersion {

@@ -39,6 +39,10 @@ pub struct Server {
     /// Answers the challenges of a certificate authority (ACME, HTTP-01) on `http` listeners. Without it, their path is
     /// redirected to https as any other. See [certificates by ACME](concepts/acme.md).
     pub acme_challenge: Option<AcmeChallenge>,
+    /// A path at which load balancers ask whether this edge takes requests. It is answered on every listener for clients,
+    /// over TLS or not, whatever host the request names: `200`, or `503` while the edge drains, and nothing else: see [health
+    /// checks](concepts/headers-and-limits.md#health-checks-of-load-balancers). Example: `{path: /.sentry/health}`.
+    pub health: Option<HealthPath>,
     /// How long requests in flight may take to finish after SIGTERM. Example: `45s`.
     pub drain: Option<Time>,
     /// What clients may use at most.
@@ -55,6 +59,14 @@ pub struct AcmeChallenge {
     /// listeners, `/.well-known/acme-challenge/TOKEN` of every configured host is answered from
     /// `ROOT/.well-known/acme-challenge/TOKEN`, or else from `ROOT/TOKEN`. Example: `/var/lib/acme`.
     pub root: Option<String>,
+}
+
+/// Answers load balancers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HealthPath {
+    /// The path. Requests for it reach no application. Example: `/.sentry/health`.
+    pub path: Option<String>,
 }
 
 /// `auto`, or a number of threads.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorStatus, HostTls, Maintenance, OnOutage};
-use crate::config::units::Time;
+use super::{Addresses, ErrorStatus, HostTls, Hsts, Maintenance, OnOutage, RequestHeaders, ResponseHeaders};
+use crate::config::reading::Sealed;
+use crate::config::units::{Size, Time};
 
 /// An application: its hosts, who may open what, and where its requests go. What no route says, the service says.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -58,6 +59,26 @@ pub struct Service {
     /// `capacitor://localhost`, `file://`, `"null"`. They are compared exactly; a path or a wildcard is a fault.
     /// `"null"` is every sandboxed frame and every local file: name it where the client can be nothing else.
     pub websocket_origins: Vec<WrittenOrigin>,
+    /// `Strict-Transport-Security` on responses of the application, in the place of its own; `off` leaves the
+    /// application's own. `tls.hsts` is for replies of the edge's own. Example: `{max_age: 365d}`.
+    pub hsts: Option<Hsts>,
+    /// Changes the header fields of requests to the application: see [header
+    /// fields](concepts/headers-and-limits.md#header-fields-of-requests). A route adds its own changes.
+    pub request_headers: Sealed<RequestHeaders>,
+    /// Changes the header fields of responses to clients: the application's, those of files and fixed replies, not those
+    /// of the edge's own pages. A route adds its own changes.
+    pub response_headers: ResponseHeaders,
+    /// The [methods](concepts/headers-and-limits.md#methods) that are served; `GET` includes `HEAD`. Any other gets a `405`, on public routes before the sign-on
+    /// and on others after it. The list restricts, and opens methods that are refused without it, such as `PROPFIND` and
+    /// `REPORT`; never `TRACE` and `CONNECT`. The sign-on's own paths are not concerned, nor is a preflight that is
+    /// forwarded. Example: `[GET, POST]`.
+    pub methods: Option<Vec<String>>,
+    /// The [addresses](concepts/headers-and-limits.md#addresses) that clients may come from. Others get a `403` before
+    /// the sign-on, WebSockets too.
+    pub addresses: Option<Addresses>,
+    /// The limit of a request's body, in the place of `server.limits.body_bytes`; more is a `413`. What passes over a
+    /// WebSocket does not count. Example: `2GiB`.
+    pub body_bytes: Option<Size>,
     /// What its hosts require of connections.
     pub tls: HostTls,
     /// Pages of your own for errors that the edge itself replies with, by their status: `{502: pages/away.html}`. Each
@@ -120,6 +141,17 @@ pub struct Route {
     pub compression: Option<Vec<Encoding>>,
     /// What becomes of a CORS preflight.
     pub preflight: Option<Preflight>,
+    /// Changes the header fields of requests to the application, beside what the service changes. Where both name a
+    /// field, the route's change holds.
+    pub request_headers: Sealed<RequestHeaders>,
+    /// Changes the header fields of responses to clients, in the same way.
+    pub response_headers: ResponseHeaders,
+    /// The methods that are served, in the place of the service's.
+    pub methods: Option<Vec<String>>,
+    /// The addresses that clients may come from; each of the two lists takes the place of the service's.
+    pub addresses: Option<Addresses>,
+    /// The limit of a request's body. Example: `2GiB`.
+    pub body_bytes: Option<Size>,
     /// The pool that its requests go to.
     pub pool: Option<String>,
     /// Whether the route's path is cut off before the request goes to the application, which finds it in

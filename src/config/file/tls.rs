@@ -78,6 +78,10 @@ pub struct HstsSettings {
     /// Whether it holds for every host below this one as well.
     #[serde(default)]
     pub include_subdomains: bool,
+    /// Whether the host may be in the lists that browsers come with, see <https://hstspreload.org>: a host does not get
+    /// out of them for months.
+    #[serde(default)]
+    pub preload: bool,
 }
 
 /// Resumption of TLS sessions.

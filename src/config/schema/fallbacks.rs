@@ -80,7 +80,8 @@ fn server(shape: &str, key: &str) -> Option<Fallback> {
         ("Server", "listeners") => Required,
         ("Server", "runtime_dir") => Text("`$RUNTIME_DIRECTORY`, else `/run/sentry-edge/HASH`"),
         ("Server", "trusted_proxies") => value([""; 0]),
-        ("Server", "acme_challenge") => NONE,
+        ("Server", "acme_challenge" | "health") => NONE,
+        ("HealthPath", "path") => value(defaults::SERVER_HEALTH_PATH),
         ("Server", "drain") => time(defaults::DRAIN),
         ("AcmeChallenge", "root") => Required,
         ("Listener", "address") => Required,
@@ -134,6 +135,7 @@ fn log_and_tls(shape: &str, key: &str) -> Option<Fallback> {
         }
         ("Certificate", _) | ("HstsSettings", "max_age") => Required,
         ("HstsSettings", "include_subdomains") => value(HSTS.include_subdomains),
+        ("HstsSettings", "preload") => value(HSTS.preload),
         ("Tickets", "secret") => Text("made when the process starts"),
         ("Tickets", "rotation") => time(defaults::TICKET_KEY_ROTATION),
         ("HostTls", "min_version") => Follows("tls.min_version"),
@@ -253,6 +255,22 @@ fn routes(shape: &str, key: &str) -> Option<Fallback> {
         ("FixedReply", "status") => value(defaults::RESPOND_STATUS),
         ("FixedReply", "body") => NONE,
         ("FixedReply", "content_type") => Text("`text/plain; charset=utf-8`, with `body`"),
+        _ => return rules(shape, key),
+    })
+}
+
+fn rules(shape: &str, key: &str) -> Option<Fallback> {
+    Some(match (shape, key) {
+        ("Service", "hsts") => value("off"),
+        ("Service", "methods") => Text("GET, HEAD, POST, PUT, DELETE, PATCH and OPTIONS"),
+        ("Service", "body_bytes") => Text("`server.limits.body_bytes`"),
+        // Not an empty list: at a route that would take the place of the service's.
+        ("Addresses", "allow" | "deny") => NONE,
+        ("RequestHeaders" | "ResponseHeaders", "set") => Fallback::Value(json!({})),
+        ("RequestHeaders" | "ResponseHeaders", "remove") => value([""; 0]),
+        ("Route", "methods") => Follows("services.NAME.methods"),
+        ("Route", "addresses") => Follows("services.NAME.addresses"),
+        ("Route", "body_bytes") => Follows("services.NAME.body_bytes"),
         _ => return None,
     })
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, Version, header};
 use pingora::{Error, ErrorType, Result};
 
 use super::edit::HeaderEdit;
+use super::route_fields;
 use crate::auth::{Source, has_bearer};
 use crate::config::{Access, ForwardToken};
 use crate::proxy::context::{RequestContext, destination};
@@ -60,6 +61,9 @@ impl Gateway {
         let takes_trailers = || request.head.headers.get(header::TE).is_some_and(|te| te == "trailers");
         if request.head.version == Version::HTTP_2 && leads_to_http2(ctx) && takes_trailers() {
             fields.set(&header::TE, HeaderValue::from_static("trailers"));
+        }
+        if let Some(changes) = route_fields::of_request(ctx) {
+            route_fields::change_request(fields, changes);
         }
         // An HTTP/2 request may have no Host field, and the application needs one.
         if !is_as_sent {

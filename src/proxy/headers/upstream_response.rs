@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::location;
 use super::response_rules::{RequestFacts, UpstreamSync, sanitize};
+use super::route_fields;
 use crate::framing::is_bodiless;
 use crate::host::Authority;
 use crate::proxy::context::{RequestContext, destination};
@@ -78,7 +79,9 @@ impl Gateway {
         }
         // The Content-Length is that of the application, before compression removes it.
         Self::store_content_length(response, ctx);
-        self.watch_response_head(request, response, ctx)
+        // What kind of response it is was said by the application, whatever is changed of that.
+        self.watch_response_head(request, response, ctx)?;
+        route_fields::change_response(response, ctx)
     }
 }
 

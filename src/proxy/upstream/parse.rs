@@ -8,11 +8,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
 
 use super::connection_auth;
+use crate::config::header_names::sets_cookie;
 use crate::framing::{ends_with_head, is_bodiless};
-use crate::proxy::headers;
 use crate::proxy::headers::location::Scope;
 use crate::proxy::headers::response_kind::is_event_stream;
 use crate::proxy::headers::response_rules::{self, Field};
+use crate::routes::rules::ResponseFields;
 
 /// Fields of one, at most.
 const MOST_FIELDS: usize = 64;
@@ -27,6 +28,20 @@ pub trait Head: Sized + Send {
 
     /// A field of the bytes that came.
     fn add(&mut self, name: &str, value: &[u8], came: &Bytes) -> Option<()>;
+
+    /// A field that the configuration has.
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Option<()>;
+}
+
+/// What becomes of an application's head beside the rules for all.
+#[derive(Clone, Copy)]
+pub struct HeadRules<'a> {
+    /// The names of cookies that an application must not set.
+    pub our_cookies: &'a [String],
+    /// What the route changes.
+    pub fields: Option<&'a ResponseFields>,
+    /// Which locations may have to be repaired.
+    pub scope: Scope,
 }
 
 /// Lines of HTTP/1.1, without the blank one.
@@ -45,6 +60,13 @@ impl Head for Vec<u8> {
         }
         Some(())
     }
+
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Option<()> {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            self.extend_from_slice(part);
+        }
+        Some(())
+    }
 }
 
 /// For HTTP/2, which has no reasons.
@@ -57,6 +79,10 @@ impl Head for Box<ResponseHeader> {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(came.slice_ref(value)).ok()?;
         self.append_header(name, value).is_ok().then_some(())
+    }
+
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Option<()> {
+        self.append_header(name.clone(), value.clone()).is_ok().then_some(())
     }
 }
 
@@ -74,14 +100,9 @@ pub struct FixedLengthResponse<H> {
 }
 
 /// Parses the response that `bytes` begin with. `None` for every other kind of response, and for one that the client must
-/// not have as it is: a stream is watched, `our_cookies` are not the application's to set, and a `Location` in `scope` may
+/// not have as it is: a stream is watched, cookies of the sign-on are not the application's to set, and a `Location` may
 /// have to be repaired.
-pub fn parse<H: Head>(
-    bytes: &Bytes,
-    method: &Method,
-    our_cookies: &[String],
-    scope: Scope,
-) -> Option<FixedLengthResponse<H>> {
+pub fn parse<H: Head>(bytes: &Bytes, method: &Method, rules: HeadRules<'_>) -> Option<FixedLengthResponse<H>> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -92,7 +113,8 @@ pub fn parse<H: Head>(
         return None;
     }
     let reason = response.reason.unwrap_or_default();
-    let mut head = H::begin(status, reason, response.headers.len(), body, bytes.len() - body)?;
+    let (more, more_bytes) = rules.fields.map_or((0, 0), |fields| (fields.set.len(), fields.bytes));
+    let mut head = H::begin(status, reason, response.headers.len() + more, body + more_bytes, bytes.len() - body)?;
     let (mut length, mut is_reusable, mut is_dated) = (None, true, false);
     for field in response.headers.iter() {
         match Field::of(field.name) {
@@ -117,8 +139,8 @@ pub fn parse<H: Head>(
                 is_reusable &= !closes;
                 continue;
             }
-            Field::Cookie if headers::sets(field.value, our_cookies) => return None,
-            Field::Location if scope.may_change(field.value) => return None,
+            Field::Cookie if sets_cookie(field.value, rules.our_cookies) => return None,
+            Field::Location if rules.scope.may_change(field.value) => return None,
             Field::Type if is_event_stream(field.value) => return None,
             // Its connection is not to be kept.
             Field::Challenge | Field::ProxyChallenge if connection_auth::names_scheme(field.value) => return None,
@@ -126,7 +148,13 @@ pub fn parse<H: Head>(
             Field::NotPassed | Field::ProxyChallenge => continue,
             Field::Challenge | Field::Cookie | Field::Location | Field::Type | Field::Other => {}
         }
+        if rules.fields.is_some_and(|fields| fields.leaves_out(field.name)) {
+            continue;
+        }
         head.add(field.name, field.value, bytes)?;
+    }
+    for (name, value) in rules.fields.iter().flat_map(|fields| &fields.set) {
+        head.set(name, value)?;
     }
     let length = if is_bodiless(status, method) { 0 } else { length? };
     Some(FixedLengthResponse { status, head, is_dated, length, body, is_reusable })
@@ -139,7 +167,29 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str, method: &Method) -> Option<FixedLengthResponse<Vec<u8>>> {
-        parse(&Bytes::copy_from_slice(text.as_bytes()), method, &["__Host-JWTCookie".into()], Scope::Hosts)
+        parsed_with(text, method, None)
+    }
+
+    fn parsed_with(
+        text: &str,
+        method: &Method,
+        fields: Option<&ResponseFields>,
+    ) -> Option<FixedLengthResponse<Vec<u8>>> {
+        let our_cookies = &["__Host-JWTCookie".to_owned()];
+        parse(&Bytes::copy_from_slice(text.as_bytes()), method, HeadRules { our_cookies, fields, scope: Scope::Hosts })
+    }
+
+    #[test]
+    fn fields_of_the_configuration_stand_in_the_place_of_the_application_s() {
+        let name = HeaderName::from_static;
+        let set: Box<[_]> = [("x-one", "new"), ("x-frame-options", "DENY")]
+            .map(|(field, value)| (name(field), HeaderValue::from_static(value)))
+            .into();
+        let fields = ResponseFields { removed: [name("server")].into(), set, bytes: 40 };
+        let sent = "Server: a\r\nX-One: old\r\nSERVER: b\r\nx-one: older\r\nX-Two: 2\r\nContent-Length: 0\r\n";
+        let head = parsed_with(&format!("HTTP/1.1 200 OK\r\n{sent}\r\n"), &Method::GET, Some(&fields)).unwrap().head;
+        let left = "X-Two: 2\r\nContent-Length: 0\r\nx-one: new\r\nx-frame-options: DENY\r\n";
+        assert_eq!(String::from_utf8(head).unwrap(), format!("HTTP/1.1 200 OK\r\n{left}"));
     }
 
     #[test]

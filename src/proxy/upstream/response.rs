@@ -12,10 +12,9 @@ use pingora_http::RequestHeader;
 use pingora_timeout::timeout;
 
 use super::connection::UpstreamConnection;
-use super::parse::{self, FixedLengthResponse, Head};
+use super::parse::{self, FixedLengthResponse, Head, HeadRules};
 use super::rewind::Rewind;
 use crate::config::PoolTimeouts;
-use crate::proxy::headers::location::Scope;
 
 /// What of a response has arrived.
 pub enum ResponseEvent<H> {
@@ -28,10 +27,7 @@ pub enum ResponseEvent<H> {
 pub struct UpstreamResponse<'a> {
     /// The request as the client sent it.
     request: &'a Parts,
-    /// The names of cookies that an application must not set.
-    our_cookies: &'a [String],
-    /// Which locations may have to be repaired.
-    scope: Scope,
+    rules: HeadRules<'a>,
     timeouts: PoolTimeouts,
     /// Whether the head is edited before the client gets it, so that it must not pass through as it is.
     is_edited: bool,
@@ -60,12 +56,11 @@ impl<'a> UpstreamResponse<'a> {
     pub const fn new(
         connection: UpstreamConnection,
         request: &'a Parts,
-        our_cookies: &'a [String],
-        scope: Scope,
+        rules: HeadRules<'a>,
         timeouts: PoolTimeouts,
     ) -> Self {
         let state = State::AwaitingHead(connection);
-        Self { request, our_cookies, scope, timeouts, is_edited: false, state, is_written: false, is_answered: false }
+        Self { request, rules, timeouts, is_edited: false, state, is_written: false, is_answered: false }
     }
 
     /// Has the head read by Pingora, in a form that can be edited.
@@ -122,7 +117,7 @@ impl<'a> UpstreamResponse<'a> {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the connection closed before a response"));
         }
         self.is_answered = true;
-        let passes_through = || parse::parse(&bytes, &self.request.method, self.our_cookies, self.scope);
+        let passes_through = || parse::parse(&bytes, &self.request.method, self.rules);
         let parsed = if self.is_edited { None } else { passes_through() };
         let Some(response) = parsed else {
             return self.read_by_pingora(connection, bytes).await;

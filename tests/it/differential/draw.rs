@@ -55,7 +55,10 @@ pub fn draw(seed: u64) -> Case {
     }
     Case {
         of,
-        folder: if of.status == Status::OfTheEdge { "/private" } else { "" },
+        folder: match of.status {
+            Status::OfTheEdge => "/private",
+            _ => pick(&mut rng, &["", "", "", "/changed"]),
+        },
         query: pick(&mut rng, &["", "", "?a=1", "?a=%20b&c", "?"]),
         fields: request_fields(&mut rng, of.protocol == Protocol::Http2),
         body,

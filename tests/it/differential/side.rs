@@ -79,7 +79,10 @@ impl Side {
         let application = scripted();
         let (spare, servers) =
             (origin("spare"), format!("{{servers: [\"{}\"], timeouts: {{read: 2s}}}}", application.address));
-        let routes = "access: public, routes: [{path: /private, access: {roles: [admin]}}]";
+        // Below `/changed` fields are set and removed, those of the case among them.
+        let routes = "access: public, routes: [{path: /private, access: {roles: [admin]}}, {path: /changed, \
+                      request_headers: {set: {X-Two: ours, X-New: 1}, remove: [Accept, X-Latin, X-Empty]}, \
+                      response_headers: {set: {X-Two: ours, Cache-Control: private, X-New: 1}, remove: [Server, Set-Cookie, ETag]}}]";
         let edge = edge().service_with("iqueue", &spare, routes).pool("iqueue", &servers).fast_path(path).start();
         let mut side = Self { edge, application, settled: 0, logged: 0, read: 0, metrics: BTreeMap::new() };
         side.metrics = side.counters();

@@ -89,7 +89,8 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: Arc<Shared>) ->
     loop {
         let end = until(&mut socket, &mut received, |bytes| find(bytes, b"\r\n\r\n").map(|end| end + 4)).await?;
         let target = String::from_utf8_lossy(&received[..end]).split(' ').nth(1).unwrap_or_default().to_owned();
-        let number = target.trim_start_matches('/').split('?').next().and_then(|number| number.parse::<usize>().ok());
+        let last = target.split('?').next().and_then(|path| path.rsplit('/').next());
+        let number = last.and_then(|number| number.parse::<usize>().ok());
         let script = number.and_then(|number| shared.scripts.lock().unwrap().get(number).cloned());
         if let Some(script) = script.as_ref().filter(|script| script.early) {
             let head = String::from_utf8_lossy(&received[..end]).into_owned();

