@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test reference model differential planted compare bench load-test pgo tls-scan fuzz lint sbom release docs
+.PHONY: help deps build demo test reference model deploys differential planted compare bench load-test pgo tls-scan fuzz lint sbom release docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -37,6 +37,10 @@ test: ## all tests, those about HTTP on both request paths; ARGS="flow" for thos
 reference: ## the pages and the schema that are made of the source: docs/reference, config/edge.schema.json
 	@.ci/deps build
 	@WRITE_REFERENCE=1 cargo test --locked --test it -- reference::
+
+deploys: ## ten deploys of a two-server pool under load, 50,000 requests, none of them lost; DEPLOYS=, REQUESTS=
+	@.ci/deps build
+	@DEPLOYS=$(or $(DEPLOYS),10) REQUESTS=$(or $(REQUESTS),50000) cargo test --locked --test it -- deploys:: --nocapture
 
 # It shares the machine with whatever else runs there.
 model: ## the model of the sign-on, tests/model: all states within its bounds; some minutes. ARGS="browser", "stores" or "rounds"

@@ -44,6 +44,7 @@ pub enum Event {
     SessionsEnded,
     ConfigurationReloaded,
     MaintenanceSet,
+    ServerStateSet,
     ApiRefused,
     /// Written instead of further events of clients that are not signed in, for the rest of a minute.
     EventsSuppressed,
@@ -90,6 +91,10 @@ pub struct Subject {
     pub all: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// What it was set to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'static str>,

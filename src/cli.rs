@@ -8,6 +8,7 @@ mod control_client;
 mod demo;
 mod key;
 mod output;
+mod pool;
 mod reference;
 mod reload;
 mod run;
@@ -47,6 +48,8 @@ enum Command {
     User(user::User),
     /// Look after the sessions of users who are signed in.
     Session(session::Session),
+    /// Look at the servers of pools at the running edge, and drain, disable or enable one.
+    Pool(pool::Pool),
     /// Switch the maintenance of services of the running edge.
     Service(service::Service),
     /// Make keys.
@@ -141,6 +144,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::User(user) => user.run(),
         Command::Session(session) => session.run(),
         Command::Service(service) => service.run(),
+        Command::Pool(pool) => pool.run(),
         Command::Key(key) => key.run(),
         Command::Token(token) => token.run(),
         Command::Schema => reference::print_schema(),

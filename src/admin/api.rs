@@ -6,6 +6,7 @@
 
 mod body;
 mod call;
+mod pools;
 mod response;
 mod sessions;
 mod token;
@@ -32,6 +33,7 @@ use crate::maintenance::MaintenanceSwitches;
 use crate::metrics::Metrics;
 use crate::sessions::SessionStore;
 use crate::snapshot::{SharedState, Snapshot};
+use crate::upstream::pool_state::PoolStates;
 use crate::users::changes::DirectoryChanges;
 use crate::users::directory_worker::DirectoryWorker;
 use call::Call;
@@ -64,6 +66,7 @@ pub struct Api {
     store: Arc<dyn SessionStore>,
     users: Arc<DirectoryChanges>,
     maintenance: Arc<MaintenanceSwitches>,
+    servers: Arc<PoolStates>,
     clock: Clock,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
@@ -93,6 +96,7 @@ impl Api {
             store: Arc::clone(&shared.store),
             users: Arc::clone(&shared.users),
             maintenance: Arc::clone(&shared.maintenance),
+            servers: Arc::clone(&shared.servers),
             clock: shared.clock.clone(),
             audit: Arc::clone(&shared.audit),
             metrics: Arc::clone(&shared.metrics),
@@ -172,6 +176,10 @@ impl Api {
                     Call::EndSessions { user } => self.sessions.end(user).await,
                     _ => self.sessions.end_all().await,
                 }
+            }
+            Call::ListPools => pools::list(&self.snapshot.load(), &self.servers, self.clock.now()),
+            Call::SetServerState { pool, server } => {
+                pools::set_state(&self.snapshot.load(), &self.servers, (&pool, &server), body)
             }
             Call::SetMaintenance { service } => self.set_maintenance(&service, body),
             Call::Reload => match body::is_empty(body) {

@@ -41,6 +41,8 @@ pub const UPSTREAM_REQUESTS_TOTAL: &str = "Attempts on a server of a pool. `resu
 pub const UPSTREAM_DURATION_SECONDS: &str = "Time from choosing a server to the end of its response.";
 pub const UPSTREAM_IN_FLIGHT: &str = "Attempts on a server that are under way: requests without a whole response, open WebSockets and streams among \
     them.";
+pub const UPSTREAM_SERVER_STATE: &str =
+    "1 of the state that an administrator has set for a server: `state` is `active`, `draining` or `disabled`.";
 pub const UPSTREAM_UP: &str = "1, or 0 where none of the server's addresses is well: each fails its checks, or has failed as often \
     as `eject.failures` says, whether it is ejected or not.";
 pub const UPSTREAM_RESPONSES_TOTAL: &str =
@@ -93,7 +95,7 @@ pub const LIMITS_REACHED_TOTAL: &str = "Requests that reached a limit. `limit` i
 pub const ADMIN_API_REQUESTS_TOTAL: &str = "Calls of the admin API. `result` is `ok`; `incomplete`, where servers of the store could not be reached; \
     `no_token`, `wrong_token`, `too_many_guesses`, `too_many_calls`, `origin`, `api_off`, `wrong_role`, \
     `wrong_user`, `wrong_configuration`; `bad_request`, `body_too_large`, `body_too_slow`, `method`, `no_such_path`, \
-    `unknown_user`, `unknown_service`, `no_sessions_kept`, `directory_away`; `configuration_refused`, `reload_failed` or \
+    `unknown_user`, `unknown_service`, `unknown_pool`, `unknown_server`, `no_sessions_kept`, `directory_away`; `configuration_refused`, `reload_failed` or \
     `stopping`.";
 pub const AUDIT_EVENTS_SUPPRESSED_TOTAL: &str = "Events of clients that are not signed in, beyond 60 a minute of one address and 600 in all, which are not \
     written. `event` is `ticket_refused`, `loop_broken`, `login_refused` or `api_refused`.";

@@ -8,11 +8,15 @@ use super::maker::{BUCKETS, Maker, forget};
 /// Why servers are ejected: the label `reason`.
 const REASONS: [&str; 6] = ["connect", "tls", "timeout", "closed", "malformed", "status"];
 
+/// What an administrator may set: the label `state`.
+const STATES: [&str; 3] = ["active", "draining", "disabled"];
+
 pub struct UpstreamFamilies {
     requests: IntCounterVec,
     duration: HistogramVec,
     in_flight: IntGaugeVec,
     up: IntGaugeVec,
+    state: IntGaugeVec,
     responses: IntCounterVec,
     ejections: IntCounterVec,
     retries: IntCounterVec,
@@ -37,6 +41,8 @@ pub struct UpstreamMetrics {
     pub in_flight: IntGauge,
     /// 1, or 0 where none of its addresses is well.
     pub up: IntGauge,
+    /// In the order of `STATES`: 1 of the one that is set.
+    states: [IntGauge; 3],
     /// By status class, 1xx to 5xx.
     responses: [IntCounter; 5],
     /// In the order of `REASONS`.
@@ -85,6 +91,11 @@ impl UpstreamFamilies {
             duration: make.histograms("upstream_duration_seconds", help::UPSTREAM_DURATION_SECONDS, BUCKETS, server)?,
             in_flight: make.int_gauges("upstream_in_flight", help::UPSTREAM_IN_FLIGHT, server)?,
             up: make.int_gauges("upstream_up", help::UPSTREAM_UP, server)?,
+            state: make.int_gauges(
+                "upstream_server_state",
+                help::UPSTREAM_SERVER_STATE,
+                &["pool", "server", "state"],
+            )?,
             responses: make.counters(
                 "upstream_responses_total",
                 help::UPSTREAM_RESPONSES_TOTAL,
@@ -113,6 +124,7 @@ impl UpstreamFamilies {
             duration: self.duration.with_label_values(&[pool, server]),
             in_flight: self.in_flight.with_label_values(&[pool, server]),
             up: self.up.with_label_values(&[pool, server]),
+            states: STATES.map(|state| self.state.with_label_values(&[pool, server, state])),
             responses: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(response),
             ejections: REASONS.map(|reason| self.ejections.with_label_values(&[pool, server, reason])),
         }
@@ -142,6 +154,7 @@ impl UpstreamFamilies {
         forget(&self.duration, &labels);
         forget(&self.in_flight, &labels);
         forget(&self.up, &labels);
+        forget(&self.state, &labels);
     }
 
     /// Removes the series of a pool; those of its servers go with them.
@@ -155,6 +168,13 @@ impl UpstreamMetrics {
     pub fn responded(&self, status: u16) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         self.responses[class].inc();
+    }
+
+    /// Shows what an administrator has set.
+    pub fn set_state(&self, state: &str) {
+        for (gauge, name) in self.states.iter().zip(STATES) {
+            gauge.set(i64::from(name == state));
+        }
     }
 
     /// Counts an ejection.

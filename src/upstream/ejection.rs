@@ -124,6 +124,7 @@ struct Record {
     returned_at: Option<Instant>,
     /// As the configuration had it when the address was ejected.
     limits: Limits,
+    last_failure: Option<(Failure, Instant)>,
 }
 
 /// The times of an ejection.
@@ -186,6 +187,7 @@ impl Health {
     /// Counts a failure, and returns whether there are as many now as the policy allows. `in_body`: a response had begun.
     pub(super) fn count_failure(&self, failure: Failure, in_body: bool, policy: &Eject) -> bool {
         let mut record = self.record();
+        record.last_failure = Some((failure, Instant::now()));
         self.is_troubled.store(true, Ordering::Release);
         let count = if in_body { &mut record.broken_off } else { &mut record.failures };
         *count = count.saturating_add(failure.weight());
@@ -258,6 +260,17 @@ impl Health {
     /// A connection was made: a request may try the address.
     pub(super) fn probed(&self) {
         self.is_probed.store(true, Ordering::Release);
+    }
+
+    /// How long the address is still out of turn before it may be tried; `None` while it takes its turns.
+    pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
+        let left = self.trial_at.load(Ordering::Relaxed).saturating_sub(millis(now));
+        (!self.standing().takes_turns()).then(|| Duration::from_millis(left))
+    }
+
+    /// By what it last failed, and when.
+    pub fn last_failure(&self) -> Option<(Failure, Instant)> {
+        self.record().last_failure
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

@@ -31,6 +31,14 @@ pub enum Administrative {
 impl Administrative {
     pub const ALL: [Self; 3] = [Self::Active, Self::Draining, Self::Disabled];
 
+    const fn of(value: u8) -> Self {
+        match value {
+            0 => Self::Active,
+            1 => Self::Draining,
+            _ => Self::Disabled,
+        }
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -119,6 +127,7 @@ impl ServerState {
     pub(super) fn new(pool: &str, name: &str, metrics: UpstreamMetrics) -> Self {
         let load = Arc::new(Load { count: AtomicUsize::new(0), gauge: metrics.in_flight.clone() });
         metrics.up.set(1);
+        metrics.set_state(Administrative::Active.name());
         Self {
             pool: pool.into(),
             name: name.into(),
@@ -141,19 +150,18 @@ impl ServerState {
     }
 
     pub fn administrative(&self) -> Administrative {
-        match self.administrative.load(Ordering::Acquire) {
-            0 => Administrative::Active,
-            1 => Administrative::Draining,
-            _ => Administrative::Disabled,
-        }
+        Administrative::of(self.administrative.load(Ordering::Acquire))
     }
 
-    /// Sets what an administrator wants, for as long as the process runs.
-    pub fn set_administrative(&self, state: Administrative) {
-        if self.administrative.swap(state as u8, Ordering::AcqRel) != state as u8 {
+    /// Sets what an administrator wants, for as long as the process runs. Returns what it was before.
+    pub fn set_administrative(&self, state: Administrative) -> Administrative {
+        let was = Administrative::of(self.administrative.swap(state as u8, Ordering::AcqRel));
+        self.metrics.set_state(state.name());
+        if was != state {
             let (pool, name, state) = (&self.pool, &self.name, state.name());
             log::warn!("upstream: server state set by an administrator pool={pool} server={name} state={state}");
         }
+        was
     }
 
     /// Whether it takes new requests, as far as administrators are concerned.

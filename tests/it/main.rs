@@ -132,6 +132,8 @@ mod keys;
 mod operation;
 // The control socket and the admin API: who may call, what they call, and what comes of it.
 mod control;
+// The servers of a pool replaced under load, without a lost request.
+mod deploys;
 // Logs that nobody reads, that are closed, or whose disk is full.
 mod logs;
 // Lines at `log.level: debug`.

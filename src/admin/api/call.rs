@@ -19,6 +19,12 @@ pub enum Call {
         user: UserName,
     },
     EndAllSessions,
+    ListPools,
+    /// The body says which state.
+    SetServerState {
+        pool: String,
+        server: String,
+    },
     /// The body says whether it is on.
     SetMaintenance {
         service: String,
@@ -30,6 +36,8 @@ pub enum Call {
 /// What a path names.
 enum Resource {
     Sessions,
+    Pools,
+    Server { pool: String, server: String },
     Maintenance { service: String },
     Reload,
     Status,
@@ -52,6 +60,8 @@ impl Call {
         let call = match (resource, method.as_str()) {
             (Resource::Sessions, "GET") => return list_sessions(query),
             (Resource::Sessions, "DELETE") => return end_sessions(query),
+            (Resource::Pools, "GET") => Self::ListPools,
+            (Resource::Server { pool, server }, "PUT") => Self::SetServerState { pool, server },
             (Resource::Maintenance { service }, "PUT") => Self::SetMaintenance { service },
             (Resource::Reload, "POST") => Self::Reload,
             (Resource::Status, "GET") => Self::Status,
@@ -65,7 +75,7 @@ impl Call {
 
     /// Whether the call has a body.
     pub fn takes_body(&self) -> bool {
-        matches!(self, Self::SetMaintenance { .. } | Self::Reload)
+        matches!(self, Self::SetServerState { .. } | Self::SetMaintenance { .. } | Self::Reload)
     }
 
     /// Whether a caller of this role may make the call. What signs everybody out is no matter of a help desk.
@@ -81,8 +91,16 @@ impl Resource {
     fn read(path: &str) -> Option<Self> {
         Some(match path {
             "/api/sessions" => Self::Sessions,
+            "/api/pools" => Self::Pools,
             "/api/reload" => Self::Reload,
             "/api/status" => Self::Status,
+            _ if path.starts_with("/api/pools/") => {
+                // The address of a server may be the path of a Unix socket, so it is all of the rest.
+                let (pool, server) = path.strip_prefix("/api/pools/")?.split_once("/servers/")?;
+                let are_names = !pool.is_empty() && !pool.contains('/') && !server.is_empty();
+                let (pool, server) = (percent_decoded(pool).filter(|_| are_names)?, percent_decoded(server)?);
+                Self::Server { pool, server }
+            }
             _ => {
                 let service = path.strip_prefix("/api/services/")?.strip_suffix("/maintenance")?;
                 let is_name = !service.is_empty() && !service.contains('/');
@@ -94,8 +112,8 @@ impl Resource {
     const fn methods(&self) -> &'static str {
         match self {
             Self::Sessions => "GET, DELETE",
-            Self::Status => "GET",
-            Self::Maintenance { .. } => "PUT",
+            Self::Pools | Self::Status => "GET",
+            Self::Server { .. } | Self::Maintenance { .. } => "PUT",
             Self::Reload => "POST",
         }
     }
@@ -250,6 +268,41 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_named_as_the_configuration_writes_it() {
+        for (path, pool, server) in [
+            ("/api/pools/iqueue/servers/127.0.0.1:9001", "iqueue", "127.0.0.1:9001"),
+            ("/api/pools/iqueue/servers/[::1]:9001", "iqueue", "[::1]:9001"),
+            ("/api/pools/iqueue/servers/%5B::1%5D%3A9001", "iqueue", "[::1]:9001"),
+            ("/api/pools/i%20q/servers/app.internal:80", "i q", "app.internal:80"),
+            ("/api/pools/i%2Fq/servers/unix:///run/app.sock", "i/q", "unix:///run/app.sock"),
+            ("/api/pools/x/servers/unix%3A%2F%2F%2Frun%2Fapp.sock", "x", "unix:///run/app.sock"),
+            ("/api/pools/x/servers/a/servers/b", "x", "a/servers/b"),
+            ("/api/pools/%C3%A9/servers/a%2Bb+c", "é", "a+b+c"),
+        ] {
+            let call = Call::SetServerState { pool: pool.into(), server: server.into() };
+            assert_eq!(Call::read(&Method::PUT, path, None), Ok(call), "{path}");
+        }
+        for bad in [
+            "/api/pools/",
+            "/api/pools/x",
+            "/api/pools/x/servers",
+            "/api/pools/x/servers/",
+            "/api/pools//servers/a:1",
+            "/api/pools/servers/a:1",
+            "/api/pools/x/y/servers/a:1",
+            "/api/pools/x/Servers/a:1",
+            "/api/pools/x/servers/%",
+            "/api/pools/x/servers/%4",
+            "/api/pools/x/servers/%zz",
+            "/api/pools/x/servers/%+1",
+            "/api/pools/%FF/servers/a:1",
+            "/api/pools/x/servers/%C3",
+        ] {
+            assert_eq!(Call::read(&Method::PUT, bad, None), Err(BadCall::Path), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_service_is_named_in_the_path() {
         for (path, service) in [
             ("/api/services/iqueue/maintenance", Some("iqueue")),
@@ -278,6 +331,8 @@ mod tests {
             (SESSIONS, &["GET", "DELETE"][..], "GET, DELETE"),
             ("/api/status", &["GET"], "GET"),
             ("/api/reload", &["POST"], "POST"),
+            ("/api/pools", &["GET"], "GET"),
+            ("/api/pools/x/servers/a:1", &["PUT"], "PUT"),
             ("/api/services/iqueue/maintenance", &["PUT"], "PUT"),
         ] {
             for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "PROPFIND"] {
@@ -300,6 +355,8 @@ mod tests {
             (Call::ListSessions { user: Some(user()), limit: 1 }, true),
             (Call::EndSessions { user: user() }, true),
             (Call::EndAllSessions, false),
+            (Call::ListPools, false),
+            (Call::SetServerState { pool: "p".into(), server: "s".into() }, false),
             (Call::SetMaintenance { service: "s".into() }, false),
             (Call::Reload, false),
             (Call::Status, false),

@@ -116,7 +116,8 @@ impl ApiResponse {
             BadCall::Path => Self::refused(
                 StatusCode::NOT_FOUND,
                 "no_such_path",
-                "here are /api/sessions, /api/services/NAME/maintenance, /api/reload and /api/status",
+                "here are /api/sessions, /api/pools, /api/pools/NAME/servers/ADDRESS, /api/services/NAME/maintenance, \
+                 /api/reload and /api/status",
             ),
             BadCall::Method(allow) => {
                 let message = format!("this path takes {allow}");
@@ -192,6 +193,28 @@ impl ApiResponse {
 
     pub fn unknown_service(service: &str) -> Self {
         Self::refused(StatusCode::NOT_FOUND, "unknown_service", &format!("there is no service `{service}`"))
+    }
+
+    pub fn pools(body: Value) -> Self {
+        Self::done(None, body)
+    }
+
+    /// The state of a server was set.
+    pub fn server_state_set((pool, server): (&str, &str), state: &'static str, was: &str, in_flight: usize) -> Self {
+        let body = json!({ "pool": pool, "address": server, "state": state, "was": was, "in_flight": in_flight });
+        let mut response = Self::done(Some(Event::ServerStateSet), body);
+        let (pool, server) = (Some(pool.to_owned()), Some(server.to_owned()));
+        response.subject = Subject { pool, server, state: Some(state), ..Subject::default() };
+        response
+    }
+
+    pub fn unknown_pool(pool: &str) -> Self {
+        Self::refused(StatusCode::NOT_FOUND, "unknown_pool", &format!("there is no pool `{pool}`"))
+    }
+
+    pub fn unknown_server(pool: &str, server: &str) -> Self {
+        let message = format!("the pool `{pool}` has no server `{server}`; name it as the configuration does");
+        Self::refused(StatusCode::NOT_FOUND, "unknown_server", &message)
     }
 
     pub fn status(body: Value) -> Self {

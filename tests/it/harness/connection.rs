@@ -38,7 +38,16 @@ impl Connection {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::default()).unwrap();
+        self.send(request.body(Full::default()).unwrap())
+    }
+
+    #[allow(dead_code, reason = "tests/clients, which has this harness too, sends no body so")]
+    pub fn post(&mut self, host: &str, path: &str, body: &'static str) -> Result<(u16, String), hyper::Error> {
+        let request = Request::post(path).header("host", format!("{host}:{}", self.port));
+        self.send(request.body(Full::from(body)).unwrap())
+    }
+
+    fn send(&mut self, request: Request<Full<Bytes>>) -> Result<(u16, String), hyper::Error> {
         runtime().block_on(async {
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;
