@@ -55,7 +55,8 @@ pub struct File {
     pub sessions: Sessions,
     /// The user directory. *Restart*
     pub users: Users,
-    /// What requests receive whose host no service has: a status, or a redirect.
+    /// What requests receive whose host no service has: a status, or a redirect. Over https it needs a
+    /// certificate that covers the name: without one the TLS handshake fails before.
     pub unknown_hosts: UnknownHosts,
     /// The applications, by name. A name is made of a-z, 0-9, `-` and `_`, has 63 characters at most and is not `none`;
     /// users are registered for services by it.
