@@ -122,7 +122,7 @@ fn a_request_that_finds_no_descriptor_for_its_application_fails_alone() {
     let mut other = Connection::open(daemon.address, "dextor.test").unwrap();
     let crowd: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(daemon.address).unwrap()).collect();
     eventually("there are none left", || daemon.process.stderr().contains("cannot accept"));
-    assert_eq!(other.get("dextor.test", "/").unwrap().0, 502, "it would take another connection to the application");
+    assert_eq!(other.get("dextor.test", "/").unwrap().0, 503, "it would take another connection to the application");
     assert_eq!(kept.get("iqueue.test", "/").unwrap().0, 200, "there is one already");
     drop(crowd);
     eventually("all are served again", || {

@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::harness::{edge, origin, process};
 
 /// In Debian's and Ubuntu's `Essential` packages (bash, dash, coreutils), so on every machine.
-const ESSENTIAL: &[&str] = &["bash", "env", "mkfifo", "sh"];
+const ESSENTIAL: &[&str] = &["bash", "env", "mkfifo", "setpriv", "sh", "sha256sum"];
 
 /// Variables that the tests read: each is a switch that is off where it is not set.
 const SWITCHES: &[&str] = &["COMPARE", "BODY_SERVER", "FAST_PATH", "WRITE_REFERENCE"];
@@ -31,7 +31,7 @@ const LEFT_BEHIND: &[(&str, &str)] = &[
     ("/usr/local", "an administrator may have put it there"),
     ("/opt/", "an administrator may have put it there"),
     ("/root/", "another user has another home"),
-    (".cache", "a cache is empty at first"),
+    ("/.cache", "a cache is empty at first"),
     ("demo-data", "`demo` makes it when it is run by hand"),
     ("target/release", "the tests are built by another profile"),
     ("target/debug", "cargo says where its binaries are: CARGO_BIN_EXE_…"),

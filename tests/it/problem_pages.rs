@@ -93,12 +93,12 @@ fn every_page_of_a_problem_offers_what_makes_sense() {
         let cases: [Case<'_>; 17] = [
             ("GET", url("iqueue", "/admin/x"), "", &[], 403, &ALL),
             ("POST", url("iqueue", "/admin/x"), "x", &[], 403, &KNOWN),
-            ("GET", url("down", "/page?a=1"), "", &[], 502, &ALL),
-            ("POST", url("down", "/page"), "x", &[], 502, &KNOWN),
+            ("GET", url("down", "/page?a=1"), "", &[], 503, &Offers { refresh: true, ..ALL }),
+            ("POST", url("down", "/page"), "x", &[], 503, &KNOWN),
             ("GET", url("slow", "/"), "", &[], 504, &ALL),
             ("POST", url("slow", "/"), "x", &[], 504, &KNOWN),
             // Nobody's session is looked at there.
-            ("GET", url("down", "/open"), "", &[], 502, &again),
+            ("GET", url("down", "/open"), "", &[], 503, &Offers { refresh: true, ..again }),
             ("POST", url("iqueue", "/open"), &large, &[], 413, &NOTHING),
             ("POST", url("iqueue", "/"), &large, &[], 413, &NOTHING),
             ("GET", url("iqueue", "/%zz"), "", &[], 400, &NOTHING),

@@ -85,8 +85,8 @@ fn every_error_is_json_of_one_shape_for_a_script() {
             ("a forged form", "POST", url("sentry", "/login"), &[form, foreign], "username=a&password=b", 403),
             ("a form without a cookie", "POST", url("sentry", "/login"), &[form], "username=a&password=b", 403),
             ("another host", "GET", url("nobody", "/"), &[], "", 421),
-            ("a server that is down", "GET", url("down", "/"), &[], "", 502),
-            ("one that is down, by POST", "POST", url("down", "/"), &[], "x", 502),
+            ("a server that is down", "GET", url("down", "/"), &[], "", 503),
+            ("one that is down, by POST", "POST", url("down", "/"), &[], "x", 503),
             ("a server that is slow", "GET", url("slow", "/"), &[], "", 504),
             ("one that is slow, by POST", "POST", url("slow", "/"), &[], "x", 504),
         ];

@@ -37,7 +37,7 @@ const ROWS: &[Row] = &[
     (["    pool: second\n", "    pool: second\n    on_outage: {policy: recent, within: «1day»}\n"], ["services.dextor.on_outage.within", "sessions that were ended pass", "write 1h or less"]),
     (["failures_per_account: 5 per 15m", "deadline: «1h»"], ["sentry.login.deadline", "no client waits so long", "write 5m or less"]),
     // What leads nowhere.
-    (["{path: /status, access: public}", "{path: /status, files: {root: /usr/share, fallback: «/none.html»}}"], ["services.iqueue.routes[0].files.fallback", "there is no such file below `root`", "name a file that is there"]),
+    (["{path: /status, access: public}", "{path: /status, files: {root: /etc, fallback: «/none.html»}}"], ["services.iqueue.routes[0].files.fallback", "there is no such file below `root`", "name a file that is there"]),
     (["idle_timeout: 30m", "maintenance: {file: «/nonexistent/away»}"], ["services.iqueue.maintenance.file", "there is no folder /nonexistent", "make the folder"]),
     // Values that are not taken as they are written.
     (["idle_timeout: 30m", "idle_timeout: «24h»"], ["services.iqueue.idle_timeout", "longer than sentry.token.lifetime, so it is 12h", "write 12h or less"]),
