@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use libfuzzer_sys::fuzz_target;
-use sentry_edge::auth::cookie::{self, Lookup};
+use sentry_edge::auth::cookie::{self, Lookup, OwnCookies};
 use sentry_edge::proxy::headers;
 
 const NAME: &str = "__Host-JWTCookie";
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     let texts: Vec<&str> = ours.iter().filter_map(|value| std::str::from_utf8(value).ok()).collect();
     assert_eq!(cookie::all(&headers, NAME).collect::<Vec<_>>(), texts);
 
-    headers::join_cookies(&mut headers, &[NAME.to_owned(), STATE.to_owned()], None);
+    headers::join_cookies(&mut headers, &OwnCookies::new(vec![NAME.to_owned(), STATE.to_owned()]), None);
     let left: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
     assert!(left.len() <= 1 || left.len() == fields.len());
     let others = |(name, _): &(Vec<u8>, Vec<u8>)| name != NAME.as_bytes() && name != STATE.as_bytes();
