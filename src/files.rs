@@ -1,8 +1,8 @@
 //! Static files: which file a request gets, in which form, and how much of it. Called by `proxy`.
 //!
 //! A look at the file system may wait for ever, so it is made on threads of its own ([`blocking`](crate::blocking)), whole:
-//! from opening the root to reading the first piece. What decides is pure: [`precondition`] and [`range`] what of the file the
-//! client needs, [`coding`] which variant it takes. A [`FilePath`] names nothing outside of the root or hidden.
+//! from opening the root to reading the first piece. What decides is pure: `precondition` and `range` what of the file the
+//! client needs, `coding` which variant it takes. A [`FilePath`] names nothing outside of the root or hidden.
 
 mod body;
 mod coding;
