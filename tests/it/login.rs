@@ -208,7 +208,10 @@ fn fifty_guesses_at_once_get_five_hashes_with_counters_in_memory() {
 #[test]
 fn fifty_guesses_at_once_get_five_hashes_with_counters_in_a_real_memcached() {
     let memcached = memcached();
-    let patient = format!("{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 5s}}}}", memcached.address());
+    let patient = format!(
+        "{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 5s, sign_on_timeout: 10s}}}}",
+        memcached.address()
+    );
     let scene = scene_with(|builder| builder.sentry("login: {failures_per_address: 1000 per 15m}").sessions(&patient));
     fifty_guesses(&scene.edge);
 }

@@ -266,7 +266,10 @@ fn the_word_survives_restarts_with_every_store() {
     let memcached: Memcached = memcached();
     for sessions in [
         "{store: none}".to_owned(),
-        format!("{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 1s}}}}", memcached.address()),
+        format!(
+            "{{store: memcached, memcached: {{servers: [\"{}\"], timeout: 1s, sign_on_timeout: 10s}}}}",
+            memcached.address()
+        ),
     ] {
         for (words, status) in WORDS {
             let mut edge = edge().service_with("iqueue", &origin, ADMIN).sessions(&sessions).start();

@@ -164,10 +164,12 @@ impl Builder {
         self.memcached_within(address, "1s")
     }
 
-    /// The same, with the time that an answer may take.
+    /// The same, with the time that an answer to a look-up may take. A login may always take longer than a busy machine
+    /// needs.
     pub fn memcached_within(self, address: &str, timeout: &str) -> Self {
         self.sessions(&format!(
-            "{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: {timeout}}}, on_outage: deny}}"
+            "{{store: memcached, memcached: {{servers: [\"{address}\"], timeout: {timeout}, sign_on_timeout: 10s}}, \
+             on_outage: deny}}"
         ))
     }
 
