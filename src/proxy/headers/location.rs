@@ -130,13 +130,24 @@ fn is_server(scheme: Scheme, authority: &str, server: Option<(&str, SocketAddr)>
 fn with_prefix(location: &str, facts: &Facts<'_>) -> Option<String> {
     let prefixes = facts.prefixes?;
     if location.starts_with('/') {
-        return outer_path(location, prefixes);
+        let outer = outer_path(location, prefixes)?;
+        // The application has written a path, so that it leads to this host, whatever it begins with.
+        let names_host = names_host(&outer);
+        return Some(if names_host { format!("https://{}{outer}", facts.authority) } else { outer });
     }
     // A relative path is resolved by the client below its own path, which has the prefix. Only where the prefix is all of
     // it, and has no slash at its end, is the application's path one segment deeper.
     let first = location.split(['/', '?', '#']).next().unwrap_or_default();
     let is_relative_path = !first.is_empty() && !first.contains(':');
     (is_relative_path && facts.path == prefixes.stripped()).then(|| format!("{}/{location}", prefixes.stripped()))
+}
+
+/// Whether a browser takes what follows the first slash for a host, as after two of them (RFC 3986 §4.2): a backslash is a
+/// slash to it, and tabs and line ends are left out before it reads anything (WHATWG URL, "basic URL parser").
+fn names_host(path: &str) -> bool {
+    let mut read = path.chars().filter(|c| !['\t', '\r', '\n'].contains(c));
+    let mut is_slash = || read.next().is_some_and(|c| c == '/' || c == '\\');
+    is_slash() && is_slash()
 }
 
 /// The client's path for a path of the application, with what follows it; `None` where the two are the same.
@@ -285,5 +296,39 @@ mod tests {
         ] {
             assert_eq!(repaired_by(prefixes, "/x", location).as_deref(), expected, "{prefixes:?} {location}");
         }
+    }
+
+    /// With up to three of these parts behind the prefix, as browsers read what comes of it.
+    #[test]
+    fn no_path_of_an_application_becomes_another_host() {
+        const PARTS: [&str; 13] = ["/", "\\", "\t", " ", "%2f", "%5c", "%09", ".", ";", "?", "#", "@", "evil.test"];
+        let base = url::Url::parse("https://iqueue.test:8443/x/y").unwrap();
+        let mut texts = vec![String::new()];
+        for at in 0.. {
+            let Some(text) = texts.get(at).cloned().filter(|_| texts.len() < 1 + 13 + 13 * 13 + 13 * 13 * 13) else {
+                break;
+            };
+            texts.extend(PARTS.map(|part| format!("{text}{part}")));
+        }
+        let mut repaired = 0;
+        for text in texts {
+            for (prefixes, location) in [
+                (("", "/v2"), format!("/v2{text}/evil.test/")),
+                (("/orthanc", "/v2"), format!("/v2{text}/evil.test/")),
+                (("/orthanc", ""), format!("{text}/evil.test/")),
+                (("", "/v2"), format!("http://iqueue.test/v2{text}/evil.test/")),
+                (("", "/v2"), format!("//127.0.0.1:9001/v2{text}/evil.test/")),
+            ] {
+                let Some(client) = repaired_by(prefixes, "/orthanc", &location) else { continue };
+                repaired += 1;
+                let led = base.join(&client).unwrap();
+                assert_eq!(
+                    (led.scheme(), led.host_str(), led.port(), led.username()),
+                    ("https", Some("iqueue.test"), Some(8443), ""),
+                    "{prefixes:?} {location:?} -> {client:?}"
+                );
+            }
+        }
+        assert!(repaired > 8_000, "{repaired}");
     }
 }

@@ -239,6 +239,30 @@ fn locations_that_no_client_could_follow_are_repaired() {
     }
 }
 
+#[test]
+fn no_path_of_an_application_leads_to_another_host_once_its_prefix_is_cut_off() {
+    let paths = ["/v2//evil.test/", "/v2/\\evil.test/", "/v2/\t/evil.test/", "/v2/\t\\\tevil.test/"];
+    let iqueue = Origin::answering(move |seen| {
+        let at: usize = seen.target.rsplit('/').next().unwrap().parse().unwrap();
+        hyper::Response::builder().status(302).header("location", paths[at]).body(Full::default()).unwrap()
+    });
+    let service =
+        "access: public, routes: [{path: /add, add_prefix: /v2}, {path: /both, strip_prefix: true, add_prefix: /v2}]";
+    let edge = edge().service_with("iqueue", &iqueue, service).start();
+    for way in WAYS {
+        for route in ["/add", "/both"] {
+            for (at, path) in paths.iter().enumerate() {
+                let asked = format!("{route}/{at}");
+                let got = get(&asked).by(way).send(&edge);
+                let base = url::Url::parse(&format!("https://iqueue.test{asked}")).unwrap();
+                let led = base.join(got.location().unwrap()).unwrap();
+                let expected = if route == "/add" { "//evil.test/" } else { "/both//evil.test/" };
+                assert_eq!((led.host_str(), led.path()), (Some("iqueue.test"), expected), "{way:?} {route} {path:?}");
+            }
+        }
+    }
+}
+
 /// The server is named by the configuration, and so is it by itself.
 #[test]
 fn a_server_that_writes_its_own_name_is_followed() {
