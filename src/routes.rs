@@ -219,7 +219,7 @@ mod tests {
     use std::time::Duration;
 
     use http::header::{AUTHORIZATION, SERVER};
-    use http::{HeaderValue, Method};
+    use http::{HeaderValue, Method, StatusCode};
 
     use super::*;
     use crate::config::Encoding;
@@ -378,7 +378,7 @@ mod tests {
         service_with(&[("/", below), (exact, access)], |routes| {
             routes[1].is_exact = true;
             routes[1].action = config::Action::Respond(config::FixedReply {
-                status: http::StatusCode::OK,
+                status: StatusCode::OK,
                 body: "ok".into(),
                 content_type: None,
             });
@@ -496,10 +496,81 @@ mod tests {
         assert_eq!((demand(&service, "/app"), demand(&service, "/app/")), (admin(), Access::Public));
     }
 
+    type Change = fn(&mut config::Route);
+
+    const SAME: Change = |_| {};
+
+    /// What restricts beside the access: of the stricter rule, and of the other one.
+    const RESTRICTIONS: [(&str, Change, Change); 13] = [
+        ("addresses.allow", |route| route.rules.addresses.allow = vec!["10.0.0.0/8".parse().unwrap()], SAME),
+        ("addresses.deny", |route| route.rules.addresses.deny = vec!["10.0.0.0/8".parse().unwrap()], SAME),
+        ("methods that restrict", |route| route.rules.methods = Some(vec![Method::GET]), SAME),
+        ("methods that open", SAME, |route| {
+            route.rules.methods = Some([&config::METHODS[..], &["MKCOL".parse().unwrap()]].concat());
+        }),
+        ("body_bytes", |route| route.rules.body_bytes = Some(1), |route| route.rules.body_bytes = Some(2)),
+        ("preflight", SAME, |route| route.preflight = Preflight::Forward),
+        ("credentials", SAME, |route| route.credentials.bearer = true),
+        ("credentials", |route| route.credentials.cookie = false, SAME),
+        ("request_headers.set", |route| route.rules.request_headers.set = vec![(AUTHORIZATION, text("a"))], SAME),
+        ("request_headers.remove", |route| route.rules.request_headers.remove = vec![AUTHORIZATION], SAME),
+        ("response_headers.set", |route| route.rules.response_headers.set = vec![(SERVER, value("a"))], SAME),
+        ("response_headers.remove", |route| route.rules.response_headers.remove = vec![SERVER], SAME),
+        ("respond", |route| route.action = reply(StatusCode::NOT_FOUND), SAME),
+    ];
+
+    /// What says how a request is served, and restricts nothing.
+    const NO_RESTRICTIONS: [(&str, Change, Change); 5] = [
+        ("extends_session", |route| route.extends_session = false, SAME),
+        ("read_timeout", |route| route.read_timeout = Some(Duration::from_secs(1)), SAME),
+        ("compression", SAME, |route| route.compression = vec![Encoding::Gzip]),
+        ("pool", SAME, |route| route.action = config::Action::Forward(config::Forward::to("q"))),
+        ("respond", |route| route.action = reply(StatusCode::NO_CONTENT), SAME),
+    ];
+
+    fn text(value: &'static str) -> config::FieldSource {
+        config::FieldSource::Text(HeaderValue::from_static(value))
+    }
+
+    fn value(value: &'static str) -> HeaderValue {
+        HeaderValue::from_static(value)
+    }
+
+    fn reply(status: StatusCode) -> config::Action {
+        config::Action::Respond(config::FixedReply { status, body: "".into(), content_type: None })
+    }
+
+    #[test]
+    fn a_slash_at_the_end_evades_no_restriction_of_an_exact_rule() {
+        let cases = RESTRICTIONS.map(|case| (case, true)).into_iter().chain(NO_RESTRICTIONS.map(|case| (case, false)));
+        for ((name, strict, lax), restricts) in cases {
+            for (path, twins) in [
+                ("/app", &["/app/", "/APP/", "/app%2f", "/app%5C", "/app//", "/app/;x", "/%61pp/"][..]),
+                ("/app/", &["/app", "/aPP", "/app;x", "/app%20", "/%2561pp"]),
+            ] {
+                let service = |exact: Change, below: Change| {
+                    service_with(&[("/", Access::Required), (path, Access::Required)], |routes| {
+                        routes[1].is_exact = true;
+                        exact(&mut routes[1]);
+                        below(&mut routes[0]);
+                    })
+                };
+                for (service, expected) in
+                    [(service(strict, lax), (!restricts).then_some("/")), (service(lax, strict), Some("/"))]
+                {
+                    for twin in twins {
+                        assert_eq!(found(&service, twin).as_deref(), expected, "{name} {path}: {twin}");
+                    }
+                    assert_eq!(found(&service, path).as_deref(), Some(path), "{name}");
+                    assert_eq!(found(&service, "/app/x").as_deref(), Some("/"), "{name}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn rules_that_differ_in_anything_differ() {
         let networks = || vec!["10.0.0.0/8".parse().unwrap()];
-        let text = |value| config::FieldSource::Text(HeaderValue::from_static(value));
         let changes: [&dyn Fn(&mut config::Route); 15] = [
             &|route| route.access = Access::Public,
             &|route| route.credentials.bearer = true,

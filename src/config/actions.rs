@@ -108,6 +108,11 @@ impl Action {
             Self::Redirect(_) | Self::Respond(_) | Self::Files(_) => None,
         }
     }
+
+    /// Whether the configuration has the whole response.
+    pub fn is_answer_of_edge(&self) -> bool {
+        matches!(self, Self::Redirect(_) | Self::Respond(_))
+    }
 }
 
 impl FixedReply {

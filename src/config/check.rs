@@ -43,7 +43,7 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
     let session_recheck_interval = time(file.sessions.session_recheck_interval, defaults::SESSION_RECHECK_INTERVAL);
     let services = check.services(file.services, &sentry, &pools, on_outage);
     let unknown_hosts = actions::unknown_hosts(&mut check, &file.unknown_hosts);
-    let config = Config {
+    let mut config = Config {
         server: check.server(file.server),
         log: check.log(file.log),
         tls,
@@ -57,6 +57,11 @@ pub fn check(file: File, directory: &Path, faults: &mut Faults) -> Config {
         services,
         pools,
     };
+    let body_bytes = config.server.limits.body_bytes;
+    for route in config.services.iter_mut().flat_map(|service| &mut service.routes) {
+        // So that routes can be compared by it.
+        route.rules.body_bytes.get_or_insert(body_bytes);
+    }
     balancing::sticky_cookies(check.faults, &config);
     check.warn(&config);
     config

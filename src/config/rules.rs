@@ -24,7 +24,7 @@ pub struct RouteRules {
     /// `None`: [`METHODS`].
     pub methods: Option<Vec<Method>>,
     pub addresses: Addresses,
-    /// The limit of a request's body in bytes; `None`: `server.limits.body_bytes`.
+    /// The limit of a request's body in bytes; `None`: `server.limits.body_bytes`, which `check` puts in its place.
     pub body_bytes: Option<usize>,
 }
 
@@ -66,13 +66,17 @@ impl RouteRules {
     /// Returns whether requests of this method are served. `GET` includes `HEAD`, which is a GET without a body
     /// (RFC 9110 §9.3.2).
     pub fn serves(&self, method: &Method) -> bool {
-        let has = |method: &Method| self.methods.as_ref().is_none_or(|methods| methods.contains(method));
+        let has = |method: &Method| self.methods().contains(method);
         has(method) || *method == Method::HEAD && has(&Method::GET)
+    }
+
+    fn methods(&self) -> &[Method] {
+        self.methods.as_deref().unwrap_or(&METHODS)
     }
 
     /// Returns the value of `Allow`.
     pub fn allow(&self) -> String {
-        let written = self.methods.as_deref().unwrap_or(&METHODS);
+        let written = self.methods();
         let mut names: Vec<&str> = written.iter().map(Method::as_str).collect();
         if let Some(at) = names.iter().position(|name| *name == "GET")
             && !names.contains(&"HEAD")
@@ -81,9 +85,48 @@ impl RouteRules {
         }
         names.join(", ")
     }
+
+    /// Whether these rules refuse every request that `other` refuses.
+    pub fn are_as_strict_as(&self, other: &Self) -> bool {
+        let is_smaller = match (self.body_bytes, other.body_bytes) {
+            (Some(own), Some(theirs)) => own <= theirs,
+            (own, theirs) => own == theirs,
+        };
+        is_smaller
+            && self.methods().iter().all(|method| other.serves(method))
+            && self.addresses.are_as_strict_as(&other.addresses)
+    }
+
+    /// Whether no field of a client passes that `other` takes out, or has its own value for.
+    pub fn take_out_like(&self, other: &Self) -> bool {
+        let [own, theirs] = [self, other].map(|rules| &rules.request_headers);
+        let is_own = |name: &HeaderName| own.remove.contains(name) || own.set.iter().any(|(set, _)| set == name);
+        theirs.set.iter().map(|(name, _)| name).chain(&theirs.remove).all(is_own)
+    }
+
+    /// Whether no response lacks a field that `other` sets, such as a `Content-Security-Policy`, or has one that it takes
+    /// out.
+    pub fn answer_like(&self, other: &Self) -> bool {
+        let [own, theirs] = [self, other].map(|rules| &rules.response_headers);
+        theirs.set.iter().all(|field| own.set.contains(field))
+            && theirs.remove.iter().all(|name| own.remove.contains(name))
+    }
 }
 
 impl Addresses {
+    /// Whether every client that these refuse not is one that `other` admits. Networks are compared one by one: two that
+    /// are one only together are not known for it.
+    fn are_as_strict_as(&self, other: &Self) -> bool {
+        let is_in = |network: &IpNet, list: &[IpNet]| list.iter().any(|of| of.contains(network));
+        let are_apart = |one: &IpNet, two: &IpNet| !one.contains(two) && !two.contains(one);
+        let is_admitted_here = |network: &IpNet| {
+            let is_allowed = || self.allow.iter().any(|allowed| !are_apart(allowed, network));
+            !is_in(network, &self.deny) && (self.allow.is_empty() || is_allowed())
+        };
+        let is_within = || self.allow.iter().all(|network| is_in(network, &other.allow) || is_in(network, &self.deny));
+        (other.allow.is_empty() || !self.allow.is_empty() && is_within()) && !other.deny.iter().any(is_admitted_here)
+    }
+
     pub fn admit(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         let is_in = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&client));
@@ -177,7 +220,11 @@ mod tests {
             }
             assert_eq!(rules.allow(), allow);
         }
-        assert!(METHODS.iter().all(|method| RouteRules::default().serves(method)));
+        for name in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "TRACE", "CONNECT", "get"]
+        {
+            let is_served = METHODS.iter().any(|method| method == name);
+            assert_eq!(RouteRules::default().serves(&method(name)), is_served, "{name} without a list");
+        }
         assert_eq!(RouteRules::default().allow(), "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
     }
 
@@ -203,6 +250,32 @@ mod tests {
         ] {
             let addresses = Addresses { allow: networks(allow), deny: networks(deny) };
             assert_eq!(addresses.admit(client.parse().unwrap()), admitted, "{allow:?} {deny:?} {client}");
+        }
+    }
+
+    #[test]
+    fn lists_of_addresses_are_as_strict_as_others_where_they_admit_no_more() {
+        let networks = |list: &[&str]| -> Vec<_> { list.iter().map(|text| text.parse().unwrap()).collect() };
+        let of = |(allow, deny): (&[&str], &[&str])| Addresses { allow: networks(allow), deny: networks(deny) };
+        let (ten, part, six) = ("10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32");
+        for (own, theirs, expected) in [
+            ((&[][..], &[][..]), (&[][..], &[][..]), true),
+            ((&[], &[]), (&[ten], &[]), false),
+            ((&[], &[]), (&[], &[ten]), false),
+            ((&[ten], &[]), (&[ten], &[]), true),
+            ((&[ten], &[]), (&[part], &[]), false),
+            ((&[part], &[]), (&[ten], &[]), true),
+            ((&[part, six], &[]), (&[ten], &[]), false),
+            ((&[part, six], &[six]), (&[ten], &[]), true),
+            ((&[ten], &[]), (&[], &[]), true),
+            ((&[], &[ten]), (&[], &[part]), true),
+            ((&[], &[part]), (&[], &[ten]), false),
+            ((&[six], &[]), (&[], &[ten]), true),
+            ((&[part], &[]), (&[], &[ten]), false),
+            ((&[ten], &[]), (&[], &[part]), false),
+            ((&[ten], &[part]), (&[ten], &[part]), true),
+        ] {
+            assert_eq!(of(own).are_as_strict_as(&of(theirs)), expected, "{own:?} {theirs:?}");
         }
     }
 

@@ -98,9 +98,30 @@ impl Route {
         Self { path: other.path.clone(), is_exact: other.is_exact, ..self.clone() } == *other
     }
 
-    /// Whether every client that this route admits is one that `other` admits too.
+    /// Whether every request that this route admits is one that `other` admits too, and meets the same restrictions there.
+    /// What only says how a request is served, as compression or a timeout, is not compared.
     pub fn is_as_strict_as(&self, other: &Self) -> bool {
-        self.access == other.access || self.access.strictness() > other.access.strictness()
+        let admits_no_more = self.access == other.access || self.access.strictness() > other.access.strictness();
+        admits_no_more
+            && (other.access.admits_anonymous() || self.wants_user_like(other))
+            && (self.refuses_all() || !other.refuses_all())
+            && self.rules.are_as_strict_as(&other.rules)
+            && (other.action.forward().is_none() || self.rules.take_out_like(&other.rules))
+            && (other.action.is_answer_of_edge() || self.rules.answer_like(&other.rules))
+    }
+
+    /// Whether this route admits no user by a token, and no preflight without one, that `other` would not.
+    fn wants_user_like(&self, other: &Self) -> bool {
+        let Credentials { cookie, bearer } = self.credentials;
+        (!cookie || other.credentials.cookie)
+            && (!bearer || other.credentials.bearer)
+            && (self.preflight == Preflight::Check || other.preflight == Preflight::Forward)
+    }
+
+    /// Whether each request gets an error, by the configuration.
+    fn refuses_all(&self) -> bool {
+        let is_error = |status: StatusCode| status.is_client_error() || status.is_server_error();
+        self.access == Access::Deny || matches!(&self.action, Action::Respond(reply) if is_error(reply.status))
     }
 }
 

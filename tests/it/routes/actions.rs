@@ -69,6 +69,42 @@ fn a_slash_at_the_end_does_not_evade_the_access_of_an_exact_path() {
     assert_eq!(iqueue.count(), WAYS.len());
 }
 
+#[test]
+fn a_slash_at_the_end_does_not_evade_what_else_an_exact_path_restricts() {
+    let routes = [
+        "addresses: {deny: [127.0.0.0/8]}",
+        "addresses: {allow: [10.0.0.0/8]}",
+        "methods: [POST]",
+        "body_bytes: 10B",
+        "request_headers: {remove: [X-Debug]}",
+        "response_headers: {set: {Content-Security-Policy: sandbox}}",
+        "respond: {status: 404}",
+    ];
+    let written: Vec<_> = routes.iter().enumerate().map(|(at, rule)| format!("{{exact: /r{at}, {rule}}}")).collect();
+    let (edge, iqueue) = scene(&format!(
+        "access: public, routes: [{}, {{exact: /same, respond: {{body: ok}}, methods: [GET, POST]}}, \
+         {{path: /same, access: public, methods: [GET]}}, {{path: /large/, access: public, body_bytes: 2GiB}}, \
+         {{exact: /large/health}}]",
+        written.join(", ")
+    ));
+    for way in WAYS {
+        for at in 0..routes.len() {
+            for path in [format!("/r{at}/"), format!("/r{at}//"), format!("/r{at}%2f"), format!("/R{at}/")] {
+                for method in ["GET", "POST"] {
+                    let got = get(&path).method(method).by(way).send(&edge);
+                    assert_eq!(got.status, 400, "{way:?} {method} {path}: {}", routes[at]);
+                }
+            }
+        }
+        assert_eq!(iqueue.count(), 0, "{way:?}");
+    }
+    for way in WAYS {
+        assert_eq!(get("/large/health/").by(way).send(&edge).status, 400, "{way:?}: a larger body");
+        assert_eq!(get("/same/").by(way).send(&edge).status, 200, "{way:?}: a route for the other spelling");
+        assert_eq!(get("/r0/x").by(way).send(&edge).status, 200, "{way:?}");
+    }
+}
+
 const REDIRECTS: &str = "access: public, routes: [\
     {path: /a, redirect: {to: /b}}, \
     {path: /old/, redirect: {to: \"https://new.example.com/x/\", keep_path: true, status: 301}}, \
