@@ -208,9 +208,13 @@ impl Route {
         }
     }
 
-    /// Whether a CORS preflight is admitted without a sign-on.
+    /// Whether a CORS preflight is admitted without a sign-on. What the edge answers itself is for users alone: it takes
+    /// no preflight for another request.
     pub fn lets_preflights_in(&self) -> bool {
-        self.config.preflight == Preflight::Forward && !matches!(self.config.access, Access::Public | Access::Deny)
+        let config = &self.config;
+        config.preflight == Preflight::Forward
+            && config.action.forward().is_some()
+            && !matches!(config.access, Access::Public | Access::Deny)
     }
 }
 
@@ -563,6 +567,44 @@ mod tests {
                     }
                     assert_eq!(found(&service, path).as_deref(), Some(path), "{name}");
                     assert_eq!(found(&service, "/app/x").as_deref(), Some("/"), "{name}");
+                }
+            }
+        }
+    }
+
+    /// A fixed reply that the edge has for users is no answer to a preflight, which has no user.
+    #[test]
+    fn a_preflight_is_let_in_where_an_application_answers_it() {
+        let files =
+            config::Files { root: "/srv".into(), index: "index.html".into(), fallback: None, cache_control: None };
+        let redirect = config::Redirect {
+            status: StatusCode::FOUND,
+            to: "/b".into(),
+            query: None,
+            fragment: None,
+            keep_path: None,
+            keep_query: false,
+        };
+        for (action, expected) in [
+            (config::Action::Forward(config::Forward::to("p")), true),
+            (config::Action::Files(files), false),
+            (config::Action::Redirect(redirect), false),
+            (reply(StatusCode::OK), false),
+        ] {
+            for (access, is_behind_sign_on) in [
+                (Access::Required, true),
+                (Access::Roles(vec!["admin".into()]), true),
+                (Access::Optional, true),
+                (Access::Public, false),
+                (Access::Deny, false),
+            ] {
+                for preflight in [Preflight::Check, Preflight::Forward] {
+                    let service = service_with(&[("/", access.clone())], |routes| {
+                        routes[0].preflight = preflight;
+                        routes[0].action = action.clone();
+                    });
+                    let expected = expected && is_behind_sign_on && preflight == Preflight::Forward;
+                    assert_eq!(service.at(0).lets_preflights_in(), expected, "{action:?} {access:?} {preflight:?}");
                 }
             }
         }

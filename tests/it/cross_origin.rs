@@ -136,6 +136,41 @@ fn what_a_service_says_of_preflights_a_route_may_say_otherwise() {
     }
 }
 
+/// What the edge has itself is for users: no application decides on who may read it.
+#[test]
+fn a_preflight_gets_nothing_of_a_route_that_the_edge_answers() {
+    let iqueue = origin("iqueue");
+    let routes = "{path: /ok, respond: {body: secret}}, {path: /to, redirect: {to: /secret}}, \
+                  {path: /files, files: {root: site}}, {exact: /admin, access: {roles: [boss]}, respond: {body: secret}}, \
+                  {path: /portal, access: optional, methods: [GET], respond: {body: hello}}, \
+                  {path: /open, access: public, respond: {body: hello}}";
+    let edge = edge()
+        .service_with("iqueue", &iqueue, &format!("preflight: forward, routes: [{routes}]"))
+        .file("site/index.html", "secret")
+        .start();
+    for protocol in PROTOCOLS {
+        for (path, status) in [
+            ("/ok", 401),
+            ("/to", 401),
+            ("/files/", 401),
+            ("/files/none", 401),
+            ("/admin", 401),
+            ("/portal", 405),
+            ("/open", 200),
+            ("/x", 200),
+        ] {
+            let asking = Asking { method: "OPTIONS", path, body: None, fields: PREFLIGHT };
+            let observed = runtime().block_on(async {
+                Observer::connect(edge.address(), HOST, protocol).await.ask(HOST, &asking).await.unwrap()
+            });
+            assert_eq!(observed.status, status, "{protocol:?} {path}");
+            assert!(!observed.text().contains("secret") && observed.all("location").is_empty(), "{protocol:?} {path}");
+        }
+    }
+    let labels = "outcome=\"public\",reason=\"preflight\",service=\"iqueue\"";
+    assert_eq!(edge.metric("sentry_edge_auth_decisions_total", labels), 3.0, "those of the application alone");
+}
+
 #[test]
 fn a_preflight_counts_against_the_rate_of_its_client() {
     let iqueue = origin("iqueue");
