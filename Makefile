@@ -99,7 +99,7 @@ sbom: ## the bill of materials in CycloneDX, target/released/sentry-edge.cdx.jso
 	@.ci/sbom target/released/sentry-edge.cdx.json
 
 release: build sbom ## what is released: binary, manual pages, completion, bill of materials and checksums, in target/released
-	@cp target/release/sentry-edge systemd/sentry-edge.service config/edge.yaml config/edge.schema.json target/released/
+	@cp target/release/sentry-edge systemd/sentry-edge.service systemd/sentry-edge.socket config/edge.yaml config/edge.schema.json target/released/
 	@target/release/sentry-edge man target/released
 	@for shell in bash zsh fish; do target/release/sentry-edge completion $$shell > target/released/sentry-edge.$$shell; done
 	@.ci/sbom --sums target/released

@@ -43,7 +43,7 @@
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
 //! - `listener`: client connections. `admin`: the admin listener and its API. [`server`]: where everything is made and put together; reload, drain.
-//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`, `framing`, [`blocking`]: primitives.
+//! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`, `descriptors`, `framing`, [`blocking`]: primitives.
 //!
 //! # Invariants
 //!
@@ -72,6 +72,7 @@ pub mod clock;
 pub mod compression;
 pub mod config;
 mod deadline;
+mod descriptors;
 pub mod drain;
 pub mod error_pages;
 pub mod files;

@@ -10,13 +10,14 @@
 //! | 4 | `accept`, `client_stream::info`, `serve` |
 //! | 3 | `client_stream`, `proxy_header` |
 //! | 2 | `client_stream::head_deadline`, `state` |
-//! | 1 | `client_stream::blocked_writes`, `connection_slots`, `h2_flood`, `proxy_protocol`, `request_framer`, `transport` |
+//! | 1 | `client_stream::blocked_writes`, `connection_slots`, `h2_flood`, `inherited`, `proxy_protocol`, `request_framer`, `transport` |
 
 pub mod accept;
 pub mod client_stream;
 pub mod connection_slots;
 pub mod h2_flood;
 pub mod http2;
+pub mod inherited;
 pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod request_framer;
@@ -42,6 +43,7 @@ use crate::quota::Permit;
 use crate::snapshot::Ports;
 use client_stream::ClientStream;
 use connection_slots::ConnectionSlot;
+use inherited::InheritedSockets;
 use proxy_header::PeerInfo;
 use serve::HttpHandler;
 pub use state::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
@@ -80,20 +82,48 @@ pub struct BindError {
 
 /// Binds and listens. Must be called within a runtime.
 pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<BoundListener, BindError> {
-    let bound = || -> std::io::Result<BoundListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart must not wait for old connections to leave TIME_WAIT.
-        socket.set_reuse_address(true)?;
+    let bound = bind_socket(address).and_then(|socket| BoundListener::new(socket, proxy_protocol));
+    bound.map_err(|cause| BindError { address, cause })
+}
+
+fn bind_socket(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for old connections to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Takes the inherited socket of a listener, and binds one where there is none.
+fn open(
+    address: SocketAddr,
+    proxy_protocol: bool,
+    inherited: &mut InheritedSockets,
+) -> Result<BoundListener, BindError> {
+    match inherited.take(address) {
+        Some(socket) => {
+            log::info!("listener {address}: the service manager has bound it");
+            BoundListener::new(socket, proxy_protocol).map_err(|cause| BindError { address, cause })
+        }
+        None => {
+            if inherited.is_activated {
+                log::info!("listener {address}: the service manager has no socket for it, so it is bound here");
+            }
+            bind(address, proxy_protocol)
+        }
+    }
+}
+
+impl BoundListener {
+    fn new(socket: Socket, proxy_protocol: bool) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
         // What is accepted from this socket inherits it.
         socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
-        socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(BoundListener { socket, address, proxy_protocol, public_port: None })
-    };
-    bound().map_err(|cause| BindError { address, cause })
+        Ok(Self { socket, address, proxy_protocol, public_port: None })
+    }
 }
 
 /// Every socket of a configuration.
@@ -110,19 +140,25 @@ impl BoundListeners {
     }
 }
 
-/// Binds every socket before anything is served, so that a port that is in use is reported at once.
-pub fn bind_all(config: &Config, runtime: &Runtime) -> Result<BoundListeners, BindError> {
+/// Binds every socket that is not inherited before anything is served, so that a port that is in use is reported at
+/// once.
+pub fn bind_all(
+    config: &Config,
+    runtime: &Runtime,
+    inherited: &mut InheritedSockets,
+) -> Result<BoundListeners, BindError> {
     let _inside = runtime.enter();
     let (mut https, mut http) = (Vec::new(), Vec::new());
     for listener in &config.server.listeners {
-        let mut bound = bind(listener.address, listener.proxy_protocol)?;
+        let mut bound = open(listener.address, listener.proxy_protocol, inherited)?;
         bound.public_port = listener.public_port;
         match listener.protocol {
             config::Protocol::Https => https.push((bound, listener.http2)),
             config::Protocol::Http => http.push(bound),
         }
     }
-    Ok(BoundListeners { https, http, admin: bind(config.server.admin.address, false)? })
+    let admin = open(config.server.admin.address, false, inherited)?;
+    Ok(BoundListeners { https, http, admin })
 }
 
 /// Accepts connections until the listener closes, and then has idle connections closed.

@@ -41,6 +41,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Faults};
 use crate::drain::Drain;
 use crate::listener::connection_slots::{ConnectionSlots, IdleGrace};
+use crate::listener::inherited::InheritedSockets;
 use crate::listener::{BoundListeners, ClientLimits, ListenerContext, ListenerKind, TlsListener, bind_all};
 use crate::log_writer::{self, Logs};
 use crate::maintenance::MaintenanceSwitches;
@@ -55,7 +56,7 @@ use control_socket::ControlSocket;
 use hint_file::HintFile;
 
 pub use check::check;
-pub use options::{FastPathMode, Lookup, Options};
+pub use options::{FastPathMode, Lookup, Options, ProcessContext};
 pub use reload::{Reload, ReloadedFiles};
 pub use start_error::StartError;
 pub use stores::session_store;
@@ -100,16 +101,17 @@ impl Edge {
     /// As above, from what [`config::read`] has made of the file.
     pub fn start_with(file: &Path, read: (Config, Faults), clock: Clock, options: Options) -> Result<Self, StartError> {
         let metrics = LogMetrics::new(&log_writer::NAMES).map_err(StartError::Metrics)?;
-        Self::start_beside(file, read, clock, options, Logs::new(metrics))
+        let process = ProcessContext { logs: Logs::new(metrics), sockets: InheritedSockets::default() };
+        Self::start_in(process, file, read, clock, options)
     }
 
-    /// As above, in a process that has a log already.
-    pub fn start_beside(
+    /// As above, in a process that has a log already, and may have sockets.
+    pub fn start_in(
+        ProcessContext { logs, mut sockets }: ProcessContext,
         file: &Path,
         (config, mut faults): (Config, Faults),
         clock: Clock,
         options: Options,
-        logs: Logs,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::with_logs(env!("CARGO_PKG_VERSION"), logs.metrics());
         let metrics = metrics.map(Arc::new).map_err(StartError::Metrics)?;
@@ -124,7 +126,8 @@ impl Edge {
         metrics.operation.started(clock.now().seconds());
         let runtime = workers::runtime(&config, metrics.traffic.buffer_bytes.clone()).map_err(StartError::Runtime)?;
         log::debug!("start: runtime started threads={}", workers::threads(&config));
-        let bound = bind_all(&config, &runtime)?;
+        let bound = bind_all(&config, &runtime, &mut sockets)?;
+        sockets.check_claimed().map_err(StartError::Sockets)?;
         let control = options.control_socket.then(|| control_socket::open(&config, file)).transpose();
         let control = control.map_err(StartError::ControlSocket)?.flatten();
         log::debug!("start: sockets bound https={} http={}", bound.https.len(), bound.http.len());

@@ -22,8 +22,10 @@ use super::{ConfigFile, Failure, output, warn};
 use crate::admin::reload::{ReloadOutcome, ReloadRequest, ReloadRequests};
 use crate::clock::Clock;
 use crate::config::{Level, effective};
+use crate::listener::inherited::InheritedSockets;
 use crate::log_writer::{self, LogWriter, Logs};
 use crate::metrics::LogMetrics;
+use crate::server::ProcessContext;
 use control::{ControlCommand, ControlEvent, ControlThread};
 use notify::{Notifier, State};
 use reloads::Reloads;
@@ -61,14 +63,17 @@ impl Run {
 
 /// Serves a configuration until a signal ends it. `started` is called once sockets listen, and must not wait.
 pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
+    // Before anything is opened, which would get the numbers of descriptors that were not passed.
+    let sockets = InheritedSockets::from_service_manager().map_err(Failure::because)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::because)?;
-    // First of all: no signal ends a process that is only starting by its default action.
+    // Before any work is done: no signal ends a process that is only starting by its default action.
     let signals = runtime.block_on(async { Signals::new() }).map_err(Failure::because)?;
     let logs = Logs::new(LogMetrics::new(&log_writer::NAMES).map_err(Failure::because)?);
     // This level applies until the configuration has been read, which may take long and so is not done here.
     let log = log_writer::process::install(&logs, Level::Info, Clock::default()).map_err(Failure::because)?;
     let (reload_requests, requests) = ReloadRequests::channel();
-    let (control, events) = ControlThread::start(path.to_owned(), logs.clone(), reload_requests)?;
+    let context = ProcessContext { logs: logs.clone(), sockets };
+    let (control, events) = ControlThread::start(path.to_owned(), context, reload_requests)?;
     let process = Process {
         control,
         logs,

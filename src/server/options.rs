@@ -1,6 +1,8 @@
 //! Options for the code that starts an edge, which a configuration cannot set.
 
 use crate::admin::reload::ReloadRequests;
+use crate::listener::inherited::InheritedSockets;
+use crate::log_writer::Logs;
 pub use crate::proxy::FastPathMode;
 
 pub use crate::upstream::resolver::Lookup;
@@ -17,4 +19,11 @@ pub struct Options {
     pub control_socket: bool,
     /// Where the API requests reloads. Without it they fail, as the code that has started the edge carries them out.
     pub reloads: Option<ReloadRequests>,
+}
+
+/// What an edge uses of the process that it is started in.
+pub struct ProcessContext {
+    pub logs: Logs,
+    /// Sockets that are not to be bound.
+    pub sockets: InheritedSockets,
 }

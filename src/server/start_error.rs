@@ -3,11 +3,13 @@
 use super::control_socket::ControlSocketError;
 use crate::config::Faults;
 use crate::listener::BindError;
+use crate::listener::inherited::InheritedSocketError;
 
 #[derive(Debug)]
 pub enum StartError {
     Config(Faults),
     Bind(BindError),
+    Sockets(InheritedSocketError),
     ControlSocket(ControlSocketError),
     Log(std::io::Error),
     Users(String),
@@ -24,6 +26,7 @@ impl std::fmt::Display for StartError {
             Self::Bind(BindError { address, cause }) => {
                 write!(f, "cannot listen on {address}: {cause}; free the port, or allow this user to bind it")
             }
+            Self::Sockets(cause) => write!(f, "{cause}"),
             Self::ControlSocket(cause) => write!(f, "cannot open the control socket: {cause}"),
             Self::Log(cause) => write!(f, "cannot open a log: {cause}"),
             Self::Users(cause) => write!(f, "cannot open the user directory {cause}"),

@@ -26,6 +26,7 @@ pub mod process;
 pub mod raw;
 pub mod recorder;
 pub mod scripted;
+pub mod service_manager;
 pub mod spellings;
 pub mod streaming;
 pub mod tabs;

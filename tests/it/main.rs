@@ -138,6 +138,8 @@ mod deploys;
 mod logs;
 // Lines at `log.level: debug`.
 mod decision_log;
+// Sockets that a service manager has bound.
+mod activation;
 // What each signal does.
 mod hanging_files;
 mod signals;

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Failure;
 use crate::admin::reload::{ReloadOutcome, ReloadRequests};
 use crate::clock::Clock;
-use crate::log_writer::{Logs, process};
-use crate::server::{Edge, Options, ReloadedFiles};
+use crate::log_writer::process;
+use crate::server::{Edge, Options, ProcessContext, ReloadedFiles};
 use reads::FileReads;
 
 /// The size of the thread's stack, the same as the main thread's.
@@ -52,7 +52,7 @@ impl ControlThread {
     /// `reloads` is where the edge's API requests reloads.
     pub fn start(
         path: PathBuf,
-        logs: Logs,
+        context: ProcessContext,
         reloads: ReloadRequests,
     ) -> Result<(Self, mpsc::Receiver<ControlEvent>), Failure> {
         let (orders, received) = sync_channel(MAX_COMMANDS);
@@ -61,7 +61,7 @@ impl ControlThread {
         std::thread::Builder::new()
             .name("control".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || work(&path, logs, reloads, own, &received, events))
+            .spawn(move || work(&path, context, reloads, own, &received, events))
             .map_err(Failure::because)?;
         Ok((Self(orders), outcomes))
     }
@@ -69,13 +69,13 @@ impl ControlThread {
 
 fn work(
     path: &Path,
-    logs: Logs,
+    context: ProcessContext,
     reloads: ReloadRequests,
     own: SyncSender<ControlCommand>,
     orders: &Receiver<ControlCommand>,
     events: mpsc::Sender<ControlEvent>,
 ) {
-    let edge = match start(path, logs, reloads) {
+    let edge = match start(path, context, reloads) {
         Ok(edge) => edge,
         Err(text) => {
             events.blocking_send(ControlEvent::Failed(text)).ok();
@@ -103,11 +103,11 @@ fn work(
 }
 
 /// The configuration is read here and not on the thread that handles signals, because reading may hang as well.
-fn start(path: &Path, logs: Logs, reloads: ReloadRequests) -> Result<Edge, String> {
+fn start(path: &Path, context: ProcessContext, reloads: ReloadRequests) -> Result<Edge, String> {
     let read = crate::config::read(path).map_err(|faults| faults.to_string())?;
     process::set_level(read.0.log.level);
     let options = Options { control_socket: true, reloads: Some(reloads), ..Options::default() };
-    Edge::start_beside(path, read, Clock::default(), options, logs).map_err(|error| error.to_string())
+    Edge::start_in(context, path, read, Clock::default(), options).map_err(|error| error.to_string())
 }
 
 /// Logs what has started, so that a log says what the lines after this are about.

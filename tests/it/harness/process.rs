@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_sentry-edge");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sentry-edge");
 
 /// The variable by which systemd names a runtime directory, and the folder of the configuration among the arguments: the
 /// edges of tests have their control sockets beside their files.
