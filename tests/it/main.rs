@@ -47,6 +47,8 @@ mod lockout;
 // What an application hears of a request: identity and origin, by the edge alone.
 mod headers;
 mod health_checks;
+// The units, and what is packaged.
+mod packaging;
 // gRPC as it is on the wire: HTTP/2 to the application, messages both ways, trailers.
 mod grpc;
 // Whom a request is for: host, port, certificate, TLS.
