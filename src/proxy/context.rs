@@ -74,6 +74,9 @@ pub struct RequestContext {
     pub upstream_socket: Option<RawFd>,
     /// `response_filter`: more may come on the application's connection than the response, so it is not used again.
     pub upstream_out_of_sync: bool,
+    /// `response_filter`: whether the response may have nothing to send for as long as it likes: a WebSocket, a stream of
+    /// events, or a body of unknown length.
+    pub may_be_silent: bool,
     /// `response_filter`: how long the application says that its body is.
     pub length: Option<usize>,
     /// `response_body_filter`: bytes of its body.
@@ -154,6 +157,7 @@ impl RequestContext {
             status: 0,
             upstream_socket: None,
             upstream_out_of_sync: false,
+            may_be_silent: false,
             length: None,
             bytes_sent: 0,
             error: None,

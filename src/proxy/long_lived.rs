@@ -45,7 +45,8 @@ impl Gateway {
             connection.set_upgraded();
         }
         let kind = kind(&request.head.method, response);
-        if kind != Kind::Page {
+        ctx.may_be_silent = kind != Kind::Page;
+        if ctx.may_be_silent {
             cancel::mark_long_lived();
         }
         match kind {

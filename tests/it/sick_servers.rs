@@ -450,3 +450,60 @@ fn check_case(what: &str, servers: &[SocketAddr], expected: (u16, Option<&str>, 
     assert_eq!(is_up(&edge, *server), reason.is_none(), "{what}");
     assert_eq!(alive.count(), 0, "{what}: and no request was sent again");
 }
+
+/// A server that answers each request by its number, from 0.
+fn by_number(answer: impl Fn(usize, &mut TcpStream) + Sync + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let number = AtomicUsize::new(0);
+    std::thread::spawn(move || {
+        serve(&listener, &|socket| answer(number.fetch_add(1, Ordering::SeqCst), socket));
+    });
+    address
+}
+
+/// A pool in which this server gets nearly all first attempts, and another one is well.
+fn mostly(server: SocketAddr, alive: &Origin, more: &str) -> Edge {
+    let pool = format!("{{servers: [{{address: \"{server}\", weight: 256}}, \"{}\"]{more}}}", alive.address);
+    edge().service_with("iqueue", alive, "access: public").pool("iqueue", &pool).start()
+}
+
+fn all_ejections(edge: &Edge, server: SocketAddr) -> f64 {
+    ["connect", "tls", "timeout", "closed", "malformed", "status"].iter().map(|why| ejections(edge, server, why)).sum()
+}
+
+#[test]
+fn a_stream_that_is_silent_for_too_long_says_nothing_of_its_server() {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (what, fields, answer) in [
+        (
+            "a WebSocket",
+            upgrade,
+            &b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"[..],
+        ),
+        ("events", "", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"),
+        (
+            "events in chunks",
+            "",
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n:\r\n",
+        ),
+        ("a body of unknown length", "", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+    ] {
+        let (server, alive) = (by_number(|_, socket| say(socket, answer)), origin("alive"));
+        let edge = mostly(server, &alive, ", timeouts: {read: 300ms}, eject: {failures: 1, for: 60s}");
+        let mut client = crate::harness::raw(edge.address(), "iqueue.test");
+        client.send(format!("GET / HTTP/1.1\r\nHost: iqueue.test\r\n{fields}\r\n"));
+        let line = edge.access_log(1).pop().unwrap();
+        assert_eq!(line["error"].as_str(), Some("upstream_timeout"), "{what}: {line}");
+        assert_eq!((all_ejections(&edge, server), is_up(&edge, server)), (0.0, true), "{what}");
+        if fields.is_empty() {
+            let request = [(":method", "GET"), (":scheme", "https"), (":authority", "iqueue.test"), (":path", "/")];
+            let mut client = crate::harness::Raw::http2(edge.address(), "iqueue.test");
+            client.http2_request(&request);
+            let line = edge.access_log(2).pop().unwrap();
+            assert_eq!(line["error"].as_str(), Some("upstream_timeout"), "{what}: {line}");
+            assert_eq!((all_ejections(&edge, server), is_up(&edge, server)), (0.0, true), "{what} over HTTP/2");
+        }
+    }
+}

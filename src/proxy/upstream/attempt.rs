@@ -12,6 +12,7 @@ use crate::proxy::context::{RequestContext, destination, is_fault_of_body};
 use crate::proxy::decision_log::{is_logged, log_decision};
 use crate::proxy::request::RequestView;
 use crate::request::is_repeatable;
+use crate::upstream::ejection::Failure;
 use crate::upstream::{Attempt, ConnectionUse, Demand, Endpoint, MayRetry, Outcome, Owner, Pool};
 
 /// Selects the next server of the request's pool, and returns it with the time of the selection. `owner` is the owner of
@@ -90,8 +91,11 @@ pub fn failed(method: &Method, ctx: &mut RequestContext, error: &mut Error, prog
         if !has_head && !is_of_client {
             outcome = retry::repeatable(error, method, progress, pool.config.retry);
         }
-        let failure = retry::failure(error).filter(|_| !is_of_client && !retry::is_kept_closed(error, progress));
-        if let Some(failure) = failure {
+        // What may be silent has been so for too long: that says nothing of its server.
+        let is_silence = |failure| failure == Failure::Timeout && ctx.is_responded && ctx.may_be_silent;
+        let is_of_server =
+            |failure: &Failure| !is_of_client && !retry::is_kept_closed(error, progress) && !is_silence(*failure);
+        if let Some(failure) = retry::failure(error).filter(is_of_server) {
             pool.note_failure(attempt, failure, ctx.is_responded, now);
             if ctx.tried.len() > 1 && !attempt.is_further_address() {
                 pool.retries().failed.inc();
