@@ -206,7 +206,7 @@ impl Pool {
             Some(policy) if policy.statuses.contains(&status) => {
                 self.note_failure(attempt, Failure::Status, false, Instant::now());
             }
-            _ => self.state.succeeded(address),
+            _ => self.state.succeeded(address, attempt.begun()),
         }
     }
 

@@ -38,6 +38,7 @@ pub struct Demand {
 /// One attempt of a request. It counts as in flight at its server until it has failed or is dropped with the request.
 pub struct Attempt {
     pub endpoint: Endpoint,
+    begun: Instant,
     /// Whether its server was tried before, at another address.
     is_further_address: bool,
     outcome: Outcome,
@@ -78,6 +79,10 @@ impl Attempt {
     pub fn failed(&mut self, outcome: Outcome) {
         self.outcome = outcome;
         self.end();
+    }
+
+    pub fn begun(&self) -> Instant {
+        self.begun
     }
 
     pub fn outcome(&self) -> Outcome {
@@ -141,13 +146,15 @@ impl Pool {
         let may_be_tried = there.clone().count() < ATTEMPTS
             && there.all(|attempt| matches!(attempt.outcome, Outcome::KeptClosed | Outcome::UnderWay));
         let server = self.servers.get(named.server).filter(|_| may_be_tried)?;
+        let in_turn = |address: &AddressState| address.may_take(demand.now, demand.is_safe);
         if server.state.administrative() == Administrative::Disabled {
             return None;
         }
-        self.begin(named.server, First::Further, |address| match address.target.address() == named.address {
-            true => address.may_take(demand.now, demand.is_safe),
+        let at_named = |address: &AddressState| match address.target.address() == named.address {
+            true => in_turn(address),
             false => Admission::Closed,
-        })
+        };
+        self.begin(named.server, First::Further, at_named, demand.now)
     }
 
     /// Returns the next attempt of a request that has made those in `tried`. `None` when no server may take it.
@@ -157,18 +164,18 @@ impl Pool {
             let servers = Admitted { pool: self, tried, passed_over: &[], admit: in_turn, now: demand.now };
             let turn = self.balancer.first(&servers, demand.key);
             return turn
-                .and_then(|server| self.take(server, demand.first(), in_turn))
+                .and_then(|server| self.take(server, demand.first(), in_turn, demand.now))
                 .or_else(|| self.first_elsewhere(demand, in_turn));
         };
         let another = || self.may_try_another(tried).then(|| self.another_server(tried, demand)).flatten();
-        let further = |server| self.further_address(server, tried);
+        let further = |server| self.further_address(server, tried, demand.now);
         match last.outcome {
             Outcome::NotConnected => further(last.endpoint.server).or_else(another),
             Outcome::ConnectTimedOut => {
                 another().or_else(|| tried.iter().find_map(|attempt| further(attempt.endpoint.server)))
             }
             // The request has had its turn, so a repeated attempt does not take another one.
-            Outcome::KeptClosed | Outcome::UnderWay => another().or_else(|| self.again(last.endpoint)),
+            Outcome::KeptClosed | Outcome::UnderWay => another().or_else(|| self.again(last.endpoint, demand.now)),
             Outcome::NoResponse => another(),
         }
     }
@@ -199,24 +206,35 @@ impl Pool {
     }
 
     /// Begins an attempt at a server, at the first of its addresses that `admit` lets it go to.
-    fn take(&self, index: usize, first: First, admit: impl Fn(&AddressState) -> Admission) -> Option<Attempt> {
+    fn take(
+        &self,
+        index: usize,
+        first: First,
+        admit: impl Fn(&AddressState) -> Admission,
+        now: Instant,
+    ) -> Option<Attempt> {
         if !self.servers[index].state.is_active() {
             return None;
         }
         if self.config.slow_start.is_zero() {
-            return self.begin(index, first, admit);
+            return self.begin(index, first, admit, now);
         }
         // Of the addresses of a name one may be in its slow start.
-        let now = Instant::now();
         let by_share = |address: &AddressState| {
             let share = address.slow_start.share(now, self.config.slow_start);
             if share == WHOLE || fastrand::u8(..) < share { admit(address) } else { Admission::Closed }
         };
-        self.begin(index, first, by_share).or_else(|| self.begin(index, First::Further, &admit))
+        self.begin(index, first, by_share, now).or_else(|| self.begin(index, First::Further, &admit, now))
     }
 
     /// The same, whatever an administrator has set for the server.
-    fn begin(&self, index: usize, first: First, admit: impl Fn(&AddressState) -> Admission) -> Option<Attempt> {
+    fn begin(
+        &self,
+        index: usize,
+        first: First,
+        admit: impl Fn(&AddressState) -> Admission,
+        begun: Instant,
+    ) -> Option<Attempt> {
         let server = &self.servers[index];
         server.address.find(first, |address| {
             let is_trial = match admit(address) {
@@ -227,7 +245,7 @@ impl Pool {
             let in_flight = InFlight::begin(address, server.limit, is_trial)?;
             let endpoint = Endpoint { server: index, address: address.target.address() };
             let outcome = Outcome::UnderWay;
-            Some(Attempt { endpoint, is_further_address: false, outcome, in_flight: Some(in_flight) })
+            Some(Attempt { endpoint, begun, is_further_address: false, outcome, in_flight: Some(in_flight) })
         })
     }
 
@@ -259,7 +277,7 @@ impl Pool {
             loop {
                 let servers = Admitted { pool: self, tried, passed_over: &passed_over, admit: &admit, now: demand.now };
                 let index = balancer.another(&servers, demand.key)?;
-                match self.take(index, demand.first(), &admit) {
+                match self.take(index, demand.first(), &admit, demand.now) {
                     Some(attempt) => return Some(attempt),
                     None => passed_over.push(index),
                 }
@@ -311,8 +329,8 @@ impl Pool {
     }
 
     /// Begins an attempt at an address of a server that was not tried; addresses take turns.
-    fn further_address(&self, server: usize, tried: &[Attempt]) -> Option<Attempt> {
-        let mut attempt = self.take(server, First::Further, if_untried(server, tried))?;
+    fn further_address(&self, server: usize, tried: &[Attempt], now: Instant) -> Option<Attempt> {
+        let mut attempt = self.take(server, First::Further, if_untried(server, tried), now)?;
         attempt.is_further_address = true;
         Some(attempt)
     }
@@ -322,10 +340,11 @@ impl Pool {
     }
 
     /// Begins another attempt at the same address.
-    fn again(&self, endpoint: Endpoint) -> Option<Attempt> {
-        self.take(endpoint.server, First::Further, |address| {
+    fn again(&self, endpoint: Endpoint, now: Instant) -> Option<Attempt> {
+        let there = |address: &AddressState| {
             if address.target.address() == endpoint.address { Admission::Open } else { Admission::Closed }
-        })
+        };
+        self.take(endpoint.server, First::Further, there, now)
     }
 }
 

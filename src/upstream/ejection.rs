@@ -120,6 +120,8 @@ struct Record {
     broken_off: u32,
     /// Consecutive times that it was ejected.
     times: u32,
+    /// When it was ejected last, and what for.
+    ejected: Option<(Instant, Failure)>,
     /// When it came back from the last of them.
     returned_at: Option<Instant>,
     /// As the configuration had it when the address was ejected.
@@ -195,8 +197,16 @@ impl Health {
     }
 
     /// From now on the address is out of turn; returns for how long, at least.
-    pub(super) fn eject(&self, standing: Standing, now: Instant, policy: &Eject, connect: Duration) -> Duration {
+    pub(super) fn eject(
+        &self,
+        standing: Standing,
+        failure: Failure,
+        now: Instant,
+        policy: &Eject,
+        connect: Duration,
+    ) -> Duration {
         let mut record = self.record();
+        record.ejected = Some((now, failure));
         record.limits = Limits { first: policy.r#for, at_most: policy.at_most, connect };
         if record.returned_at.is_some_and(|at| now.saturating_duration_since(at) > policy.at_most) {
             record.times = 0;
@@ -227,14 +237,19 @@ impl Health {
         self.standing.store(Standing::Kept as u8, Ordering::Release);
     }
 
-    /// A response has come. Returns whether the address was not good before.
-    pub(super) fn succeed(&self, now: Instant) -> bool {
+    /// A response has come to an attempt that began at `begun`. Returns whether the address was not good before and is now:
+    /// what began before an ejection does not end it, as it says nothing of what has happened since.
+    pub(super) fn succeed(&self, begun: Instant, now: Instant) -> bool {
         let mut record = self.record();
-        record.failures = 0;
-        let was = Standing::of(self.standing.swap(Standing::Good as u8, Ordering::AcqRel));
+        let was = self.standing();
         if !was.takes_turns() {
+            if record.ejected.is_some_and(|(at, _)| begun < at) {
+                return false;
+            }
             record.returned_at = Some(now);
         }
+        record.failures = 0;
+        self.standing.store(Standing::Good as u8, Ordering::Release);
         if was != Standing::Good {
             record.broken_off = 0;
         }
@@ -262,10 +277,16 @@ impl Health {
         self.is_probed.store(true, Ordering::Release);
     }
 
-    /// How long the address is still out of turn before it may be tried; `None` while it takes its turns.
+    /// How long the address is still ejected before it may be tried; `None` while it gets requests, if only as the last
+    /// resort.
     pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
         let left = self.trial_at.load(Ordering::Relaxed).saturating_sub(millis(now));
-        (!self.standing().takes_turns()).then(|| Duration::from_millis(left))
+        (self.standing() == Standing::Ejected).then(|| Duration::from_millis(left))
+    }
+
+    /// What it was ejected for, last.
+    pub(super) fn ejected_by(&self) -> Option<Failure> {
+        self.record().ejected.map(|(_, failure)| failure)
     }
 
     /// By what it last failed, and when.
@@ -320,7 +341,7 @@ mod tests {
             let last = failures.iter().map(|failure| health.count_failure(*failure, false, &policy())).last();
             assert_eq!(last, Some(reached), "{failures:?}");
             assert!(health.is_troubled());
-            health.succeed(Instant::now());
+            health.succeed(Instant::now(), Instant::now());
             assert!(!health.is_troubled(), "{failures:?}");
             assert!(!health.count_failure(failures[0], false, &policy()), "{failures:?}: a success resets");
         }
@@ -330,7 +351,7 @@ mod tests {
     fn heads_do_not_hide_responses_that_break_off() {
         let health = Health::default();
         for round in 1..=3 {
-            health.succeed(Instant::now());
+            health.succeed(Instant::now(), Instant::now());
             assert_eq!(health.count_failure(Failure::Closed, true, &policy()), round == 3);
         }
         health.complete();
@@ -359,7 +380,7 @@ mod tests {
     #[test]
     fn after_its_time_and_a_connection_one_request_tries_an_ejected_address() {
         let (health, policy, now) = (Health::default(), policy(), Instant::now());
-        let time = health.eject(Standing::Ejected, now, &policy, Duration::from_secs(1));
+        let time = health.eject(Standing::Ejected, Failure::Closed, now, &policy, Duration::from_secs(1));
         let later = now + time + Duration::from_millis(2);
         assert_eq!(health.may_take(later, true), Admission::Closed, "no connection was tried");
         assert_eq!(health.probe_due(now), None);
@@ -373,13 +394,36 @@ mod tests {
         assert_eq!(health.may_take(later, true), Admission::Closed, "one at a time");
         health.end_trial();
         assert_eq!(health.may_take(later, true), Admission::Trial, "the client has gone meanwhile");
-        assert!(health.succeed(later));
+        assert!(health.succeed(later, later));
         assert_eq!(health.may_take(later, false), Admission::Open);
-        let soon = health.eject(Standing::Ejected, later, &policy, Duration::ZERO);
+        let soon = health.eject(Standing::Ejected, Failure::Closed, later, &policy, Duration::ZERO);
         assert!(soon >= 2 * policy.r#for, "it has failed again soon: {soon:?}");
-        health.succeed(later);
+        health.succeed(later, later);
         let much_later = later + policy.at_most + Duration::from_secs(1);
-        let anew = health.eject(Standing::Ejected, much_later, &policy, Duration::ZERO);
+        let anew = health.eject(Standing::Ejected, Failure::Closed, much_later, &policy, Duration::ZERO);
         assert!(anew < 2 * policy.r#for, "it was well for long: {anew:?}");
+    }
+
+    #[test]
+    fn a_response_ends_an_ejection_only_if_its_attempt_began_after_it() {
+        for standing in [Standing::Ejected, Standing::LastResort] {
+            let (health, now) = (Health::default(), Instant::now());
+            let second = Duration::from_secs(1);
+            health.eject(standing, Failure::Connect, now + second, &policy(), second);
+            assert!(!health.succeed(now, now + 2 * second), "{standing:?}: it was under way before");
+            assert_eq!(health.standing(), standing);
+            assert!(health.succeed(now + 2 * second, now + 3 * second), "{standing:?}");
+            assert_eq!(health.standing(), Standing::Good);
+        }
+    }
+
+    #[test]
+    fn what_is_the_last_resort_gets_requests_and_is_not_shown_as_ejected() {
+        let now = Instant::now();
+        for (standing, is_shown) in [(Standing::Ejected, true), (Standing::LastResort, false)] {
+            let health = Health::default();
+            health.eject(standing, Failure::Connect, now, &policy(), Duration::ZERO);
+            assert_eq!(health.ejected_for(now).is_some(), is_shown, "{standing:?}");
+        }
     }
 }

@@ -35,6 +35,8 @@ struct Target {
     /// Checks in a row that differ from what is known.
     differing: u32,
     due: Instant,
+    /// When the last check began.
+    begun: Instant,
     running: Option<AbortHandle>,
 }
 
@@ -110,7 +112,8 @@ impl Checks {
         let metrics = self.metrics.traffic.checks(&pool.config.name, &pool.server(endpoint.server).name);
         let pool = Arc::clone(pool);
         self.due.insert((due, key));
-        self.targets.insert(key, Target { pool, endpoint, address, metrics, differing: 0, due, running: None });
+        let target = Target { pool, endpoint, address, metrics, differing: 0, due, begun: now, running: None };
+        self.targets.insert(key, target);
     }
 
     /// The checks of an address end, and with them what they have found.
@@ -141,6 +144,7 @@ impl Checks {
             let connector = Arc::clone(connector);
             let check =
                 async move { (key, health_check::check(&connector, peer, &health.check, &host, health.timeout).await) };
+            target.begun = now;
             target.running = Some(self.running.spawn(check));
         }
     }
@@ -174,7 +178,8 @@ impl Checks {
             Err(_) => CheckResult::Failed,
         });
         if outcome.is_ok() {
-            target.pool.state.check_passed(&target.address);
+            let has_response = matches!(health.check, HealthCheck::Http { .. });
+            target.pool.state.check_passed(&target.address, target.begun.into_std(), has_response);
         }
         if outcome.is_ok() != target.address.is_down() {
             target.differing = 0;

@@ -121,7 +121,7 @@ impl PoolState {
                 );
             }
         } else {
-            let time = address.health.eject(standing, now, policy, pool.timeouts.connect);
+            let time = address.health.eject(standing, failure, now, policy, pool.timeouts.connect);
             let time = time.as_secs_f64();
             match (standing, was == standing) {
                 (_, true) => log::debug!("upstream: server still fails pool={name} server={of} reason={reason}"),
@@ -141,28 +141,30 @@ impl PoolState {
         server.publish_up();
     }
 
-    /// Notes that a response has come from an address.
-    pub fn succeeded(&self, address: &AddressState) {
+    /// Notes that a response has come from an address, to an attempt that began at `begun`.
+    pub fn succeeded(&self, address: &AddressState, begun: Instant) {
         if address.health.is_troubled() {
-            self.recovered(address, "response");
+            self.recovered(address, begun, "response");
         }
     }
 
-    /// Notes that an address has passed an active check. That ends its ejection: a check is as good as a trial.
-    pub(super) fn check_passed(&self, address: &AddressState) {
-        if !address.health.standing().takes_turns() {
-            self.recovered(address, "check");
+    /// Notes that an address has passed an active check that began at `begun`. That ends its ejection: a check with a
+    /// response is as good as a trial, and one that only connects shows that connections can be made again.
+    pub(super) fn check_passed(&self, address: &AddressState, begun: Instant, has_response: bool) {
+        let is_out = !address.health.standing().takes_turns();
+        if is_out && (has_response || address.health.ejected_by().is_some_and(Failure::is_of_connecting)) {
+            self.recovered(address, begun, "check");
         }
     }
 
     #[cold]
-    fn recovered(&self, address: &AddressState, reason: &str) {
+    fn recovered(&self, address: &AddressState, begun: Instant, reason: &str) {
+        let _deciding = lock(&self.deciding);
         let (now, was_out) = (Instant::now(), !address.health.standing().takes_turns());
-        if address.health.succeed(now) {
+        if address.health.succeed(begun, now) {
             if was_out {
                 address.slow_start.begin(now);
             }
-            let _deciding = lock(&self.deciding);
             let Some(server) = address.server() else { return };
             server.publish_up();
             let (name, of, at) = (&self.name, server.name(), &address.target);

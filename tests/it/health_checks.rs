@@ -270,6 +270,32 @@ fn a_good_check_ends_an_ejection() {
 }
 
 #[test]
+fn a_check_that_only_connects_ends_an_ejection_for_connections_alone() {
+    let health = "tcp: true, interval: 100ms, fall: 100, rise: 1}, eject: {failures: 1, for: 1h, at_most: 1h";
+    // It accepts connections, and closes them with the first request.
+    let ill = saying(b"", None);
+    let two = application("two");
+    let edge = edge_with(&[ill, two.origin.address], health);
+    let mut client = edge.client();
+    eventually("it is ejected", || {
+        client.ask("POST", &edge.url("iqueue", "/")).send();
+        !is_up(&edge, ill)
+    });
+    let before = checks(&edge, ill, "passed");
+    eventually("it passes its checks", || checks(&edge, ill, "passed") >= before + 3.0);
+    assert!(!is_up(&edge, ill), "which say nothing of how it answers");
+    assert_eq!(answers(&mut client, &edge, 6), ["two"; 6]);
+    let dead = free_address();
+    let edge = edge_with(&[dead, two.origin.address], health);
+    eventually("it is ejected", || {
+        answers(&mut edge.client(), &edge, 2);
+        !is_up(&edge, dead)
+    });
+    let _one = Origin::on(dead, |_| HttpResponse::new("one".into()));
+    eventually("it is back", || is_up(&edge, dead));
+}
+
+#[test]
 fn checks_that_cannot_be_are_faults() {
     for (health, key, what) in [
         ("{}", "health", "says nothing of what is checked"),

@@ -507,3 +507,33 @@ fn a_stream_that_is_silent_for_too_long_says_nothing_of_its_server() {
         }
     }
 }
+
+#[test]
+fn a_response_to_a_request_from_before_the_ejection_does_not_end_it() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let arrived = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&arrived);
+    let server = by_number(move |number, socket| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        if number == 0 {
+            released.lock().unwrap().recv().unwrap();
+            say(socket, FINE);
+        } else {
+            close(socket);
+        }
+    });
+    let alive = origin("alive");
+    let edge = mostly(server, &alive, ", eject: {failures: 1, for: 60s, at_most: 60s}, retry: {attempts: 0}");
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| statuses(&edge, "GET", 1));
+        eventually("it is under way", || arrived.load(Ordering::SeqCst) == 1);
+        assert_eq!(statuses(&edge, "GET", 1), [502]);
+        assert_eq!((ejections(&edge, server, "closed"), is_up(&edge, server)), (1.0, false));
+        release.send(()).unwrap();
+        assert_eq!(slow.join().unwrap(), [200]);
+    });
+    assert!(!is_up(&edge, server), "it is still ejected");
+    assert_eq!(statuses(&edge, "GET", 6), [200; 6]);
+    assert_eq!(arrived.load(Ordering::SeqCst), 2, "and gets no request");
+}
