@@ -393,7 +393,7 @@ mod tests {
     use super::*;
     use crate::config::Retry;
 
-    fn written(servers: Vec<config::PoolServer>) -> config::Pool {
+    pub(super) fn written(servers: Vec<config::PoolServer>) -> config::Pool {
         let second = Duration::from_secs(1);
         config::Pool {
             name: "p".into(),

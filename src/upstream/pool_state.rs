@@ -98,12 +98,13 @@ impl PoolState {
     pub fn failed(&self, address: &AddressState, failure: Failure, in_body: bool, pool: &config::Pool, attempt: Tried) {
         let Some(policy) = &pool.eject else { return };
         let Tried { is_trial, now } = attempt;
+        // Of failures that come at once, one ejects.
+        let _deciding = lock(&self.deciding);
         let has_enough = address.health.count_failure(failure, in_body, policy);
         let was = address.health.standing();
         // The request may have begun before the ejection, and then it is not news.
         let is_news = if was.takes_turns() { has_enough } else { is_trial };
         let Some(server) = address.server().filter(|_| is_news) else { return };
-        let _deciding = lock(&self.deciding);
         let standing = if self.may_eject(address, policy) {
             Standing::Ejected
         } else if failure.is_of_connecting() {
@@ -245,4 +246,41 @@ impl OutOfTurn {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::server_state::Target;
+    use super::super::tests::written;
+    use super::*;
+
+    #[test]
+    fn of_failures_that_come_at_once_one_ejects() {
+        let metrics = Metrics::new("test").unwrap();
+        let pool = PoolStates::default().pool("p", &metrics);
+        let servers = ["a:80", "b:80"].map(|name| pool.server(name, &metrics));
+        let [address, _other] = [0, 1].map(|at| servers[at].fixed(Target::Address(([127, 0, 0, 1], at as u16).into())));
+        let second = Duration::from_secs(1);
+        let eject =
+            Eject { failures: 1, r#for: second, at_most: second, max_ejection_percent: 50, statuses: Vec::new() };
+        let written = config::Pool { eject: Some(eject), ..written(Vec::new()) };
+        let fail = || {
+            let tried = Tried { is_trial: false, now: Instant::now() };
+            pool.failed(&address, Failure::Closed, false, &written, tried);
+        };
+        std::thread::scope(|scope| {
+            // Both come while another decision is made.
+            let deciding = lock(&pool.deciding);
+            scope.spawn(fail);
+            scope.spawn(fail);
+            std::thread::sleep(Duration::from_millis(50));
+            drop(deciding);
+        });
+        assert_eq!(address.health.standing(), Standing::Ejected);
+        let scrape = String::from_utf8(metrics.scrape().unwrap()).unwrap();
+        let ejections = "upstream_ejections_total{pool=\"p\",reason=\"closed\",server=\"a:80\"} 1\n";
+        assert!(scrape.contains(ejections), "{scrape}");
+    }
 }
