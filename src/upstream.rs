@@ -217,10 +217,20 @@ impl Pool {
         }
     }
 
+    /// A request comes in: the retry budget counts those of the last seconds.
+    pub fn note_request(&self, now: Instant) {
+        self.state.roll_budget(|| self.attempts(), now);
+    }
+
     /// Takes the permission for one retry from the pool's budget.
     pub fn take_retry(&self, now: Instant) -> bool {
+        self.state.take_retry(self.attempts(), self.config.retry.budget_percent, now)
+    }
+
+    /// Returns how many attempts there have been at its servers.
+    fn attempts(&self) -> u64 {
         let of = |server: &Server| server.metrics.attempts() + server.state.in_flight() as u64;
-        self.state.take_retry(self.servers.iter().map(of).sum(), self.config.retry.budget_percent, now)
+        self.servers.iter().map(of).sum()
     }
 
     /// Returns the metrics of requests that are sent again.

@@ -180,6 +180,11 @@ impl PoolState {
         }
     }
 
+    /// A request comes in, so the budget of retries moves on; `attempts` returns how many there have been at its servers.
+    pub(super) fn roll_budget(&self, attempts: impl FnOnce() -> u64, now: Instant) {
+        self.budget.roll(attempts, now);
+    }
+
     /// Takes the permission for one retry; `attempts` is how many there have been at its servers.
     pub(super) fn take_retry(&self, attempts: u64, percent: u8, now: Instant) -> bool {
         let is_allowed = self.budget.take(attempts, percent, now);

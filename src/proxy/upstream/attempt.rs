@@ -20,6 +20,7 @@ use crate::upstream::{Attempt, ConnectionUse, Demand, Endpoint, MayRetry, Outcom
 pub fn next(request: &RequestView<'_>, ctx: &mut RequestContext, owner: Option<Owner>) -> Result<(Endpoint, Instant)> {
     let (pool, _) = destination(ctx)?;
     let now = Instant::now();
+    pool.note_request(now);
     let demand = Demand { key: owner.map(Owner::key), is_safe: is_repeatable(&request.head.method), now };
     let named = server_cookie::endpoint(request.headers(), pool);
     let Some(attempt) = pool.select_named(named, &ctx.tried, demand) else {
