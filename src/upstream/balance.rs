@@ -138,8 +138,8 @@ impl Pool {
         named.and_then(|named| self.keep(named, tried, demand)).or_else(|| self.select(tried, demand))
     }
 
-    /// Begins an attempt at the server of a client. A server that is draining keeps its clients. One that had closed a kept
-    /// connection is tried once more, on a new one.
+    /// Begins an attempt at the server of a client. A server that is draining keeps its clients, and a backup server only
+    /// while no other one may take them. One that had closed a kept connection is tried once more, on a new one.
     fn keep(&self, named: Endpoint, tried: &[Attempt], demand: Demand) -> Option<Attempt> {
         const ATTEMPTS: usize = 2;
         let mut there = tried.iter().filter(|attempt| attempt.endpoint == named);
@@ -147,7 +147,11 @@ impl Pool {
             && there.all(|attempt| matches!(attempt.outcome, Outcome::KeptClosed | Outcome::UnderWay));
         let server = self.servers.get(named.server).filter(|_| may_be_tried)?;
         let in_turn = |address: &AddressState| address.may_take(demand.now, demand.is_safe);
-        if server.state.administrative() == Administrative::Disabled {
+        let is_primary = |index: &usize| !self.config.servers[*index].is_backup;
+        let mut primaries = (0..self.servers.len()).filter(is_primary);
+        let leaves = !is_primary(&named.server)
+            && primaries.any(|index| self.is_untried(index, tried) && self.admits(index, in_turn));
+        if leaves || server.state.administrative() == Administrative::Disabled {
             return None;
         }
         let at_named = |address: &AddressState| match address.target.address() == named.address {

@@ -127,6 +127,34 @@ fn a_client_whose_server_is_away_gets_another_one_and_stays_with_that() {
 }
 
 #[test]
+fn a_client_leaves_a_backup_server_as_soon_as_another_one_is_back() {
+    for method in ["GET", "POST"] {
+        let (primary, backup) = (server("primary"), server("backup"));
+        let address = primary.address;
+        let edge = edge()
+            .service_with("iqueue", &backup, PUBLIC)
+            .pool(
+                "iqueue",
+                &format!(
+                    "{{servers: [\"{address}\", {{address: \"{}\", backup: true}}], \
+                     eject: {{for: 100ms, at_most: 100ms}}, balance: {{sticky: {{cookie: {COOKIE}}}}}}}",
+                    backup.address
+                ),
+            )
+            .start();
+        let mut client = edge.client();
+        assert_eq!(get(&mut client, &edge).0, "primary", "{method}");
+        drop(primary);
+        assert_eq!(client.ask(method, &edge.url("iqueue", "/")).send().body, "backup", "{method}");
+        assert_eq!(get(&mut client, &edge), ("backup".into(), None), "{method}: it stays while the other one is away");
+        eventually("the server's port is free", || std::net::TcpListener::bind(address).is_ok());
+        let _primary = Origin::on(address, |_| answer("primary"));
+        eventually("it goes back", || client.ask(method, &edge.url("iqueue", "/")).send().body == "primary");
+        assert_eq!(get(&mut client, &edge).0, "primary", "{method}");
+    }
+}
+
+#[test]
 fn a_client_stays_with_its_server_through_reloads_and_restarts_of_the_edge_and_of_the_server() {
     let [one, two, three] = ["one", "two", "three"].map(server);
     let addresses = [one.address, two.address, three.address];
