@@ -537,3 +537,30 @@ fn a_response_to_a_request_from_before_the_ejection_does_not_end_it() {
     assert_eq!(statuses(&edge, "GET", 6), [200; 6]);
     assert_eq!(arrived.load(Ordering::SeqCst), 2, "and gets no request");
 }
+
+#[test]
+fn a_retry_whose_connection_fails_has_failed() {
+    let (dead, more) = ([free_address(), free_address()], ", eject: false, retry: {attempts: 1}");
+    let edge = builder(&dead, more).start();
+    let retries = |result: &str| {
+        edge.metric("sentry_edge_upstream_retries_total", &format!("pool=\"iqueue\",result=\"{result}\""))
+    };
+    for (number, method) in ["GET", "POST"].into_iter().enumerate() {
+        assert_eq!(statuses(&edge, method, 1), [503]);
+        assert_eq!([retries("answered"), retries("failed")], [0.0, (number + 1) as f64], "{method}");
+    }
+    // One of them, and a server that breaks off what it has begun: the retry was answered, and counts once.
+    let breaking = by_number(|_, socket| {
+        say(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+        close(socket);
+    });
+    let edge = builder(&[dead[0], breaking], more).start();
+    let mut client = crate::harness::raw(edge.address(), "iqueue.test");
+    client.send("GET / HTTP/1.1\r\nHost: iqueue.test\r\nConnection: close\r\n\r\n");
+    assert!(String::from_utf8_lossy(&client.rest()).ends_with("hello"));
+    edge.access_log(1);
+    let retries = |result: &str| {
+        edge.metric("sentry_edge_upstream_retries_total", &format!("pool=\"iqueue\",result=\"{result}\""))
+    };
+    assert_eq!([retries("answered"), retries("failed")], [1.0, 0.0]);
+}

@@ -98,7 +98,7 @@ pub fn failed(method: &Method, ctx: &mut RequestContext, error: &mut Error, prog
             |failure: &Failure| !is_of_client && !retry::is_kept_closed(error, progress) && !is_silence(*failure);
         if let Some(failure) = retry::failure(error).filter(is_of_server) {
             pool.note_failure(attempt, failure, ctx.is_responded, now);
-            if ctx.tried.len() > 1 && !attempt.is_further_address() {
+            if is_retry(&ctx.tried) && !ctx.is_responded {
                 pool.retries().failed.inc();
             }
         }
@@ -117,7 +117,12 @@ fn conclude(ctx: &mut RequestContext, outcome: Outcome, is_wanted: bool, now: In
         attempt.failed(outcome);
     }
     let Ok((pool, _)) = destination(ctx) else { return false };
-    let may_retry = match pool.may_retry(&ctx.tried) {
+    let next = pool.may_retry(&ctx.tried);
+    let is_unconnected = matches!(outcome, Outcome::NotConnected | Outcome::ConnectTimedOut);
+    if is_unconnected && is_retry(&ctx.tried) && next != MayRetry::FurtherAddress {
+        pool.retries().failed.inc();
+    }
+    let may_retry = match next {
         MayRetry::No => false,
         MayRetry::FurtherAddress => true,
         // A trial is made for the sake of the others, so its request is owed another attempt.
@@ -136,9 +141,14 @@ pub fn responded(ctx: &mut RequestContext, status: u16) {
     let (Some(attempt), Ok((pool, _))) = (ctx.tried.last(), destination(ctx)) else { return };
     pool.server(attempt.endpoint.server).metrics.responded(status);
     pool.note_head(attempt, status);
-    if ctx.tried.len() > 1 && !attempt.is_further_address() {
+    if is_retry(&ctx.tried) {
         pool.retries().answered.inc();
     }
+}
+
+/// Whether the request was sent again: further addresses of one server are no retries.
+fn is_retry(tried: &[Attempt]) -> bool {
+    tried.len() > 1 && tried.iter().filter(|attempt| !attempt.is_further_address()).count() > 1
 }
 
 /// Ends the request's last attempt. From here on the request cannot be cancelled.
