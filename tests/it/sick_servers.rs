@@ -564,3 +564,25 @@ fn a_retry_whose_connection_fails_has_failed() {
     };
     assert_eq!([retries("answered"), retries("failed")], [1.0, 0.0]);
 }
+
+#[test]
+fn a_client_that_leaves_in_the_midst_of_a_body_does_not_make_good_those_that_broke_off() {
+    let server = by_number(|number, socket| {
+        say(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+        if number != 1 {
+            close(socket);
+        }
+    });
+    let alive = origin("alive");
+    let edge = mostly(server, &alive, ", eject: {failures: 2, for: 60s}, retry: {attempts: 0}");
+    for number in 0..3 {
+        let mut client = crate::harness::raw(edge.address(), "iqueue.test");
+        client.send("GET / HTTP/1.1\r\nHost: iqueue.test\r\n\r\n");
+        client.hear("hello");
+        drop(client);
+        let line = edge.access_log(number + 1).pop().unwrap();
+        let expected = if number == 1 { "client_gone" } else { "upstream_failed" };
+        assert_eq!(line["error"].as_str(), Some(expected), "{number}: {line}");
+    }
+    assert_eq!((ejections(&edge, server, "closed"), is_up(&edge, server)), (1.0, false));
+}

@@ -160,7 +160,8 @@ pub fn ended(ctx: &mut RequestContext, error: Option<&Error>, now: Instant) {
         if !error.is_some_and(of_client) {
             observe(ctx, pool, error.is_none(), now);
         }
-        if let Some(attempt) = ctx.tried.last().filter(|_| ctx.is_responded && error.is_none_or(of_client)) {
+        // A client that left in the midst of a body has not seen whether it would have broken off.
+        if let Some(attempt) = ctx.tried.last().filter(|_| ctx.is_responded && error.is_none()) {
             pool.note_end(attempt);
         }
     }
