@@ -1,12 +1,11 @@
 //! The help of each metric, as `/metrics` and the reference have it: what is counted, in which unit, and the values of its
 //! labels. A help is a sentence or several; `make reference` takes them into docs/reference/metrics.md.
 
-pub const REQUESTS_TOTAL: &str =
-    "Requests answered, by the class of their status (`1xx` to `5xx`); a client that left first counts as 499.";
+pub const REQUESTS_TOTAL: &str = "Requests answered. `status` is its class: `1xx`, `2xx`, `3xx`, `4xx` or `5xx`; a client that left first counts as 499.";
 pub const REQUEST_DURATION_SECONDS: &str = "Time from the head of a request to the end of its response.";
 pub const AUTH_DURATION_SECONDS: &str = "Time to decide whether a request may pass, the session store included. Public routes are not timed. `outcome` \
-    is as in `auth_decisions_total`.";
-pub const AUTH_PHASE_DURATION_SECONDS: &str = "Time of a part of authentication: `token` or `session`.";
+    is `allowed`, `login_required`, `forbidden` or `unavailable`.";
+pub const AUTH_PHASE_DURATION_SECONDS: &str = "Time of a part of authentication. `phase` is `token` or `session`.";
 pub const AUTH_DECISIONS_TOTAL: &str = "Decisions. `outcome` is `allowed`, `public`, `login_required`, `forbidden` or `unavailable`. Of a refusal \
     `reason` is `no_token`, `several_cookies`, `malformed`, `unknown_key`, `bad_signature`, `wrong_issuer`, \
     `wrong_audience`, `expired`, `not_yet_valid`, `no_session`, `store_away`, `fingerprint`, `revoked`, \
@@ -46,7 +45,7 @@ pub const UPSTREAM_SERVER_STATE: &str =
 pub const UPSTREAM_UP: &str = "1, or 0 where none of the server's addresses is well: each fails its checks, or has failed as often \
     as `eject.failures` says, whether it is ejected or not.";
 pub const UPSTREAM_RESPONSES_TOTAL: &str =
-    "Responses of a server by the `class` of their status, `1xx` to `5xx`; `1xx` is an upgrade.";
+    "Responses of a server. `class` is that of their status: `1xx`, an upgrade, `2xx`, `3xx`, `4xx` or `5xx`.";
 pub const UPSTREAM_EJECTIONS_TOTAL: &str = "Times that an address of a server was ejected. `reason` is `connect`, `tls`, `timeout`, `closed`, `malformed` or \
     `status`.";
 pub const UPSTREAM_HEALTH_CHECKS_TOTAL: &str =
@@ -57,7 +56,8 @@ pub const UPSTREAM_NAME_RESOLUTIONS_TOTAL: &str =
     "Answers to questions for the addresses of names of servers. `result` is `ok` or `failed`.";
 pub const UPSTREAM_NAME_ADDRESSES: &str = "Addresses known of a server's name; a server whose name has 0 is left out.";
 pub const CONNECTIONS: &str = "Open client connections. `listener` is `https`, `http` or `admin`.";
-pub const CONNECTIONS_TOTAL: &str = "Client connections accepted. `listener` is also `control`, the control socket.";
+pub const CONNECTIONS_TOTAL: &str =
+    "Client connections accepted. `listener` is `https`, `http`, `admin` or `control`, the control socket.";
 pub const CONNECTIONS_REFUSED_TOTAL: &str = "Client connections closed unserved. `reason` is `limit` or `address`, where there are too many, or too many of \
     one address; `accept`, where accepting failed; on a listener for the PROXY protocol `untrusted_proxy`, where \
     the peer is not trusted to speak it, or `proxy_header`, where it did not in time or not well; on the control socket `user`, where the process at the \

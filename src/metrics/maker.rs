@@ -34,6 +34,21 @@ pub fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, labels: &[(&str, &str)
     }
 }
 
+/// Makes a series for each of `rows`, the values of a family's labels in their order, so that each is there with 0 before
+/// anything has been counted: a rate can be made of its first change, and an alert knows that it exists.
+pub fn preset<T: MetricVecBuilder>(family: &MetricVec<T>, rows: &[&[&str]]) {
+    for row in rows {
+        family.with_label_values(row);
+    }
+}
+
+/// The same for a family with one label.
+pub fn preset_values<T: MetricVecBuilder>(family: &MetricVec<T>, values: &[&str]) {
+    for value in values {
+        family.with_label_values(&[*value]);
+    }
+}
+
 pub struct Maker<'a> {
     registry: &'a Registry,
     descriptions: RefCell<Vec<Description>>,

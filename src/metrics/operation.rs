@@ -3,12 +3,68 @@
 use prometheus::{Error, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::help;
-use super::maker::Maker;
+use super::maker::{Maker, preset_values};
 
 /// The values of the label `reason` of `requests_rejected_total`: the labels of those variants of
 /// `validate::Malformed` that are no limits. Each has a series from the start.
 pub const REJECTIONS: [&str; 9] =
     ["host", "path", "target", "framing", "method", "header_name", "expectation", "upgrade", "syntax"];
+
+/// What comes of reloads, of the configuration and of certificates.
+const RELOADS: [&str; 2] = ["ok", "refused"];
+
+/// The events that clients cause which are not signed in.
+const ANONYMOUS_EVENTS: [&str; 4] = ["ticket_refused", "loop_broken", "login_refused", "api_refused"];
+
+/// What comes of calls of the admin API: the results of `admin::api::response`.
+const ADMIN_RESULTS: [&str; 25] = [
+    "ok",
+    "incomplete",
+    "no_token",
+    "wrong_token",
+    "too_many_guesses",
+    "too_many_calls",
+    "origin",
+    "api_off",
+    "wrong_role",
+    "wrong_user",
+    "wrong_configuration",
+    "bad_request",
+    "body_too_large",
+    "body_too_slow",
+    "method",
+    "no_such_path",
+    "unknown_user",
+    "unknown_service",
+    "unknown_pool",
+    "unknown_server",
+    "no_sessions_kept",
+    "directory_away",
+    "configuration_refused",
+    "reload_failed",
+    "stopping",
+];
+
+/// The limits that are counted.
+const LIMITS: [&str; 17] = [
+    "header_too_large",
+    "header_timeout",
+    "body_too_large",
+    "body_rate",
+    "http2_flood",
+    "form",
+    "failures_per_account",
+    "failures_per_device",
+    "failures_per_address",
+    "login_queue",
+    "redirects",
+    "streams",
+    "streams_per_user",
+    "requests_per_second",
+    "buffers",
+    "compressors",
+    "file_reads",
+];
 
 pub struct OperationMetrics {
     /// label `result`
@@ -60,9 +116,12 @@ impl OperationMetrics {
             config_info: make.int_gauges("config_info", help::CONFIG_INFO, &["hash"])?,
         };
         metrics.config_last_reload_successful.set(1);
-        for reason in REJECTIONS {
-            metrics.requests_rejected.with_label_values(&[reason]);
-        }
+        preset_values(&metrics.config_reloads, &RELOADS);
+        preset_values(&metrics.certificate_reloads, &RELOADS);
+        preset_values(&metrics.audit_events_suppressed, &ANONYMOUS_EVENTS);
+        preset_values(&metrics.admin_api_requests, &ADMIN_RESULTS);
+        preset_values(&metrics.limits_reached, &LIMITS);
+        preset_values(&metrics.requests_rejected, &REJECTIONS);
         Ok(metrics)
     }
 

@@ -6,6 +6,11 @@ use super::maker::forget;
 use super::sign_on::SignOnMetrics;
 use super::traffic::TrafficMetrics;
 
+/// Decisions of an outage, by outcome and reason, which an alert is to see from the first one on. There may be thousands of
+/// services, so the series of refusals that are everyday begin with the first of a service.
+const OUTAGE_DECISIONS: [(&str, &str); 3] =
+    [("allowed", "outage_recent"), ("allowed", "outage_token_only"), ("unavailable", "store_away")];
+
 /// The handles of one service, resolved when a snapshot is built so that a request pays no look-up of labels.
 #[derive(Clone)]
 pub struct ServiceMetrics {
@@ -29,6 +34,9 @@ impl ServiceMetrics {
         let of_reason =
             |outcome: &str, reason: &str| sign_on.auth_decisions.with_label_values(&[service, outcome, reason]);
         let decision = |outcome: &str| of_reason(outcome, "none");
+        for (outcome, reason) in OUTAGE_DECISIONS {
+            of_reason(outcome, reason);
+        }
         Self {
             service: service.into(),
             requests: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],

@@ -3,7 +3,7 @@
 use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::help;
-use super::maker::Maker;
+use super::maker::{Maker, preset, preset_values};
 
 /// Seconds. Authentication takes microseconds; a store round trip tens to hundreds of them.
 const BUCKETS: &[f64] =
@@ -11,6 +11,19 @@ const BUCKETS: &[f64] =
 
 /// Look-ups in a batch, up to the most that one may have.
 const BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// What comes of logins.
+const LOGINS: [&str; 7] = ["accepted", "refused", "limited", "forged", "busy", "unavailable", "token_too_large"];
+
+/// The operations of the user directory, and what comes of them when it answers.
+const DIRECTORY_OPERATIONS: [(&str, &[&str]); 6] = [
+    ("find", &["ok", "miss"]),
+    ("changed_since", &["ok"]),
+    ("replace_hash", &["ok", "miss"]),
+    ("hash_kinds", &["ok"]),
+    ("standing", &["ok"]),
+    ("ids", &["ok"]),
+];
 
 pub struct SignOnMetrics {
     /// labels `service`, `outcome`
@@ -99,10 +112,16 @@ impl SignOnMetrics {
             store: StoreMetrics::register(make)?,
             tickets: TicketMetrics::register(make)?,
             directory: DirectoryMetrics::register(make)?,
-            logins: make.counters("logins_total", help::LOGINS_TOTAL, &["result"])?,
+            logins: logins(make)?,
             login_queue: make.gauge("login_queue", help::LOGIN_QUEUE)?,
         })
     }
+}
+
+fn logins(make: &Maker<'_>) -> Result<IntCounterVec, Error> {
+    let logins = make.counters("logins_total", help::LOGINS_TOTAL, &["result"])?;
+    preset_values(&logins, &LOGINS);
+    Ok(logins)
 }
 
 impl TokenCacheMetrics {
@@ -140,10 +159,8 @@ impl DirectoryMetrics {
                 help::USER_DIRECTORY_LAST_READ_TIMESTAMP_SECONDS,
             )?,
         };
-        for operation in ["find", "changed_since"] {
-            for result in ["ok", "failed"] {
-                metrics.operations.with_label_values(&[operation, result]);
-            }
+        for (operation, results) in DIRECTORY_OPERATIONS {
+            results.iter().chain(&["failed"]).for_each(|result| preset(&metrics.operations, &[&[operation, result]]));
         }
         Ok(metrics)
     }

@@ -3,8 +3,44 @@
 use prometheus::{Error, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::help;
-use super::maker::{BUCKETS, Maker};
+use super::maker::{BUCKETS, Maker, preset, preset_values};
 use super::upstream::{CheckMetrics, RetryMetrics, UpstreamFamilies, UpstreamMetrics};
+
+/// The listeners that take client connections over TCP.
+const LISTENERS: [&str; 3] = ["https", "http", "admin"];
+/// The control socket, as a listener.
+const CONTROL: &str = "control";
+/// Why connections are refused, by listener.
+const REFUSALS: [(&str, &[&str]); 4] = [
+    ("https", &["limit", "address", "accept", "untrusted_proxy", "proxy_header"]),
+    ("http", &["limit", "address", "accept", "untrusted_proxy", "proxy_header"]),
+    ("admin", &["limit", "address", "accept"]),
+    (CONTROL, &["limit", "accept", "user"]),
+];
+/// Version, `resumed` and result of handshakes.
+const HANDSHAKES: [&[&str]; 6] = [
+    &["1.3", "false", "ok"],
+    &["1.3", "true", "ok"],
+    &["1.2", "false", "ok"],
+    &["1.2", "true", "ok"],
+    &["none", "false", "failed"],
+    &["none", "false", "timeout"],
+];
+/// Why handshakes fail: `tls::failure`, and what `listener` knows of it.
+const HANDSHAKE_FAILURES: [&str; 10] = [
+    "timeout",
+    "gone",
+    "malformed",
+    "server_name",
+    "version",
+    "parameters",
+    "alpn",
+    "client_certificate",
+    "refused",
+    "other",
+];
+/// Why streams are cut: the kinds of `auth::streams::EndReason`.
+const STREAM_ENDS: [&str; 3] = ["session_ended", "expired", "revoked"];
 
 pub struct TrafficMetrics {
     pub(super) requests: IntCounterVec,
@@ -61,6 +97,21 @@ pub struct UnknownClients {
 
 impl TrafficMetrics {
     pub(super) fn register(make: &Maker<'_>) -> Result<Self, Error> {
+        let metrics = Self::families(make)?;
+        preset_values(&metrics.connections, &LISTENERS);
+        preset_values(&metrics.connections_total, &LISTENERS);
+        preset_values(&metrics.connections_total, &[CONTROL]);
+        preset_values(&metrics.idle_connections_closed, &LISTENERS);
+        for (listener, reasons) in REFUSALS {
+            reasons.iter().for_each(|reason| preset(&metrics.connections_refused, &[&[listener, reason]]));
+        }
+        preset(&metrics.tls_handshakes, &HANDSHAKES);
+        preset_values(&metrics.tls_handshake_failures, &HANDSHAKE_FAILURES);
+        preset_values(&metrics.streams_closed, &STREAM_ENDS);
+        Ok(metrics)
+    }
+
+    fn families(make: &Maker<'_>) -> Result<Self, Error> {
         Ok(Self {
             requests: make.counters("requests_total", help::REQUESTS_TOTAL, &["service", "status"])?,
             request_duration: make.histograms(

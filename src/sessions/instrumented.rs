@@ -117,6 +117,8 @@ impl StoreMonitors {
     /// `server` is the label: a configured name, e.g. `memory` or `10.0.0.1:11211`.
     pub fn monitor(&self, server: &str) -> StoreMonitor {
         let Self { metrics, clock } = self;
+        // Counted by the cluster, and there from the start.
+        metrics.half_heard.with_label_values(&[server]);
         StoreMonitor {
             server: server.to_owned(),
             state: AtomicU8::new(UNKNOWN),

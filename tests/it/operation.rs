@@ -97,7 +97,8 @@ fn the_contracts_metrics_are_there_with_their_labels() {
     client.follow(&daemon.url("dextor", "/"));
     daemon.reload(|yaml| yaml.replace("drain: 5s", "drain: 6s"));
     let _held: Vec<_> = (0..8).filter_map(|_| TcpStream::connect(daemon.address).ok()).collect();
-    eventually("a connection was refused", || daemon.admin("/metrics").body.contains("connections_refused_total{"));
+    let refused = "listener=\"https\",reason=\"limit\"";
+    eventually("a connection was refused", || daemon.metric("sentry_edge_connections_refused_total", refused) > 0.0);
     let scrape = daemon.admin("/metrics");
     assert_eq!(scrape.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for (name, labels) in METRICS {
