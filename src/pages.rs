@@ -64,7 +64,11 @@ pub enum Notice {
     },
     /// As many logins as we can check at once are being checked.
     Busy,
+    /// The user directory cannot be read, so it is not known whether the password is right.
+    DirectoryAway,
     StoreAway,
+    /// A fault of the edge itself.
+    Failed,
     /// The browser did not send our cookie back.
     CookieNotKept,
     /// The account's services and roles do not fit into a cookie.
@@ -260,7 +264,9 @@ impl Notice {
             Self::FormTooOld => "form_too_old",
             Self::TooManyAttempts { .. } => "too_many_attempts",
             Self::Busy => "busy",
+            Self::DirectoryAway => "directory_away",
             Self::StoreAway => "store_away",
+            Self::Failed => "internal_error",
             Self::CookieNotKept => "cookie_not_kept",
             Self::TooLarge => "token_too_large",
         }
@@ -283,9 +289,17 @@ impl fmt::Display for Notice {
                 return write!(f, "There were too many attempts to sign in. Please try again {}.", In(*retry_after_s));
             }
             Self::Busy => "Many people are signing in at this moment. Please try again in a few seconds.",
+            Self::DirectoryAway => {
+                "Your username and password cannot be checked right now. The fault is on our side. \
+                 Please try again in a minute."
+            }
             Self::StoreAway => {
                 "Signing in is not possible right now. The fault is on our side, not with your password. \
                  Please try again in a minute."
+            }
+            Self::Failed => {
+                "Something went wrong on our side, and you are not signed in. Please try again; if it happens again, \
+                 give your administrator the reference below."
             }
             Self::CookieNotKept => {
                 "Your browser did not keep our cookie. Allow cookies for this site or leave private browsing, \

@@ -4,14 +4,16 @@ use super::*;
 
 const HOSTILE: &str = "\"'><script>alert(1)</script>";
 
-const NOTICES: [Notice; 9] = [
+const NOTICES: [Notice; 11] = [
     Notice::WrongCredentials,
     Notice::MissingFields,
     Notice::SessionEnded,
     Notice::FormTooOld,
     Notice::TooManyAttempts { retry_after_s: 90 },
     Notice::Busy,
+    Notice::DirectoryAway,
     Notice::StoreAway,
+    Notice::Failed,
     Notice::CookieNotKept,
     Notice::TooLarge,
 ];

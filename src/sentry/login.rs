@@ -117,7 +117,7 @@ impl Sentry {
                 let reply = self.form(head, &form);
                 match notice {
                     Notice::TooManyAttempts { retry_after_s } => reply.retry_after(retry_after_s),
-                    Notice::Busy | Notice::StoreAway => reply.retry_after(RETRY_AFTER_S),
+                    Notice::Busy | Notice::DirectoryAway | Notice::StoreAway => reply.retry_after(RETRY_AFTER_S),
                     _ => reply,
                 }
             }
@@ -138,8 +138,8 @@ impl Sentry {
         self.open_session(head, &user, destination).await
     }
 
-    fn login_without_store(&self, error: &StoreError) -> (StatusCode, Notice) {
-        log::warn!("login: the session store failed: {error}");
+    fn login_without_store(&self, head: &Head<'_>, error: &StoreError) -> (StatusCode, Notice) {
+        log::warn!("login: the session store failed request_id={}: {error}", head.request_id);
         self.count_login("unavailable");
         (StatusCode::SERVICE_UNAVAILABLE, Notice::StoreAway)
     }

@@ -10,7 +10,7 @@ use sentry_edge::config::UserStore;
 use sentry_edge::users::{self, Grants, NewUser, Password, UserName, UserRegistry, password};
 
 use crate::harness::edge::PASSWORD;
-use crate::harness::{Client, Daemon, Origin, edge, eventually, eventually_or, origin};
+use crate::harness::{Client, Daemon, Origin, Response, edge, eventually, eventually_or, origin};
 
 fn name(name: &str) -> UserName {
     UserName::parse(name).unwrap()
@@ -64,9 +64,13 @@ impl Scene {
 
     /// The status that the login form is answered with, or that it is not shown with.
     fn login(&self, user: &str) -> u16 {
+        self.login_page(user).status
+    }
+
+    fn login_page(&self, user: &str) -> Response {
         let mut client = self.daemon.client();
         let form = client.follow(&self.daemon.url("iqueue", "/")).pop().unwrap();
-        if form.status == 200 { client.fill_in(&form, user, PASSWORD).status } else { form.status }
+        if form.status == 200 { client.fill_in(&form, user, PASSWORD) } else { form }
     }
 
     fn up(&self) -> f64 {
@@ -231,7 +235,12 @@ fn what_is_no_directory_is_a_directory_that_is_away_until_it_is_mended() {
         assert!(ready.status == 200 && told.contains("users.db"), "{what}: {} {told}", ready.status);
         let (daemon, bob) = (&scene.daemon, &mut scene.bob);
         assert_eq!(bob.open(&daemon.url("iqueue", "/")).status, 200, "{what}: who is signed in stays so");
-        assert_eq!((scene.login("dan"), scene.login("cyd")), (503, 503), "{what}");
+        for user in ["dan", "cyd"] {
+            let page = scene.login_page(user);
+            assert_eq!((page.status, page.header("retry-after").is_some()), (503, true), "{what}");
+            let says = "Your username and password cannot be checked right now.";
+            assert!(page.body.contains(says) && !page.body.contains("Many people"), "{what}: {}", page.body);
+        }
         scene.daemon.process.signal("HUP");
         eventually("it is read again", || {
             scene.daemon.metric("sentry_edge_config_reloads_total", "result=\"ok\"") > 0.0

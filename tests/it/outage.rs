@@ -15,7 +15,8 @@ use sentry_edge::sessions::{Fingerprint, Found, SessionId, SessionRecord, Sessio
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
 use crate::harness::{
-    Client, Edge, Fault, Memcached, Origin, Response, edge, eventually, eventually_or, faulty, memcached, runtime,
+    Client, Edge, Fault, Memcached, Origin, Response, edge, eventually, eventually_or, faulty, memcached, origin,
+    runtime,
 };
 
 /// Service is back within a second of the store; the rest is for a busy machine.
@@ -155,6 +156,20 @@ fn the_edge_is_alive_but_not_ready_while_its_store_is_away() {
     memcached.start();
     eventually("ready again", || edge.admin("/readyz").status == 200);
     assert_eq!(store_up(edge, &memcached.address()), 1.0);
+}
+
+#[test]
+fn a_login_without_the_store_is_in_the_process_log_with_the_reference_of_its_page() {
+    let mut memcached = memcached();
+    let daemon = edge().service("iqueue", &origin("iqueue")).memcached(&memcached.address()).run();
+    let mut browser = daemon.client();
+    let form = browser.follow(&daemon.url("iqueue", "/")).pop().unwrap();
+    memcached.kill();
+    let sent = browser.fill_in(&form, "ada", PASSWORD);
+    is_unavailable(&sent, "the login");
+    let reference = sent.header("x-request-id").unwrap();
+    let line = format!("login: the session store failed request_id={reference}: ");
+    eventually_or(|| daemon.process.stderr().contains(&line), || daemon.process.stderr());
 }
 
 #[test]

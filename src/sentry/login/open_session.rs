@@ -88,8 +88,8 @@ impl Sentry {
                 self.audit(head, Event::Login, Some(user.name.as_str()), Some(destination), None);
                 Ok(OpenedSession { token, device: device.with_account(&user.name) })
             }
-            Ok(None) => Err(self.login_without_store(&StoreError::Busy)),
-            Err(Failure::Store(error)) => Err(self.login_without_store(&error)),
+            Ok(None) => Err(self.login_without_store(head, &StoreError::Busy)),
+            Err(Failure::Store(error)) => Err(self.login_without_store(head, &error)),
             Err(Failure::Shown(status, notice)) => Err((status, notice)),
         }
     }
@@ -251,5 +251,5 @@ fn shown((status, notice): (StatusCode, Notice)) -> Failure {
 
 fn no_session(head: &Head<'_>, cause: &dyn std::fmt::Display) -> (StatusCode, Notice) {
     log::error!("login: no session could be opened request_id={}: {cause}", head.request_id);
-    (StatusCode::INTERNAL_SERVER_ERROR, Notice::Busy)
+    (StatusCode::INTERNAL_SERVER_ERROR, Notice::Failed)
 }

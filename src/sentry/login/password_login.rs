@@ -45,13 +45,13 @@ impl IdentityProvider for PasswordLogin<'_> {
             Outcome::Checked(Authentication::Unavailable { cause }) => {
                 sentry.count_login("unavailable");
                 log::error!("login: the user directory failed request_id={}: {cause}", head.request_id);
-                Err((StatusCode::SERVICE_UNAVAILABLE, Notice::Busy))
+                Err((StatusCode::SERVICE_UNAVAILABLE, Notice::DirectoryAway))
             }
             Outcome::Limited { is_user, left } => {
                 let user = is_user.then_some(subject.name.as_str());
                 Err(self.limited(head, subject.limit(), user, destination, left))
             }
-            Outcome::StoreUnavailable(error) => Err(sentry.login_without_store(&error)),
+            Outcome::StoreUnavailable(error) => Err(sentry.login_without_store(head, &error)),
         }
     }
 }
