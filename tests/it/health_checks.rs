@@ -296,6 +296,33 @@ fn a_check_that_only_connects_ends_an_ejection_for_connections_alone() {
 }
 
 #[test]
+fn checks_over_tls_want_a_server_that_proves_its_name() {
+    let (app, ca) = (application("app"), crate::harness::certificates::ca());
+    let issued = || ca.issue(&["app.internal"]);
+    let good = crate::harness::front(app.origin.address, &issued());
+    let other = crate::harness::front(app.origin.address, &ca.issue(&["other.internal"]));
+    let plain = application("plain");
+    let servers = [good.address, other.address, plain.origin.address];
+    for (protocol, check) in [("http1", "tcp: true"), ("http1", "http: {path: /healthz}"), ("h2", "tcp: true")] {
+        let health = format!("{check}, {OFTEN}");
+        let tls = format!("{{protocol: {protocol}, tls: {{ca: ca.pem, server_name: app.internal}}, ");
+        let spare = origin("spare");
+        let pool = pool(&servers, &health).replacen('{', &tls, 1);
+        let edge = edge().service_with("iqueue", &spare, PUBLIC).pool("iqueue", &pool).start();
+        good.show(&issued());
+        eventually(&format!("{protocol} {check}: one is checked, the others are down"), || {
+            checks(&edge, servers[0], "passed") >= 3.0 && !is_up(&edge, servers[1]) && !is_up(&edge, servers[2])
+        });
+        assert!(is_up(&edge, servers[0]), "{protocol} {check}");
+        // A certificate that is not trusted any more, and one that is again.
+        good.show(&ca.issue(&["another.internal"]));
+        eventually(&format!("{protocol} {check}: it is down"), || !is_up(&edge, servers[0]));
+        good.show(&issued());
+        eventually(&format!("{protocol} {check}: it is up"), || is_up(&edge, servers[0]));
+    }
+}
+
+#[test]
 fn checks_that_cannot_be_are_faults() {
     for (health, key, what) in [
         ("{}", "health", "says nothing of what is checked"),
