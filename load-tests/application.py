@@ -1,6 +1,6 @@
-"""An application that does what nginx alone does not: `python3 load-tests/application.py PORT`.
+"""An application that does what nginx alone does not: `python3 load-tests/application.py PORT [LATE]`.
 
-It answers 128 bytes, as the other one does, and by path: `/late` after a second, give or take a half, `/counts` with what it
+It answers 128 bytes, as the other one does, and by path: `/late` after LATE seconds (1), give or take a half, `/counts` with what it
 has counted; to a request with a body, when the whole of it is there. Who asks for a WebSocket gets each message back.
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 
 ANSWER = b"0123456789abcdef" * 7 + b"0123456789abcde\n"
-LATE = 1.0
+LATE = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
 # All connections read into this one, one after the other.
 BUFFER = memoryview(bytearray(256 << 10))
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.I)

@@ -144,10 +144,11 @@ class Stage:
         command = ["nginx", "-p", self.folder, "-c", config]
         return self.start("origin", command, self.load_cores, self.origin_port)
 
-    def start_application(self):
+    def start_application(self, port=None, late_s=None):
         """Another application, for what nginx does not do: it is late, takes long bodies and talks over WebSockets."""
-        command = [sys.executable, HERE / "application.py", self.application_port]
-        return self.start("application", command, self.load_cores, self.application_port)
+        port = port or self.application_port
+        command = [sys.executable, HERE / "application.py", port] + ([late_s] if late_s else [])
+        return self.start(f"application-{port}", command, self.load_cores, port)
 
     def start_memcached(self):
         command = ["memcached", "-l", "127.0.0.1", "-p", self.memcached_port, "-t", "1", "-m", "1024", "-c", "4096"]
