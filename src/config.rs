@@ -8,6 +8,7 @@ mod actions;
 mod balancing;
 mod check;
 pub mod defaults;
+mod document;
 pub mod effective;
 mod failures;
 pub mod fault;
@@ -300,6 +301,11 @@ pub fn parse(path: &Path, text: &str) -> Result<(Config, Faults), Faults> {
             return Err(faults);
         }
     };
+    let Some(document) = document::with_text_keys(document) else {
+        let (line, what) = doubled(&mut faults, None);
+        faults.add_at_line(line, what, DOUBLED);
+        return Err(faults);
+    };
     let file: file::File = reading::deserialize(document, &mut faults);
     let directory = path.parent().unwrap_or(Path::new(""));
     let config = check::check(file, directory, &mut faults);
@@ -312,10 +318,8 @@ fn describe(error: &serde_yaml::Error, faults: &mut Faults) -> (Option<usize>, S
     let text = error.to_string();
     let line = error.location().map(|location| location.line());
     if text.contains("duplicate entry") {
-        return match faults.doubled_key() {
-            Some((second, first)) => (Some(second), format!("a key that is on line {first} already"), DOUBLED),
-            None => (line, "a key that is twice in one mapping".into(), DOUBLED),
-        };
+        let (line, what) = doubled(faults, line);
+        return (line, what, DOUBLED);
     }
     if text.contains("invalid type: integer") {
         return (line, "a number that is too large; put a text of digits in quotes".into(), MEND);
@@ -324,6 +328,14 @@ fn describe(error: &serde_yaml::Error, faults: &mut Faults) -> (Option<usize>, S
         return (line, "a value that is not what its tag says".into(), MEND);
     }
     (line, format!("this is not YAML: {text}"), MEND)
+}
+
+/// Returns the line and the fault of a key that is twice in one mapping; `line` is where the parser has seen it.
+fn doubled(faults: &mut Faults, line: Option<usize>) -> (Option<usize>, String) {
+    match faults.doubled_key() {
+        Some((second, first)) => (Some(second), format!("a key that is on line {first} already")),
+        None => (line, "a key that is twice in one mapping".into()),
+    }
 }
 
 const DOUBLED: &str = "remove one of the two, or merge their values";

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value};
 
+use super::document::{untagged, with_text_keys};
 use super::schema::{Fallback, fallback, schema};
 use super::{BYTE_ORDER_MARK, Config};
 
@@ -15,7 +16,11 @@ use super::{BYTE_ORDER_MARK, Config};
 pub const HIDDEN: &str = "(a secret that is not printed)";
 
 /// Header fields and the like whose values are secrets more often than not, by parts of their names.
-const CREDENTIALS: [&str; 7] = ["authorization", "cookie", "token", "key", "secret", "password", "credential"];
+const CREDENTIALS: [&str; 11] =
+    ["auth", "cookie", "token", "key", "secret", "pass", "credential", "session", "signature", "jwt", "bearer"];
+
+/// How a value begins that is a secret under any name: the schemes of `Authorization`.
+const SCHEMES: [&str; 4] = ["basic ", "bearer ", "digest ", "token "];
 
 /// A default that is the value of another key may be that of a third one.
 const LONGEST_CHAIN: usize = 3;
@@ -28,10 +33,12 @@ pub fn printed(path: &Path, config: &Config) -> Result<String, String> {
     Ok(format!("# {}, with every default\n{effective}", path.display()))
 }
 
-/// Returns the document as YAML. `config` is what `check` has made of it.
+/// Returns the document as YAML. `config` is what `check` has made of it. Tags are removed first, as the schema knows
+/// nothing of them, so that a secret below one is found like any other.
 pub fn effective(document: Value, config: &Config) -> Result<String, serde_yaml::Error> {
     let schema = schema();
-    let mut document = document;
+    // A key that is twice is a fault, so it is in no document that was checked.
+    let mut document = with_text_keys(untagged(document)).unwrap_or_default();
     let mut fill = Fill { root: &schema, follow: None };
     fill.shape("File", &schema, &mut document, &mut Vec::new());
     for _ in 0..LONGEST_CHAIN {
@@ -76,7 +83,7 @@ impl<'a> Fill<'a> {
         if let (Some(inner), Value::Mapping(mapping)) = (node.get("additionalProperties"), value) {
             for (key, element) in mapping {
                 let Some(key) = key.as_str() else { continue };
-                if element.is_string() && CREDENTIALS.iter().any(|part| key.to_ascii_lowercase().contains(part)) {
+                if is_credential(key, element) {
                     *element = HIDDEN.into();
                 }
                 place.push(key.to_owned());
@@ -164,6 +171,21 @@ fn find<'v>(document: &'v Value, key: &str, place: &[String]) -> Option<&'v Valu
         let part = if part == "NAME" { place.get(at)?.as_str() } else { part };
         value.get(part).filter(|value| !value.is_null())
     })
+}
+
+/// Whether a text, a number or a switch under this name is a secret in all likelihood.
+fn is_credential(name: &str, value: &Value) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_named = || CREDENTIALS.iter().any(|part| name.contains(part));
+    let begins = |text: &str| {
+        let text = text.trim_start().to_ascii_lowercase();
+        SCHEMES.iter().any(|scheme| text.starts_with(scheme))
+    };
+    match value {
+        Value::String(text) => is_named() || begins(text),
+        Value::Number(_) | Value::Bool(_) => is_named(),
+        _ => false,
+    }
 }
 
 fn hide(value: &mut Value, key: &str) {

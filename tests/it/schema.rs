@@ -175,6 +175,78 @@ fn the_effective_configuration_means_the_same() {
     }
 }
 
+/// What `run -T` prints for a configuration that `check` takes.
+fn effective(text: &str) -> String {
+    let (config, faults) = config::parse(Path::new("/edge.yaml"), text).unwrap();
+    assert!(faults.is_empty(), "{faults}\n{text}");
+    config::effective::effective(serde_yaml::from_str(text).unwrap(), &config).unwrap()
+}
+
+#[test]
+fn no_tag_hides_a_secret_from_what_leaves_secrets_out() {
+    let good = without_marks(GOOD);
+    for (plain, tagged) in [
+        ("secret: {value:", "secret: !x {value:"),
+        ("  keys:\n    - id", "  keys: !x\n    - id"),
+        ("    - id: main", "    - !x\n      id: main"),
+        ("sentry:\n", "sentry: !x\n"),
+        ("server:\n  threads", "!x\nserver:\n  threads"),
+    ] {
+        assert_eq!(good.matches(plain).count(), 1, "{plain}");
+        let printed = effective(&good.replace(plain, tagged));
+        assert!(!printed.contains(HMAC_KEY) && printed.contains(HIDDEN), "{tagged}: {printed}");
+        assert_eq!(printed, effective(&good), "{tagged}: and nothing else is different");
+    }
+}
+
+#[test]
+fn a_field_of_requests_that_is_a_secret_in_all_likelihood_is_printed_by_its_name() {
+    for (field, is_hidden) in [
+        ("Authorization: hunter2", true),
+        ("Authorization: 733137", true),
+        ("X-Api-Key: 733137", true),
+        ("X-Auth: true", true),
+        ("X-Passcode: hunter2", true),
+        ("X-Upstream: Basic hunter2", true),
+        ("X-Upstream: bearer hunter2", true),
+        ("X-Upstream: {value: hunter2}", true),
+        ("733137: hunter2-token", false),
+        ("X-Upstream: hunter2", false),
+        ("X-Upstream: 733137", false),
+    ] {
+        for tag in ["", "!x "] {
+            let text = format!("request_headers: {tag}{{set: {tag}{{{field}}}}}\n    idle_timeout: 30m");
+            let printed = effective(&without_marks(GOOD).replace("idle_timeout: 30m", &text));
+            let (name, value) = field.split_once(": ").unwrap();
+            assert!(printed.contains(name), "{field}: {printed}");
+            let value = value.split(' ').next_back().unwrap().trim_matches('}');
+            let shown =
+                printed.lines().any(|line| line.contains(name) && line.contains(value)) || printed.contains("hunter2");
+            assert_eq!(!shown, is_hidden, "{field}: {printed}");
+        }
+    }
+}
+
+#[test]
+fn a_number_is_a_key_with_quotes_and_without() {
+    let numbers = |quote: &str| {
+        without_marks(GOOD)
+            .replace(
+                "  iqueue:\n",
+                &format!("  {quote}2048{quote}:\n    error_pages: {{{quote}502{quote}: public.pem}}\n"),
+            )
+            .replace("  first:\n", &format!("  {quote}7{quote}:\n"))
+            .replace("pool: first", "pool: \"7\"")
+    };
+    let (quoted, plain) = (numbers("\""), numbers(""));
+    let parsed = |text: &str| config::parse(Path::new("/edge.yaml"), text).unwrap().0;
+    assert_eq!(effective(&quoted), effective(&plain));
+    assert!(parsed(&quoted) == parsed(&plain));
+    let twice = plain.replace("{502: public.pem}", "{502: public.pem, \"502\": users.db}");
+    let fault = config::parse(Path::new("/edge.yaml"), &twice).map(|_| ()).unwrap_err().to_string();
+    assert!(fault.contains("a key that is on line "), "{fault}");
+}
+
 #[test]
 fn the_effective_configuration_is_printed_without_secrets_and_a_bad_one_is_refused() {
     let (_folder, file) = folder(&without_marks(GOOD));
