@@ -73,14 +73,14 @@ impl Faults {
             return;
         }
         let line = self.lines.find(&key);
-        self.list.push(Fault { line, key, what: what.into(), write: write.into() });
+        self.list.push(Fault::new(line, &key, &what.into(), &write.into()));
     }
 
     /// Adds a warning at `key`: the configuration can be served, and does not do what its writer may expect of it.
     pub fn warn(&mut self, key: impl Into<String>, what: impl Into<String>, write: impl Into<String>) {
         let key = self.as_written(key.into());
-        let warning = Fault { line: self.lines.find(&key), key, what: what.into(), write: write.into() };
-        self.warnings.push(warning);
+        let line = self.lines.find(&key);
+        self.warnings.push(Fault::new(line, &key, &what.into(), &write.into()));
     }
 
     /// The warnings so far.
@@ -91,14 +91,14 @@ impl Faults {
     }
 
     pub fn add_at_line(&mut self, line: Option<usize>, what: impl Into<String>, write: impl Into<String>) {
-        self.list.push(Fault { line, key: String::new(), what: what.into(), write: write.into() });
+        self.list.push(Fault::new(line, "", &what.into(), &write.into()));
     }
 
     /// Adds a fault at `key` that stands on the line of `beneath`, whose text is not shown.
     pub(super) fn add_beneath(&mut self, key: &str, beneath: &str, what: impl Into<String>, write: impl Into<String>) {
         let line = self.lines.find(&self.as_written(beneath.to_owned()));
         let key = self.as_written(key.to_owned());
-        self.list.push(Fault { line, key, what: what.into(), write: write.into() });
+        self.list.push(Fault::new(line, &key, &what.into(), &write.into()));
     }
 
     /// Where a key stands for the second time in one mapping, and where for the first, counted from 1.
@@ -138,7 +138,7 @@ impl Faults {
 
     /// Whether anything at `key` or below it is wrong.
     pub fn concern(&self, key: &str) -> bool {
-        let key = self.as_written(key.to_owned());
+        let key = without_password(&self.as_written(key.to_owned()));
         let below = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
         self.list.iter().any(|fault| fault.key.strip_prefix(&key).is_some_and(below))
     }
@@ -187,6 +187,26 @@ impl Faults {
         let key = if fault.key.is_empty() { String::new() } else { format!(": {}", fault.key) };
         format!("{}{line}{key}: {severity}{}; {}", self.file.display(), fault.what, fault.write)
     }
+}
+
+impl Fault {
+    fn new(line: Option<usize>, key: &str, what: &str, write: &str) -> Self {
+        Self { line, key: without_password(key), what: without_password(what), write: without_password(write) }
+    }
+}
+
+/// Removes the user name and the password of the URL that a text quotes. What is quoted may be no URL yet, so everything up
+/// to the last `@` goes.
+fn without_password(text: &str) -> String {
+    let Some(end) = text.rfind('@') else { return text.to_owned() };
+    let begin = match (text[..end].find("//"), text[..end].find('`')) {
+        (Some(scheme), _) => scheme + 2,
+        (None, Some(quote)) if text[quote + 1..].starts_with('/') => return text.to_owned(),
+        // `user:password@host`.
+        (None, Some(quote)) => quote + 1,
+        (None, None) => text[..end].rfind(' ').map_or(0, |space| space + 1),
+    };
+    format!("{}***{}", &text[..begin], &text[end..])
 }
 
 /// Faults and warnings together, in the order of the file.

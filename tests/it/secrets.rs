@@ -128,3 +128,35 @@ fn a_key_that_stands_twice_is_told_by_its_lines_and_a_byte_order_mark_is_no_faul
     let checked = check(&file);
     assert_eq!((checked.status, checked.stderr.as_str()), (Some(0), ""), "as an editor on Windows saves it");
 }
+
+#[test]
+fn no_fault_quotes_the_password_of_a_url() {
+    let url = "https://eve:hunter2@iqueue.test:1/x";
+    for (good, bad) in [
+        ("path: /status,", "path: /status, redirect: {to: @},"),
+        ("path: /status,", "path: /status, redirect: {to: \"@ y\"},"),
+        ("path: /status,", "path: @,"),
+        ("idle_timeout: 30m", "websocket_origins: [\"@\"]"),
+        ("idle_timeout: 30m", "addresses: {allow: [\"@\"]}"),
+        ("idle_timeout: 30m", "methods: [\"@\"]"),
+        ("hosts: [iqueue.test]", "hosts: [\"@\"]"),
+        ("host: sentry.test", "host: \"@\""),
+        ("\"127.0.0.1:8443\"", "\"@\""),
+        ("\"10.0.0.0/8\"", "\"@\""),
+        ("\"127.0.0.1:9001\"", "\"@\""),
+        ("    retries: 2", "    health: {http: {path: \"@\"}}"),
+        ("    retries: 2", "    health: {http: {host: \"@\"}}"),
+        ("    retries: 2", "    tls: {server_name: \"@\"}"),
+        ("    pool: first", "    pool: \"@\""),
+        ("  first:", "  \"@\":"),
+        ("sessions: {store: memory}", "sessions: {store: memcached, memcached: {servers: [\"@\", \"@\"]}}"),
+        ("sessions:", "unknown_hosts: {redirect: \"@\"}\nsessions:"),
+    ] {
+        assert_eq!(GOOD.matches(good).count(), 1, "{good}");
+        for url in [url, "http://eve:hunter2@iqueue.test/", "//eve:hunter2@iqueue.test", "eve:hunter2@bücher.test:1"] {
+            let [said, _] = printed(&without_marks(&GOOD.replace(good, &bad.replace('@', url))));
+            assert!(!said.is_empty(), "{bad}: {url}");
+            assert!(!said.contains("hunter2"), "{bad}: {url}: {said}");
+        }
+    }
+}
