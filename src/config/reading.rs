@@ -64,8 +64,12 @@ impl<T> Sealed<T> {
         for mistake in self.mistakes {
             match mistake {
                 Mistake::Unknown(UnknownKey(key)) => {
-                    let parent = &key[..key.rfind(['.', '[']).unwrap_or(0)];
                     let write = "remove it, or see docs/reference/configuration.md for the keys there are";
+                    if let Some(guess) = suggest::instead_of_sealed(&key) {
+                        faults.add(below(place, &key), "unknown key", format!("{guess} Else {write}"));
+                        continue;
+                    }
+                    let parent = &key[..key.rfind(['.', '[']).unwrap_or(0)];
                     faults.add_beneath(&below(place, parent), &below(place, &key), "an unknown key", write);
                 }
                 mistake => mistake.report(place, faults),
@@ -88,7 +92,8 @@ impl Mistake {
     fn report(self, place: &str, faults: &mut Faults) {
         match self {
             Self::Unread { key, what } => {
-                faults.add_unread(&below(place, &key), what, "write a value of that kind");
+                let write = remedy(&what);
+                faults.add_unread(&below(place, &key), what, write);
             }
             Self::MovedUp { list, index } => faults.moved_up(&below(place, &list), index),
             Self::Unknown(_) => {}
@@ -178,14 +183,53 @@ fn path_text(path: &Path) -> String {
     text
 }
 
+const UNFIT: &str = "this does not fit, expected ";
+
+/// What the reader calls a kind of values, in the words of operators, with an example.
+fn kind(expected: &str) -> Option<(&'static str, &'static str)> {
+    Some(match expected {
+        "a string" | "string" => ("a text", "write one in quotes, such as \"text\""),
+        "a boolean" => ("`true` or `false`", "write `true` or `false`"),
+        "f32" | "f64" => ("a number", "write one such as 0.5"),
+        _ if expected.starts_with("a sequence") => ("a list", "write one such as [first, second]"),
+        _ if expected.starts_with("struct ") || expected == "a map" => {
+            ("keys with their values", "write them below it, or as {key: value}")
+        }
+        _ => {
+            let bits = expected.strip_prefix(['u', 'i'])?;
+            let is_number = bits == "size" || bits.parse::<u8>().is_ok();
+            ("a whole number", is_number.then_some("write one such as 10")?)
+        }
+    })
+}
+
+/// What to write in the place of a value that does not fit.
+fn remedy(what: &str) -> String {
+    let Some(expected) = what.strip_prefix(UNFIT) else {
+        return "see docs/reference/configuration.md for what this key takes".into();
+    };
+    let of_kind = ["a string", "a boolean", "f64", "a sequence", "a map", "u64"].into_iter().filter_map(kind);
+    if let Some((_, write)) = of_kind.into_iter().find(|(kind, _)| *kind == expected) {
+        return write.into();
+    }
+    let example = match expected.split_once("such as ") {
+        Some((_, examples)) => {
+            let first = examples.split(" or ").next().unwrap_or(examples);
+            first.split([',', '`']).map(str::trim).find(|text| !text.is_empty())
+        }
+        None => expected.split('`').nth(1),
+    };
+    example.map_or_else(|| format!("write {expected}"), |example| format!("write `{example}`, for example"))
+}
+
 /// What the reader expected. Before that its message quotes what it found, which may be a secret in the wrong place.
 fn describe(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     let quotes = text.starts_with("invalid ") || text.starts_with("unknown ");
     match text.rsplit_once(", expected ") {
-        Some((_, expected)) if quotes => format!("this does not fit, expected {expected}"),
+        Some((_, expected)) if quotes => format!("{UNFIT}{}", kind(expected).map_or(expected, |(kind, _)| kind)),
         // The text that a shape with several forms expects, and the name of a known key.
-        _ if text.starts_with('`') => format!("this does not fit, expected {text}"),
+        _ if text.starts_with('`') => format!("{UNFIT}{text}"),
         _ if text.starts_with("missing field ") => text,
         _ => "this is not what belongs here".into(),
     }
@@ -216,18 +260,9 @@ fn descend<'a>(document: &'a mut Value, segments: &[&Segment]) -> Option<&'a mut
 fn child<'a>(value: &'a mut Value, segment: &Segment) -> Option<&'a mut Value> {
     match (segment, value) {
         (Segment::Seq { index }, value) => value.get_mut(*index),
-        (Segment::Map { key }, Value::Mapping(mapping)) => {
-            let key = as_written(mapping, key)?;
-            mapping.get_mut(&key)
-        }
+        (Segment::Map { key }, Value::Mapping(mapping)) => mapping.get_mut(key.as_str()),
         _ => None,
     }
-}
-
-/// The key of a mapping by its text: it may be a number in the document, as the statuses of `error_pages` are.
-fn as_written(mapping: &serde_yaml::Mapping, key: &str) -> Option<Value> {
-    let number = key.parse::<i64>().ok().map(Value::from);
-    std::iter::once(Value::from(key)).chain(number).find(|key| mapping.contains_key(key))
 }
 
 /// Takes the value at `path` out of the document; false when there is nothing to take.
@@ -236,9 +271,7 @@ fn remove(document: &mut Value, path: &Path) -> bool {
     let Some((last, parents)) = segments.split_last() else { return false };
     let Some(value) = descend(document, parents) else { return false };
     match (last, value) {
-        (Segment::Map { key }, Value::Mapping(mapping)) => {
-            as_written(mapping, key).is_some_and(|key| mapping.remove(&key).is_some())
-        }
+        (Segment::Map { key }, Value::Mapping(mapping)) => mapping.remove(key.as_str()).is_some(),
         (Segment::Seq { index }, Value::Sequence(list)) if *index < list.len() => {
             list.remove(*index);
             true

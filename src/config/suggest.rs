@@ -63,11 +63,25 @@ pub fn instead_of(path: &str) -> Option<String> {
     if let Some((_, now)) = FORMER.iter().find(|(former, _)| *former == key) {
         return Some(format!("did you mean `{now}`?"));
     }
+    slip(key).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// Returns the same for an unknown key among secrets, where every part of it is a name of ours or one with a slip, and so
+/// nothing that is to be kept.
+pub fn instead_of_sealed(path: &str) -> Option<String> {
+    let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let are_ours = above.split('.').all(|part| part.is_empty() || NAMES.contains(part));
+    slip(key).filter(|_| are_ours).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// Returns the name that was meant, where there is a likely one.
+fn slip(key: &str) -> Option<&'static str> {
     // A longer name may have more than one slip.
     let most = (key.len() / 4).max(1);
     let distance = |name: &str| strsim::damerau_levenshtein(key, name);
-    let nearest = NAMES.iter().filter(|name| **name != key).min_by_key(|name| distance(name))?;
-    (distance(nearest) <= most).then(|| format!("did you mean `{nearest}`?"))
+    let nearest = NAMES.iter().copied().filter(|name| *name != key);
+    let nearest = nearest.min_by_key(|name| (distance(name), name.len().abs_diff(key.len())))?;
+    (distance(nearest) <= most).then_some(nearest)
 }
 
 #[cfg(test)]
@@ -90,6 +104,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(instead_of(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn among_secrets_a_slip_is_named_and_nothing_else_is() {
+        for (path, expected) in [
+            ("tokenz", Some("did you mean `tokens`?")),
+            ("token.valeu", Some("did you mean `value`?")),
+            ("adress", Some("did you mean `address`?")),
+            ("correct horse", None),
+            ("hunter2.adress", None),
+            ("client_max_body_size", None),
+            ("", None),
+        ] {
+            assert_eq!(instead_of_sealed(path).as_deref(), expected, "{path}");
         }
     }
 
