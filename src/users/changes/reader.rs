@@ -25,6 +25,14 @@ const AT_ONCE: usize = 500;
 /// States by the identity of the user.
 pub type States = HashMap<Box<str>, Arc<UserState>>;
 
+/// Where a page of changes comes from, compared with the last one.
+enum Origin {
+    TheSame,
+    Another,
+    /// It may be either. All is read again, which does no harm to the same directory.
+    Unclear,
+}
+
 pub struct Reader {
     directory: Arc<dyn UserDirectory>,
     states: Arc<ArcSwap<States>>,
@@ -76,12 +84,17 @@ impl Reader {
     fn read_changes(&mut self) -> Result<(), DirectoryError> {
         let page = self.directory.changed_since(self.since)?;
         let (last, source) = (Some(page.last), page.source);
-        if self.is_replaced(&page)? {
-            self.read_all(&page)?;
-        } else {
-            self.apply(page);
-            if (last, source) != (self.last, self.source) {
-                self.compare_ids()?;
+        match self.origin(&page)? {
+            Origin::Another => {
+                log::warn!("user directory: replaced by another or an older one: all changes are read again");
+                self.read_all(&page)?;
+            }
+            Origin::Unclear => self.read_all(&page)?,
+            Origin::TheSame => {
+                self.apply(page);
+                if (last, source) != (self.last, self.source) {
+                    self.compare_ids()?;
+                }
             }
         }
         (self.last, self.source) = (last, source);
@@ -89,12 +102,12 @@ impl Reader {
     }
 
     /// Returns whether the page comes from another directory than the last one.
-    fn is_replaced(&self, page: &ChangesPage) -> Result<bool, DirectoryError> {
+    fn origin(&self, page: &ChangesPage) -> Result<Origin, DirectoryError> {
         if page.source.file != self.source.file || page.last < self.since {
-            return Ok(true);
+            return Ok(Origin::Another);
         }
         if page.source == self.source || self.since == 0 {
-            return Ok(false);
+            return Ok(Origin::TheSame);
         }
         // The file was written to by the command line, or overwritten in place. In the first case users that were not
         // changed since have the states that were read; in the second, numbers that were read belong to other changes.
@@ -103,10 +116,11 @@ impl Reader {
         let known = |now: &UserState| states.get(now.id.as_str()).is_some_and(|state| is_the_same(state, now));
         let mut compared = before.users.iter().filter(|user| user.change <= self.since).peekable();
         if compared.peek().is_none() {
-            // All of these users have changed since, or the directory has none of these changes: nothing can be compared.
-            return Ok(true);
+            // All of these users have changed since, as by the end of all sessions, or the directory has none of these
+            // changes: nothing can be compared.
+            return Ok(Origin::Unclear);
         }
-        Ok(!compared.all(known))
+        Ok(if compared.all(known) { Origin::TheSame } else { Origin::Another })
     }
 
     /// Applies new changes, page by page. If a page fails, those before it are applied, and the next read gets the rest.
@@ -135,9 +149,8 @@ impl Reader {
         self.states.store(Arc::new(states));
     }
 
-    /// Reads all states of another directory, and keeps what is known of users that it never changed.
+    /// Reads all states of what may be another directory, and keeps what is known of users that it never changed.
     fn read_all(&mut self, first: &ChangesPage) -> Result<(), DirectoryError> {
-        log::warn!("user directory: replaced by another or an older one: all changes are read again");
         let mut read: HashMap<Box<str>, UserState> = HashMap::new();
         let mut since = 0;
         loop {
