@@ -204,8 +204,9 @@ impl Process {
         false
     }
 
-    /// A call of the API wants a reload.
+    /// A call of the API wants a reload, which does what SIGHUP does.
     fn reload_requested(&mut self, waiter: oneshot::Sender<ReloadOutcome>) {
+        self.logs.reopen();
         match self.shutdown {
             // An error means that the caller has gone.
             Some(_) => drop(waiter.send(ReloadOutcome::Stopping)),

@@ -108,8 +108,8 @@ pub enum Level {
 pub struct LogTarget {
     /// How it is written. *Restart*
     pub format: Option<LogFormat>,
-    /// `stdout`, or a file, which is appended to, or a named pipe. A file is opened again on SIGUSR1 and SIGHUP.
-    /// Example: `/var/log/sentry-edge/access.log`. *Restart*
+    /// `stdout`, or a file, which is appended to, or a named pipe. A file is opened again on SIGUSR1, SIGHUP and
+    /// `sentry-edge reload`. Example: `/var/log/sentry-edge/access.log`. *Restart*
     pub path: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::harness::daemon::Running;
+use crate::harness::process::sentry_edge;
 use crate::harness::{Connection, Daemon, Origin, edge, eventually, origin};
 
 fn serving(origin: &Origin) -> Daemon {
@@ -45,11 +46,11 @@ fn signals_that_mean_nothing_are_logged_and_end_nothing() {
 }
 
 #[test]
-fn both_usr1_and_hup_open_the_logs_again_and_lose_no_line() {
+fn usr1_hup_and_the_command_reload_open_the_logs_again_and_lose_no_line() {
     let app = origin("app");
     let daemon = serving(&app);
     let folder = daemon.folder.path();
-    for (turn, name) in ["USR1", "HUP"].into_iter().enumerate() {
+    for (turn, name) in ["USR1", "HUP", "the command"].into_iter().enumerate() {
         let (log, moved) = (folder.join("access.log"), folder.join(format!("access.log.{turn}")));
         let before = lines(&log).len();
         let mut connection = Connection::open(daemon.address, "iqueue.test").unwrap();
@@ -58,7 +59,13 @@ fn both_usr1_and_hup_open_the_logs_again_and_lose_no_line() {
         for log in ["access.log", "audit.log"] {
             std::fs::rename(folder.join(log), folder.join(format!("{log}.{turn}"))).unwrap();
         }
-        daemon.process.signal(name);
+        match name {
+            "the command" => {
+                let reload = sentry_edge(&["reload", "-c", daemon.file.to_str().unwrap()]);
+                assert!(reload.status.success(), "{}", String::from_utf8_lossy(&reload.stderr));
+            }
+            name => daemon.process.signal(name),
+        }
         (0..50).for_each(|n| ask(&format!("/between/{n}")));
         eventually("both files are there again", || log.exists() && folder.join("audit.log").exists());
         (0..50).for_each(|n| ask(&format!("/after/{n}")));
