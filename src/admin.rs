@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod api;
 pub mod control_socket;
+pub mod deadlines;
 pub mod reload;
 pub mod session_list;
 pub mod status;
@@ -42,8 +43,6 @@ pub const HEADER_BYTES: usize = 16 << 10;
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
 /// The time within which a client must take some of what it is sent.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit for a request and its response as a whole. A list of all sessions takes some seconds.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Admin {
     pub metrics: Arc<Metrics>,

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::server::configuration::ServerConf;
@@ -87,6 +87,10 @@ pub struct Edge {
     ports: Ports,
     admin: SocketAddr,
     status: Arc<StatusBoard>,
+    /// The tokens of the admin API.
+    tokens: Arc<ArcSwapOption<AdminTokens>>,
+    /// False where there was neither a token nor a control socket at the start.
+    has_api: bool,
     control_socket: Option<PathBuf>,
     /// `None` once it has been shut down.
     runtime: Option<Runtime>,
@@ -155,6 +159,8 @@ impl Edge {
             ports: bound.ports(),
             admin: bound.admin.address,
             status: Arc::new(status),
+            has_api: tokens.is_some() || control.is_some(),
+            tokens: Arc::new(ArcSwapOption::from_pointee(tokens)),
             control_socket: control.as_ref().map(|socket| socket.path().to_owned()),
             runtime: Some(runtime),
             shared,
@@ -163,8 +169,7 @@ impl Edge {
             started_with: config.clone(),
             config: Arc::new(ArcSwap::from_pointee(config)),
         };
-        let is_open = tokens.is_some() || control.is_some();
-        let api = is_open.then(|| edge.api(tokens, options.reloads.clone())).transpose()?;
+        let api = edge.has_api.then(|| edge.api(options.reloads.clone())).transpose()?;
         edge.serve(bound, control, api, options).map(|()| edge)
     }
 
@@ -246,12 +251,12 @@ impl Edge {
         runtime.spawn(stream_watcher::watch(Arc::clone(&self.snapshot), self.shared.clock.clone()));
     }
 
-    fn api(&self, tokens: Option<AdminTokens>, reloads: Option<ReloadRequests>) -> Result<Api, StartError> {
+    fn api(&self, reloads: Option<ReloadRequests>) -> Result<Api, StartError> {
         // This connection to the directory is the API's own, so that no login waits for a listing.
         let config = self.config.load();
         let registry = stores::open_registry(&config, &self.shared.clock)?;
         let parts = ApiParts {
-            tokens,
+            tokens: Arc::clone(&self.tokens),
             reloads,
             status: Arc::clone(&self.status),
             snapshot: Arc::clone(&self.snapshot),

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
 use pingora_core::protocols::http::ServerSession;
@@ -43,21 +43,22 @@ use token::TokenCheck;
 
 pub use token::AdminTokens;
 
-/// Wrong tokens are answered after a delay, and a limited number may wait for that; others are refused at once. That
-/// allows 32 guesses a second, whatever the number of clients that guess. A right token never waits.
+/// Wrong tokens are answered after a delay, and a limited number may wait for that. Others are refused at once, and their
+/// connections are closed. That refusal says as well that the token was wrong, so it bounds what guesses cost the edge, and
+/// makes each cost a connection; their number is not bounded, and has not to be, as a token has 32 bytes or more. A right
+/// token never waits.
 const MAX_WRONG_TOKENS: usize = 8;
 const WRONG_TOKEN_DELAY: Duration = Duration::from_millis(250);
 
-/// Calls at once about sessions, and as many reloads; more are refused, so that probes and scrapers always find the
-/// listener free.
+/// Calls of one kind at once; more are refused, so that probes and scrapers always find the listener free.
 const MAX_CALLS: usize = 4;
 
 /// By which a command says what configuration it means, see `config::runtime_dir`.
 pub const CONFIGURATION_FIELD: &str = "x-sentry-edge-configuration";
 
 pub struct Api {
-    /// `None` where no token opens the API on the listener.
-    tokens: Option<AdminTokens>,
+    /// Nothing where no token opens the API on the listener. A reload replaces them.
+    tokens: Arc<ArcSwapOption<AdminTokens>>,
     sessions: SessionCalls,
     status: Arc<StatusBoard>,
     /// `None` in a process that reloads by other means, such as a test.
@@ -71,13 +72,21 @@ pub struct Api {
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     guesses: Semaphore,
-    session_calls: Semaphore,
-    reload_calls: Semaphore,
+    places: CallPlaces,
+}
+
+/// Each kind of call that may take long has places of its own: whatever a help desk lists and ends, there is one for the end
+/// of all sessions and for a reload.
+struct CallPlaces {
+    lists: Semaphore,
+    ends: Semaphore,
+    ends_of_all: Semaphore,
+    reloads: Semaphore,
 }
 
 /// What an [`Api`] is made of, beside what the process shares.
 pub struct ApiParts {
-    pub tokens: Option<AdminTokens>,
+    pub tokens: Arc<ArcSwapOption<AdminTokens>>,
     pub reloads: Option<ReloadRequests>,
     pub status: Arc<StatusBoard>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
@@ -101,8 +110,7 @@ impl Api {
             audit: Arc::clone(&shared.audit),
             metrics: Arc::clone(&shared.metrics),
             guesses: Semaphore::new(MAX_WRONG_TOKENS),
-            session_calls: Semaphore::new(MAX_CALLS),
-            reload_calls: Semaphore::new(MAX_CALLS),
+            places: CallPlaces::new(),
         }
     }
 
@@ -113,7 +121,12 @@ impl Api {
                 let response = self.respond_to(session, &head, &actor).await;
                 (Some(actor), response)
             }
-            Err(refusal) => (None, refusal),
+            Err((actor, refusal)) => {
+                if refusal.result == response::TOO_MANY_GUESSES {
+                    session.set_keepalive(None);
+                }
+                (actor, refusal)
+            }
         };
         self.record(response, actor.as_deref(), connection.client())
     }
@@ -123,23 +136,30 @@ impl Api {
         self.record(ApiResponse::wrong_user(), Some(&Actor::process(uid)), None)
     }
 
-    /// Finds out who calls, before anything of the call is looked at.
-    async fn admit(&self, head: &Parts, connection: Connection) -> Result<Arc<Actor>, ApiResponse> {
+    /// Finds out who calls, before anything of the call is looked at. A refusal is with its caller, where that is known.
+    async fn admit(
+        &self,
+        head: &Parts,
+        connection: Connection,
+    ) -> Result<Arc<Actor>, (Option<Arc<Actor>>, ApiResponse)> {
         if let Connection::ControlSocket { uid } = connection {
+            let actor = Arc::new(Actor::process(uid));
             let id = head.headers.get(CONFIGURATION_FIELD);
             if id.is_some_and(|id| !self.status.is_of(id.as_bytes())) {
-                return Err(ApiResponse::wrong_configuration(&self.status.file().display().to_string()));
+                let refusal = ApiResponse::wrong_configuration(&self.status.file().display().to_string());
+                return Err((Some(actor), refusal));
             }
-            return Ok(Arc::new(Actor::process(uid)));
+            return Ok(actor);
         }
-        let Some(tokens) = &self.tokens else { return Err(ApiResponse::off()) };
+        let anonymous = |refusal| Err((None, refusal));
+        let Some(tokens) = self.tokens.load_full() else { return anonymous(ApiResponse::off()) };
         if head.headers.contains_key(header::ORIGIN) {
-            return Err(ApiResponse::from_web_page());
+            return anonymous(ApiResponse::from_web_page());
         }
         match tokens.check(&head.headers) {
             TokenCheck::Valid(actor) => Ok(actor),
-            TokenCheck::Missing => Err(ApiResponse::no_token()),
-            TokenCheck::Invalid => Err(self.wrong_token().await),
+            TokenCheck::Missing => anonymous(ApiResponse::no_token()),
+            TokenCheck::Invalid => anonymous(self.wrong_token().await),
         }
     }
 
@@ -168,15 +188,13 @@ impl Api {
     }
 
     async fn run(&self, call: Call, body: &[u8]) -> ApiResponse {
+        let Ok(_place) = self.places.of(&call).map(Semaphore::try_acquire).transpose() else {
+            return ApiResponse::too_many_calls();
+        };
         match call {
-            Call::ListSessions { .. } | Call::EndSessions { .. } | Call::EndAllSessions => {
-                let Ok(_place) = self.session_calls.try_acquire() else { return ApiResponse::too_many_calls() };
-                match call {
-                    Call::ListSessions { user, limit } => self.sessions.list(user, limit).await,
-                    Call::EndSessions { user } => self.sessions.end(user).await,
-                    _ => self.sessions.end_all().await,
-                }
-            }
+            Call::ListSessions { user, limit } => self.sessions.list(user, limit).await,
+            Call::EndSessions { user } => self.sessions.end(user).await,
+            Call::EndAllSessions => self.sessions.end_all().await,
             Call::ListPools => pools::list(&self.snapshot.load(), &self.servers, self.clock.now()),
             Call::SetServerState { pool, server } => {
                 pools::set_state(&self.snapshot.load(), &self.servers, (&pool, &server), body)
@@ -206,7 +224,6 @@ impl Api {
     }
 
     async fn reload(&self) -> ApiResponse {
-        let Ok(_place) = self.reload_calls.try_acquire() else { return ApiResponse::too_many_calls() };
         let outcome = match &self.reloads {
             Some(reloads) => reloads.reload().await,
             None => ReloadOutcome::Failed("this process takes no requests for a reload".into()),
@@ -251,6 +268,24 @@ impl Api {
     }
 }
 
+impl CallPlaces {
+    fn new() -> Self {
+        let places = || Semaphore::new(MAX_CALLS);
+        Self { lists: places(), ends: places(), ends_of_all: places(), reloads: places() }
+    }
+
+    /// `None` for a call that waits for nothing.
+    fn of(&self, call: &Call) -> Option<&Semaphore> {
+        match call {
+            Call::ListSessions { .. } => Some(&self.lists),
+            Call::EndSessions { .. } => Some(&self.ends),
+            Call::EndAllSessions => Some(&self.ends_of_all),
+            Call::Reload => Some(&self.reloads),
+            Call::ListPools | Call::SetServerState { .. } | Call::SetMaintenance { .. } | Call::Status => None,
+        }
+    }
+}
+
 /// Returns whether a request announces a body that is not empty.
 pub fn has_body(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH);
@@ -265,4 +300,31 @@ pub fn is_under(path: &str) -> bool {
 /// The response where there is no API at all.
 pub fn off() -> Response<Vec<u8>> {
     ApiResponse::off().into_response(&uuid::Uuid::new_v4().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::UserName;
+
+    #[test]
+    fn no_kind_of_call_takes_the_places_of_another() {
+        let user = || UserName::parse("ada").unwrap();
+        let calls = [
+            Call::ListSessions { user: None, limit: 1 },
+            Call::EndSessions { user: user() },
+            Call::EndAllSessions,
+            Call::Reload,
+        ];
+        for taken in &calls {
+            let places = CallPlaces::new();
+            let of = |call: &Call| places.of(call).unwrap().try_acquire();
+            let _all: Vec<_> = (0..MAX_CALLS).map(|_| of(taken).unwrap()).collect();
+            assert!(of(taken).is_err());
+            for other in calls.iter().filter(|call| *call != taken) {
+                assert!(of(other).is_ok(), "{taken:?} and {other:?}");
+            }
+            assert!(places.of(&Call::Status).is_none(), "a look at the status is always possible");
+        }
+    }
 }

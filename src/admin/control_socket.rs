@@ -16,15 +16,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::actor::Connection;
-use super::{Admin, HEADER_TIMEOUT, WRITE_TIMEOUT};
+use super::{Admin, HEADER_TIMEOUT, deadlines};
 
 /// Connections at once. Commands end, so more are a mistake.
 const MAX_CONNECTIONS: usize = 32;
 /// The time limit for the head of a process that will be refused. A client that is closed on before it has sent its head
 /// would not read why.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time limit for a request as a whole: a reload may wait for another one, and each for its files.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(75);
 /// The pause after a failed accept. Mostly descriptors are short then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -80,11 +78,11 @@ async fn serve_connection(stream: UnixStream, admin: &Admin, own_uid: u32) {
         Some(refusal) => refusal,
         None => {
             let answered = admin.respond(&mut session, Connection::ControlSocket { uid });
-            let Ok(response) = timeout(REQUEST_TIMEOUT, answered).await else { return };
+            let Ok(response) = timeout(deadlines::CALL, answered).await else { return };
             response
         }
     };
-    timeout(WRITE_TIMEOUT, write(session, response)).await.ok();
+    timeout(deadlines::WRITE, write(session, response)).await.ok();
 }
 
 async fn write(mut session: ServerSession, response: Response<Vec<u8>>) {

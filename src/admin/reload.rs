@@ -3,19 +3,14 @@
 //! The process that runs the edge carries reloads out, one at a time, and answers each request with the outcome of one
 //! that began after it.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::deadlines;
 use crate::config::fault::FaultReport;
 
 /// Requests that may wait for the process to take them.
 const QUEUE: usize = 16;
-
-/// How long a call waits for its outcome: for the reload in progress and its own, each with its time limit for reading
-/// files.
-const OUTCOME_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// A request, with the place where its outcome is awaited.
 pub struct ReloadRequest(pub oneshot::Sender<ReloadOutcome>);
@@ -54,9 +49,9 @@ impl ReloadRequests {
         if self.0.try_send(ReloadRequest(sender)).is_err() {
             return ReloadOutcome::Failed("too many reloads are waiting".into());
         }
-        match tokio::time::timeout(OUTCOME_TIMEOUT, outcome).await {
+        match tokio::time::timeout(deadlines::RELOAD, outcome).await {
             Ok(outcome) => outcome.unwrap_or(ReloadOutcome::Stopping),
-            Err(_) => ReloadOutcome::Failed(format!("no outcome within {} s", OUTCOME_TIMEOUT.as_secs())),
+            Err(_) => ReloadOutcome::Failed(format!("no outcome within {} s", deadlines::RELOAD.as_secs())),
         }
     }
 }

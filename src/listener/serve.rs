@@ -103,8 +103,8 @@ impl ListenerContext {
         }
     }
 
-    /// Serves one request on the full path. A request of an operator has a deadline as a whole, as nothing on the admin
-    /// listener takes long.
+    /// Serves one request on the full path. A request of an operator has a deadline as a whole, see
+    /// `admin::deadlines`.
     async fn serve_full_path_in_time<A: HttpHandler>(
         &self,
         app: &Arc<A>,
@@ -114,7 +114,7 @@ impl ListenerContext {
         let served = self.serve_full_path(app, client, settings);
         match self.kind {
             ListenerKind::Clients(_) | ListenerKind::Internal => served.await,
-            ListenerKind::Admin(_) => tokio::time::timeout(admin::REQUEST_TIMEOUT, served).await.ok().flatten(),
+            ListenerKind::Admin(_) => tokio::time::timeout(admin::deadlines::CALL, served).await.ok().flatten(),
         }
     }
 

@@ -24,20 +24,27 @@ pub struct Reload {
 }
 
 /// The result of reading them.
-pub struct ReloadedFiles(Result<(Config, LoadedFiles, Faults), Faults>);
+pub struct ReloadedFiles(Result<Loaded, Faults>);
+
+struct Loaded {
+    config: Config,
+    files: LoadedFiles,
+    tokens: Option<AdminTokens>,
+    /// Warnings alone.
+    faults: Faults,
+}
 
 impl Reload {
     pub fn read(self) -> ReloadedFiles {
         ReloadedFiles(self.try_read())
     }
 
-    fn try_read(&self) -> Result<(Config, LoadedFiles, Faults), Faults> {
+    fn try_read(&self) -> Result<Loaded, Faults> {
         let (config, mut faults) = config::read(&self.file)?;
         let loaded = LoadedFiles::read(&config, &self.clock, &self.certificates, &self.names, &mut faults);
-        // Taken up by a new process alone, but one with a fault would keep that from starting.
-        AdminTokens::read(&config.server.admin, &mut faults);
+        let tokens = AdminTokens::read(&config.server.admin, &mut faults);
         match (faults.is_empty(), loaded) {
-            (true, Some(loaded)) => Ok((config, loaded, faults)),
+            (true, Some(files)) => Ok(Loaded { config, files, tokens, faults }),
             _ => Err(faults),
         }
     }
@@ -67,7 +74,7 @@ impl Edge {
     pub fn end_reload(&mut self, ReloadedFiles(read): ReloadedFiles) -> Result<Vec<&'static str>, Faults> {
         match read {
             Ok(read) => {
-                let (hash, warnings) = (read.2.hash.clone(), read.2.reports());
+                let (hash, warnings) = (read.faults.hash.clone(), read.faults.reports());
                 let restart_required = self.apply(read);
                 let in_effect = ReloadOutcome::InEffect { hash, restart_required: restart_required.clone(), warnings };
                 self.note_reload(in_effect);
@@ -103,8 +110,8 @@ impl Edge {
         }
     }
 
-    fn apply(&mut self, (config, loaded, faults): (Config, LoadedFiles, Faults)) -> Vec<&'static str> {
-        let LoadedFiles { tls, files } = loaded;
+    fn apply(&mut self, loaded: Loaded) -> Vec<&'static str> {
+        let Loaded { config, files: LoadedFiles { tls, files }, tokens, faults } = loaded;
         check::warn(&faults.warnings());
         let snapshot = Snapshot::build(&config, files, &self.shared, &self.ports);
         let config = Arc::new(config);
@@ -116,6 +123,7 @@ impl Edge {
             log::error!("cannot apply the TLS settings, the previous ones stay: {error}");
         }
         self.snapshot.store(Arc::new(snapshot));
+        self.tokens.store(tokens.map(Arc::new));
         // After the snapshot, so that requests of the new one begin with the servers that it has.
         self.shared.servers.retain(&config.pools, &self.shared.metrics.traffic);
         for service in before.services.iter().filter(|service| !config.services.iter().any(|s| s.name == service.name))
@@ -127,7 +135,11 @@ impl Edge {
             // Its addresses were looked at above, so this cannot be.
             Err(error) => log::error!("cannot apply the list of session servers, the previous one stays: {error}"),
         }
-        needs_restart(&self.started_with, &config)
+        let mut keys = needs_restart(&self.started_with, &config);
+        if !self.has_api && !config.server.admin.tokens.is_empty() {
+            keys.push("server.admin.tokens");
+        }
+        keys
     }
 }
 
@@ -156,7 +168,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (login, new_login) = (&old.sentry.login, &new.sentry.login);
     [
         changed("server.listeners", &old.server.listeners, &new.server.listeners),
-        changed("server.admin", &old.server.admin, &new.server.admin),
+        changed("server.admin.address", &old.server.admin.address, &new.server.admin.address),
         changed("server.runtime_dir", &old.server.runtime_dir, &new.server.runtime_dir),
         changed("server.threads", &old.server.threads, &new.server.threads),
         changed("server.limits.connections", &limits.connections, &new_limits.connections),

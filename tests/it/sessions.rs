@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use crate::harness::edge::{Builder, TOKEN_COOKIE};
 use crate::harness::process::{sentry_edge, text};
-use crate::harness::{Client, Edge, Memcached, Origin, Response, client, edge, eventually, memcached, origin};
+use crate::harness::{
+    Client, Edge, Memcached, Origin, Response, client, edge, eventually, memcached, origin, write_private,
+};
 
 const TOKEN: &str = "an-admin-token-of-more-than-32-bytes";
 /// Nothing in it is refused in a name, and much of it means something in a URL.
@@ -335,8 +337,10 @@ fn many_wrong_tokens_at_once_are_turned_away_and_the_right_one_is_not_held_up() 
         let answers: Vec<Response> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
         assert!(answers.iter().all(|answer| [401, 429].contains(&answer.status)));
         assert!(answers.iter().filter(|answer| answer.status == 401).count() >= 8);
+        assert!(answers.iter().any(|answer| answer.status == 429));
         for turned_away in answers.iter().filter(|answer| answer.status == 429) {
             assert_eq!(turned_away.header("retry-after"), Some("1"));
+            assert_eq!(turned_away.header("connection"), Some("close"), "each guess costs a connection");
         }
     });
 }
@@ -542,14 +546,44 @@ fn a_token_that_is_no_good_is_a_fault_that_does_not_repeat_it() {
 }
 
 #[test]
-fn a_new_token_wants_a_new_process() {
+fn a_reload_takes_up_another_token_and_the_former_one_opens_nothing_any_more() {
     let origin = origin("app");
     let mut edge = with_token().service("iqueue", &origin).start();
     let file = edge.folder.path().join("edge.yaml");
     let yaml = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, yaml.replace(TOKEN, "another-admin-token-of-more-than-32-bytes")).unwrap();
-    assert_eq!(edge.inner.reload().unwrap(), ["server.admin"]);
-    assert_eq!(api(&edge, "GET", "/api/sessions").status, 200, "until then the old one is good");
+    let other = "another-admin-token-of-more-than-32-bytes";
+    let status = |edge: &Edge, token: &str| {
+        ask(edge, "GET", "/api/sessions", &[("authorization", &format!("Bearer {token}"))]).status
+    };
+    std::fs::write(&file, yaml.replace(TOKEN, other)).unwrap();
+    assert!(edge.inner.reload().unwrap().is_empty());
+    assert_eq!((status(&edge, TOKEN), status(&edge, other)), (401, 200));
     std::fs::write(&file, yaml.replace(TOKEN, "short")).unwrap();
     assert!(edge.inner.reload().unwrap_err().to_string().contains("server.admin.token"));
+    assert_eq!(status(&edge, other), 200, "a configuration with faults changes nothing");
+    // The file of the token alone has changed.
+    let secret = edge.folder.path().join("api.token");
+    write_private(&secret, TOKEN);
+    std::fs::write(&file, yaml.replace(&format!("{{value: {TOKEN}}}"), "{file: api.token}")).unwrap();
+    assert!(edge.inner.reload().unwrap().is_empty());
+    assert_eq!((status(&edge, TOKEN), status(&edge, other)), (200, 401));
+    write_private(&secret, other);
+    assert!(edge.inner.reload().unwrap().is_empty());
+    assert_eq!((status(&edge, TOKEN), status(&edge, other)), (401, 200));
+    // None at all.
+    std::fs::write(&file, yaml.replace(&format!("token: {{value: {TOKEN}}}"), "tokens: {}")).unwrap();
+    assert!(edge.inner.reload().unwrap().is_empty());
+    assert_eq!(status(&edge, other), 404);
+}
+
+#[test]
+fn the_first_token_of_an_edge_without_an_api_is_named_as_one_that_wants_a_new_process() {
+    let origin = origin("app");
+    let mut edge = edge().service("iqueue", &origin).admin("tokens: {}").start();
+    let file = edge.folder.path().join("edge.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, yaml.replace("tokens: {}", &format!("token: {{value: {TOKEN}}}"))).unwrap();
+    assert_eq!(edge.inner.reload().unwrap(), ["server.admin.tokens"]);
+    std::fs::write(&file, &yaml).unwrap();
+    assert!(edge.inner.reload().unwrap().is_empty());
 }

@@ -1,18 +1,15 @@
 //! The body of a call: little JSON, in little time.
 
-use std::time::Duration;
-
 use http::{HeaderMap, header};
 use pingora_core::protocols::http::ServerSession;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::response::ApiResponse;
+use crate::admin::deadlines;
 
 /// No call needs more than some names.
 const MAX_BYTES: usize = 16 << 10;
-/// The time limit for the whole body.
-const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a body to its end. The caller has shown that the API is open to it, so that no other body takes memory.
 pub async fn read(session: &mut ServerSession, headers: &HeaderMap) -> Result<Vec<u8>, ApiResponse> {
@@ -34,7 +31,7 @@ pub async fn read(session: &mut ServerSession, headers: &HeaderMap) -> Result<Ve
         }
         Ok(body)
     };
-    timeout(TIMEOUT, read).await.unwrap_or_else(|_| Err(ApiResponse::body_too_slow()))
+    timeout(deadlines::BODY, read).await.unwrap_or_else(|_| Err(ApiResponse::body_too_slow()))
 }
 
 /// Whether a body says nothing.

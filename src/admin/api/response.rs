@@ -16,6 +16,8 @@ use crate::users::{DirectoryError, UserName};
 pub const OK: &str = "ok";
 /// The `result` of a call that reached only some of the store's servers, or none.
 const INCOMPLETE: &str = "incomplete";
+/// The `result` of a wrong token that was refused at once.
+pub const TOO_MANY_GUESSES: &str = "too_many_guesses";
 
 pub struct ApiResponse {
     status: StatusCode,
@@ -88,7 +90,7 @@ impl ApiResponse {
     }
 
     pub fn too_many_guesses() -> Self {
-        let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, "too_many_guesses", "too many wrong tokens");
+        let refused = Self::refused(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_GUESSES, "too many wrong tokens");
         refused.with(header::RETRY_AFTER, "1")
     }
 
@@ -137,7 +139,7 @@ impl ApiResponse {
             return Self::refused(StatusCode::NOT_FOUND, "unknown_user", &format!("there is no user {name}"));
         }
         log::error!("admin API: {}", error.in_full());
-        let message = "the user directory did not answer; nothing was done";
+        let message = "the user directory did not answer; nothing was done so far";
         Self::refused(StatusCode::SERVICE_UNAVAILABLE, "directory_away", message).about(user)
     }
 

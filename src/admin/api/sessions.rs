@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::call::MOST_SESSIONS;
 use super::response::ApiResponse;
+use crate::admin::deadlines;
 use crate::admin::session_list::{SessionView, session_views, unreachable_as_json};
 use crate::clock::UnixTime;
 use crate::config::Config;
@@ -19,16 +20,10 @@ use crate::snapshot::SharedState;
 use crate::users::directory_worker::DirectoryWorker;
 use crate::users::{DirectoryError, UserName, UserRegistry};
 
-/// The time limit to list the store, including the wait for another listing.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Sessions of a user that are looked up before they are ended.
 const END_BATCH: usize = 1000;
 /// How many of them are ended concurrently: requests use the same queue.
 const CONCURRENT_ENDS: usize = 8;
-/// When the store's part of an end has to be done, so that the caller still gets an answer. The user directory has it by
-/// then, which is what counts.
-const END_TIMEOUT: Duration = Duration::from_secs(45);
 /// Clocks of stores tick in seconds, and those of other edges may be behind.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
@@ -44,8 +39,16 @@ pub struct SessionCalls {
     refresh: Duration,
     /// How long after a session's end a token of it may still be accepted.
     margin: Duration,
-    /// One look through the store at a time: each holds up to [`MOST_SESSIONS`] in memory.
-    listing: Mutex<()>,
+    turns: Turns,
+}
+
+/// One look through the store of each kind at a time, as each holds up to [`MOST_SESSIONS`] in memory. What a help desk may
+/// do again and again delays no end of all sessions.
+#[derive(Default)]
+struct Turns {
+    list: Mutex<()>,
+    end: Mutex<()>,
+    end_all: Mutex<()>,
 }
 
 /// What the store has ended, and the servers that could not be reached.
@@ -63,7 +66,7 @@ impl SessionCalls {
             users,
             refresh: config.users.refresh,
             margin: config.sentry.token.leeway + CLOCK_MARGIN,
-            listing: Mutex::new(()),
+            turns: Turns::default(),
         }
     }
 
@@ -81,7 +84,7 @@ impl SessionCalls {
                 }
             }
         };
-        let listing = self.list_store(id.as_ref().map(|id| id.as_str()), limit).await;
+        let listing = self.list_store(&self.turns.list, id.as_ref().map(|id| id.as_str()), limit).await;
         let (truncated, unreadable, unreachable) = (listing.truncated, listing.unreadable, listing.unreachable);
         // Thousands of sessions take some milliseconds to write down.
         let written = move |registry: &dyn UserRegistry| {
@@ -100,13 +103,13 @@ impl SessionCalls {
         }
     }
 
-    /// Lists the store: one listing at a time, with a time limit.
-    async fn list_store(&self, user: Option<&str>, limit: usize) -> Listing {
+    /// Lists the store, with a time limit.
+    async fn list_store(&self, turn: &Mutex<()>, user: Option<&str>, limit: usize) -> Listing {
         let look = async {
-            let _one_at_a_time = self.listing.lock().await;
+            let _one_at_a_time = turn.lock().await;
             self.store.list(user, limit).await
         };
-        tokio::time::timeout(LIST_TIMEOUT, look).await.unwrap_or_else(|_| Listing {
+        tokio::time::timeout(deadlines::LIST, look).await.unwrap_or_else(|_| Listing {
             unreachable: vec![(STORE.into(), StoreError::TimedOut)],
             ..Listing::default()
         })
@@ -151,7 +154,7 @@ impl SessionCalls {
     /// Ends in the store the sessions that the directory has just ended, of one user or of all, and none that has begun
     /// since. `batch` of them are looked up at once.
     async fn end_in_store(&self, user: Option<&str>, ended_before: UnixTime, batch: usize) -> Ended {
-        let deadline = Instant::now() + END_TIMEOUT;
+        let deadline = Instant::now() + deadlines::END;
         let mut all = Ended::default();
         let mut are_more = self.are_kept;
         while are_more {
@@ -168,7 +171,8 @@ impl SessionCalls {
 
     /// Returns whether there may be more.
     async fn end_batch(&self, user: Option<&str>, ended_before: UnixTime, batch: usize, all: &mut Ended) -> bool {
-        let Listing { sessions, unreachable, truncated, .. } = self.list_store(user, batch).await;
+        let turn = if user.is_some() { &self.turns.end } else { &self.turns.end_all };
+        let Listing { sessions, unreachable, truncated, .. } = self.list_store(turn, user, batch).await;
         all.failures.extend(unreachable);
         let over = sessions.into_iter().filter(|session| session.record.created <= ended_before);
         let orders = over.map(|session| async move {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Failure;
+use crate::admin::deadlines;
 use crate::admin::reload::{ReloadOutcome, ReloadRequests};
 use crate::clock::Clock;
 use crate::log_writer::process;
@@ -21,9 +22,6 @@ use reads::FileReads;
 
 /// The size of the thread's stack, the same as the main thread's.
 const STACK_BYTES: usize = 8 << 20;
-
-/// The time limit for a reload to read its files. A reload that takes longer fails, and the next one may begin.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Orders that may wait: a reload, a drain, and what reloads have read.
 const MAX_COMMANDS: usize = 16;
@@ -83,7 +81,7 @@ fn work(
         }
     };
     log_start(&edge);
-    let mut control = Control { edge, reads: FileReads::new(READ_TIMEOUT), own, events };
+    let mut control = Control { edge, reads: FileReads::new(deadlines::RELOAD_FILES), own, events };
     control.send(ControlEvent::Started {
         https: control.edge.https_addresses().to_vec(),
         drain: control.edge.drain_time(),
@@ -176,7 +174,7 @@ impl Control {
 
     fn give_up(&mut self) {
         self.reads.give_up();
-        self.fail(&format!("its files were not read within {} s", READ_TIMEOUT.as_secs()));
+        self.fail(&format!("its files were not read within {} s", deadlines::RELOAD_FILES.as_secs()));
     }
 
     fn fail(&mut self, why: &str) {

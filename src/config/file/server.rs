@@ -20,7 +20,8 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     /// The edge's own folder for what lives as long as its process: the control socket, over which the commands `reload`,
     /// `pool`, `service` and `session` reach it. It is made at start with mode 0700. One that is there already must belong to the
-    /// edge's user or to root, and no other user may be able to write to it. By default it is the directory that systemd
+    /// edge's user or to root, and no other user may be able to write to it or, but for the sticky bit, to a folder above
+    /// it. By default it is the directory that systemd
     /// has made (`$RUNTIME_DIRECTORY`), else `/run/sentry-edge/` and 16 hexadecimal digits of the SHA-256 of the
     /// configuration's real path. Where the default cannot be used, the edge warns and serves without a control socket;
     /// a folder that is named here and cannot be used, or that another edge uses, stops the start. Example:
@@ -29,7 +30,7 @@ pub struct Server {
     /// The admin listener: `/livez`, `/readyz`, `/metrics` and, with a token, the [admin API](reference/admin-api.md).
     /// It speaks plain HTTP, and only its API asks for a password: keep it on loopback or behind a firewall. It has
     /// limits of its own: 64 connections, 16 of one address, where for one more a connection that has been served is
-    /// closed, or else the one that has waited for the longest; 5 s for a head and between two requests, and 60 s for a
+    /// closed, or else the one that has waited for the longest; 5 s for a head and between two requests, and 75 s for a
     /// whole request.
     pub admin: Option<Sealed<Admin>>,
     /// Addresses and CIDRs that are believed about `X-Forwarded-For` and `X-Request-ID`, or in the PROXY protocol. List
@@ -126,10 +127,11 @@ pub struct Admin {
     pub address: Option<String>,
     /// A secret of 32 bytes or more that opens the [admin API](reference/admin-api.md) on this listener: a token of the
     /// name `admin` and the role `admin`. Without any token the API is on the control socket alone. Example: `{file:
-    /// keys/admin.token}`, made by `openssl rand -hex 32`. *Restart*
+    /// keys/admin.token}`, made by `openssl rand -hex 32`. A reload takes another one up.
     pub token: Option<Secret>,
     /// Tokens of the admin API by their names, which stand in the audit log (`"actor": "token:ops"`). Example: `{ops:
-    /// {secret: {file: keys/ops.token}, role: admin}, desk: {secret: {file: keys/desk.token}, role: help_desk}}`.
+    /// {secret: {file: keys/ops.token}, role: admin}, desk: {secret: {file: keys/desk.token}, role: help_desk}}`. A
+    /// reload takes others up.
     pub tokens: BTreeMap<String, Sealed<AdminToken>>,
 }
 
@@ -138,9 +140,9 @@ pub struct Admin {
 #[serde(default)]
 pub struct AdminToken {
     /// What a caller sends as `Authorization: Bearer SECRET`: 32 bytes or more of letters and digits, which no other
-    /// token has. Example: `{file: keys/ops.token}`, made by `openssl rand -hex 32`. *Restart*
+    /// token has. Example: `{file: keys/ops.token}`, made by `openssl rand -hex 32`.
     pub secret: Option<Secret>,
-    /// What it opens. *Restart*
+    /// What it opens.
     pub role: Option<AdminRole>,
 }
 
