@@ -2,24 +2,31 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, output};
 use crate::admin::api::CONFIGURATION_FIELD;
+use crate::admin::deadlines;
 use crate::config;
-use crate::config::runtime_dir::{CONTROL_SOCKET, configuration_id, places};
+use crate::config::runtime_dir::{CONTROL_SOCKET, check_parents, configuration_id, places};
 
 /// How long the edge may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_millis(20);
-/// How long it may be silent; it gives up a call itself before that.
-const SILENCE: Duration = Duration::from_secs(80);
+/// How long it may be silent after a request that takes it no time. One that is silent for longer hangs.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a call is made that the edge refuses because too many others are running, and the pauses between.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a response: a list of 10,000 sessions has some 4 MB.
 const MAX_RESPONSE: u64 = 64 << 20;
@@ -33,6 +40,9 @@ pub struct ControlClient {
     places: Vec<PathBuf>,
     /// Why the file could not be read, if it could not: then the socket may also be where the file says.
     unread: Option<String>,
+    /// Whether an edge has to show that it answers before it is called.
+    probes: bool,
+    attempts: usize,
 }
 
 /// The response of an edge.
@@ -57,11 +67,29 @@ impl ControlClient {
             Err(faults) => (None, Some(faults.to_string())),
         };
         let (id, places) = (configuration_id(file), places(written.as_deref(), file));
-        Ok(Self { file: file.clone(), id, places, unread })
+        Ok(Self { file: file.clone(), id, places, unread, probes: false, attempts: ATTEMPTS })
     }
 
-    /// Makes a call. Several edges may have their sockets at the places; each answers for its own configuration alone.
+    /// For a command that can do without the edge: an edge that hangs is not waited for as long as a call may take, and one
+    /// that refuses the call for now is not called again.
+    pub fn brief(self) -> Self {
+        Self { probes: true, attempts: 1, ..self }
+    }
+
+    /// Makes a call, again when the edge has too many others: then it has done nothing.
+    #[expect(clippy::disallowed_methods, reason = "a command, which serves no request")]
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Reply, CallError> {
+        for _ in 1..self.attempts {
+            match self.call_once(method, path, body)? {
+                reply if reply.is_busy() => thread::sleep(PAUSE),
+                reply => return Ok(reply),
+            }
+        }
+        self.call_once(method, path, body)
+    }
+
+    /// Several edges may have their sockets at the places; each answers for its own configuration alone.
+    fn call_once(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Reply, CallError> {
         let mut seen = Vec::new();
         for place in &self.places {
             let socket = place.join(CONTROL_SOCKET);
@@ -72,8 +100,15 @@ impl ControlClient {
                     continue;
                 }
             };
+            if let Err(why) = check_owner(place, &stream) {
+                seen.push(format!("  {}: not trusted: {why}", socket.display()));
+                continue;
+            }
+            let failed = |error: io::Error| CallError::Failed(format!("{}: {}", socket.display(), reason(&error)));
+            if self.probes {
+                probe(&socket).map_err(failed)?;
+            }
             let reply = self.exchange(stream, method, path, body);
-            let failed = |error: io::Error| CallError::Failed(format!("{}: {error}", socket.display()));
             match reply.map_err(failed)? {
                 reply if reply.status == 421 => seen.push(format!("  {}: {}", socket.display(), reply.message())),
                 reply => return Ok(reply),
@@ -123,9 +158,45 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     }
     socket.set_nonblocking(false)?;
     let stream = UnixStream::from(OwnedFd::from(socket));
-    stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_read_timeout(Some(deadlines::COMMAND))?;
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     Ok(stream)
+}
+
+/// Checks whose process is at the other end, as the kernel says (SO_PEERCRED of unix(7)): root's, this user's own, or that
+/// of the owner of the folder, where no other user could have put it there.
+fn check_owner(folder: &Path, stream: &UnixStream) -> Result<(), String> {
+    let peer = getsockopt(stream, PeerCredentials).map_err(|error| error.to_string())?.uid();
+    check_peer(folder, peer, rustix::process::geteuid().as_raw())
+}
+
+fn check_peer(folder: &Path, peer: u32, own: u32) -> Result<(), String> {
+    if [0, own].contains(&peer) {
+        return Ok(());
+    }
+    let folder = std::fs::canonicalize(folder).map_err(|error| error.to_string())?;
+    let mut is_owned = false;
+    for above in folder.ancestors() {
+        let found = std::fs::metadata(above).map_err(|error| error.to_string())?;
+        if found.uid() == peer && found.mode() & 0o022 == 0 {
+            is_owned = true;
+            continue;
+        }
+        // In a folder such as /tmp any user makes folders.
+        if !is_owned || found.mode() & 0o002 != 0 {
+            break;
+        }
+        return check_parents(&above.join("folder"), &[0, own]);
+    }
+    Err(format!("its process is of user id {peer}, and this is no folder that was made for that user alone"))
+}
+
+/// Has the edge answer a request that waits for nothing.
+fn probe(socket: &Path) -> io::Result<()> {
+    let mut stream = connect(socket)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: control\r\nConnection: close\r\n\r\n")?;
+    stream.read_exact(&mut [0])
 }
 
 fn reason(error: &io::Error) -> String {
@@ -133,7 +204,8 @@ fn reason(error: &io::Error) -> String {
         ErrorKind::NotFound => "there is none".into(),
         ErrorKind::ConnectionRefused => "its edge has ended".into(),
         ErrorKind::PermissionDenied => "it is for root and for the user that the edge runs as".into(),
-        ErrorKind::WouldBlock => "its edge accepts no connection".into(),
+        ErrorKind::WouldBlock => "its edge does not answer".into(),
+        ErrorKind::UnexpectedEof => "its edge has closed the connection".into(),
         _ => error.to_string(),
     }
 }
@@ -146,10 +218,25 @@ fn parse(response: &[u8]) -> Option<Reply> {
     let announced = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"))?;
     let announced: usize = std::str::from_utf8(announced.value).ok()?.parse().ok()?;
     let body = response[length..].get(..announced)?;
-    Some(Reply { status: head.code?, body: serde_json::from_slice(body).ok()? })
+    Some(Reply { status: head.code?, body: printable(serde_json::from_slice(body).ok()?) })
+}
+
+/// Escapes the control characters of every text. Some texts are those of other processes, and some end at a terminal.
+fn printable(value: Value) -> Value {
+    match value {
+        Value::String(text) => output::printable(&text).into(),
+        Value::Array(list) => list.into_iter().map(printable).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (output::printable(&key), printable(value))).collect(),
+        scalar => scalar,
+    }
 }
 
 impl Reply {
+    /// Whether the edge has refused the call for now, and has done nothing.
+    pub fn is_busy(&self) -> bool {
+        self.status == 429
+    }
+
     /// Returns what a refusal says.
     pub fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or("the edge has refused it, and did not say why")
@@ -187,6 +274,32 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_of_another_user_is_trusted_only_in_a_folder_that_was_made_for_that_user() {
+        use std::fs::{Permissions, create_dir_all, set_permissions};
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let top = tempfile::tempdir().unwrap();
+        let own = std::fs::metadata(top.path()).unwrap().uid();
+        let folder = top.path().join("run/edge");
+        create_dir_all(&folder).unwrap();
+        for known in [0, own] {
+            assert!(check_peer(&folder, known, own).is_ok());
+        }
+        let edge = 65_534;
+        assert!(check_peer(&folder, edge, own).is_err(), "the folder is not that user's");
+        // Root alone can give a folder away.
+        if chown(&folder, Some(edge), None).is_err() {
+            return;
+        }
+        assert_eq!(check_peer(&folder, edge, own), Ok(()));
+        assert!(check_peer(&folder, 65_533, own).is_err(), "nor a third one's");
+        set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        assert!(check_peer(&folder, edge, own).is_err(), "others may write to it");
+        set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+        set_permissions(top.path().join("run"), Permissions::from_mode(0o1777)).unwrap();
+        assert!(check_peer(&folder, edge, own).is_err(), "any user makes folders there");
+    }
+
+    #[test]
     fn only_a_whole_response_is_one() {
         let whole = b"HTTP/1.1 422 Unprocessable Entity\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}";
         let reply = parse(whole).unwrap();
@@ -194,6 +307,8 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(parse(&whole[..cut]).is_none(), "{cut}");
         }
+        let hostile = b"HTTP/1.1 422 X\r\nContent-Length: 29\r\n\r\n{\"message\":\"a\\u001b[2J\xc2\x9b\\nb\"}";
+        assert_eq!(parse(hostile).unwrap().message(), "a\\u{1b}[2J\\u{9b}\\nb", "nothing for a terminal");
         for bad in
             ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n{}", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"]
         {

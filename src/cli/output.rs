@@ -16,6 +16,12 @@ pub fn note(text: impl Display) {
     writeln!(io::stderr(), "{text}").ok();
 }
 
+/// Escapes control characters: a text that another process has written must not send control sequences to the terminal.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 /// Returns the result of writing to standard output.
 pub fn printed(written: io::Result<()>) -> Result<(), Failure> {
     match written {

@@ -54,13 +54,18 @@ fn end(user: Option<&str>, file: &ConfigFile) -> Result<(), Failure> {
         Some(name) => url::form_urlencoded::Serializer::new(String::new()).append_pair("user", name.as_str()).finish(),
         None => "all=true".to_owned(),
     };
-    match ControlClient::of(file)?.call("DELETE", &format!("/api/sessions?{query}"), None) {
+    match ControlClient::of(file)?.brief().call("DELETE", &format!("/api/sessions?{query}"), None) {
         Ok(reply) if reply.body["effective_within"].is_string() => {
             // Where the store could not be reached.
             if reply.status != 200 {
                 output::note(reply.message());
             }
             ended(name.as_ref(), reply.body["effective_within"].as_str().unwrap_or_default())
+        }
+        // It has done nothing, or cannot say.
+        Ok(reply) if reply.is_busy() || reply.status >= 500 => {
+            output::note(format_args!("{}; the user directory is changed without the edge", reply.message()));
+            end_in_directory(name.as_ref(), file)
         }
         Ok(reply) => Err(Failure::because(reply.message())),
         Err(CallError::NoEdge(_)) => end_in_directory(name.as_ref(), file),

@@ -3,6 +3,7 @@
 //! Both go by the configuration file, so that a command needs `-c FILE` and nothing else.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
@@ -15,6 +16,9 @@ pub const MAX_SOCKET_PATH: usize = 107;
 
 /// The runtime directory of the shipped systemd unit; those of edges without one are folders in it.
 const SHARED: &str = "/run/sentry-edge";
+
+/// In a folder with this bit only the owner of an entry, of the folder and root rename the entry.
+const STICKY: u32 = 0o1000;
 
 /// The variable in which systemd names the directories that it has made (`RuntimeDirectory=`).
 const VARIABLE: &str = "RUNTIME_DIRECTORY";
@@ -41,6 +45,27 @@ pub fn runtime_dir(written: Option<&Path>, file: &Path) -> PathBuf {
 /// the edge that answers there says whether the configuration is its own.
 pub fn places(written: Option<&Path>, file: &Path) -> Vec<PathBuf> {
     all_places(written, from_environment(), file)
+}
+
+/// Checks that only `owners` can put another folder in the place of this one: no folder above it belongs to other
+/// users or may be written to by them, save with the sticky bit, as /tmp has it. The folder itself is not looked at.
+pub fn check_parents(folder: &Path, owners: &[u32]) -> Result<(), String> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Links are followed: what counts is where the folder is.
+    let parent = std::fs::canonicalize(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    for above in parent.ancestors() {
+        let found = std::fs::symlink_metadata(above).map_err(|error| format!("{}: {error}", above.display()))?;
+        let (name, mode) = (above.display(), found.mode());
+        if !owners.contains(&found.uid()) {
+            return Err(format!("{name} above it belongs to user id {}", found.uid()));
+        }
+        // A group of the owner's number is the owner's alone, as most systems make one for each user.
+        let writers = if found.gid() == found.uid() { 0o002 } else { 0o022 };
+        if mode & writers != 0 && mode & STICKY == 0 {
+            return Err(format!("others may write to {name} above it: it has mode {:04o}", mode & 0o7777));
+        }
+    }
+    Ok(())
 }
 
 fn choose(written: Option<&Path>, environment: Option<PathBuf>, file: &Path) -> PathBuf {
@@ -86,6 +111,28 @@ mod tests {
         let all = [written, Path::new("/run/unit"), &own, Path::new("/run/sentry-edge")].map(Path::to_owned);
         assert_eq!(all_places(Some(written), environment(), file), all);
         assert_eq!(all_places(None, Some("/run/sentry-edge".into()), file), [PathBuf::from(SHARED), own]);
+    }
+
+    #[test]
+    fn a_folder_is_safe_when_no_other_user_can_replace_what_is_above_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let above = folder.path().join("above");
+        let below = above.join("between/run");
+        std::fs::create_dir_all(&below).unwrap();
+        let own = std::fs::metadata(&above).unwrap().uid();
+        for (mode, good) in [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o702, false)] {
+            std::fs::set_permissions(&above, std::fs::Permissions::from_mode(mode)).unwrap();
+            let checked = check_parents(&below, &[0, own]);
+            assert_eq!(checked.is_ok(), good, "{mode:o}: {checked:?}");
+        }
+        std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let stranger = check_parents(&below, &[4_000_000]).unwrap_err();
+        assert!(stranger.contains(&format!("belongs to user id {own}")), "{stranger}");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&above, &link).unwrap();
+        std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(check_parents(&link.join("run"), &[0, own]).is_err(), "a link leads there");
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::watch;
 
 use crate::admin::{Admin, control_socket};
 use crate::config::Config;
-use crate::config::runtime_dir::{CONTROL_SOCKET, runtime_dir};
+use crate::config::runtime_dir::{CONTROL_SOCKET, check_parents, runtime_dir};
 
 const LOCK: &str = "control.lock";
 
@@ -57,7 +58,7 @@ impl ControlSocket {
     pub fn bind(folder: &Path) -> Result<Self, ControlSocketError> {
         let failed = |error: io::Error| ControlSocketError::Unusable(folder.to_owned(), error.to_string());
         make(folder).map_err(|what| ControlSocketError::Unusable(folder.to_owned(), what))?;
-        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(LOCK)).map_err(failed)?;
+        let lock = open_lock(&folder.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(ControlSocketError::Taken(folder.to_owned())),
@@ -127,11 +128,12 @@ impl Drop for SocketFile {
 }
 
 /// Makes the folder, which its owner alone may enter. One that is there already is left as it is: it has to belong to
-/// this user or to root, and others must not be able to put a socket of theirs into it.
+/// this user or to root, and others must not be able to put a socket of theirs into it, or a folder of theirs in its place.
 fn make(folder: &Path) -> Result<(), String> {
     if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
     }
+    check_parents(folder, &[0, own_uid()])?;
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => return made.map_err(|error| error.to_string()),
@@ -148,6 +150,11 @@ fn make(folder: &Path) -> Result<(), String> {
         return Err(format!("others may write to it: it has mode {:04o}", found.mode() & 0o7777));
     }
     Ok(())
+}
+
+/// Opens the file that is locked: no link is followed, which would have a file of another place made or locked.
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
 /// Removes the socket of an edge that has ended. Anything else at its place is left alone.
@@ -267,6 +274,23 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
         assert!(!parent.path().join("nothing").exists());
+    }
+
+    #[test]
+    fn neither_a_folder_below_one_that_others_may_write_to_nor_a_lock_that_is_a_link_is_used() {
+        let (parent, folder) = folder();
+        let above = folder.parent().unwrap();
+        fs::create_dir_all(above).unwrap();
+        fs::set_permissions(above, fs::Permissions::from_mode(0o777)).unwrap();
+        let Err(ControlSocketError::Unusable(_, why)) = ControlSocket::bind(&folder) else { panic!("it is used") };
+        assert!(why.contains("others may write to") && !folder.exists(), "{why}");
+        fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap();
+        let other = parent.path().join("other");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(&other, folder.join(LOCK)).unwrap();
+        assert!(matches!(ControlSocket::bind(&folder), Err(ControlSocketError::Unusable(..))));
+        assert!(!other.exists());
     }
 
     #[test]

@@ -134,6 +134,8 @@ mod keys;
 mod operation;
 // The control socket and the admin API: who may call, what they call, and what comes of it.
 mod control;
+// Commands beside an edge that hangs, is busy or is none.
+mod commands;
 // The servers of a pool replaced under load, without a lost request.
 mod deploys;
 // Logs that nobody reads, that are closed, or whose disk is full.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::admin::session_list::{SessionView, session_views};
 use crate::cli::control_client::{CallError, ControlClient};
+use crate::cli::output::printable;
 use crate::cli::user::open_registry;
 use crate::cli::{ConfigFile, Failure, output};
 use crate::clock::{Clock, UnixTime};
@@ -112,7 +113,8 @@ fn print(sessions: &[Value], json: bool, now: UnixTime) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Returns a session, as [`SessionView::as_json`] has it, for people.
+/// Returns a session, as [`SessionView::as_json`] has it, for people. Any process that reaches the store may have written
+/// its record.
 fn readable(session: &Value, now: UnixTime) -> String {
     let text = |key: &str| session[key].as_str().unwrap_or_default();
     let name = session["user"].as_str().unwrap_or("(a user that is not in the directory)");
@@ -133,13 +135,6 @@ fn readable(session: &Value, now: UnixTime) -> String {
     ];
     let lines: String = lines.iter().map(|(what, value)| format!("  {what:<12} {}\n", printable(value))).collect();
     format!("{}{ended}\n{lines}", printable(name))
-}
-
-/// Escapes control characters: any process that reaches the store may have written a record, which must not send control
-/// sequences to the terminal.
-fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
 }
 
 /// Fails if servers could not be reached, though the sessions of the others were printed.
