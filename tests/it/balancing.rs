@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use hyper::Response as HttpResponse;
 
 use crate::configuration::{GOOD, check, folder, without_marks};
-use crate::harness::{Client, Edge, Origin, edge, eventually, origin, raw};
+use crate::harness::{Client, Edge, Origin, edge, eventually, free_address, origin, raw};
 
 const PUBLIC: &str = "access: public";
 const COOKIE: &str = "iqueue_server";
@@ -156,8 +156,10 @@ fn a_client_leaves_a_backup_server_as_soon_as_another_one_is_back() {
 
 #[test]
 fn a_client_stays_with_its_server_through_reloads_and_restarts_of_the_edge_and_of_the_server() {
-    let [one, two, three] = ["one", "two", "three"].map(server);
-    let addresses = [one.address, two.address, three.address];
+    // Where no other test begins to listen while the servers are away.
+    let addresses = [(); 3].map(|()| free_address());
+    let start = |address: SocketAddr, name| Origin::on(address, move |_| answer(name));
+    let [one, two, three] = [start(addresses[0], "one"), start(addresses[1], "two"), start(addresses[2], "three")];
     let mut edge = sticky_edge(&[&one, &two, &three]);
     let mut client = edge.client();
     let (name, cookie) = get(&mut client, &edge);
@@ -182,7 +184,7 @@ fn a_client_stays_with_its_server_through_reloads_and_restarts_of_the_edge_and_o
     drop((one, two, three));
     let again = |address: SocketAddr, name| {
         eventually("the server's port is free", || std::net::TcpListener::bind(address).is_ok());
-        Origin::on(address, move |_| answer(name))
+        start(address, name)
     };
     let _servers = [again(addresses[0], "one"), again(addresses[1], "two"), again(addresses[2], "three")];
     for _ in 0..4 {

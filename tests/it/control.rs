@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use crate::harness::daemon::Running;
 use crate::harness::edge::{Builder, PASSWORD};
 use crate::harness::process::{sentry_edge, text};
 use crate::harness::{
-    Client, Connection, Daemon, Edge, Origin, client, edge, eventually, memcached, origin, write_private,
+    Client, Connection, Daemon, Edge, Origin, Stop, client, edge, eventually, memcached, origin, write_private,
 };
 
 const OPS: &str = "the-token-of-the-operators-of-the-edge";
@@ -206,9 +207,9 @@ fn a_reload_returns_what_came_of_it() {
     write_private(&daemon.file, &good);
     assert_eq!(told(&["reload", "-c", file(&daemon)]).0, Some(0));
     assert_eq!(call(&socket, "GET", "/api/status", "").1["last_reload"]["result"], "ok");
-    let reloaded: Vec<Value> =
-        daemon.log("audit.log", 1).into_iter().filter(|line| line["event"] == "configuration_reloaded").collect();
-    assert_eq!(reloaded.len(), 2 + 4 * 3 + 1);
+    let calls = 2 + 4 * 3 + 1;
+    let reloaded = daemon.events("configuration_reloaded", calls);
+    assert_eq!(reloaded.len(), calls);
     let reasons: Vec<Option<&str>> = reloaded.iter().map(|line| line["reason"].as_str()).collect();
     assert_eq!((reasons[0], reasons[2], *reasons.last().unwrap()), (None, Some("configuration_refused"), None));
     assert!(reloaded.iter().all(|line| line["actor"] == format!("uid:{}", own_uid())));
@@ -227,13 +228,14 @@ fn each_reload_is_of_the_file_as_it_was_when_it_was_requested_whatever_else_relo
             (hash(&other), text)
         })
         .collect();
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let stop = Stop(&over);
         let others = scope.spawn({
             let (over, socket, daemon) = (&over, &socket, &daemon);
             move || {
                 let mut replies = 0;
-                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !over.load(Ordering::Relaxed) {
                     daemon.process.signal("HUP");
                     let (status, reply) = call(socket, "POST", "/api/reload", "");
                     assert_eq!(status, 200, "{reply}");
@@ -250,7 +252,7 @@ fn each_reload_is_of_the_file_as_it_was_when_it_was_requested_whatever_else_relo
             let (status, reply) = call(&socket, "POST", "/api/reload", "");
             assert_eq!((status, reply["hash"].as_str()), (200, Some(hash.as_str())), "{reply}");
         }
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stop);
         assert!(others.join().unwrap() > 0);
     });
 }
@@ -322,6 +324,8 @@ fn a_second_edge_never_takes_a_socket_that_answers_and_a_dead_one_is_replaced() 
     let mut next = Running::start(&["run", "-c", file(&first)]);
     eventually("the next edge has it", || UnixStream::connect(&socket).is_ok());
     assert_eq!(pid(&socket), Some(u64::from(next.id())));
+    // The thread that handles signals answers this one, once it knows that the edge serves: then TERM is a drain.
+    assert_eq!(told(&["reload", "-c", file(&first)]).0, Some(0));
     next.signal("TERM");
     assert_eq!(next.end().code(), Some(0));
     assert!(gone(&socket), "one that ends in order takes it away");
@@ -396,8 +400,8 @@ fn processes_of_other_users_are_refused_even_where_the_folder_lets_them_in() {
     }
     let (_, response) = as_nobody();
     assert_eq!((status_of(&response), json_of(&response)["error"].as_str()), (403, Some("wrong_user")), "{response}");
-    let line = daemon.log("audit.log", 1).pop().unwrap();
-    assert_eq!((line["event"].as_str(), line["actor"].as_str()), (Some("api_refused"), Some("uid:65534")));
+    let refused = daemon.events("api_refused", 1);
+    assert_eq!((refused.len(), refused[0]["actor"].as_str()), (1, Some("uid:65534")));
     assert_eq!(daemon.metric("sentry_edge_connections_refused_total", "listener=\"control\",reason=\"user\""), 1.0);
     assert_eq!(call(&socket, "GET", "/api/status", "").0, 200, "its owner is served as before");
 }
@@ -462,8 +466,7 @@ fn a_server_is_drained_disabled_and_enabled_and_a_reload_keeps_that() {
         let (status, reply) = call(&socket, "PUT", &format!("/api/pools/iqueue/servers/{first}"), body);
         assert_eq!((status, reply["error"].as_str()), (400, Some("bad_request")), "{body}: {reply}");
     }
-    let lines: Vec<Value> =
-        daemon.log("audit.log", 1).into_iter().filter(|line| line["event"] == "server_state_set").collect();
+    let lines = daemon.events("server_state_set", 5);
     let states: Vec<&str> = lines.iter().map(|line| line["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["draining", "disabled", "disabled", "active", "active"]);
     assert!(lines.iter().all(|line| line["pool"] == "iqueue" && line["actor"] == format!("uid:{}", own_uid())));
@@ -518,8 +521,7 @@ fn maintenance_is_switched_over_the_socket_and_kept_over_a_reload() {
         assert_eq!((status, reply["error"].as_str()), (400, Some("bad_request")), "{body}: {reply}");
     }
     assert_eq!(opens(), 200);
-    let set: Vec<Value> =
-        daemon.log("audit.log", 1).into_iter().filter(|line| line["event"] == "maintenance_set").collect();
+    let set = daemon.events("maintenance_set", 2);
     let states: Vec<&str> = set.iter().map(|line| line["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["on", "off"]);
     assert!(set.iter().all(|line| line["service"] == "iqueue" && line["actor"] == format!("uid:{}", own_uid())));
@@ -548,19 +550,12 @@ fn large_slow_broken_and_many_requests_take_nothing_away() {
     assert!(endless.is_empty() || status_of(&endless) >= 400, "{endless}");
 
     // Bodies that do not come, and heads that do not.
-    let begun = Instant::now();
     let mut without_body = connect(&socket);
     without_body.write_all(b"POST /api/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{").unwrap();
-    let mut idle: Vec<UnixStream> = (0..31).map(|_| connect(&socket)).collect();
+    let mut idle: Vec<UnixStream> = (0..24).map(|_| connect(&socket)).collect();
     for (at, stream) in idle.iter_mut().enumerate().filter(|(at, _)| at % 2 == 0) {
         stream.write_all(&b"GET /api/status HTTP/1.1\r\nHost: x"[..at]).unwrap();
     }
-    let refused = || daemon.metric("sentry_edge_connections_refused_total", "listener=\"control\",reason=\"limit\"");
-    eventually("one more is refused", || {
-        exchange(&socket, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
-        refused() >= 1.0 || begun.elapsed() > Duration::from_secs(4)
-    });
-    assert!(refused() >= 1.0 || begun.elapsed() > Duration::from_secs(4));
     let mut response = String::new();
     without_body.read_to_string(&mut response).ok();
     assert_eq!((status_of(&response), json_of(&response)["error"].as_str()), (408, Some("body_too_slow")));
@@ -570,6 +565,25 @@ fn large_slow_broken_and_many_requests_take_nothing_away() {
         assert!(rest.is_empty(), "closed without a word: {}", String::from_utf8_lossy(&rest));
     }
     assert_eq!(call(&socket, "GET", "/api/status", "").0, 200);
+}
+
+#[test]
+fn of_thirty_three_connections_at_once_one_is_refused() {
+    let app = origin("app");
+    let daemon = serving(&app).run();
+    let socket = socket(&daemon);
+    let labels = "listener=\"control\",reason=\"limit\"";
+    let refused = || daemon.metric("sentry_edge_connections_refused_total", labels);
+    // They have their places for as long as a head may take; on a machine that is slower than that it is tried again.
+    eventually("one is refused, and no other", || {
+        let before = refused();
+        let held: Vec<UnixStream> = (0..32).map(|_| connect(&socket)).collect();
+        let response = exchange(&socket, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+        let is_refused = response.is_empty() && refused() == before + 1.0;
+        drop(held);
+        is_refused
+    });
+    eventually("there is room again", || status_of(&exchange(&socket, b"GET /livez HTTP/1.0\r\n\r\n")) == 200);
 }
 
 // Tokens and their roles.
@@ -750,8 +764,7 @@ fn commands_list_and_end_what_only_the_running_edge_has() {
     assert_eq!(list(&[]), "");
     let (status, _, stderr) = told(&["session", "end", "--user", "eve", "-c", file(&daemon)]);
     assert_eq!((status, stderr.as_str()), (Some(1), "there is no user eve\n"));
-    let ended: Vec<Value> =
-        daemon.log("audit.log", 1).into_iter().filter(|line| line["event"] == "sessions_ended").collect();
+    let ended = daemon.events("sessions_ended", 2);
     let about: Vec<(Option<&str>, bool)> =
         ended.iter().map(|line| (line["user"].as_str(), line["all"] == true)).collect();
     assert_eq!(about, [(Some("ada"), false), (None, true)]);
@@ -791,7 +804,7 @@ fn without_an_edge_a_command_says_where_it_has_looked_or_works_without_one() {
     for browser in &mut browsers {
         eventually("the directory has it", || browser.open(&edge.url("iqueue", "/")).status != 200);
     }
-    let line = edge.audit(1).into_iter().find(|line| line["event"] == "user_changed").unwrap();
+    let line = edge.events("user_changed", 1).remove(0);
     assert_eq!((&line["all"], line["change"].as_str()), (&json!(true), Some("sessions_ended")));
 }
 

@@ -2,7 +2,7 @@
 //! protocols, and no line has a secret.
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
-use crate::harness::{Client, edge, eventually, origin};
+use crate::harness::{Client, edge, eventually, free_address, origin};
 
 /// A request, the status that it gets, and what its lines say, in this order.
 struct Case {
@@ -108,10 +108,9 @@ const CASES: [Case; 5] = [
 #[test]
 fn each_decision_of_a_request_is_a_line_at_debug() {
     let application = origin("iqueue");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let routes = "routes: [{path: /director, access: {roles: [director]}}]";
     let compressed = "compression: [gzip]";
-    let down = format!("{{servers: [\"{closed}\"]}}");
+    let down = format!("{{servers: [\"{}\"]}}", free_address());
     let daemon = edge()
         .service_with("iqueue", &application, routes)
         .service_with("iqueue-full", &application, &format!("{routes}, {compressed}"))

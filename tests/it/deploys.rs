@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::harness::process::{sentry_edge, text};
-use crate::harness::{Connection, Daemon, edge, eventually};
+use crate::harness::{Connection, Daemon, Stop, edge, eventually, free_address};
 
 /// Clients, each with a connection of its own.
 const CLIENTS: usize = 6;
@@ -34,7 +34,6 @@ impl Server {
             socket.bind(address).unwrap();
             socket.listen(1024).unwrap()
         });
-        let address = listener.local_addr().unwrap();
         runtime.spawn(serve(listener));
         Self { address, runtime: Some(runtime) }
     }
@@ -126,8 +125,7 @@ fn setting(name: &str, default: usize) -> usize {
 
 #[test]
 fn a_deploy_loses_no_request() {
-    let any = "127.0.0.1:0".parse().unwrap();
-    let mut servers = [Server::start(any), Server::start(any)];
+    let mut servers = [Server::start(free_address()), Server::start(free_address())];
     let list = format!("{{servers: [\"{}\", \"{}\"]}}", servers[0].address, servers[1].address);
     let app = crate::harness::origin("app");
     let daemon = edge().service_with("iqueue", &app, "access: public").pool("iqueue", &list).run();
@@ -138,6 +136,7 @@ fn a_deploy_loses_no_request() {
     };
     let (load, deploys, requests) = (Load::default(), setting("DEPLOYS", 3), setting("REQUESTS", 2_000));
     std::thread::scope(|scope| {
+        let stop = Stop(&load.over);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 scope.spawn({
@@ -157,7 +156,7 @@ fn a_deploy_loses_no_request() {
             }
         }
         eventually_answered(&load, requests);
-        load.over.store(true, Ordering::Relaxed);
+        drop(stop);
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
     let (answered, failed) = (load.answered.into_inner(), load.failed.into_inner());

@@ -185,9 +185,9 @@ fn after_the_idle_timeout_the_login_is_asked_again_with_a_message() {
     let iqueue = origin("iqueue");
     let edge = edge().service_with("iqueue", &iqueue, "idle_timeout: 5m").start();
     let mut browser = edge.signed_in();
-    edge.let_pass(Duration::from_secs(299));
+    edge.let_pass(Duration::from_secs(290));
     assert_eq!(browser.open(&edge.url("iqueue", "/")).status, 200, "activity within the timeout");
-    edge.let_pass(Duration::from_secs(299));
+    edge.let_pass(Duration::from_secs(290));
     assert_eq!(browser.open(&edge.url("iqueue", "/")).status, 200, "the timeout slides");
     edge.let_pass(Duration::from_secs(301));
     let hops = browser.follow(&edge.url("iqueue", "/a?b"));

@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 
 use crate::harness::raw::raw_plain;
-use crate::harness::{Connection, Edge, Origin, Raw, edge, eventually, origin, raw};
+use crate::harness::{Connection, DEADLINE, Edge, Origin, Raw, comes_to, edge, eventually, origin, raw};
 
 /// A public service, so that nobody has to sign in.
 fn open_service(origin: &Origin) -> crate::harness::edge::Builder {
@@ -21,7 +21,7 @@ fn limits_reached(edge: &Edge, limit: &str) -> f64 {
 /// Sends bytes one by one, each after a while, until the edge has had enough; answers what it said.
 fn drip(connection: &mut Raw, bytes: &[u8]) -> (u16, Duration) {
     let begun = Instant::now();
-    let stop = begun + Duration::from_secs(15);
+    let stop = begun + DEADLINE;
     for byte in bytes.iter().cycle() {
         connection.send([*byte]);
         if connection.has_ended(Duration::from_millis(40)) {
@@ -49,7 +49,7 @@ fn a_head_that_drips_is_refused_in_time_and_bystanders_are_served() {
     let (status, took) = drip(&mut slow, b"a");
     assert_eq!(status, 408, "after {took:?}");
     assert_eq!(bystander.get("iqueue.test", "/").unwrap().0, 200);
-    assert_eq!(limits_reached(&edge, "header_timeout"), 1.0);
+    comes_to("header_timeout", 1.0, || limits_reached(&edge, "header_timeout"));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_later_head_of_a_connection_has_the_same_deadline() {
     let mut slow = raw_plain(edge.http_address());
     assert_eq!(slow.send(get("iqueue.test", "/")).status(), 308);
     assert_eq!(drip(&mut slow, b"GET / HTTP/1.1\r\nX-Slow: abcdefghijklmnopqrstuvwxyz0123456789").0, 408);
-    assert_eq!(limits_reached(&edge, "header_timeout"), 2.0);
+    comes_to("header_timeout", 2.0, || limits_reached(&edge, "header_timeout"));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn half_a_later_head_and_then_silence_is_refused_in_time() {
     let (first, second) = (get("iqueue.test", "/"), get("iqueue.test", "/second"));
     assert_eq!(piped.send(first + &second[..20]).status(), 200);
     assert_eq!(piped.status(), 408);
-    assert_eq!(limits_reached(&edge, "header_timeout"), 2.0);
+    comes_to("header_timeout", 2.0, || limits_reached(&edge, "header_timeout"));
 }
 
 #[test]
@@ -126,16 +126,16 @@ fn an_http2_connection_that_sends_no_request_is_closed() {
     settled.send([&preface[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat());
     settled.rest();
     eventually("none is open", || edge.metric("sentry_edge_connections", "listener=\"https\"") == 0.0);
-    assert_eq!(limits_reached(&edge, "header_timeout"), 2.0);
+    comes_to("header_timeout", 2.0, || limits_reached(&edge, "header_timeout"));
 }
 
 #[test]
 fn an_idle_connection_may_be_idle_longer_than_a_head_may_take() {
     let iqueue = origin("iqueue");
-    let edge = open_service(&iqueue).server("limits: {header_timeout: 200ms}, timeouts: {keepalive: 60s}").start();
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 1s}, timeouts: {keepalive: 60s}").start();
     let mut kept = raw(edge.address(), "iqueue.test");
     assert_eq!(kept.send(get("iqueue.test", "/")).status(), 200);
-    assert!(!kept.has_ended(Duration::from_millis(600)), "the connection is idle, and kept");
+    assert!(!kept.has_ended(Duration::from_millis(1500)), "the connection is idle, and kept");
     assert_eq!(kept.send(get("iqueue.test", "/")).status(), 200);
     assert_eq!(limits_reached(&edge, "header_timeout"), 0.0);
 }
@@ -143,12 +143,12 @@ fn an_idle_connection_may_be_idle_longer_than_a_head_may_take() {
 #[test]
 fn a_body_may_take_longer_than_a_head() {
     let iqueue = origin("iqueue");
-    let edge = open_service(&iqueue).server("limits: {header_timeout: 200ms}").start();
+    let edge = open_service(&iqueue).server("limits: {header_timeout: 1s}").start();
     let mut upload = raw(edge.address(), "iqueue.test");
     upload.send("POST / HTTP/1.1\r\nHost: iqueue.test\r\nContent-Length: 20\r\n\r\n");
     for _ in 0..20 {
         upload.send("x");
-        assert!(!upload.has_ended(Duration::from_millis(30)));
+        assert!(!upload.has_ended(Duration::from_millis(75)));
     }
     assert_eq!(upload.status(), 200);
     assert_eq!(iqueue.seen().last().unwrap().body.len(), 20);
@@ -157,7 +157,7 @@ fn a_body_may_take_longer_than_a_head() {
 #[test]
 fn requests_sent_in_one_piece_are_answered_in_order() {
     let iqueue = origin("iqueue");
-    let edge = open_service(&iqueue).server("limits: {header_timeout: 400ms}").start();
+    let edge = open_service(&iqueue).start();
     let mut piped = raw(edge.address(), "iqueue.test");
     let three: String = ["/1", "/2", "/3"].iter().map(|path| get("iqueue.test", path)).collect();
     // The fourth is cut in two, the second half follows in time.
@@ -194,7 +194,7 @@ fn a_connection_goes_on_after_bodies_of_any_kind_and_what_came_with_them() {
 #[test]
 fn a_connection_that_rests_for_too_long_is_closed_and_its_client_may_rest_again_after_each_request() {
     let iqueue = origin("iqueue");
-    let edge = open_service(&iqueue).server("timeouts: {keepalive: 1s}").start();
+    let edge = open_service(&iqueue).server("timeouts: {keepalive: 3s}").start();
     let mut kept = raw(edge.address(), "iqueue.test");
     let mut plain = raw_plain(edge.http_address());
     for _ in 0..3 {
@@ -235,7 +235,7 @@ fn a_body_that_drips_is_refused_and_bystanders_are_served() {
         assert_eq!(status, 408, "{framing}: after {took:?}");
     }
     assert_eq!(bystander.send(get("iqueue.test", "/")).status(), 200);
-    assert_eq!(limits_reached(&edge, "body_rate"), 2.0);
+    comes_to("body_rate", 2.0, || limits_reached(&edge, "body_rate"));
     let whole = |request: &crate::harness::origin::Seen| !request.body.is_empty();
     assert!(!iqueue.seen().iter().any(whole), "no application got a part for the whole");
 }
@@ -274,7 +274,7 @@ fn a_client_that_takes_its_response_a_little_at_a_time_is_cut_off() {
     let edge = open_service(&large).server("timeouts: {write: 200ms}").start();
     let mut slow = raw(edge.address(), "iqueue.test");
     slow.send(get("iqueue.test", "/"));
-    let stop = Instant::now() + Duration::from_secs(15);
+    let stop = Instant::now() + DEADLINE;
     // Some bytes are always taken; a piece of the response takes longer than a write may, all the same.
     while edge.metric("sentry_edge_connections", "listener=\"https\"") > 0.0 {
         assert!(Instant::now() < stop, "it may take it for ever");

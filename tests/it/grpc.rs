@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::harness::certificates::ca;
 use crate::harness::client::connect;
 use crate::harness::front::Front;
-use crate::harness::{Client, Edge, edge, eventually, origin, raw, runtime};
+use crate::harness::{Client, DEADLINE, Edge, edge, eventually, origin, raw, runtime};
 
 type Frames = StreamBody<Stream>;
 
@@ -122,7 +122,7 @@ impl Call {
     }
 
     async fn hear(&mut self) -> Frame<Bytes> {
-        let frame = tokio::time::timeout(Duration::from_secs(20), self.response.body_mut().frame());
+        let frame = tokio::time::timeout(DEADLINE, self.response.body_mut().frame());
         frame.await.expect("a frame comes").expect("it has not ended").expect("it has not broken")
     }
 }

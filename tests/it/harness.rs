@@ -34,9 +34,11 @@ pub mod unix_socket;
 pub mod visitor;
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 pub use browser::{Browser, browser, browser_without_scripts};
 pub use bystander::Bystander;
@@ -70,14 +72,31 @@ pub fn write_private(path: impl AsRef<std::path::Path>, content: impl AsRef<[u8]
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// An address on which nobody listens, below the ports that the kernel gives out, so that it stays so.
+/// An address that refuses connections until a program is started there, and that is given to no other test: a socket is
+/// bound to it for as long as this process runs. It does not listen, and with SO_REUSEADDR, which every server sets, it is in
+/// no server's way; the kernel gives the port out to neither listeners nor connections meanwhile.
 pub fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
-    std::iter::repeat_with(|| SocketAddr::from(([127, 0, 0, 1], first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000)))
-        .find(|address| std::net::TcpListener::bind(address).is_ok())
-        .unwrap()
+    static BOUND: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    BOUND.lock().unwrap().push(socket);
+    address
 }
+
+/// Sets a flag when it is dropped, after a panic as well: threads of a scope that work until the flag is set end then, and
+/// the test fails with the panic instead of waiting for them.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How long is waited for what has to come, on a machine that has much else to do; what is not there by then never comes.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Asks until it is so. For what another process does in its own time; fails loudly when it never comes true.
 pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
@@ -88,9 +107,15 @@ pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
 pub fn eventually_or(mut holds: impl FnMut() -> bool, what: impl FnOnce() -> String) {
     let begun = Instant::now();
     while !holds() {
-        if begun.elapsed() > Duration::from_secs(20) {
+        if begun.elapsed() > DEADLINE {
             panic!("never came true: {}", what());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits until a number is what it has to be. For what is counted once a response is out.
+#[track_caller]
+pub fn comes_to(what: &str, expected: f64, read: impl Fn() -> f64) {
+    eventually_or(|| read() == expected, || format!("{what}: {}, not {expected}", read()));
 }

@@ -90,7 +90,7 @@ fn a_service_that_wants_certificates_is_there_for_those_who_show_one_of_its_issu
 fn a_connection_that_outlives_its_clients_certificate_is_of_no_more_use_for_it() {
     for says in [WANTS, LIKES] {
         let Scene { edge, issuer, .. } = &scene(says);
-        let ada = issuer.issue_client_until("ada", SystemTime::now() + Duration::from_secs(4));
+        let ada = issuer.issue_client_until("ada", SystemTime::now() + Duration::from_secs(8));
         let mut connection = Visitor::showing(&ada).visit(edge.address(), "iqueue.test");
         assert_eq!(connection.send(get("iqueue.test")).status(), 200);
         eventually("the certificate ends", || connection.send(get("iqueue.test")).status() == 421);

@@ -208,7 +208,7 @@ const HANDSHAKE: u8 = 22;
 #[test]
 fn old_tls_weak_suites_and_absurd_names_get_an_alert() {
     let iqueue = origin("iqueue");
-    let edge = edge().service("iqueue", &iqueue).server("timeouts: {tls_handshake: 500ms}").start();
+    let edge = edge().service("iqueue", &iqueue).server("timeouts: {tls_handshake: 2s}").start();
     let (modern, all) = ([0xc02b, 0xc02c, 0xcca9], [0xc02b, 0xc009, 0xc013, 0xc014, 0x002f, 0x0035, 0x000a]);
     let (protocol_version, handshake_failure) = (70, 40);
     assert_eq!(

@@ -11,7 +11,7 @@ use sentry_edge::users::{Password, StoredHash, UserName, password};
 
 use crate::harness::client::{RawConnection, raw_connection};
 use crate::harness::edge::{Builder, PASSWORD, TOKEN_COOKIE};
-use crate::harness::{Client, Edge, Origin, Response, edge, eventually, memcached, origin};
+use crate::harness::{Client, DEADLINE, Edge, Origin, Response, edge, eventually, memcached, origin};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const CSRF_COOKIE: &str = "__Host-SSOLogin";
@@ -638,7 +638,7 @@ fn a_form_in_chunks_is_taken_and_held_to_the_same_limit() {
     let (head, body) = raw_form(edge, "transfer-encoding: chunked\r\n");
     let mut connection = raw_connection(edge.address(), &edge.host("sentry"));
     connection.say(&format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
-    assert_status(&connection.hear("\r\n\r\n", PATIENCE), 303);
+    assert_status(&connection.hear("\r\n\r\n", DEADLINE), 303);
 
     let mut connection = raw_connection(edge.address(), &edge.host("sentry"));
     connection.say(&head);
@@ -647,10 +647,8 @@ fn a_form_in_chunks_is_taken_and_held_to_the_same_limit() {
     for _ in 0..5 {
         connection.say(&chunk);
     }
-    assert_status(&connection.hear("\r\n\r\n", PATIENCE), 413);
+    assert_status(&connection.hear("\r\n\r\n", DEADLINE), 413);
 }
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The head of a good login over HTTP/1.1 with `fields` in it, and its body.
 fn raw_form(edge: &Edge, fields: &str) -> (String, String) {
@@ -695,7 +693,7 @@ fn whoever_sends_far_too_much_still_gets_to_read_why() {
     for piece in 0..400 {
         assert!(connection.say(&"x".repeat(10_000)), "cut off at piece {piece}");
     }
-    assert_status(&connection.hear("\r\n\r\n", PATIENCE), 413);
+    assert_status(&connection.hear("\r\n\r\n", DEADLINE), 413);
 }
 
 #[test]
@@ -708,15 +706,15 @@ fn a_client_that_waits_for_100_continue_is_not_kept_waiting() {
     };
     let mut connection: RawConnection = raw_connection(edge.address(), &edge.host("sentry"));
     connection.say(&head);
-    let interim = connection.hear("\r\n\r\n", Duration::from_secs(5));
+    let interim = connection.hear("\r\n\r\n", DEADLINE);
     assert_eq!(interim, "HTTP/1.1 100 Continue\r\n\r\n");
     connection.say(&body);
-    assert_status(&connection.hear("\r\n\r\n", PATIENCE), 303);
+    assert_status(&connection.hear("\r\n\r\n", DEADLINE), 303);
 
     let (head, _) = raw_form(edge, "content-length: 16385\r\nexpect: 100-continue\r\n");
     let mut connection = raw_connection(edge.address(), &edge.host("sentry"));
     connection.say(&head);
-    let answer = connection.hear("\r\n\r\n", PATIENCE);
+    let answer = connection.hear("\r\n\r\n", DEADLINE);
     assert_status(&answer, 413);
     assert!(answer.to_ascii_lowercase().contains("connection: close"), "the body may still come: {answer}");
 }

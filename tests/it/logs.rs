@@ -14,7 +14,7 @@ use crate::harness::edge::{Builder, PASSWORD, metric};
 use crate::harness::{Memcached, Origin, client, edge, eventually, free_address, memcached, origin};
 
 /// What a test does with an edge must not wait longer than this, however busy the machine is.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = crate::harness::DEADLINE;
 
 /// Bytes that a pipe of Linux holds.
 const PIPE: usize = 65_536;

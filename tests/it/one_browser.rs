@@ -340,7 +340,7 @@ fn an_older_ticket_is_refused_and_ends_nothing() {
     scene.has_living(2, "before");
     let redeemed = ada.open(&ticket);
     assert_eq!(redeemed.set_cookie(TOKEN_COOKIE), None, "{:?}", redeemed.set_cookies());
-    let line = edge.audit(1).into_iter().rfind(|line| line["event"] == "ticket_refused").unwrap();
+    let line = edge.events("ticket_refused", 1).pop().unwrap();
     assert_eq!(line["reason"], "outlived", "{line}");
     assert_eq!(ben.served_at("iqueue").as_deref(), Some("ben"), "the later session goes on");
     // The other way round the ticket's session is the later one, and what it follows is ended.

@@ -287,7 +287,7 @@ fn a_script_is_told_that_its_logout_is_yet_to_be_heard_of_elsewhere() {
     let out = browser.get(&edge.url("iqueue", "/.sentry/logout"));
     assert_eq!((out.status, &out.json()["pending"]), (202, &true.into()), "{}", out.body);
     assert_eq!(browser.cookie(&edge.host("iqueue"), TOKEN_COOKIE), None);
-    let line = edge.audit(1).into_iter().find(|line| line["event"] == "logout").unwrap();
+    let line = edge.events("logout", 1).remove(0);
     assert_eq!((line["user"].as_str(), line["reason"].as_str()), (Some("ada"), Some("store_away")));
     memcached.thaw();
 }

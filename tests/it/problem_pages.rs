@@ -5,7 +5,7 @@ use std::time::Duration;
 use sentry_edge::server::FastPathMode;
 
 use crate::harness::edge::TOKEN_COOKIE;
-use crate::harness::{Client, Edge, Origin, Response, browser_without_scripts, edge, memcached, origin};
+use crate::harness::{Client, Edge, Origin, Response, browser_without_scripts, edge, free_address, memcached, origin};
 
 const BOTH: [FastPathMode; 2] = [FastPathMode::On, FastPathMode::Off];
 
@@ -45,18 +45,13 @@ fn link(page: &Response, label: &str) -> String {
     url::Url::parse(&page.url).unwrap().join(&href).unwrap().to_string()
 }
 
-/// Closed in the moment that it is known.
-fn closed() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn scene(origin: &Origin, slow: &Origin, fast_path: FastPathMode) -> Edge {
     edge()
         .service_with("iqueue", origin, ROUTES)
         .service_with("slow", slow, "hosts: [slow.test]")
         .pool("slow", &format!("{{servers: [\"{}\"], timeouts: {{read: 200ms}}}}", slow.address))
         .service_with("down", slow, &format!("hosts: [down.test], {ROUTES}"))
-        .pool("down", &format!("{{servers: [\"{}\"]}}", closed()))
+        .pool("down", &format!("{{servers: [\"{}\"]}}", free_address()))
         .service_with("busy", origin, "hosts: [busy.test], requests_per_second: 1")
         .certificate(&["slow.test", "down.test", "busy.test", "nobody.test"])
         .user("bob", &["iqueue", "slow", "down", "busy"], &[])

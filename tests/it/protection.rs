@@ -194,7 +194,8 @@ fn after_no_response_in_time_a_get_is_sent_again_where_that_is_written() {
 
 #[test]
 fn a_budget_bounds_what_is_sent_again() {
-    for (percent, most) in [(0, 10), (20, 22)] {
+    // A response is counted once it is out, so that the last one of the requests so far may be missing.
+    for (percent, sent_again) in [(0, 10.0..=10.0), (20, 29.0..=30.0)] {
         let (dead, alive) = (free_address(), origin("alive"));
         let edge = edge_with(&format!(
             "{{servers: [\"{dead}\", \"{}\"], eject: false, retry: {{budget_percent: {percent}}}}}",
@@ -203,7 +204,7 @@ fn a_budget_bounds_what_is_sent_again() {
         let seen = statuses(&edge, "GET", 100);
         let (answered, refused) = (retries(&edge, "answered"), retries(&edge, "over_budget"));
         assert_eq!(answered + refused, 50.0, "every other request has met the dead server");
-        assert!((f64::from(most) - 2.0..=f64::from(most) + 14.0).contains(&answered), "{percent}: {answered}");
+        assert!(sent_again.contains(&answered), "{percent}: {answered}");
         assert_eq!(seen.iter().filter(|status| **status == 503).count() as f64, refused);
     }
 }

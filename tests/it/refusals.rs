@@ -7,14 +7,9 @@ use sentry_edge::users::{Grants, UserName};
 use serde_json::Value;
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
-use crate::harness::{Client, Edge, Origin, edge, eventually, memcached, origin};
+use crate::harness::{Client, Edge, Origin, edge, eventually, free_address, memcached, origin};
 
 const BOTH: [FastPathMode; 2] = [FastPathMode::On, FastPathMode::Off];
-
-/// Nobody listens there.
-fn closed() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 const ROUTES: &str = "routes: [{path: /admin, access: {roles: [admin]}}, {path: /api, credentials: [cookie, bearer]}, \
                       {path: /program, credentials: [bearer]}]";
@@ -54,7 +49,7 @@ fn every_error_is_json_of_one_shape_for_a_script() {
             .service_with("slow", &slow, "access: public, hosts: [slow.test]")
             .pool("slow", &format!("{{servers: [\"{}\"], timeouts: {{read: 200ms}}}}", slow.address))
             .service_with("down", &slow, "access: public, hosts: [down.test]")
-            .pool("down", &format!("{{servers: [\"{}\"]}}", closed()))
+            .pool("down", &format!("{{servers: [\"{}\"]}}", free_address()))
             .service_with("busy", &iqueue, "access: public, hosts: [busy.test], requests_per_second: 1")
             .certificate(&["slow.test", "down.test", "busy.test", "nobody.test"])
             .user("bob", &["iqueue"], &[])

@@ -282,7 +282,7 @@ fn a_connection_of_an_older_version_than_the_host_asks_for_by_now_is_cut() {
 fn a_stream_ends_with_the_certificate_of_its_client() {
     let (app, ca) = (streaming(), Ca::new());
     let edge = open_service(&app, ASKS, &ca);
-    let ends = ca.issue_client_until("ada", SystemTime::now() + Duration::from_secs(4));
+    let ends = ca.issue_client_until("ada", SystemTime::now() + Duration::from_secs(8));
     let (ended, mut lasts) = (
         websocket_of(&Visitor::showing(&ends), &edge),
         websocket_of(&Visitor::showing(&ca.issue_client("bob")), &edge),

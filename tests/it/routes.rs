@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::harness::client::connect;
-use crate::harness::{Edge, Origin, edge, origin, runtime};
+use crate::harness::{DEADLINE, Edge, Origin, edge, origin, runtime};
 
 /// How a request comes to the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl<'a> Ask<'a> {
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(self.body.as_bytes()))).unwrap();
         let (alpn, address): (&[u8], _) = (if is_http2 { b"h2" } else { b"http/1.1" }, edge.address());
-        runtime().block_on(async {
+        let answered = async {
             let io = TokioIo::new(connect(address, name, &[alpn]).await.unwrap());
             let response = if is_http2 {
                 let (mut sender, connection) =
@@ -120,7 +120,9 @@ impl<'a> Ask<'a> {
                 response.unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.target)).into_parts();
             let body = String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned();
             Got { status: parts.status.as_u16(), headers: parts.headers, body }
-        })
+        };
+        let answered = runtime().block_on(async { tokio::time::timeout(DEADLINE, answered).await });
+        answered.unwrap_or_else(|_| panic!("no response: {} {} {}", self.method, self.host, self.target))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::harness::edge::Builder;
 use crate::harness::raw::raw_plain_from;
 use crate::harness::{
-    Client, Connection, Edge, Http2, Origin, Raw, Streaming, edge, eventually, origin, raw, streaming,
+    Client, Connection, DEADLINE, Edge, Http2, Origin, Raw, Streaming, edge, eventually, origin, raw, streaming,
 };
 
 // The admin listener.
@@ -70,7 +70,7 @@ fn the_admin_listener_waits_for_nobody_for_long() {
         .map(|(what, begin)| {
             let mut taker = connect_from(1, edge.inner.admin_address());
             taker.write_all(begin.as_bytes()).unwrap();
-            taker.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            taker.set_read_timeout(Some(DEADLINE)).unwrap();
             (what, taker)
         })
         .collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::edge::{PASSWORD, TOKEN_COOKIE};
 use crate::harness::{
-    Client, Edge, Forgetful, Memcached, Origin, Response, edge, eventually, forgetful, memcached, origin,
+    Client, Edge, Forgetful, Memcached, Origin, Response, Stop, edge, eventually, forgetful, memcached, origin,
 };
 
 /// Nothing is configured: the defaults.
@@ -99,14 +99,6 @@ fn six_stalls_under_load_fail_no_request_of_whoever_is_signed_in() {
             );
         }
     });
-}
-
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Follows a redirect after the other, each during a stall; answers the first response that is none.
@@ -229,12 +221,12 @@ fn whoever_has_just_signed_on_is_known_when_the_store_goes_away_and_no_pass_prol
     memcached.kill();
     assert_eq!(edge.admin("/readyz").status, 200, "its absence is provided for");
     // Not one request has been forwarded yet.
-    for seconds in [0, 20, 9] {
+    for seconds in [0, 15, 5] {
         edge.let_pass(Duration::from_secs(seconds));
         let page = browser.open(&edge.url("iqueue", "/"));
         assert_eq!((page.status, page.body.as_str()), (200, "hello from app"), "{seconds} s later");
     }
-    edge.let_pass(Duration::from_secs(2));
+    edge.let_pass(Duration::from_secs(11));
     let page = browser.open(&edge.url("iqueue", "/"));
     assert_eq!(page.status, 503, "31 s after the last request to the store, whichever users were admitted meanwhile");
     assert_eq!(edge.admin("/readyz").status, 503, "and the policy covers no session any more");

@@ -180,10 +180,17 @@ fn a_second_redemption_is_a_replay() {
 fn a_ticket_is_good_for_thirty_seconds_and_no_longer() {
     for (number, seconds, good) in [("", 29, true), ("", 30, false), ("187: ", 61, false)] {
         let scene = scene();
-        let (mut browser, with_ticket) = scene.before_the_door();
-        let before = scene.events();
-        scene.edge.let_pass(Duration::from_secs(seconds));
-        let answer = browser.open(&with_ticket);
+        // On a machine that takes a second for one request the ticket is too old, and another one is tried.
+        let (before, answer) = loop {
+            let begun = std::time::Instant::now();
+            let (mut browser, with_ticket) = scene.before_the_door();
+            let before = scene.events();
+            scene.edge.let_pass(Duration::from_secs(seconds));
+            let answer = browser.open(&with_ticket);
+            if !good || begun.elapsed() < Duration::from_secs(1) {
+                break (before, answer);
+            }
+        };
         assert_eq!(brings_in(&answer), good, "{number}after {seconds} s");
         let expired = before.expired + if good { 0.0 } else { 1.0 };
         assert_eq!(scene.events().expired, expired, "{number}after {seconds} s");
@@ -193,11 +200,18 @@ fn a_ticket_is_good_for_thirty_seconds_and_no_longer() {
 #[test]
 fn memcached_itself_forgets_a_ticket_that_nobody_redeemed() {
     let (iqueue, dextor, memcached) = (origin("iqueue"), origin("dextor"), memcached());
-    let builder = edge().service("iqueue", &iqueue).service("dextor", &dextor).sentry("ticket: {lifetime: 2s}");
+    let builder = edge().service("iqueue", &iqueue).service("dextor", &dextor).sentry("ticket: {lifetime: 4s}");
     let edge = builder.memcached(&memcached.address()).start();
     let mut browser = edge.signed_in();
+    let before = memcached.keys("t:");
     let with_ticket = hand_off(&edge, &mut browser, &edge.url("dextor", "/"));
-    eventually("memcached has no ticket left", || memcached.keys("t:").is_empty());
+    // A busy memcached may leave keys out of its list, so the list says that there is one and not that there is none.
+    let mut ticket = None;
+    eventually("memcached has the ticket", || {
+        ticket = memcached.keys("t:").into_iter().find(|key| !before.contains(key));
+        ticket.is_some()
+    });
+    eventually("memcached has no ticket left", || memcached.value(ticket.as_ref().unwrap()).is_empty());
     starts_again(&edge, &browser.open(&with_ticket), &edge.url("dextor", "/"));
     assert_eq!(Events::of(&edge).expired, 1.0);
 }
@@ -681,15 +695,9 @@ fn every_event_of_a_ticket_is_counted_and_written_to_the_audit_log() {
     assert_eq!(scene.events(), expected, "three hand-offs here, and one at the sign-on");
     assert_eq!(edge.metric_sum("sentry_edge_tickets_total"), 9.0, "and nothing else is counted");
 
-    let count = |event: &str| edge.audit(1).iter().filter(|line| line["event"] == event).count();
-    eventually("the audit log has all of it", || count("ticket_refused") == 3);
-    assert_eq!((count("ticket_issued"), count("ticket_redeemed")), (4, 2));
-    let reasons: Vec<_> = edge
-        .audit(1)
-        .into_iter()
-        .filter(|line| line["event"] == "ticket_refused")
-        .map(|line| line["reason"].clone())
-        .collect();
+    let refused = edge.events("ticket_refused", 3);
+    assert_eq!((edge.events("ticket_issued", 4).len(), edge.events("ticket_redeemed", 2).len()), (4, 2));
+    let reasons: Vec<_> = refused.iter().map(|line| line["reason"].as_str().unwrap()).collect();
     assert_eq!(reasons, ["replayed", "unknown_or_expired", "fingerprint"]);
 }
 

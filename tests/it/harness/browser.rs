@@ -1,6 +1,5 @@
 //! A real browser: headless Chromium, driven over WebDriver, that trusts the tests' CA and nothing else.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::certificates::ca;
-use super::{eventually, eventually_or, runtime};
+use super::{eventually, eventually_or, free_address, runtime};
 
 pub struct Browser {
     pub client: Client,
@@ -34,7 +33,7 @@ pub fn browser_without_scripts() -> Browser {
 fn start(preferences: Value) -> Browser {
     let home = tempfile::tempdir().unwrap();
     trust_ca(home.path());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_address().port();
     let driver = Command::new("chromedriver")
         .arg(format!("--port={port}"))
         .env("HOME", home.path())

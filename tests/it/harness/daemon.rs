@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex};
 
 use super::client::{Client, Response, client};
-use super::edge::{Builder, log_lines, metric};
+use super::edge::{Builder, events, log_lines, metric};
 use super::{eventually, process};
 
 /// A `sentry-edge` that runs, and what it has printed so far.
@@ -210,5 +210,10 @@ impl Daemon {
     /// The lines of a log file, once there are at least so many.
     pub fn log(&self, name: &str, at_least: usize) -> Vec<serde_json::Value> {
         log_lines(&self.folder.path().join(name), at_least)
+    }
+
+    /// The lines of an event in the audit log, once there are at least so many.
+    pub fn events(&self, event: &str, at_least: usize) -> Vec<serde_json::Value> {
+        events(&self.folder.path().join("audit.log"), event, at_least)
     }
 }

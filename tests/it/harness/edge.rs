@@ -161,7 +161,7 @@ impl Builder {
     }
 
     pub fn memcached(self, address: &str) -> Self {
-        self.memcached_within(address, "1s")
+        self.memcached_within(address, "5s")
     }
 
     /// The same, with the time that an answer to a look-up may take. A login may always take longer than a busy machine
@@ -376,11 +376,22 @@ pub fn metric(scrape: &str, name: &str, labels: &str) -> f64 {
     scrape.lines().find_map(|l| l.strip_prefix(&line)).map_or(0.0, |value| value.parse().unwrap())
 }
 
-/// The lines of a log, once there are at least so many.
+/// The lines of a log, once there are at least so many. The last one may be on its way, and is left out then.
 pub fn log_lines(path: &std::path::Path, at_least: usize) -> Vec<serde_json::Value> {
-    let read = || std::fs::read_to_string(path).unwrap_or_default();
+    let read = || {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        text[..whole].to_owned()
+    };
     super::eventually("the log has its lines", || read().lines().count() >= at_least);
     read().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+/// The lines of an event in an audit log, once there are at least so many.
+pub fn events(path: &std::path::Path, event: &str, at_least: usize) -> Vec<serde_json::Value> {
+    let read = || log_lines(path, 0).into_iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    super::eventually_or(|| read().len() >= at_least, || format!("{at_least} times {event}: {:?}", log_lines(path, 0)));
+    read()
 }
 
 impl Edge {
@@ -488,6 +499,11 @@ impl Edge {
     /// The lines of the audit log, once there are at least so many.
     pub fn audit(&self, at_least: usize) -> Vec<serde_json::Value> {
         self.log("audit.log", at_least)
+    }
+
+    /// The lines of an event in the audit log, once there are at least so many.
+    pub fn events(&self, event: &str, at_least: usize) -> Vec<serde_json::Value> {
+        events(&self.folder.path().join("audit.log"), event, at_least)
     }
 
     pub fn access_log(&self, at_least: usize) -> Vec<serde_json::Value> {

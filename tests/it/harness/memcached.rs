@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::eventually;
 use super::process::signal;
 
+/// What the reply begins with while another crawl is under way.
+const BUSY: &str = "BUSY";
+
 pub struct Memcached {
     child: Option<Child>,
     socket: PathBuf,
@@ -80,7 +83,14 @@ impl Memcached {
         // few looks at once would all fall into that moment.
         let look = |number: u64| {
             std::thread::sleep(Duration::from_millis(4 * number));
-            self.lines("lru_crawler metadump all")
+            loop {
+                let lines = self.lines("lru_crawler metadump all");
+                // The server crawls by itself as well, one at a time.
+                if !lines.last().is_some_and(|line| line.starts_with(BUSY)) {
+                    return lines;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
         };
         let mut dumped: Vec<String> = (0..5).flat_map(look).collect();
         dumped.sort_unstable();
@@ -102,12 +112,19 @@ impl Memcached {
         self.lines("stats").iter().filter_map(count).sum()
     }
 
-    /// Sends one line and answers the reply's lines before its `END`.
+    /// Sends one line and answers the reply's lines before its `END`, or up to the line that has none after it.
     fn lines(&self, command: &str) -> Vec<String> {
         use std::io::{BufRead, BufReader, Write};
         let mut stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
         stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
-        BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END").collect()
+        let mut lines = Vec::new();
+        for line in BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END") {
+            lines.push(line);
+            if lines[lines.len() - 1].starts_with(BUSY) {
+                break;
+            }
+        }
+        lines
     }
 
     /// The values under keys that begin with a prefix, byte for byte.

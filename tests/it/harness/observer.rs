@@ -12,10 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use super::DEADLINE;
 use super::client::connect;
-
-/// What is not there by then never comes.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// How long a body is held back.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -130,7 +128,7 @@ impl Observer {
                 Self::Http2 { sender } => ask_http2(sender, host, asking, sending).await,
             }
         };
-        timeout(LONGEST_WAIT, asked).await.unwrap_or_else(|_| panic!("neither answered nor closed: {asking:?}"))
+        timeout(DEADLINE, asked).await.unwrap_or_else(|_| panic!("neither answered nor closed: {asking:?}"))
     }
 
     async fn ask_http1(&mut self, host: &str, asking: &Asking<'_>, sending: Sending) -> Option<Observed> {

@@ -10,10 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::client::{connect, connect_after};
-use super::runtime;
-
-/// Far more than any answer takes; what is not there by then never comes.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+use super::{DEADLINE, runtime};
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -85,7 +82,7 @@ impl Raw {
     /// Reads once, so much at most, and answers how much there was; 0 at the end.
     pub fn read_some(&mut self, most: usize) -> usize {
         let mut chunk = vec![0; most];
-        let read = async { tokio::time::timeout(LONGEST_WAIT, self.stream.read(&mut chunk)).await };
+        let read = async { tokio::time::timeout(DEADLINE, self.stream.read(&mut chunk)).await };
         runtime().block_on(read).unwrap().unwrap_or(0)
     }
 
@@ -112,7 +109,7 @@ impl Raw {
     /// The same; answers whether the connection still took it.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let sent = async { self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok() };
-        runtime().block_on(async { tokio::time::timeout(LONGEST_WAIT, sent).await }).unwrap_or(false)
+        runtime().block_on(async { tokio::time::timeout(DEADLINE, sent).await }).unwrap_or(false)
     }
 
     /// The next response; `None` when the connection ends without one.
@@ -164,7 +161,7 @@ impl Raw {
 
     fn read_more(&mut self) -> bool {
         let mut chunk = [0; 16 * 1024];
-        let read = runtime().block_on(async { tokio::time::timeout(LONGEST_WAIT, self.stream.read(&mut chunk)).await });
+        let read = runtime().block_on(async { tokio::time::timeout(DEADLINE, self.stream.read(&mut chunk)).await });
         let read = read.expect("the edge neither answered nor closed").unwrap_or(0);
         self.received.extend_from_slice(&chunk[..read]);
         read > 0

@@ -3,7 +3,6 @@
 use std::io::Result;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -15,10 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificates::{Certificate, ca};
 use super::raw::Raw;
-use super::runtime;
-
-/// Far more than any answer takes.
-const LONGEST: Duration = Duration::from_secs(20);
+use super::{DEADLINE, runtime};
 
 #[derive(Clone)]
 pub struct Visitor(ClientConfig);
@@ -81,7 +77,7 @@ impl Visitor {
     /// Why the edge refused: over TLS 1.3 a client learns that only when it listens.
     pub fn refusal(&self, edge: SocketAddr, name: &str) -> String {
         let refused = self.shake_hands(edge, name).and_then(|mut stream| {
-            let heard = runtime().block_on(async { tokio::time::timeout(LONGEST, stream.read(&mut [0; 1])).await });
+            let heard = runtime().block_on(async { tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await });
             heard.expect("the edge neither refused nor spoke")
         });
         refused.err().map_or_else(|| "nothing was refused".into(), |error| error.to_string())
