@@ -44,14 +44,15 @@ deploys: ## ten deploys of a two-server pool under load, 50,000 requests, none o
 
 # It shares the machine with whatever else runs there.
 model: ## the model of the sign-on, tests/model: all states within its bounds; some minutes. ARGS="browser", "stores" or "rounds"
+	@.ci/deps test
 	@nice -n 19 python3 tests/model $(ARGS)
 
 differential: ## both request paths held against each other; CASES= (10000; it prints how many are 200 of each combination), SEED=
-	@.ci/deps build
+	@.ci/deps test
 	@DIFFERENTIAL_CASES=$(or $(CASES),10000) DIFFERENTIAL_SEED=$(or $(SEED),$$(date +%s)000000) cargo test --locked --test it -- differential:: --nocapture
 
 planted: ## whether that finds each of the faults of tests/planted, one for each family of rules; some twenty minutes. ARGS="retries"
-	@.ci/deps build
+	@.ci/deps test
 	@tests/planted/run $(ARGS)
 
 compare: ## asks nginx the bad inputs that the tests ask us, and writes tests/it/inputs/NGINX.md
