@@ -411,6 +411,40 @@ fn forward_token_bearer_replaces_whatever_authorization_the_client_sent() {
     assert_eq!(scene.iqueue.last().one("authorization"), None, "nobody was asked who they are on a public page");
 }
 
+/// An application that finds the token there takes any that it finds for one that was verified.
+#[test]
+fn with_forward_token_bearer_no_authorization_of_a_client_reaches_the_application() {
+    let routes = "routes: [{path: /status, access: public}, {path: /portal, access: optional}, \
+                  {path: /api, preflight: forward}, {path: /both, access: optional, credentials: [cookie, bearer]}]";
+    let scene = scene_with(&format!("forward_token: bearer, {routes}"));
+    let preflight = [("origin", "https://portal.test"), ("access-control-request-method", "PUT")];
+    for http2 in [false, true] {
+        for authorization in ["Bearer of-somebody-else", "bearer x", "Basic YTpi", "x"] {
+            for (method, path, fields) in [
+                ("GET", "/status", &[][..]),
+                ("POST", "/status", &[]),
+                ("GET", "/portal", &[]),
+                ("POST", "/portal", &[]),
+                ("GET", "/both", &[]),
+                ("OPTIONS", "/api", &preflight),
+            ] {
+                let client = scene.edge.client();
+                let mut client = if http2 { client.http2() } else { client };
+                let request = client.ask(method, &scene.url(path)).field("authorization", authorization);
+                let request = fields.iter().fold(request, |request, (name, value)| request.field(name, value));
+                assert_eq!(request.send().status, 200, "{method} {path} {authorization}");
+                let seen = scene.iqueue.last();
+                assert_eq!(seen.method, method);
+                assert_eq!(seen.all("authorization"), [""; 0], "HTTP/2: {http2} {method} {path} {authorization}");
+            }
+        }
+        let mut browser = scene.browser.clone();
+        let request = browser.ask("GET", &scene.url("/portal")).field("authorization", "Bearer of-somebody-else");
+        assert_eq!(request.send().status, 200);
+        assert_eq!(scene.iqueue.last().one("authorization"), Some(format!("Bearer {}", scene.token)));
+    }
+}
+
 #[test]
 fn the_applications_own_authorization_passes_where_no_bearer_token_is_taken() {
     let scene = scene();

@@ -52,8 +52,7 @@ impl Gateway {
             fields.set(&headers::FORWARDED_PREFIX, prefix.clone());
         }
         self.assert_identity(fields, ctx)?;
-        if ctx.identity.is_none() && takes_bearer(ctx) && (ctx.is_preflight || has_bearer(request.headers())) {
-            // On this route it may be a token of the edge, which was not verified, so the application does not get it.
+        if ctx.identity.is_none() && may_be_taken_for_ours(request, ctx) {
             fields.remove(&header::AUTHORIZATION);
         }
         // Pingora takes it out with what belongs to a connection; over HTTP/2 it is a promise of the client's to take
@@ -97,11 +96,15 @@ fn stripped_prefix(ctx: &RequestContext) -> Option<&HeaderValue> {
     forward.prefixes.as_ref().map(|prefixes| &prefixes.strip).filter(|prefix| !prefix.is_empty())
 }
 
-/// Whether a bearer token on the request's route may be one of the edge's. On a public route none is.
-fn takes_bearer(ctx: &RequestContext) -> bool {
+/// Whether an application might take the client's `Authorization` for what the edge has verified. Where the edge writes the
+/// field, that is all of them, on public routes too; elsewhere a bearer token on a route that takes those: it may be one of
+/// the edge's, which was not verified.
+fn may_be_taken_for_ours(request: &RequestView<'_>, ctx: &RequestContext) -> bool {
     let Some(service) = &ctx.service else { return false };
     let route = &service.at(ctx.route).config;
-    route.credentials.bearer && route.access != Access::Public
+    let takes_bearer = route.credentials.bearer && route.access != Access::Public;
+    service.config.forward_token == ForwardToken::Bearer
+        || takes_bearer && (ctx.is_preflight || has_bearer(request.headers()))
 }
 
 /// A client's address. That of the peer is written once for its connection.
