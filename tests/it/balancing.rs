@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use hyper::Response as HttpResponse;
 
 use crate::configuration::{GOOD, check, folder, without_marks};
-use crate::harness::{Client, Edge, Origin, edge, eventually, free_address, origin, raw};
+use crate::harness::observer::{Asking, Observer, PROTOCOLS};
+use crate::harness::{Client, Edge, Origin, edge, eventually, free_address, origin, raw, runtime};
 
 const PUBLIC: &str = "access: public";
 const COOKIE: &str = "iqueue_server";
@@ -234,6 +235,56 @@ fn shared_caches_do_not_store_the_response_that_sets_the_cookie() {
     }
 }
 
+/// Whatever the configuration makes of the application's own cookies, and of what caches may store.
+#[test]
+fn fields_that_the_configuration_changes_take_neither_the_cookie_nor_its_privacy_away() {
+    let application = || {
+        Origin::answering(|seen| {
+            let response = HttpResponse::builder().header("set-cookie", "a=1").header("cache-control", "no-cache");
+            let status = if seen.headers.contains_key("upgrade") { 101 } else { 200 };
+            let response = response.status(status).header("connection", "upgrade").header("upgrade", "websocket");
+            response.body("".into()).unwrap()
+        })
+    };
+    for (changes, cookies, cache) in [
+        ("remove: [Set-Cookie]", &[][..], "no-cache, private"),
+        ("set: {Set-Cookie: b=2}", &["b=2"], "no-cache, private"),
+        ("set: {Cache-Control: \"public, max-age=60\"}", &["a=1"], "public, max-age=60, private"),
+        ("remove: [Set-Cookie, Cache-Control]", &[], "private"),
+        ("set: {CDN-Cache-Control: max-age=60}", &["a=1"], "no-cache, private"),
+    ] {
+        let only = application();
+        let balanced = pool(&[&only], &format!("{{sticky: {{cookie: {COOKIE}}}}}"));
+        let service = format!("{PUBLIC}, response_headers: {{{changes}}}");
+        let edge = edge().service_with("iqueue", &only, &service).pool("iqueue", &balanced).start();
+        for (protocol, method) in PROTOCOLS.into_iter().flat_map(|protocol| [(protocol, "GET"), (protocol, "POST")]) {
+            let asking = Asking { method, path: "/", body: None, fields: &[] };
+            let host = edge.host("iqueue");
+            let response = runtime().block_on(async {
+                Observer::connect(edge.address(), &host, protocol).await.ask(&host, &asking).await.unwrap()
+            });
+            let what = format!("{changes} {protocol:?} {method}");
+            let (ours, others): (Vec<_>, Vec<_>) =
+                response.all("set-cookie").into_iter().partition(|cookie| cookie.starts_with(COOKIE));
+            assert_eq!((ours.len(), others), (1, cookies.to_vec()), "{what}");
+            assert_eq!(response.all("cache-control"), [cache], "{what}");
+            if changes.contains("CDN") {
+                assert_eq!(response.all("cdn-cache-control"), ["max-age=60, private"], "{what}");
+            }
+        }
+        let host = edge.host("iqueue");
+        let answer = raw(edge.address(), &host)
+            .send(format!(
+                "GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            ))
+            .answer()
+            .unwrap();
+        assert_eq!(answer.status, 101);
+        assert!(answer.head.contains(&format!("{COOKIE}=")), "{changes}: {}", answer.head);
+    }
+}
+
 #[test]
 fn the_server_with_fewer_requests_in_flight_gets_the_next_one() {
     let (held, free) = (Origin::held(), origin("free"));
@@ -298,6 +349,16 @@ fn policies_and_cookies_that_cannot_be_are_faults() {
     }
     assert_eq!(with("{sticky: {cookie: __Host-iqueue_server}}"), "");
     // Two pools of one host.
+    let text = without_marks(GOOD)
+        .replace("pools:\n  first:\n", "pools:\n  first:\n    balance: {sticky: {cookie: server}}\n")
+        .replace("idle_timeout: 30m", "idle_timeout: 30m\n    response_headers: {set: {Set-Cookie: server=x}}");
+    let (_folder, file) = folder(&text);
+    let said = check(&file).stderr;
+    assert!(
+        said.contains("services.iqueue.response_headers.set.Set-Cookie: a cookie that only the edge sets"),
+        "{said}"
+    );
+
     let sticky = "    balance: {sticky: {cookie: server}}\n";
     let text = without_marks(GOOD).replace("pools:\n  first:\n", &format!("pools:\n  first:\n{sticky}")) + sticky;
     let check_text = |text: &str| {

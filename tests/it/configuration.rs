@@ -274,7 +274,7 @@ const ROWS: &[Row] = &[
     row(215, ["idle_timeout: 30m", "request_headers: {set: {«Authorization»: {file: a, env: b}}}"], ["services.iqueue.request_headers.set.Authorization", "a secret comes from one place", "write {env: NAME}"]),
     row(216, ["idle_timeout: 30m", "request_headers: {set: {«X-A»: [a, b]}}"], ["services.iqueue.request_headers.set.X-A", "a secret comes from one place", "write {env: NAME}"]),
     row(217, ["idle_timeout: 30m", "forward_token: bearer\n    request_headers: {set: {«Authorization»: x}}"], ["services.iqueue.request_headers.set.Authorization", "`forward_token: bearer` sets it too", "remove it here"]),
-    row(218, ["idle_timeout: 30m", "response_headers: {set: {«Set-Cookie»: \"__Host-JWTCookie=x\"}}"], ["services.iqueue.response_headers.set.Set-Cookie", "a cookie of the sign-on", "another cookie name"]),
+    row(218, ["idle_timeout: 30m", "response_headers: {set: {«Set-Cookie»: \"__Host-JWTCookie=x\"}}"], ["services.iqueue.response_headers.set.Set-Cookie", "a cookie that only the edge sets", "another cookie name"]),
     row(219, ["idle_timeout: 30m", "response_headers: {set: {«Content-Length»: 5}}"], ["services.iqueue.response_headers.set.Content-Length", "is reserved", "remove it"]),
     row(220, ["idle_timeout: 30m", "response_headers: {remove: [Server, «Transfer-Encoding»]}"], ["services.iqueue.response_headers.remove[1]", "is reserved", "remove it"]),
     row(221, ["idle_timeout: 30m", "response_headers: {remove: [«X-Request-ID»]}"], ["services.iqueue.response_headers.remove[0]", "is reserved", "remove it"]),

@@ -133,7 +133,7 @@ impl Check<'_> {
             let key = format!("{place}.set.{text}");
             let Some(value) = self.value(&key, &written.set[text].text()) else { continue };
             if name == header::SET_COOKIE && sets_cookie(value.as_bytes(), taken.cookies) {
-                self.fault(&key, "a cookie of the sign-on, which only the edge sets", "choose another cookie name");
+                self.fault(&key, "a cookie that only the edge sets", "choose another cookie name");
             }
             if name == header::STRICT_TRANSPORT_SECURITY && taken.hsts {
                 self.fault(&key, "two values for one field: `hsts` sets it too", "remove it here, or `hsts`");

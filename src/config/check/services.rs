@@ -45,7 +45,8 @@ impl Check<'_> {
         let mut services: Vec<Service> = Vec::new();
         let mut taken = Taken::new();
         let identity = identity_fields(&written);
-        let cookies = sentry.cookie_names();
+        let mut cookies = sentry.cookie_names();
+        cookies.extend(pools.iter().filter_map(|pool| pool.balance.cookie()).map(str::to_owned));
         for (name, service) in written {
             let place = format!("services.{name}");
             self.name(&place, &name);

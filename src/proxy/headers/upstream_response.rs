@@ -66,9 +66,6 @@ impl Gateway {
             sanitized = sanitize(status, version, fields, facts);
             repair_location(request, fields, ctx);
             fields.insert(headers::REQUEST_ID.clone(), ctx.request_id.value().clone());
-            if let Some(cookie) = ctx.server_cookie.as_ref().filter(|_| is_final) {
-                server_cookie::add(fields, cookie);
-            }
         })?;
         if sanitized.map_err(refused)? == UpstreamSync::OutOfSync {
             ctx.upstream_out_of_sync = true;
@@ -81,7 +78,12 @@ impl Gateway {
         Self::store_content_length(response, ctx);
         // What kind of response it is was said by the application, whatever is changed of that.
         self.watch_response_head(request, response, ctx)?;
-        route_fields::change_response(response, ctx)
+        route_fields::change_response(response, ctx)?;
+        match ctx.server_cookie.as_ref().filter(|_| is_final) {
+            // After what the configuration changes, which may take out every cookie, or say that caches may store it.
+            Some(cookie) => headers::rewrite_response(response, |fields| server_cookie::add(fields, cookie)),
+            None => Ok(()),
+        }
     }
 }
 
