@@ -13,6 +13,7 @@ use crate::host::{Host, HostTable};
 use crate::maintenance::{MaintenanceSwitches, Switch};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::path::{self, CanonicalPath};
+use http::HeaderValue;
 use rules::{FieldSecrets, RequestFields, ResponseFields};
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct Service {
     pub audience: String,
     pub metrics: ServiceMetrics,
     pub maintenance: Arc<Switch>,
+    /// `Strict-Transport-Security` of its hosts, where it has one of its own: by `hsts` or among its `response_headers`.
+    pub hsts: Option<HeaderValue>,
     /// The routes of `config`: exact ones first, then the longest path; the last one matches everything.
     routes: Vec<Route>,
     /// Whether all routes decide the same, so that any of them will do for an ambiguous path.
@@ -72,6 +75,7 @@ impl Routes {
                 audience: audience(written),
                 metrics: metrics.service(&written.name),
                 maintenance: switches.of(&written.name),
+                hsts: routes.last().and_then(|route| route.response_fields.as_ref()?.hsts().cloned()),
                 is_uniform: routes.iter().all(|route| route.like == 0),
                 routes,
             });
@@ -223,7 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use http::header::{AUTHORIZATION, SERVER};
-    use http::{HeaderValue, Method, StatusCode};
+    use http::{Method, StatusCode};
 
     use super::*;
     use crate::config::Encoding;

@@ -76,7 +76,7 @@ fn head(file: &FileResponse, is_tls: bool, ctx: &RequestContext) -> Result<Box<R
         head.append_header(name.clone(), value.clone())?;
     }
     head.insert_header(headers::REQUEST_ID.clone(), ctx.request_id.value().clone())?;
-    if let Some((name, value)) = hsts(is_tls, &ctx.snapshot) {
+    if let Some((name, value)) = hsts(is_tls, ctx.service.as_deref(), &ctx.snapshot) {
         head.insert_header(name, value)?;
     }
     route_fields::change_response(&mut head, ctx)?;

@@ -13,6 +13,7 @@ use super::downstream::writer::ResponseWriter;
 use super::request::{RequestView, authority};
 use crate::host::{Authority, Host};
 use crate::reply::Reply;
+use crate::routes::Service;
 use crate::snapshot::Snapshot;
 
 /// For a reply of ours over HTTP/2.
@@ -47,24 +48,34 @@ pub async fn write_to<W: ResponseWriter>(
 /// What both paths do to a reply before it is written, and how long the client has to take it.
 fn prepare(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> (Reply, Duration) {
     let snapshot = &ctx.snapshot;
-    let reply = with_error_page(reply, request, ctx);
-    let reply = match hsts(request.is_tls, snapshot) {
-        // A fixed reply may have that of its service.
+    let service = service(request, ctx);
+    let reply = with_error_page(reply, service, ctx);
+    let reply = match hsts(request.is_tls, service, snapshot) {
+        // A fixed reply may have that of its route.
         Some((name, value)) if reply.field(&name).is_none() => reply.with(name, value),
         _ => reply,
     };
     (reply, reply_timeout(request.head.version, snapshot))
 }
 
+/// The service of a request's host, also where the request was refused before it was looked for, as one too many or with
+/// a malformed path.
+fn service<'a>(request: &RequestView<'_>, ctx: &'a RequestContext) -> Option<&'a Service> {
+    let of_host = || {
+        let host = host(request)?;
+        // A pattern of a service may be for the sign-on host too.
+        ctx.snapshot.routes.find(&host).filter(|_| !ctx.snapshot.sentry.is_sentry_host(&host))
+    };
+    ctx.service.as_ref().or_else(of_host).map(AsRef::as_ref)
+}
+
 /// Puts the service's own page in the place of the edge's, where it has one for the status.
-fn with_error_page(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> Reply {
-    let snapshot = &ctx.snapshot;
-    if !reply.is_error_page() || snapshot.error_pages.is_empty() {
+fn with_error_page(reply: Reply, service: Option<&Service>, ctx: &RequestContext) -> Reply {
+    let pages = &ctx.snapshot.error_pages;
+    if !reply.is_error_page() || pages.is_empty() {
         return reply;
     }
-    // A request that is refused before its service is looked for, as one too many or with a malformed path, has one too.
-    let service = ctx.service.as_ref().or_else(|| snapshot.routes.find(&host(request)?));
-    let pages = service.and_then(|service| snapshot.error_pages.get(&service.config.name));
+    let pages = service.and_then(|service| pages.get(&service.config.name));
     match pages.and_then(|pages| pages.page(reply.status(), &ctx.request_id)) {
         Some(html) => reply.with_page(html),
         None => reply,
@@ -87,7 +98,10 @@ fn reply_timeout(version: Version, snapshot: &Snapshot) -> Duration {
 }
 
 /// `Strict-Transport-Security`, over TLS alone: over plain HTTP an attacker could set it, and browsers ignore it (RFC
-/// 6797 §7.2).
-pub fn hsts(is_tls: bool, snapshot: &Snapshot) -> Option<(HeaderName, HeaderValue)> {
-    snapshot.hsts.as_ref().filter(|_| is_tls).map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts.clone()))
+/// 6797 §7.2). A browser keeps the last one that it gets from a host (RFC 6797 §8.1), so all of a service's hosts say the
+/// same.
+pub fn hsts(is_tls: bool, service: Option<&Service>, snapshot: &Snapshot) -> Option<(HeaderName, HeaderValue)> {
+    let of_service = || service.and_then(|service| service.hsts.as_ref());
+    let value = is_tls.then(|| of_service().or(snapshot.hsts.as_ref())).flatten();
+    value.map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts.clone()))
 }

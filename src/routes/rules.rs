@@ -94,6 +94,11 @@ impl ResponseFields {
         is_any.then(|| Arc::new(Self { removed: removed.into(), set: set.into(), bytes }))
     }
 
+    /// Returns the value that `Strict-Transport-Security` gets.
+    pub fn hsts(&self) -> Option<&HeaderValue> {
+        self.set.iter().find(|(name, _)| *name == STRICT_TRANSPORT_SECURITY).map(|(_, value)| value)
+    }
+
     /// Whether a field of this name, in any case, is left out of a response.
     pub fn leaves_out(&self, name: &str) -> bool {
         let is_it = |ours: &HeaderName| ours.as_str().eq_ignore_ascii_case(name);

@@ -295,7 +295,8 @@ fn pages_of_the_edge_have_none_of_the_fields() {
             let response = ask(&edge, protocol, &Asking { method, path, body, fields: &[] });
             assert_eq!(response.status, status, "{protocol:?} {path}");
             assert_eq!(response.all("x-policy"), [""; 0], "{protocol:?} {path}");
-            assert_eq!(response.all("strict-transport-security"), ["max-age=31536000"], "{protocol:?} {path}");
+            let hsts = "max-age=864000; includeSubDomains; preload";
+            assert_eq!(response.all("strict-transport-security"), [hsts], "{protocol:?} {path}: one for the host");
         }
     }
 }
@@ -336,7 +337,7 @@ fn fixed_replies_have_the_fields_and_redirects_of_routes_have_not() {
         assert_eq!(ask(&edge, protocol, &get("/own", &[])).all("x-policy"), [""; 0]);
         let redirect = ask(&edge, protocol, &get("/old", &[]));
         assert_eq!((redirect.status, redirect.all("x-policy")), (302, vec![]));
-        assert_eq!(redirect.all("strict-transport-security"), ["max-age=31536000"], "the edge's own");
+        assert_eq!(redirect.all("strict-transport-security"), ["max-age=864000"], "one for the host");
     }
     assert_eq!(iqueue.count(), 0);
 }

@@ -60,7 +60,8 @@ pub struct Service {
     /// `"null"` is every sandboxed frame and every local file: name it where the client can be nothing else.
     pub websocket_origins: Vec<WrittenOrigin>,
     /// `Strict-Transport-Security` on responses of the application, in the place of its own; `off` leaves the
-    /// application's own. `tls.hsts` is for replies of the edge's own. Example: `{max_age: 365d}`.
+    /// application's own. Replies of the edge's own on its hosts have the same, or else that of `tls.hsts`. Example:
+    /// `{max_age: 365d}`.
     pub hsts: Option<Hsts>,
     /// Changes the header fields of requests to the application: see [header
     /// fields](concepts/headers-and-limits.md#header-fields-of-requests). A route adds its own changes.

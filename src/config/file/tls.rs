@@ -22,7 +22,8 @@ pub struct Tls {
     /// How often the files of the certificates are looked at. Changed ones are taken up when they have no fault,
     /// without a signal; else each fault is logged, and the certificates that were in use stay.
     pub refresh: Option<Time>,
-    /// `Strict-Transport-Security` on replies of the edge's own, not on those of applications.
+    /// `Strict-Transport-Security` on replies of the edge's own, where the host's service has none of its own; not on
+    /// those of applications.
     pub hsts: Option<Hsts>,
 }
 
