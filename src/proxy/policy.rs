@@ -109,9 +109,15 @@ impl Gateway {
             return Decision::SignOn(target.authority.clone());
         }
         let Some(service) = ctx.service.clone() else { return misdirected(request, ctx) };
-        if let Some(refusal) = refused_address(request, ctx, &service, route_match.route) {
+        // What is refused here has spent no ticket.
+        let Some(at) = route_match.route else { return self.malformed(request, ctx, Malformed::Path) };
+        let route = service.at(at);
+        if let Some(refusal) = refused_address(request, ctx, &service, route) {
             return refusal;
         }
+        let Ok(treatment) = treatment(route, &target.path, &request.head.uri) else {
+            return self.malformed(request, ctx, Malformed::Path);
+        };
         let client = ctx.client.unwrap_or(UNKNOWN_CLIENT_IP);
         let head = head_of(request, &target.authority, client, &ctx.request_id, self.clock.now());
         let ticket = snapshot.sentry.redeem(&head, &service.config.name).await;
@@ -119,11 +125,6 @@ impl Gateway {
         if let RedeemOutcome::Reply(reply) = ticket {
             return Decision::Reply(reply);
         }
-        let Some(at) = route_match.route else { return self.malformed(request, ctx, Malformed::Path) };
-        let route = service.at(at);
-        let Ok(treatment) = treatment(route, &target.path, &request.head.uri) else {
-            return self.malformed(request, ctx, Malformed::Path);
-        };
         let demanded = route.demands(&target.path);
         log_decision!(ctx, "route matched service={} route={at} access={demanded:?}", service.config.name);
         if service.maintenance.is_on()

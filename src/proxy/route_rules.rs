@@ -30,10 +30,10 @@ pub fn refused_address(
     request: &RequestView<'_>,
     ctx: &mut RequestContext,
     service: &Service,
-    route: Option<usize>,
+    route: &Route,
 ) -> Option<Decision> {
     let client = ctx.client.unwrap_or(UNKNOWN_CLIENT_IP);
-    if service.at(route?).config.rules.addresses.admit(client) {
+    if route.config.rules.addresses.admit(client) {
         return None;
     }
     log_decision!(ctx, "refused reason={ADDRESS} client={client}");

@@ -92,6 +92,33 @@ fn starts_again(edge: &Edge, response: &Response, page: &str) {
     assert!(!brings_in(response));
 }
 
+/// A path of which it cannot be said which route it has, or what is behind its route's prefix, is refused before all else.
+#[test]
+fn a_path_with_several_readings_spends_no_ticket() {
+    let (iqueue, dextor) = (origin("iqueue"), origin("dextor"));
+    let routes = "routes: [{path: /admin, access: {roles: [admin]}}, {path: /cut, strip_prefix: true}, \
+                  {path: /old, redirect: {to: /page, keep_path: true}}]";
+    let edge = edge().service("iqueue", &iqueue).service_with("dextor", &dextor, routes).start();
+    let mut browser = edge.signed_in();
+    for http2 in [false, true] {
+        let with_ticket = hand_off(&edge, &mut browser, &edge.url("dextor", "/page?q=1"));
+        let (before, seen) = (Events::of(&edge), dextor.count());
+        let mut visitor = browser.clone();
+        if http2 {
+            visitor = visitor.http2();
+        }
+        for path in ["/ADMIN", "/admin;a=b", "/%61dmin/x", "//admin", "/cut//x", "/cut%2fx", "/old//x", "/old%5cx"] {
+            let url = format!("{}?requestID={}", edge.url("dextor", path), ticket_of(&with_ticket));
+            let refused = visitor.open(&url);
+            assert_eq!((refused.status, brings_in(&refused)), (400, false), "{path} HTTP/2: {http2}");
+        }
+        assert_eq!((Events::of(&edge), dextor.count()), (before, seen), "HTTP/2: {http2}");
+        let redeemed = browser.open(&with_ticket);
+        assert!(brings_in(&redeemed), "HTTP/2: {http2}: {}", redeemed.body);
+        browser = edge.signed_in();
+    }
+}
+
 // ---- once ----
 
 #[test]
