@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::balancing::{Balance, Health};
@@ -75,6 +75,9 @@ pub struct IdentityHeaders {
     pub roles: HeaderName,
 }
 
+/// The methods by which files are read.
+const FILE_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The path begins with `/`. One that is not exact does not end with one, unless it is `/` itself.
@@ -96,6 +99,25 @@ impl Route {
     /// Whether two routes differ in nothing but their paths.
     pub fn decides_like(&self, other: &Self) -> bool {
         Self { path: other.path.clone(), is_exact: other.is_exact, ..self.clone() } == *other
+    }
+
+    /// Returns whether requests of this method are served: by its rules, and files are read alone.
+    pub fn serves(&self, method: &Method) -> bool {
+        self.rules.serves(method) && (!self.has_files() || FILE_METHODS.contains(method))
+    }
+
+    /// Returns the value of `Allow`.
+    pub fn allow(&self) -> String {
+        if !self.has_files() {
+            return self.rules.allow();
+        }
+        let served: Vec<&str> =
+            FILE_METHODS.iter().filter(|method| self.rules.serves(method)).map(Method::as_str).collect();
+        served.join(", ")
+    }
+
+    fn has_files(&self) -> bool {
+        matches!(self.action, Action::Files(_))
     }
 
     /// Whether every request that this route admits is one that `other` admits too, and meets the same restrictions there.

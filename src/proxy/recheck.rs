@@ -108,7 +108,7 @@ impl Admission for Admitted {
             return Err(EndReason::RouteRule(ADDRESS));
         }
         // The application decides on the methods of a preflight.
-        if !self.is_preflight && !route.config.rules.serves(&self.method) {
+        if !self.is_preflight && !route.config.serves(&self.method) {
             return Err(EndReason::RouteRule(METHOD));
         }
         let demanded = route.demands(&self.target.path);

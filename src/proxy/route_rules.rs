@@ -47,7 +47,7 @@ pub fn refused_address(
 /// Returns the decision for a request that is forwarded, unless its route does not serve the method. A preflight that its
 /// route leaves to the application is not held against that: the application decides on methods itself.
 pub fn with_method(decision: Decision, request: &RequestView<'_>, ctx: &mut RequestContext, route: &Route) -> Decision {
-    let serves = |ctx: &RequestContext| ctx.is_preflight || route.config.rules.serves(&request.head.method);
+    let serves = |ctx: &RequestContext| ctx.is_preflight || route.config.serves(&request.head.method);
     match decision {
         Decision::Forward if !serves(ctx) => refused_method(request, ctx, route),
         decision => decision,
@@ -62,7 +62,7 @@ fn refused_method(request: &RequestView<'_>, ctx: &mut RequestContext, route: &R
     let text = "This address does not accept this kind of request.";
     let context = error_context(request, ctx);
     let reply = Reply::problem(&context, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", text);
-    match HeaderValue::try_from(route.config.rules.allow()) {
+    match HeaderValue::try_from(route.config.allow()) {
         Ok(allow) => reply.with(header::ALLOW, allow).into(),
         // Names of methods are ASCII, so this cannot be.
         Err(_) => reply.into(),

@@ -1,6 +1,6 @@
 //! A route's static files: the response to a request for one, or the reply in its place.
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::context::RequestContext;
 use super::decision_log::log_decision;
@@ -25,10 +25,6 @@ pub async fn find(
     ctx: &mut RequestContext,
 ) -> Result<FileResponse, Box<Reply>> {
     let (method, uri, headers) = (&request.head.method, &request.head.uri, request.headers());
-    if ![Method::GET, Method::HEAD].contains(method) {
-        let reply = problem(request, ctx, StatusCode::METHOD_NOT_ALLOWED);
-        return Err(Box::new(reply.with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))));
-    }
     let reply = {
         let route = ctx.service.as_ref().map(|service| service.at(ctx.route));
         let Some((route, files)) = route.and_then(|route| Some((route, route.files.as_ref()?))) else {
@@ -84,7 +80,6 @@ fn add_slash(uri: &http::Uri) -> Reply {
 
 fn problem(request: &RequestView<'_>, ctx: &RequestContext, status: StatusCode) -> Reply {
     let (title, text) = match status {
-        StatusCode::METHOD_NOT_ALLOWED => ("Method not allowed", "This address can only be read."),
         StatusCode::NOT_FOUND => ("Page not found", "There is no page at this address."),
         StatusCode::PRECONDITION_FAILED => ("File changed", "This file is not the version that was requested."),
         StatusCode::RANGE_NOT_SATISFIABLE => ("No such part", "This file is shorter than what was requested of it."),

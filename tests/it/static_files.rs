@@ -345,6 +345,46 @@ fn only_reading_is_served_and_access_comes_first() {
     assert_eq!((&line["user"], &line["bytes"]), (&"ada".into(), &10.into()), "{line}");
 }
 
+/// As on every route; and no list of methods makes a file what it is not.
+#[test]
+fn a_method_that_no_file_has_is_refused_by_its_route() {
+    let app = origin("app");
+    let files = "access: public, files: {root: site}";
+    let routes = format!(
+        "{{path: /all/, {files}}}, {{path: /more/, methods: [POST, GET, PROPFIND], {files}}}, \
+         {{path: /head/, methods: [HEAD], {files}}}, {{path: /user/, files: {{root: site}}}}"
+    );
+    let edge = builder(&app, &routes).start();
+    let ada = edge.signed_in();
+    for http2 in [false, true] {
+        for (path, method, status, allow) in [
+            ("/all/plain.txt", "POST", 405, "GET, HEAD"),
+            ("/all/none", "DELETE", 405, "GET, HEAD"),
+            ("/all/plain.txt", "OPTIONS", 405, "GET, HEAD"),
+            ("/more/plain.txt", "POST", 405, "GET, HEAD"),
+            ("/more/plain.txt", "PROPFIND", 405, "GET, HEAD"),
+            ("/more/plain.txt", "PUT", 405, "GET, HEAD"),
+            ("/more/plain.txt", "GET", 200, ""),
+            ("/head/plain.txt", "GET", 405, "HEAD"),
+            ("/head/plain.txt", "HEAD", 200, ""),
+            ("/user/plain.txt", "POST", 405, "GET, HEAD"),
+        ] {
+            let mut client = if http2 { ada.clone().http2() } else { ada.clone() };
+            let response = client.ask(method, &edge.url("iqueue", path)).send();
+            let what = format!("{method} {path} HTTP/2: {http2}");
+            assert_eq!((response.status, response.header("allow").unwrap_or_default()), (status, allow), "{what}");
+        }
+    }
+    let is_it = |line: &&serde_json::Value| line["status"] == 405 && line["path"] != "/page";
+    let mut refused = Vec::new();
+    eventually("all of them are in the log", || {
+        refused = edge.access_log(1).iter().filter(is_it).map(|line| line["reason"].to_string()).collect();
+        refused.len() >= 16
+    });
+    assert_eq!(refused, ["\"method\""; 16]);
+    assert_eq!(app.seen().iter().filter(|seen| seen.target.contains("txt")).count(), 0);
+}
+
 #[test]
 fn a_folder_may_be_put_in_place_of_another_while_it_is_served() {
     let app = origin("app");
