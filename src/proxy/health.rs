@@ -44,6 +44,19 @@ mod tests {
 
     #[test]
     fn an_edge_that_drains_is_not_healthy() {
-        assert_eq!([status(false), status(true)], [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);
+        let drain = Drain::default();
+        let status = |method: &Method| {
+            let head = http::Request::builder().method(method).uri("/.sentry/health").body(()).unwrap().into_parts().0;
+            let peer = std::net::Ipv4Addr::LOCALHOST.into();
+            let request = RequestView { head: &head, peer, is_tls: true, connection: None };
+            match answer(&request, &drain) {
+                Decision::Reply(reply) => reply.status(),
+                _ => panic!("{method}: no reply"),
+            }
+        };
+        assert_eq!([Method::GET, Method::HEAD].map(|method| status(&method)), [StatusCode::OK; 2]);
+        drain.begin();
+        assert_eq!([Method::GET, Method::HEAD].map(|method| status(&method)), [StatusCode::SERVICE_UNAVAILABLE; 2]);
+        assert_eq!(status(&Method::POST), StatusCode::METHOD_NOT_ALLOWED);
     }
 }

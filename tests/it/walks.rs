@@ -3,6 +3,7 @@
 //! Each says where the browser ends, who is shown there, and how many requests that took; the numbers are held where they
 //! are a rule: twelve redirects at most.
 
+mod apis;
 mod embedded;
 mod history;
 mod shared_computer;
