@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::harness::service_manager::ServiceManager;
-use crate::harness::{Connection, client, edge, eventually, origin, write_private};
+use crate::harness::{Connection, Stop, client, edge, eventually, origin, write_private};
 use crate::tidy::read;
 
 /// Clients, each of which opens a connection for each request.
@@ -56,6 +56,7 @@ fn a_restart_refuses_no_connection() {
     let restarts = std::env::var("RESTARTS").map_or(3, |value| value.parse().unwrap());
     let load = Load::default();
     std::thread::scope(|scope| {
+        let stop = Stop(&load.over);
         // They wait from before the first start on.
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| load.send(address))).collect();
         manager.order("start");
@@ -68,7 +69,7 @@ fn a_restart_refuses_no_connection() {
                 eventually("it is restarted", || manager.count("started") == number + 2);
             }
         }
-        load.over.store(true, Ordering::Relaxed);
+        drop(stop);
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
     let [answered, refused, failed] = [load.answered, load.refused, load.failed].map(AtomicUsize::into_inner);

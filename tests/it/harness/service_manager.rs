@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use super::daemon::Running;
-use super::{eventually, process};
+use super::{DEADLINE, eventually, process};
 
 pub struct ServiceManager {
     process: Running,
@@ -55,7 +56,11 @@ impl ServiceManager {
 impl Drop for ServiceManager {
     fn drop(&mut self) {
         drop(self.orders.take());
-        // Its service would live on without it.
-        eventually("it ends with its service", || self.process.has_ended());
+        // Its service would live on without it. A second panic would end the tests of the whole process.
+        let begun = std::time::Instant::now();
+        while !self.process.has_ended() && begun.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(std::thread::panicking() || self.process.has_ended(), "it ends with its service");
     }
 }
