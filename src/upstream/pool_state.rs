@@ -262,6 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's own thread")]
     fn of_failures_that_come_at_once_one_ejects() {
         let metrics = Metrics::new("test").unwrap();
         let pool = PoolStates::default().pool("p", &metrics);

@@ -87,7 +87,10 @@ mod tests {
         worker.0.send(Box::new(move |_| wait.recv().unwrap_or_default())).unwrap();
         let is_carried_out = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&is_carried_out);
-        let waits = worker.run(move |_| Ok(seen.store(true, Ordering::Relaxed)));
+        let waits = worker.run(move |_| {
+            seen.store(true, Ordering::Relaxed);
+            Ok(())
+        });
         assert_eq!(waits.await.unwrap_err().in_full(), "no answer within 10 s");
         tokio::time::resume();
         go.send(()).unwrap();

@@ -88,11 +88,11 @@ fn a_slash_at_the_end_does_not_evade_what_else_an_exact_path_restricts() {
         written.join(", ")
     ));
     for way in WAYS {
-        for at in 0..routes.len() {
+        for (at, rule) in routes.iter().enumerate() {
             for path in [format!("/r{at}/"), format!("/r{at}//"), format!("/r{at}%2f"), format!("/R{at}/")] {
                 for method in ["GET", "POST"] {
                     let got = get(&path).method(method).by(way).send(&edge);
-                    assert_eq!(got.status, 400, "{way:?} {method} {path}: {}", routes[at]);
+                    assert_eq!(got.status, 400, "{way:?} {method} {path}: {rule}");
                 }
             }
         }
