@@ -3,10 +3,13 @@
 //!
 //! Each folder has a [`Lane`]: a few of the threads at most, and a bounded number of calls that wait for one. A file
 //! system that hangs holds the threads of its own lane, and no request for another folder waits behind it.
+//!
+//! To close a file may wait as well as to read it. An open file is therefore held [`OnLane`], which closes it on a thread
+//! of its lane, whatever becomes of its request.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -19,6 +22,9 @@ const MAX_THREADS: usize = 1024;
 const LANE_THREADS: usize = 4;
 /// Calls of one lane, those that wait for a thread included.
 const LANE_CALLS: usize = 1024;
+/// Values of one lane that wait to be dropped. What opens another file first drops those that are too many, and so waits
+/// where they do: no more are opened than can be closed.
+const MAX_WAITING: usize = 1024;
 
 /// The threads of one process.
 pub struct BlockingThreads {
@@ -31,8 +37,27 @@ pub struct BlockingThreads {
 /// What bounds the calls of one folder. It outlives a reload while one of its calls does, so that a folder that hangs
 /// does not take more threads with each reload.
 struct Permits {
+    folder: Box<Path>,
     threads: Arc<Semaphore>,
     calls: Semaphore,
+    disposal: Mutex<Disposal>,
+}
+
+/// What is to be dropped on a thread.
+#[derive(Default)]
+struct Disposal {
+    waiting: Vec<Box<dyn Send>>,
+    /// Whether a thread drops them, one after the other.
+    is_running: bool,
+    /// Whether it was logged that there are too many; until there are none.
+    is_logged: bool,
+}
+
+/// A value whose drop may wait, as an open file's may. It is dropped on a thread of its lane, wherever this one is.
+pub struct OnLane<T: Send + 'static> {
+    /// `None` once it has been handed to its lane.
+    value: Option<T>,
+    lane: Lane,
 }
 
 /// The calls for one folder.
@@ -63,11 +88,15 @@ impl BlockingThreads {
 
     /// Returns the lane of a folder, the same one for each call.
     pub fn lane(self: &Arc<Self>, folder: &Path) -> Lane {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = lock(&self.lanes);
         lanes.retain(|_, permits| permits.strong_count() > 0);
         let permits = lanes.get(folder).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let threads = Arc::new(Semaphore::new(LANE_THREADS));
-            let permits = Arc::new(Permits { threads, calls: Semaphore::new(LANE_CALLS) });
+            let permits = Arc::new(Permits {
+                folder: folder.into(),
+                threads: Arc::new(Semaphore::new(LANE_THREADS)),
+                calls: Semaphore::new(LANE_CALLS),
+                disposal: Mutex::default(),
+            });
             lanes.insert(folder.to_owned(), Arc::downgrade(&permits));
             permits
         });
@@ -112,15 +141,98 @@ impl Lane {
         tokio::time::timeout(limit, result).await.unwrap_or(Err(NoResult::Late))
     }
 
-    /// Drops a value on one of the threads, as closing a file may wait for its file system too.
-    pub fn dispose<T: Send + 'static>(&self, value: T) {
-        drop(self.threads.spawn(move || drop(value)));
+    /// Drops what waits for it beyond what may wait. For a call of this lane that opens a file.
+    pub fn make_room(&self) {
+        while let Some(value) = self.permits.take_beyond(MAX_WAITING) {
+            drop(value);
+        }
     }
+
+    /// Drops a value on one of the threads, and does not wait for it. One thread at a time does that, so that a folder that
+    /// hangs holds no more of them.
+    fn dispose(&self, value: Box<dyn Send>) {
+        if self.permits.add(value) {
+            let permits = Arc::clone(&self.permits);
+            let running = self.threads.spawn(move || {
+                while let Some(value) = permits.take_or_end() {
+                    drop(value);
+                }
+            });
+            // There is none while the process ends, which closes what is open.
+            drop(running);
+        }
+    }
+}
+
+impl Permits {
+    /// Returns whether a thread has to be started for it.
+    fn add(&self, value: Box<dyn Send>) -> bool {
+        let mut disposal = lock(&self.disposal);
+        disposal.waiting.push(value);
+        let is_full = disposal.waiting.len() >= MAX_WAITING;
+        if is_full && !std::mem::replace(&mut disposal.is_logged, true) {
+            log::warn!("files: {MAX_WAITING} files wait to be closed folder={}", self.folder.display());
+        }
+        !std::mem::replace(&mut disposal.is_running, true)
+    }
+
+    fn take_beyond(&self, most: usize) -> Option<Box<dyn Send>> {
+        let mut disposal = lock(&self.disposal);
+        if disposal.waiting.len() >= most { disposal.waiting.pop() } else { None }
+    }
+
+    /// For the thread that drops them: `None` ends it.
+    fn take_or_end(&self) -> Option<Box<dyn Send>> {
+        let mut disposal = lock(&self.disposal);
+        let next = disposal.waiting.pop();
+        if next.is_none() {
+            (disposal.is_running, disposal.is_logged) = (false, false);
+        }
+        next
+    }
+}
+
+impl Drop for Disposal {
+    /// While values wait, a thread holds what they are in: it was never started, as the process ends. That closes what is
+    /// open, and must not wait for it here.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.waiting).leak();
+    }
+}
+
+impl<T: Send + 'static> OnLane<T> {
+    pub const fn new(value: T, lane: Lane) -> Self {
+        Self { value: Some(value), lane }
+    }
+
+    /// The value, which is there as long as this is.
+    pub const fn get(&self) -> Option<&T> {
+        self.value.as_ref()
+    }
+
+    /// Drops the value on this thread, which is one that may wait.
+    pub fn drop_here(mut self) {
+        drop(self.value.take());
+    }
+}
+
+impl<T: Send + 'static> Drop for OnLane<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            self.lane.dispose(Box::new(value));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::sync_channel;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -163,5 +275,85 @@ mod tests {
         drop(threads.lane(Path::new("/a")));
         drop(threads.lane(Path::new("/b")));
         assert_eq!(threads.lanes.lock().unwrap().len(), 1);
+    }
+
+    /// Sends the name of the thread that it is dropped on, and hangs there for as long as `held` says.
+    struct Open {
+        dropped_on: std::sync::mpsc::SyncSender<Option<String>>,
+        held: Option<std::sync::mpsc::Receiver<()>>,
+    }
+
+    impl Drop for Open {
+        fn drop(&mut self) {
+            if let Some(held) = &self.held {
+                held.recv().ok();
+            }
+            self.dropped_on.send(std::thread::current().name().map(str::to_owned)).ok();
+        }
+    }
+
+    /// A thread that serves requests is the test's.
+    #[tokio::test]
+    async fn an_open_file_is_closed_on_a_thread_of_its_lane_whatever_becomes_of_its_request() {
+        let threads = Arc::new(BlockingThreads::new().unwrap());
+        let lane = threads.lane(Path::new("/x"));
+        let (dropped_on, dropped) = sync_channel(16);
+        let open = || OnLane::new(Open { dropped_on: dropped_on.clone(), held: None }, lane.clone());
+        let closed_on_its_lane = |what: &str| {
+            assert_eq!(dropped.recv_timeout(LONG).unwrap().as_deref(), Some("edge-files"), "{what}");
+        };
+        drop(open());
+        closed_on_its_lane("the client has gone");
+        let file = open();
+        assert!(lane.run(LONG, move || file.get().is_some()).await.unwrap());
+        closed_on_its_lane("the call ends with it");
+        let file = open();
+        lane.run(LONG, move || file.drop_here()).await.unwrap();
+        closed_on_its_lane("it was read to its end");
+        drop(lane.run(LONG, open().into_call()).await.unwrap());
+        closed_on_its_lane("the result is not used");
+        drop(lane.run(LONG, open().into_call()).now_or_never());
+        closed_on_its_lane("the request was cancelled while its file was read");
+        let all = lane.permits.calls.acquire_many(LANE_CALLS as u32).await.unwrap();
+        assert!(matches!(lane.run(LONG, open().into_call()).await, Err(NoResult::Busy)));
+        closed_on_its_lane("too many calls wait");
+        drop(all);
+        let all = lane.permits.threads.acquire_many(LANE_THREADS as u32).await.unwrap();
+        assert!(matches!(lane.run(SHORT, open().into_call()).await, Err(NoResult::Late)));
+        closed_on_its_lane("no thread is free in time");
+        drop(lane.run(LONG, open().into_call()).now_or_never());
+        closed_on_its_lane("the request was cancelled while it waited for a thread");
+        drop(all);
+    }
+
+    impl OnLane<Open> {
+        /// A call that returns it, as one that reads a piece does.
+        fn into_call(self) -> impl FnOnce() -> Self + Send + 'static {
+            move || self
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_hangs_while_files_are_closed_holds_one_thread_and_then_those_that_open_more() {
+        let threads = Arc::new(BlockingThreads::new().unwrap());
+        let lane = threads.lane(Path::new("/hangs"));
+        let (dropped_on, dropped) = sync_channel(2 * MAX_WAITING);
+        let (mut held, closes) = (Vec::new(), MAX_WAITING + 10);
+        for _ in 0..closes {
+            let (release, wait) = sync_channel::<()>(1);
+            held.push(release);
+            drop(OnLane::new(Open { dropped_on: dropped_on.clone(), held: Some(wait) }, lane.clone()));
+        }
+        let free = lane.permits.threads.available_permits();
+        assert_eq!(free, LANE_THREADS, "files that are open are read all the same");
+        assert_eq!(lane.run(LONG, || 1).await, Ok(1));
+        let opening = lane.clone();
+        assert_eq!(lane.run(SHORT, move || opening.make_room()).await, Err(NoResult::Late), "no more are opened");
+        drop(held);
+        for _ in 0..closes {
+            assert_eq!(dropped.recv_timeout(LONG).unwrap().as_deref(), Some("edge-files"));
+        }
+        let opening = lane.clone();
+        assert_eq!(lane.run(LONG, move || opening.make_room()).await, Ok(()));
     }
 }

@@ -171,6 +171,7 @@ fn check_root(key: &str, files: &config::Files, faults: &mut Faults) {
 }
 
 fn look_up(settings: &Settings, request: &FileRequest, lane: &Lane) -> FileReply {
+    lane.make_room();
     let mut reply = FileReply::Missing;
     for _ in 0..ATTEMPTS {
         reply = try_look_up(settings, request, lane).unwrap_or_else(failed);

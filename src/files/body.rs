@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::blocking::{Lane, NoResult};
+use crate::blocking::{Lane, NoResult, OnLane};
 
 /// Bytes of a piece: what a response makes the edge hold while its client does not read.
 pub const PIECE: u64 = 64 << 10;
@@ -36,7 +36,7 @@ pub enum ReadError {
 /// What is left of a file, or of a range of it.
 pub struct FileBody {
     /// `None` once the last piece has been read.
-    file: Option<File>,
+    file: Option<OnLane<File>>,
     stamp: Stamp,
     /// Read already, and not yet sent.
     first: Option<Bytes>,
@@ -73,7 +73,7 @@ impl FileBody {
         let first = piece(&range);
         let bytes = read(&file, first.clone(), stamp)?;
         range.start = first.end;
-        let file = (!range.is_empty()).then_some(file);
+        let file = (!range.is_empty()).then(|| OnLane::new(file, lane.clone()));
         Ok(Self { file, stamp, first: Some(bytes), rest: range, lane })
     }
 
@@ -87,9 +87,13 @@ impl FileBody {
         self.rest.start = next.end;
         let is_last = self.rest.is_empty();
         let reading = self.lane.run(READ_TIMEOUT, move || {
-            let bytes = read(&file, next, stamp)?;
-            // The file is closed here, on the thread that may wait for it.
-            Ok((bytes, (!is_last).then_some(file)))
+            let open = file.get().ok_or(ReadError::NoResult(NoResult::Failed))?;
+            let bytes = read(open, next, stamp)?;
+            if is_last {
+                file.drop_here();
+                return Ok((bytes, None));
+            }
+            Ok((bytes, Some(file)))
         });
         let (bytes, file) = reading.await.map_err(ReadError::NoResult)??;
         self.file = file;
@@ -99,15 +103,6 @@ impl FileBody {
     /// Whether the pieces that were returned are all of them.
     pub const fn is_at_end(&self) -> bool {
         self.first.is_none() && self.file.is_none()
-    }
-}
-
-impl Drop for FileBody {
-    /// The client has gone before the end.
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            self.lane.dispose(file);
-        }
     }
 }
 
