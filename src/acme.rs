@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use bytes::Bytes;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use tokio::sync::Semaphore;
+
+use crate::blocking::BlockingThreads;
+use crate::config::Faults;
 
 /// The path below which an authority requests challenges.
 const PREFIX: &str = "/.well-known/acme-challenge/";
@@ -32,6 +35,20 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// challenge.
 pub fn challenge_token(path: &str) -> Option<&str> {
     path.strip_prefix(PREFIX)
+}
+
+/// Adds what is wrong with the folder that a configuration names.
+pub fn check_root(root: Option<&PathBuf>, threads: &BlockingThreads, faults: &mut Faults) {
+    let Some(root) = root else { return };
+    let looked_at = root.clone();
+    let look = move || std::fs::read_dir(&looked_at).map(drop);
+    let key = "server.acme_challenge.root";
+    let write = "name the folder that the ACME client writes to, such as /var/lib/acme";
+    match threads.look([(root.clone(), look)].into_iter()).remove(root) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => faults.add(key, format!("cannot read the folder {}: {error}", root.display()), write),
+        None => faults.warn(key, format!("the file system of {} does not answer", root.display()), write),
+    }
 }
 
 /// The result of reading a challenge.

@@ -7,10 +7,11 @@
 //! To close a file may wait as well as to read it. An open file is therefore held [`OnLane`], which closes it on a thread
 //! of its lane, whatever becomes of its request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -25,6 +26,8 @@ const LANE_CALLS: usize = 1024;
 /// Values of one lane that wait to be dropped. What opens another file first drops those that are too many, and so waits
 /// where they do: no more are opened than can be closed.
 const MAX_WAITING: usize = 1024;
+/// For all looks of a configuration that is checked. A file system that has not answered by then does not answer.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The threads of one process.
 pub struct BlockingThreads {
@@ -32,6 +35,8 @@ pub struct BlockingThreads {
     runtime: Option<Runtime>,
     /// A lane that is gone has no call under way any more.
     lanes: Mutex<HashMap<PathBuf, Weak<Permits>>>,
+    /// The looks that have not come back: none is made twice, so that a reload holds no more threads than the one before.
+    looks: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 /// What bounds the calls of one folder. It outlives a reload while one of its calls does, so that a folder that hangs
@@ -83,7 +88,7 @@ impl BlockingThreads {
     pub fn new() -> std::io::Result<Self> {
         let runtime =
             Builder::new_current_thread().max_blocking_threads(MAX_THREADS).thread_name("edge-files").build()?;
-        Ok(Self { runtime: Some(runtime), lanes: Mutex::default() })
+        Ok(Self { runtime: Some(runtime), lanes: Mutex::default(), looks: Arc::default() })
     }
 
     /// Returns the lane of a folder, the same one for each call.
@@ -107,6 +112,44 @@ impl BlockingThreads {
     /// the process ends.
     pub fn spawn<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Option<JoinHandle<T>> {
         self.runtime.as_ref().map(|runtime| runtime.spawn_blocking(call))
+    }
+
+    /// Makes all of these looks at once, each on a thread of its own, and waits for them, no longer than [`LOOK_TIMEOUT`] in
+    /// all. Returns the results by path, without those of file systems that do not answer. Of looks at one path the first
+    /// one is made.
+    pub fn look<T, L>(&self, looks: impl Iterator<Item = (PathBuf, L)>) -> HashMap<PathBuf, T>
+    where
+        T: Send + 'static,
+        L: FnOnce() -> T + Send + 'static,
+    {
+        let looks: Vec<_> = looks.collect();
+        let (sender, receiver) = sync_channel(looks.len());
+        let mut begun = HashSet::with_capacity(looks.len());
+        for (path, look) in looks {
+            let is_new = !begun.contains(&path) && lock(&self.looks).insert(path.clone());
+            if !is_new {
+                continue;
+            }
+            begun.insert(path.clone());
+            let (sender, under_way) = (sender.clone(), Arc::clone(&self.looks));
+            drop(self.spawn(move || {
+                let result = look();
+                lock(&under_way).remove(&path);
+                // An error means that it comes too late.
+                sender.try_send((path, result)).ok();
+            }));
+        }
+        drop(sender);
+        let until = Instant::now() + LOOK_TIMEOUT;
+        let mut results = HashMap::with_capacity(begun.len());
+        while results.len() < begun.len() {
+            match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((path, result)) => drop(results.insert(path, result)),
+                // What has panicked has logged that, and sends nothing.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        results
     }
 }
 
@@ -230,8 +273,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
-
     use futures_util::FutureExt;
 
     use super::*;
@@ -355,5 +396,27 @@ mod tests {
         }
         let opening = lane.clone();
         assert_eq!(lane.run(LONG, move || opening.make_room()).await, Ok(()));
+    }
+
+    #[test]
+    fn a_look_that_does_not_come_back_is_waited_for_once_and_not_made_again() {
+        let threads = BlockingThreads::new().unwrap();
+        let (release, wait) = sync_channel::<()>(0);
+        let wait = Mutex::new(wait);
+        type Look = Box<dyn FnOnce() -> u8 + Send>;
+        let hang: Look = Box::new(move || u8::from(wait.lock().unwrap().recv().is_ok()));
+        let (hangs, good) = (PathBuf::from("/hangs"), PathBuf::from("/good"));
+        let looks: [(PathBuf, Look); 3] =
+            [(hangs.clone(), hang), (good.clone(), Box::new(|| 2)), (good.clone(), Box::new(|| 3))];
+        assert_eq!(threads.look(looks.into_iter()), HashMap::from([(good.clone(), 2)]));
+        let looks: [(PathBuf, Look); 2] = [(hangs.clone(), Box::new(|| 4)), (good.clone(), Box::new(|| 5))];
+        assert_eq!(threads.look(looks.into_iter()), HashMap::from([(good, 5)]), "one thread waits for it");
+        drop(release);
+        let mut results = HashMap::new();
+        let until = Instant::now() + LONG;
+        while results.is_empty() && Instant::now() < until {
+            results = threads.look([(hangs.clone(), || 6)].into_iter());
+        }
+        assert_eq!(results, HashMap::from([(hangs, 6)]), "it has come back");
     }
 }

@@ -5,6 +5,7 @@
 //! client needs, `coding` which variant it takes. A [`FilePath`] names nothing outside of the root or hidden.
 
 mod body;
+mod check;
 mod coding;
 mod content_type;
 mod find;
@@ -23,10 +24,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::blocking::{BlockingThreads, Lane, NoResult};
 use crate::clock::UnixTime;
-use crate::config::{self, Action, Config, Faults};
+use crate::config;
 use crate::path::FilePath;
 pub use body::{FileBody, ReadError};
 use body::{READ_TIMEOUT, Stamp};
+pub use check::check_roots;
 use coding::{Coding, Preference};
 use content_type::content_type;
 use find::{Found, Root};
@@ -131,42 +133,6 @@ impl StaticFiles {
         let (settings, lane) = (Arc::clone(&self.settings), self.lane.clone());
         let looked = self.lane.run(READ_TIMEOUT, move || look_up(&settings, &request, &lane)).await;
         looked.unwrap_or_else(|no_result: NoResult| FileReply::Failed(ReadError::NoResult(no_result)))
-    }
-}
-
-const ROOT: &str = "name the folder with the files, such as /srv/www";
-
-/// Adds what is wrong with the folders that a configuration serves files of.
-pub fn check_roots(config: &Config, faults: &mut Faults) {
-    for service in &config.services {
-        for (at, route) in service.routes.iter().enumerate() {
-            let Action::Files(files) = &route.action else { continue };
-            check_root(&format!("services.{}.routes[{at}].files", service.name), files, faults);
-        }
-    }
-}
-
-fn check_root(key: &str, files: &config::Files, faults: &mut Faults) {
-    let (root, place) = (&files.root, format!("{key}.root"));
-    let own = faults.file().parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    let own = own.and_then(|folder| std::fs::canonicalize(folder).ok());
-    match std::fs::canonicalize(root) {
-        // That none is named was reported already.
-        _ if root.as_os_str().is_empty() => {}
-        Ok(real) if !real.is_dir() => faults.add(place, format!("{} is no folder", root.display()), ROOT),
-        Ok(real) if real.parent().is_none() => faults.add(place, "the whole file system would be served", ROOT),
-        Ok(real) if own.is_some_and(|own| own.starts_with(&real)) => {
-            let what = "the configuration is below it, and would be served with what is beside it";
-            faults.add(place, what, "name a folder with nothing in it but the files to serve");
-        }
-        Ok(real) => {
-            let fallback = files.fallback.as_ref().map(|path| real.join(OsStr::from_bytes(path.as_bytes())));
-            if fallback.is_some_and(|fallback| !fallback.is_file()) {
-                let what = "there is no such file below `root`, so nothing falls back to it";
-                faults.warn(format!("{key}.fallback"), what, "name a file that is there");
-            }
-        }
-        Err(error) => faults.add(place, format!("cannot read the folder {}: {error}", root.display()), ROOT),
     }
 }
 

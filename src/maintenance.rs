@@ -6,14 +6,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
-/// For the first look at all files of a configuration. A file system that does not answer by then has no file.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
+use crate::blocking::BlockingThreads;
+use crate::config::{Config, Faults};
 
 /// The bits of a switch's state.
 const BY_FILE: u8 = 1;
@@ -46,9 +44,18 @@ pub struct Switch {
     gauge: IntGauge,
 }
 
-/// The services of a configuration, the file that switches each one's maintenance on, and whether it exists. `None` where
+/// The services of a configuration, the file that switches each one's maintenance on, and what was found of it. `None` where
 /// the file system has not answered.
-pub struct FirstLook(Vec<(Arc<str>, Option<PathBuf>, Option<bool>)>);
+pub struct FirstLook(Vec<(Arc<str>, Option<PathBuf>, Option<Found>)>);
+
+/// What a look at a file has found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    /// As [`exists`].
+    exists: Option<bool>,
+    /// Whether there is a folder that the file could be made in.
+    has_folder: bool,
+}
 
 impl MaintenanceState {
     const fn of(bits: u8) -> Self {
@@ -77,8 +84,8 @@ impl MaintenanceSwitches {
             }
             stays
         });
-        for (service, file, exists) in services {
-            self.of(&service).follow(file, exists);
+        for (service, file, found) in services {
+            self.of(&service).follow(file, found.and_then(|found| found.exists));
         }
     }
 
@@ -167,25 +174,46 @@ pub fn exists(path: &Path) -> Option<bool> {
     path.try_exists().ok()
 }
 
-impl FirstLook {
-    /// Looks for all files at once, each on a thread of its own, as each may be on a file system that does not answer.
-    pub fn at(services: impl Iterator<Item = (Arc<str>, Option<PathBuf>)>) -> Self {
-        let looks: Vec<_> = services.map(|(name, file)| (name, file.clone(), file.and_then(look))).collect();
-        let until = Instant::now() + FIRST_LOOK;
-        let answer = |look: Receiver<Option<bool>>| {
-            look.recv_timeout(until.saturating_duration_since(Instant::now())).ok().flatten()
-        };
-        Self(looks.into_iter().map(|(name, file, look)| (name, file, look.and_then(answer))).collect())
+impl Found {
+    /// May block.
+    fn at(path: &Path) -> Self {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self { exists: exists(path), has_folder: folder.is_none_or(Path::is_dir) }
     }
 }
 
-/// `None` where there is no thread for it.
-fn look(path: PathBuf) -> Option<Receiver<Option<bool>>> {
-    let (sender, receiver) = sync_channel(1);
-    // An error means that the answer comes too late.
-    let look = move || sender.try_send(exists(&path)).unwrap_or_default();
-    std::thread::Builder::new().name("edge-files".into()).spawn(look).ok()?;
-    Some(receiver)
+impl FirstLook {
+    /// Looks for all files at once, as each may be on a file system that does not answer.
+    pub fn at(config: &Config, threads: &BlockingThreads) -> Self {
+        let file = |service: &crate::config::Service| service.maintenance.as_ref().and_then(|it| it.file.clone());
+        Self::of(config.services.iter().map(|service| (Arc::clone(&service.name), file(service))), threads)
+    }
+
+    fn of(services: impl Iterator<Item = (Arc<str>, Option<PathBuf>)>, threads: &BlockingThreads) -> Self {
+        let services: Vec<_> = services.collect();
+        let files = services.iter().filter_map(|(_, file)| file.clone());
+        let found = threads.look(files.map(|file| (file.clone(), move || Found::at(&file))));
+        let found_of = |file: &Option<PathBuf>| found.get(file.as_ref()?).copied();
+        Self(services.into_iter().map(|(name, file)| (name, file.clone(), found_of(&file))).collect())
+    }
+
+    /// Adds a warning for each file that nothing could make, or whose file system does not answer. A file that is not there
+    /// is none: it switches maintenance on.
+    pub fn warn(&self, faults: &mut Faults) {
+        for (service, file, found) in &self.0 {
+            let Some(file) = file else { continue };
+            let (what, write) = match found {
+                Some(found) if found.has_folder => continue,
+                Some(_) => {
+                    let folder = file.parent().unwrap_or(file).display();
+                    let what = format!("there is no folder {folder} that the file could be made in");
+                    (what, "make the folder, or name a file in another one")
+                }
+                None => ("its file system does not answer".into(), "name a file on a disk of this machine"),
+            };
+            faults.warn(format!("services.{service}.maintenance.file"), what, write);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -212,7 +240,7 @@ mod tests {
 
     fn configure(switches: &MaintenanceSwitches, services: &[(&str, Option<&Path>)]) {
         let services = services.iter().map(|(name, file)| (Arc::from(*name), file.map(Path::to_owned)));
-        switches.configure(FirstLook::at(services));
+        switches.configure(FirstLook::of(services, &BlockingThreads::new().unwrap()));
     }
 
     #[test]
@@ -259,5 +287,33 @@ mod tests {
         configure(&switches, &[("a", Some(&path))]);
         switches.configure(FirstLook(vec![("a".into(), Some(path), None)]));
         assert_eq!(state(&switches, "a"), Some((true, false)));
+    }
+
+    #[test]
+    fn a_file_whose_file_system_does_not_answer_is_a_warning_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let threads = BlockingThreads::new().unwrap();
+        let (release, wait) = std::sync::mpsc::sync_channel::<()>(0);
+        let (hangs, good, lost) = (PathBuf::from("/hangs/x"), folder.path().join("x"), folder.path().join("none/x"));
+        assert!(threads.look(std::iter::once((hangs.clone(), move || wait.recv().is_ok()))).is_empty());
+        std::fs::write(&good, "").unwrap();
+        let services =
+            [("a", Some(hangs)), ("b", Some(good.clone())), ("c", Some(good)), ("d", Some(lost)), ("e", None)];
+        let services = services.into_iter().map(|(name, file)| (Arc::from(name), file));
+        let look = FirstLook::of(services, &threads);
+        let mut faults = Faults::new(Path::new("edge.yaml"), "");
+        look.warn(&mut faults);
+        let texts: Vec<String> = faults.warnings().iter().map(ToString::to_string).collect();
+        assert!(faults.is_empty() && texts.len() == 2, "{faults} {texts:?}");
+        assert!(
+            texts[0].contains("services.a.maintenance.file: warning: its file system does not answer"),
+            "{texts:?}"
+        );
+        assert!(texts[1].contains("services.d.maintenance.file: warning: there is no folder"), "{texts:?}");
+        let switches = MaintenanceSwitches::new(gauge());
+        switches.configure(look);
+        let on = |service: &str| switches.state(service).unwrap().by_file;
+        assert_eq!(["a", "b", "c", "d", "e"].map(on), [false, true, true, false, false]);
+        drop(release);
     }
 }

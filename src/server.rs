@@ -36,6 +36,7 @@ use crate::access_log::AccessLog;
 use crate::admin::api::{AdminTokens, Api, ApiParts};
 use crate::admin::reload::ReloadRequests;
 use crate::admin::status::StatusBoard;
+use crate::blocking::BlockingThreads;
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults};
@@ -120,7 +121,8 @@ impl Edge {
         let metrics = Metrics::with_logs(env!("CARGO_PKG_VERSION"), logs.metrics());
         let metrics = metrics.map(Arc::new).map_err(StartError::Metrics)?;
         let names = Resolver::new(options.lookup.clone(), Some(metrics.traffic.names.clone()));
-        let loaded = LoadedFiles::read(&config, &clock, &Certificates::default(), &names, &mut faults);
+        let threads = BlockingThreads::new().map(Arc::new).map_err(StartError::Runtime)?;
+        let loaded = LoadedFiles::read(&config, &clock, &Certificates::default(), &names, &threads, &mut faults);
         let tokens = AdminTokens::read(&config.server.admin, &mut faults);
         let (true, Some(LoadedFiles { tls, files })) = (faults.is_empty(), loaded) else {
             return Err(StartError::Config(faults));
@@ -137,7 +139,7 @@ impl Edge {
         log::debug!("start: sockets bound https={} http={}", bound.https.len(), bound.http.len());
         let (access, audit) = open::logs(&config, &logs, &metrics)?;
         let (store, hint_file) = open::store(&config, file, &clock, &metrics, &runtime)?;
-        let shared = open::shared_state(&config, &store, clock, metrics, audit, names)?;
+        let shared = open::shared_state(&config, &store, clock, metrics, audit, (names, threads))?;
         log::debug!("start: user directory opened, login workers started");
         tls.certificates.publish(&shared.metrics);
         let tls = tls::TlsState::new(tls, config.tls.tickets.rotation, &shared.clock).map_err(StartError::Tls)?;

@@ -11,6 +11,7 @@ use base64::Engine;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::acme;
 use crate::audit_log::AuditLog;
 use crate::auth::cookie::OwnCookies;
 use crate::auth::fingerprint::Fingerprinter;
@@ -152,12 +153,14 @@ pub struct Files {
 
 impl LoadedFiles {
     /// Reads certificates, secrets, keys and the logo. `None` when a fault was added that leaves nothing to go on with.
-    /// `before` are the certificates that are served, if any are.
+    /// `before` are the certificates that are served, if any are. `threads` look at what the edge does without for a while, so
+    /// that a file system that does not answer is a warning: files that it serves, and those that switch maintenance on.
     pub fn read(
         config: &Config,
         clock: &Clock,
         before: &Certificates,
         names: &Resolver,
+        threads: &BlockingThreads,
         faults: &mut Faults,
     ) -> Option<Self> {
         auth::install_crypto();
@@ -169,7 +172,10 @@ impl LoadedFiles {
         let branding = branding(config, faults);
         let now = clock.now();
         let error_pages = error_pages(config, faults);
-        files::check_roots(config, faults);
+        files::check_roots(config, threads, faults);
+        acme::check_root(config.server.acme_challenge.as_ref(), threads, faults);
+        let maintenance = FirstLook::at(config, threads);
+        maintenance.warn(faults);
         let secure = config.pools.iter().map(|pool| UpstreamTls::load(pool.tls.as_ref()?, now, faults)).collect();
         let fields = FieldSecrets::read(config, faults);
         config::warn_of_permissions(config, faults);
@@ -191,11 +197,6 @@ impl LoadedFiles {
         }
         let connections = Arc::clone(&policies);
         let tls = tls::Material { certificates, policies, root: root? };
-        let followed = config.services.iter().map(|service| {
-            let maintenance = service.maintenance.as_ref();
-            (Arc::clone(&service.name), maintenance.and_then(|maintenance| maintenance.file.clone()))
-        });
-        let maintenance = FirstLook::at(followed);
         let keys = keys?;
         let files = Files { keys, branding, connections, secure, error_pages, maintenance, fields, _names: names };
         Some(Self { tls, files })

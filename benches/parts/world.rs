@@ -93,8 +93,9 @@ impl World {
 
     fn of((config, mut faults): (Config, Faults)) -> Self {
         let clock = Clock::default();
+        let (names, threads) = (Resolver::unobserved(), BlockingThreads::new().unwrap());
         let loaded =
-            LoadedFiles::read(&config, &clock, &Certificates::default(), &Resolver::unobserved(), &mut faults).unwrap();
+            LoadedFiles::read(&config, &clock, &Certificates::default(), &names, &threads, &mut faults).unwrap();
         let metrics = Arc::new(Metrics::new("bench").unwrap());
         let store = Arc::new(MemoryStore::new(clock.clone(), 1_000));
         let lasting = lasting(&clock, &metrics, Arc::clone(&store) as _);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::admin::api::AdminTokens;
+use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Warnings};
 use crate::snapshot::LoadedFiles;
@@ -13,7 +14,12 @@ use crate::upstream::resolver::Resolver;
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {
     let (config, mut faults) = config::read(file)?;
     let names = Resolver::unobserved();
-    let loaded = LoadedFiles::read(&config, clock, &Certificates::default(), &names, &mut faults);
+    let threads = BlockingThreads::new().map_err(|error| {
+        let mut faults = Faults::new(file, "");
+        faults.add("", format!("no threads to look at files: {error}"), "end other processes, or raise their limits");
+        faults
+    })?;
+    let loaded = LoadedFiles::read(&config, clock, &Certificates::default(), &names, &threads, &mut faults);
     AdminTokens::read(&config.server.admin, &mut faults);
     if let Some(loaded) = &loaded {
         // A running edge has a task that warns of them, day by day.

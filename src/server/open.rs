@@ -31,7 +31,7 @@ pub fn shared_state(
     clock: Clock,
     metrics: Arc<Metrics>,
     audit: Arc<AuditLog>,
-    names: Resolver,
+    (names, blocking): (Resolver, Arc<BlockingThreads>),
 ) -> Result<SharedState, StartError> {
     let directory = stores::open_sign_on(config, &clock, &metrics)?;
     Ok(SharedState {
@@ -43,7 +43,7 @@ pub fn shared_state(
         users: Arc::new(stores::watch_users(config, Arc::clone(&directory), &clock, &metrics)?),
         logins: Arc::new(stores::login_pool(config, directory)?),
         maintenance: Arc::new(MaintenanceSwitches::new(metrics.traffic.maintenance.clone())),
-        blocking: BlockingThreads::new().map(Arc::new).map_err(StartError::Runtime)?,
+        blocking,
         clock,
         metrics,
         audit,

@@ -7,6 +7,7 @@ use super::layout_history::LayoutHistory;
 use super::{Edge, check};
 use crate::admin::api::AdminTokens;
 use crate::admin::reload::ReloadOutcome;
+use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
 use crate::config::{self, Config, Faults, Sessions};
 use crate::snapshot::{LoadedFiles, Snapshot};
@@ -21,6 +22,7 @@ pub struct Reload {
     /// Those that are served.
     certificates: Arc<Certificates>,
     names: Resolver,
+    threads: Arc<BlockingThreads>,
 }
 
 /// The result of reading them.
@@ -41,7 +43,8 @@ impl Reload {
 
     fn try_read(&self) -> Result<Loaded, Faults> {
         let (config, mut faults) = config::read(&self.file)?;
-        let loaded = LoadedFiles::read(&config, &self.clock, &self.certificates, &self.names, &mut faults);
+        let loaded =
+            LoadedFiles::read(&config, &self.clock, &self.certificates, &self.names, &self.threads, &mut faults);
         let tokens = AdminTokens::read(&config.server.admin, &mut faults);
         match (faults.is_empty(), loaded) {
             (true, Some(files)) => Ok(Loaded { config, files, tokens, faults }),
@@ -67,6 +70,7 @@ impl Edge {
             clock: self.shared.clock.clone(),
             certificates: self.tls.certificates(),
             names: self.shared.names.clone(),
+            threads: Arc::clone(&self.shared.blocking),
         }
     }
 

@@ -29,17 +29,10 @@ pub fn error_pages(
     pages
 }
 
-/// The maintenance of a service. A file that is not there is no fault: it switches maintenance on.
+/// The maintenance of a service. Its file is looked for with the other files.
 pub fn maintenance(check: &mut Check<'_>, place: &str, written: &file::Maintenance) -> Maintenance {
     let key = format!("{place}.maintenance");
     let file = written.file.as_deref().map(|path| check.path(path));
-    if let Some(folder) = file.as_deref().and_then(|file| file.parent())
-        && !folder.as_os_str().is_empty()
-        && !folder.is_dir()
-    {
-        let what = format!("there is no folder {} that the file could be made in", folder.display());
-        check.faults.warn(format!("{key}.file"), what, "make the folder, or name a file in another one");
-    }
     if written.file.as_deref() == Some("") {
         check.fault(format!("{key}.file"), "empty", "name a file, such as /run/iqueue.maintenance");
     }

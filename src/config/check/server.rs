@@ -123,17 +123,12 @@ impl Check<'_> {
     }
 
     fn acme_challenge(&mut self, written: &file::AcmeChallenge, listeners: &[file::Listener]) -> Option<PathBuf> {
-        let key = "server.acme_challenge.root";
-        let write = "name the folder that the ACME client writes to, such as /var/lib/acme";
         let Some(root) = &written.root else {
+            let write = "name the folder that the ACME client writes to, such as /var/lib/acme";
             self.fault("server.acme_challenge", "no `root`", write);
             return None;
         };
         let path = self.path(root);
-        match std::fs::read_dir(&path) {
-            Ok(_) => {}
-            Err(error) => self.fault(key, format!("cannot read the folder {}: {error}", path.display()), write),
-        }
         if !listeners.iter().any(|listener| listener.protocol == Some(Protocol::Http)) {
             let what = "no listener speaks http, and ACME challenges come over plain HTTP, on port 80";
             self.faults.warn(
