@@ -11,7 +11,7 @@ pub struct Conditions {
     if_none_match: Vec<HeaderValue>,
     if_modified_since: Option<HeaderValue>,
     if_unmodified_since: Option<HeaderValue>,
-    if_range: Option<HeaderValue>,
+    if_range: Vec<HeaderValue>,
 }
 
 /// What a file's version is known by.
@@ -44,7 +44,7 @@ impl Conditions {
             if_none_match: all(header::IF_NONE_MATCH),
             if_modified_since: one(headers, &header::IF_MODIFIED_SINCE),
             if_unmodified_since: one(headers, &header::IF_UNMODIFIED_SINCE),
-            if_range: one(headers, &header::IF_RANGE),
+            if_range: all(header::IF_RANGE),
         }
     }
 
@@ -70,8 +70,13 @@ impl Conditions {
         {
             return Outcome::NotModified;
         }
-        // 5.
-        Outcome::Send { ranges: self.if_range.as_ref().is_none_or(|value| is_same_version(value, file)) }
+        // 5. Of two fields it cannot be said which version is meant, and that is no reason to send a part of this one.
+        let ranges = match &self.if_range[..] {
+            [] => true,
+            [value] => is_same_version(value, file),
+            [_, _, ..] => false,
+        };
+        Outcome::Send { ranges }
     }
 }
 
@@ -197,6 +202,13 @@ mod tests {
             (&[("if-range", &earlier)], WHOLE),
             (&[("if-range", &later)], WHOLE),
             (&[("if-range", "junk")], WHOLE),
+            (&[("if-range", ""), ("if-range", "")], WHOLE),
+            (&[("if-range", ETAG), ("if-range", ETAG)], WHOLE),
+            (&[("if-range", ETAG), ("if-range", "\"x\"")], WHOLE),
+            (&[("if-range", &same), ("if-range", &same)], WHOLE),
+            (&[("if-none-match", "\"x\""), ("if-none-match", ETAG)], Outcome::NotModified),
+            (&[("if-none-match", "\"x\""), ("if-none-match", "\"y\"")], SEND),
+            (&[("if-unmodified-since", &earlier), ("if-unmodified-since", &earlier)], SEND),
             (&[("if-none-match", ETAG), ("if-range", ETAG)], Outcome::NotModified),
         ] {
             assert_eq!(outcome(fields), expected, "{fields:?}");
