@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -201,6 +202,8 @@ fn locate(root: &Root, path: &FilePath, index: &str) -> io::Result<Located> {
 struct Representation {
     file: File,
     stamp: Stamp,
+    /// Seconds and nanoseconds of its time of change (ctime), which no program can set back.
+    changed: (i64, i64),
     coding: Coding,
     /// Whether another client might get another variant.
     varies: bool,
@@ -222,14 +225,17 @@ impl Representation {
         let coding = request.preference.best(&available);
         let varies = !variants.is_empty();
         let file = variants.into_iter().find(|(of, _)| *of == coding).map_or(file, |(_, variant)| variant);
-        Ok(Self { stamp: Stamp::of(&file)?, file, coding, varies, content_type })
+        let about = file.metadata()?;
+        let (stamp, changed) = (Stamp::of(&about), (about.ctime(), about.ctime_nsec()));
+        Ok(Self { stamp, changed, file, coding, varies, content_type })
     }
 
     /// A strong tag: another version has another one, and another variant of this version too (RFC 9110 §8.8.3.3).
     fn etag(&self) -> String {
         let Stamp { seconds, nanoseconds, length } = self.stamp;
+        let (changed, fraction) = self.changed;
         let coding = self.coding.name().map(|name| format!("-{name}")).unwrap_or_default();
-        format!("\"{seconds:x}-{nanoseconds:x}-{length:x}{coding}\"")
+        format!("\"{seconds:x}-{nanoseconds:x}-{length:x}-{changed:x}-{fraction:x}{coding}\"")
     }
 
     /// Never later than now (RFC 9110 §8.8.2.1).

@@ -1,6 +1,6 @@
 //! The bytes of a file on their way to a client: one piece in memory at a time, read on threads of their own.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -15,7 +15,8 @@ pub const PIECE: u64 = 64 << 10;
 /// For one look at the file system, or one piece.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The version of a file: it changes with every write.
+/// The version of a file: it changes with every write. Not with its time of change (ctime) as well: the name of a file that is
+/// being sent may be given to another one, which changes that, and no byte of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub seconds: i64,
@@ -46,9 +47,8 @@ pub struct FileBody {
 }
 
 impl Stamp {
-    pub fn of(file: &File) -> io::Result<Self> {
-        let about = file.metadata()?;
-        Ok(Self { seconds: about.mtime(), nanoseconds: about.mtime_nsec(), length: about.len() })
+    pub fn of(about: &Metadata) -> Self {
+        Self { seconds: about.mtime(), nanoseconds: about.mtime_nsec(), length: about.len() }
     }
 }
 
@@ -124,8 +124,8 @@ fn read(file: &File, range: Range<u64>, stamp: Stamp) -> Result<Bytes, ReadError
         }
     }
     // After the bytes were read: if it is this version still, they are of this version.
-    match Stamp::of(file) {
-        Ok(now) if now == stamp => Ok(bytes.into()),
+    match file.metadata() {
+        Ok(about) if Stamp::of(&about) == stamp => Ok(bytes.into()),
         Ok(_) => Err(ReadError::Changed),
         Err(error) => Err(ReadError::Failed(error)),
     }
@@ -143,7 +143,7 @@ mod tests {
     fn begin(path: &Path, range: Range<u64>) -> Result<FileBody, ReadError> {
         let threads = Arc::new(BlockingThreads::new().unwrap());
         let file = File::open(path).unwrap();
-        let stamp = Stamp::of(&file).unwrap();
+        let stamp = Stamp::of(&file.metadata().unwrap());
         FileBody::begin(file, stamp, range, threads.lane(path))
     }
 

@@ -185,6 +185,15 @@ fn a_copy_that_is_good_is_not_sent_again() {
     std::fs::write(site(&edge).join("plain.txt"), "9876543210").unwrap();
     let changed = ask(&edge, "GET", "/app/plain.txt", &[("if-none-match", tag)]);
     assert_eq!((changed.status, changed.body.as_str()), (200, "9876543210"));
+    // And so is one that was given the time of the version before it.
+    let path = site(&edge).join("plain.txt");
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "0101010101").unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    let tag = changed.header("etag").unwrap();
+    let restored = ask(&edge, "GET", "/app/plain.txt", &[("if-none-match", tag)]);
+    assert_eq!((restored.status, restored.body.as_str()), (200, "0101010101"));
+    assert_eq!(restored.header("last-modified"), changed.header("last-modified"));
 }
 
 #[test]
