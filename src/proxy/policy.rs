@@ -33,7 +33,7 @@ use crate::snapshot::Snapshot;
 use crate::validate::{self, Malformed, RequestTarget, UncheckedRequest, upgrade};
 
 /// The path prefix on service hosts that belongs to the edge.
-const RESERVED: &str = "/.sentry";
+pub const RESERVED: &str = "/.sentry";
 
 /// The service and the route that a request matches. Nothing is decided yet on whether it is allowed.
 pub struct RouteMatch {

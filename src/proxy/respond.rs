@@ -10,8 +10,10 @@ use pingora_timeout::timeout;
 
 use super::context::RequestContext;
 use super::downstream::writer::ResponseWriter;
+use super::policy::RESERVED;
 use super::request::{RequestView, authority};
 use crate::host::{Authority, Host};
+use crate::path::{self, CanonicalPath};
 use crate::reply::Reply;
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
@@ -49,7 +51,8 @@ pub async fn write_to<W: ResponseWriter>(
 fn prepare(reply: Reply, request: &RequestView<'_>, ctx: &RequestContext) -> (Reply, Duration) {
     let snapshot = &ctx.snapshot;
     let service = service(request, ctx);
-    let reply = with_error_page(reply, service, ctx);
+    // Pages of the sign-on, below `/.sentry/` of each service too, are the edge's.
+    let reply = if is_reserved(request.head.uri.path()) { reply } else { with_error_page(reply, service, ctx) };
     let reply = match hsts(request.is_tls, service, snapshot) {
         // A fixed reply may have that of its route.
         Some((name, value)) if reply.field(&name).is_none() => reply.with(name, value),
@@ -80,6 +83,12 @@ fn with_error_page(reply: Reply, service: Option<&Service>, ctx: &RequestContext
         Some(html) => reply.with_page(html),
         None => reply,
     }
+}
+
+/// Whether a path is one of the sign-on's. One that cannot be read is judged by how it begins.
+fn is_reserved(path: &str) -> bool {
+    let begins = || path::is_under_in_any_case(path.as_bytes(), RESERVED.as_bytes());
+    CanonicalPath::of(path).map_or_else(|_| begins(), |path| path.is_under(RESERVED))
 }
 
 /// The host that a request names, if it can be read.

@@ -85,6 +85,42 @@ fn people_get_the_page_and_programs_get_json() {
     }
 }
 
+/// What is refused before it is known that it is the sign-on's, too.
+#[test]
+fn the_sign_on_keeps_its_pages_whatever_is_wrong_with_a_request() {
+    let app = origin("app");
+    let pages = "error_pages: {400: page.html, 404: page.html, 405: page.html, 413: page.html, 431: page.html}";
+    let edge = edge()
+        .service_with("iqueue", &app, &format!("hosts: [\"*.test\"], access: public, {pages}"))
+        .file("page.html", PAGE)
+        .start();
+    let large = "x".repeat(200_000);
+    for http2 in [false, true] {
+        for (method, service, path, body, own) in [
+            ("GET", "iqueue", "/%zz", "", true),
+            ("PROPFIND", "iqueue", "/x", "", true),
+            ("GET", "iqueue", "/.sentryx/%zz", "", true),
+            ("GET", "iqueue", "/.sentry/%zz", "", false),
+            ("GET", "iqueue", "/.sentry/none", "", false),
+            ("PROPFIND", "iqueue", "/.sentry/none", "", false),
+            ("PROPFIND", "iqueue", "/.%73entry/none", "", false),
+            ("GET", "sentry", "/%zz", "", false),
+            ("GET", "sentry", "/none", "", false),
+            ("PROPFIND", "sentry", "/login", "", false),
+            ("POST", "sentry", "/login", &large, false),
+        ] {
+            let client = edge.client();
+            let mut client = if http2 { client.http2() } else { client };
+            let url = edge.url(service, path);
+            let page = client.ask(method, &url).accept("text/html").body(body).send();
+            let what = format!("{method} {service}{path}, h2 {http2}: {}", page.status);
+            assert!((400..500).contains(&page.status), "{what}");
+            assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"), "{what}");
+            assert_eq!(is_own_page(&page), own, "{what}");
+        }
+    }
+}
+
 #[test]
 fn responses_of_applications_pass_as_they_are_and_a_redirect_is_none() {
     let app = Origin::answering(|_| {
