@@ -129,6 +129,16 @@ impl StaticFiles {
         Self { lane: threads.lane(&config.root), settings: Arc::new(settings) }
     }
 
+    /// The name of the file that a path with a slash at its end stands for.
+    pub fn index(&self) -> &str {
+        &self.settings.index
+    }
+
+    /// The file that is sent in the place of one that does not exist.
+    pub fn fallback(&self) -> Option<&FilePath> {
+        self.settings.fallback.as_ref()
+    }
+
     /// Looks for a request's file. The file system has `READ_TIMEOUT` for it.
     pub async fn reply(&self, request: FileRequest) -> FileReply {
         let (settings, lane) = (Arc::clone(&self.settings), self.lane.clone());

@@ -172,6 +172,25 @@ impl Service {
         exact.filter(|rule| is_twin(rule)).all(|rule| is_meant(rule) || found.is_as_strict_as(&rule.config))
     }
 
+    /// Whether a file whose own path is `own` may be sent for a path of the route at this place: the rule of its own path
+    /// admits every client that this one does.
+    pub fn may_show(&self, at: usize, own: &str) -> bool {
+        if self.is_uniform {
+            return true;
+        }
+        let Some(found) = self.route_of(own) else { return false };
+        found == at || self.routes[at].config.admits_no_others_than(&self.routes[found].config)
+    }
+
+    /// Whether files are served at this path.
+    pub fn serves_files_at(&self, path: &str) -> bool {
+        self.route_of(path).is_some_and(|at| self.routes[at].files.is_some())
+    }
+
+    fn route_of(&self, path: &str) -> Option<usize> {
+        self.route(&CanonicalPath::of(path).ok()?)
+    }
+
     fn decide_alike(&self, one: usize, other: usize) -> bool {
         self.routes[one].like == self.routes[other].like
     }

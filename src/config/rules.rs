@@ -116,7 +116,7 @@ impl RouteRules {
 impl Addresses {
     /// Whether every client that these refuse not is one that `other` admits. Networks are compared one by one: two that
     /// are one only together are not known for it.
-    fn are_as_strict_as(&self, other: &Self) -> bool {
+    pub fn are_as_strict_as(&self, other: &Self) -> bool {
         let is_in = |network: &IpNet, list: &[IpNet]| list.iter().any(|of| of.contains(network));
         let are_apart = |one: &IpNet, two: &IpNet| !one.contains(two) && !two.contains(one);
         let is_admitted_here = |network: &IpNet| {

@@ -123,13 +123,20 @@ impl Route {
     /// Whether every request that this route admits is one that `other` admits too, and meets the same restrictions there.
     /// What only says how a request is served, as compression or a timeout, is not compared.
     pub fn is_as_strict_as(&self, other: &Self) -> bool {
+        self.admits_no_others_than(other)
+            && self.rules.are_as_strict_as(&other.rules)
+            && (other.action.forward().is_none() || self.rules.take_out_like(&other.rules))
+            && (other.action.is_answer_of_edge() || self.rules.answer_like(&other.rules))
+    }
+
+    /// Whether every client that this route admits is one that `other` admits too. What clients send, and what they get, is
+    /// not compared.
+    pub fn admits_no_others_than(&self, other: &Self) -> bool {
         let admits_no_more = self.access == other.access || self.access.strictness() > other.access.strictness();
         admits_no_more
             && (other.access.admits_anonymous() || self.wants_user_like(other))
             && (self.refuses_all() || !other.refuses_all())
-            && self.rules.are_as_strict_as(&other.rules)
-            && (other.action.forward().is_none() || self.rules.take_out_like(&other.rules))
-            && (other.action.is_answer_of_edge() || self.rules.answer_like(&other.rules))
+            && self.rules.addresses.are_as_strict_as(&other.rules.addresses)
     }
 
     /// Whether this route admits no user by a token, and no preflight without one, that `other` would not.

@@ -8,9 +8,10 @@ use super::error_response::error_context;
 use super::gateway::Gateway;
 use super::request::RequestView;
 use crate::files::{FileReply, FileRequest, FileResponse, ReadError};
-use crate::path::FilePath;
+use crate::path::{self, FilePath};
 use crate::reply::Reply;
 use crate::request;
+use crate::routes::Service;
 
 /// The limit in the metrics that requests reach whose file system does not answer.
 const FILE_READS: &str = "file_reads";
@@ -26,16 +27,29 @@ pub async fn find(
 ) -> Result<FileResponse, Box<Reply>> {
     let (method, uri, headers) = (&request.head.method, &request.head.uri, request.headers());
     let reply = {
-        let route = ctx.service.as_ref().map(|service| service.at(ctx.route));
-        let Some((route, files)) = route.and_then(|route| Some((route, route.files.as_ref()?))) else {
+        let service = ctx.service.as_ref();
+        let Some((service, files)) = service.and_then(|service| Some((service, service.at(ctx.route).files.as_ref()?)))
+        else {
             return Err(Box::new(problem(request, ctx, StatusCode::NOT_FOUND)));
         };
-        let path = match route.config.is_exact {
+        let route = &service.at(ctx.route).config;
+        let path = match route.is_exact {
             // All that is below the root is the root's index.
             true => Some(FilePath::root()),
-            false => FilePath::of_request(uri.path(), &route.config.path),
+            false => FilePath::of_request(uri.path(), &route.path),
         };
-        let takes_fallback = request::loads_a_page(headers);
+        if !route.is_exact && path.as_ref().is_some_and(FilePath::names_folder) {
+            let own = format!("{}{}", uri.path(), path::encoded(files.index()));
+            if !service.may_show(ctx.route, &own) {
+                return Err(Box::new(guarded_index(request, ctx, service, &own)));
+            }
+        }
+        let may_show = |fallback: &FilePath| {
+            let name = String::from_utf8_lossy(fallback.as_bytes());
+            let folder = path::encoded(route.path.trim_end_matches('/'));
+            route.is_exact || service.may_show(ctx.route, &format!("{folder}/{}", path::encoded(&name)))
+        };
+        let takes_fallback = request::loads_a_page(headers) && files.fallback().is_some_and(may_show);
         files.reply(FileRequest::new(method, headers, path, takes_fallback, gateway.clock.now())).await
     };
     let reply = match reply {
@@ -60,6 +74,17 @@ pub async fn find(
         }
     };
     Err(Box::new(reply))
+}
+
+/// The reply for a folder whose index has a stricter rule at its own path: the way to that path, where that rule is held
+/// against the request, if files are served there.
+fn guarded_index(request: &RequestView<'_>, ctx: &RequestContext, service: &Service, own: &str) -> Reply {
+    log_decision!(ctx, "index not shown: its own path has a stricter rule path={own:?}");
+    if !service.serves_files_at(own) {
+        return problem(request, ctx, StatusCode::NOT_FOUND);
+    }
+    let query = request.head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Reply::configured_redirect(StatusCode::FOUND, &format!("{own}{query}"))
 }
 
 /// Notes for the log and the metrics why a file could not be read.
