@@ -206,8 +206,10 @@ mod tests {
                 }
             });
             let root = Root::open(&site).unwrap();
-            let mut found = 0;
-            for _ in 0..2_000 {
+            let (mut found, mut looks) = (0, 0);
+            // More often where the other thread has no time to put the file in place.
+            while looks < 2_000 || (found == 0 && looks < 2_000_000) {
+                looks += 1;
                 if let Ok(Found::File(mut file)) = root.find(b"swapped") {
                     let mut text = String::new();
                     file.read_to_string(&mut text).unwrap();
