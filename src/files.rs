@@ -5,6 +5,7 @@
 //! client needs, `coding` which variant it takes. A [`FilePath`] names nothing outside of the root or hidden.
 
 mod body;
+mod cache_control;
 mod check;
 mod coding;
 mod content_type;
@@ -27,8 +28,10 @@ use crate::blocking::{BlockingThreads, Lane, NoResult};
 use crate::clock::UnixTime;
 use crate::config;
 use crate::path::FilePath;
+use crate::request::PAGE_FIELDS;
 pub use body::{FileBody, ReadError};
 use body::{READ_TIMEOUT, Stamp};
+use cache_control::CacheControl;
 pub use check::check_roots;
 use coding::{Coding, Preference};
 use content_type::content_type;
@@ -49,7 +52,7 @@ struct Settings {
     root: Box<Path>,
     index: String,
     fallback: Option<FilePath>,
-    cache_control: HeaderValue,
+    cache_control: CacheControl,
 }
 
 /// A request for a file.
@@ -116,15 +119,11 @@ impl FileRequest {
 impl StaticFiles {
     /// `is_public`: without a sign-on, so that shared caches may keep what is sent.
     pub fn new(config: &config::Files, is_public: bool, threads: &Arc<BlockingThreads>) -> Self {
-        // A browser asks each time whether its copy is good: else it would guess for how long, and show a page of an
-        // application that is not there any more, or to a person who has not signed in.
-        let default = if is_public { "no-cache" } else { "private, no-cache" };
-        let cache_control = config.cache_control.clone().unwrap_or(HeaderValue::from_static(default));
         let settings = Settings {
             root: config.root.as_path().into(),
             index: config.index.clone(),
             fallback: config.fallback.clone(),
-            cache_control,
+            cache_control: CacheControl::new(config.cache_control.as_ref(), is_public),
         };
         Self { lane: threads.lane(&config.root), settings: Arc::new(settings) }
     }
@@ -178,17 +177,17 @@ fn try_look_up(settings: &Settings, request: &FileRequest, lane: &Lane) -> io::R
         Some(path) => locate(&root, path, &settings.index)?,
         None => Located::Nothing,
     };
-    let (name, file) = match (located, &settings.fallback) {
-        (Located::File(name, file), _) => (name, file),
+    let (name, file, is_fallback) = match (located, &settings.fallback) {
+        (Located::File(name, file), _) => (name, file, false),
         (Located::Folder, _) => return Ok(FileReply::AddSlash),
         (Located::Nothing, Some(fallback)) if request.takes_fallback => match root.find(fallback.as_bytes())? {
-            Found::File(file) => (fallback.as_bytes().to_vec(), file),
+            Found::File(file) => (fallback.as_bytes().to_vec(), file, true),
             Found::Folder | Found::Nothing => return Ok(FileReply::Missing),
         },
         (Located::Nothing, _) => return Ok(FileReply::Missing),
     };
     let representation = Representation::choose(&root, name, file, request)?;
-    Ok(representation.reply(settings, request, lane))
+    Ok(Representation { is_fallback, ..representation }.reply(settings, request, lane))
 }
 
 enum Located {
@@ -215,6 +214,8 @@ struct Representation {
     /// Seconds and nanoseconds of its time of change (ctime), which no program can set back.
     changed: (i64, i64),
     coding: Coding,
+    /// Whether it is sent in the place of a file that does not exist.
+    is_fallback: bool,
     /// Whether another client might get another variant.
     varies: bool,
     content_type: HeaderValue,
@@ -237,7 +238,7 @@ impl Representation {
         let file = variants.into_iter().find(|(of, _)| *of == coding).map_or(file, |(_, variant)| variant);
         let about = file.metadata()?;
         let (stamp, changed) = (Stamp::of(&about), (about.ctime(), about.ctime_nsec()));
-        Ok(Self { stamp, changed, file, coding, varies, content_type })
+        Ok(Self { stamp, changed, file, coding, is_fallback: false, varies, content_type })
     }
 
     /// A strong tag: another version has another one, and another variant of this version too (RFC 9110 §8.8.3.3).
@@ -292,11 +293,17 @@ impl Representation {
     /// Those that a `304` has as well (RFC 9110 §15.4.5).
     fn fields_of_every_status(&self, settings: &Settings, etag: &str) -> Vec<(HeaderName, HeaderValue)> {
         let mut fields = Vec::with_capacity(12);
-        fields.push((header::CACHE_CONTROL, settings.cache_control.clone()));
+        let CacheControl { file, fallback } = &settings.cache_control;
+        let cache_control = if self.is_fallback { fallback } else { file };
+        fields.push((header::CACHE_CONTROL, cache_control.clone()));
         fields.extend(HeaderValue::try_from(etag).ok().map(|etag| (header::ETAG, etag)));
-        if self.varies {
-            fields.push((header::VARY, HeaderValue::from_static("Accept-Encoding")));
-        }
+        let vary = match (self.is_fallback, self.varies) {
+            (false, false) => None,
+            (false, true) => Some(HeaderValue::from_static("Accept-Encoding")),
+            (true, false) => Some(HeaderValue::from_static(PAGE_FIELDS)),
+            (true, true) => HeaderValue::try_from(format!("Accept-Encoding, {PAGE_FIELDS}")).ok(),
+        };
+        fields.extend(vary.map(|vary| (header::VARY, vary)));
         fields
     }
 

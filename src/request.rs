@@ -41,6 +41,9 @@ pub enum FetchSite {
     Absent,
 }
 
+/// What [`loads_a_page`] looks at, as the value of `Vary`.
+pub const PAGE_FIELDS: &str = "Sec-Fetch-Mode, Sec-Fetch-Dest, Accept, X-Requested-With";
+
 /// Whether a browser shows the response as a page of its own, in a window or a frame: not for what a page is made of, and not
 /// for a script's request. Of two fields it cannot be said which is the browser's.
 pub fn loads_a_page(headers: &HeaderMap) -> bool {

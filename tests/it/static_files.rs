@@ -300,6 +300,40 @@ fn a_navigation_to_what_does_not_exist_gets_the_fallback_and_nothing_else_does()
 }
 
 #[test]
+fn a_fallback_is_not_kept_under_the_address_of_a_script() {
+    let app = origin("app");
+    let files = "files: {root: site, fallback: /index.html, cache_control: \"public, max-age=3600\"}";
+    let routes = format!("{{path: /app/, access: public, {files}}}, {{path: /own/, {files}}}");
+    let edge = builder(&app, &routes).file("site/index.html.gz", "gz").start();
+    let vary = "Accept-Encoding, Sec-Fetch-Mode, Sec-Fetch-Dest, Accept, X-Requested-With";
+    let page = ("accept", "text/html");
+    for path in ["/app/none.js", "/app/orders/17"] {
+        let fallback = ask(&edge, "GET", path, &[page]);
+        assert_eq!((fallback.status, fallback.body.as_str()), (200, "<p>index"), "{path}");
+        assert_eq!(
+            (fallback.header("cache-control"), fallback.header("vary")),
+            (Some("no-cache"), Some(vary)),
+            "{path}"
+        );
+        let tag = fallback.header("etag").unwrap();
+        let fresh = ask(&edge, "GET", path, &[page, ("if-none-match", tag)]);
+        assert_eq!((fresh.status, fresh.header("cache-control")), (304, Some("no-cache")), "{path}");
+        assert_eq!(fresh.header("vary"), Some(vary), "{path}");
+        let script = ask(&edge, "GET", path, &[("sec-fetch-dest", "script"), ("if-none-match", tag)]);
+        assert_eq!((script.status, script.header("cache-control")), (404, Some("no-store")), "{path}");
+    }
+    let file = ask(&edge, "GET", "/app/", &[page]);
+    let kept = Some("public, max-age=3600");
+    assert_eq!((file.header("cache-control"), file.header("vary")), (kept, Some("Accept-Encoding")));
+    // Behind a sign-on neither is for a cache that others share.
+    let mut ada = edge.signed_in();
+    for (path, expected) in [("/own/", "private, max-age=3600"), ("/own/none", "private, no-cache")] {
+        let file = ada.ask("GET", &edge.url("iqueue", path)).accept("text/html").send();
+        assert_eq!((file.status, file.header("cache-control")), (200, Some(expected)), "{path}");
+    }
+}
+
+#[test]
 fn the_rule_of_a_files_own_path_holds_where_it_is_sent_for_another_one() {
     let app = origin("app");
     let routes = "{path: /app/, access: public, files: {root: site, fallback: /deep/index.html}}, \

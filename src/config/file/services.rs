@@ -217,6 +217,7 @@ pub struct Files {
     /// `/index.html`.
     pub fallback: Option<String>,
     /// The value of `Cache-Control`. Without it a file has `no-cache`, and `private, no-cache` where a sign-on is needed.
+    /// There `private` takes the place of what is for shared caches. The fallback has `no-cache` in any case.
     /// Example: `public, max-age=3600`.
     pub cache_control: Option<String>,
 }
