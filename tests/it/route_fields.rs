@@ -301,6 +301,53 @@ fn pages_of_the_edge_have_none_of_the_fields() {
     }
 }
 
+/// A browser keeps the last one that it gets from a host.
+#[test]
+fn all_that_a_host_says_of_hsts_is_the_same() {
+    let (iqueue, other) = (origin("iqueue"), origin("dextor"));
+    for (service, expected) in [
+        ("hsts: {max_age: 10d}", "max-age=864000"),
+        ("response_headers: {set: {Strict-Transport-Security: max-age=0}}", "max-age=0"),
+    ] {
+        let routes = "routes: [{path: /open, access: public}, {path: /files, access: public, files: {root: site}}, \
+                      {path: /ok, access: public, respond: {body: ok}}, {path: /to, access: public, redirect: {to: /x}}, \
+                      {path: /off, addresses: {deny: [127.0.0.0/8]}}, {path: /get, access: public, methods: [GET]}]";
+        let edge = edge()
+            .service_with("iqueue", &iqueue, &format!("{service}, {routes}"))
+            .service_with("dextor", &other, "access: public, hsts: off")
+            .file("site/index.html", "index")
+            .start();
+        for protocol in PROTOCOLS {
+            for (method, path, status) in [
+                ("GET", "/open", 200),
+                ("GET", "/files/", 200),
+                ("GET", "/files/none", 404),
+                ("POST", "/files/", 405),
+                ("GET", "/ok", 200),
+                ("GET", "/to", 302),
+                ("GET", "/off", 403),
+                ("POST", "/get", 405),
+                ("GET", "/x", 401),
+                // Refused before the service is looked for.
+                ("GET", "/OPEN", 400),
+                ("GET", "/x%00", 400),
+                ("GET", "/.sentry/currentUser", 200),
+                ("GET", "/.sentry/none", 404),
+            ] {
+                let response = ask(&edge, protocol, &Asking { method, path, body: None, fields: &[] });
+                assert_eq!(response.status, status, "{protocol:?} {method} {path}");
+                assert_eq!(response.all("strict-transport-security"), [expected], "{protocol:?} {method} {path}");
+            }
+            for (host, path) in [("sentry.test", "/login"), ("dextor.test", "/.sentry/currentUser")] {
+                let response = runtime().block_on(async {
+                    Observer::connect(edge.address(), host, protocol).await.ask(host, &get(path, &[])).await.unwrap()
+                });
+                assert_eq!(response.all("strict-transport-security"), ["max-age=31536000"], "{protocol:?} {host}");
+            }
+        }
+    }
+}
+
 #[test]
 fn without_hsts_of_its_service_an_application_has_its_own() {
     for off in ["", ", hsts: off", ", hsts: false"] {
@@ -338,6 +385,40 @@ fn fixed_replies_have_the_fields_and_redirects_of_routes_have_not() {
         let redirect = ask(&edge, protocol, &get("/old", &[]));
         assert_eq!((redirect.status, redirect.all("x-policy")), (302, vec![]));
         assert_eq!(redirect.all("strict-transport-security"), ["max-age=864000"], "one for the host");
+    }
+    assert_eq!(iqueue.count(), 0);
+}
+
+#[test]
+fn files_have_the_fields_and_what_is_no_file_has_not() {
+    let iqueue = origin("iqueue");
+    let headers =
+        "response_headers: {set: {X-Policy: ours, Cache-Control: max-age=60}, remove: [ETag, X-Content-Type-Options]}";
+    let routes = "routes: [{path: /app, files: {root: site}}, {exact: /one, files: {root: site}, response_headers: {remove: [X-Policy]}}]";
+    let edge = edge()
+        .service_with("iqueue", &iqueue, &format!("access: public, {headers}, {routes}"))
+        .file("site/index.html", "index")
+        .file("site/deep/index.html", "deep")
+        .start();
+    for protocol in PROTOCOLS {
+        for (method, path, fields, status) in [
+            ("GET", "/app/", &[][..], 200),
+            ("HEAD", "/app/index.html", &[], 200),
+            ("GET", "/app/index.html", &[("range", "bytes=1-2")], 206),
+            ("GET", "/app/index.html", &[("if-none-match", "*")], 304),
+        ] {
+            let response = ask(&edge, protocol, &Asking { method, path, body: None, fields });
+            let what = format!("{protocol:?} {method} {path} {fields:?}");
+            assert_eq!(response.status, status, "{what}");
+            assert_eq!((response.all("x-policy"), response.all("cache-control")), (vec!["ours"], vec!["max-age=60"]));
+            assert_eq!((response.all("etag"), response.all("x-content-type-options")), (vec![], vec![]), "{what}");
+            assert_eq!(response.all("x-request-id").len(), 1, "{what}");
+        }
+        assert_eq!(ask(&edge, protocol, &get("/one", &[])).all("x-policy"), [""; 0], "{protocol:?}");
+        for (path, status) in [("/app/none", 404), ("/app/deep", 301)] {
+            let response = ask(&edge, protocol, &get(path, &[]));
+            assert_eq!((response.status, response.all("x-policy")), (status, vec![]), "{protocol:?} {path}");
+        }
     }
     assert_eq!(iqueue.count(), 0);
 }
