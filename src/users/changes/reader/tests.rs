@@ -190,3 +190,24 @@ fn a_user_who_is_missing_is_disabled_until_the_row_is_back() {
         assert!(!states.contains_key("bob"));
     }
 }
+
+#[test]
+fn a_directory_is_another_one_where_something_differs_and_not_where_nothing_is_left_to_compare() {
+    let after = || page_of(0, 1, vec![state("bob", true, 8)], 8).unwrap();
+    for (compared, is_another) in [
+        // Every user has changed since, as by the end of all sessions.
+        (vec![state("ada", true, 8), state("bob", true, 9)], None),
+        (vec![state("ada", false, 7), state("bob", true, 8)], Some(false)),
+        (vec![state("ada", true, 7), state("bob", true, 8)], Some(true)),
+    ] {
+        let before = page_of(0, 0, vec![state("ada", false, 7)], 7);
+        let (mut reader, _) = reader(vec![before, page_of(0, 1, compared, 9)]);
+        reader.read();
+        let found = match reader.origin(&after()).unwrap() {
+            Origin::TheSame => Some(false),
+            Origin::Another => Some(true),
+            Origin::Unclear => None,
+        };
+        assert_eq!(found, is_another);
+    }
+}
