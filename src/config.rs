@@ -44,7 +44,7 @@ pub use file::{
 pub use permissions::warn_of_permissions;
 pub use rules::{Addresses, FieldSource, METHODS, RequestHeaders, ResponseHeaders, RouteRules};
 pub use secret::{Secret, SecretSource};
-pub use server::{Admin, AdminToken, Limits, Listener, Server, Timeouts};
+pub use server::{Admin, AdminToken, DrainTimes, Limits, Listener, Server, Timeouts};
 pub use services::{
     Access, ClientKey, Credentials, IdentityHeaders, Location, Maintenance, Pool, PoolServer, PoolTimeouts, PoolTls,
     Route, Service,

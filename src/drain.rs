@@ -1,32 +1,60 @@
-//! Whether the process is draining, and how many requests are still in flight.
+//! Whether the process is draining, and which requests and client connections are still there.
 //!
-//! `proxy` reads the state and counts requests; `server` starts the drain and waits for its end.
+//! `proxy` and `listener` read the state and count requests and connections; `server` starts the drain, waits for its end
+//! and cuts what is left.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// Connections are kept.
+const SERVING: u8 = 0;
+/// Each connection is closed with its next response.
+const DRAINING: u8 = 1;
+/// The time is up: requests in flight are dropped.
+const CUTTING: u8 = 2;
 
 #[derive(Debug, Default)]
 pub struct Drain {
-    draining: AtomicBool,
+    phase: AtomicU8,
     in_flight: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 /// Counts one request as in flight until this is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<Drain>);
 
+/// Counts one client connection as open until this is dropped.
+#[derive(Debug)]
+pub struct TrackedConnection(Arc<Drain>);
+
 impl Drain {
     pub fn begin(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.phase.fetch_max(DRAINING, Ordering::AcqRel);
     }
 
-    /// Whether a connection over HTTP/1.1 is kept after this response, for a client that wants it so.
+    /// From now on, requests that are dropped were cut by the end of the drain.
+    pub fn cut(&self) {
+        self.phase.fetch_max(CUTTING, Ordering::AcqRel);
+    }
+
+    /// Whether a connection over HTTP/1.1 is kept after this response, for a client that wants it so. To be called when
+    /// the head of the response is written: when the request began, the drain may not have.
     pub fn keeps_alive(&self, client_wants: bool) -> bool {
         client_wants && !self.is_draining()
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.phase.load(Ordering::Acquire) != SERVING
+    }
+
+    pub fn is_cutting(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == CUTTING
+    }
+
+    /// Whether there is anything to wait for. A connection without a request counts: its next request may be under way.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight() > 0 || self.connections.load(Ordering::Acquire) > 0
     }
 
     pub fn track_request(self: &Arc<Self>) -> InFlight {
@@ -34,13 +62,30 @@ impl Drain {
         InFlight(Arc::clone(self))
     }
 
+    pub fn track_connection(self: &Arc<Self>) -> TrackedConnection {
+        self.connections.fetch_add(1, Ordering::AcqRel);
+        TrackedConnection(Arc::clone(self))
+    }
+
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+}
+
+impl InFlight {
+    pub fn drain(&self) -> &Drain {
+        &self.0
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for TrackedConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }

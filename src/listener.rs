@@ -30,7 +30,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use pingora_core::apps::ServerApp;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -161,7 +160,7 @@ pub fn bind_all(
     Ok(BoundListeners { https, http, admin })
 }
 
-/// Accepts connections until the listener closes, and then has idle connections closed.
+/// Accepts connections until the listener closes. Those that are open then go on: each is closed with its next response.
 pub async fn serve<A>(bound: BoundListener, mut service: ListenerContext, tls: Option<TlsListener>, app: Arc<A>)
 where
     A: HttpHandler,
@@ -189,8 +188,23 @@ where
             }
         }
     }
-    drop(bound);
-    app.cleanup().await;
+    // Their clients take them for open, and closing the socket would reset them.
+    for (socket, address) in connected_clients(bound.socket) {
+        let peer = Accepted { address, sends_proxy_header: bound.proxy_protocol };
+        admit(socket, peer, &service, tls.clone(), Arc::clone(&app));
+    }
+}
+
+/// The connections that the kernel has established and the edge has not accepted yet. Their number is bounded, as another
+/// process may have the socket too, and new ones may come as fast as they are accepted.
+fn connected_clients(socket: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    let socket = socket.into_std().ok();
+    let accepted = move || {
+        let (stream, peer) = socket.as_ref()?.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    std::iter::from_fn(accepted).take(usize::try_from(BACKLOG).unwrap_or_default())
 }
 
 /// Gives a connection a task of its own, unless there are too many connections already.
@@ -201,7 +215,9 @@ where
     let network = ClientPrefix::of(peer.address.ip());
     let slot = service.slots.take(network);
     let service = service.clone();
+    let tracked = matches!(service.kind, ListenerKind::Clients(_)).then(|| service.drain.track_connection());
     tokio::spawn(async move {
+        let _tracked = tracked;
         let slot = match slot {
             Some(slot) => slot,
             None => match service.slots.wait(network).await {

@@ -10,7 +10,7 @@
 //! | 11 | `dispatch` |
 //! | 10 | `fast_path`, `full_path` |
 //! | 9 | `file_response`, `long_lived` |
-//! | 8 | `downstream::http1`, `downstream::http2`, `recheck`, `respond` |
+//! | 8 | `downstream::http1`, `downstream::http2`, `dropped`, `recheck`, `respond` |
 //! | 7 | `downstream::writer`, `headers::upstream_response`, `policy`, `record`, `request_body`, `upstream::response` |
 //! | 6 | `acme_challenge`, `limits`, `maintenance`, `misdirected`, `route_rules`, `sso`, `static_files`, `upstream::attempt`, `upstream::parse` |
 //! | 5 | `buffering`, `client_ip`, `compress`, `downstream::parse`, `error_response`, `headers::upstream_request`, `health`, `upstream::connection_auth` |
@@ -31,6 +31,7 @@ mod decision;
 mod decision_log;
 mod dispatch;
 pub mod downstream;
+mod dropped;
 mod error_response;
 pub mod fast_path;
 mod file_response;

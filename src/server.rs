@@ -199,6 +199,7 @@ impl Edge {
             metrics: Arc::clone(&self.shared.metrics),
             handshake: config.server.timeouts.tls_handshake,
             kind: ListenerKind::Clients(clients.clone()),
+            drain: Arc::clone(&self.drain),
             closing: self.closing.subscribe(),
         };
         for (socket, http2) in bound.https {
@@ -324,6 +325,10 @@ impl Edge {
         self.config.load().pools.iter().map(|pool| (pool.name.clone(), pool.servers.len())).collect()
     }
 
+    pub fn requests_in_flight(&self) -> usize {
+        self.drain.in_flight()
+    }
+
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
@@ -334,7 +339,7 @@ impl Edge {
 
     /// Returns how long a drain may take, by the current configuration.
     pub fn drain_time(&self) -> Duration {
-        self.config.load().server.drain
+        self.config.load().server.drain.total()
     }
 
     /// Runs a future on the edge's own runtime, from a thread that is not one of its workers.
@@ -345,6 +350,7 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
+        self.drain.cut();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

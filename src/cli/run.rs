@@ -6,6 +6,7 @@
 
 mod control;
 mod notify;
+mod open_files;
 mod reloads;
 mod signals;
 
@@ -27,7 +28,7 @@ use crate::log_writer::{self, LogWriter, Logs};
 use crate::metrics::LogMetrics;
 use crate::server::ProcessContext;
 use control::{ControlCommand, ControlEvent, ControlThread};
-use notify::{Notifier, State};
+use notify::{EXTENSION_INTERVAL, Notifier, State};
 use reloads::Reloads;
 use signals::{SignalAction, Signals};
 
@@ -71,6 +72,7 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
     let logs = Logs::new(LogMetrics::new(&log_writer::NAMES).map_err(Failure::because)?);
     // This level applies until the configuration has been read, which may take long and so is not done here.
     let log = log_writer::process::install(&logs, Level::Info, Clock::default()).map_err(Failure::because)?;
+    open_files::raise_limit();
     let (reload_requests, requests) = ReloadRequests::channel();
     let context = ProcessContext { logs: logs.clone(), sockets };
     let (control, events) = ControlThread::start(path.to_owned(), context, reload_requests)?;
@@ -106,6 +108,8 @@ struct Process {
 struct Shutdown {
     force: Option<oneshot::Sender<()>>,
     deadline: Instant,
+    /// When the service manager is asked for more time.
+    extension: Instant,
 }
 
 impl Process {
@@ -118,7 +122,7 @@ impl Process {
     ) -> Result<(), Failure> {
         let mut started = Some(started);
         let result = loop {
-            let deadline = self.shutdown.as_ref().map(|end| end.deadline);
+            let end = self.shutdown.as_ref().map(|end| (end.deadline, end.extension));
             tokio::select! {
                 event = events.recv() => match event {
                     Some(ControlEvent::Started { https, drain }) => {
@@ -143,10 +147,11 @@ impl Process {
                 (name, action) = self.signals.next() => if self.handle_signal(&name, action) {
                     break Ok(());
                 },
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                () = sleep_until(end.map_or_else(Instant::now, |(deadline, _)| deadline)), if end.is_some() => {
                     log::error!("the drain has timed out: exiting with requests in flight");
                     break Ok(());
                 }
+                () = sleep_until(end.map_or_else(Instant::now, |(_, at)| at)), if end.is_some() => self.extend(),
             }
         };
         self.logs.close_with_process_log();
@@ -158,7 +163,7 @@ impl Process {
         match (action, &mut self.shutdown) {
             (SignalAction::StopNow, None) => {
                 log::info!("{name}: stopped at once");
-                return true;
+                return self.begin_shutdown(None);
             }
             (SignalAction::StopNow, Some(end)) => {
                 log::info!("{name}: the drain ends here");
@@ -167,7 +172,10 @@ impl Process {
                 end.deadline = end.deadline.min(Instant::now() + FORCE_TIMEOUT);
             }
             (SignalAction::Drain, Some(_)) => log::info!("{name}: draining already; SIGINT stops at once"),
-            (SignalAction::Drain, None) => return self.drain(name),
+            (SignalAction::Drain, None) => {
+                log::info!("{name}: draining");
+                return self.begin_shutdown(self.drain);
+            }
             (SignalAction::Reload, Some(_)) => {
                 log::info!("{name}: draining, so no reload; logs are opened again");
                 self.logs.reopen();
@@ -188,20 +196,30 @@ impl Process {
         false
     }
 
-    /// Answers whether there is nothing to drain.
-    fn drain(&mut self, name: &str) -> bool {
-        let Some(drain) = self.drain else {
-            log::info!("{name}: stopped before it served");
+    /// `drain` is how long requests in flight may take; `None` cuts them at once. They are recorded in both cases. Answers
+    /// whether the process is to end at once, because it does not serve yet.
+    fn begin_shutdown(&mut self, drain: Option<Duration>) -> bool {
+        if self.drain.is_none() {
+            log::info!("stopped before it served");
             return true;
-        };
-        log::info!("draining");
+        }
         self.reloads.stop();
         self.notifier.send(State::Stopping);
         let (force, forced) = oneshot::channel();
         // There is always room: see `control::MAX_COMMANDS`.
         self.control.0.try_send(ControlCommand::Drain(forced)).ok();
-        self.shutdown = Some(Shutdown { force: Some(force), deadline: Instant::now() + drain + FORCE_TIMEOUT });
+        let (now, force) = (Instant::now(), drain.map(|_| force));
+        let deadline = now + drain.unwrap_or_default() + FORCE_TIMEOUT;
+        self.shutdown = Some(Shutdown { force, deadline, extension: now + EXTENSION_INTERVAL });
         false
+    }
+
+    /// Asks the service manager to go on waiting for the end of the drain.
+    fn extend(&mut self) {
+        self.notifier.send(State::Draining);
+        if let Some(end) = &mut self.shutdown {
+            end.extension = Instant::now() + EXTENSION_INTERVAL;
+        }
     }
 
     /// A call of the API wants a reload, which does what SIGHUP does.

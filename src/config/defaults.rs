@@ -36,7 +36,9 @@ pub const LISTENER_PROXY_PROTOCOL: bool = false;
 pub const ADMIN_ADDRESS: &str = "127.0.0.1:9090";
 /// `server.health.path`, where there is a `server.health`
 pub const SERVER_HEALTH_PATH: &str = "/.sentry/health";
-/// `server.drain`
+/// `server.drain.notice`
+pub const DRAIN_NOTICE: Duration = Duration::ZERO;
+/// `server.drain`, which is `server.drain.requests`
 pub const DRAIN: Duration = SECOND.saturating_mul(20);
 /// `server.limits.connections`
 pub const CONNECTIONS: usize = 20_000;

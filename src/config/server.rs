@@ -22,10 +22,24 @@ pub struct Server {
     pub acme_challenge: Option<PathBuf>,
     /// The path at which load balancers ask whether the edge takes requests.
     pub health: Option<String>,
-    /// How long requests in flight may take to finish after SIGTERM.
-    pub drain: Duration,
+    pub drain: DrainTimes,
     pub limits: Limits,
     pub timeouts: Timeouts,
+}
+
+/// The steps of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainTimes {
+    /// How long the listeners stay open while the edge says that it is not ready.
+    pub notice: Duration,
+    /// How long requests in flight may take to finish after that.
+    pub requests: Duration,
+}
+
+impl DrainTimes {
+    pub fn total(self) -> Duration {
+        self.notice.saturating_add(self.requests)
+    }
 }
 
 /// The admin listener.

@@ -8,12 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::Reason;
+use h2::server::Connection as Http2;
 use http::Request;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options, handshake};
 use pingora_core::protocols::{GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use pingora_http::RequestHeader;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 use super::client_stream::ClientStream;
@@ -21,6 +24,7 @@ use super::serve::HttpHandler;
 use super::{ListenerContext, ListenerKind};
 use crate::buffers::{Account, Fill, Reservation};
 use crate::config::Limits;
+use crate::drain::Drain;
 use crate::proxy::{Accepted, ClientConnection, RequestStream};
 use crate::validate;
 
@@ -59,10 +63,43 @@ fn options(limits: &Limits) -> H2Options {
 /// its application to read a body does not notice.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Waits until no request is in flight and none has been for `limit`. Removes finished requests from the set.
-async fn idle_for(requests: &mut JoinSet<()>, limit: Duration) {
-    while requests.join_next().await.is_some() {}
+/// What ends the wait for requests.
+enum Lull {
+    /// No request is in flight, and none has been for the keep-alive timeout.
+    Idle,
+    /// A request has ended while the process drains.
+    Draining,
+}
+
+/// When a connection gets its GOAWAY. One that has had no request gets none before the first, which its client could not
+/// send then.
+#[derive(Default)]
+struct GoAway {
+    had_request: bool,
+    /// The listener has closed, or a response was written while the process drains.
+    is_due: bool,
+    is_sent: bool,
+}
+
+impl GoAway {
+    /// Sends it once. h2 sends it twice, a round trip apart, so that no request that is under way is lost (RFC 9113 §6.8).
+    fn send_if_due<T: AsyncRead + AsyncWrite + Unpin>(&mut self, http2: &mut Http2<T, Bytes>) {
+        if self.is_due && self.had_request && !self.is_sent {
+            self.is_sent = true;
+            http2.graceful_shutdown();
+        }
+    }
+}
+
+/// Waits for one of them. Removes finished requests from the set.
+async fn lull(requests: &mut JoinSet<()>, limit: Duration, drain: &Drain) -> Lull {
+    while requests.join_next().await.is_some() {
+        if drain.is_draining() {
+            return Lull::Draining;
+        }
+    }
     tokio::time::sleep(limit).await;
+    Lull::Idle
 }
 
 impl ListenerContext {
@@ -83,13 +120,13 @@ impl ListenerContext {
         let Ok(mut http2) = handshake(Box::new(stream), Some(options)).await else { return };
         let mut requests = JoinSet::new();
         let (mut closing, mut malformed, mut window) = (self.closing.clone(), 0, None::<Reservation>);
-        let mut is_closing = false;
+        let mut go_away = GoAway::default();
         loop {
+            go_away.send_if_due(&mut http2);
             let accepted = tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing), if !is_closing => {
-                    http2.graceful_shutdown();
-                    is_closing = true;
+                _ = closing.wait_for(|closing| *closing), if !go_away.is_due => {
+                    go_away.is_due = true;
                     continue;
                 }
                 () = connection.receives(), if window.is_none() => {
@@ -100,10 +137,18 @@ impl ListenerContext {
                     continue;
                 }
                 accepted = RequestStream::accept(&mut http2, &digest) => accepted,
-                () = idle_for(&mut requests, limit), if !is_closing => break,
+                lull = lull(&mut requests, limit, &self.drain), if !go_away.is_sent => match lull {
+                    Lull::Idle => break,
+                    Lull::Draining => {
+                        go_away.is_due = true;
+                        continue;
+                    }
+                },
             };
             match accepted {
                 Ok(Some(Accepted::Request(stream))) => {
+                    go_away.had_request = true;
+                    go_away.is_due |= self.drain.is_draining();
                     let Some(stream) = self.admit_request(stream, &connection) else { continue };
                     let (app, closing) = (Arc::clone(app), self.closing.clone());
                     let until_begun = connection.account.as_ref().map(|account| account.reserve(QUEUED_BYTES));

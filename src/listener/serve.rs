@@ -70,12 +70,8 @@ impl ListenerContext {
             idle_tracker.run_until_evicted(self.serve_http2(app, stream)).await;
             return;
         }
-        let mut closing = self.closing.clone();
-        let mut closed = pin!(closing.wait_for(|closing| *closing));
-        let mut closed = pin!(poll_fn(|context| match closed.as_mut().poll(context) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => idle_tracker.poll_evicted(context),
-        }));
+        // Not when the listener closes: the next request of an idle connection may be under way, and would be lost.
+        let mut closed = pin!(poll_fn(|context| idle_tracker.poll_evicted(context)));
         let mut deadline = Deadline::default();
         let mut client = Box::new(stream);
         let mut settings = None;
@@ -128,7 +124,7 @@ impl ListenerContext {
         let mut session = ServerSession::new_http1(client);
         match settings.take() {
             Some(settings) => settings.apply_to_session(&mut session),
-            None => session.set_keepalive((!*self.closing.borrow()).then_some(FIRST_KEEPALIVE_SECONDS)),
+            None => session.set_keepalive(Some(FIRST_KEEPALIVE_SECONDS)),
         }
         let done = app.process_new_http(session, &self.closing).await;
         let (stream, kept) = done.map(ReusedHttpStream::consume)?;
@@ -147,8 +143,8 @@ impl ListenerContext {
     }
 }
 
-/// Serves one request on the fast path. Returns `None` when there is no request, because the client has left, the
-/// listener closes or the connection was evicted, and when the request was cancelled.
+/// Serves one request on the fast path. Returns `None` when there is no request, because the client has left or the
+/// connection was evicted, and when the request was cancelled.
 async fn try_fast_path<A: HttpHandler>(
     app: &Arc<A>,
     mut client: Box<ClientStream>,
@@ -174,7 +170,7 @@ async fn try_fast_path<A: HttpHandler>(
 }
 
 /// Waits for the next request. Returns `false` when there will be none: the client has left, the keep-alive timeout has
-/// passed, or the listener closes.
+/// passed, or the connection was evicted.
 async fn wait_for_next_request(
     client: &mut ClientStream,
     deadline: &mut Deadline,

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::connection_slots::ConnectionSlots;
 use crate::buffers::Buffers;
 use crate::client_prefix::ClientPrefix;
+use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::quota::Quota;
 use crate::snapshot::Snapshot;
@@ -26,6 +27,9 @@ pub struct ListenerContext {
     pub kind: ListenerKind,
     /// The port that clients connect to, where the configuration says so.
     pub public_port: Option<u16>,
+    /// Says how responses end while the process drains, and counts the connections that it waits for.
+    pub drain: Arc<Drain>,
+    /// Becomes true when the listener closes.
     pub closing: watch::Receiver<bool>,
 }
 

@@ -102,6 +102,8 @@ pub const AUDIT_EVENTS_SUPPRESSED_TOTAL: &str = "Events of clients that are not 
 pub const LOG_LINES_DROPPED_TOTAL: &str = "Log lines that were lost: a write failed, or nothing took them and no more could wait. `log` is `access-log`, \
     `audit-log` or `process-log`.";
 pub const LOG_WRITE_ERRORS_TOTAL: &str = "Times that a log could not be written or opened.";
+pub const DRAIN_CUT_TOTAL: &str =
+    "Requests that were cut because the drain was over: each has its line in the access log, with `error` `cut_off`.";
 pub const CERTIFICATE_RELOADS_TOTAL: &str = "Times that certificate files had changed. `result` is `ok` or `refused`.";
 pub const CONFIG_RELOADS_TOTAL: &str = "Reloads of the configuration. `result` is `ok` or `refused`.";
 pub const CONFIG_LAST_RELOAD_SUCCESSFUL: &str = "1 unless the last reload was refused.";

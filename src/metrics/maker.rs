@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// A metric as it is registered, without the prefix of its name.
@@ -78,6 +79,10 @@ impl<'a> Maker<'a> {
 
     pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
         self.registered("counter", IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    pub fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        self.registered("counter", IntCounter::new(name, help)?)
     }
 
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {

@@ -1,6 +1,6 @@
 //! Metrics of the process itself: reloads, limits, version.
 
-use prometheus::{Error, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::help;
 use super::maker::{Maker, preset_values};
@@ -75,6 +75,8 @@ pub struct OperationMetrics {
     pub config_last_reload_timestamp: IntGauge,
     /// Events of clients that are not signed in that came faster than they are written; label `event`.
     pub audit_events_suppressed: IntCounterVec,
+    /// Requests that the end of a drain has cut.
+    pub drain_cut: IntCounter,
     /// Calls of the admin API by what came of them; label `result`.
     pub admin_api_requests: IntCounterVec,
     /// Requests that reached a limit; label `limit`.
@@ -105,6 +107,7 @@ impl OperationMetrics {
                 help::AUDIT_EVENTS_SUPPRESSED_TOTAL,
                 &["event"],
             )?,
+            drain_cut: make.counter("drain_cut_total", help::DRAIN_CUT_TOTAL)?,
             admin_api_requests: make.counters(
                 "admin_api_requests_total",
                 help::ADMIN_API_REQUESTS_TOTAL,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::headers;
 use crate::auth::Identity;
 use crate::auth::streams::OpenStream;
-use crate::drain::InFlight;
+use crate::drain::{Drain, InFlight};
 use crate::routes::Service;
 use crate::snapshot::Snapshot;
 use crate::tls::ClientCertificate;
@@ -26,7 +26,7 @@ pub struct RequestContext {
     pub begun: Instant,
     /// Taken once, so that one configuration holds from start to end.
     pub snapshot: Arc<Snapshot>,
-    pub _in_flight: InFlight,
+    in_flight: InFlight,
     /// `request_filter`: the client's address, behind proxies that are trusted.
     pub client: Option<IpAddr>,
     /// `request_filter`: whether the request is a trusted proxy's own, such as a health check: it names no client.
@@ -85,7 +85,8 @@ pub struct RequestContext {
     pub error: Option<&'static str>,
     /// `response_filter`, the filters of bodies: the request as a stream, while its session is watched.
     pub stream: Option<OpenStream>,
-    /// The filters of heads and bodies: set when the request may be dropped before it has ended. `logging` takes it out.
+    /// `request_filter` on the full path, the filters of heads and bodies: records the request if it is dropped before it
+    /// has ended. `logging` takes it out.
     pub on_drop: Option<Box<dyn RecordOnDrop>>,
 }
 
@@ -131,7 +132,7 @@ impl RequestContext {
         Self {
             begun: Instant::now(),
             snapshot,
-            _in_flight: in_flight,
+            in_flight,
             client: None,
             is_of_proxy: false,
             request_id: RequestId::default(),
@@ -166,6 +167,10 @@ impl RequestContext {
         }
     }
 
+    pub fn drain(&self) -> &Drain {
+        self.in_flight.drain()
+    }
+
     pub fn is_body_late(&self) -> bool {
         self.body_due.is_some_and(|due| due <= tokio::time::Instant::now())
     }
@@ -182,7 +187,7 @@ pub trait RecordOnDrop: Send + Sync {
 }
 
 impl Drop for RequestContext {
-    /// A stream that was cut does not reach `logging`, and is counted all the same.
+    /// A request that was cut does not reach `logging`, and is counted all the same.
     fn drop(&mut self) {
         if let Some(on_drop) = self.on_drop.take() {
             on_drop.record_request(self);

@@ -28,6 +28,7 @@ use super::downstream::http1::Http1;
 use super::downstream::http2::{self, Http2};
 use super::downstream::parse;
 use super::downstream::writer::ResponseWriter;
+use super::dropped::RecordGuard;
 use super::error_response::error_context;
 use super::file_response::FastWriter;
 use super::gateway::Gateway;
@@ -95,8 +96,8 @@ impl FastPath {
         };
         connection.head_read();
         let mut ctx = RequestContext::begin(snapshot, self.gateway.drain.track_request());
-        let keeps_alive = self.gateway.drain.keeps_alive(!head.closes);
-        let mut writer = Http1::new(&mut *client, &request.head.method, keeps_alive, ctx.snapshot.timeouts.write);
+        let (wanted, timeout) = (!head.closes, ctx.snapshot.timeouts.write);
+        let mut writer = Http1::new(&mut *client, &request.head.method, wanted, &self.gateway.drain, timeout);
         let result = self.handle(&request, &target, route_match, &mut writer, &mut ctx).await;
         let (keeps_alive, is_complete) = (writer.keeps_alive(), writer.is_complete());
         match result {
@@ -148,6 +149,8 @@ impl FastPath {
     ) -> Result<()> {
         self.gateway.identify(request, ctx);
         log_decision!(ctx, "fast path taken");
+        let mut guard = RecordGuard::new(&self.gateway, request, ctx);
+        let ctx = &mut *guard.ctx;
         let result = match self.gateway.authorize(request, target, route_match, ctx).await {
             Decision::Forward => self.forward(request, writer, ctx).await,
             Decision::Reply(reply) => respond::write_to(*reply, request, writer, ctx).await,
@@ -166,6 +169,7 @@ impl FastPath {
         let (status, bytes_sent) = (writer.status(), writer.body_bytes_sent());
         let error = result.as_ref().err().map(AsRef::as_ref);
         self.gateway.finish(ctx, error, || RequestLine::of(request.head), status, bytes_sent);
+        guard.is_recorded = true;
         result
     }
 

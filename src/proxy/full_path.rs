@@ -55,7 +55,7 @@ impl ProxyHttp for Gateway {
         // Off already where the client wants it so, as HTTP/1.0 does unless it says otherwise.
         let wanted =
             downstream.get_keepalive().is_some() && !request_rules::says_close(&downstream.req_header().headers);
-        let keepalive = self.drain.keeps_alive(wanted).then_some(timeouts.keepalive.as_secs().max(1));
+        let keepalive = wanted.then_some(timeouts.keepalive.as_secs().max(1));
         downstream.set_keepalive(keepalive);
         downstream.set_read_timeout(Some(timeouts.read));
         downstream.set_write_timeout(Some(timeouts.write));
@@ -71,6 +71,7 @@ impl ProxyHttp for Gateway {
         let raw = session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes());
         let request = RequestView::of(session);
         self.identify(&request, ctx);
+        self.record_if_cancelled(&request, ctx);
         if is_logged!() {
             log_declined(&request, ctx);
         }
@@ -96,7 +97,10 @@ impl ProxyHttp for Gateway {
             Decision::Challenge => self.challenge(&request, ctx).await,
             Decision::Reply(reply) => reply,
             Decision::File => match static_files::find(self, &request, ctx).await {
-                Ok(file) => return file_response::write(self, file, FullWriter(session), ctx).await.map(|()| true),
+                Ok(file) => {
+                    respond::close_if_draining(session, ctx);
+                    return file_response::write(self, file, FullWriter(session), ctx).await.map(|()| true);
+                }
                 Err(reply) => reply,
             },
         };
@@ -164,6 +168,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         self.filter_response_head(&RequestView::of(session), response, ctx)?;
         self.compress(session, response, ctx)?;
+        respond::close_if_draining(session, ctx);
         if upstream_response::is_close_delimited(session.req_header(), response) {
             session.as_downstream_mut().set_keepalive(None);
         }

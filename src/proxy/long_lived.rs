@@ -1,9 +1,9 @@
-//! Long-lived requests: how they are recognized, and how one that is cancelled is recorded.
+//! Long-lived requests: how they are recognized.
 //!
 //! A request is put under watch when it turns out to be a stream, not before: one that is answered at once pays for
-//! none of this. One that is cut never reaches `logging`, and is settled here by what was kept of it.
+//! none of this. One that is cut never reaches `logging`; `dropped` records it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,24 +11,16 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
 use super::cancel::{self, cancel_on};
-use super::context::{RecordOnDrop, RequestContext};
+use super::context::RequestContext;
 use super::gateway::Gateway;
 use super::headers::response_kind::{Kind, kind};
 use super::recheck::Admitted;
-use super::record::RequestLine;
 use super::request::RequestView;
 use super::{error_response, recheck};
-use crate::audit_log::{self, Event};
-use crate::auth::streams::{EndReason, NewStream, OpenStream, StreamsFull};
+use crate::auth::streams::{NewStream, StreamsFull};
 use crate::client_prefix::ClientPrefix;
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 use crate::config::Access;
-
-/// A request that may be cancelled, with what is needed to record it without Pingora.
-pub struct CancellableRequest {
-    gateway: Gateway,
-    line: RequestLine,
-}
 
 impl Gateway {
     /// The head of a response has come: if it is a stream's, the request is watched from now on.
@@ -134,48 +126,5 @@ impl Gateway {
             StreamsFull::Share => "streams_per_user",
         });
         Error::new_in(ErrorType::Custom(error_response::TOO_MANY_STREAMS))
-    }
-
-    /// From now on the request is recorded even if it is cancelled.
-    pub(super) fn record_if_cancelled(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
-        ctx.on_drop.get_or_insert_with(|| {
-            Box::new(CancellableRequest { gateway: self.clone(), line: RequestLine::of(request.head) })
-        });
-    }
-
-    fn stream_closed(&self, ctx: &RequestContext, line: &RequestLine, over: &EndReason) {
-        self.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
-        let entry = audit_log::Entry {
-            event: Event::StreamClosed,
-            client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
-            request_id: &ctx.request_id,
-            user: ctx.user(),
-            host: Some(line.authority()),
-            reason: Some(over.label()),
-        };
-        self.audit.write(self.clock.now(), entry);
-    }
-}
-
-impl RecordOnDrop for CancellableRequest {
-    /// The request was dropped half-way: by a signal, or with the whole process.
-    fn record_request(self: Box<Self>, ctx: &mut RequestContext) {
-        let Self { gateway, line } = *self;
-        let stream = ctx.stream.take();
-        match stream.as_ref().and_then(OpenStream::end_reason) {
-            Some(over) => {
-                ctx.error = Some(if ctx.identity.is_some() { "session_ended" } else { "access_ended" });
-                ctx.reason = Some(over.label());
-                gateway.stream_closed(ctx, &line, over);
-            }
-            None if cancel::is_over_limit() => {
-                ctx.error = Some(cancel::OVER_LIMIT);
-                gateway.metrics.limit_reached(cancel::OVER_LIMIT);
-            }
-            None if cancel::was_reset() => ctx.error = Some("client_gone"),
-            None if ctx.is_body_late() => ctx.error = Some("client_timeout"),
-            None => ctx.error = Some("cut_off"),
-        }
-        gateway.record_request(ctx, || line, ctx.status, ctx.bytes_sent, Instant::now());
     }
 }

@@ -24,7 +24,16 @@ const HTTP2_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Writes a reply on the full path. Errors when the client is gone or has not taken the reply in time.
 pub async fn write(reply: Reply, session: &mut Session, ctx: &RequestContext) -> Result<()> {
     let (reply, limit) = prepare(reply, &RequestView::of(session), ctx);
+    close_if_draining(session, ctx);
     reply.write(session, &ctx.request_id, limit).await
+}
+
+/// Called on the full path before a head is written: a connection over HTTP/1.1 is closed after this response if the
+/// process drains, and the head says so.
+pub fn close_if_draining(session: &mut Session, ctx: &RequestContext) {
+    if !ctx.drain().keeps_alive(true) {
+        session.as_downstream_mut().set_keepalive(None);
+    }
 }
 
 /// Writes a reply on the fast path; errors as [`write`] does.

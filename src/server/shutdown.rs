@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 use super::Edge;
 use crate::sessions::replicated::hints::Hint;
 
-/// During this time idle connections get `Connection: close` with their next response; after it they are closed.
-const LAME_DUCK: Duration = Duration::from_millis(300);
-
 /// The interval between two looks at the requests in flight.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -15,9 +12,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const FORCE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Edge {
-    /// Stops being ready, then stops accepting connections, then waits until the requests in flight have finished,
-    /// `drain` has passed or `force` completes. Blocks. Returns how many requests were cut off.
-    pub fn shutdown_gracefully(mut self, force: impl Future<Output = ()>) -> usize {
+    /// Stops being ready, gives balancers `drain.notice` to notice that, stops accepting connections, and waits until
+    /// the connections of clients have ended, `drain.requests` has passed or `force` completes. Blocks. Each request that
+    /// is still in flight then is recorded; returns how many were cut off.
+    pub fn shutdown_gracefully(mut self, force: impl Future<Output = ()>) -> u64 {
         self.drain.begin();
         let Some(runtime) = self.runtime.take() else { return 0 };
         runtime.block_on(async {
@@ -26,25 +24,35 @@ impl Edge {
                 () = force => {}
             }
         });
-        let cut = self.drain.in_flight();
+        self.drain.cut();
         // The next process replays the pending hints.
         self.hint_file.write(|| self.pending_hints());
         // Idle connections and requests whose time is up remain.
         runtime.shutdown_timeout(FORCE_TIMEOUT);
         // A request that was cut off may have been a logout.
         self.hint_file.write(|| self.pending_hints());
+        let left = self.drain.in_flight();
+        if left > 0 {
+            log::warn!("drain: requests that could not be stopped have no line in the access log requests={left}");
+        }
         self.logs.close();
-        cut
+        self.shared.metrics.operation.drain_cut.get() + left as u64
     }
 
     async fn drained(&self) {
         let drain = self.config.load().server.drain;
-        let deadline = Instant::now() + drain;
-        tokio::time::sleep(LAME_DUCK.min(drain)).await;
+        tokio::time::sleep(drain.notice).await;
         self.closing.send_replace(true);
-        // A session server that comes back in time still gets the ends that it has missed.
-        while (self.drain.in_flight() > 0 || !self.pending_hints().is_empty()) && Instant::now() < deadline {
+        log::info!("drain: the listeners close; requests may take {:?}", drain.requests);
+        let deadline = Instant::now() + drain.requests;
+        loop {
+            // At first for connections that the kernel has accepted already.
             tokio::time::sleep(POLL_INTERVAL).await;
+            // A session server that comes back in time still gets the ends that it has missed.
+            let is_over = !self.drain.is_busy() && self.pending_hints().is_empty();
+            if is_over || Instant::now() >= deadline {
+                return;
+            }
         }
     }
 

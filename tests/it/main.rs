@@ -138,6 +138,8 @@ mod control;
 mod commands;
 // The servers of a pool replaced under load, without a lost request.
 mod deploys;
+// A stop without a lost request.
+mod drains;
 // Logs that nobody reads, that are closed, or whose disk is full.
 mod logs;
 // Lines at `log.level: debug`.

@@ -52,6 +52,7 @@ impl Applications {
                 handshake: Duration::from_secs(5),
                 kind: ListenerKind::Internal,
                 public_port: None,
+                drain: Arc::default(),
                 closing: closed.clone(),
             };
             runtime.spawn(listener::serve(bound, service, None, Arc::new(Application { name })));

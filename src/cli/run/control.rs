@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Failure;
+use super::{Failure, open_files};
 use crate::admin::deadlines;
 use crate::admin::reload::{ReloadOutcome, ReloadRequests};
 use crate::clock::Clock;
@@ -104,6 +104,7 @@ fn work(
 fn start(path: &Path, context: ProcessContext, reloads: ReloadRequests) -> Result<Edge, String> {
     let read = crate::config::read(path).map_err(|faults| faults.to_string())?;
     process::set_level(read.0.log.level);
+    open_files::warn_if_too_few(read.0.server.limits.connections);
     let options = Options { control_socket: true, reloads: Some(reloads), ..Options::default() };
     Edge::start_in(context, path, read, Clock::default(), options).map_err(|error| error.to_string())
 }

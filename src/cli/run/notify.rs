@@ -2,17 +2,27 @@
 //! nothing.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 /// Messages that may wait. More are not sent: the manager does not read.
 const QUEUE: usize = 16;
 
+/// How long the manager is to wait for the next message before it kills a process that stops. The drain may take longer
+/// than the manager waits by its own settings.
+const EXTENSION: NotifyState<'static> = NotifyState::ExtendTimeoutUsec(20_000_000);
+
+/// The interval between these messages.
+pub const EXTENSION_INTERVAL: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Copy, Debug)]
 pub enum State {
     Ready,
     Reloading,
     Stopping,
+    /// Still stopping.
+    Draining,
 }
 
 /// Without a service manager nothing is sent.
@@ -33,7 +43,8 @@ impl Notifier {
     pub fn send(&self, state: State) {
         let states = match state {
             State::Ready => vec![NotifyState::Ready],
-            State::Stopping => vec![NotifyState::Stopping],
+            State::Stopping => vec![NotifyState::Stopping, EXTENSION],
+            State::Draining => vec![EXTENSION],
             // systemd wants to know when it began.
             State::Reloading => match NotifyState::monotonic_usec_now() {
                 Ok(now) => vec![NotifyState::Reloading, now],

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Check, defaults, file, time};
 use crate::config::units::Size;
-use crate::config::{Limits, Listener, Protocol, Server, Timeouts};
+use crate::config::{DrainTimes, Limits, Listener, Protocol, Server, Timeouts};
 use crate::path;
 
 /// What some tens of requests hold.
@@ -51,7 +51,7 @@ impl Check<'_> {
                 .acme_challenge
                 .and_then(|challenge| self.acme_challenge(&challenge, &server.listeners)),
             health: server.health.map(|health| self.health(health.path.as_deref())),
-            drain: time(server.drain, defaults::DRAIN),
+            drain: drain(server.drain),
             limits: self.limits(&server.limits),
             timeouts: Timeouts {
                 tls_handshake: time(server.timeouts.tls_handshake, defaults::TLS_HANDSHAKE_TIMEOUT),
@@ -185,5 +185,17 @@ impl Check<'_> {
             min_body_rate: written.min_body_rate.map_or(default.min_body_rate, |size| size.0),
             body_bytes: written.body_bytes.map_or(default.body_bytes, |size| size.0),
         }
+    }
+}
+
+fn drain(written: Option<file::Drain>) -> DrainTimes {
+    let steps = match written {
+        None => file::DrainSteps::default(),
+        Some(file::Drain::Requests(requests)) => file::DrainSteps { notice: None, requests: Some(requests) },
+        Some(file::Drain::Steps(steps)) => steps,
+    };
+    DrainTimes {
+        notice: steps.notice.map_or(defaults::DRAIN_NOTICE, |notice| notice.0),
+        requests: time(steps.requests, defaults::DRAIN),
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Secret;
 use crate::config::reading::Sealed;
-use crate::config::units::{Size, Time};
+use crate::config::units::{Size, Time, TimeOrZero};
 
 /// The process itself: listeners, limits and timeouts towards clients.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -44,12 +44,36 @@ pub struct Server {
     /// over TLS or not, whatever host the request names: `200`, or `503` while the edge drains, and nothing else: see [health
     /// checks](concepts/headers-and-limits.md#health-checks-of-load-balancers). Example: `{path: /.sentry/health}`.
     pub health: Option<HealthPath>,
-    /// How long requests in flight may take to finish after SIGTERM. Example: `45s`.
-    pub drain: Option<Time>,
+    /// How the process stops after SIGTERM or SIGQUIT: a duration such as `45s`, which is that of `requests`, or both
+    /// steps. See [drain](operations/upgrade-and-drain.md#drain). Example: `{notice: 10s, requests: 45s}`.
+    pub drain: Option<Drain>,
     /// What clients may use at most.
     pub limits: Limits,
     /// How long clients may take.
     pub timeouts: Timeouts,
+}
+
+/// How long requests may take, or that and the notice before it.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "a duration such as 250ms, 30s, 15m or 12h, or `{notice: 10s, requests: 20s}` with these two keys"
+)]
+pub enum Drain {
+    Requests(Time),
+    Steps(DrainSteps),
+}
+
+/// The steps of a drain.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainSteps {
+    /// How long the listeners stay open while `/readyz` says 503, for balancers to notice that this edge takes no more
+    /// connections: two or three intervals of their health check. Example: `10s`.
+    pub notice: Option<TimeOrZero>,
+    /// How long the process then waits: for requests in flight to finish, and for idle connections to send their next
+    /// request, which is answered with `Connection: close`. Example: `45s`.
+    pub requests: Option<Time>,
 }
 
 /// Answers ACME challenges from a folder.

@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt;
 use super::client_conn::Client;
 use super::writer::ResponseWriter;
 use crate::deadline::Deadline;
+use crate::drain::Drain;
 use crate::framing::is_bodiless;
 use crate::proxy::headers;
 use crate::proxy::upstream::parse::FixedLengthResponse;
@@ -35,6 +36,7 @@ pub struct Http1<'a, C> {
     /// Body bytes that were written.
     body_bytes: usize,
     keeps_alive: bool,
+    drain: &'a Drain,
     /// The client has sent another request before this response is complete.
     is_pipelining: bool,
     headers_sent: bool,
@@ -51,8 +53,9 @@ enum Body {
 }
 
 impl<'a, C: Client> Http1<'a, C> {
-    /// `keeps_alive`: whether the connection may be used again. `timeout` is for one write.
-    pub fn new(client: &'a mut C, method: &'a Method, keeps_alive: bool, timeout: Duration) -> Self {
+    /// `keeps_alive`: whether the connection may be used again, unless the process drains when the head is written.
+    /// `timeout` is for one write.
+    pub fn new(client: &'a mut C, method: &'a Method, keeps_alive: bool, drain: &'a Drain, timeout: Duration) -> Self {
         Self {
             client,
             method,
@@ -62,6 +65,7 @@ impl<'a, C: Client> Http1<'a, C> {
             body: Body::None,
             body_bytes: 0,
             keeps_alive,
+            drain,
             is_pipelining: false,
             headers_sent: false,
             is_complete: false,
@@ -84,6 +88,7 @@ impl<'a, C: Client> Http1<'a, C> {
             wire.extend_from_slice(get_cached_date().as_bytes());
             wire.extend_from_slice(b"\r\n");
         }
+        self.keeps_alive = self.drain.keeps_alive(self.keeps_alive);
         let connection: &[u8] =
             if self.keeps_alive { b"Connection: keep-alive\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
         wire.extend_from_slice(connection);

@@ -145,6 +145,11 @@ impl Builder {
         self.run_as(|yaml, _| yaml, |arguments| process::start_with_descriptors(most, arguments))
     }
 
+    /// Serves in a process that starts with these limits of descriptors, the soft and the hard one.
+    pub fn run_with_soft_limit(self, soft: usize, hard: usize) -> Daemon {
+        self.run_as(|yaml, _| yaml, |arguments| process::start_with_soft_limit(soft, hard, arguments))
+    }
+
     /// Serves in a process that finds this in its environment.
     pub fn run_with_variable(self, variable: (&str, &str)) -> Daemon {
         self.run_as(|yaml, _| yaml, |arguments| process::start_with_variable(variable, arguments))

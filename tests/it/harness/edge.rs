@@ -31,6 +31,7 @@ pub struct Builder {
     sentry: String,
     sessions: String,
     server: String,
+    drain: String,
     admin: String,
     listeners: String,
     keys: String,
@@ -73,6 +74,7 @@ pub fn edge() -> Builder {
         sentry: String::new(),
         sessions: "{store: memory}".into(),
         server: String::new(),
+        drain: "5s".into(),
         admin: String::new(),
         listeners: String::new(),
         keys: format!("[{{id: main, algorithm: HS256, secret: {{value: {HMAC_KEY}}}}}]"),
@@ -127,6 +129,12 @@ impl Builder {
     /// More keys of `server`, in flow style.
     pub fn server(mut self, more: &str) -> Self {
         self.server = format!(", {more}");
+        self
+    }
+
+    /// Replaces how long the edge takes to stop.
+    pub fn server_drain(mut self, drain: &str) -> Self {
+        self.drain = drain.into();
         self
     }
 
@@ -215,12 +223,21 @@ impl Builder {
         let listeners = &self.listeners;
         let mut yaml = format!(
             "server: {{listeners: [{{address: \"127.0.0.1:0\", protocol: https{listeners}}}, {{address: \"127.0.0.1:0\", protocol: http{listeners}}}], \
-             admin: {{address: \"127.0.0.1:0\"{}}}, drain: 5s{}}}\n\
+             admin: {{address: \"127.0.0.1:0\"{}}}, drain: {}{}}}\n\
              log: {}\n\
              tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}{}]{}}}\n\
              sentry: {{host: sentry.{}, keys: {}{}}}\n\
              sessions: {}\nusers: {{refresh: 20ms, sqlite: {{path: users.db}}}}\nservices:\n",
-            self.admin, self.server, self.log, extra, self.tls, self.domain, self.keys, self.sentry, self.sessions,
+            self.admin,
+            self.drain,
+            self.server,
+            self.log,
+            extra,
+            self.tls,
+            self.domain,
+            self.keys,
+            self.sentry,
+            self.sessions,
         );
         for (name, more) in &self.services {
             let comma = if more.is_empty() { "" } else { ", " };
@@ -439,6 +456,14 @@ impl Edge {
         let (domain, users) = (self.domain.clone(), self.users.clone());
         let folder = Arc::clone(&self.folder);
         Self { inner, clock, folder, domain, users, balanced: self.balanced, options: self.options.clone() }
+    }
+
+    /// A client that has signed in at a page of a service.
+    pub fn signed_in_at(&self, service: &str, path: &str) -> Client {
+        let mut client = self.client();
+        let hops = client.sign_in(&self.url(service, path), &self.users[0], PASSWORD);
+        assert_eq!(hops.last().unwrap().status, 200);
+        client
     }
 
     /// A client over HTTP/1.1 that nobody has signed in.

@@ -54,6 +54,17 @@ pub fn start_with_descriptors(most: usize, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
+/// The same, with these limits of descriptors, the soft and the hard one.
+pub fn start_with_soft_limit(soft: usize, hard: usize, arguments: &[&str]) -> Child {
+    command("sh", arguments)
+        .args(["-c", "ulimit -Sn \"$1\"; ulimit -Hn \"$2\"; shift 2; exec \"$@\"", "sh"])
+        .args([soft.to_string(), hard.to_string()])
+        .arg(BINARY)
+        .args(arguments)
+        .spawn()
+        .unwrap()
+}
+
 /// Sends a signal to a process that we started, by its id.
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
