@@ -8,18 +8,24 @@ mod rate;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus::IntCounterVec;
 use serde::Serialize;
 
 use crate::client_prefix::ClientPrefix;
 use crate::clock::UnixTime;
+use crate::config::OnWriteError;
 use crate::log_writer::LogWriter;
 use rate::{AnonymousRate, RateDecision};
+
+/// How long a login waits for its line to be written, where it may not go on without.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Writes events.
 pub struct AuditLog {
     writer: LogWriter,
+    on_write_error: OnWriteError,
     /// The rate of events of clients that are not signed in.
     anonymous: Mutex<AnonymousRate>,
     /// Their events that were not written; label `event`.
@@ -121,12 +127,29 @@ impl Event {
 }
 
 impl AuditLog {
-    pub fn new(writer: LogWriter, suppressed: IntCounterVec) -> Self {
-        Self { writer, anonymous: Mutex::default(), suppressed }
+    pub fn new(writer: LogWriter, on_write_error: OnWriteError, suppressed: IntCounterVec) -> Self {
+        Self { writer, on_write_error, anonymous: Mutex::default(), suppressed }
     }
 
     pub fn write(&self, now: UnixTime, entry: Entry<'_>) {
         self.write_line(now, entry);
+    }
+
+    /// Whether logins may begin: not while lines are lost, where no user is to work unrecorded.
+    pub fn admits_logins(&self) -> bool {
+        self.on_write_error == OnWriteError::Count || !self.writer.is_losing_lines()
+    }
+
+    /// Writes the line of a login. Returns whether the login may go on; where no user is to work unrecorded, that is when
+    /// the line has been written.
+    pub async fn record_login(&self, now: UnixTime, entry: Entry<'_>) -> bool {
+        if self.on_write_error == OnWriteError::Count {
+            self.write(now, entry);
+            return true;
+        }
+        let line = Line { time: now.rfc3339(), entry };
+        let Some(written) = self.writer.write_confirmed(&line) else { return false };
+        matches!(tokio::time::timeout(RECORD_TIMEOUT, written).await, Ok(Ok(())))
     }
 
     /// Writes the line of a call of the admin API.

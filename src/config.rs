@@ -38,8 +38,8 @@ pub use balancing::{Balance, Health, HealthCheck};
 pub use failures::{Eject, Retry};
 pub use fault::{Faults, Warnings};
 pub use file::{
-    AdminRole, Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, PoolProtocol, Preflight,
-    Protocol, SameSite,
+    AdminRole, Algorithm, Audience, Encoding, FingerprintProperty, ForwardToken, Level, OnWriteError, PoolProtocol,
+    Preflight, Protocol, SameSite,
 };
 pub use permissions::warn_of_permissions;
 pub use rules::{Addresses, FieldSource, METHODS, RequestHeaders, ResponseHeaders, RouteRules};
@@ -98,6 +98,7 @@ pub struct Log {
     pub level: Level,
     pub access: LogTarget,
     pub audit: LogTarget,
+    pub audit_on_write_error: OnWriteError,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

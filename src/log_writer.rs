@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use crate::config::LogTarget;
 use crate::metrics::LogMetrics;
@@ -129,6 +130,18 @@ impl LogWriter {
             line.push(b'\n');
             queue.push(&line);
         }
+    }
+
+    /// The same; the receiver is notified when the line has been written, and gets an error when it is lost.
+    pub fn write_confirmed(&self, entry: &impl Serialize) -> Option<oneshot::Receiver<()>> {
+        let queue = self.0.as_ref()?;
+        let mut line = serde_json::to_vec(entry).ok()?;
+        line.push(b'\n');
+        Some(queue.push_confirmed(&line))
+    }
+
+    pub fn is_losing_lines(&self) -> bool {
+        self.0.as_ref().is_some_and(|queue| queue.is_losing_lines())
     }
 
     /// Queues a text of whole lines.

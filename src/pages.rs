@@ -69,6 +69,8 @@ pub enum Notice {
     StoreAway,
     /// A fault of the edge itself.
     Failed,
+    /// The login could not be recorded in the audit log.
+    Unrecorded,
     /// The browser did not send our cookie back.
     CookieNotKept,
     /// The account's services and roles do not fit into a cookie.
@@ -267,6 +269,7 @@ impl Notice {
             Self::DirectoryAway => "directory_away",
             Self::StoreAway => "store_away",
             Self::Failed => "internal_error",
+            Self::Unrecorded => "unrecorded",
             Self::CookieNotKept => "cookie_not_kept",
             Self::TooLarge => "token_too_large",
         }
@@ -300,6 +303,10 @@ impl fmt::Display for Notice {
             Self::Failed => {
                 "Something went wrong on our side, and you are not signed in. Please try again; if it happens again, \
                  give your administrator the reference below."
+            }
+            Self::Unrecorded => {
+                "Signing in is not possible right now, because it could not be recorded. The fault is on our side, not \
+                 with your password. Please try again in a minute."
             }
             Self::CookieNotKept => {
                 "Your browser did not keep our cookie. Allow cookies for this site or leave private browsing, \

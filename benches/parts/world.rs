@@ -12,7 +12,7 @@ use sentry_edge::auth::streams::Streams;
 use sentry_edge::auth::token::Claims;
 use sentry_edge::blocking::BlockingThreads;
 use sentry_edge::clock::{Clock, UnixTime};
-use sentry_edge::config::{self, Config, Faults, UserStore};
+use sentry_edge::config::{self, Config, Faults, OnWriteError, UserStore};
 use sentry_edge::log_writer::LogWriter;
 use sentry_edge::maintenance::MaintenanceSwitches;
 use sentry_edge::metrics::Metrics;
@@ -142,7 +142,11 @@ fn lasting(clock: &Clock, metrics: &Arc<Metrics>, store: Arc<dyn SessionStore>) 
         streams: Arc::new(Streams::new(metrics.traffic.streams.clone())),
         users: Arc::default(),
         logins: Arc::new(LoginPool::start(directory, limits).unwrap()),
-        audit: Arc::new(AuditLog::new(LogWriter::off(), metrics.operation.audit_events_suppressed.clone())),
+        audit: Arc::new(AuditLog::new(
+            LogWriter::off(),
+            OnWriteError::Count,
+            metrics.operation.audit_events_suppressed.clone(),
+        )),
     }
 }
 

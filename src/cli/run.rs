@@ -108,7 +108,7 @@ struct Process {
 struct Shutdown {
     force: Option<oneshot::Sender<()>>,
     deadline: Instant,
-    /// When the service manager is asked for more time.
+    /// When the service manager gets the next request for more time.
     extension: Instant,
 }
 
@@ -214,7 +214,7 @@ impl Process {
         false
     }
 
-    /// Asks the service manager to go on waiting for the end of the drain.
+    /// Has the service manager go on waiting for the end of the drain.
     fn extend(&mut self) {
         self.notifier.send(State::Draining);
         if let Some(end) = &mut self.shutdown {

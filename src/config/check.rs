@@ -28,8 +28,8 @@ use super::fault::Faults;
 use super::file::{self, File};
 use super::units::Time;
 use super::{
-    Config, Log, LogTarget, MAX_COPIES, MAX_FORMER, MAX_SERVERS, MemcachedServer, OutagePolicy, Sessions, UserStore,
-    Users,
+    Config, Log, LogTarget, MAX_COPIES, MAX_FORMER, MAX_SERVERS, MemcachedServer, OnWriteError, OutagePolicy, Sessions,
+    UserStore, Users,
 };
 
 /// `directory` is where relative paths begin: the configuration file's own.
@@ -114,16 +114,22 @@ impl Check<'_> {
     }
 
     fn log(&mut self, log: file::Log) -> Log {
+        let audit = self.log_target(log.audit.format, log.audit.path.as_deref());
+        let audit_on_write_error = log.audit.on_write_error.unwrap_or(defaults::AUDIT_ON_WRITE_ERROR);
+        if (&audit, audit_on_write_error) == (&LogTarget::Off, OnWriteError::RefuseLogins) {
+            let what = "the audit log is off, so that every login would be refused";
+            self.fault("log.audit.on_write_error", what, "write `count`, or remove `format: off`");
+        }
         Log {
             level: log.level.unwrap_or(defaults::LOG_LEVEL),
-            access: self.log_target(&log.access),
-            audit: self.log_target(&log.audit),
+            access: self.log_target(log.access.format, log.access.path.as_deref()),
+            audit,
+            audit_on_write_error,
         }
     }
 
-    fn log_target(&self, target: &file::LogTarget) -> LogTarget {
-        let format = target.format.unwrap_or(defaults::LOG_FORMAT);
-        match (format, target.path.as_deref().unwrap_or(defaults::LOG_PATH)) {
+    fn log_target(&self, format: Option<file::LogFormat>, path: Option<&str>) -> LogTarget {
+        match (format.unwrap_or(defaults::LOG_FORMAT), path.unwrap_or(defaults::LOG_PATH)) {
             (file::LogFormat::Off, _) => LogTarget::Off,
             (file::LogFormat::Json, "stdout") => LogTarget::Stdout,
             (file::LogFormat::Json, path) => LogTarget::File(self.path(path)),

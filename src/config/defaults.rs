@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::OutagePolicy;
 use super::file::failures::RetryOn;
 use super::file::{
-    AccessWord, Audience, BalancePolicy, Credential, FingerprintProperty, ForwardToken, Level, LogFormat, PoolProtocol,
-    Preflight, Protocol, SameSite, SessionStore, UserStore,
+    AccessWord, Audience, BalancePolicy, Credential, FingerprintProperty, ForwardToken, Level, LogFormat, OnWriteError,
+    PoolProtocol, Preflight, Protocol, SameSite, SessionStore, UserStore,
 };
 use super::tls::{Hsts, TlsVersion};
 use super::units::Rate;
@@ -79,6 +79,8 @@ pub const LOG_LEVEL: Level = Level::Info;
 pub const LOG_FORMAT: LogFormat = LogFormat::Json;
 /// `log.access.path` and `log.audit.path`
 pub const LOG_PATH: &str = "stdout";
+/// `log.audit.on_write_error`
+pub const AUDIT_ON_WRITE_ERROR: OnWriteError = OnWriteError::Count;
 
 // tls
 

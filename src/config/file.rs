@@ -86,7 +86,7 @@ pub struct Log {
     /// The access log: one JSON line for each request.
     pub access: LogTarget,
     /// The audit log: one JSON line for each login, logout, ticket and refusal.
-    pub audit: LogTarget,
+    pub audit: AuditTarget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -102,7 +102,7 @@ pub enum Level {
     Debug,
 }
 
-/// One of the logs.
+/// The access log.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LogTarget {
@@ -111,6 +111,29 @@ pub struct LogTarget {
     /// `stdout`, or a file, which is appended to, or a named pipe. A file is opened again on SIGUSR1, SIGHUP and
     /// `sentry-edge reload`. Example: `/var/log/sentry-edge/access.log`. *Restart*
     pub path: Option<String>,
+}
+
+/// The audit log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AuditTarget {
+    /// How it is written. *Restart*
+    pub format: Option<LogFormat>,
+    /// `stdout`, or a file, which is appended to, or a named pipe. A file is opened again on SIGUSR1, SIGHUP and
+    /// `sentry-edge reload`. Example: `/var/log/sentry-edge/audit.log`. *Restart*
+    pub path: Option<String>,
+    /// What happens to logins while lines cannot be written, as on a full disk. *Restart*
+    pub on_write_error: Option<OnWriteError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnWriteError {
+    /// They go on. What is lost is counted (`log_lines_dropped_total`, `log_write_errors_total`).
+    Count,
+    /// A login is refused with a `503` unless its line has been written, which it waits 2 s for. Users who are signed in
+    /// go on.
+    RefuseLogins,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use serde_json::json;
+use tokio::sync::oneshot;
 
-use super::sink::{Sink, Target, WriteError, WriteLocks};
+use super::sink::{Sink, Target, WriteError, WriteLocks, count_lines};
 use crate::clock::Clock;
 use crate::metrics::LogMetrics;
 
@@ -62,6 +63,8 @@ struct State {
     bytes: Vec<u8>,
     /// Lines that the writer has taken and not yet written.
     being_written: u64,
+    /// Of queued lines: notified when they have been written, and dropped when they are lost.
+    confirmations: Vec<oneshot::Sender<()>>,
     reopen: bool,
     /// No more lines will come.
     ending: bool,
@@ -87,6 +90,7 @@ enum HealthChange {
 /// The next work of the writer.
 struct Work {
     bytes: Vec<u8>,
+    confirmations: Vec<oneshot::Sender<()>>,
     reopen: bool,
     ending: bool,
 }
@@ -131,6 +135,17 @@ impl Queue {
 
     /// Queues lines. It never waits for the writer: where there is no room, the lines are lost and counted.
     pub fn push(&self, lines: &[u8]) {
+        self.enqueue(lines, None);
+    }
+
+    /// The same; the receiver is notified when the lines have been written, and gets an error when they are lost.
+    pub fn push_confirmed(&self, lines: &[u8]) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.enqueue(lines, Some(sender));
+        receiver
+    }
+
+    fn enqueue(&self, lines: &[u8], confirmation: Option<oneshot::Sender<()>>) {
         let mut state = self.lock();
         if state.closed {
             return;
@@ -147,6 +162,7 @@ impl Queue {
         }
         let is_first = state.bytes.is_empty();
         state.bytes.extend_from_slice(lines);
+        state.confirmations.extend(confirmation);
         drop(state);
         if is_first {
             self.has_work.notify_one();
@@ -207,7 +223,7 @@ impl Queue {
                         sink.reopen().ok();
                     }
                     match sink.write(&gathered) {
-                        Ok(()) => self.written(),
+                        Ok(()) => self.written(work.confirmations),
                         Err(failure) => {
                             failed_at.get_or_insert_with(Instant::now);
                             self.failed(&failure);
@@ -285,10 +301,15 @@ impl Queue {
         let mut state = self.lock();
         std::mem::swap(&mut spare, &mut state.bytes);
         state.being_written = count_lines(&spare);
-        Work { bytes: spare, reopen: std::mem::take(&mut state.reopen), ending: state.ending }
+        let confirmations = std::mem::take(&mut state.confirmations);
+        Work { bytes: spare, confirmations, reopen: std::mem::take(&mut state.reopen), ending: state.ending }
     }
 
-    fn written(&self) {
+    fn written(&self, confirmations: Vec<oneshot::Sender<()>>) {
+        for confirmation in confirmations {
+            // An error means that the login has not waited.
+            confirmation.send(()).ok();
+        }
         let mut state = self.lock();
         state.being_written = 0;
         if let Some(loss) = &mut state.loss {
@@ -376,8 +397,4 @@ impl State {
         self.loss = None;
         Some(lost)
     }
-}
-
-fn count_lines(lines: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', lines).count() as u64
 }

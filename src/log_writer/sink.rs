@@ -129,8 +129,11 @@ impl Sink {
     }
 
     /// Writes whole lines. Lines that cannot be written are lost, except for one that was cut, which is completed
-    /// later.
+    /// later. A file that was deleted, or whose folder was, is made anew.
     pub fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        if self.is_deleted() {
+            self.reopen().map_err(|error| WriteError { error, lost: count_lines(lines) })?;
+        }
         let lock = Arc::clone(&self.lock);
         let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(torn) = &mut self.torn {
@@ -149,6 +152,11 @@ impl Sink {
             rest = &rest[length..];
         }
         Ok(())
+    }
+
+    /// Whether the file has no name any more, so that what is written to it is read by none. One that was moved has one.
+    fn is_deleted(&self) -> bool {
+        self.is_regular && self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Called when only `written` bytes of these lines could be written. Returns how many lines are lost.
@@ -218,6 +226,6 @@ pub(super) fn write_all(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>
     (written, Ok(()))
 }
 
-fn count_lines(lines: &[u8]) -> u64 {
+pub(super) fn count_lines(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }

@@ -28,8 +28,8 @@ pub const SESSION_STORE_MINORITY_TOTAL: &str = "Look-ups of sessions with copies
     logout at an edge that is cut off, was not received.";
 pub const TICKETS_TOTAL: &str = "Tickets by what became of them. `event` is `issued`, `redeemed`, `replayed`, `expired` (also of unknown \
     tickets and those whose session has ended) or `mismatched` (another host, browser or state).";
-pub const LOGINS_TOTAL: &str = "Login attempts. `result` is `accepted`, `refused`, `limited`, `forged`, `busy`, `unavailable` or \
-    `token_too_large`.";
+pub const LOGINS_TOTAL: &str = "Login attempts. `result` is `accepted`, `refused`, `limited`, `forged`, `busy`, `unavailable`, \
+    `token_too_large` or `unrecorded`, while the audit log cannot be written.";
 pub const LOGIN_QUEUE: &str = "Logins that wait for their turn or for a worker.";
 pub const USER_DIRECTORY_UP: &str = "1 while the user directory is there and answers.";
 pub const USER_DIRECTORY_LAST_READ_TIMESTAMP_SECONDS: &str =

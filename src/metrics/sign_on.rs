@@ -13,7 +13,8 @@ const BUCKETS: &[f64] =
 const BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 /// What comes of logins.
-const LOGINS: [&str; 7] = ["accepted", "refused", "limited", "forged", "busy", "unavailable", "token_too_large"];
+const LOGINS: [&str; 8] =
+    ["accepted", "refused", "limited", "forged", "busy", "unavailable", "token_too_large", "unrecorded"];
 
 /// The operations of the user directory, and what comes of them when it answers.
 const DIRECTORY_OPERATIONS: [(&str, &[&str]); 6] = [

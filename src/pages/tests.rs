@@ -4,7 +4,7 @@ use super::*;
 
 const HOSTILE: &str = "\"'><script>alert(1)</script>";
 
-const NOTICES: [Notice; 11] = [
+const NOTICES: [Notice; 12] = [
     Notice::WrongCredentials,
     Notice::MissingFields,
     Notice::SessionEnded,
@@ -14,6 +14,7 @@ const NOTICES: [Notice; 11] = [
     Notice::DirectoryAway,
     Notice::StoreAway,
     Notice::Failed,
+    Notice::Unrecorded,
     Notice::CookieNotKept,
     Notice::TooLarge,
 ];

@@ -16,9 +16,9 @@ use crate::auth::streams::{EndReason, OpenStream};
 use crate::client_prefix::UNKNOWN_CLIENT_IP;
 
 /// A request that may be dropped, with what is needed to record it without Pingora.
-struct CancellableRequest {
-    gateway: Gateway,
-    line: RequestLine,
+pub struct CancellableRequest {
+    pub gateway: Gateway,
+    pub line: RequestLine,
 }
 
 /// A request on the fast path. It is recorded when this is dropped, unless it has been recorded by then.
@@ -40,60 +40,51 @@ impl Drop for RecordGuard<'_> {
         if !self.is_recorded {
             // A stream would be recorded by what it has left behind, which comes to the same.
             self.ctx.on_drop = None;
-            self.gateway.record_dropped(self.ctx, RequestLine::of(self.request.head));
+            record_dropped(self.gateway, self.ctx, RequestLine::of(self.request.head));
         }
-    }
-}
-
-impl Gateway {
-    /// From now on the request is recorded even if it is dropped.
-    pub(super) fn record_if_cancelled(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
-        ctx.on_drop.get_or_insert_with(|| {
-            Box::new(CancellableRequest { gateway: self.clone(), line: RequestLine::of(request.head) })
-        });
-    }
-
-    fn record_dropped(&self, ctx: &mut RequestContext, line: RequestLine) {
-        let stream = ctx.stream.take();
-        match stream.as_ref().and_then(OpenStream::end_reason) {
-            Some(over) => {
-                ctx.error = Some(if ctx.identity.is_some() { "session_ended" } else { "access_ended" });
-                ctx.reason = Some(over.label());
-                self.stream_closed(ctx, &line, over);
-            }
-            None if cancel::is_over_limit() => {
-                ctx.error = Some(cancel::OVER_LIMIT);
-                self.metrics.limit_reached(cancel::OVER_LIMIT);
-            }
-            None if cancel::was_reset() => ctx.error = Some("client_gone"),
-            None if ctx.is_body_late() => ctx.error = Some("client_timeout"),
-            None if std::thread::panicking() => ctx.error = Some("internal"),
-            None if ctx.drain().is_cutting() => {
-                ctx.error = Some("cut_off");
-                self.metrics.operation.drain_cut.inc();
-            }
-            // Its connection has ended.
-            None => ctx.error = Some("client_gone"),
-        }
-        self.record_request(ctx, || line, ctx.status, ctx.bytes_sent, Instant::now());
-    }
-
-    fn stream_closed(&self, ctx: &RequestContext, line: &RequestLine, over: &EndReason) {
-        self.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
-        let entry = audit_log::Entry {
-            event: Event::StreamClosed,
-            client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
-            request_id: &ctx.request_id,
-            user: ctx.user(),
-            host: Some(line.authority()),
-            reason: Some(over.label()),
-        };
-        self.audit.write(self.clock.now(), entry);
     }
 }
 
 impl RecordOnDrop for CancellableRequest {
     fn record_request(self: Box<Self>, ctx: &mut RequestContext) {
-        self.gateway.record_dropped(ctx, self.line);
+        record_dropped(&self.gateway, ctx, self.line);
     }
+}
+
+fn record_dropped(gateway: &Gateway, ctx: &mut RequestContext, line: RequestLine) {
+    let stream = ctx.stream.take();
+    match stream.as_ref().and_then(OpenStream::end_reason) {
+        Some(over) => {
+            ctx.error = Some(if ctx.identity.is_some() { "session_ended" } else { "access_ended" });
+            ctx.reason = Some(over.label());
+            stream_closed(gateway, ctx, &line, over);
+        }
+        None if cancel::is_over_limit() => {
+            ctx.error = Some(cancel::OVER_LIMIT);
+            gateway.metrics.limit_reached(cancel::OVER_LIMIT);
+        }
+        None if cancel::was_reset() => ctx.error = Some("client_gone"),
+        None if ctx.is_body_late() => ctx.error = Some("client_timeout"),
+        None if std::thread::panicking() => ctx.error = Some("internal"),
+        None if ctx.drain().is_cutting() => {
+            ctx.error = Some("cut_off");
+            gateway.metrics.operation.drain_cut.inc();
+        }
+        // Its connection has ended.
+        None => ctx.error = Some("client_gone"),
+    }
+    gateway.record_request(ctx, || line, ctx.status, ctx.bytes_sent, Instant::now());
+}
+
+fn stream_closed(gateway: &Gateway, ctx: &RequestContext, line: &RequestLine, over: &EndReason) {
+    gateway.metrics.traffic.streams_closed.with_label_values(&[over.kind()]).inc();
+    let entry = audit_log::Entry {
+        event: Event::StreamClosed,
+        client: ctx.client.unwrap_or(UNKNOWN_CLIENT_IP),
+        request_id: &ctx.request_id,
+        user: ctx.user(),
+        host: Some(line.authority()),
+        reason: Some(over.label()),
+    };
+    gateway.audit.write(gateway.clock.now(), entry);
 }

@@ -12,9 +12,11 @@ use pingora_http::ResponseHeader;
 
 use super::cancel::{self, cancel_on};
 use super::context::RequestContext;
+use super::dropped::CancellableRequest;
 use super::gateway::Gateway;
 use super::headers::response_kind::{Kind, kind};
 use super::recheck::Admitted;
+use super::record::RequestLine;
 use super::request::RequestView;
 use super::{error_response, recheck};
 use crate::auth::streams::{NewStream, StreamsFull};
@@ -126,5 +128,12 @@ impl Gateway {
             StreamsFull::Share => "streams_per_user",
         });
         Error::new_in(ErrorType::Custom(error_response::TOO_MANY_STREAMS))
+    }
+
+    /// From now on the request is recorded even if it is dropped.
+    pub(super) fn record_if_cancelled(&self, request: &RequestView<'_>, ctx: &mut RequestContext) {
+        ctx.on_drop.get_or_insert_with(|| {
+            Box::new(CancellableRequest { gateway: self.clone(), line: RequestLine::of(request.head) })
+        });
     }
 }

@@ -16,6 +16,7 @@ use super::identity_provider::{IdentityProvider, LoginMethod};
 use super::loop_guard::Flow;
 use super::return_url::{Parameter, ReturnUrl, Target, parameter};
 use super::state::StateHash;
+use crate::audit_log::Event;
 use crate::auth::{Identity, Reason, Verdict};
 use crate::pages::{self, Notice};
 use crate::reply::Reply;
@@ -117,7 +118,9 @@ impl Sentry {
                 let reply = self.form(head, &form);
                 match notice {
                     Notice::TooManyAttempts { retry_after_s } => reply.retry_after(retry_after_s),
-                    Notice::Busy | Notice::DirectoryAway | Notice::StoreAway => reply.retry_after(RETRY_AFTER_S),
+                    Notice::Busy | Notice::DirectoryAway | Notice::StoreAway | Notice::Unrecorded => {
+                        reply.retry_after(RETRY_AFTER_S)
+                    }
                     _ => reply,
                 }
             }
@@ -132,10 +135,20 @@ impl Sentry {
         method: LoginMethod<'_>,
         destination: &str,
     ) -> Result<OpenedSession, (StatusCode, Notice)> {
+        if !self.audit.admits_logins() {
+            return Err(self.unrecorded(head, None, destination));
+        }
         let user = match method {
             LoginMethod::Password(form) => PasswordLogin(self).identify(head, form, destination).await?,
         };
         self.open_session(head, &user, destination).await
+    }
+
+    /// Refuses a login that the audit log could not take. The line of this may find room again.
+    fn unrecorded(&self, head: &Head<'_>, user: Option<&str>, destination: &str) -> (StatusCode, Notice) {
+        self.count_login("unrecorded");
+        self.audit(head, Event::LoginRefused, user, Some(destination), Some("unrecorded"));
+        (StatusCode::SERVICE_UNAVAILABLE, Notice::Unrecorded)
     }
 
     fn login_without_store(&self, head: &Head<'_>, error: &StoreError) -> (StatusCode, Notice) {

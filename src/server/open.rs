@@ -64,7 +64,8 @@ pub fn logs(config: &Config, logs: &Logs, metrics: &Metrics) -> Result<(Arc<Acce
     let open = |target, name, gather| logs.open(target, name, gather).map_err(StartError::Log);
     let access = AccessLog::new(open(&config.log.access, log_writer::ACCESS, GATHER)?);
     let audit = open(&config.log.audit, log_writer::AUDIT, Duration::ZERO)?;
-    let audit = AuditLog::new(audit, metrics.operation.audit_events_suppressed.clone());
+    let audit =
+        AuditLog::new(audit, config.log.audit_on_write_error, metrics.operation.audit_events_suppressed.clone());
     log::debug!("start: logs opened");
     Ok((Arc::new(access), Arc::new(audit)))
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sentry_edge::server::FastPathMode;
+use tokio::sync::oneshot;
 
 use crate::harness::client::Client;
 use crate::harness::edge::Builder;
@@ -32,6 +33,7 @@ struct Stopping {
     http: SocketAddr,
     admin: SocketAddr,
     ended: JoinHandle<u64>,
+    force: oneshot::Sender<()>,
     /// Its files, until it has ended.
     _folder: Arc<tempfile::TempDir>,
 }
@@ -40,8 +42,9 @@ struct Stopping {
 fn stop(edge: Edge) -> Stopping {
     let (https, http, admin) = (edge.address(), edge.http_address(), edge.inner.admin_address());
     let Edge { inner, folder, .. } = edge;
-    let ended = std::thread::spawn(move || inner.shutdown_gracefully(std::future::pending()));
-    let stopping = Stopping { https, http, admin, ended, _folder: folder };
+    let (force, forced) = oneshot::channel::<()>();
+    let ended = std::thread::spawn(move || inner.shutdown_gracefully(async { drop(forced.await) }));
+    let stopping = Stopping { https, http, admin, ended, force, _folder: folder };
     eventually("it is not ready", || stopping.readiness() == 503);
     stopping
 }
@@ -55,6 +58,12 @@ impl Stopping {
         eventually("the listeners close", || {
             TcpStream::connect(self.https).is_err() && TcpStream::connect(self.http).is_err()
         });
+    }
+
+    /// Ends it at once, and returns how many requests were cut.
+    fn end_now(self) -> u64 {
+        self.force.send(()).unwrap();
+        self.ended.join().unwrap()
     }
 
     /// Returns how many requests were cut.
@@ -191,7 +200,7 @@ fn whether_a_connection_is_kept_is_decided_when_the_head_is_written() {
         let builder = edge()
             .service_with("iqueue", &held, "access: public")
             .service_with("dextor", &held, "routes: [{path: /fixed, respond: {status: 200, body: ok}}]")
-            .memcached_within(&store.address(), "15s")
+            .memcached_within(&store.address(), "10s")
             .balanced()
             .fast_path(fast_path);
         let edge = with_drain(builder, "1h");
@@ -279,7 +288,7 @@ fn over_http2_goaway_comes_twice_and_no_stream_between_them_is_lost() {
 #[test]
 fn a_connection_of_the_notice_over_http2_is_served_before_it_is_told_to_go() {
     let app = origin("app");
-    let edge = with_drain(public(&app), "{notice: 1s, requests: 1h}");
+    let edge = with_drain(public(&app), "{notice: 1h, requests: 1h}");
     let address = edge.address();
     let stopping = stop(edge);
     let mut wire = Wire::open(address, "iqueue.test", &[]);
@@ -288,7 +297,7 @@ fn a_connection_of_the_notice_over_http2_is_served_before_it_is_told_to_go() {
     eventually("and told to go", || goaways(&wire.heard()) == [ALL_STREAMS]);
     answer_ping(&mut wire);
     wire.is_closed_by_the_edge();
-    assert_eq!(stopping.end(), 0);
+    assert_eq!(stopping.end_now(), 0);
 }
 
 /// Requests of every kind that are in flight when the drain is over, each on a host and a path of its own.
@@ -301,7 +310,7 @@ fn each_request_that_is_cut_has_its_line_and_is_counted() {
             .service_with("iqueue", &held, "access: public")
             .service_with("dextor", &nobody, "routes: [{path: /, access: public}, {path: /inner}]")
             .pool("dextor", &format!("{{servers: [\"{}\"]}}", app.address))
-            .memcached_within(&store.address(), "15s")
+            .memcached_within(&store.address(), "10s")
             .balanced()
             .fast_path(fast_path)
             .start();
@@ -457,9 +466,17 @@ fn a_drain_is_written_as_a_duration_or_as_its_steps() {
     for good in ["45s", "{notice: 10s}", "{requests: 45s}", "{notice: 0s, requests: 1m}", "{}"] {
         assert!(check(good).0, "{good}: {}", check(good).1);
     }
-    for bad in ["soon", "0s", "[5s]", "{notice: soon}", "{requests: 0s}", "{notce: 1s}"] {
+    for (bad, key, expected) in [
+        ("soon", "server.drain", "{notice: 10s, requests: 20s}"),
+        ("0s", "server.drain", "{notice: 10s, requests: 20s}"),
+        ("5", "server.drain", "{notice: 10s, requests: 20s}"),
+        ("[5s]", "server.drain", "{notice: 10s, requests: 20s}"),
+        ("{notice: soon}", "server.drain.notice", "a duration"),
+        ("{requests: 0s}", "server.drain.requests", "a duration"),
+        ("{notce: 1s}", "server.drain.notce", "did you mean `notice`?"),
+    ] {
         let (is_good, said) = check(bad);
-        assert!(!is_good && said.contains("server.drain") && said.contains("notice: 10s"), "{bad}: {said}");
+        assert!(!is_good && said.contains(&format!(": {key}: ")) && said.contains(expected), "{bad}: {said}");
     }
     drop(folder);
 }

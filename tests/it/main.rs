@@ -142,6 +142,8 @@ mod deploys;
 mod drains;
 // Logs that nobody reads, that are closed, or whose disk is full.
 mod logs;
+// Log files that are moved, deleted or have no room.
+mod log_files;
 // Lines at `log.level: debug`.
 mod decision_log;
 // Sockets that a service manager has bound.

@@ -104,9 +104,12 @@ fn work(
 fn start(path: &Path, context: ProcessContext, reloads: ReloadRequests) -> Result<Edge, String> {
     let read = crate::config::read(path).map_err(|faults| faults.to_string())?;
     process::set_level(read.0.log.level);
-    open_files::warn_if_too_few(read.0.server.limits.connections);
+    let connections = read.0.server.limits.connections;
     let options = Options { control_socket: true, reloads: Some(reloads), ..Options::default() };
-    Edge::start_in(context, path, read, Clock::default(), options).map_err(|error| error.to_string())
+    let edge = Edge::start_in(context, path, read, Clock::default(), options).map_err(|error| error.to_string())?;
+    // Now that there is a log to say so in where standard error takes nothing.
+    open_files::warn_if_too_few(connections);
+    Ok(edge)
 }
 
 /// Logs what has started, so that a log says what the lines after this are about.

@@ -1,8 +1,11 @@
 //! The `server` part of the document: listeners, limits and timeouts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{self, Deserializer, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
@@ -54,19 +57,40 @@ pub struct Server {
 }
 
 /// How long requests may take, or that and the notice before it.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "a duration such as 250ms, 30s, 15m or 12h, or `{notice: 10s, requests: 20s}` with these two keys"
-)]
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(untagged)]
 pub enum Drain {
     Requests(Time),
     Steps(DrainSteps),
 }
 
+/// Not derived, so that a key that is not known is named like any other.
+impl<'de> Deserialize<'de> for Drain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TimeOrSteps;
+        impl<'de> Visitor<'de> for TimeOrSteps {
+            type Value = Drain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 250ms, 30s, 15m or 12h, or `{notice: 10s, requests: 20s}`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Drain, E> {
+                let time = Time::deserialize(StrDeserializer::<E>::new(text));
+                time.map(Drain::Requests).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Drain, A::Error> {
+                DrainSteps::deserialize(MapAccessDeserializer::new(map)).map(Drain::Steps)
+            }
+        }
+        deserializer.deserialize_any(TimeOrSteps)
+    }
+}
+
 /// The steps of a drain.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct DrainSteps {
     /// How long the listeners stay open while `/readyz` says 503, for balancers to notice that this edge takes no more
     /// connections: two or three intervals of their health check. Example: `10s`.

@@ -123,8 +123,9 @@ fn limits(shape: &str, key: &str) -> Option<Fallback> {
 fn log_and_tls(shape: &str, key: &str) -> Option<Fallback> {
     Some(match (shape, key) {
         ("Log", "level") => value(defaults::LOG_LEVEL),
-        ("LogTarget", "format") => value(defaults::LOG_FORMAT),
-        ("LogTarget", "path") => value(defaults::LOG_PATH),
+        ("LogTarget" | "AuditTarget", "format") => value(defaults::LOG_FORMAT),
+        ("LogTarget" | "AuditTarget", "path") => value(defaults::LOG_PATH),
+        ("AuditTarget", "on_write_error") => value(defaults::AUDIT_ON_WRITE_ERROR),
         ("Tls", "min_version") => value(match defaults::TLS_MIN_VERSION {
             TlsVersion::V1_2 => "1.2",
             TlsVersion::V1_3 => "1.3",

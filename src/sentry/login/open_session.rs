@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::audit_log::Event;
+use crate::audit_log::{self, Event};
 use crate::auth::token::{Claims, Verified};
 use crate::auth::{Reason, Verdict};
 use crate::clock::UnixTime;
@@ -48,6 +48,13 @@ struct AcceptedLogin<'a> {
     destination: &'a str,
 }
 
+/// A session of the login, stored or renewed, whose token was not sent yet.
+struct Granted {
+    token: String,
+    /// Where the session is a new one.
+    fresh: Option<SessionKey>,
+}
+
 /// A session that is not yet stored, or not yet renewed.
 struct NewSession {
     id: SessionId,
@@ -83,15 +90,30 @@ impl Sentry {
             }
         }
         match outcome {
-            Ok(Some(token)) => {
+            Ok(Some(granted)) => {
+                self.record_login(&login, &granted).await?;
                 self.count_login("accepted");
-                self.audit(head, Event::Login, Some(user.name.as_str()), Some(destination), None);
-                Ok(OpenedSession { token, device: device.with_account(&user.name) })
+                Ok(OpenedSession { token: granted.token, device: device.with_account(&user.name) })
             }
             Ok(None) => Err(self.login_without_store(head, &StoreError::Busy)),
             Err(Failure::Store(error)) => Err(self.login_without_store(head, &error)),
             Err(Failure::Shown(status, notice)) => Err((status, notice)),
         }
+    }
+
+    /// Writes the login into the audit log, if it may not go on without that. An error refuses it: its token is not sent.
+    async fn record_login(&self, login: &AcceptedLogin<'_>, granted: &Granted) -> Result<(), (StatusCode, Notice)> {
+        let AcceptedLogin { head, user, destination } = login;
+        let (event, client, request_id) = (Event::Login, head.client, head.request_id);
+        let (name, host) = (Some(user.name.as_str()), Some(*destination));
+        let entry = audit_log::Entry { event, client, request_id, user: name, host, reason: None };
+        if self.audit.record_login(head.now, entry).await {
+            return Ok(());
+        }
+        if let Some(session) = &granted.fresh {
+            self.store.end(session, self.tombstone_expiry(head.now)).await.ok();
+        }
+        Err(self.unrecorded(head, name, destination))
     }
 
     /// Returns `None` if the session ended meanwhile.
@@ -100,7 +122,7 @@ impl Sentry {
         login: &AcceptedLogin<'_>,
         key: &DeviceKey,
         is_known: bool,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<Granted>, Failure> {
         let head = login.head;
         let seen = if is_known { self.store.device(key).await? } else { None };
         let tokens = self.tokens_of(head, &Self::audience(&self.settings));
@@ -128,7 +150,8 @@ impl Sentry {
         }
         // A login in between has ended the sessions that the browser had, including this one.
         let lives = own.is_none() || matches!(find_with_retry(&*self.store, &session, None).await?, Found::Active(_));
-        Ok(lives.then_some(token))
+        let fresh = own.is_none().then_some(session);
+        Ok(lives.then_some(Granted { token, fresh }))
     }
 
     /// Ends the browser's sessions except its own one.

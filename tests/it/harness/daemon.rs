@@ -150,6 +150,17 @@ impl Builder {
         self.run_as(|yaml, _| yaml, |arguments| process::start_with_soft_limit(soft, hard, arguments))
     }
 
+    /// Serves from a folder that was edited, in a process with a limit: an option of `ulimit`, and its value.
+    pub fn run_with_limit(self, limit: (&str, usize), edit: impl FnOnce(&std::path::Path)) -> Daemon {
+        self.run_as(
+            |yaml, folder| {
+                edit(folder);
+                yaml
+            },
+            |arguments| process::start_with_limit(limit, arguments),
+        )
+    }
+
     /// Serves in a process that finds this in its environment.
     pub fn run_with_variable(self, variable: (&str, &str)) -> Daemon {
         self.run_as(|yaml, _| yaml, |arguments| process::start_with_variable(variable, arguments))

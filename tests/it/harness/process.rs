@@ -65,6 +65,16 @@ pub fn start_with_soft_limit(soft: usize, hard: usize, arguments: &[&str]) -> Ch
         .unwrap()
 }
 
+/// The same, with another limit: an option of `ulimit`, and its value.
+pub fn start_with_limit((option, value): (&str, usize), arguments: &[&str]) -> Child {
+    command("sh", arguments)
+        .args(["-c", "ulimit \"$1\" \"$2\"; shift 2; exec \"$@\"", "sh", option, &value.to_string()])
+        .arg(BINARY)
+        .args(arguments)
+        .spawn()
+        .unwrap()
+}
+
 /// Sends a signal to a process that we started, by its id.
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
