@@ -81,14 +81,21 @@ pub struct BindError {
 
 /// Binds and listens. Must be called within a runtime.
 pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<BoundListener, BindError> {
-    let bound = bind_socket(address).and_then(|socket| BoundListener::new(socket, proxy_protocol));
+    bind_beside(address, proxy_protocol, false)
+}
+
+fn bind_beside(address: SocketAddr, proxy_protocol: bool, only_v6: bool) -> Result<BoundListener, BindError> {
+    let bound = bind_socket(address, only_v6).and_then(|socket| BoundListener::new(socket, proxy_protocol));
     bound.map_err(|cause| BindError { address, cause })
 }
 
-fn bind_socket(address: SocketAddr) -> std::io::Result<Socket> {
+fn bind_socket(address: SocketAddr, only_v6: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for old connections to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
+    if only_v6 {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -98,6 +105,7 @@ fn bind_socket(address: SocketAddr) -> std::io::Result<Socket> {
 fn open(
     address: SocketAddr,
     proxy_protocol: bool,
+    all: &[SocketAddr],
     inherited: &mut InheritedSockets,
 ) -> Result<BoundListener, BindError> {
     match inherited.take(address) {
@@ -109,9 +117,16 @@ fn open(
             if inherited.is_activated {
                 log::info!("listener {address}: the service manager has no socket for it, so it is bound here");
             }
-            bind(address, proxy_protocol)
+            bind_beside(address, proxy_protocol, is_only_v6(address, all))
         }
     }
+}
+
+/// Whether a socket takes IPv6 alone: where an IPv4 one of the same port is beside it, as nginx does. Otherwise `[::]` takes
+/// both, which would leave nothing to the other.
+fn is_only_v6(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let is_beside = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+    address.is_ipv6() && address.port() != 0 && all.iter().any(is_beside)
 }
 
 impl BoundListener {
@@ -148,15 +163,17 @@ pub fn bind_all(
 ) -> Result<BoundListeners, BindError> {
     let _inside = runtime.enter();
     let (mut https, mut http) = (Vec::new(), Vec::new());
+    let admin = config.server.admin.address;
+    let all: Vec<SocketAddr> = config.server.listeners.iter().map(|listener| listener.address).chain([admin]).collect();
     for listener in &config.server.listeners {
-        let mut bound = open(listener.address, listener.proxy_protocol, inherited)?;
+        let mut bound = open(listener.address, listener.proxy_protocol, &all, inherited)?;
         bound.public_port = listener.public_port;
         match listener.protocol {
             config::Protocol::Https => https.push((bound, listener.http2)),
             config::Protocol::Http => http.push(bound),
         }
     }
-    let admin = open(config.server.admin.address, false, inherited)?;
+    let admin = open(admin, false, &all, inherited)?;
     Ok(BoundListeners { https, http, admin })
 }
 

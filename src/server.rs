@@ -10,6 +10,7 @@ mod hint_file;
 mod layout_history;
 mod maintenance_watcher;
 mod memory;
+mod needs;
 mod open;
 mod options;
 mod reload;

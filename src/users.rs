@@ -26,7 +26,7 @@ pub use directory::{ChangesPage, DirectoryError, Source, UserDirectory, UserRegi
 pub use entry::{BadEmail, BadGrant, Email, Grants, NewUser};
 pub use hash_kind::HashKind;
 pub use name::{BadUserName, UserName};
-pub use open::{OpenDirectory, open, open_or_create};
+pub use open::{OpenDirectory, inspect, open, open_or_create};
 pub use password::{BadPassword, Password};
 pub use stored_hash::{BadHash, StoredHash};
 pub use user::{User, UserId, UserState};

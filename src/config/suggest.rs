@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// Keys of other proxies, and what they are called here.
-const ELSEWHERE: [(&str, &str); 30] = [
+const ELSEWHERE: [(&str, &str); 36] = [
     ("client_max_body_size", "body_bytes"),
     ("proxy_set_header", "request_headers"),
     ("add_header", "response_headers"),
@@ -20,6 +20,12 @@ const ELSEWHERE: [(&str, &str); 30] = [
     ("upstream", "pools"),
     ("upstreams", "pools"),
     ("listen", "server.listeners"),
+    ("server_name", "services.NAME.hosts"),
+    ("server_names", "services.NAME.hosts"),
+    ("error_page", "services.NAME.error_pages"),
+    ("proxy_next_upstream", "pools.NAME.retry"),
+    ("max_fails", "pools.NAME.eject"),
+    ("least_conn", "pools.NAME.balance"),
     ("location", "services.NAME.routes"),
     ("locations", "services.NAME.routes"),
     ("rewrite", "services.NAME.routes[].redirect"),
@@ -133,7 +139,8 @@ mod tests {
     #[test]
     fn what_others_call_a_thing_is_none_of_our_names_and_leads_to_one() {
         for (theirs, ours) in ELSEWHERE {
-            assert!(!NAMES.contains(theirs), "{theirs}");
+            // In the TLS of a pool, and only there, this name is one of ours; anywhere else it is nginx's that is meant.
+            assert!(!NAMES.contains(theirs) || theirs == "server_name", "{theirs}");
             assert!(NAMES.contains(ours.rsplit('.').next().unwrap()), "{ours}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::needs;
 use crate::admin::api::AdminTokens;
 use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
@@ -10,7 +11,8 @@ use crate::snapshot::LoadedFiles;
 use crate::tls::Certificates;
 use crate::upstream::resolver::Resolver;
 
-/// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names.
+/// Everything that `check` can say of a file without binding or dialling: reads it and the files that it names, and looks
+/// at what a start opens.
 pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {
     let (config, mut faults) = config::read(file)?;
     let names = Resolver::unobserved();
@@ -25,6 +27,7 @@ pub fn check(file: &Path, clock: &Clock) -> Result<(Config, Warnings), Faults> {
         // A running edge has a task that warns of them, day by day.
         loaded.tls.certificates.warn_of_ends(clock.now(), &mut faults);
     }
+    needs::inspect(&config, &mut faults);
     match (faults.is_empty(), loaded) {
         (true, Some(_)) => Ok((config, faults.warnings())),
         _ => Err(faults),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::watch;
 
@@ -127,6 +128,20 @@ impl Drop for SocketFile {
     }
 }
 
+/// Returns why the folder of a start could not be made or used, if it could not. Nothing is made.
+pub fn inspect(folder: &Path) -> Result<(), String> {
+    if folder.parent().is_some_and(Path::exists) {
+        check_parents(folder, &[0, own_uid()])?;
+    }
+    if fs::symlink_metadata(folder).is_ok() {
+        return check_owner(folder);
+    }
+    let existing = folder.ancestors().skip(1).find(|parent| !parent.as_os_str().is_empty() && parent.exists());
+    let Some(parent) = existing else { return Ok(()) };
+    let made = access(parent, AccessFlags::W_OK | AccessFlags::X_OK);
+    made.map_err(|error| format!("it cannot be made in {}: {}", parent.display(), error.desc()))
+}
+
 /// Makes the folder, which its owner alone may enter. One that is there already is left as it is: it has to belong to
 /// this user or to root, and others must not be able to put a socket of theirs into it, or a folder of theirs in its place.
 fn make(folder: &Path) -> Result<(), String> {
@@ -138,6 +153,10 @@ fn make(folder: &Path) -> Result<(), String> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => return made.map_err(|error| error.to_string()),
     }
+    check_owner(folder)
+}
+
+fn check_owner(folder: &Path) -> Result<(), String> {
     let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
     let own = own_uid();
     if !found.is_dir() {

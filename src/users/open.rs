@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::directory::{DirectoryError, UserDirectory, UserRegistry};
-use super::sqlite::SqliteDirectory;
+use super::sqlite::{self, SqliteDirectory};
 use crate::clock::Clock;
 use crate::config::UserStore;
 
@@ -17,6 +17,12 @@ pub struct OpenDirectory {
 pub fn open(store: &UserStore, clock: Clock) -> Result<OpenDirectory, DirectoryError> {
     let UserStore::Sqlite { path } = store;
     SqliteDirectory::open(path, clock).map(OpenDirectory::of).map_err(|error| error.at(path))
+}
+
+/// Looks whether there is a directory that [`open`] could open. Nothing in it is changed.
+pub fn inspect(store: &UserStore) -> Result<(), DirectoryError> {
+    let UserStore::Sqlite { path } = store;
+    sqlite::inspect(path).map_err(|error| error.at(path))
 }
 
 /// Opens a directory, or creates an empty one.

@@ -30,6 +30,11 @@ pub struct SqliteDirectory {
     clock: Clock,
 }
 
+/// Looks whether [`SqliteDirectory::open`] could open a file, without a change to it.
+pub fn inspect(path: &Path) -> Result<(), SqliteError> {
+    schema::inspect(path)
+}
+
 impl SqliteDirectory {
     /// Opens a directory that exists, and migrates it if its schema is of an older version.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, SqliteError> {

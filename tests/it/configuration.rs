@@ -342,6 +342,8 @@ pub fn folder(text: &str) -> (tempfile::TempDir, PathBuf) {
         write(name, text);
     }
     write("public.pem", &rcgen::KeyPair::generate().unwrap().public_key_pem());
+    // An empty file is an empty directory.
+    write("users.db", "");
     write("edge.yaml", text);
     let file = folder.path().join("edge.yaml");
     (folder, file)

@@ -62,6 +62,10 @@ pub fn prepare(text: &str, edits: &[(String, String)]) -> Prepared {
         let config::SecretSource::File(path) = source else { panic!("an example's secrets are files") };
         write_private(path, keys::generate(algorithm).unwrap());
     };
+    if let Some(users) = config.users.file().filter(|users| users.starts_with(folder.path())) {
+        // An empty file is an empty directory.
+        write_private(users, "");
+    }
     config.tls.tickets.secret.iter().for_each(|source| secret(source, Algorithm::HS256));
     for key in &config.sentry.keys {
         let (config::KeyMaterial::Secret(source) | config::KeyMaterial::Private(source)) = &key.material else {

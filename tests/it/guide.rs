@@ -214,7 +214,7 @@ fn the_first_service_is_served_by_the_commands_of_its_page() {
     let mut desk = Desk { folder: folder.path().to_owned(), edits: edits.to_vec() };
     let (mut process, mut asked) = (None, false);
     for command in commands(page).iter().filter(|command| is_run(command)) {
-        if command.starts_with("sentry-edge check") {
+        if command.contains("edge.yaml") {
             write_private(desk.folder.join("edge.yaml"), &yaml);
         }
         if command.starts_with("sentry-edge run") {

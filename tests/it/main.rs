@@ -122,6 +122,8 @@ mod tokens;
 mod cookies;
 // Configurations with faults: each is named, all at once, with its line.
 mod configuration;
+// What a start needs beside its file.
+mod needs;
 // What is no fault and is said all the same: by `check`, at start and at a reload.
 mod warnings;
 // Files as editors on Windows save them.

@@ -1,5 +1,6 @@
 //! `server`: listeners, the proxies before them, limits and timeouts.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Check, defaults, file, time};
@@ -41,10 +42,15 @@ impl Check<'_> {
         };
         let listeners = self.listeners(&server.listeners, !server.trusted_proxies.is_empty());
         let admin = server.admin.unwrap_or_default().open("server.admin", self.faults);
+        let admin = super::admin::admin(self, admin);
+        if let Some(other) = listeners.iter().find(|other| exclude_each_other(other.address, admin.address)) {
+            let what = format!("{} is taken by the listener of {}", admin.address, other.address);
+            self.fault("server.admin.address", what, "give it a port of its own, such as 127.0.0.1:9090");
+        }
         Server {
             threads,
             listeners,
-            admin: super::admin::admin(self, admin),
+            admin,
             runtime_dir: super::admin::runtime_dir(self, server.runtime_dir.as_deref()),
             trusted_proxies: self.networks("server.trusted_proxies", &server.trusted_proxies),
             acme_challenge: server
@@ -89,8 +95,12 @@ impl Check<'_> {
                     "write `true`, or remove the listener",
                 );
             }
-            if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
-                self.fault(key("address"), format!("{address} is listened on twice"), "give each listener its own");
+            if let Some(other) = listeners.iter().find(|other| exclude_each_other(other.address, address)) {
+                let what = match other.address == address {
+                    true => format!("{address} is listened on twice"),
+                    false => format!("{address} and {} exclude each other: one of them has the other's", other.address),
+                };
+                self.fault(key("address"), what, "give each listener its own");
             }
             let http2 = listener.http2.unwrap_or(defaults::LISTENER_HTTP2) && protocol == Protocol::Https;
             let proxy_protocol = listener.proxy_protocol.unwrap_or(defaults::LISTENER_PROXY_PROTOCOL);
@@ -186,6 +196,13 @@ impl Check<'_> {
             body_bytes: written.body_bytes.map_or(default.body_bytes, |size| size.0),
         }
     }
+}
+
+/// Whether two addresses cannot be bound at once. `[::]` beside an IPv4 address of its port takes IPv6 alone.
+fn exclude_each_other(one: SocketAddr, other: SocketAddr) -> bool {
+    let has_all = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let is_same_port = one.port() != 0 && one.port() == other.port();
+    is_same_port && one.is_ipv4() == other.is_ipv4() && (has_all || one.ip() == other.ip())
 }
 
 fn drain(written: Option<file::Drain>) -> DrainTimes {

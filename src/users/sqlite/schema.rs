@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::error::{SqliteError, failed};
 
@@ -77,6 +77,21 @@ pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     migrate(&mut connection, path)?;
     configure(&connection).map_err(failed("setting up the connection"))?;
     Ok(connection)
+}
+
+/// Looks whether [`open`] could open a file and migrate it. Nothing in it is changed.
+pub(super) fn inspect(path: &Path) -> Result<(), SqliteError> {
+    if !path.exists() {
+        return Err(SqliteError::Missing(path.to_owned()));
+    }
+    let connection = connect(path)?;
+    match version(&connection)? {
+        found if found > VERSION => Err(SqliteError::NewerSchema { path: path.to_owned(), found, ours: VERSION }),
+        0 if !is_empty(&connection).map_err(failed("reading its schema"))? => {
+            Err(SqliteError::Foreign(path.to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Opens the file that is at the path while the edge runs, if it is a good directory of the present schema. It is never
@@ -205,6 +220,6 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteError> 
     transaction.commit().map_err(migrating())
 }
 
-fn is_empty(transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
-    transaction.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
 }

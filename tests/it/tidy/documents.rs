@@ -118,6 +118,10 @@ fn sample() -> (tempfile::TempDir, PathBuf, String) {
         write(&files.certificate, &certificate.pem);
         write(&files.key, &certificate.key);
     }
+    if let Some(users) = config.users.file() {
+        // An empty file is an empty directory.
+        write(users, "");
+    }
     for issuer in config.pools.iter().filter_map(|pool| pool.tls.as_ref()?.ca.as_ref()) {
         write(issuer, &ca().pem);
     }

@@ -1,0 +1,211 @@
+//! What a start needs beside its file: whatever of it would stop `run` is a fault of `check`, with its key and what to
+//! write, and what only the moment decides is none.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+
+use crate::harness::process::{sentry_edge, text};
+use crate::harness::{Connection, Running, edge, eventually, free_address, origin, write_private};
+
+/// A folder with a good configuration that was spoilt.
+struct Row {
+    what: &'static str,
+    /// What is done to the text of the configuration.
+    edit: fn(String) -> String,
+    /// What is done to the folder.
+    spoil: fn(&Path),
+    key: &'static str,
+    said: &'static str,
+}
+
+fn same(yaml: String) -> String {
+    yaml
+}
+
+fn nothing(_: &Path) {}
+
+/// A database of another program, or of a newer edge.
+fn database(folder: &Path, statement: &str) {
+    std::fs::remove_file(folder.join("users.db")).unwrap();
+    let connection = rusqlite::Connection::open(folder.join("users.db")).unwrap();
+    connection.execute_batch(statement).unwrap();
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        what: "no user directory",
+        edit: same,
+        spoil: |folder| std::fs::remove_file(folder.join("users.db")).unwrap(),
+        key: "users.sqlite.path",
+        said: "sentry-edge user add",
+    },
+    Row {
+        what: "a user directory that is no database",
+        edit: same,
+        spoil: |folder| {
+            std::fs::write(folder.join("users.db"), "these are no users, but some text ".repeat(50)).unwrap()
+        },
+        key: "users.sqlite.path",
+        said: "not a database",
+    },
+    Row {
+        what: "another program's database",
+        edit: same,
+        spoil: |folder| database(folder, "CREATE TABLE songs (name TEXT)"),
+        key: "users.sqlite.path",
+        said: "users.db",
+    },
+    Row {
+        what: "a newer edge's user directory",
+        edit: same,
+        spoil: |folder| database(folder, "CREATE TABLE users (name TEXT); PRAGMA user_version = 9999"),
+        key: "users.sqlite.path",
+        said: "9999",
+    },
+    Row {
+        what: "no folder for the access log",
+        edit: |yaml| yaml.replace("path: access.log", "path: logs/access.log"),
+        spoil: nothing,
+        key: "log.access.path",
+        said: "logs: No such file or directory",
+    },
+    Row {
+        what: "no folder for the audit log",
+        edit: |yaml| yaml.replace("path: audit.log", "path: logs/audit.log"),
+        spoil: nothing,
+        key: "log.audit.path",
+        said: "logs: No such file or directory",
+    },
+    Row {
+        what: "a folder in the place of a log",
+        edit: same,
+        spoil: |folder| std::fs::create_dir(folder.join("access.log")).unwrap(),
+        key: "log.access.path",
+        said: "access.log is a folder",
+    },
+    Row {
+        what: "a file in the place of a folder",
+        edit: |yaml| yaml.replace("path: audit.log", "path: edge.pem/audit.log"),
+        spoil: nothing,
+        key: "log.audit.path",
+        said: "edge.pem",
+    },
+    Row {
+        what: "a runtime directory that others may write to",
+        edit: |yaml| yaml.replacen("server: {", "server: {runtime_dir: shared, ", 1),
+        spoil: |folder| {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::create_dir(folder.join("shared")).unwrap();
+            std::fs::set_permissions(folder.join("shared"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        },
+        key: "server.runtime_dir",
+        said: "others may write to it",
+    },
+    Row {
+        what: "a listener that takes another's address",
+        edit: |yaml| {
+            let port = free_address().port();
+            yaml.replacen("127.0.0.1:0", &format!("0.0.0.0:{port}"), 1).replacen(
+                "127.0.0.1:0",
+                &format!("127.0.0.1:{port}"),
+                1,
+            )
+        },
+        spoil: nothing,
+        key: "server.listeners[1].address",
+        said: "exclude each other",
+    },
+    Row {
+        what: "a listener that takes the admin listener's address",
+        edit: |yaml| {
+            let port = free_address().port();
+            let yaml = yaml.replacen("127.0.0.1:0", &format!("0.0.0.0:{port}"), 1);
+            yaml.replace("admin: {address: \"127.0.0.1:0\"", &format!("admin: {{address: \"127.0.0.1:{port}\""))
+        },
+        spoil: nothing,
+        key: "server.admin.address",
+        said: "is taken by the listener",
+    },
+];
+
+#[test]
+fn what_would_stop_a_start_is_a_fault_of_check() {
+    let app = origin("app");
+    for Row { what, edit, spoil, key, said } in ROWS {
+        let (folder, file) = edge().service("iqueue", &app).write();
+        let path = file.to_str().unwrap();
+        assert!(sentry_edge(&["check", "-c", path]).status.success(), "{what}: it is good before");
+        write_private(&file, edit(std::fs::read_to_string(&file).unwrap()));
+        spoil(folder.path());
+        let checked = sentry_edge(&["check", "-c", path]);
+        let faults = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(1), "{what}: {faults}");
+        assert!(faults.starts_with(&format!("{path}:")) && faults.contains(&format!(": {key}: ")), "{what}: {faults}");
+        assert!(faults.contains(said), "{what}: {faults}");
+        let mut run = Running::start(&["run", "-c", path]);
+        assert_eq!(run.end().code(), Some(1), "{what}: it does stop a start");
+    }
+}
+
+#[test]
+fn check_changes_nothing() {
+    let app = origin("app");
+    let (folder, file) = edge().service("iqueue", &app).write();
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let (before, users) = (names(), std::fs::read(folder.path().join("users.db")).unwrap());
+    assert!(sentry_edge(&["check", "-c", file.to_str().unwrap()]).status.success());
+    assert_eq!((names(), std::fs::read(folder.path().join("users.db")).unwrap()), (before, users));
+}
+
+#[test]
+fn a_port_in_use_is_no_fault_of_the_file() {
+    let app = origin("app");
+    let (_folder, file) = edge().service("iqueue", &app).write();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    write_private(&file, yaml.replacen("127.0.0.1:0", &taken.local_addr().unwrap().to_string(), 1));
+    let checked = sentry_edge(&["check", "-c", file.to_str().unwrap()]);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+}
+
+#[test]
+fn more_connections_than_open_files_are_a_warning() {
+    let app = origin("app");
+    let (_folder, file) = edge().service("iqueue", &app).server("limits: {connections: 900000000}").write();
+    let checked = sentry_edge(&["check", "-c", file.to_str().unwrap()]);
+    let said = text(&checked.stderr);
+    assert!(checked.status.success() && said.contains("server.limits.connections: warning: "), "{said}");
+}
+
+#[test]
+fn every_address_of_ipv6_and_every_address_of_ipv4_have_one_port() {
+    let app = origin("app");
+    let (folder, file) = edge().service_with("iqueue", &app, "access: public").write();
+    let port = free_address().port();
+    let yaml = std::fs::read_to_string(&file).unwrap().replace("level: warn", "level: info");
+    let yaml = yaml.replacen(
+        "{address: \"127.0.0.1:0\", protocol: https}",
+        &format!("{{address: \"0.0.0.0:{port}\", protocol: https}}, {{address: \"[::]:{port}\", protocol: https}}"),
+        1,
+    );
+    write_private(&file, yaml);
+    let path = file.to_str().unwrap();
+    let checked = sentry_edge(&["check", "-c", path]);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    let mut run = Running::start(&["run", "-c", path]);
+    eventually("it listens on both", || {
+        assert!(!run.has_ended(), "{}", run.stderr());
+        let connects = |host: &str| TcpStream::connect((host, port)).is_ok();
+        connects("127.0.0.1") && connects("::1")
+    });
+    for host in ["127.0.0.1", "::1"] {
+        let address = std::net::SocketAddr::new(host.parse().unwrap(), port);
+        let mut connection = Connection::open(address, "iqueue.test").unwrap();
+        assert_eq!(connection.get("iqueue.test", "/").unwrap().0, 200, "{host}");
+    }
+    drop(folder);
+}
