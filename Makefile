@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test reference model deploys differential planted compare bench load-test pgo tls-scan fuzz lint sbom release docs
+.PHONY: help deps build demo test reference model deploys upgrades differential planted compare bench load-test pgo tls-scan fuzz lint sbom release docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -41,6 +41,11 @@ reference: ## the pages and the schema that are made of the source: docs/referen
 deploys: ## ten deploys of a two-server pool under load, 50,000 requests, none of them lost; DEPLOYS=, REQUESTS=
 	@.ci/deps build
 	@DEPLOYS=$(or $(DEPLOYS),10) REQUESTS=$(or $(REQUESTS),50000) cargo test --locked --test it -- deploys:: --nocapture
+
+upgrades: ## ten upgrades and 100 reloads under load, 100,000 requests, none of them lost, and ten restarts under socket activation; UPGRADES=, RELOADS=, REQUESTS=, RESTARTS=
+	@.ci/deps build
+	@UPGRADES=$(or $(UPGRADES),10) RELOADS=$(or $(RELOADS),100) REQUESTS=$(or $(REQUESTS),100000) cargo test --locked --test it -- upgrades::an_upgrade --nocapture
+	@RESTARTS=$(or $(RESTARTS),10) cargo test --locked --test it -- activation::a_restart --nocapture
 
 # It shares the machine with whatever else runs there.
 model: ## the model of the sign-on, tests/model: all states within its bounds; some minutes. ARGS="browser", "stores" or "rounds"

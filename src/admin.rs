@@ -74,8 +74,9 @@ impl ServeHttp for Admin {
 impl Admin {
     /// Answers a request whose head was read.
     pub async fn respond(&self, session: &mut ServerSession, connection: Connection) -> Response<Vec<u8>> {
-        if api::has_body(&session.req_header().headers) {
-            // Otherwise the body would be read to its end so that the next request can follow.
+        // Otherwise a body would be read to its end so that the next request can follow; and after an upgrade the next
+        // request is another process's.
+        if api::has_body(&session.req_header().headers) || self.drain.is_draining() {
             session.set_keepalive(None);
         }
         if api::is_under(session.req_header().uri.path()) {
@@ -128,7 +129,7 @@ impl Admin {
     /// Ready when requests can be decided: the edge is not draining, and the session store answers or the outage policy
     /// provides for its absence.
     async fn ready(&self) -> Response<Vec<u8>> {
-        let draining = self.drain.is_draining();
+        let draining = self.drain.is_leaving();
         let store = self.store.ping().await;
         let ready = !draining && self.can_decide(store.as_ref().err());
         let body = json!({

@@ -4,7 +4,7 @@
 //! and cuts what is left.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// Connections are kept.
 const SERVING: u8 = 0;
@@ -16,6 +16,8 @@ const CUTTING: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Drain {
     phase: AtomicU8,
+    /// Another process serves in the place of this one.
+    is_replaced: AtomicBool,
     in_flight: AtomicUsize,
     connections: AtomicUsize,
 }
@@ -42,6 +44,21 @@ impl Drain {
     /// the head of the response is written: when the request began, the drain may not have.
     pub fn keeps_alive(&self, client_wants: bool) -> bool {
         client_wants && !self.is_draining()
+    }
+
+    /// Another process serves on the same sockets: this one drains, and the edge as a whole does not.
+    pub fn begin_replaced(&self) {
+        self.is_replaced.store(true, Ordering::Release);
+        self.begin();
+    }
+
+    pub fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Acquire)
+    }
+
+    /// Whether the edge goes away, so that balancers are to send their requests elsewhere.
+    pub fn is_leaving(&self) -> bool {
+        self.is_draining() && !self.is_replaced()
     }
 
     pub fn is_draining(&self) -> bool {

@@ -42,7 +42,7 @@
 //!   [`maintenance`]: services in maintenance. [`error_pages`]: a service's own pages for errors. [`files`]: static files.
 //! - [`config`]: one YAML file in, types that cannot be wrong out, every fault at once.
 //! - [`snapshot`]: all that a reload replaces, as one value. [`tls`]: the certificates.
-//! - `listener`: client connections. `admin`: the admin listener and its API. [`server`]: where everything is made and put together; reload, drain.
+//! - `listener`: client connections. `admin`: the admin listener and its API. [`server`]: where everything is made and put together; reload, drain, upgrade.
 //! - [`cli`]: one file a command. [`clock`], [`metrics`], [`drain`], [`client_prefix`], `quota`, `deadline`, `descriptors`, `framing`, [`blocking`]: primitives.
 //!
 //! # Invariants

@@ -3,16 +3,17 @@
 //! Pingora's own listening service has no such limits. An accepted socket becomes a [`client_stream::ClientStream`] in
 //! `accept`, and `serve` hands it to an [`serve::HttpHandler`], request by request.
 //!
-//! The files are a ladder, and each imports only files below it; sockets are bound and accepted from in this one:
+//! The files are a ladder, and each imports only files below it; this one accepts connections:
 //! | step | files |
 //! |---|---|
 //! | 5 | `http2` |
 //! | 4 | `accept`, `client_stream::info`, `serve` |
 //! | 3 | `client_stream`, `proxy_header` |
-//! | 2 | `client_stream::head_deadline`, `state` |
+//! | 2 | `bind`, `client_stream::head_deadline`, `state` |
 //! | 1 | `client_stream::blocked_writes`, `connection_slots`, `h2_flood`, `inherited`, `proxy_protocol`, `request_framer`, `transport` |
 
 pub mod accept;
+mod bind;
 pub mod client_stream;
 pub mod connection_slots;
 pub mod h2_flood;
@@ -30,19 +31,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 
 use crate::admin;
 use crate::buffers::Account;
 use crate::client_prefix::{ClientPrefix, is_trusted};
-use crate::config::{self, Config};
 use crate::quota::Permit;
-use crate::snapshot::Ports;
+use bind::BACKLOG;
+pub use bind::{BindError, BoundListener, BoundListeners, bind, bind_all};
 use client_stream::ClientStream;
 use connection_slots::ConnectionSlot;
-use inherited::InheritedSockets;
 use proxy_header::PeerInfo;
 use serve::HttpHandler;
 pub use state::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
@@ -50,132 +48,8 @@ pub use state::{ClientLimits, ListenerContext, ListenerKind, TlsListener};
 /// How often the log says that an address has as many connections as it may have.
 const LIMIT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Connections that the kernel may hold until the edge accepts them.
-const BACKLOG: i32 = 4096;
-
-/// Bytes that the kernel takes for a client and cannot send yet (TCP_NOTSENT_LOWAT). Without a limit it takes
-/// megabytes, of memory that all connections of the machine share: a thousand clients that do not read use it up, and
-/// every other connection stalls. Bytes in flight to a client that reads do not count, so a long round trip costs no
-/// speed.
-const MAX_UNSENT_BYTES: u32 = 128 << 10;
-
 /// The pause after a failed accept. Mostly descriptors are short then, and some are freed meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A socket that listens, and its address.
-pub struct BoundListener {
-    socket: TcpListener,
-    pub address: SocketAddr,
-    /// Whether connections begin with a header of the PROXY protocol.
-    proxy_protocol: bool,
-    /// What clients connect to, where the configuration says so.
-    pub public_port: Option<u16>,
-}
-
-/// Why a socket could not be bound.
-#[derive(Debug)]
-pub struct BindError {
-    pub address: SocketAddr,
-    pub cause: std::io::Error,
-}
-
-/// Binds and listens. Must be called within a runtime.
-pub fn bind(address: SocketAddr, proxy_protocol: bool) -> Result<BoundListener, BindError> {
-    bind_beside(address, proxy_protocol, false)
-}
-
-fn bind_beside(address: SocketAddr, proxy_protocol: bool, only_v6: bool) -> Result<BoundListener, BindError> {
-    let bound = bind_socket(address, only_v6).and_then(|socket| BoundListener::new(socket, proxy_protocol));
-    bound.map_err(|cause| BindError { address, cause })
-}
-
-fn bind_socket(address: SocketAddr, only_v6: bool) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for old connections to leave TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    if only_v6 {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket)
-}
-
-/// Takes the inherited socket of a listener, and binds one where there is none.
-fn open(
-    address: SocketAddr,
-    proxy_protocol: bool,
-    all: &[SocketAddr],
-    inherited: &mut InheritedSockets,
-) -> Result<BoundListener, BindError> {
-    match inherited.take(address) {
-        Some(socket) => {
-            log::info!("listener {address}: the service manager has bound it");
-            BoundListener::new(socket, proxy_protocol).map_err(|cause| BindError { address, cause })
-        }
-        None => {
-            if inherited.is_activated {
-                log::info!("listener {address}: the service manager has no socket for it, so it is bound here");
-            }
-            bind_beside(address, proxy_protocol, is_only_v6(address, all))
-        }
-    }
-}
-
-/// Whether a socket takes IPv6 alone: where an IPv4 one of the same port is beside it, as nginx does. Otherwise `[::]` takes
-/// both, which would leave nothing to the other.
-fn is_only_v6(address: SocketAddr, all: &[SocketAddr]) -> bool {
-    let is_beside = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-    address.is_ipv6() && address.port() != 0 && all.iter().any(is_beside)
-}
-
-impl BoundListener {
-    fn new(socket: Socket, proxy_protocol: bool) -> std::io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        // What is accepted from this socket inherits it.
-        socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
-        let socket = TcpListener::from_std(socket.into())?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address, proxy_protocol, public_port: None })
-    }
-}
-
-/// Every socket of a configuration.
-pub struct BoundListeners {
-    /// Each with whether it offers HTTP/2.
-    pub https: Vec<(BoundListener, bool)>,
-    pub http: Vec<BoundListener>,
-    pub admin: BoundListener,
-}
-
-impl BoundListeners {
-    pub fn ports(&self) -> Ports {
-        Ports::new(self.https.iter().map(|(bound, _)| (bound.address.port(), bound.public_port)))
-    }
-}
-
-/// Binds every socket that is not inherited before anything is served, so that a port that is in use is reported at
-/// once.
-pub fn bind_all(
-    config: &Config,
-    runtime: &Runtime,
-    inherited: &mut InheritedSockets,
-) -> Result<BoundListeners, BindError> {
-    let _inside = runtime.enter();
-    let (mut https, mut http) = (Vec::new(), Vec::new());
-    let admin = config.server.admin.address;
-    let all: Vec<SocketAddr> = config.server.listeners.iter().map(|listener| listener.address).chain([admin]).collect();
-    for listener in &config.server.listeners {
-        let mut bound = open(listener.address, listener.proxy_protocol, &all, inherited)?;
-        bound.public_port = listener.public_port;
-        match listener.protocol {
-            config::Protocol::Https => https.push((bound, listener.http2)),
-            config::Protocol::Http => http.push(bound),
-        }
-    }
-    let admin = open(admin, false, &all, inherited)?;
-    Ok(BoundListeners { https, http, admin })
-}
 
 /// Accepts connections until the listener closes. Those that are open then go on: each is closed with its next response.
 pub async fn serve<A>(bound: BoundListener, mut service: ListenerContext, tls: Option<TlsListener>, app: Arc<A>)
@@ -214,8 +88,8 @@ where
 
 /// The connections that the kernel has established and the edge has not accepted yet. Their number is bounded, as another
 /// process may have the socket too, and new ones may come as fast as they are accepted.
-fn connected_clients(socket: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
-    let socket = socket.into_std().ok();
+fn connected_clients(socket: Arc<TcpListener>) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    let socket = Arc::into_inner(socket).and_then(|socket| socket.into_std().ok());
     let accepted = move || {
         let (stream, peer) = socket.as_ref()?.accept().ok()?;
         stream.set_nonblocking(true).ok()?;
@@ -379,26 +253,5 @@ impl ListenerContext {
 
     pub fn count_refused(&self, reason: &str) {
         self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_kernel_keeps_little_for_a_client_that_does_not_read() {
-        let bound = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        let (client, accepted) = tokio::join!(TcpStream::connect(bound.address), bound.socket.accept());
-        let (socket, _) = accepted.unwrap();
-        assert_eq!(socket2::SockRef::from(&socket).tcp_notsent_lowat().unwrap(), MAX_UNSENT_BYTES);
-        // The client reads nothing: its own buffer fills, and the kernel holds no more than the limit beside it.
-        socket.writable().await.unwrap();
-        let mut taken = 0;
-        while let Ok(written) = socket.try_write(&[0; 64 << 10]) {
-            taken += written;
-        }
-        assert!((1..1 << 20).contains(&taken), "{taken} bytes");
-        drop(client);
     }
 }

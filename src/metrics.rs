@@ -17,7 +17,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 pub use logs::LogMetrics;
 pub use maker::Description;
 use maker::Maker;
-pub use operation::{OperationMetrics, REJECTIONS};
+pub use operation::{OperationMetrics, REJECTIONS, UPGRADE_RESULTS};
 pub use service::ServiceMetrics;
 pub use sign_on::{DirectoryMetrics, SignOnMetrics, StoreMetrics, TicketMetrics, TokenCacheMetrics};
 pub use traffic::{ResolverMetrics, TrafficMetrics};

@@ -18,11 +18,12 @@ mod shutdown;
 mod start_error;
 mod stores;
 mod stream_watcher;
+pub mod upgrade;
 mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -56,6 +57,7 @@ use crate::users::directory_worker::DirectoryWorker;
 use crate::{admin, listener, upstream};
 use control_socket::ControlSocket;
 use hint_file::HintFile;
+use upgrade::UpgradeSource;
 
 pub use check::check;
 pub use options::{FastPathMode, Lookup, Options, ProcessContext};
@@ -82,7 +84,7 @@ pub struct Edge {
     drain: Arc<Drain>,
     /// Becomes true when the listeners close.
     closing: watch::Sender<bool>,
-    /// Never becomes true: the admin listener reports a drain to its end.
+    /// The admin listener reports a drain to its end, and closes only when another process has it.
     admin_closing: watch::Sender<bool>,
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
@@ -94,6 +96,7 @@ pub struct Edge {
     /// False where there was neither a token nor a control socket at the start.
     has_api: bool,
     control_socket: Option<PathBuf>,
+    upgrade: UpgradeSource,
     /// `None` once it has been shut down.
     runtime: Option<Runtime>,
 }
@@ -107,13 +110,13 @@ impl Edge {
     /// As above, from what [`config::read`] has made of the file.
     pub fn start_with(file: &Path, read: (Config, Faults), clock: Clock, options: Options) -> Result<Self, StartError> {
         let metrics = LogMetrics::new(&log_writer::NAMES).map_err(StartError::Metrics)?;
-        let process = ProcessContext { logs: Logs::new(metrics), sockets: InheritedSockets::default() };
-        Self::start_in(process, file, read, clock, options)
+        let (logs, sockets) = (Logs::new(metrics), InheritedSockets::default());
+        Self::start_in(ProcessContext { logs, sockets, taken_over: None }, file, read, clock, options)
     }
 
-    /// As above, in a process that has a log already, and may have sockets.
+    /// As above, in a process that has a log already, and may take over from another one.
     pub fn start_in(
-        ProcessContext { logs, mut sockets }: ProcessContext,
+        ProcessContext { logs, mut sockets, taken_over }: ProcessContext,
         file: &Path,
         (config, mut faults): (Config, Faults),
         clock: Clock,
@@ -135,11 +138,14 @@ impl Edge {
         log::debug!("start: runtime started threads={}", workers::threads(&config));
         let bound = bind_all(&config, &runtime, &mut sockets)?;
         sockets.check_claimed().map_err(StartError::Sockets)?;
-        let control = options.control_socket.then(|| control_socket::open(&config, file)).transpose();
-        let control = control.map_err(StartError::ControlSocket)?.flatten();
+        let takes_over = taken_over.is_some();
+        let control = open::control_socket(&config, file, &options, taken_over, &metrics)?;
         log::debug!("start: sockets bound https={} http={}", bound.https.len(), bound.http.len());
         let (access, audit) = open::logs(&config, &logs, &metrics)?;
         let (store, hint_file) = open::store(&config, file, &clock, &metrics, &runtime)?;
+        if takes_over {
+            open::check_store(&config, &store, &runtime)?;
+        }
         let shared = open::shared_state(&config, &store, clock, metrics, audit, (names, threads))?;
         log::debug!("start: user directory opened, login workers started");
         tls.certificates.publish(&shared.metrics);
@@ -148,7 +154,11 @@ impl Edge {
         log::debug!("start: certificates loaded, snapshot built");
         shared.metrics.operation.config_loaded(&faults.hash, None);
         let status = StatusBoard::new(file, &faults.hash, shared.clock.now(), open::listener_statuses(&bound));
+        let current = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let place = control.as_ref().map_or_else(Weak::new, ControlSocket::share);
+        let results = shared.metrics.operation.upgrades.clone();
         let mut edge = Self {
+            upgrade: UpgradeSource::new(&current, &bound, place, results),
             file: file.to_owned(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             tls,
@@ -169,8 +179,8 @@ impl Edge {
             shared,
             store,
             hint_file,
-            started_with: config.clone(),
-            config: Arc::new(ArcSwap::from_pointee(config)),
+            started_with: config,
+            config: current,
         };
         let api = edge.has_api.then(|| edge.api(options.reloads.clone())).transpose()?;
         edge.serve(bound, control, api, options).map(|()| edge)
@@ -315,6 +325,11 @@ impl Edge {
     /// Returns the path of the control socket, if there is one.
     pub fn control_socket(&self) -> Option<&Path> {
         self.control_socket.as_deref()
+    }
+
+    /// Returns what another process takes over from this edge by.
+    pub fn upgrade_source(&self) -> &UpgradeSource {
+        &self.upgrade
     }
 
     pub fn status(&self) -> &StatusBoard {

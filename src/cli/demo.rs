@@ -47,7 +47,8 @@ impl Demo {
         };
         let file = folder.write_configuration(&settings).map_err(Failure::Failed)?;
         folder.add_user(&SERVICES).map_err(Failure::Failed)?;
-        run::serve(&file, move |addresses| {
+        // Its applications are in this process, so no other one can take over.
+        run::serve(&file, None, move |addresses| {
             let port = addresses.first().map_or(self.listen.port(), SocketAddr::port);
             let welcome = welcome(&folder, port);
             // On a thread of its own, because a terminal that is stopped blocks it.

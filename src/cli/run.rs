@@ -9,9 +9,10 @@ mod notify;
 mod open_files;
 mod reloads;
 mod signals;
+mod upgrade;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +28,13 @@ use crate::listener::inherited::InheritedSockets;
 use crate::log_writer::{self, LogWriter, Logs};
 use crate::metrics::LogMetrics;
 use crate::server::ProcessContext;
+use crate::server::upgrade::UPGRADE_VARIABLE;
 use control::{ControlCommand, ControlEvent, ControlThread};
 use notify::{EXTENSION_INTERVAL, Notifier, State};
 use reloads::Reloads;
 use signals::{SignalAction, Signals};
+pub(super) use upgrade::Program;
+use upgrade::{UpgradeOutcome, Upgrades};
 
 /// The time beyond `server.drain` for requests that are cut off then.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -58,12 +62,13 @@ impl Run {
                 false => output::print(format_args!("{}: configuration OK", path.display())),
             };
         }
-        serve(path, |_| {})
+        let program = Program::of_this_process().map_err(Failure::because)?;
+        serve(path, Some(program), |_| {})
     }
 }
 
-/// Serves a configuration until a signal ends it. `started` is called once sockets listen, and must not wait.
-pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
+/// Serves a configuration until a signal ends it. `program` is what an upgrade starts, where there can be one. `started` is called once sockets listen, and must not wait.
+pub(super) fn serve(path: &Path, program: Option<Program>, started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
     // Before anything is opened, which would get the numbers of descriptors that were not passed.
     let sockets = InheritedSockets::from_service_manager().map_err(Failure::because)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::because)?;
@@ -74,14 +79,16 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
     let log = log_writer::process::install(&logs, Level::Info, Clock::default()).map_err(Failure::because)?;
     open_files::raise_limit();
     let (reload_requests, requests) = ReloadRequests::channel();
-    let context = ProcessContext { logs: logs.clone(), sockets };
-    let (control, events) = ControlThread::start(path.to_owned(), context, reload_requests)?;
+    let upgrade_socket = program.as_ref().and_then(|_| upgrade_socket());
+    let context = ProcessContext { logs: logs.clone(), sockets, taken_over: None };
+    let (control, events) = ControlThread::start(path.to_owned(), context, upgrade_socket, reload_requests)?;
     let process = Process {
         control,
         logs,
         signals,
         notifier: Notifier::start(),
         reloads: Reloads::default(),
+        upgrades: Upgrades::new(program),
         drain: None,
         shutdown: None,
     };
@@ -89,6 +96,12 @@ pub(super) fn serve(path: &Path, started: impl FnOnce(&[SocketAddr])) -> Result<
     // A resolver may still be at work for the edge, and is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Returns where the process waits that has started this one to take over from it.
+#[expect(clippy::disallowed_methods, reason = "one process says it to another, and no operator to either")]
+fn upgrade_socket() -> Option<PathBuf> {
+    std::env::var_os(UPGRADE_VARIABLE).map(PathBuf::from)
 }
 
 /// The process as its signals see it.
@@ -99,6 +112,7 @@ struct Process {
     notifier: Notifier,
     /// In progress, or waiting.
     reloads: Reloads,
+    upgrades: Upgrades,
     /// How long a drain may take. `None` until the edge serves.
     drain: Option<Duration>,
     shutdown: Option<Shutdown>,
@@ -109,7 +123,7 @@ struct Shutdown {
     force: Option<oneshot::Sender<()>>,
     deadline: Instant,
     /// When the service manager gets the next request for more time.
-    extension: Instant,
+    extension: Option<Instant>,
 }
 
 impl Process {
@@ -122,16 +136,20 @@ impl Process {
     ) -> Result<(), Failure> {
         let mut started = Some(started);
         let result = loop {
-            let end = self.shutdown.as_ref().map(|end| (end.deadline, end.extension));
+            let deadline = self.shutdown.as_ref().map(|end| end.deadline);
+            let extension = self.shutdown.as_ref().and_then(|end| end.extension);
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(ControlEvent::Started { https, drain }) => {
+                    Some(ControlEvent::Started { https, drain, upgrade }) => {
                         self.drain = Some(drain);
+                        self.upgrades.source = Some(upgrade);
                         self.notifier.send(State::Ready);
                         if let Some(started) = started.take() {
                             started(&https);
                         }
                     }
+                    // Until now it was the other process's id that the manager knew.
+                    Some(ControlEvent::Replaced) => self.notifier.send(State::ReadyAs(std::process::id())),
                     Some(ControlEvent::Reloaded { drain, outcome }) => self.reloaded(drain, &outcome),
                     Some(ControlEvent::Stopped) => break Ok(()),
                     Some(ControlEvent::Failed(text)) => {
@@ -144,16 +162,18 @@ impl Process {
                     }
                 },
                 Some(ReloadRequest(waiter)) = requests.recv() => self.reload_requested(waiter),
+                outcome = self.upgrades.outcome(), if self.upgrades.is_under_way() => self.upgraded(&outcome),
                 (name, action) = self.signals.next() => if self.handle_signal(&name, action) {
                     break Ok(());
                 },
-                () = sleep_until(end.map_or_else(Instant::now, |(deadline, _)| deadline)), if end.is_some() => {
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     log::error!("the drain has timed out: exiting with requests in flight");
                     break Ok(());
                 }
-                () = sleep_until(end.map_or_else(Instant::now, |(_, at)| at)), if end.is_some() => self.extend(),
+                () = sleep_until(extension.unwrap_or_else(Instant::now)), if extension.is_some() => self.extend(),
             }
         };
+        self.upgrades.stopped().await;
         self.logs.close_with_process_log();
         result
     }
@@ -182,14 +202,19 @@ impl Process {
             }
             (SignalAction::Reload, None) => {
                 self.logs.reopen();
+                if self.upgrades.is_under_way() {
+                    log::warn!("{name}: no reload: an upgrade is under way; logs are opened again");
+                    return false;
+                }
                 self.reload(None);
             }
             (SignalAction::Reopen, _) => {
                 log::info!("{name}: logs are opened again");
                 self.logs.reopen();
             }
-            (SignalAction::Upgrade, _) => {
-                log::warn!("{name}: an upgrade in place is not supported yet; nothing was done");
+            (SignalAction::Upgrade, shutdown) => {
+                let is_draining = shutdown.is_some();
+                self.upgrades.begin(name, is_draining);
             }
             (SignalAction::Ignore, _) => log::info!("{name}: means nothing here; nothing was done"),
         }
@@ -203,22 +228,42 @@ impl Process {
             log::info!("stopped before it served");
             return true;
         }
-        self.reloads.stop();
         self.notifier.send(State::Stopping);
+        self.begin_drain(drain, Some(Instant::now() + EXTENSION_INTERVAL), ControlCommand::Drain);
+        false
+    }
+
+    /// An upgrade has ended.
+    fn upgraded(&mut self, outcome: &UpgradeOutcome) {
+        let UpgradeOutcome::Replaced(pid) = outcome else { return };
+        // The service goes on, so its manager learns of no stop.
+        self.notifier.send(State::ReadyAs(*pid));
+        if self.shutdown.is_none() {
+            self.begin_drain(self.drain, None, ControlCommand::Leave);
+        }
+    }
+
+    /// `extension` is when more time is first requested of the service manager, where that waits for the end.
+    fn begin_drain(
+        &mut self,
+        drain: Option<Duration>,
+        extension: Option<Instant>,
+        command: impl FnOnce(oneshot::Receiver<()>) -> ControlCommand,
+    ) {
+        self.reloads.stop();
+        self.upgrades.stop();
         let (force, forced) = oneshot::channel();
         // There is always room: see `control::MAX_COMMANDS`.
-        self.control.0.try_send(ControlCommand::Drain(forced)).ok();
-        let (now, force) = (Instant::now(), drain.map(|_| force));
-        let deadline = now + drain.unwrap_or_default() + FORCE_TIMEOUT;
-        self.shutdown = Some(Shutdown { force, deadline, extension: now + EXTENSION_INTERVAL });
-        false
+        self.control.0.try_send(command(forced)).ok();
+        let (force, deadline) = (drain.map(|_| force), Instant::now() + drain.unwrap_or_default() + FORCE_TIMEOUT);
+        self.shutdown = Some(Shutdown { force, deadline, extension });
     }
 
     /// Has the service manager go on waiting for the end of the drain.
     fn extend(&mut self) {
         self.notifier.send(State::Draining);
         if let Some(end) = &mut self.shutdown {
-            end.extension = Instant::now() + EXTENSION_INTERVAL;
+            end.extension = Some(Instant::now() + EXTENSION_INTERVAL);
         }
     }
 
@@ -228,6 +273,11 @@ impl Process {
         match self.shutdown {
             // An error means that the caller has gone.
             Some(_) => drop(waiter.send(ReloadOutcome::Stopping)),
+            None if self.upgrades.is_under_way() => {
+                log::warn!("a reload was requested over the API: no reload: an upgrade is under way");
+                let why = "an upgrade is under way; request it again when that has ended";
+                drop(waiter.send(ReloadOutcome::Failed(why.into())));
+            }
             None => {
                 log::info!("a reload was requested over the API");
                 self.reload(Some(waiter));

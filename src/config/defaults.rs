@@ -40,6 +40,8 @@ pub const SERVER_HEALTH_PATH: &str = "/.sentry/health";
 pub const DRAIN_NOTICE: Duration = Duration::ZERO;
 /// `server.drain`, which is `server.drain.requests`
 pub const DRAIN: Duration = SECOND.saturating_mul(20);
+/// `server.upgrade_timeout`
+pub const UPGRADE_TIMEOUT: Duration = SECOND.saturating_mul(60);
 /// `server.limits.connections`
 pub const CONNECTIONS: usize = 20_000;
 /// `server.limits.connections_per_address`

@@ -23,6 +23,8 @@ pub struct Server {
     /// The path at which load balancers ask whether the edge takes requests.
     pub health: Option<String>,
     pub drain: DrainTimes,
+    /// How long a process may take to take over from the one that runs.
+    pub upgrade_timeout: Duration,
     pub limits: Limits,
     pub timeouts: Timeouts,
 }

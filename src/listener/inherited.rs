@@ -1,11 +1,14 @@
-//! Sockets that are listened on and that this process has not bound: the service manager has (socket activation, see
-//! sd_listen_fds(3)), and keeps them, so that clients wait while the edge is restarted and none is refused.
+//! Sockets that are listened on and that this process has not bound. Either the service manager has (socket activation,
+//! see sd_listen_fds(3)), and keeps them, so that clients wait while the edge is restarted and none is refused. Or they
+//! come from the process before this one, which has started this one to take over from it.
 //!
-//! A socket belongs to the listener of its address. One that no listener has stops the start: the kernel would take
-//! connections there which no process ever accepts, and their clients would wait instead of being refused.
+//! A socket belongs to the listener of its address. One of the service manager that no listener has stops the start: the
+//! kernel would take connections there which no process ever accepts, and their clients would wait instead of being
+//! refused.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use socket2::{Socket, Type};
 
@@ -16,12 +19,16 @@ use crate::descriptors;
 pub struct InheritedSockets {
     left: Vec<InheritedSocket>,
     /// Whether there were any.
-    pub is_activated: bool,
+    pub is_inherited: bool,
 }
 
-struct InheritedSocket {
-    socket: Socket,
+pub struct InheritedSocket {
+    pub socket: Socket,
     address: SocketAddr,
+    /// The listener's protocol and address in the configuration of the process before this one. The port may be 0 there.
+    configured: Option<(String, SocketAddr)>,
+    /// Whether the service manager has bound it.
+    pub is_activated: bool,
 }
 
 /// Why sockets of the service manager are not used.
@@ -41,26 +48,43 @@ impl InheritedSockets {
     pub fn from_service_manager() -> Result<Self, InheritedSocketError> {
         let passed = sd_notify::listen_fds_with_names().map_err(InheritedSocketError::Unreadable)?;
         let passed = passed.map(|(number, name)| {
-            let socket = Socket::from(descriptors::adopt(number).map_err(InheritedSocketError::Unreadable)?);
-            let address = listening_address(&socket).ok_or(InheritedSocketError::NoListener(name))?;
-            Ok(InheritedSocket { socket, address })
+            let descriptor = descriptors::adopt(number).map_err(InheritedSocketError::Unreadable)?;
+            InheritedSocket::new(descriptor, None, true).ok_or(InheritedSocketError::NoListener(name))
         });
-        let left = passed.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { is_activated: !left.is_empty(), left })
+        passed.collect::<Result<Vec<_>, _>>().map(Self::new)
+    }
+
+    pub fn new(sockets: Vec<InheritedSocket>) -> Self {
+        Self { is_inherited: !sockets.is_empty(), left: sockets }
     }
 
     /// Takes the socket of a listener.
-    pub fn take(&mut self, address: SocketAddr) -> Option<Socket> {
-        let at = self.left.iter().position(|inherited| inherited.address == address)?;
-        Some(self.left.remove(at).socket)
+    pub fn take(&mut self, protocol: &str, address: SocketAddr) -> Option<InheritedSocket> {
+        let is_same = |it: &InheritedSocket| it.configured.as_ref().is_some_and(|it| *it == (protocol.into(), address));
+        let same = self.left.iter().position(is_same);
+        let at = same.or_else(|| self.left.iter().position(|inherited| inherited.address == address))?;
+        Some(self.left.remove(at))
     }
 
-    /// Returns an error where sockets are left that no listener has taken.
+    /// Closes the sockets that no listener has taken. Returns an error where the service manager has bound one of them.
     pub fn check_claimed(self) -> Result<(), InheritedSocketError> {
-        match self.left.iter().map(|inherited| inherited.address).collect::<Vec<_>>() {
-            unclaimed if unclaimed.is_empty() => Ok(()),
-            unclaimed => Err(InheritedSocketError::Unclaimed(unclaimed)),
+        let (activated, own): (Vec<_>, Vec<_>) = self.left.into_iter().partition(|inherited| inherited.is_activated);
+        if !activated.is_empty() {
+            return Err(InheritedSocketError::Unclaimed(activated.iter().map(|it| it.address).collect()));
         }
+        for InheritedSocket { address, .. } in own {
+            log::info!("listener {address}: not in the configuration any more, so it closes with the process before");
+        }
+        Ok(())
+    }
+}
+
+impl InheritedSocket {
+    /// Returns `None` where the descriptor is no TCP socket that listens.
+    pub fn new(descriptor: OwnedFd, configured: Option<(String, SocketAddr)>, is_activated: bool) -> Option<Self> {
+        let socket = Socket::from(descriptor);
+        let address = listening_address(&socket)?;
+        Some(Self { socket, address, configured, is_activated })
     }
 }
 

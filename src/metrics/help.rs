@@ -105,6 +105,8 @@ pub const LOG_WRITE_ERRORS_TOTAL: &str = "Times that a log could not be written 
 pub const DRAIN_CUT_TOTAL: &str =
     "Requests that were cut because the drain was over: each has its line in the access log, with `error` `cut_off`.";
 pub const CERTIFICATE_RELOADS_TOTAL: &str = "Times that certificate files had changed. `result` is `ok` or `refused`.";
+pub const UPGRADES_TOTAL: &str = "Upgrades by SIGUSR2. `result` is `ok`; `failed` or `timeout`, where the process before it serves on; or `refused`, where none \
+    was begun. A process that takes over goes on with the counts of the one before it.";
 pub const CONFIG_RELOADS_TOTAL: &str = "Reloads of the configuration. `result` is `ok` or `refused`.";
 pub const CONFIG_LAST_RELOAD_SUCCESSFUL: &str = "1 unless the last reload was refused.";
 pub const CONFIG_LAST_RELOAD_TIMESTAMP_SECONDS: &str = "When a configuration was last taken up, Unix time.";

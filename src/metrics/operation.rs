@@ -1,5 +1,7 @@
 //! Metrics of the process itself: reloads, limits, version.
 
+use std::collections::BTreeMap;
+
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::help;
@@ -66,7 +68,12 @@ const LIMITS: [&str; 17] = [
     "file_reads",
 ];
 
+/// The values of the label `result` of `upgrades_total`, each of which has a series from the start.
+pub const UPGRADE_RESULTS: [&str; 4] = ["ok", "failed", "timeout", "refused"];
+
 pub struct OperationMetrics {
+    /// Upgrades, of the processes before this one as well; label `result`.
+    pub upgrades: IntCounterVec,
     /// label `result`
     pub config_reloads: IntCounterVec,
     /// Certificate files that changed; label `result`.
@@ -92,6 +99,7 @@ impl OperationMetrics {
     pub(super) fn register(make: &Maker<'_>, version: &str) -> Result<Self, Error> {
         make.gauges("build_info", help::BUILD_INFO, &["version"])?.with_label_values(&[version]).set(1.0);
         let metrics = Self {
+            upgrades: make.counters("upgrades_total", help::UPGRADES_TOTAL, &["result"])?,
             config_reloads: make.counters("config_reloads_total", help::CONFIG_RELOADS_TOTAL, &["result"])?,
             certificate_reloads: make.counters(
                 "certificate_reloads_total",
@@ -119,6 +127,7 @@ impl OperationMetrics {
             config_info: make.int_gauges("config_info", help::CONFIG_INFO, &["hash"])?,
         };
         metrics.config_last_reload_successful.set(1);
+        preset_values(&metrics.upgrades, &UPGRADE_RESULTS);
         preset_values(&metrics.config_reloads, &RELOADS);
         preset_values(&metrics.certificate_reloads, &RELOADS);
         preset_values(&metrics.audit_events_suppressed, &ANONYMOUS_EVENTS);
@@ -134,6 +143,13 @@ impl OperationMetrics {
         if let Some(former) = former.filter(|former| *former != hash) {
             // An error means that it was never set.
             self.config_info.remove_label_values(&[former]).ok();
+        }
+    }
+
+    /// The process takes over from another one, which has counted so many upgrades of each result.
+    pub fn set_upgrades(&self, upgrades: &BTreeMap<String, u64>) {
+        for result in UPGRADE_RESULTS {
+            self.upgrades.with_label_values(&[result]).inc_by(upgrades.get(result).copied().unwrap_or_default());
         }
     }
 

@@ -31,11 +31,11 @@ pub fn answer(request: &RequestView<'_>, drain: &Drain) -> Decision {
         let reply = Reply::bare(StatusCode::METHOD_NOT_ALLOWED);
         return reply.with(header::ALLOW, HeaderValue::from_static("GET, HEAD")).closing().into();
     }
-    Reply::bare(status(drain.is_draining())).into()
+    Reply::bare(status(drain.is_leaving())).into()
 }
 
-const fn status(is_draining: bool) -> StatusCode {
-    if is_draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+const fn status(is_leaving: bool) -> StatusCode {
+    if is_leaving { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -33,16 +35,29 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// A control socket that listens.
 pub struct ControlSocket {
     listener: UnixListener,
-    file: SocketFile,
+    file: Arc<SocketFile>,
 }
 
 /// The socket's place in the file system. Dropping it removes the file.
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode, so that only this socket is removed.
     identity: (u64, u64),
-    /// Locked until it is closed.
-    _lock: File,
+    /// Locked until it is closed here and in each process that it was handed to.
+    lock: File,
+    /// The socket once more, for a process that takes over from this one.
+    socket: UnixListener,
+    /// Whether another process removes the file: the one that has taken it over, or the one before this, until it has
+    /// left it to this one.
+    is_left: AtomicBool,
+}
+
+/// The control socket of the process before this one, which listens, with the lock on its folder.
+pub struct InheritedControlSocket {
+    folder: PathBuf,
+    identity: (u64, u64),
+    listener: UnixListener,
+    lock: File,
 }
 
 /// Why there is no control socket.
@@ -67,19 +82,48 @@ impl ControlSocket {
         }
         let path = folder.join(CONTROL_SOCKET);
         remove_dead(&path, folder)?;
-        let bound = || -> io::Result<(UnixListener, (u64, u64))> {
-            let listener = UnixListener::bind(&path)?;
-            listener.set_nonblocking(true)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-            let found = fs::symlink_metadata(&path)?;
-            Ok((listener, (found.dev(), found.ino())))
-        };
-        let (listener, identity) = bound().map_err(failed)?;
-        Ok(Self { listener, file: SocketFile { path, identity, _lock: lock } })
+        Self::bind_at(path, lock).map_err(failed)
+    }
+
+    fn bind_at(path: PathBuf, lock: File) -> io::Result<Self> {
+        let listener = UnixListener::bind(&path)?;
+        listener.set_nonblocking(true)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let identity = identity(&path)?;
+        Self::new(path, identity, listener, lock)
+    }
+
+    fn new(path: PathBuf, identity: (u64, u64), listener: UnixListener, lock: File) -> io::Result<Self> {
+        let socket = listener.try_clone()?;
+        let file = SocketFile { path, identity, lock, socket, is_left: AtomicBool::new(false) };
+        Ok(Self { listener, file: Arc::new(file) })
+    }
+
+    /// Goes on with the socket of the process before this one, under the name that it has.
+    fn inherit(inherited: InheritedControlSocket) -> io::Result<Self> {
+        let InheritedControlSocket { folder, identity: expected, listener, lock } = inherited;
+        let path = folder.join(CONTROL_SOCKET);
+        match identity(&path) {
+            Ok(found) if found == expected => {
+                let socket = Self::new(path, expected, listener, lock)?;
+                socket.file.leave();
+                Ok(socket)
+            }
+            // Its name was removed, or is another's now.
+            _ => {
+                remove_dead(&path, &folder).map_err(io::Error::other)?;
+                Self::bind_at(path, lock)
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {
         &self.file.path
+    }
+
+    /// Returns the socket's place for as long as it is served.
+    pub fn share(&self) -> Weak<SocketFile> {
+        Arc::downgrade(&self.file)
     }
 
     /// Serves it until the edge stops accepting connections.
@@ -90,11 +134,62 @@ impl ControlSocket {
     }
 }
 
-/// Binds the socket of a configuration. `None` where the default folder cannot be used: an edge serves its users all the
+impl SocketFile {
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// Returns what an [`InheritedControlSocket`] is made of in another process.
+    pub fn parts(&self) -> ((u64, u64), [RawFd; 2]) {
+        (self.identity, [self.socket.as_raw_fd(), self.lock.as_raw_fd()])
+    }
+
+    /// Leaves the file to the process that has taken the socket over.
+    pub fn leave(&self) {
+        self.is_left.store(true, Ordering::Release);
+    }
+
+    /// Removes the file, if it is this process's to remove.
+    pub fn remove(&self) {
+        if !self.is_left.load(Ordering::Acquire) && identity(&self.path).is_ok_and(|it| it == self.identity) {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+
+    /// Takes the file over from the process before this one, which has left it.
+    pub fn take(&self) {
+        self.is_left.store(false, Ordering::Release);
+    }
+}
+
+impl InheritedControlSocket {
+    pub fn new(folder: PathBuf, identity: (u64, u64), descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+        let [listener, lock]: [OwnedFd; 2] = descriptors.try_into().map_err(|_| ErrorKind::InvalidData)?;
+        Ok(Self { folder, identity, listener: listener.into(), lock: lock.into() })
+    }
+}
+
+/// Returns device and inode of what has this name.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Binds the socket of a configuration, or goes on with the inherited one where that is in the same folder. `None` where the default folder cannot be used: an edge serves its users all the
 /// same. A folder that the configuration names has to be usable.
-pub fn open(config: &Config, file: &Path) -> Result<Option<ControlSocket>, ControlSocketError> {
+pub fn open(
+    config: &Config,
+    file: &Path,
+    inherited: Option<InheritedControlSocket>,
+) -> Result<Option<ControlSocket>, ControlSocketError> {
     let written = config.server.runtime_dir.as_deref();
-    match bind_in_time(&runtime_dir(written, file)) {
+    let folder = runtime_dir(written, file);
+    let socket = match inherited.filter(|inherited| inherited.folder == folder) {
+        Some(inherited) => {
+            ControlSocket::inherit(inherited).map_err(|error| ControlSocketError::Unusable(folder, error.to_string()))
+        }
+        None => bind_in_time(&folder),
+    };
+    match socket {
         Ok(socket) => Ok(Some(socket)),
         Err(error) if written.is_some() => Err(error),
         Err(error) => {
@@ -121,10 +216,7 @@ fn own_uid() -> u32 {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|it| (it.dev(), it.ino()) == self.identity);
-        if is_ours {
-            fs::remove_file(&self.path).ok();
-        }
+        self.remove();
     }
 }
 
@@ -204,6 +296,8 @@ fn connect(path: &Path) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)
 }
+
+impl std::error::Error for ControlSocketError {}
 
 impl std::fmt::Display for ControlSocketError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,21 +2,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use super::StartError;
+use super::control_socket::{self, ControlSocket};
 use super::hint_file::HintFile;
 use super::layout_history::LayoutHistory;
-use super::stores;
+use super::upgrade::predecessor::TakenOver;
+use super::{Options, StartError, stores};
 use crate::access_log::AccessLog;
 use crate::admin::status::ListenerStatus;
 use crate::audit_log::AuditLog;
 use crate::auth::streams::Streams;
 use crate::blocking::BlockingThreads;
 use crate::clock::Clock;
-use crate::config::{Config, Sessions};
+use crate::config::{Config, OutagePolicy, Sessions};
 use crate::listener::BoundListeners;
 use crate::log_writer::{self, GATHER, Logs};
 use crate::maintenance::MaintenanceSwitches;
@@ -54,10 +55,7 @@ pub fn shared_state(
 }
 
 pub fn listener_statuses(bound: &BoundListeners) -> Vec<ListenerStatus> {
-    let https = bound.https.iter().map(|(bound, _)| ("https", bound.address));
-    let http = bound.http.iter().map(|bound| ("http", bound.address));
-    let all = https.chain(http).chain([("admin", bound.admin.address)]);
-    all.map(|(protocol, address)| ListenerStatus { protocol, address }).collect()
+    bound.all().map(|(protocol, bound)| ListenerStatus { protocol, address: bound.address }).collect()
 }
 
 pub fn logs(config: &Config, logs: &Logs, metrics: &Metrics) -> Result<(Arc<AccessLog>, Arc<AuditLog>), StartError> {
@@ -68,6 +66,49 @@ pub fn logs(config: &Config, logs: &Logs, metrics: &Metrics) -> Result<(Arc<Acce
         AuditLog::new(audit, config.log.audit_on_write_error, metrics.operation.audit_events_suppressed.clone());
     log::debug!("start: logs opened");
     Ok((Arc::new(access), Arc::new(audit)))
+}
+
+/// Opens the control socket, where the process has one, and goes on with the counts of a process that this one takes over
+/// from.
+pub fn control_socket(
+    config: &Config,
+    file: &Path,
+    options: &Options,
+    taken_over: Option<TakenOver>,
+    metrics: &Metrics,
+) -> Result<Option<ControlSocket>, StartError> {
+    let inherited = taken_over.and_then(|TakenOver { control, upgrades }| {
+        metrics.operation.set_upgrades(&upgrades);
+        control
+    });
+    match options.control_socket {
+        true => control_socket::open(config, file, inherited).map_err(StartError::ControlSocket),
+        false => Ok(None),
+    }
+}
+
+/// How long a process that takes over waits for the session store's first answer.
+const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+const STORE_RETRY: Duration = Duration::from_millis(50);
+
+/// Checks that a process which takes over from another one can decide requests, as `/readyz` has it: the other one goes
+/// on otherwise.
+pub fn check_store(config: &Config, store: &stores::Store, runtime: &Runtime) -> Result<(), StartError> {
+    let needs_answer = matches!(config.on_outage, OutagePolicy::Deny);
+    runtime.block_on(async {
+        let deadline = Instant::now() + STORE_TIMEOUT;
+        loop {
+            match store.sessions.ping().await {
+                Err(error) if error.is_unavailable() && Instant::now() < deadline => {
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+                Err(error) if needs_answer || !error.is_unavailable() => {
+                    return Err(StartError::Store(error.to_string()));
+                }
+                _ => return Ok(()),
+            }
+        }
+    })
 }
 
 /// Opens the session store, with the layouts before this one, and takes over the hints of processes that have ended.

@@ -1,5 +1,6 @@
 //! Options for the code that starts an edge, which a configuration cannot set.
 
+use super::upgrade::predecessor::TakenOver;
 use crate::admin::reload::ReloadRequests;
 use crate::listener::inherited::InheritedSockets;
 use crate::log_writer::Logs;
@@ -26,4 +27,6 @@ pub struct ProcessContext {
     pub logs: Logs,
     /// Sockets that are not to be bound.
     pub sockets: InheritedSockets,
+    /// What comes beside them from the process before this one, where this one takes over from it.
+    pub taken_over: Option<TakenOver>,
 }

@@ -12,6 +12,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const FORCE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Edge {
+    /// Stops accepting connections, as another process does that in the place of this one, and drains.
+    pub fn leave_to_successor(self, force: impl Future<Output = ()>) -> u64 {
+        self.drain.begin_replaced();
+        // Operators and probes have to reach the process that serves.
+        self.admin_closing.send_replace(true);
+        self.closing.send_replace(true);
+        self.shutdown_gracefully(force)
+    }
+
     /// Stops being ready, gives balancers `drain.notice` to notice that, stops accepting connections, and waits until
     /// the connections of clients have ended, `drain.requests` has passed or `force` completes. Blocks. Each request that
     /// is still in flight then is recorded; returns how many were cut off.
@@ -29,6 +38,7 @@ impl Edge {
         self.hint_file.write(|| self.pending_hints());
         // Idle connections and requests whose time is up remain.
         runtime.shutdown_timeout(FORCE_TIMEOUT);
+        self.upgrade.remove_control_socket();
         // A request that was cut off may have been a logout.
         self.hint_file.write(|| self.pending_hints());
         let left = self.drain.in_flight();
@@ -41,7 +51,10 @@ impl Edge {
 
     async fn drained(&self) {
         let drain = self.config.load().server.drain;
-        tokio::time::sleep(drain.notice).await;
+        // No balancer has to notice that another process of the edge serves.
+        if !self.drain.is_replaced() {
+            tokio::time::sleep(drain.notice).await;
+        }
         self.closing.send_replace(true);
         log::info!("drain: the listeners close; requests may take {:?}", drain.requests);
         let deadline = Instant::now() + drain.requests;

@@ -150,6 +150,8 @@ mod log_files;
 mod decision_log;
 // Sockets that a service manager has bound.
 mod activation;
+// A process that takes over from the one that runs.
+mod upgrades;
 // What each signal does.
 mod hanging_files;
 mod signals;

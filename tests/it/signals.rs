@@ -38,7 +38,7 @@ enum Effect {
     StopsAtTerminals,
     /// It is killed: the signal cannot be caught, or reports a fault of the program.
     Kills,
-    /// It has a test of its own.
+    /// `upgrades` has its tests.
     Elsewhere,
 }
 
@@ -137,17 +137,6 @@ fn every_signal_does_what_the_table_says() {
 }
 
 #[test]
-fn usr2_is_logged_and_ends_nothing() {
-    let app = origin("app");
-    let mut daemon = serving(&app);
-    daemon.process.signal("USR2");
-    let expected = "SIGUSR2: an upgrade in place is not supported yet";
-    eventually(expected, || told(&daemon.process, expected) == 1);
-    assert_eq!(status(&daemon), 200);
-    assert!(!daemon.process.has_ended());
-}
-
-#[test]
 fn usr1_hup_and_the_command_reload_open_the_logs_again_and_lose_no_line() {
     let app = origin("app");
     let daemon = serving(&app);
@@ -217,7 +206,7 @@ fn a_drain_goes_on_whatever_comes_until_sigint() {
         ("QUIT", "SIGQUIT: draining already"),
         ("HUP", "SIGHUP: draining, so no reload"),
         ("USR1", "SIGUSR1: logs are opened again"),
-        ("USR2", "SIGUSR2: an upgrade"),
+        ("USR2", "SIGUSR2: no upgrade: this process drains"),
         ("ALRM", "SIGALRM: means nothing"),
     ] {
         daemon.process.signal(name);
@@ -233,7 +222,9 @@ fn a_drain_goes_on_whatever_comes_until_sigint() {
 #[test]
 fn signals_during_a_start_that_takes_long_are_heard() {
     let app = origin("app");
-    for (name, ends) in [("USR1", false), ("ALRM", false), ("TERM", true), ("QUIT", true), ("INT", true)] {
+    for (name, ends) in
+        [("USR1", false), ("ALRM", false), ("USR2", false), ("TERM", true), ("QUIT", true), ("INT", true)]
+    {
         let (folder, config) = edge().service_with("iqueue", &app, "access: public").write();
         let yaml = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, yaml.replace("level: warn", "level: info")).unwrap();

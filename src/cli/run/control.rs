@@ -7,6 +7,7 @@ mod reads;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use crate::admin::deadlines;
 use crate::admin::reload::{ReloadOutcome, ReloadRequests};
 use crate::clock::Clock;
 use crate::log_writer::process;
+use crate::server::upgrade::UpgradeSource;
+use crate::server::upgrade::predecessor::Predecessor;
 use crate::server::{Edge, Options, ProcessContext, ReloadedFiles};
 use reads::FileReads;
 
@@ -33,13 +36,24 @@ pub enum ControlCommand {
     Read(u64, Box<ReloadedFiles>),
     /// Drains until it is done, or the sender sends or is dropped.
     Drain(oneshot::Receiver<()>),
+    /// The same, while another process serves in the place of this one.
+    Leave(oneshot::Receiver<()>),
 }
 
 /// What the control thread reports.
 pub enum ControlEvent {
-    Started { https: Vec<SocketAddr>, drain: Duration },
+    Started {
+        https: Vec<SocketAddr>,
+        drain: Duration,
+        upgrade: UpgradeSource,
+    },
+    /// This process serves in the place of the one before it.
+    Replaced,
     Failed(String),
-    Reloaded { drain: Duration, outcome: ReloadOutcome },
+    Reloaded {
+        drain: Duration,
+        outcome: ReloadOutcome,
+    },
     Stopped,
 }
 
@@ -47,10 +61,12 @@ pub enum ControlEvent {
 pub struct ControlThread(pub SyncSender<ControlCommand>);
 
 impl ControlThread {
-    /// `reloads` is where the edge's API requests reloads.
+    /// `reloads` is where the edge's API requests reloads, and `upgrade_socket` where a process waits that this one takes
+    /// over from.
     pub fn start(
         path: PathBuf,
         context: ProcessContext,
+        upgrade_socket: Option<PathBuf>,
         reloads: ReloadRequests,
     ) -> Result<(Self, mpsc::Receiver<ControlEvent>), Failure> {
         let (orders, received) = sync_channel(MAX_COMMANDS);
@@ -59,22 +75,23 @@ impl ControlThread {
         std::thread::Builder::new()
             .name("control".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || work(&path, context, reloads, own, &received, events))
+            .spawn(move || {
+                let started = start(&path, context, upgrade_socket.as_deref(), reloads);
+                work(started, own, &received, events);
+            })
             .map_err(Failure::because)?;
         Ok((Self(orders), outcomes))
     }
 }
 
 fn work(
-    path: &Path,
-    context: ProcessContext,
-    reloads: ReloadRequests,
+    started: Result<(Edge, Option<Predecessor>), String>,
     own: SyncSender<ControlCommand>,
     orders: &Receiver<ControlCommand>,
     events: mpsc::Sender<ControlEvent>,
 ) {
-    let edge = match start(path, context, reloads) {
-        Ok(edge) => edge,
+    let (edge, predecessor) = match started {
+        Ok(started) => started,
         Err(text) => {
             events.blocking_send(ControlEvent::Failed(text)).ok();
             return;
@@ -85,15 +102,17 @@ fn work(
     control.send(ControlEvent::Started {
         https: control.edge.https_addresses().to_vec(),
         drain: control.edge.drain_time(),
+        upgrade: control.edge.upgrade_source().clone(),
     });
+    if let Some(predecessor) = predecessor {
+        control.replace(predecessor);
+    }
     loop {
         match control.next(orders) {
             Ok(ControlCommand::Reload) => control.reload(),
             Ok(ControlCommand::Read(number, read)) => control.apply(number, *read),
-            Ok(ControlCommand::Drain(force)) => {
-                control.drain(force);
-                return;
-            }
+            Ok(ControlCommand::Drain(force)) => return control.drain(force, Edge::shutdown_gracefully),
+            Ok(ControlCommand::Leave(force)) => return control.drain(force, Edge::leave_to_successor),
             Err(RecvTimeoutError::Timeout) => control.give_up(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -101,15 +120,29 @@ fn work(
 }
 
 /// The configuration is read here and not on the thread that handles signals, because reading may hang as well.
-fn start(path: &Path, context: ProcessContext, reloads: ReloadRequests) -> Result<Edge, String> {
+fn start(
+    path: &Path,
+    mut context: ProcessContext,
+    upgrade_socket: Option<&Path>,
+    reloads: ReloadRequests,
+) -> Result<(Edge, Option<Predecessor>), String> {
     let read = crate::config::read(path).map_err(|faults| faults.to_string())?;
     process::set_level(read.0.log.level);
     let connections = read.0.server.limits.connections;
     let options = Options { control_socket: true, reloads: Some(reloads), ..Options::default() };
+    let predecessor = upgrade_socket.map(|socket| take_over(socket, &mut context)).transpose()?;
     let edge = Edge::start_in(context, path, read, Clock::default(), options).map_err(|error| error.to_string())?;
     // Now that there is a log to say so in where standard error takes nothing.
     open_files::warn_if_too_few(connections);
-    Ok(edge)
+    Ok((edge, predecessor))
+}
+
+fn take_over(socket: &Path, context: &mut ProcessContext) -> Result<Predecessor, String> {
+    let (predecessor, sockets, taken_over) = Predecessor::take_over(socket)
+        .map_err(|error| format!("cannot take over from the edge that runs, at {}: {error}", socket.display()))?;
+    context.sockets = sockets;
+    context.taken_over = Some(taken_over);
+    Ok(predecessor)
 }
 
 /// Logs what has started, so that a log says what the lines after this are about.
@@ -130,6 +163,9 @@ fn log_start(edge: &Edge) {
     }
     log::info!("admin on http://{}", edge.admin_address());
 }
+
+/// Completes when a drain is to end.
+type Forced = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Control {
     edge: Edge,
@@ -194,9 +230,20 @@ impl Control {
         self.send(ControlEvent::Reloaded { drain: self.edge.drain_time(), outcome });
     }
 
-    fn drain(self, force: oneshot::Receiver<()>) {
+    /// The process before this one stops accepting connections. Where it does not answer it has ended, and this one is the
+    /// edge all the same.
+    fn replace(&self, predecessor: Predecessor) {
+        match predecessor.replace(self.edge.control_socket()) {
+            Ok(()) => log::info!("upgrade: this process serves in the place of the one before it"),
+            Err(error) => log::warn!("upgrade: the process before this one has ended meanwhile: {error}"),
+        }
+        self.edge.upgrade_source().replaced();
+        self.send(ControlEvent::Replaced);
+    }
+
+    fn drain(self, force: oneshot::Receiver<()>, end: impl FnOnce(Edge, Forced) -> u64) {
         let Self { edge, events, .. } = self;
-        let cut = edge.shutdown_gracefully(async { drop(force.await) });
+        let cut = end(edge, Box::pin(async { drop(force.await) }));
         log::info!("stopped; {cut} requests were cut off");
         events.blocking_send(ControlEvent::Stopped).ok();
     }

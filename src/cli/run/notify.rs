@@ -23,6 +23,8 @@ pub enum State {
     Stopping,
     /// Still stopping.
     Draining,
+    /// The process with this id is the service's main one from now on, and ready.
+    ReadyAs(u32),
 }
 
 /// Without a service manager nothing is sent.
@@ -43,6 +45,7 @@ impl Notifier {
     pub fn send(&self, state: State) {
         let states = match state {
             State::Ready => vec![NotifyState::Ready],
+            State::ReadyAs(pid) => vec![NotifyState::MainPid(pid), NotifyState::Ready],
             State::Stopping => vec![NotifyState::Stopping, EXTENSION],
             State::Draining => vec![EXTENSION],
             // systemd wants to know when it began.

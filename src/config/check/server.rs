@@ -58,6 +58,7 @@ impl Check<'_> {
                 .and_then(|challenge| self.acme_challenge(&challenge, &server.listeners)),
             health: server.health.map(|health| self.health(health.path.as_deref())),
             drain: drain(server.drain),
+            upgrade_timeout: time(server.upgrade_timeout, defaults::UPGRADE_TIMEOUT),
             limits: self.limits(&server.limits),
             timeouts: Timeouts {
                 tls_handshake: time(server.timeouts.tls_handshake, defaults::TLS_HANDSHAKE_TIMEOUT),

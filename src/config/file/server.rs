@@ -50,6 +50,9 @@ pub struct Server {
     /// How the process stops after SIGTERM or SIGQUIT: a duration such as `45s`, which is that of `requests`, or both
     /// steps. See [drain](operations/upgrade-and-drain.md#drain). Example: `{notice: 10s, requests: 45s}`.
     pub drain: Option<Drain>,
+    /// How long a new process may take until it serves, at an [upgrade](operations/upgrades.md) by
+    /// SIGUSR2. One that takes longer is ended, and the process that runs serves on. Example: `2m`.
+    pub upgrade_timeout: Option<Time>,
     /// What clients may use at most.
     pub limits: Limits,
     /// How long clients may take.

@@ -84,6 +84,7 @@ fn server(shape: &str, key: &str) -> Option<Fallback> {
         ("HealthPath", "path") => value(defaults::SERVER_HEALTH_PATH),
         ("Server", "drain") | ("DrainSteps", "requests") => time(defaults::DRAIN),
         ("DrainSteps", "notice") => time(defaults::DRAIN_NOTICE),
+        ("Server", "upgrade_timeout") => time(defaults::UPGRADE_TIMEOUT),
         ("AcmeChallenge", "root") => Required,
         ("Listener", "address") => Required,
         ("Listener", "protocol") => value(defaults::LISTENER_PROTOCOL),

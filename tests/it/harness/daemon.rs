@@ -140,6 +140,11 @@ impl Builder {
         )
     }
 
+    /// Serves in a process whose program is a link in its folder, with these variables.
+    pub fn run_linked(self, variables: &[(&str, &str)], edit: impl FnOnce(String) -> String) -> Daemon {
+        self.run_as(|yaml, _| edit(yaml), |arguments| process::start_linked(arguments, variables))
+    }
+
     /// Serves in a process that may have so many descriptors.
     pub fn run_with_descriptors(self, most: usize) -> Daemon {
         self.run_as(|yaml, _| yaml, |arguments| process::start_with_descriptors(most, arguments))

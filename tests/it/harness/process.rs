@@ -44,6 +44,14 @@ pub fn start_with_variable((name, value): (&str, &str), arguments: &[&str]) -> C
     command("env", arguments).arg(format!("{name}={value}")).arg(BINARY).args(arguments).spawn().unwrap()
 }
 
+/// The same from a link in the folder of its configuration, `edge`, where another program can take its place.
+pub fn start_linked(arguments: &[&str], variables: &[(&str, &str)]) -> Child {
+    let folder = runtime_dir(arguments).unwrap().1;
+    let link = Path::new(&folder).join("edge");
+    std::os::unix::fs::symlink(BINARY, &link).unwrap();
+    command(link.to_str().unwrap(), arguments).envs(variables.iter().copied()).args(arguments).spawn().unwrap()
+}
+
 /// The same, with so many descriptors at most.
 pub fn start_with_descriptors(most: usize, arguments: &[&str]) -> Child {
     command("sh", arguments)

@@ -47,6 +47,14 @@ impl ServiceManager {
         self.process.stdout().lines().filter(|printed| printed.starts_with(line)).count()
     }
 
+    /// The process that it has started last.
+    pub fn pid(&self) -> u32 {
+        let started =
+            || self.process.stdout().lines().filter_map(|line| line.strip_prefix("started ")?.parse().ok()).last();
+        eventually("it has started one", || started().is_some());
+        started().unwrap()
+    }
+
     /// What its services have logged.
     pub fn log(&self) -> String {
         self.process.stderr()
