@@ -428,7 +428,7 @@ fn whatever_is_wrong_with_the_new_process_the_old_one_serves_on() {
         let (before, attempts) = (edge.upgrades(fault.result), edge.started().len());
         edge.signal("USR2");
         eventually(fault.name, || edge.logged("upgrade failed, this process serves on") == number + 1);
-        let said = edge.log().lines().filter(|line| line.contains("upgrade failed")).next_back().unwrap().to_owned();
+        let said = edge.log().lines().rfind(|line| line.contains("upgrade failed")).unwrap().to_owned();
         assert!(said.contains(fault.expected), "{}: {said}\n{}", fault.name, edge.log());
         eventually("it is counted", || edge.upgrades(fault.result) == before + 1.0);
         assert_eq!(edge.pid(), pid, "{}", fault.name);
@@ -567,7 +567,7 @@ fn sessions_in_memcached_outlive_an_upgrade_and_those_in_memory_do_not() {
     let (app, store) = (origin("app"), memcached());
     for in_memory in [false, true] {
         let builder = edge().service("iqueue", &app).service("dextor", &app);
-        let builder = if in_memory { builder } else { builder.memcached(&store.address().to_string()) };
+        let builder = if in_memory { builder } else { builder.memcached(&store.address()) };
         let edge = Upgradable::start(builder, |yaml| yaml);
         let mut client = edge.daemon.client();
         let url = edge.daemon.url("iqueue", "/");

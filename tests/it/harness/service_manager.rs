@@ -50,7 +50,7 @@ impl ServiceManager {
     /// The process that it has started last.
     pub fn pid(&self) -> u32 {
         let started =
-            || self.process.stdout().lines().filter_map(|line| line.strip_prefix("started ")?.parse().ok()).last();
+            || self.process.stdout().lines().filter_map(|line| line.strip_prefix("started ")?.parse().ok()).next_back();
         eventually("it has started one", || started().is_some());
         started().unwrap()
     }
