@@ -255,3 +255,21 @@ impl ListenerContext {
         self.metrics.traffic.connections_refused.with_label_values(&[self.name, reason]).inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_that_have_connected_are_accepted_before_the_socket_closes() {
+        let bound = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(bound.address).await.unwrap());
+        }
+        let address = bound.address;
+        let accepted: Vec<SocketAddr> = connected_clients(bound.socket).map(|(_, peer)| peer).collect();
+        assert_eq!(accepted, clients.iter().map(|client| client.local_addr().unwrap()).collect::<Vec<_>>());
+        assert!(TcpStream::connect(address).await.is_err(), "and then it is closed");
+    }
+}

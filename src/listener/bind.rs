@@ -165,6 +165,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn every_address_of_ipv6_leaves_those_of_ipv4_to_a_listener_beside_it() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let all = ["[::]:443", "0.0.0.0:443", "[::]:80", "127.0.0.1:9090", "[::]:0", "127.0.0.1:0"].map(address);
+        for (of, expected) in [("[::]:443", true), ("[::]:80", false), ("0.0.0.0:443", false), ("[::]:0", false)] {
+            assert_eq!(is_only_v6(address(of), &all), expected, "{of}");
+        }
+    }
+
     #[tokio::test]
     async fn the_kernel_keeps_little_for_a_client_that_does_not_read() {
         let bound = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();

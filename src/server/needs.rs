@@ -20,8 +20,7 @@ pub fn inspect(config: &Config, faults: &mut Faults) {
     if !faults.concern("users")
         && let Err(error) = users::inspect(&config.users.store)
     {
-        let write =
-            "add the first user with `sentry-edge user add`, which makes it, or name the file that has the users";
+        let write = "add the first user, or name the file that has the users";
         faults.add("users.sqlite.path", error.in_full(), write);
     }
     let is_log_wrong = faults.concern("log");

@@ -286,6 +286,25 @@ fn what_the_process_log_loses_is_said_in_the_audit_log() {
     assert_eq!((&audit[0]["event"], &audit[0]["log"]), (&"log_failed".into(), &"process-log".into()), "{audit:?}");
 }
 
+/// A pipe that is not read stands for a disk that is slow: the line may be written at some time, and no login waits for it.
+#[test]
+fn a_login_waits_for_its_line_for_a_while_and_is_refused_then() {
+    let app = origin("app");
+    let log = "{level: info, access: {path: access.log}, audit: {path: audit.log, on_write_error: refuse_logins}}";
+    for fault in [Fault::Blocked, Fault::Full] {
+        let edge = start(edge().service("iqueue", &app).log(log), Place::AuditFile, fault);
+        let (https, url) = (edge.https, format!("https://iqueue.test:{}/", edge.https.port()));
+        let refused = in_time(format!("a login, {fault:?}"), move || {
+            let mut person = client(https);
+            let form = person.follow(&url).pop().unwrap();
+            person.fill_in(&form, "ada", PASSWORD)
+        });
+        assert_eq!(refused.status, 503, "{fault:?}: {}", refused.body);
+        assert!(refused.body.contains("could not be recorded"), "{fault:?}: {}", refused.body);
+        assert_eq!(edge.metric("sentry_edge_logins_total", "result=\"unrecorded\""), 1.0, "{fault:?}");
+    }
+}
+
 #[test]
 fn a_reader_that_comes_back_gets_whole_lines_and_every_one() {
     let app = origin("app");

@@ -37,7 +37,7 @@ const ROWS: &[Row] = &[
         edit: same,
         spoil: |folder| std::fs::remove_file(folder.join("users.db")).unwrap(),
         key: "users.sqlite.path",
-        said: "sentry-edge user add",
+        said: "make one with `user add`",
     },
     Row {
         what: "a user directory that is no database",
