@@ -63,6 +63,24 @@ fn options(limits: &Limits) -> H2Options {
 /// its application to read a body does not notice.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Requests that a connection begins before everything else that is ready has its turn. A client may send a hundred at once,
+/// whose work would otherwise come before that of all other clients.
+const REQUESTS_IN_A_TURN: usize = 4;
+
+/// Counts the requests that a connection begins.
+#[derive(Default)]
+struct Turn(usize);
+
+impl Turn {
+    /// Lets others go first after each [`REQUESTS_IN_A_TURN`].
+    async fn request_begun(&mut self) {
+        self.0 = (self.0 + 1) % REQUESTS_IN_A_TURN;
+        if self.0 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// What ends the wait for requests.
 enum Lull {
     /// No request is in flight, and none has been for the keep-alive timeout.
@@ -120,7 +138,7 @@ impl ListenerContext {
         let Ok(mut http2) = handshake(Box::new(stream), Some(options)).await else { return };
         let mut requests = JoinSet::new();
         let (mut closing, mut malformed, mut window) = (self.closing.clone(), 0, None::<Reservation>);
-        let mut go_away = GoAway::default();
+        let (mut go_away, mut turn) = (GoAway::default(), Turn::default());
         loop {
             go_away.send_if_due(&mut http2);
             let accepted = tokio::select! {
@@ -157,6 +175,7 @@ impl ListenerContext {
                         drop(until_begun);
                         app.process_stream(stream, &closing).await;
                     });
+                    turn.request_begun().await;
                 }
                 Ok(Some(Accepted::Rejected)) if malformed + 1 < MAX_MALFORMED => malformed += 1,
                 // The client has left, or violated the protocol.
@@ -214,4 +233,31 @@ fn replace_with_placeholder(stream: &mut RequestStream) {
     }
     placeholder.extensions.insert(validate::Malformed::HeaderTooLarge);
     *stream.head_mut() = RequestHeader::from(placeholder);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// On one thread, another task runs whenever this one lets it.
+    #[tokio::test]
+    async fn other_work_waits_for_no_more_than_a_turn_of_requests() {
+        let (mut turn, runs) = (Turn::default(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&runs);
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut seen = Vec::new();
+        for _ in 0..3 * REQUESTS_IN_A_TURN {
+            turn.request_begun().await;
+            seen.push(runs.load(Ordering::Relaxed));
+        }
+        other.abort();
+        assert_eq!(seen, [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]);
+    }
 }
