@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test reference model deploys upgrades differential planted compare bench load-test pgo tls-scan fuzz lint sbom release docs
+.PHONY: help deps build demo test reference model deploys upgrades restarts differential planted compare bench load-test pgo tls-scan fuzz lint sbom release package image package-test docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -46,6 +46,10 @@ upgrades: ## ten upgrades and 100 reloads under load, 100,000 requests, none of 
 	@.ci/deps build
 	@UPGRADES=$(or $(UPGRADES),10) RELOADS=$(or $(RELOADS),100) REQUESTS=$(or $(REQUESTS),100000) cargo test --locked --test it -- upgrades::an_upgrade --nocapture
 	@RESTARTS=$(or $(RESTARTS),10) cargo test --locked --test it -- activation::a_restart --nocapture
+
+restarts: ## ten restarts under socket activation and load, no connection refused; RESTARTS=
+	@.ci/deps test
+	@RESTARTS=$(or $(RESTARTS),10) cargo test --locked --test it -- activation:: --nocapture
 
 # It shares the machine with whatever else runs there.
 model: ## the model of the sign-on, tests/model: all states within its bounds; some minutes. ARGS="browser", "stores" or "rounds"
@@ -109,6 +113,24 @@ release: build sbom ## what is released: binary, manual pages, completion, bill 
 	@target/release/sentry-edge man target/released
 	@for shell in bash zsh fish; do target/release/sentry-edge completion $$shell > target/released/sentry-edge.$$shell; done
 	@.ci/sbom --sums target/released
+
+# A package has the binary of `make pgo`. PROFILE=release is faster built: without a profile of its own work.
+package: ## the Debian package and one with its debug symbols, target/debian; PROFILE= (pgo)
+	@.ci/deps package
+	@[ "$(or $(PROFILE),pgo)" != pgo ] || load-tests/pgo
+	@[ "$(or $(PROFILE),pgo)" = pgo ] || cargo build --locked --profile $(PROFILE) --bin sentry-edge
+	@packaging/build-deb $(or $(PROFILE),pgo)
+
+image: ## the same binary as a container image, an OCI archive in target/image; PROFILE= (pgo)
+	@.ci/deps package
+	@[ "$(or $(PROFILE),pgo)" != pgo ] || load-tests/pgo
+	@[ "$(or $(PROFILE),pgo)" = pgo ] || cargo build --locked --profile $(PROFILE) --bin sentry-edge
+	@packaging/build-image $(or $(PROFILE),pgo)
+
+package-test: ## tries both: installs, upgrades while it serves, removes in a new Debian (as root), starts the image; some minutes
+	@.ci/deps package
+	@packaging/test deb target/debian/sentry-edge_*.deb
+	@packaging/test image target/image/sentry-edge-*.tar
 
 docs: ## the book, target/book/index.html, and the documentation of the source, target/doc/sentry_edge/index.html; checks their links
 	@.ci/deps build

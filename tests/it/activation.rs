@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::harness::service_manager::ServiceManager;
-use crate::harness::{Connection, Stop, client, edge, eventually, origin, write_private};
+use crate::harness::{Connection, Stop, client, edge, eventually, origin, setting, write_private};
 use crate::tidy::read;
 
 /// Clients, each of which opens a connection for each request.
@@ -53,7 +53,7 @@ fn a_restart_refuses_no_connection() {
     let (address, admin) = (manager.addresses[0].clone(), manager.addresses[1].clone());
     write_listeners(&file, &yaml, &format!("{{address: \"{address}\"}}"), &admin);
     let (address, admin): (SocketAddr, SocketAddr) = (address.parse().unwrap(), admin.parse().unwrap());
-    let restarts = std::env::var("RESTARTS").map_or(3, |value| value.parse().unwrap());
+    let restarts = setting("RESTARTS", 3);
     let load = Load::default();
     std::thread::scope(|scope| {
         let stop = Stop(&load.over);

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::harness::process::{sentry_edge, text};
-use crate::harness::{Connection, Daemon, Stop, edge, eventually, free_address};
+use crate::harness::{Connection, Daemon, Stop, edge, eventually, free_address, setting};
 
 /// Clients, each with a connection of its own.
 const CLIENTS: usize = 6;
@@ -118,11 +118,6 @@ fn deploy(daemon: &Daemon, server: &mut Server, load: &Load) {
     pool(daemon, &["enable", "iqueue", &address]);
 }
 
-/// `DEPLOYS=10 REQUESTS=50000`, as `make deploys` has it, or less for every run.
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
-}
-
 #[test]
 fn a_deploy_loses_no_request() {
     let mut servers = [Server::start(free_address()), Server::start(free_address())];
@@ -134,6 +129,7 @@ fn a_deploy_loses_no_request() {
         let labels = format!("pool=\"iqueue\",result=\"answered\",server=\"{}\"", server.address);
         daemon.metric("sentry_edge_upstream_requests_total", &labels)
     };
+    // `make deploys` asks for more.
     let (load, deploys, requests) = (Load::default(), setting("DEPLOYS", 3), setting("REQUESTS", 2_000));
     std::thread::scope(|scope| {
         let stop = Stop(&load.over);

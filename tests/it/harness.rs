@@ -65,6 +65,11 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
     RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }
 
+/// How much a test does, where a target of the Makefile asks for more than every run does.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
 /// Writes a file that its owner alone may read, as keys and configurations with secrets are.
 pub fn write_private(path: impl AsRef<std::path::Path>, content: impl AsRef<[u8]>) {
     use std::os::unix::fs::PermissionsExt;
