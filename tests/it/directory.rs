@@ -106,19 +106,23 @@ const WAYS: &[(&str, Way)] = &[
         fs::rename(copy, file).unwrap();
     }),
     ("with the log of another database beside it", |copy, file| {
-        // Made where a database in write-ahead mode has it: pages of the former directory, not written back.
-        let other = file.with_extension("other");
-        fs::copy(file, &other).unwrap();
-        let connection = rusqlite::Connection::open(&other).unwrap();
-        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-        connection.execute("UPDATE users SET email = 'old@example.com'", []).unwrap();
-        for ending in ["-wal", "-shm"] {
-            let beside = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
-            fs::copy(beside(&other), beside(file)).unwrap();
-        }
+        leave_log_of_another(file);
         fs::rename(copy, file).unwrap();
     }),
 ];
+
+/// Leaves a log beside a file, where a database in write-ahead mode has it: pages of the former directory, not written back.
+pub fn leave_log_of_another(file: &Path) {
+    let other = file.with_extension("other");
+    fs::copy(file, &other).unwrap();
+    let connection = rusqlite::Connection::open(&other).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute("UPDATE users SET email = 'old@example.com'", []).unwrap();
+    for ending in ["-wal", "-shm"] {
+        let beside = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
+        fs::copy(beside(&other), beside(file)).unwrap();
+    }
+}
 
 #[test]
 fn another_directory_in_its_place_is_seen_however_it_came_there() {

@@ -1,9 +1,11 @@
 //! What a start needs beside its file: whatever of it would stop `run` is a fault of `check`, with its key and what to
 //! write, and what only the moment decides is none.
 
+use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
+use crate::directory::leave_log_of_another;
 use crate::harness::process::{sentry_edge, text};
 use crate::harness::{Connection, Running, edge, eventually, free_address, origin, write_private};
 
@@ -147,18 +149,27 @@ fn what_would_stop_a_start_is_a_fault_of_check() {
     }
 }
 
+/// The log of another database is what a directory that was restored from a copy may have beside it.
 #[test]
 fn check_changes_nothing() {
     let app = origin("app");
-    let (folder, file) = edge().service("iqueue", &app).write();
-    let names = || {
-        let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
-    let (before, users) = (names(), std::fs::read(folder.path().join("users.db")).unwrap());
-    assert!(sentry_edge(&["check", "-c", file.to_str().unwrap()]).status.success());
-    assert_eq!((names(), std::fs::read(folder.path().join("users.db")).unwrap()), (before, users));
+    for has_foreign_log in [false, true] {
+        let (folder, file) = edge().service("iqueue", &app).write();
+        if has_foreign_log {
+            leave_log_of_another(&folder.path().join("users.db"));
+        }
+        let files = || -> BTreeMap<_, _> {
+            let entries = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+            entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+        };
+        let before = files();
+        let checked = sentry_edge(&["check", "-c", file.to_str().unwrap()]);
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+        let after = files();
+        assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+        let changed: Vec<_> = after.iter().filter(|(name, bytes)| before[*name] != **bytes).map(|it| it.0).collect();
+        assert!(changed.is_empty(), "{changed:?}, with a log of another: {has_foreign_log}");
+    }
 }
 
 #[test]

@@ -79,17 +79,35 @@ pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     Ok(connection)
 }
 
-/// Looks whether [`open`] could open a file and migrate it. Nothing in it is changed.
+/// Looks whether [`open`] could open a file and migrate it. Nothing in its folder is changed, so SQLite does not open it:
+/// that would take a log beside it for its own, and write the log's pages into the file. Only the header is read (SQLite
+/// file format §1.3, §1.6), so a newer schema that is in a write-ahead log alone is not seen.
 pub(super) fn inspect(path: &Path) -> Result<(), SqliteError> {
-    if !path.exists() {
-        return Err(SqliteError::Missing(path.to_owned()));
+    /// The header of the file, and the first fields of the header of its first page.
+    const HEADER: usize = 108;
+    let no_good = |why: String| SqliteError::NoGood { path: path.to_owned(), why };
+    let is_file = match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(SqliteError::Missing(path.to_owned())),
+        found => found.map_err(|error| no_good(error.to_string()))?.is_file(),
+    };
+    if !is_file {
+        return Err(no_good("it is no file".into()));
     }
-    let connection = connect(path)?;
-    match version(&connection)? {
+    let mut header = Vec::with_capacity(HEADER);
+    let file = std::fs::File::open(path).map_err(|error| no_good(error.to_string()))?;
+    file.take(HEADER as u64).read_to_end(&mut header).map_err(|error| no_good(error.to_string()))?;
+    if header.is_empty() {
+        return Ok(());
+    }
+    if header.len() < HEADER || !header.starts_with(b"SQLite format 3\0") {
+        return Err(no_good("the file is not a database".into()));
+    }
+    let found = u32::from_be_bytes([header[60], header[61], header[62], header[63]]);
+    // The entries of the schema that the first page has.
+    let is_empty = header[103..105] == [0, 0];
+    match found {
         found if found > VERSION => Err(SqliteError::NewerSchema { path: path.to_owned(), found, ours: VERSION }),
-        0 if !is_empty(&connection).map_err(failed("reading its schema"))? => {
-            Err(SqliteError::Foreign(path.to_owned()))
-        }
+        0 if !is_empty => Err(SqliteError::Foreign(path.to_owned())),
         _ => Ok(()),
     }
 }
