@@ -45,7 +45,7 @@ const ROWS: &[Row] = &[
         what: "a user directory that is no database",
         edit: same,
         spoil: |folder| {
-            std::fs::write(folder.join("users.db"), "these are no users, but some text ".repeat(50)).unwrap()
+            std::fs::write(folder.join("users.db"), "these are no users, but some text ".repeat(50)).unwrap();
         },
         key: "users.sqlite.path",
         said: "not a database",
