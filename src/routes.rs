@@ -595,23 +595,60 @@ mod tests {
         }
     }
 
+    /// A redirect, and a reply that is no error, have nothing behind them that what differs would get to.
+    #[test]
+    fn a_slash_at_the_end_of_what_the_edge_answers_itself_is_refused_for_access_and_addresses_alone() {
+        let redirects: Change = |route| route.action = redirect("/app/");
+        let responds: Change = |route| route.action = reply(StatusCode::OK);
+        for action in [redirects, responds] {
+            for (name, strict, lax) in RESTRICTIONS {
+                let service = |exact: Change, below: Change| {
+                    service_with(&[("/", Access::Required), ("/app", Access::Required)], |routes| {
+                        routes[1].is_exact = true;
+                        exact(&mut routes[1]);
+                        action(&mut routes[1]);
+                        below(&mut routes[0]);
+                    })
+                };
+                let expected = if name.starts_with("addresses") { None } else { Some("/") };
+                assert_eq!(found(&service(strict, lax), "/app/").as_deref(), expected, "{name}");
+                assert_eq!(found(&service(lax, strict), "/app/").as_deref(), Some("/"), "{name}");
+                assert_eq!(found(&service(strict, lax), "/app").as_deref(), Some("/app"), "{name}");
+            }
+            for (exact, below, expected) in [
+                (Access::Required, Access::Public, None),
+                (Access::Deny, Access::Required, None),
+                (Access::Public, Access::Required, Some("/")),
+            ] {
+                let service = service_with(&[("/", below), ("/app", exact)], |routes| {
+                    routes[1].is_exact = true;
+                    action(&mut routes[1]);
+                });
+                assert_eq!(found(&service, "/app/").as_deref(), expected);
+            }
+        }
+    }
+
+    fn redirect(to: &str) -> config::Action {
+        config::Action::Redirect(config::Redirect {
+            status: StatusCode::FOUND,
+            to: to.into(),
+            query: None,
+            fragment: None,
+            keep_path: None,
+            keep_query: false,
+        })
+    }
+
     /// A fixed reply that the edge has for users is no answer to a preflight, which has no user.
     #[test]
     fn a_preflight_is_let_in_where_an_application_answers_it() {
         let files =
             config::Files { root: "/srv".into(), index: "index.html".into(), fallback: None, cache_control: None };
-        let redirect = config::Redirect {
-            status: StatusCode::FOUND,
-            to: "/b".into(),
-            query: None,
-            fragment: None,
-            keep_path: None,
-            keep_query: false,
-        };
         for (action, expected) in [
             (config::Action::Forward(config::Forward::to("p")), true),
             (config::Action::Files(files), false),
-            (config::Action::Redirect(redirect), false),
+            (redirect("/b"), false),
             (reply(StatusCode::OK), false),
         ] {
             for (access, is_behind_sign_on) in [

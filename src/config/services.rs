@@ -123,6 +123,10 @@ impl Route {
     /// Whether every request that this route admits is one that `other` admits too, and meets the same restrictions there.
     /// What only says how a request is served, as compression or a timeout, is not compared.
     pub fn is_as_strict_as(&self, other: &Self) -> bool {
+        // A redirect, or a reply that is no error, has no application behind it that what differs would get to.
+        if other.action.is_answer_of_edge() && !other.refuses_all() {
+            return self.demands_no_less_than(other);
+        }
         self.admits_no_others_than(other)
             && self.rules.are_as_strict_as(&other.rules)
             && (other.action.forward().is_none() || self.rules.take_out_like(&other.rules))
@@ -132,10 +136,14 @@ impl Route {
     /// Whether every client that this route admits is one that `other` admits too. What clients send, and what they get, is
     /// not compared.
     pub fn admits_no_others_than(&self, other: &Self) -> bool {
-        let admits_no_more = self.access == other.access || self.access.strictness() > other.access.strictness();
-        admits_no_more
+        self.demands_no_less_than(other)
             && (other.access.admits_anonymous() || self.wants_user_like(other))
             && (self.refuses_all() || !other.refuses_all())
+    }
+
+    /// Whether this route has the access and the addresses of `other`, or stricter ones.
+    fn demands_no_less_than(&self, other: &Self) -> bool {
+        (self.access == other.access || self.access.strictness() > other.access.strictness())
             && self.rules.addresses.are_as_strict_as(&other.rules.addresses)
     }
 
