@@ -173,13 +173,15 @@ impl Service {
     }
 
     /// Whether a file whose own path is `own` may be sent for a path of the route at this place: the rule of its own path
-    /// admits every client that this one does.
+    /// admits every client that this one does, or is a redirect, which shows no file to any client and guards none.
     pub fn may_show(&self, at: usize, own: &str) -> bool {
         if self.is_uniform {
             return true;
         }
         let Some(found) = self.route_of(own) else { return false };
-        found == at || self.routes[at].config.admits_no_others_than(&self.routes[found].config)
+        let (shown, own) = (&self.routes[at].config, &self.routes[found].config);
+        let leads_away = own.only_redirects() && shown.rules.addresses.are_as_strict_as(&own.rules.addresses);
+        found == at || leads_away || shown.admits_no_others_than(own)
     }
 
     /// Whether files are served at this path.

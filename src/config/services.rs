@@ -147,6 +147,11 @@ impl Route {
             && self.rules.addresses.are_as_strict_as(&other.rules.addresses)
     }
 
+    /// Whether this route has nothing to guard: it leads each client elsewhere that its addresses let in.
+    pub fn only_redirects(&self) -> bool {
+        matches!(self.action, Action::Redirect(_)) && self.access != Access::Deny
+    }
+
     /// Whether this route admits no user by a token, and no preflight without one, that `other` would not.
     fn wants_user_like(&self, other: &Self) -> bool {
         let Credentials { cookie, bearer } = self.credentials;

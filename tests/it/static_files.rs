@@ -340,22 +340,27 @@ fn the_rule_of_a_files_own_path_holds_where_it_is_sent_for_another_one() {
                   {exact: /app/deep/index.html, files: {root: site/deep}}, \
                   {exact: /app/kept/index.html, access: {roles: [boss]}}, \
                   {exact: /app/away/index.html, access: public, addresses: {allow: [10.0.0.0/8]}}, \
-                  {exact: /app/free/index.html, access: public, redirect: {to: /app/free/}}, \
+                  {exact: /app/free/index.html, redirect: {to: /app/free/}}, \
+                  {exact: /app/open/index.html, access: public, redirect: {to: /app/open/}}, \
+                  {exact: /app/gone/index.html, access: deny, redirect: {to: /app/gone/}}, \
+                  {exact: /app/near/index.html, addresses: {allow: [10.0.0.0/8]}, redirect: {to: /app/near/}}, \
                   {path: /app/shut/, files: {root: site/shut}}, \
                   {exact: /app/shut/index.html, access: public, files: {root: site/shut}}";
     let mut builder = builder(&app, routes);
-    for folder in ["kept", "away", "free", "shut"] {
+    for folder in ["kept", "away", "free", "open", "gone", "near", "shut"] {
         builder = builder.file(&format!("site/{folder}/index.html"), folder);
     }
     let edge = builder.start();
     let navigation = [("accept", "text/html")];
     let led = ask(&edge, "GET", "/app/deep/?a=1", &navigation);
     assert_eq!((led.status, led.location().as_deref()), (302, Some("/app/deep/index.html?a=1")), "{}", led.body);
-    for path in ["/app/kept/", "/app/away/", "/app/none", "/app/none/", "/app/bare/"] {
+    for path in ["/app/kept/", "/app/away/", "/app/gone/", "/app/near/", "/app/none", "/app/none/", "/app/bare/"] {
         let refused = ask(&edge, "GET", path, &navigation);
         assert_eq!(refused.status, 404, "{path}: {}", refused.body);
     }
-    for (path, body) in [("/app/", "<p>index"), ("/app/free/", "free"), ("/app/deep/x%20y.txt", "x y")] {
+    for (path, body) in
+        [("/app/", "<p>index"), ("/app/free/", "free"), ("/app/open/", "open"), ("/app/deep/x%20y.txt", "x y")]
+    {
         let file = get(&edge, path);
         assert_eq!((file.status, file.body.as_str()), (200, body), "{path}");
     }
