@@ -18,7 +18,6 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -211,8 +210,6 @@ fn locate(root: &Root, path: &FilePath, index: &str) -> io::Result<Located> {
 struct Representation {
     file: File,
     stamp: Stamp,
-    /// Seconds and nanoseconds of its time of change (ctime), which no program can set back.
-    changed: (i64, i64),
     coding: Coding,
     /// Whether it is sent in the place of a file that does not exist.
     is_fallback: bool,
@@ -237,16 +234,15 @@ impl Representation {
         let varies = !variants.is_empty();
         let file = variants.into_iter().find(|(of, _)| *of == coding).map_or(file, |(_, variant)| variant);
         let about = file.metadata()?;
-        let (stamp, changed) = (Stamp::of(&about), (about.ctime(), about.ctime_nsec()));
-        Ok(Self { stamp, changed, file, coding, is_fallback: false, varies, content_type })
+        Ok(Self { stamp: Stamp::of(&about), file, coding, is_fallback: false, varies, content_type })
     }
 
-    /// A strong tag: another version has another one, and another variant of this version too (RFC 9110 §8.8.3.3).
+    /// A strong tag: another version has another one, and another variant of this version too (RFC 9110 §8.8.3.3). The time
+    /// of the inode's change (ctime) is not in it: copies on several machines have several.
     fn etag(&self) -> String {
         let Stamp { seconds, nanoseconds, length } = self.stamp;
-        let (changed, fraction) = self.changed;
         let coding = self.coding.name().map(|name| format!("-{name}")).unwrap_or_default();
-        format!("\"{seconds:x}-{nanoseconds:x}-{length:x}-{changed:x}-{fraction:x}{coding}\"")
+        format!("\"{seconds:x}-{nanoseconds:x}-{length:x}{coding}\"")
     }
 
     /// Never later than now (RFC 9110 §8.8.2.1).
