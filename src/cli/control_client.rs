@@ -93,20 +93,18 @@ impl ControlClient {
         let mut seen = Vec::new();
         for place in &self.places {
             let socket = place.join(CONTROL_SOCKET);
-            let stream = match connect(&socket) {
+            let mut stream = match connect_to_owner(place, &socket) {
                 Ok(stream) => stream,
-                Err(error) => {
-                    seen.push(format!("  {}: {}", socket.display(), reason(&error)));
+                Err(why) => {
+                    seen.push(format!("  {}: {why}", socket.display()));
                     continue;
                 }
             };
-            if let Err(why) = check_owner(place, &stream) {
-                seen.push(format!("  {}: not trusted: {why}", socket.display()));
-                continue;
-            }
             let failed = |error: io::Error| CallError::Failed(format!("{}: {}", socket.display(), reason(&error)));
             if self.probes {
-                probe(&socket).map_err(failed)?;
+                probe(stream).map_err(failed)?;
+                let again = connect_to_owner(place, &socket);
+                stream = again.map_err(|why| CallError::Failed(format!("{}: {why}", socket.display())))?;
             }
             let reply = self.exchange(stream, method, path, body);
             match reply.map_err(failed)? {
@@ -163,6 +161,13 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
+/// Returns a connection to a process that may be believed, or says why there is none.
+fn connect_to_owner(folder: &Path, socket: &Path) -> Result<UnixStream, String> {
+    let stream = connect(socket).map_err(|error| reason(&error))?;
+    check_owner(folder, &stream).map_err(|why| format!("not trusted: {why}"))?;
+    Ok(stream)
+}
+
 /// Checks whose process is at the other end, as the kernel says (SO_PEERCRED of unix(7)): root's, this user's own, or that
 /// of the owner of the folder, where no other user could have put it there.
 fn check_owner(folder: &Path, stream: &UnixStream) -> Result<(), String> {
@@ -191,9 +196,8 @@ fn check_peer(folder: &Path, peer: u32, own: u32) -> Result<(), String> {
     Err(format!("its process is of user id {peer}, and this is no folder that was made for that user alone"))
 }
 
-/// Has the edge answer a request that waits for nothing.
-fn probe(socket: &Path) -> io::Result<()> {
-    let mut stream = connect(socket)?;
+/// Has the edge answer a request that waits for nothing, and closes the connection.
+fn probe(mut stream: UnixStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: control\r\nConnection: close\r\n\r\n")?;
     stream.read_exact(&mut [0])
