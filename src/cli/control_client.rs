@@ -17,7 +17,7 @@ use super::{ConfigFile, Failure, output};
 use crate::admin::api::CONFIGURATION_FIELD;
 use crate::admin::deadlines;
 use crate::config;
-use crate::config::runtime_dir::{CONTROL_SOCKET, check_parents, configuration_id, places};
+use crate::config::runtime_dir::{CONTROL_SOCKET, check_parents, configuration_id, others_may_write, places};
 
 /// How long the edge may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -183,7 +183,7 @@ fn check_peer(folder: &Path, peer: u32, own: u32) -> Result<(), String> {
     let mut is_owned = false;
     for above in folder.ancestors() {
         let found = std::fs::metadata(above).map_err(|error| error.to_string())?;
-        if found.uid() == peer && found.mode() & 0o022 == 0 {
+        if found.uid() == peer && !others_may_write(&found) {
             is_owned = true;
             continue;
         }
@@ -295,6 +295,14 @@ mod tests {
             return;
         }
         assert_eq!(check_peer(&folder, edge, own), Ok(()));
+        // A group of the same number is that user's alone.
+        for above in [&folder, &top.path().join("run")] {
+            chown(above, Some(edge), Some(edge)).unwrap();
+            set_permissions(above, Permissions::from_mode(0o775)).unwrap();
+            assert_eq!(check_peer(&folder, edge, own), Ok(()), "{}", above.display());
+        }
+        chown(&folder, Some(edge), Some(65_533)).unwrap();
+        assert!(check_peer(&folder, edge, own).is_err(), "a group of others may write to it");
         assert!(check_peer(&folder, 65_533, own).is_err(), "nor a third one's");
         set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
         assert!(check_peer(&folder, edge, own).is_err(), "others may write to it");

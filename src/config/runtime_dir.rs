@@ -2,6 +2,7 @@
 //!
 //! Both go by the configuration file, so that a command needs `-c FILE` and nothing else.
 
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,13 @@ pub fn places(written: Option<&Path>, file: &Path) -> Vec<PathBuf> {
     all_places(written, from_environment(), file)
 }
 
+/// Whether other users than the owner may write to a folder. A group of the owner's number is the owner's alone, as most
+/// systems make one for each user.
+pub fn others_may_write(folder: &Metadata) -> bool {
+    let writers = if folder.gid() == folder.uid() { 0o002 } else { 0o022 };
+    folder.mode() & writers != 0
+}
+
 /// Checks that only `owners` can put another folder in the place of this one: no folder above it belongs to other
 /// users or may be written to by them, save with the sticky bit, as /tmp has it. The folder itself is not looked at.
 pub fn check_parents(folder: &Path, owners: &[u32]) -> Result<(), String> {
@@ -59,9 +67,7 @@ pub fn check_parents(folder: &Path, owners: &[u32]) -> Result<(), String> {
         if !owners.contains(&found.uid()) {
             return Err(format!("{name} above it belongs to user id {}", found.uid()));
         }
-        // A group of the owner's number is the owner's alone, as most systems make one for each user.
-        let writers = if found.gid() == found.uid() { 0o002 } else { 0o022 };
-        if mode & writers != 0 && mode & STICKY == 0 {
+        if others_may_write(&found) && mode & STICKY == 0 {
             return Err(format!("others may write to {name} above it: it has mode {:04o}", mode & 0o7777));
         }
     }
