@@ -196,15 +196,26 @@ impl Fault {
 }
 
 /// Removes the user name and the password of the URL that a text quotes. What is quoted may be no URL yet, so everything up
-/// to the last `@` goes.
+/// to the last `@` goes. A path, which begins with a slash, is none.
 fn without_password(text: &str) -> String {
     let Some(end) = text.rfind('@') else { return text.to_owned() };
-    let begin = match (text[..end].find("//"), text[..end].find('`')) {
+    let before = &text[..end];
+    // A password may have quotes in it, and so may what was quoted before it.
+    let is_opening = |quote: &usize| before[..*quote].chars().next_back().is_none_or(|last| " (:=".contains(last));
+    let mut quotes = before.match_indices('`').map(|(quote, _)| quote).filter(is_opening).peekable();
+    let begin = match (before.find("//"), quotes.peek()) {
         (Some(scheme), _) => scheme + 2,
-        (None, Some(quote)) if text[quote + 1..].starts_with('/') => return text.to_owned(),
         // `user:password@host`.
-        (None, Some(quote)) => quote + 1,
-        (None, None) => text[..end].rfind(' ').map_or(0, |space| space + 1),
+        (None, Some(_)) => match quotes.find(|quote| !text[quote + 1..].starts_with('/')) {
+            Some(quote) => quote + 1,
+            None => return text.to_owned(),
+        },
+        // In other quotes too is what was written, which may have blanks in it.
+        (None, None) => match (before.find(['"', '`']), before.rfind(' ').map_or(0, |space| space + 1)) {
+            (Some(quote), _) => quote + 1,
+            (None, begin) if text[begin..].starts_with('/') => return text.to_owned(),
+            (None, begin) => begin,
+        },
     };
     format!("{}***{}", &text[..begin], &text[end..])
 }
@@ -233,3 +244,28 @@ impl fmt::Display for Warnings {
 }
 
 impl std::error::Error for Faults {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_fault_quotes_a_password_and_every_path_is_shown_in_full() {
+        for (text, shown) in [
+            ("`https://user:pw@host/` is no URL", "`https://***@host/` is no URL"),
+            ("`user:pw@host` is no URL", "`***@host` is no URL"),
+            ("`user:p`w@host` is no URL", "`***@host` is no URL"),
+            ("`user:p `w@host` is no URL", "`***@host` is no URL"),
+            ("`/a b` is not `user:pw@host`", "`/a b` is not `***@host`"),
+            ("`/a b` is not `user:p /`w@host`", "`/a b` is not `***@host`"),
+            ("`a` is not `user:pw@host`", "`***@host`"),
+            ("value \"user:p /w@host\"", "value \"***@host\""),
+            ("user:pw@host", "***@host"),
+            ("`/x/edge@prod/a.pem` is missing", "`/x/edge@prod/a.pem` is missing"),
+            ("/x/edge@prod/a.pem: No such file", "/x/edge@prod/a.pem: No such file"),
+            ("cannot read /x/edge@prod/a.pem: No such file", "cannot read /x/edge@prod/a.pem: No such file"),
+        ] {
+            assert_eq!(without_password(text), shown);
+        }
+    }
+}
