@@ -366,6 +366,11 @@ fn policies_and_cookies_that_cannot_be_are_faults() {
         check(&file).stderr
     };
     assert_eq!(check_text(&text), "", "of two hosts");
+    let theirs = without_marks(GOOD).replace("idle_timeout: 30m", "response_headers: {set: {Set-Cookie: server=x}}");
+    let theirs = theirs + sticky;
+    assert_eq!(check_text(&theirs), "", "the service does not use the pool");
+    let said = check_text(&theirs.replace("path: /api/,", "path: /api/, pool: second,"));
+    assert!(said.contains("Set-Cookie: a cookie that only the edge sets"), "{said}");
     let said = check_text(&text.replace("path: /api/,", "path: /api/, pool: second,"));
     assert!(said.contains("pools.second.balance.sticky.cookie: routes of `iqueue` lead to `first` too"), "{said}");
 }

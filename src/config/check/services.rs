@@ -31,6 +31,16 @@ fn identity_fields(services: &BTreeMap<String, file::Service>) -> Vec<String> {
     header_names::identity_fields(names.map(|(written, default)| written.as_deref().unwrap_or(default)))
 }
 
+/// Returns the names of the cookies that the edge sets on the hosts of a service: its own, and those of the sticky pools
+/// that the service and its routes name.
+fn cookies_of_edge(service: &file::Service, sentry: &Sentry, pools: &[Pool]) -> Vec<String> {
+    let named = service.routes.iter().map(|route| &route.pool).chain([&service.pool]);
+    let named: Vec<&str> = named.flatten().map(String::as_str).collect();
+    let sticky = pools.iter().filter(|pool| named.contains(&pool.name.as_str()));
+    let sticky = sticky.filter_map(|pool| pool.balance.cookie()).map(str::to_owned);
+    sentry.cookie_names().into_iter().chain(sticky).collect()
+}
+
 /// Which service a host belongs to.
 type Taken = HashMap<HostPattern, Arc<str>>;
 
@@ -45,8 +55,6 @@ impl Check<'_> {
         let mut services: Vec<Service> = Vec::new();
         let mut taken = Taken::new();
         let identity = identity_fields(&written);
-        let mut cookies = sentry.cookie_names();
-        cookies.extend(pools.iter().filter_map(|pool| pool.balance.cookie()).map(str::to_owned));
         for (name, service) in written {
             let place = format!("services.{name}");
             self.name(&place, &name);
@@ -55,6 +63,7 @@ impl Check<'_> {
             taken.extend(hosts.iter().map(|host| (host.clone(), Arc::clone(&name))));
             let hsts = self.hsts(&format!("{place}.hsts"), service.hsts, defaults::SERVICE_HSTS);
             let authorization = service.forward_token == Some(file::ForwardToken::Bearer);
+            let cookies = cookies_of_edge(&service, sentry, pools);
             let fields = TakenFields { identity: &identity, cookies: &cookies, hsts: hsts.is_some(), authorization };
             let routes = self.routes(&place, &service, &hosts, pools, fields);
             let idle_timeout = self.idle_timeout(&place, service.idle_timeout, sentry.token.lifetime);
