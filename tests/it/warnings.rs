@@ -39,6 +39,8 @@ const ROWS: &[Row] = &[
     // What leads nowhere.
     (["{path: /status, access: public}", "{path: /status, files: {root: /etc, fallback: «/none.html»}}"], ["services.iqueue.routes[0].files.fallback", "there is no such file below `root`", "name a file that is there"]),
     (["idle_timeout: 30m", "maintenance: {file: «/nonexistent/away»}"], ["services.iqueue.maintenance.file", "there is no folder /nonexistent", "make the folder"]),
+    // What does not reach the application.
+    (["idle_timeout: 30m", "forward_token: «bearer»"], ["services.iqueue.forward_token", "`Authorization` of clients does not reach the application, not even on /status", "a service of its own"]),
     // Values that are not taken as they are written.
     (["idle_timeout: 30m", "idle_timeout: «24h»"], ["services.iqueue.idle_timeout", "longer than sentry.token.lifetime, so it is 12h", "write 12h or less"]),
     (["failures_per_account: 5 per 15m", "workers: «65»"], ["sentry.login.workers", "out of bounds, so it is 64", "write 1 to 64"]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Check, seconds};
-use crate::config::{Config, OutagePolicy, Sessions};
+use crate::config::{Access, Config, ForwardToken, OutagePolicy, Route, Sessions};
 
 /// The least prefix of a network that may be an operator's own proxies: a /8, such as 10.0.0.0/8.
 const MIN_PREFIX_V4: u8 = 8;
@@ -20,6 +20,7 @@ impl Check<'_> {
     pub(super) fn warn(&mut self, config: &Config) {
         self.warn_of_trust(config);
         self.warn_of_pools(config);
+        self.warn_of_tokens(config);
         self.warn_of_times(config);
     }
 
@@ -53,6 +54,22 @@ impl Check<'_> {
         for pool in config.pools.iter().filter(|pool| !used.contains(pool.name.as_str())) {
             let key = format!("pools.{}", pool.name);
             self.faults.warn(key, "no service and no route leads to it", "name it in one, or remove it");
+        }
+    }
+
+    /// Warns where an application may read `Authorization` of its own clients, and gets the edge's alone.
+    fn warn_of_tokens(&mut self, config: &Config) {
+        for service in config.services.iter().filter(|service| service.forward_token == ForwardToken::Bearer) {
+            let is_open = |route: &Route| route.access == Access::Public && route.action.forward().is_some();
+            let place = format!("services.{}", service.name);
+            if !self.faults.concern(&place)
+                && let Some(route) = service.routes.iter().find(|route| is_open(route))
+            {
+                let what =
+                    format!("`Authorization` of clients does not reach the application, not even on {}", route.path);
+                let write = "write none, or give the public route a service of its own";
+                self.faults.warn(format!("{place}.forward_token"), what, write);
+            }
         }
     }
 
