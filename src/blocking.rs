@@ -27,7 +27,7 @@ const LANE_CALLS: usize = 1024;
 /// where they do: no more are opened than can be closed.
 const MAX_WAITING: usize = 1024;
 /// For all looks of a configuration that is checked. A file system that has not answered by then does not answer.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The threads of one process.
 pub struct BlockingThreads {

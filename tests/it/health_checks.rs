@@ -193,9 +193,16 @@ fn assert_checked(said: &'static [u8], drip: Option<&'static [u8]>, result: &str
         seen = scrape(&edge);
         seen.checks(server).iter().sum::<f64>() >= 3.0
     });
-    assert_eq!(seen.is_up(server), result == "passed", "{text:?}");
+    // On a busy machine an answer may come too late for a check.
+    eventually(&format!("{result}: {text:?}"), || {
+        seen = scrape(&edge);
+        let is_counted =
+            RESULTS.into_iter().zip(seen.checks(server)).any(|(name, count)| name == result && count > 0.0);
+        is_counted && seen.is_up(server) == (result == "passed")
+    });
     for (name, count) in RESULTS.into_iter().zip(seen.checks(server)) {
-        assert_eq!(count > 0.0, name == result, "{text:?}: {result} alone, and {name} {count} times");
+        let is_expected = [result, "timeout"].contains(&name);
+        assert!(is_expected || count == 0.0, "{text:?}: {result} alone, and {name} {count} times");
     }
     let before = well.origin.count();
     eventually("the other server is checked", || well.origin.count() > before + 1);

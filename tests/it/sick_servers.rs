@@ -492,7 +492,7 @@ fn a_stream_that_is_silent_for_too_long_says_nothing_of_its_server() {
         ("a body of unknown length", "", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
     ] {
         let (server, alive) = (by_number(|_, socket| say(socket, answer)), origin("alive"));
-        let edge = mostly(server, &alive, ", timeouts: {read: 300ms}, eject: {failures: 1, for: 60s}");
+        let edge = mostly(server, &alive, ", timeouts: {read: 2s}, eject: {failures: 1, for: 60s}");
         let mut client = crate::harness::raw(edge.address(), "iqueue.test");
         client.send(format!("GET / HTTP/1.1\r\nHost: iqueue.test\r\n{fields}\r\n"));
         let line = edge.access_log(1).pop().unwrap();
