@@ -88,7 +88,7 @@ impl ControlSocket {
     fn bind_at(path: PathBuf, lock: File) -> io::Result<Self> {
         let listener = UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        restrict(&path)?;
         let identity = identity(&path)?;
         Self::new(path, identity, listener, lock)
     }
@@ -174,8 +174,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// Binds the socket of a configuration, or goes on with the inherited one where that is in the same folder. `None` where the default folder cannot be used: an edge serves its users all the
-/// same. A folder that the configuration names has to be usable.
+/// Binds the socket of a configuration, or goes on with the inherited one where that is in the same folder. `None` where
+/// the default folder cannot be used: an edge serves its users all the same. A folder that the configuration names has to be usable.
 pub fn open(
     config: &Config,
     file: &Path,
@@ -222,9 +222,6 @@ impl Drop for SocketFile {
 
 /// Returns why the folder of a start could not be made or used, if it could not. Nothing is made.
 pub fn inspect(folder: &Path) -> Result<(), String> {
-    if folder.parent().is_some_and(Path::exists) {
-        check_parents(folder, &[0, own_uid()])?;
-    }
     if fs::symlink_metadata(folder).is_ok() {
         return check_owner(folder);
     }
@@ -234,13 +231,23 @@ pub fn inspect(folder: &Path) -> Result<(), String> {
     made.map_err(|error| format!("it cannot be made in {}: {}", parent.display(), error.desc()))
 }
 
+/// Returns why others may put a folder of theirs in the place of this one, if they may. Then commands may find no socket,
+/// or another one, which they do not believe: both ends ask the kernel who the other one is.
+pub fn exposure(folder: &Path) -> Option<String> {
+    let is_there = folder.parent().is_some_and(|parent| parent.as_os_str().is_empty() || parent.exists());
+    let why = if is_there { check_parents(folder, &[0, own_uid()]).err()? } else { return None };
+    Some(format!("another user may take its folder away: {why}"))
+}
+
 /// Makes the folder, which its owner alone may enter. One that is there already is left as it is: it has to belong to
-/// this user or to root, and others must not be able to put a socket of theirs into it, or a folder of theirs in its place.
+/// this user or to root, and others must not be able to put a socket of theirs into it.
 fn make(folder: &Path) -> Result<(), String> {
     if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
     }
-    check_parents(folder, &[0, own_uid()])?;
+    if let Some(what) = exposure(folder) {
+        log::warn!("control socket: {what}");
+    }
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => return made.map_err(|error| error.to_string()),
@@ -261,6 +268,15 @@ fn check_owner(folder: &Path) -> Result<(), String> {
         return Err(format!("others may write to it: it has mode {:04o}", found.mode() & 0o7777));
     }
     Ok(())
+}
+
+/// Lets the owner alone connect. No link is followed, in case another user has put one there since.
+fn restrict(socket: &Path) -> io::Result<()> {
+    let opened = OpenOptions::new().read(true).custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits()).open(socket)?;
+    if !opened.metadata()?.file_type().is_socket() {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    fs::set_permissions(format!("/proc/self/fd/{}", opened.as_raw_fd()), fs::Permissions::from_mode(0o600))
 }
 
 /// Opens the file that is locked: no link is followed, which would have a file of another place made or locked.
@@ -390,14 +406,38 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_folder_below_one_that_others_may_write_to_nor_a_lock_that_is_a_link_is_used() {
-        let (parent, folder) = folder();
+    fn a_folder_below_one_that_others_may_write_to_is_used_with_a_warning() {
+        let (_parent, folder) = folder();
         let above = folder.parent().unwrap();
+        assert_eq!(exposure(&folder), None, "nothing is there yet");
         fs::create_dir_all(above).unwrap();
-        fs::set_permissions(above, fs::Permissions::from_mode(0o777)).unwrap();
-        let Err(ControlSocketError::Unusable(_, why)) = ControlSocket::bind(&folder) else { panic!("it is used") };
-        assert!(why.contains("others may write to") && !folder.exists(), "{why}");
-        fs::set_permissions(above, fs::Permissions::from_mode(0o755)).unwrap();
+        for (bad, exposed) in [(0o777, true), (0o2777, true), (0o1777, false), (0o755, false)] {
+            fs::set_permissions(above, fs::Permissions::from_mode(bad)).unwrap();
+            let why = exposure(&folder);
+            assert_eq!(why.is_some_and(|why| why.contains("others may write to")), exposed, "{bad:o}");
+            assert_eq!(inspect(&folder), Ok(()), "{bad:o}");
+            let socket = ControlSocket::bind(&folder).unwrap_or_else(|error| panic!("{bad:o}: {error}"));
+            assert_eq!((mode(&folder) & 0o777, mode(socket.path())), (0o700, 0o600), "{bad:o}");
+        }
+    }
+
+    #[test]
+    fn only_a_socket_is_restricted_and_no_link_is_followed() {
+        let (parent, _) = folder();
+        let (file, link) = (parent.path().join("file"), parent.path().join("link"));
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link] {
+            assert!(restrict(path).is_err());
+            assert_eq!(mode(&file), 0o644);
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_not_used() {
+        let (parent, folder) = folder();
+        fs::create_dir_all(folder.parent().unwrap()).unwrap();
         let other = parent.path().join("other");
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();

@@ -35,9 +35,13 @@ pub fn inspect(config: &Config, faults: &mut Faults) {
     }
     if let Some(folder) = &config.server.runtime_dir
         && !faults.concern("server.runtime_dir")
-        && let Err(what) = control_socket::inspect(folder)
     {
-        faults.add("server.runtime_dir", what, "name a folder of the edge's own, such as /run/sentry-edge");
+        let write = "name a folder of the edge's own, such as /run/sentry-edge";
+        if let Err(what) = control_socket::inspect(folder) {
+            faults.add("server.runtime_dir", what, write);
+        } else if let Some(what) = control_socket::exposure(folder) {
+            faults.warn("server.runtime_dir", what, write);
+        }
     }
     warn_of_open_files(config, faults);
 }

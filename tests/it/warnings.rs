@@ -94,6 +94,20 @@ fn a_warning_is_printed_with_its_line_and_is_a_fault_to_strict_alone() {
 }
 
 #[test]
+fn a_runtime_directory_that_others_may_take_away_is_named_and_used() {
+    let text = without_marks(GOOD).replace("  threads: 2\n", "  threads: 2\n  runtime_dir: mount/run\n");
+    let (folder, file) = folder(&text);
+    let mount = folder.path().join("mount");
+    std::fs::create_dir(&mount).unwrap();
+    for (mode, warned) in [(0o777, true), (0o2777, true), (0o1777, false), (0o755, false)] {
+        std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(mode)).unwrap();
+        let what = "another user may take its folder away: others may write to";
+        let warning = (Some(3), "server.runtime_dir", what, "a folder of the edge's own");
+        warns(&format!("{mode:o}"), &file, &[warning][..usize::from(warned)]);
+    }
+}
+
+#[test]
 fn a_listener_that_believes_nearly_everybody_is_named_too() {
     let text = GOOD
         .replace("10.0.0.0/8", "0.0.0.0/0")

@@ -22,9 +22,9 @@ pub struct Server {
     /// {address: "0.0.0.0:80", protocol: http}]`. *Restart*
     pub listeners: Vec<Listener>,
     /// The edge's own folder for what lives as long as its process: the control socket, over which the commands `reload`,
-    /// `pool`, `service` and `session` reach it. It is made at start with mode 0700. One that is there already must belong to the
-    /// edge's user or to root, and no other user may be able to write to it or, but for the sticky bit, to a folder above
-    /// it. By default it is the directory that systemd
+    /// `pool`, `service` and `session` reach it. It is made at start with mode 0700. One that is there already must belong to
+    /// the edge's user or to root, and no other user may be able to write to it. A folder above it that others may write
+    /// to, without the sticky bit, is a warning: they can take this one away. By default it is the directory that systemd
     /// has made (`$RUNTIME_DIRECTORY`), else `/run/sentry-edge/` and 16 hexadecimal digits of the SHA-256 of the
     /// configuration's real path. Where the default cannot be used, the edge warns and serves without a control socket;
     /// a folder that is named here and cannot be used, or that another edge uses, stops the start. Example:
