@@ -15,7 +15,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
-use nix::unistd::{AccessFlags, access};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::watch;
 
@@ -220,22 +219,29 @@ impl Drop for SocketFile {
     }
 }
 
-/// Returns why the folder of a start could not be made or used, if it could not. Nothing is made.
+/// Returns why the folder of a start cannot be used, if it is there. One that is not may be made by the service manager
+/// (`RuntimeDirectory=`). Root may look at the folder of an edge of any user.
 pub fn inspect(folder: &Path) -> Result<(), String> {
-    if fs::symlink_metadata(folder).is_ok() {
-        return check_owner(folder);
+    match fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        found => check_owner(folder, owner(&found.map_err(|error| error.to_string())?)),
     }
-    let existing = folder.ancestors().skip(1).find(|parent| !parent.as_os_str().is_empty() && parent.exists());
-    let Some(parent) = existing else { return Ok(()) };
-    let made = access(parent, AccessFlags::W_OK | AccessFlags::X_OK);
-    made.map_err(|error| format!("it cannot be made in {}: {}", parent.display(), error.desc()))
+}
+
+/// Returns whose folder one has to be: this user's, and for root that of the user whom it belongs to.
+fn owner(found: &fs::Metadata) -> u32 {
+    match own_uid() {
+        0 => found.uid(),
+        own => own,
+    }
 }
 
 /// Returns why others may put a folder of theirs in the place of this one, if they may. Then commands may find no socket,
 /// or another one, which they do not believe: both ends ask the kernel who the other one is.
 pub fn exposure(folder: &Path) -> Option<String> {
     let is_there = folder.parent().is_some_and(|parent| parent.as_os_str().is_empty() || parent.exists());
-    let why = if is_there { check_parents(folder, &[0, own_uid()]).err()? } else { return None };
+    let own = fs::symlink_metadata(folder).map_or_else(|_| own_uid(), |found| owner(&found));
+    let why = if is_there { check_parents(folder, &[0, own]).err()? } else { return None };
     Some(format!("another user may take its folder away: {why}"))
 }
 
@@ -252,12 +258,11 @@ fn make(folder: &Path) -> Result<(), String> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => return made.map_err(|error| error.to_string()),
     }
-    check_owner(folder)
+    check_owner(folder, own_uid())
 }
 
-fn check_owner(folder: &Path) -> Result<(), String> {
+fn check_owner(folder: &Path, own: u32) -> Result<(), String> {
     let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
-    let own = own_uid();
     if !found.is_dir() {
         return Err("it is no folder".into());
     }
@@ -444,6 +449,24 @@ mod tests {
         std::os::unix::fs::symlink(&other, folder.join(LOCK)).unwrap();
         assert!(matches!(ControlSocket::bind(&folder), Err(ControlSocketError::Unusable(..))));
         assert!(!other.exists());
+    }
+
+    #[test]
+    fn neither_a_folder_that_is_to_be_made_nor_that_of_the_edges_user_is_a_fault_for_root() {
+        let (_parent, folder) = folder();
+        assert_eq!(inspect(&folder), Ok(()), "its parent is not there either");
+        assert_eq!(inspect(Path::new("/proc/sentry-edge")), Ok(()), "it could not be made here");
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(inspect(&folder), Ok(()));
+        let is_root = own_uid() == 0;
+        if is_root {
+            std::os::unix::fs::chown(&folder, Some(998), Some(998)).unwrap();
+            assert_eq!(inspect(&folder), Ok(()), "it is the edge's user's");
+            assert!(check_owner(&folder, 997).is_err());
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(inspect(&folder).unwrap_err().contains("others may write to it"));
     }
 
     #[test]
