@@ -15,6 +15,9 @@ use crate::users;
 /// Open files of a connection: the client's, and the one to the application that serves its request.
 const FILES_PER_CONNECTION: u64 = 2;
 
+/// Where a service manager makes folders for its services (`LogsDirectory=`, `StateDirectory=`, `RuntimeDirectory=`).
+const MADE_BY_THE_UNIT: [&str; 3] = ["/var/log", "/var/lib", "/run"];
+
 /// Adds a fault for each thing that is missing. Where a key itself is wrong, its default says nothing.
 pub fn inspect(config: &Config, faults: &mut Faults) {
     if !faults.concern("users")
@@ -28,9 +31,17 @@ pub fn inspect(config: &Config, faults: &mut Faults) {
         if let LogTarget::File(path) = target
             && !is_log_wrong
             && log_writer::is_file(path)
-            && let Some(what) = fault_of_log(path)
+            && let Some(found) = look_at_log(path)
         {
-            faults.add(key, what, "give this user the right to write there, or name another path");
+            match found {
+                Found::Fault(what) => {
+                    faults.add(key, what, "give this user the right to write there, or name another path");
+                }
+                Found::ToBeMade(what) => {
+                    let write = "`LogsDirectory=` of the systemd unit makes it at the start; otherwise make it";
+                    faults.warn(key, what, write);
+                }
+            }
         }
     }
     if let Some(folder) = &config.server.runtime_dir
@@ -46,22 +57,43 @@ pub fn inspect(config: &Config, faults: &mut Faults) {
     warn_of_open_files(config, faults);
 }
 
+/// What is wrong with the place of a log.
+enum Found {
+    Fault(String),
+    /// Its folder is missing, and is one that a service manager makes.
+    ToBeMade(String),
+}
+
 /// Returns why a log could not be opened, if it could not.
-fn fault_of_log(path: &Path) -> Option<String> {
+fn look_at_log(path: &Path) -> Option<Found> {
     let shown = path.display();
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => Some(format!("{shown} is a folder")),
-        Ok(_) => denied(path, AccessFlags::W_OK),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let folder = path.parent()?;
-            match std::fs::metadata(folder) {
-                Ok(found) if !found.is_dir() => Some(format!("{} is no folder", folder.display())),
-                Ok(_) => denied(folder, AccessFlags::W_OK | AccessFlags::X_OK),
-                Err(error) => Some(format!("its folder {}: {error}", folder.display())),
-            }
-        }
-        Err(error) => Some(format!("{shown}: {error}")),
+        Ok(found) if found.is_dir() => Some(Found::Fault(format!("{shown} is a folder"))),
+        Ok(_) => denied(path, AccessFlags::W_OK).map(Found::Fault),
+        Err(error) if error.kind() == ErrorKind::NotFound => look_at_folder(parent(path)?),
+        Err(error) => Some(Found::Fault(format!("{shown}: {error}"))),
     }
+}
+
+fn look_at_folder(folder: &Path) -> Option<Found> {
+    let shown = folder.display();
+    match std::fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => Some(Found::Fault(format!("{shown} is no folder"))),
+        Ok(_) => denied(folder, AccessFlags::W_OK | AccessFlags::X_OK).map(Found::Fault),
+        Err(error) => {
+            let what = format!("its folder {shown}: {error}");
+            let is_to_be_made = error.kind() == ErrorKind::NotFound
+                && folder.symlink_metadata().is_err()
+                && parent(folder)
+                    .is_some_and(|above| MADE_BY_THE_UNIT.iter().any(|of_unit| above == Path::new(of_unit)));
+            Some(if is_to_be_made { Found::ToBeMade(what) } else { Found::Fault(what) })
+        }
+    }
+}
+
+/// The folder of a path. That of a name alone is where the process is.
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
 fn denied(path: &Path, wanted: AccessFlags) -> Option<String> {

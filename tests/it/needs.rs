@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 
 use crate::directory::leave_log_of_another;
-use crate::harness::process::{sentry_edge, text};
+use crate::harness::process::{BINARY, sentry_edge, text};
 use crate::harness::{Connection, Running, edge, eventually, free_address, origin, write_private};
 
 /// A folder with a good configuration that was spoilt.
@@ -169,6 +170,36 @@ fn check_changes_nothing() {
         assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
         let changed: Vec<_> = after.iter().filter(|(name, bytes)| before[*name] != **bytes).map(|it| it.0).collect();
         assert!(changed.is_empty(), "{changed:?}, with a log of another: {has_foreign_log}");
+    }
+}
+
+/// Paths are relative to the folder of the configuration, which is "" for a file that is named without one.
+#[test]
+fn paths_beside_a_configuration_that_is_named_without_a_folder_are_good() {
+    let app = origin("app");
+    let (folder, file) = edge().service("iqueue", &app).server("runtime_dir: run").write();
+    let mut check = Command::new(BINARY);
+    check.args(["check", "-c"]).arg(file.file_name().unwrap()).current_dir(folder.path());
+    let checked = check.output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+}
+
+#[test]
+fn a_folder_that_the_service_manager_makes_is_no_fault_before_the_first_start() {
+    let app = origin("app");
+    let (_folder, file) = edge().service("iqueue", &app).write();
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    for (folder, is_warning) in [("/var/log/no-such-edge", true), ("/var/log/no-such-edge/below", false)] {
+        write_private(&file, yaml.replace("path: access.log", &format!("path: {folder}/access.log")));
+        let checked = sentry_edge(&["check", "-c", file.to_str().unwrap()]);
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.success(), is_warning, "{said}");
+        assert!(said.contains(&format!("{folder}: No such file or directory")), "{said}");
+        assert_eq!(
+            said.contains("log.access.path: warning: ") && said.contains("LogsDirectory="),
+            is_warning,
+            "{said}"
+        );
     }
 }
 
