@@ -36,6 +36,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::admin;
 use crate::buffers::Account;
 use crate::client_prefix::{ClientPrefix, is_trusted};
+use crate::drain::TrackedConnection;
 use crate::quota::Permit;
 use bind::BACKLOG;
 pub use bind::{BindError, BoundListener, BoundListeners, bind, bind_all};
@@ -51,11 +52,16 @@ const LIMIT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The pause after a failed accept. Mostly descriptors are short then, and some are freed meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Clients that have left before they were accepted, and that a listener that closes passes over.
+const MAX_ABORTED: usize = 64;
+
 /// Accepts connections until the listener closes. Those that are open then go on: each is closed with its next response.
 pub async fn serve<A>(bound: BoundListener, mut service: ListenerContext, tls: Option<TlsListener>, app: Arc<A>)
 where
     A: HttpHandler,
 {
+    // A drain is not over before the listener has taken what the kernel has accepted.
+    let _listening = service.track();
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -75,7 +81,10 @@ where
                 if !std::mem::replace(&mut failing, true) {
                     log::warn!("listener {}: cannot accept, retrying: {error}", service.name);
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    _ = service.closing.wait_for(|closing| *closing) => break,
+                }
             }
         }
     }
@@ -90,8 +99,14 @@ where
 /// process may have the socket too, and new ones may come as fast as they are accepted.
 fn connected_clients(socket: Arc<TcpListener>) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
     let socket = Arc::into_inner(socket).and_then(|socket| socket.into_std().ok());
+    let mut aborted = 0;
     let accepted = move || {
-        let (stream, peer) = socket.as_ref()?.accept().ok()?;
+        let (stream, peer) = loop {
+            match socket.as_ref()?.accept() {
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted && aborted < MAX_ABORTED => aborted += 1,
+                accepted => break accepted.ok()?,
+            }
+        };
         stream.set_nonblocking(true).ok()?;
         Some((TcpStream::from_std(stream).ok()?, peer))
     };
@@ -106,7 +121,7 @@ where
     let network = ClientPrefix::of(peer.address.ip());
     let slot = service.slots.take(network);
     let service = service.clone();
-    let tracked = matches!(service.kind, ListenerKind::Clients(_)).then(|| service.drain.track_connection());
+    let tracked = service.track();
     tokio::spawn(async move {
         let _tracked = tracked;
         let slot = match slot {
@@ -176,6 +191,11 @@ impl ClientLimits {
 }
 
 impl ListenerContext {
+    /// Has a drain wait until this is dropped, where clients are served.
+    fn track(&self) -> Option<TrackedConnection> {
+        matches!(self.kind, ListenerKind::Clients(_)).then(|| self.drain.track_connection())
+    }
+
     /// Turns an accepted socket into a stream that can be served. Returns `None` when that fails; the reason has been
     /// counted.
     async fn make(
