@@ -90,10 +90,12 @@ fn open(
 }
 
 /// Whether a socket takes IPv6 alone: where an IPv4 one of the same port is beside it, as nginx does. Otherwise `[::]` takes
-/// both, which would leave nothing to the other.
+/// both, which would leave nothing to the other. Any other address is one alone, and one that has an IPv4 address in it
+/// (`[::ffff:10.0.0.1]`) cannot be bound for IPv6 alone.
 fn is_only_v6(address: SocketAddr, all: &[SocketAddr]) -> bool {
     let is_beside = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-    address.is_ipv6() && address.port() != 0 && all.iter().any(is_beside)
+    let is_every_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    is_every_v6 && address.port() != 0 && all.iter().any(is_beside)
 }
 
 impl BoundListener {
@@ -171,6 +173,10 @@ mod tests {
         let all = ["[::]:443", "0.0.0.0:443", "[::]:80", "127.0.0.1:9090", "[::]:0", "127.0.0.1:0"].map(address);
         for (of, expected) in [("[::]:443", true), ("[::]:80", false), ("0.0.0.0:443", false), ("[::]:0", false)] {
             assert_eq!(is_only_v6(address(of), &all), expected, "{of}");
+        }
+        // One that has an IPv4 address in it cannot be bound for IPv6 alone.
+        for other in ["[::ffff:10.0.0.1]:443", "[::1]:443", "[fe80::1%2]:443"] {
+            assert!(!is_only_v6(address(other), &all), "{other}");
         }
     }
 

@@ -215,6 +215,22 @@ fn a_port_in_use_is_no_fault_of_the_file() {
 }
 
 #[test]
+fn an_address_of_a_link_is_one_of_each_interface() {
+    let app = origin("app");
+    let (_folder, file) = edge().service("iqueue", &app).write();
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    for (one, other, is_good) in [
+        ("[fe80::1%2]:443", "[fe80::1%3]:443", true),
+        ("[fe80::1%2]:443", "[fe80::1%2]:443", false),
+        ("[::ffff:10.0.0.1]:443", "10.0.0.2:443", true),
+    ] {
+        write_private(&file, yaml.replacen("127.0.0.1:0", one, 1).replacen("127.0.0.1:0", other, 1));
+        let checked = sentry_edge(&["check", "-c", file.to_str().unwrap()]);
+        assert_eq!(checked.status.success(), is_good, "{one} and {other}: {}", text(&checked.stderr));
+    }
+}
+
+#[test]
 fn more_connections_than_open_files_are_a_warning() {
     let app = origin("app");
     let (_folder, file) = edge().service("iqueue", &app).server("limits: {connections: 900000000}").write();

@@ -203,7 +203,12 @@ impl Check<'_> {
 fn exclude_each_other(one: SocketAddr, other: SocketAddr) -> bool {
     let has_all = one.ip().is_unspecified() || other.ip().is_unspecified();
     let is_same_port = one.port() != 0 && one.port() == other.port();
-    is_same_port && one.is_ipv4() == other.is_ipv4() && (has_all || one.ip() == other.ip())
+    let is_same = match (one, other) {
+        // An address of a link is one of each interface.
+        (SocketAddr::V6(one), SocketAddr::V6(other)) => (one.ip(), one.scope_id()) == (other.ip(), other.scope_id()),
+        _ => one.ip() == other.ip(),
+    };
+    is_same_port && one.is_ipv4() == other.is_ipv4() && (has_all || is_same)
 }
 
 fn drain(written: Option<file::Drain>) -> DrainTimes {
