@@ -37,7 +37,7 @@ pub(super) use upgrade::Program;
 use upgrade::{UpgradeOutcome, Upgrades};
 
 /// The time beyond `server.drain` for requests that are cut off then.
-const FORCE_TIMEOUT: Duration = Duration::from_secs(3);
+const FORCE_TIMEOUT: Duration = Duration::from_secs(4);
 
 #[derive(Args)]
 pub struct Run {
@@ -301,6 +301,10 @@ impl Process {
 
     fn reloaded(&mut self, drain: Duration, outcome: &ReloadOutcome) {
         self.drain = Some(drain);
+        // A drain that was requested meanwhile takes as long as the new configuration says.
+        if let Some(end) = self.shutdown.as_mut().filter(|end| end.force.is_some()) {
+            end.deadline = end.deadline.max(Instant::now() + drain + FORCE_TIMEOUT);
+        }
         if self.reloads.end(outcome) {
             self.begin_reload();
         } else if self.shutdown.is_none() {

@@ -55,6 +55,11 @@ impl Gateway {
     ) {
         let now = Instant::now();
         attempt::ended(ctx, error, now);
+        // Its connection was dropped before it was.
+        if error.is_some() && ctx.error == Some("client_gone") && ctx.drain().is_cutting() {
+            ctx.error = Some("cut_off");
+            self.metrics.operation.drain_cut.inc();
+        }
         self.record_request(ctx, line, status, bytes, now);
     }
 

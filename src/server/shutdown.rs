@@ -9,7 +9,7 @@ use crate::sessions::replicated::hints::Hint;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The time for remaining tasks to end.
-const FORCE_TIMEOUT: Duration = Duration::from_millis(500);
+const FORCE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Edge {
     /// Stops accepting connections, as another process does that in the place of this one, and drains.
