@@ -83,7 +83,8 @@ impl Turn {
 
 /// What ends the wait for requests.
 enum Lull {
-    /// No request is in flight, and none has been for the keep-alive timeout.
+    /// No request is in flight, and none has been for the keep-alive timeout. After the GOAWAY it ends the connection of a
+    /// client that has vanished, whose answer h2 would wait for.
     Idle,
     /// A request has ended while the process drains.
     Draining,
@@ -155,7 +156,7 @@ impl ListenerContext {
                     continue;
                 }
                 accepted = RequestStream::accept(&mut http2, &digest) => accepted,
-                lull = lull(&mut requests, limit, &self.drain), if !go_away.is_sent => match lull {
+                lull = lull(&mut requests, limit, &self.drain) => match lull {
                     Lull::Idle => break,
                     Lull::Draining => {
                         go_away.is_due = true;

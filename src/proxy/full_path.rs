@@ -256,6 +256,9 @@ impl ProxyHttp for Gateway {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let line = || RequestLine::of(session.req_header());
         self.finish(ctx, error, line, status, session.body_bytes_sent());
+        if error.is_none() {
+            respond::read_rest_if_draining(session, ctx).await;
+        }
     }
 }
 

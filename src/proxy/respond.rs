@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::STRICT_TRANSPORT_SECURITY;
+use http::header::{EXPECT, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderName, HeaderValue, Version};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -22,8 +22,10 @@ use crate::snapshot::Snapshot;
 const HTTP2_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes a reply on the full path. Errors when the client is gone or has not taken the reply in time.
-pub async fn write(reply: Reply, session: &mut Session, ctx: &RequestContext) -> Result<()> {
+pub async fn write(reply: Reply, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
     let (reply, limit) = prepare(reply, &RequestView::of(session), ctx);
+    // Of a request that is cut while its client takes no body, the line has what was answered.
+    ctx.status = reply.status().as_u16();
     close_if_draining(session, ctx);
     reply.write(session, &ctx.request_id, limit).await
 }
@@ -36,14 +38,30 @@ pub fn close_if_draining(session: &mut Session, ctx: &RequestContext) {
     }
 }
 
+/// Called when a response over HTTP/1.1 is complete: reads the rest of the request's body away if the process drains, within
+/// the time that `full_path` sets. Pingora does that only on connections that are kept, and closing one with a body in it resets
+/// it, which may take the response away (RFC 9112 §9.6). Not where the client may wait for `100 Continue`, see
+/// [`linger`](crate::reply::linger).
+pub async fn read_rest_if_draining(session: &mut Session, ctx: &RequestContext) {
+    let downstream = session.as_downstream_mut();
+    let may_have_body = downstream.as_http1().is_some()
+        && !downstream.is_upgrade_req()
+        && !downstream.req_header().headers.contains_key(EXPECT);
+    if ctx.drain().is_draining() && may_have_body {
+        // It is closed in any case.
+        downstream.drain_request_body().await.ok();
+    }
+}
+
 /// Writes a reply on the fast path; errors as [`write`] does.
 pub async fn write_to<W: ResponseWriter>(
     reply: Reply,
     request: &RequestView<'_>,
     writer: &mut W,
-    ctx: &RequestContext,
+    ctx: &mut RequestContext,
 ) -> Result<()> {
     let (reply, limit) = prepare(reply, request, ctx);
+    ctx.status = reply.status().as_u16();
     if reply.closes() {
         writer.disable_keep_alive();
     }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::harness::client::Client;
 use crate::harness::edge::Builder;
-use crate::harness::frames::{ACK, END_STREAM, Heard, PING, Wire, frame};
+use crate::harness::frames::{ACK, END_STREAM, HEADERS, Heard, PING, Wire, frame};
 use crate::harness::raw::Answer;
 use crate::harness::{
     Connection, Edge, Origin, Raw, client, edge, eventually, memcached, origin, raw, streaming, write_private,
@@ -177,6 +177,61 @@ fn an_idle_connection_is_kept_for_its_next_request() {
         let answer = fresh.send(get("iqueue.test", "/", "")).answer().unwrap();
         closes(fresh, &answer, "its first request");
         assert_eq!(stopping.end(), 0, "and then there is nothing to wait for");
+    }
+}
+
+#[test]
+fn an_upload_that_is_answered_before_its_end_is_read_while_the_edge_drains() {
+    for fast_path in PATHS {
+        let app = origin("app");
+        let builder = public(&app)
+            .service_with("fixed", &app, "routes: [{path: /, access: public, respond: {status: 200, body: ok}}]")
+            .service("dextor", &app)
+            .fast_path(fast_path);
+        let edge = with_drain(builder, "1h");
+        let open = ["fixed.test", "dextor.test"].map(|host| (host, raw(edge.address(), "iqueue.test")));
+        let stopping = stop(edge);
+        stopping.closes_its_listeners();
+        for (host, mut connection) in open {
+            let what = format!("{host}, {fast_path:?}");
+            connection.send(format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n", 16 << 20));
+            assert!(connection.try_send(vec![b'x'; 16 << 20]), "{what}: it takes all of it");
+            let answer = connection.answer().unwrap_or_else(|| panic!("no answer: {what}"));
+            assert!([200, 302, 303, 401].contains(&answer.status), "{what}: {}", answer.head);
+            closes(connection, &answer, &what);
+        }
+        assert_eq!(stopping.end(), 0);
+    }
+}
+
+#[test]
+fn a_client_over_http2_that_has_vanished_holds_the_drain_for_no_longer_than_the_keep_alive_timeout() {
+    let app = origin("app");
+    let edge = with_drain(public(&app).server("timeouts: {keepalive: 1s}"), "1h");
+    let mut wire = Wire::open(edge.address(), "iqueue.test", &[]);
+    assert!(wire.ask(1, END_STREAM, "GET", &[("user-agent", "test/1")]));
+    eventually("it is answered", || wire.heard().is_over(1));
+    let stopping = stop(edge);
+    eventually("it has a GOAWAY", || goaways(&wire.heard()) == [ALL_STREAMS]);
+    // It answers no PING.
+    assert_eq!(stopping.end(), 0);
+}
+
+#[test]
+fn a_reply_of_the_edge_that_is_cut_has_its_status() {
+    /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2): of 0, so that the client takes no body.
+    const WINDOW: u16 = 4;
+    for fast_path in PATHS {
+        let app = origin("app");
+        let fixed = "routes: [{path: /, access: public, respond: {status: 200, body: ok}}]";
+        let edge = edge().service_with("iqueue", &app, fixed).balanced().fast_path(fast_path).start();
+        let mut wire = Wire::open(edge.address(), "iqueue.test", &[(WINDOW, 0)]);
+        assert!(wire.ask(1, END_STREAM, "GET", &[("user-agent", "test/1")]));
+        eventually("it has the head", || wire.heard().all(HEADERS).next().is_some());
+        let Edge { inner, folder, .. } = edge;
+        assert_eq!(inner.shutdown_gracefully(std::future::ready(())), 1, "{fast_path:?}");
+        let line = &crate::harness::edge::log_lines(&folder.path().join("access.log"), 1)[0];
+        assert_eq!((&line["error"], &line["status"]), (&"cut_off".into(), &200.into()), "{fast_path:?}: {line}");
     }
 }
 
