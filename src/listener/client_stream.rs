@@ -54,8 +54,30 @@ pub struct ClientStream {
     unflushed: bool,
     /// Tracks how long the client has taken nothing of what it is sent.
     blocked: BlockedWrites,
+    /// Over HTTP/2.
+    turn: ReadTurn,
     /// Nothing more is read or written.
     closed: bool,
+}
+
+/// Bytes that an HTTP/2 connection reads before everything else that is ready has its turn. Each of them may be a header
+/// field (RFC 7541 §6.1), and the work of what a client sends at once would otherwise come before that of all others.
+const BYTES_IN_A_TURN: usize = 16 * 1024;
+
+/// Counts the bytes that a connection reads in a turn.
+#[derive(Default)]
+struct ReadTurn(usize);
+
+impl ReadTurn {
+    /// Pending where others go first; the task is then at the end of the queue.
+    fn poll_begin(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.0 < BYTES_IN_A_TURN {
+            return Poll::Ready(());
+        }
+        self.0 = 0;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
 }
 
 impl fmt::Debug for ClientStream {
@@ -69,8 +91,8 @@ impl ClientStream {
     /// `monitor` is `None` for connections that have no limits.
     pub fn new(transport: Transport, info: ConnectionInfo, monitor: Option<ConnectionMonitor>) -> Self {
         let framer = monitor.as_ref().filter(|_| !info.http2).map(ConnectionMonitor::framer);
-        let (unflushed, blocked) = (false, BlockedWrites::default());
-        Self { transport, info, write_buf: Vec::new(), monitor, framer, unflushed, blocked, closed: false }
+        let (unflushed, blocked, turn) = (false, BlockedWrites::default(), ReadTurn::default());
+        Self { transport, info, write_buf: Vec::new(), monitor, framer, unflushed, blocked, turn, closed: false }
     }
 
     pub const fn is_http2(&self) -> bool {
@@ -178,10 +200,18 @@ impl ClientStream {
 impl ClientStream {
     /// Reads until there is something to deliver, the client has ended, or there is nothing more for now.
     fn poll_receive(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if self.info.http2 {
+            ready!(self.turn.poll_begin(context));
+        }
         loop {
             let before = into.filled().len();
-            ready!(Pin::new(&mut self.transport).poll_read(context, into))?;
+            let Poll::Ready(read) = Pin::new(&mut self.transport).poll_read(context, into) else {
+                self.turn = ReadTurn::default();
+                return Poll::Pending;
+            };
+            read?;
             let came = &into.filled()[before..];
+            self.turn.0 += came.len();
             if came.is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -308,5 +338,35 @@ impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
         // The client may have left already, so an error is ignored.
         AsyncWriteExt::shutdown(self).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_turn_ends_with_its_bytes_and_the_next_one_begins_by_itself() {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let context = Context::from_waker(&waker);
+        let mut turn = ReadTurn(BYTES_IN_A_TURN - 1);
+        assert!(turn.poll_begin(&context).is_ready());
+        turn.0 += 1;
+        assert!(turn.poll_begin(&context).is_pending());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(turn.poll_begin(&context).is_ready());
     }
 }
