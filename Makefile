@@ -1,7 +1,7 @@
 # Everything that is done with this source; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test reference model deploys upgrades restarts differential planted compare bench load-test pgo tls-scan fuzz lint sbom release package image package-test docs
+.PHONY: help deps build demo test reference model deploys upgrades differential planted compare bench load-test pgo tls-scan fuzz lint sbom release package image package-test docs
 MAKEFLAGS += --no-print-directory
 
 # rustup's folder, for shells that were started before Rust was installed.
@@ -46,10 +46,6 @@ upgrades: ## ten upgrades and 100 reloads under load, 100,000 requests, none of 
 	@.ci/deps build
 	@UPGRADES=$(or $(UPGRADES),10) RELOADS=$(or $(RELOADS),100) REQUESTS=$(or $(REQUESTS),100000) cargo test --locked --test it -- upgrades::an_upgrade --nocapture
 	@RESTARTS=$(or $(RESTARTS),10) cargo test --locked --test it -- activation::a_restart --nocapture
-
-restarts: ## ten restarts under socket activation and load, no connection refused; RESTARTS=
-	@.ci/deps test
-	@RESTARTS=$(or $(RESTARTS),10) cargo test --locked --test it -- activation:: --nocapture
 
 # It shares the machine with whatever else runs there.
 model: ## the model of the sign-on, tests/model: all states within its bounds; some minutes. ARGS="browser", "stores" or "rounds"

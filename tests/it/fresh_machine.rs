@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::harness::{edge, origin, process};
 
 /// In Debian's and Ubuntu's `Essential` packages (bash, dash, coreutils), so on every machine.
-const ESSENTIAL: &[&str] = &["bash", "env", "mkfifo", "setpriv", "sh", "sha256sum"];
+const ESSENTIAL: &[&str] = &["bash", "env", "install", "mkfifo", "setpriv", "sh", "sha256sum"];
 
 /// Variables that the tests read: each is a switch that is off where it is not set.
 const SWITCHES: &[&str] = &["COMPARE", "BODY_SERVER", "FAST_PATH", "WRITE_REFERENCE"];

@@ -22,8 +22,8 @@ use crate::harness::daemon::Running;
 use crate::harness::edge::Builder;
 use crate::harness::process::{self, sentry_edge, text};
 use crate::harness::{
-    Connection, Daemon, Raw, Streaming, edge, eventually, free_address, memcached, origin, raw, runtime, streaming,
-    write_private,
+    Connection, Daemon, Raw, Streaming, edge, eventually, free_address, memcached, origin, raw, runtime, setting,
+    streaming, write_private,
 };
 
 const HOST: &str = "iqueue.test";
@@ -245,10 +245,6 @@ impl OpenStreams {
         self.events.hear(words);
         self.websocket.send(words).hear(words);
     }
-}
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
 /// `UPGRADES=10 RELOADS=100 REQUESTS=100000`, as `make upgrades` has it, or less for every run.
