@@ -192,6 +192,10 @@ impl Process {
                 end.deadline = end.deadline.min(Instant::now() + FORCE_TIMEOUT);
             }
             (SignalAction::Drain, Some(_)) => log::info!("{name}: draining already; SIGINT stops at once"),
+            (SignalAction::Drain, None) if self.drain.is_none() => {
+                log::info!("{name}: stopped before it served");
+                return true;
+            }
             (SignalAction::Drain, None) => {
                 log::info!("{name}: draining");
                 return self.begin_shutdown(self.drain);
@@ -225,7 +229,6 @@ impl Process {
     /// whether the process is to end at once, because it does not serve yet.
     fn begin_shutdown(&mut self, drain: Option<Duration>) -> bool {
         if self.drain.is_none() {
-            log::info!("stopped before it served");
             return true;
         }
         self.notifier.send(State::Stopping);
