@@ -745,6 +745,7 @@ fn clients_that_are_not_signed_in_cannot_fill_the_audit_log() {
     owner.forget_cookie("iqueue.test", TOKEN_COOKIE);
     let with_ticket = hand_off(&edge, &mut owner, &edge.url("iqueue", "/once"));
     client.open(&with_ticket);
+    eventually("its line is written", || events("ticket_redeemed") + events("ticket_refused") >= 1);
     let before = events("ticket_refused");
     let mut send =
         |address: &str| client.ask("GET", &with_ticket).accept("text/html").field("x-forwarded-for", address).send();
