@@ -51,7 +51,7 @@ fn table(words: &[String]) {
             continue;
         }
         let (few, more) = (count(name, FEW), count(name, MORE));
-        let each = |at: usize| (more[at] - few[at]) as f64 / (MORE - FEW) as f64;
+        let each = |at: usize| (more[at] as f64 - few[at] as f64) / (MORE - FEW) as f64;
         println!("{name:32} {:12.0} {:12.1} {:12.0}", each(0), each(1), each(2));
     }
 }
