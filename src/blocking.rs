@@ -114,7 +114,7 @@ impl BlockingThreads {
         self.runtime.as_ref().map(|runtime| runtime.spawn_blocking(call))
     }
 
-    /// Makes all of these looks at once, each on a thread of its own, and waits for them, no longer than [`LOOK_TIMEOUT`] in
+    /// Makes all of these looks at once, each on a thread of its own, and waits for them, no longer than `LOOK_TIMEOUT` in
     /// all. Returns the results by path, without those of file systems that do not answer. Of looks at one path the first
     /// one is made.
     pub fn look<T, L>(&self, looks: impl Iterator<Item = (PathBuf, L)>) -> HashMap<PathBuf, T>
