@@ -109,7 +109,8 @@ impl Folder {
         let runtime_dir = if fits { "  runtime_dir: run\n" } else { "" };
         let mut text = format!(
             "# Written by `sentry-edge demo` at every start.\n\
-             server:\n  listeners:\n    - {{address: \"{}\", protocol: https}}\n  admin: {{address: \"{}\"}}\n  drain: 5s\n{}\
+             server:\n  listeners:\n    - {{address: \"{}\", protocol: https}}\n  admin: {{address: \"{}\"}}\n  drain: 5s\n  \
+             limits: {{connections: 1000}}\n{}\
              log: {{level: warn, access: {{path: access.log}}, audit: {{path: audit.log}}}}\n\
              tls:\n  certificates:\n    - {{certificate: edge.pem, key: edge.key}}\n\
              sentry:\n  host: sentry.localhost\n  \
